@@ -1,0 +1,187 @@
+"""The manual as data: bit layouts, registers, table entries, faults, exits, the VMCS, CPU profiles.
+
+Contract of the room. Everything here is a constant or a pure function of integers: no state, no input or
+output, no third-party import (``quire --help`` imports it). Every bit is declared once, in a
+:class:`~quire.arch.layout.Layout` that covers its whole width; masks for kernels, decoders and documentation
+are derived from that. Every public layout cites the manual as ``SDM 3C §28.3.2``: volume and section of
+Intel's *Software Developer's Manual* as numbered in 2020 to 2022, where chapter 28 of volume 3C is the VMX
+support for address translation. Editions from December 2022 on number the chapters of volume 3C that follow
+22 one higher; the 2016 edition has EPT at 28.2 and its caching at 28.3.
+
+Imports nothing from Quire but :mod:`quire.errors`. Fails with MisuseError only: what a guest does wrong is a
+value that the rooms below return. ``quire.arch.vmcs.encode`` is not offered here, its name says nothing
+outside its module.
+"""
+
+from quire.arch.controls import (
+    ENTRY_CONTROLS,
+    EXIT_CONTROLS,
+    PIN_BASED,
+    PRIMARY_CONTROLS,
+    SECONDARY_CONTROLS,
+)
+from quire.arch.entries import (
+    INDEX_BITS,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PDE,
+    PDE_2M,
+    PDPTE,
+    PDPTE_1G,
+    PML4E,
+    PTE,
+    entry_layout,
+    gva_index,
+    is_canonical,
+    level_shift,
+    page_size,
+    physical_reserved,
+)
+from quire.arch.ept import (
+    EPT_MEMORY_TYPES,
+    EPT_PDE,
+    EPT_PDE_2M,
+    EPT_PDPTE,
+    EPT_PDPTE_1G,
+    EPT_PML4E,
+    EPT_PTE,
+    EPTP,
+    MemoryType,
+    ep4ta,
+    ept_layout,
+)
+from quire.arch.exits import (
+    CR_ACCESS_QUALIFICATION,
+    ENTRY_FAILURE,
+    EPT_VIOLATION_QUALIFICATION,
+    EXIT_REASON,
+    INTERRUPTION_INFO,
+    ExitReason,
+    InterruptionType,
+    describe_exit,
+)
+from quire.arch.faults import (
+    PF_ERROR,
+    Access,
+    Vector,
+    describe_page_fault,
+)
+from quire.arch.layout import (
+    Field,
+    Kind,
+    Layout,
+    address,
+    bit,
+    bits,
+    ignored,
+    reserved,
+)
+from quire.arch.profile import (
+    EPT_VPID_CAP,
+    PROFILES,
+    SKYLAKE_X,
+    CpuProfile,
+    TlbGeometry,
+    profile_by_name,
+)
+from quire.arch.registers import (
+    CR0,
+    CR3,
+    CR4,
+    EFER,
+    RFLAGS,
+    pcid,
+)
+from quire.arch.vmcs import (
+    VMCS_ENCODING,
+    VMCS_FIELDS,
+    VmcsField,
+    VmcsType,
+    VmcsWidth,
+    VmInstructionError,
+    field_by_encoding,
+    field_by_name,
+)
+
+__all__ = [  # noqa: RUF022 - grouped by module, as the room is read
+    # How bits are declared
+    "Field",
+    "Kind",
+    "Layout",
+    "address",
+    "bit",
+    "bits",
+    "ignored",
+    "reserved",
+    # Registers
+    "CR0",
+    "CR3",
+    "CR4",
+    "EFER",
+    "RFLAGS",
+    "pcid",
+    # Guest paging-structure entries
+    "INDEX_BITS",
+    "PAGE_SHIFT",
+    "PAGE_SIZE",
+    "PDE",
+    "PDE_2M",
+    "PDPTE",
+    "PDPTE_1G",
+    "PML4E",
+    "PTE",
+    "entry_layout",
+    "gva_index",
+    "is_canonical",
+    "level_shift",
+    "page_size",
+    "physical_reserved",
+    # Extended page tables
+    "EPTP",
+    "EPT_MEMORY_TYPES",
+    "EPT_PDE",
+    "EPT_PDE_2M",
+    "EPT_PDPTE",
+    "EPT_PDPTE_1G",
+    "EPT_PML4E",
+    "EPT_PTE",
+    "MemoryType",
+    "ep4ta",
+    "ept_layout",
+    # Exceptions
+    "PF_ERROR",
+    "Access",
+    "Vector",
+    "describe_page_fault",
+    # VM exits
+    "CR_ACCESS_QUALIFICATION",
+    "ENTRY_FAILURE",
+    "EPT_VIOLATION_QUALIFICATION",
+    "EXIT_REASON",
+    "INTERRUPTION_INFO",
+    "ExitReason",
+    "InterruptionType",
+    "describe_exit",
+    # VM-execution, VM-entry and VM-exit controls
+    "ENTRY_CONTROLS",
+    "EXIT_CONTROLS",
+    "PIN_BASED",
+    "PRIMARY_CONTROLS",
+    "SECONDARY_CONTROLS",
+    # The VMCS
+    "VMCS_ENCODING",
+    "VMCS_FIELDS",
+    "VmInstructionError",
+    "VmcsField",
+    "VmcsType",
+    "VmcsWidth",
+    "field_by_encoding",
+    "field_by_name",
+    # Processor models
+    "EPT_VPID_CAP",
+    "PROFILES",
+    "SKYLAKE_X",
+    "CpuProfile",
+    "TlbGeometry",
+    "profile_by_name",
+]

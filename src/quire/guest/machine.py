@@ -1,0 +1,108 @@
+"""What a guest kernel needs from the machine that it runs on: the consumer's side of the interface.
+
+Quire plays the kernel of a process guest. It sees guest-physical frames, its own page tables and the vCPU's
+registers, and nothing of the host: whether a second dimension lies below is the machine's business. An EPT
+violation that a call here runs into is serviced inside the call, and counted.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from quire.arch import Access
+from quire.paging import Mapping, Rights
+
+__all__ = ["PageFault", "ProcessMachine", "Registers"]
+
+
+@dataclass(frozen=True, slots=True)
+class PageFault:
+    """A user access that the guest's own tables refuse: what a #PF would deliver (SDM 3A §4.7)."""
+
+    gva: int
+    error_code: int
+
+
+class Registers(Protocol):
+    """The vCPU's registers by the manual's lower-case names: rax to r15, rip, rflags, fs_base, gs_base."""
+
+    def read(self, name: str) -> int:
+        """Return one register as an unsigned number."""
+        ...
+
+    def write(self, name: str, value: int) -> None:
+        """Set one register; the value is taken modulo its width."""
+        ...
+
+    def read_many(self, names: tuple[str, ...]) -> list[int]:
+        """Return several registers in one call."""
+        ...
+
+    def write_many(self, values: dict[str, int]) -> None:
+        """Set several registers in one call."""
+        ...
+
+    def save_fpu(self) -> bytes:
+        """Return x87, MMX, XMM and MXCSR state as a 512-byte FXSAVE64 image (SDM 1 §10.5.1)."""
+        ...
+
+    def load_fpu(self, image: bytes) -> None:
+        """Set the state that :meth:`save_fpu` returns."""
+        ...
+
+
+class ProcessMachine(Protocol):
+    """One vCPU and its guest-physical memory, as a process guest's kernel uses them. Sizes are in bytes."""
+
+    @property
+    def registers(self) -> Registers:
+        """The vCPU's registers."""
+        ...
+
+    @property
+    def page_size(self) -> int:
+        """The largest page that the kernel should map for anonymous memory: 4 KiB or 2 MiB."""
+        ...
+
+    def allocate(self, size: int) -> int | None:
+        """Return the GPA of `size` (4 KiB or 2 MiB) zeroed, aligned bytes, or None when memory is exhausted."""
+        ...
+
+    def free(self, gpa: int, size: int) -> None:
+        """Take back what :meth:`allocate` returned. Nothing may map it any more."""
+        ...
+
+    def map(self, gva: int, gpa: int, size: int, rights: Rights) -> None:
+        """Map one user page. Raises OutOfFrames when no frame is left for a table."""
+        ...
+
+    def unmap(self, gva: int) -> Mapping:
+        """Remove the page that maps `gva`, invalidate its cached translations, return what it was."""
+        ...
+
+    def protect(self, gva: int, rights: Rights) -> None:
+        """Change the rights of the page that maps `gva` and invalidate its cached translations."""
+        ...
+
+    def split(self, gva: int) -> None:
+        """Turn the 2 MiB page that maps `gva` into 512 pages of 4 KiB, and its frames into single ones."""
+        ...
+
+    def lookup(self, gva: int) -> Mapping | None:
+        """Return the page that maps `gva`, or None. No side effect."""
+        ...
+
+    def physical(self, gpa: int, length: int, *, write: bool = False) -> memoryview:
+        """Return the bytes of guest-physical memory at `gpa`; they must not cross a 4 KiB boundary.
+
+        The view is for use at once. With `write` the machine notes that the frame changes, so that code
+        cached from it is dropped.
+        """
+        ...
+
+    def user(self, gva: int, length: int, access: Access) -> memoryview | PageFault:
+        """Return the bytes at user address `gva` as a user-mode access of kind `access` would reach them.
+
+        They must not cross a 4 KiB boundary. Translates through the guest's own tables with their rights,
+        sets accessed and dirty flags; a refusal is a value.
+        """
+        ...

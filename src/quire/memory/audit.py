@@ -1,0 +1,167 @@
+"""The audit of a pool: a proof from the records alone that every frame has exactly one owner and nothing is
+lost.
+
+Models: the invariants of ``Pool``, each checked from the per-frame records and not from the counters that the
+pool keeps as it goes. Does not model: what frames contain (the next allocation of a frame verifies that).
+Fails: InternalError with the frame and both values of the first invariant that does not hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from quire.errors import InternalError
+from quire.memory.blocks import FREE, MAX_ORDER, ORDER_COUNT, ORDER_MASK, TAKEN, BuddyBlocks
+from quire.memory.contents import Content
+from quire.memory.owner import FREE_ID, OwnerTable
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """All records of one pool, by reference. Frame ``index`` is frame number ``base_hfn + index``."""
+
+    base_hfn: int
+    first: int
+    end: int
+    blocks: BuddyBlocks
+    owner_ids: npt.NDArray[np.uint16]
+    states: npt.NDArray[np.uint8]
+    owners: OwnerTable
+    frames_by_kind: tuple[int, ...]
+    peak: int
+    live_blocks: int
+
+
+def audit(ledger: Ledger) -> None:
+    """Prove the invariants of a pool or raise InternalError at the first that fails. Changes nothing.
+
+    Blocks tile the range, aligned; owners change only at blocks and agree with the heads; contents agree with
+    the owners; free lists equal the free heads; no two free buddies; all counters equal what the records add
+    up to.
+    """
+    heads = ledger.blocks.heads
+    starts = np.flatnonzero(heads)
+    tags = heads[starts]
+    orders = (tags & ORDER_MASK).astype(np.int64)
+    free = (tags & FREE) != 0
+    _audit_tiling(ledger, starts, tags, orders)
+    _audit_owners(ledger, starts, free)
+    _audit_contents(ledger)
+    _audit_free_lists(ledger, starts, orders, free)
+    _audit_counts(ledger, starts, orders, free)
+
+
+# Each frame of the range is in exactly one block, and each block is aligned to its size.
+def _audit_tiling(
+    ledger: Ledger, starts: npt.NDArray[np.int64], tags: npt.NDArray[np.uint8], orders: npt.NDArray[np.int64]
+) -> None:
+    known = (tags ^ np.where(tags & FREE, FREE, TAKEN).astype(np.uint8)) <= MAX_ORDER
+    if not known.all():
+        at = int(np.argmin(known))
+        raise _broken(ledger, int(starts[at]), f"has the unknown block tag {int(tags[at]):#x}")
+    sizes = np.left_shift(1, orders)
+    expected = np.concatenate(([ledger.first], starts + sizes))
+    actual = np.concatenate((starts, [ledger.end]))
+    if not np.array_equal(expected, actual):
+        at = int(np.argmax(expected != actual))
+        raise _broken(
+            ledger,
+            int(actual[at]),
+            f"starts a block, but the block before it ends at {ledger.base_hfn + int(expected[at]):#x}",
+        )
+    misaligned = starts & (sizes - 1)
+    if misaligned.any():
+        at = int(np.argmax(misaligned != 0))
+        raise _broken(
+            ledger, int(starts[at]), f"starts a block of order {int(orders[at])} but is not aligned to it"
+        )
+
+
+# Every frame has the owner of its block, a registered one, and only free blocks are owned by nobody.
+def _audit_owners(ledger: Ledger, starts: npt.NDArray[np.int64], free: npt.NDArray[np.bool_]) -> None:
+    ids = ledger.owner_ids
+    changes = np.flatnonzero(ids[ledger.first + 1 : ledger.end] != ids[ledger.first : ledger.end - 1])
+    changes += ledger.first + 1
+    inside = changes[ledger.blocks.heads[changes] == 0]
+    if inside.size:
+        at = int(inside[0])
+        raise _broken(
+            ledger, at, f"has owner {int(ids[at]):#x}, the frame before it in its block {int(ids[at - 1]):#x}"
+        )
+    block_ids = ids[starts]
+    wrong = (block_ids == FREE_ID) != free
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        word = "a free" if free[at] else "an allocated"
+        raise _broken(ledger, int(starts[at]), f"starts {word} block and has owner {int(block_ids[at]):#x}")
+    if int(block_ids.max()) >= len(ledger.owners):
+        at = int(np.argmax(block_ids))
+        raise _broken(ledger, int(starts[at]), f"has the unregistered owner {int(block_ids[at]):#x}")
+
+
+# Contents are LIVE in exactly the frames that somebody owns.
+def _audit_contents(ledger: Ledger) -> None:
+    states = ledger.states[ledger.first : ledger.end]
+    wrong = (states == Content.LIVE) != (ledger.owner_ids[ledger.first : ledger.end] != FREE_ID)
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        owner_id = int(ledger.owner_ids[ledger.first + at])
+        raise _broken(
+            ledger, ledger.first + at, f"has contents {Content(int(states[at])).name} and owner {owner_id:#x}"
+        )
+
+
+# The lists hold exactly the free blocks, and no free block has a free buddy of its size.
+def _audit_free_lists(
+    ledger: Ledger, starts: npt.NDArray[np.int64], orders: npt.NDArray[np.int64], free: npt.NDArray[np.bool_]
+) -> None:
+    for order in range(ORDER_COUNT):
+        blocks = starts[free & (orders == order)]
+        listed = ledger.blocks.listed(order)
+        if listed != blocks.tolist():
+            at = min(set(listed) ^ set(blocks.tolist()))
+            raise _broken(
+                ledger, at, f"is free with order {order} in only one of the free list and the records"
+            )
+        if len(listed) != ledger.blocks.free_blocks[order]:
+            raise InternalError(
+                f"pool audit: {len(listed)} blocks of order {order} are free, but "
+                f"{ledger.blocks.free_blocks[order]} are counted."
+            )
+        if order < MAX_ORDER:
+            pairs = blocks[ledger.blocks.heads[blocks ^ (1 << order)] == FREE | order]
+            if pairs.size:
+                raise _broken(
+                    ledger, int(pairs[0]), f"and its buddy are free with order {order} and were not joined"
+                )
+
+
+# The counters that the pool keeps as it goes equal what the records add up to.
+def _audit_counts(
+    ledger: Ledger, starts: npt.NDArray[np.int64], orders: npt.NDArray[np.int64], free: npt.NDArray[np.bool_]
+) -> None:
+    by_kind = [0] * len(ledger.frames_by_kind)
+    frames = np.bincount(ledger.owner_ids[starts], weights=np.left_shift(1, orders), minlength=1)
+    for owner_id in np.flatnonzero(frames).tolist():
+        by_kind[ledger.owners.lookup(owner_id).kind] += int(frames[owner_id])
+    used = ledger.end - ledger.first - by_kind[FREE_ID]
+    blocks = ledger.blocks
+    for name, counted, actual in (
+        ("frames by owner kind", list(ledger.frames_by_kind), by_kind),
+        ("allocations less frees", ledger.live_blocks, int(np.count_nonzero(~free))),
+        (
+            "initial blocks + splits - joins",
+            blocks.initial_blocks + blocks.splits - blocks.joins,
+            starts.size,
+        ),
+        ("the peak, if it were reached now", max(ledger.peak, used), ledger.peak),
+    ):
+        if counted != actual:
+            raise InternalError(f"pool audit: {name} is {counted}, the records say {actual}.")
+
+
+def _broken(ledger: Ledger, index: int, detail: str) -> InternalError:
+    return InternalError(f"pool audit: frame {ledger.base_hfn + index:#x} {detail}.")

@@ -1,0 +1,48 @@
+"""The counts of a pool at one moment, as a plain record for reports and benchmarks.
+
+Models: what `quire` prints about memory. Does not model: change over time (subtract two records). Fails:
+never.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """The counts of one pool. Frames are 4 KiB; ``allocations`` to ``joins`` count since the pool was made.
+
+    ``frames_by_kind`` is indexed by ``OwnerKind`` (FREE included), ``free_blocks`` by order. ``frames_peak``
+    is the most frames that were allocated at one time. ``largest_free_order`` is None when nothing is free.
+    """
+
+    frames_total: int
+    frames_free: int
+    frames_peak: int
+    allocations: int
+    frees: int
+    splits: int
+    joins: int
+    frames_by_kind: tuple[int, ...]
+    free_blocks: tuple[int, ...]
+    largest_free_order: int | None
+
+    @property
+    def frames_used(self) -> int:
+        """Frames allocated now."""
+        return self.frames_total - self.frames_free
+
+    @property
+    def largest_free_frames(self) -> int:
+        """Frames in the largest free block; 0 when nothing is free."""
+        return 0 if self.largest_free_order is None else 1 << self.largest_free_order
+
+    @property
+    def fragmentation(self) -> float:
+        """1 - largest free block / free frames: 0.0 when one block holds all that is free, or nothing is
+        free.
+
+        A pool larger than one block of order 18 (1 GiB) is never below 1 - 1 GiB / free memory.
+        """
+        return 1.0 - self.largest_free_frames / self.frames_free if self.frames_free else 0.0

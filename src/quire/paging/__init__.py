@@ -1,0 +1,41 @@
+"""Paging: tables built in frames, and the one walk that reads them, in one dimension or two.
+
+Contract: a walk reads the memory array and nothing else, and a fault is a value with its level, dimension, error
+code or exit qualification. :class:`Tables` edits a hierarchy of either format; :func:`reference_walk` explains
+one address in plain Python; the compiled walk is in ``_kernels`` and is imported only by rooms that run guests.
+"""
+
+from quire.paging.context import (
+    MAX_REFERENCES,
+    RESULT_WORDS,
+    Context,
+    Dimension,
+    Result,
+    Rights,
+    Status,
+    new_context,
+)
+from quire.paging.format import EPT_FORMAT, GUEST_FORMAT, PagingFormat, level_of
+from quire.paging.reference import Reference, WalkRecord, reference_walk
+from quire.paging.tables import Mapping, TableMemory, Tables
+
+__all__ = [
+    "EPT_FORMAT",
+    "GUEST_FORMAT",
+    "MAX_REFERENCES",
+    "RESULT_WORDS",
+    "Context",
+    "Dimension",
+    "Mapping",
+    "PagingFormat",
+    "Reference",
+    "Result",
+    "Rights",
+    "Status",
+    "TableMemory",
+    "Tables",
+    "WalkRecord",
+    "level_of",
+    "new_context",
+    "reference_walk",
+]

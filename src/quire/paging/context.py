@@ -1,0 +1,118 @@
+"""What a walk is told and what it says, as flat arrays: the records that every walker shares.
+
+A walk reads one ``uint64`` array of :class:`Context` fields (control registers, privilege, the size of memory)
+and fills one of :class:`Result` fields. The kernel and its slow twin use the same two records, so that a test
+can compare them byte for byte, and a compiled caller needs no Python object.
+"""
+
+from enum import IntEnum, IntFlag
+
+import numpy as np
+import numpy.typing as npt
+
+from quire.arch import PAGE_SIZE, CpuProfile, physical_reserved
+from quire.arch.profile import EPT_VPID_CAP
+from quire.errors import MisuseError
+
+__all__ = ["MAX_REFERENCES", "RESULT_WORDS", "Context", "Dimension", "Result", "Rights", "Status", "new_context"]
+
+Words = npt.NDArray[np.uint64]
+
+
+class Status(IntEnum):
+    """How a walk ended. A fault is a value: only OK yields a host-physical address."""
+
+    OK = 0
+    PAGE_FAULT = 1  #: #PF for the guest; ERROR holds its error code
+    EPT_VIOLATION = 2  #: ERROR holds the exit qualification, FAULT_GPA the address
+    EPT_MISCONFIGURATION = 3  #: FAULT_GPA holds the address; there is no qualification
+    NON_CANONICAL = 4  #: #GP(0): the linear address has no translation
+    BUS_ERROR = 5  #: a table or page lies outside physical memory; FAULT_GPA holds the address
+
+
+class Dimension(IntEnum):
+    """Whose table a reference reads: the guest's own, or the hypervisor's EPT."""
+
+    GUEST = 0
+    HOST = 1
+
+
+class Rights(IntFlag):
+    """What a translation allows; the three low bits are those of an EPT entry and of an exit qualification."""
+
+    READ = 1
+    WRITE = 2
+    EXECUTE = 4
+
+
+class Context(IntEnum):
+    """Index of each field in a context array: the part of the vCPU's state that a walk depends on."""
+
+    CR3 = 0  #: guest CR3: GPA of the PML4 (HPA in one dimension), PCID and cache bits in 11:0
+    EPTP = 1  #: EPT pointer, 0 when guest-physical is host-physical
+    MEMORY_BYTES = 2  #: size of host-physical memory; no reference may reach it
+    RESERVED = 3  #: mask of address bits 51:MAXPHYADDR
+    NXE = 4  #: EFER.NXE
+    WP = 5  #: CR0.WP
+    SMEP = 6  #: CR4.SMEP
+    SMAP = 7  #: CR4.SMAP and not RFLAGS.AC
+    USER = 8  #: CPL = 3
+    PAGE_1G = 9  #: the processor has 1 GiB guest pages
+    EPT_EXECUTE_ONLY = 10  #: IA32_VMX_EPT_VPID_CAP bit 0
+    EPT_2M = 11  #: IA32_VMX_EPT_VPID_CAP bit 16
+    EPT_1G = 12  #: IA32_VMX_EPT_VPID_CAP bit 17
+    UPDATE = 13  #: 1: set accessed and dirty flags; 0: look only
+    ADVANCED = 14  #: IA32_VMX_EPT_VPID_CAP bit 22: qualification bits 11:9 are reported
+
+
+class Result(IntEnum):
+    """Index of each field in a result array."""
+
+    STATUS = 0
+    HPA = 1
+    GPA = 2
+    GUEST_SHIFT = 3  #: log2 of the guest page's size
+    HOST_SHIFT = 4  #: log2 of the EPT page's size; equal to GUEST_SHIFT in one dimension
+    RIGHTS = 5  #: allowed accesses at this privilege, both dimensions (:class:`Rights`)
+    DIRTY = 6  #: 1 when a write needs no further walk: every dirty flag it would set is set
+    GLOBAL = 7  #: G of the guest leaf
+    ERROR = 8  #: page-fault error code or exit qualification
+    FAULT_GPA = 9
+    FAULT_LEVEL = 10
+    FAULT_DIMENSION = 11
+    GUEST_REFERENCES = 12  #: entries read from guest tables
+    HOST_REFERENCES = 13  #: entries read from EPT tables
+    REFERENCES = 16  #: first of the entry addresses (HPA), in the order they were read
+
+
+#: (4 + 1) * (4 + 1) - 1 of a 4x4 walk.
+MAX_REFERENCES = 24
+RESULT_WORDS = 64
+
+
+def new_context(profile: CpuProfile, memory_bytes: int) -> Words:
+    """Return a context for a user-mode vCPU of `profile` over `memory_bytes` of host-physical memory.
+
+    CR3 and EPTP are 0 and for the caller to set; NXE and WP are on, SMEP and SMAP off, flags are updated.
+    Raises MisuseError when memory is not a positive multiple of the page size.
+    """
+    if memory_bytes <= 0 or memory_bytes % PAGE_SIZE:
+        raise MisuseError(
+            f"Memory of {memory_bytes:#x} bytes cannot be walked: give a positive multiple of {PAGE_SIZE:#x}"
+        )
+    context = np.zeros(len(Context), np.uint64)
+    for field, value in (
+        (Context.MEMORY_BYTES, memory_bytes),
+        (Context.RESERVED, physical_reserved(profile.maxphyaddr)),
+        (Context.NXE, 1),
+        (Context.WP, 1),
+        (Context.USER, 1),
+        (Context.PAGE_1G, int(profile.page_1g)),
+        (Context.EPT_EXECUTE_ONLY, EPT_VPID_CAP.get(profile.ept_caps, "execute_only")),
+        (Context.EPT_2M, EPT_VPID_CAP.get(profile.ept_caps, "page_2m")),
+        (Context.EPT_1G, EPT_VPID_CAP.get(profile.ept_caps, "page_1g")),
+        (Context.UPDATE, 1),
+        (Context.ADVANCED, EPT_VPID_CAP.get(profile.ept_caps, "advanced_exit_info")),
+    ):
+        context[field] = value
+    return context

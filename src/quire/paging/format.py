@@ -1,0 +1,95 @@
+"""The two entry formats as data: what a guest entry and an EPT entry say for the same mapping.
+
+A :class:`PagingFormat` turns rights into entry bits and back, so that one set of table operations serves both
+dimensions. Fails with MisuseError for a level that cannot hold a page.
+"""
+
+from dataclasses import dataclass
+
+from quire.arch import EPT_PTE, PDE, PTE, MemoryType, page_size
+from quire.errors import MisuseError
+from quire.paging.context import Dimension, Rights
+
+__all__ = ["EPT_FORMAT", "GUEST_FORMAT", "PagingFormat", "level_of"]
+
+_ALL = Rights.READ | Rights.WRITE | Rights.EXECUTE
+_ADDRESS = PTE.mask("addr")
+_PS = PDE.mask("PS")
+_RESTRICTIVE_PER_LEAF = PTE.mask("addr") | _PS
+
+
+def level_of(size: int) -> int:
+    """Return the level whose leaf maps `size` bytes: 1 for 4 KiB, 2 for 2 MiB, 3 for 1 GiB."""
+    for level in (1, 2, 3):
+        if page_size(level) == size:
+            return level
+    raise MisuseError(f"No page has {size:#x} bytes: give 0x1000, 0x200000 or 0x40000000")
+
+
+@dataclass(frozen=True, slots=True)
+class PagingFormat:
+    """How one dimension writes its entries. `table_bits` go into every entry that references a table."""
+
+    dimension: Dimension
+    present: int
+    table_bits: int
+    accessed: int
+    dirty: int
+
+    def table_entry(self, address: int) -> int:
+        """Return the entry that references the table at `address`, restricting nothing: leaves decide."""
+        return address | self.table_bits
+
+    def leaf_entry(self, address: int, level: int, rights: Rights, *, user: bool = True) -> int:
+        """Return the entry that maps the page at `address` at `level` with `rights`; write-back memory."""
+        entry = address | (_PS if level > 1 else 0)
+        if self.dimension is Dimension.HOST:
+            return entry | int(rights) | EPT_PTE.encode(MT=MemoryType.WB)
+        return entry | PTE.encode(
+            P=bool(rights), RW=Rights.WRITE in rights, US=user, XD=Rights.EXECUTE not in rights
+        )
+
+    def is_present(self, entry: int) -> bool:
+        """Return whether the entry maps or references anything."""
+        return bool(entry & self.present)
+
+    def is_leaf(self, entry: int, level: int) -> bool:
+        """Return whether a present entry of `level` maps a page."""
+        return level == 1 or (level < 4 and bool(entry & _PS))
+
+    def address(self, entry: int, level: int) -> int:
+        """Return the address in a present entry: of the page if it is a leaf of `level`, else of the table."""
+        mask = _ADDRESS
+        if self.is_leaf(entry, level):
+            mask &= ~(page_size(level) - 1)
+        return entry & mask
+
+    def rights(self, entry: int) -> Rights:
+        """Return what a present leaf allows (user-mode rights in the guest's format)."""
+        if self.dimension is Dimension.HOST:
+            return Rights(entry & int(_ALL))
+        rights = Rights.READ
+        if PTE.get(entry, "RW"):
+            rights |= Rights.WRITE
+        return rights if PTE.get(entry, "XD") else rights | Rights.EXECUTE
+
+    def resized(self, entry: int, address: int, level: int) -> int:
+        """Return leaf `entry` with its attributes kept, moved to `address` at another `level`."""
+        kept = entry & ~_RESTRICTIVE_PER_LEAF
+        return kept | address | (_PS if level > 1 else 0)
+
+
+GUEST_FORMAT = PagingFormat(
+    dimension=Dimension.GUEST,
+    present=PTE.mask("P"),
+    table_bits=PTE.mask("P", "RW", "US"),
+    accessed=PTE.mask("A"),
+    dirty=PTE.mask("D"),
+)
+EPT_FORMAT = PagingFormat(
+    dimension=Dimension.HOST,
+    present=EPT_PTE.mask("R", "W", "X"),
+    table_bits=EPT_PTE.mask("R", "W", "X"),
+    accessed=EPT_PTE.mask("A"),
+    dirty=EPT_PTE.mask("D"),
+)

@@ -1,0 +1,251 @@
+"""One hierarchy of paging tables, guest's or EPT: map, unmap, protect, split, join, look up.
+
+Tables live in the frames of a :class:`TableMemory` as the exact 8-byte entries that a walk reads; nothing about
+a mapping is kept anywhere else. Upper entries restrict nothing, leaves carry the rights. Invalidating TLBs after
+a change is the caller's: the tables do not know who cached them. A frame that a table needs and cannot get
+raises OutOfFrames and leaves the hierarchy as it was, but for empty tables, which the next unmap collects.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from quire.arch import gva_index, level_shift, page_size
+from quire.errors import MisuseError
+from quire.paging.context import Rights
+from quire.paging.format import PagingFormat, level_of
+
+__all__ = ["Mapping", "TableMemory", "Tables"]
+
+_ENTRIES = 512
+
+
+class TableMemory(Protocol):
+    """Where a hierarchy keeps its tables. Addresses are those that the entries hold: GPA or HPA, in bytes."""
+
+    def load(self, address: int) -> int:
+        """Return the 8-byte entry at `address`."""
+        ...
+
+    def store(self, address: int, entry: int) -> None:
+        """Write the 8-byte entry at `address`."""
+        ...
+
+    def allocate_table(self) -> int:
+        """Return the address of a zeroed page for a table."""
+        ...
+
+    def free_table(self, address: int) -> None:
+        """Take back a table's page."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """One leaf: `size` bytes of virtual addresses at `start` are physical addresses at `target`."""
+
+    start: int
+    target: int
+    size: int
+    rights: Rights
+    accessed: bool
+    dirty: bool
+    entry: int
+    entry_address: int
+
+    @property
+    def level(self) -> int:
+        """The level of the leaf: 1, 2, 3 for 4 KiB, 2 MiB, 1 GiB."""
+        return level_of(self.size)
+
+
+class Tables:
+    """A 4-level hierarchy in `form` whose root is allocated here and freed by :meth:`close`."""
+
+    def __init__(self, memory: TableMemory, form: PagingFormat) -> None:
+        self.memory = memory
+        self.form = form
+        self.root = memory.allocate_table()
+        self.table_count = 1
+        self.mapped_bytes = 0
+
+    def lookup(self, address: int) -> Mapping | None:
+        """Return the leaf that maps virtual `address`, or None. No side effect."""
+        table = self.root
+        for level in (4, 3, 2, 1):
+            where = table + 8 * gva_index(address, level)
+            entry = self.memory.load(where)
+            if not self.form.is_present(entry):
+                return None
+            if self.form.is_leaf(entry, level):
+                return self._mapping(address, entry, level, where)
+            table = self.form.address(entry, level)
+        return None
+
+    def map(self, address: int, target: int, size: int, rights: Rights) -> None:
+        """Map `size` (4 KiB, 2 MiB or 1 GiB) bytes at `address` to `target`, both aligned to it.
+
+        Raises MisuseError when something is mapped there already, and for a misaligned address.
+        """
+        level = level_of(size)
+        if address % size or target % size:
+            raise MisuseError(
+                f"Mapping {address:#x} to {target:#x} is not aligned: both must be multiples of {size:#x}"
+            )
+        where = self._reach(address, level)
+        if self.form.is_present(self.memory.load(where)):
+            raise MisuseError(f"Address {address:#x} is mapped already at level {level}: unmap it first")
+        self.memory.store(where, self.form.leaf_entry(target, level, rights))
+        self.mapped_bytes += size
+
+    def unmap(self, address: int) -> Mapping:
+        """Remove the leaf that maps `address` and the tables that this empties; return what it said.
+
+        Raises MisuseError when nothing is mapped there.
+        """
+        path = self._path(address)
+        where, entry, level = path[-1]
+        if not self.form.is_present(entry) or not self.form.is_leaf(entry, level):
+            raise self._unmapped(address)
+        found = self._mapping(address, entry, level, where)
+        self.memory.store(where, 0)
+        self.mapped_bytes -= found.size
+        for (parent, parent_entry, parent_level), _ in zip(path[-2::-1], path[:0:-1], strict=True):
+            table = self.form.address(parent_entry, parent_level)
+            if any(self._entries(table)):
+                break
+            self.memory.store(parent, 0)
+            self._free(table)
+        return found
+
+    def protect(self, address: int, rights: Rights) -> Mapping:
+        """Give the leaf that maps `address` new `rights`, its accessed and dirty flags kept; return the old."""
+        found = self.lookup(address)
+        if found is None:
+            raise self._unmapped(address)
+        flags = found.entry & (self.form.accessed | self.form.dirty)
+        entry = self.form.leaf_entry(found.target, found.level, rights)
+        self.memory.store(found.entry_address, entry | flags)
+        return found
+
+    def split(self, address: int) -> None:
+        """Replace the large leaf that maps `address` by a table of 512 leaves one level down, alike in all else.
+
+        Raises MisuseError when the page there has 4 KiB already, or nothing is mapped.
+        """
+        found = self.lookup(address)
+        if found is None:
+            raise self._unmapped(address)
+        if found.level == 1:
+            raise MisuseError(f"The page at {address:#x} has 0x1000 bytes: there is nothing smaller")
+        below = found.level - 1
+        table = self._allocate()
+        for n in range(_ENTRIES):
+            part = self.form.resized(found.entry, found.target + n * page_size(below), below)
+            self.memory.store(table + 8 * n, part)
+        self.memory.store(found.entry_address, self.form.table_entry(table))
+
+    def join(self, address: int) -> bool:
+        """Replace the 512 leaves beside `address` by one large leaf, if they are contiguous, aligned and alike.
+
+        Accessed and dirty flags may differ: the large leaf has the union. Returns whether it was done.
+        """
+        path = self._path(address)
+        if len(path) < 2 or not self.form.is_present(path[-1][1]) or path[-1][2] > 2:
+            return False
+        parent, parent_entry, level = path[-2]
+        table, below, flags = self.form.address(parent_entry, level), level - 1, self.form.accessed | self.form.dirty
+        entries = list(self._entries(table))
+        base = self.form.address(entries[0], below)
+        if base % page_size(level):
+            return False
+        union = 0
+        for n, entry in enumerate(entries):
+            expected = self.form.resized(entries[0], base + n * page_size(below), below)
+            if not self.form.is_present(entry) or (entry ^ expected) & ~flags:
+                return False
+            union |= entry & flags
+        self.memory.store(parent, self.form.resized(entries[0], base, level) | union)
+        self._free(table)
+        return True
+
+    def mappings(self) -> Iterator[Mapping]:
+        """Yield every leaf in ascending address order."""
+        yield from self._leaves(self.root, 4, 0)
+
+    def close(self) -> None:
+        """Free every table, root included. What the leaves map is the caller's."""
+        self._free_below(self.root, 4)
+        self.mapped_bytes = 0
+
+    def _leaves(self, table: int, level: int, base: int) -> Iterator[Mapping]:
+        for n, entry in enumerate(self._entries(table)):
+            if not self.form.is_present(entry):
+                continue
+            start = base + (n << level_shift(level))
+            if self.form.is_leaf(entry, level):
+                yield self._mapping(start, entry, level, table + 8 * n)
+            else:
+                yield from self._leaves(self.form.address(entry, level), level - 1, start)
+
+    def _free_below(self, table: int, level: int) -> None:
+        for entry in self._entries(table):
+            if self.form.is_present(entry) and not self.form.is_leaf(entry, level):
+                self._free_below(self.form.address(entry, level), level - 1)
+        self._free(table)
+
+    def _entries(self, table: int) -> Iterator[int]:
+        return (self.memory.load(table + 8 * n) for n in range(_ENTRIES))
+
+    def _allocate(self) -> int:
+        table = self.memory.allocate_table()
+        self.table_count += 1
+        return table
+
+    def _free(self, table: int) -> None:
+        self.memory.free_table(table)
+        self.table_count -= 1
+
+    def _reach(self, address: int, level: int) -> int:
+        """Return the address of the entry of `level` for `address`, making the tables above it."""
+        table = self.root
+        for upper in range(4, level, -1):
+            where = table + 8 * gva_index(address, upper)
+            entry = self.memory.load(where)
+            if not self.form.is_present(entry):
+                entry = self.form.table_entry(self._allocate())
+                self.memory.store(where, entry)
+            elif self.form.is_leaf(entry, upper):
+                raise MisuseError(
+                    f"Address {address:#x} lies in a page of {page_size(upper):#x} bytes: split it first"
+                )
+            table = self.form.address(entry, upper)
+        return table + 8 * gva_index(address, level)
+
+    def _path(self, address: int) -> list[tuple[int, int, int]]:
+        """Return (entry address, entry, level) from the root to the leaf, or to the first hole."""
+        path, table = [], self.root
+        for level in (4, 3, 2, 1):
+            where = table + 8 * gva_index(address, level)
+            entry = self.memory.load(where)
+            path.append((where, entry, level))
+            if not self.form.is_present(entry) or self.form.is_leaf(entry, level):
+                break
+            table = self.form.address(entry, level)
+        return path
+
+    def _mapping(self, address: int, entry: int, level: int, where: int) -> Mapping:
+        size = page_size(level)
+        return Mapping(
+            start=address & ~(size - 1),
+            target=self.form.address(entry, level),
+            size=size,
+            rights=self.form.rights(entry),
+            accessed=bool(entry & self.form.accessed),
+            dirty=bool(entry & self.form.dirty),
+            entry=entry,
+            entry_address=where,
+        )
+
+    def _unmapped(self, address: int) -> MisuseError:
+        return MisuseError(f"Nothing is mapped at {address:#x}: map it first")
