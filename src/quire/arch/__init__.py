@@ -13,6 +13,7 @@ value that the rooms below return. ``quire.arch.vmcs.encode`` is not offered her
 outside its module.
 """
 
+from quire.arch.cpuid import CPUID_1_ECX, CPUID_1_EDX, HWCAP, cpuid
 from quire.arch.controls import (
     ENTRY_CONTROLS,
     EXIT_CONTROLS,
@@ -177,6 +178,11 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "VmcsWidth",
     "field_by_encoding",
     "field_by_name",
+    # CPUID
+    "CPUID_1_ECX",
+    "CPUID_1_EDX",
+    "HWCAP",
+    "cpuid",
     # Processor models
     "EPT_VPID_CAP",
     "PROFILES",

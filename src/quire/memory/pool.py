@@ -139,6 +139,19 @@ class Pool:
         self._frames_by_kind[FREE_ID] += frames
         self._frees += 1
 
+    def divide(self, hfn: int, order: int, owner: Owner) -> None:
+        """Turn an allocated block into single frames of the same owner, to be freed one by one.
+
+        MisuseError as for ``free``.
+        """
+        index = operator.index(hfn) - self._base_hfn
+        if not self._first <= index < self._end or self._heads[index] != TAKEN | order:
+            raise self._bad_free(hfn, order, owner)
+        if self._ids[index] != self.owners.find(owner):
+            raise self._bad_free(hfn, order, owner)
+        self._blocks.heads[index : index + (1 << order)] = TAKEN
+        self._allocations += (1 << order) - 1
+
     def owner_of(self, hfn: int) -> Owner:
         """Return the owner of one frame, ``FREE_OWNER`` when it is free. MisuseError outside the pool."""
         hfn = operator.index(hfn)

@@ -82,6 +82,20 @@ class Tables:
             table = self.form.address(entry, level)
         return None
 
+    def target(self, address: int) -> int | None:
+        """Return the physical address that virtual `address` is mapped to, or None: a quick :meth:`lookup`."""
+        form, table = self.form, self.root
+        for level in (4, 3, 2, 1):
+            shift = 3 + 9 * level
+            entry = self.memory.load(table + 8 * (address >> shift & 511))
+            if not entry & form.present:
+                return None
+            if form.is_leaf(entry, level):
+                offset = (1 << shift) - 1
+                return form.address(entry, level) | address & offset
+            table = form.address(entry, level)
+        return None
+
     def map(self, address: int, target: int, size: int, rights: Rights) -> None:
         """Map `size` (4 KiB, 2 MiB or 1 GiB) bytes at `address` to `target`, both aligned to it.
 

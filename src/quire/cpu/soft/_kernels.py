@@ -1,0 +1,325 @@
+"""The hooks: compiled callbacks that Unicorn calls for translations, accesses, blocks and system calls.
+
+Registered by address through the C API, they run no Python. A fill walks the guest's tables and EPT; in full
+detail each access goes through the modelled TLB. A hook that must stop the guest writes a StopCode and either
+refuses the fill (the instruction has not happened) or calls ``uc_emu_stop``.
+"""
+
+import numpy as np
+from numba import carray, cfunc, njit, types
+
+from quire.cpu.soft.state import Detail, Pointer, SoftState, StopCode
+from quire.paging import RESULT_WORDS, Context, Result, Status
+from quire.paging._kernels import walk
+from quire.tlb import TRANSLATION, Role, Shape, TlbState
+from quire.tlb._kernels import fill, lookup
+
+U = np.uint64
+HANDLE = types.CPointer(types.uint8)
+USER = types.CPointer(types.voidptr)
+
+#: Slots of the block table and words of the code log; a run stops to empty them when they are 3/4 full.
+BLOCK_SLOTS = 1 << 20
+LOG_WORDS = 1 << 21
+
+_N_STATE, _N_CONTEXT, _N_TLB_STATE = len(SoftState), len(Context), len(TlbState)
+_N_SHAPES = (len(Role), len(Shape))
+_P_STATE, _P_MEMORY, _P_CONTEXT, _P_RESULT, _P_REVERSE = (int(p) for p in list(Pointer)[:5])
+_P_TLB, _P_TLB_STATE, _P_SHAPES, _P_BLOCKS, _P_LOG = (int(p) for p in list(Pointer)[5:])
+(
+    _READS,
+    _WRITES,
+    _SPLITS,
+    _L1D_MISSES,
+    _L2D_HITS,
+    _L1I_MISSES,
+    _L2I_HITS,
+    _FETCH_PAGES,
+    _WALKS,
+    _DIRTY_WALKS,
+    _FAULTED,
+    _GUEST_REFS,
+    _HOST_REFS,
+    _FILLS,
+    _ALIASES,
+    _BLOCKS,
+    _STOP,
+    _FAULT_ACCESS,
+    _VECTOR,
+    _DETAIL,
+    _LAST_DATA,
+    _LAST_DIRTY,
+    _LAST_FETCH,
+    _LAST_BLOCK,
+    _LAST_SIZE,
+    _KNOWN,
+    _LOG_USED,
+    _SYNC_OFFSET,
+    _SYNC,
+    _MEMORY_WORDS,
+    _TLB_WORDS,
+) = (int(s) for s in SoftState)
+_R_HPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS = int(Result.HPA), int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT), 5
+_R_DIRTY, _R_GLOBAL = int(Result.DIRTY), int(Result.GLOBAL)
+_R_GREFS, _R_HREFS = int(Result.GUEST_REFERENCES), int(Result.HOST_REFERENCES)
+_FULL = U(Detail.FULL)
+_OK = np.int64(Status.OK)
+_S_FAULT, _S_SYSCALL, _S_TRAP, _S_ALIAS, _S_FULL = (U(s) for s in list(StopCode)[1:])
+_T_DIRTY, _T_FRAME = U(TRANSLATION.mask("dirty")), U(TRANSLATION.mask("frame"))
+_T_SHIFT = U(TRANSLATION.shift("walk_shift"))
+_0, _1, _2, _3, _4, _8, _12, _48, _63 = (U(n) for n in (0, 1, 2, 3, 4, 8, 12, 48, 63))
+_OFFSET, _PAGE = U(0xFFF), U(0x1000)
+_NONE = U((1 << 64) - 1)
+_FETCHED = U(1 << 63)
+_LOW = U((1 << 48) - 1)
+_UC_READ, _UC_WRITE, _UC_FETCH = 16, 17, 18
+_L2_HIT = np.int64(1) << 32
+_HASH = U(0x9E3779B97F4A7C15)
+_SLOT_MASK = U(BLOCK_SLOTS - 1)
+_SLOT_SHIFT = U(64 - 20)
+
+_stop = types.ExternalFunction("uc_emu_stop", types.int32(HANDLE))
+
+
+@njit(types.int64(USER, types.uint64, types.uint64), cache=True, nogil=True)
+def counted_walk(user, gva, access):  # type: ignore[no-untyped-def]
+    """Walk and count it; return the status. The result array holds the rest."""
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    memory = carray(user[_P_MEMORY], (np.int64(state[_MEMORY_WORDS]),), np.uint64)
+    context = carray(user[_P_CONTEXT], (_N_CONTEXT,), np.uint64)
+    result = carray(user[_P_RESULT], (RESULT_WORDS,), np.uint64)
+    status = walk(memory, context, gva, access, result)
+    state[_WALKS] += _1
+    state[_GUEST_REFS] += result[_R_GREFS]
+    state[_HOST_REFS] += result[_R_HREFS]
+    if status != _OK:
+        state[_FAULTED] += _1
+    return status
+
+
+@njit(types.int64(USER, types.uint64, types.uint64), cache=True, nogil=True)
+def look_up(user, gva, access):  # type: ignore[no-untyped-def]
+    """Send one access through the modelled TLB, walking on a miss; return the entry's index, -1 if that faults."""
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    result = carray(user[_P_RESULT], (RESULT_WORDS,), np.uint64)
+    entries = carray(user[_P_TLB], (np.int64(state[_TLB_WORDS]),), np.uint64)
+    tlb_state = carray(user[_P_TLB_STATE], (_N_TLB_STATE,), np.uint64)
+    shapes = carray(user[_P_SHAPES], _N_SHAPES, np.int64)
+    fetch = access == _2
+    index = lookup(entries, tlb_state, shapes, gva, fetch)
+    values = 2 * (entries.size // 3)
+    if index >= _L2_HIT:
+        state[_L1I_MISSES if fetch else _L1D_MISSES] += _1
+        state[_L2I_HITS if fetch else _L2D_HITS] += _1
+        index -= _L2_HIT
+    elif index < 0:
+        state[_L1I_MISSES if fetch else _L1D_MISSES] += _1
+    if index >= 0 and not (access == _1 and entries[values + index] & _T_DIRTY == _0):
+        return index
+    if counted_walk(user, gva, access) != _OK:
+        return np.int64(-1)
+    if index >= 0:
+        state[_DIRTY_WALKS] += _1
+    shift = min(result[_R_GSHIFT], result[_R_HSHIFT])
+    frame = (result[_R_HPA] >> shift) << shift
+    translation = frame | result[_R_RIGHTS] | (result[_R_GSHIFT] << _T_SHIFT)
+    if result[_R_DIRTY]:
+        translation |= _T_DIRTY
+    return fill(entries, tlb_state, shapes, gva, fetch, shift, result[_R_GLOBAL] != _0, translation)
+
+
+@cfunc(types.boolean(HANDLE, types.uint64, types.int32, types.CPointer(types.uint64), USER), cache=True)
+def on_fill(handle, gva, kind, entry, user):  # type: ignore[no-untyped-def]
+    """UC_HOOK_TLB_FILL: translate the page of `gva` for Unicorn's TLB, or refuse and leave the fault in result.
+
+    A page is given W or X but not both: only then does Unicorn store to it without a detour, and a page that is
+    both comes back here whenever it changes roles, which drops code compiled from it.
+    """
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    result = carray(user[_P_RESULT], (RESULT_WORDS,), np.uint64)
+    access = U(kind - _UC_READ)
+    state[_FILLS] += _1
+    if state[_DETAIL] == _FULL:
+        memory = carray(user[_P_MEMORY], (np.int64(state[_MEMORY_WORDS]),), np.uint64)
+        context = carray(user[_P_CONTEXT], (_N_CONTEXT,), np.uint64)
+        status = walk(memory, context, gva, access, result)
+    else:
+        status = counted_walk(user, gva, access)
+    if status != _OK:
+        state[_STOP] = _S_FAULT
+        state[_FAULT_ACCESS] = access
+        return False
+    hpa = result[_R_HPA]
+    rights = result[_R_RIGHTS]
+    if access != _2 and rights & _2:
+        rights &= _3
+        if result[_R_DIRTY] == _0:
+            rights &= _1
+    elif access == _2:
+        rights &= U(5)
+    if access == _2 or state[_DETAIL] == _FULL:
+        frames = np.int64(state[_MEMORY_WORDS]) >> 9
+        reverse = carray(user[_P_REVERSE], (frames,), np.uint64)
+        frame = np.int64(hpa >> _12)
+        page = (gva & _LOW) >> _12
+        before = reverse[frame]
+        reverse[frame] = (before & _FETCHED) | (page + _1) | (_FETCHED if rights & _4 else _0)
+        if state[_DETAIL] == _FULL and before & ~_FETCHED != _0 and before & ~_FETCHED != page + _1:
+            state[_ALIASES] += _1
+            state[_STOP] = _S_ALIAS
+            return False
+    elif rights & _4:
+        reverse = carray(user[_P_REVERSE], (np.int64(state[_MEMORY_WORDS]) >> 9,), np.uint64)
+        reverse[np.int64(hpa >> _12)] |= _FETCHED
+    entry[0] = hpa & ~_OFFSET
+    carray(entry, (2,))[1] = rights
+    return True
+
+
+@njit(types.void(HANDLE, types.int32, types.uint64, types.int32, USER), cache=True, nogil=True)
+def slow_access(handle, kind, hpa, size, user):  # type: ignore[no-untyped-def]
+    """The part of a data access that the same-page shortcut does not answer."""
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    frame = hpa >> _12
+    reverse = carray(user[_P_REVERSE], (np.int64(state[_MEMORY_WORDS]) >> 9,), np.uint64)
+    gva = ((reverse[np.int64(frame)] & ~_FETCHED) - _1) << _12
+    access = _1 if kind == _UC_WRITE else _0
+    index = look_up(user, gva | (hpa & _OFFSET), access)
+    state[_LAST_DATA] = frame
+    entries = carray(user[_P_TLB], (np.int64(state[_TLB_WORDS]),), np.uint64)
+    dirty = index >= 0 and entries[2 * (entries.size // 3) + index] & _T_DIRTY != _0
+    state[_LAST_DIRTY] = frame if dirty else _NONE
+    if (hpa & _OFFSET) + U(size) > _PAGE:
+        state[_SPLITS] += _1
+        look_up(user, gva + _PAGE, access)
+        state[_LAST_DATA] = _NONE
+        state[_LAST_DIRTY] = _NONE
+
+
+@cfunc(types.void(HANDLE, types.int32, types.uint64, types.int32, types.int64, USER), cache=True)
+def on_memory(handle, kind, hpa, size, value, user):  # type: ignore[no-untyped-def]
+    """UC_HOOK_MEM_READ and UC_HOOK_MEM_WRITE: count a data access and look it up.
+
+    Unicorn reports a read that crosses a page once whole and then as its two aligned parts, which are what
+    counts; a write that crosses only whole.
+    """
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    if state[_SYNC_OFFSET]:
+        # The program counter need not be computed for hooks that never look at it. The engine lowers the flag now
+        # and then, so it is raised at every access.
+        handle[np.int64(state[_SYNC_OFFSET])] = np.uint8(state[_SYNC])
+    crosses = (hpa & _OFFSET) + U(size) > _PAGE
+    frame = hpa >> _12
+    if kind == _UC_WRITE:
+        state[_WRITES] += _1
+        if frame == state[_LAST_DIRTY] and not crosses:
+            return
+    else:
+        if crosses:
+            return
+        state[_READS] += _1
+        if frame == state[_LAST_DATA]:
+            return
+    slow_access(handle, kind, hpa, size, user)
+
+
+@njit(types.void(USER, types.uint64, types.uint64, types.uint64, types.int64), cache=True, nogil=True)
+def log_block(user, gva, size, key, slot):  # type: ignore[no-untyped-def]
+    """Enter a block that is seen for the first time: its key, and its code in the log."""
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    blocks = carray(user[_P_BLOCKS], (2 * BLOCK_SLOTS,), np.uint64)
+    log = carray(user[_P_LOG], (LOG_WORDS,), np.uint64)
+    memory = carray(user[_P_MEMORY], (np.int64(state[_MEMORY_WORDS]),), np.uint64)
+    entries = carray(user[_P_TLB], (np.int64(state[_TLB_WORDS]),), np.uint64)
+    values = 2 * (entries.size // 3)
+    blocks[2 * slot] = key
+    blocks[2 * slot + 1] = _1
+    state[_KNOWN] += _1
+    at = np.int64(state[_LOG_USED])
+    log[at] = key
+    word, page, base = _0, _NONE, _0
+    for n in range(np.int64(size)):
+        here = gva + U(n)
+        if here >> _12 != page:
+            page = here >> _12
+            index = look_up(user, here, _2)
+            value = entries[values + index] if index >= 0 else _0
+            shift = (_1 << U(12)) - _1
+            base = _NONE
+            if index >= 0:
+                size_code = (entries[index] >> U(36)) & _3
+                shift = (_1 << (_12 + size_code * U(9))) - _1
+                base = (value & _T_FRAME & ~shift) | (here & shift & ~_OFFSET)
+        byte = _0
+        if base != _NONE:
+            hpa = base | (here & _OFFSET)
+            byte = (memory[np.int64(hpa >> _3)] >> ((hpa & U(7)) * _8)) & U(0xFF)
+        word |= byte << (U(n & 7) * _8)
+        if n & 7 == 7:
+            log[at + 1 + (n >> 3)] = word
+            word = _0
+    if size & U(7):
+        log[at + 1 + np.int64(size >> _3)] = word
+    state[_LOG_USED] = U(at + 1) + ((size + U(7)) >> _3)
+
+
+@njit(types.void(HANDLE, types.uint64, types.uint64, types.uint64, types.int64, USER), cache=True, nogil=True)
+def slow_block(handle, gva, size, key, slot, user):  # type: ignore[no-untyped-def]
+    """The part of a block that the first probe and the same-page shortcut do not answer."""
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    blocks = carray(user[_P_BLOCKS], (2 * BLOCK_SLOTS,), np.uint64)
+    first, last = gva >> _12, (gva + size - _1) >> _12
+    if first != state[_LAST_FETCH]:
+        look_up(user, gva, _2)
+    if last != first:
+        state[_FETCH_PAGES] += _1
+        look_up(user, last << _12, _2)
+    state[_LAST_FETCH] = last
+    while blocks[2 * slot] != key and blocks[2 * slot] != _0:
+        slot = np.int64((U(slot) + _1) & _SLOT_MASK)
+    if blocks[2 * slot] == key:
+        blocks[2 * slot + 1] += _1
+        return
+    log_block(user, gva, size, key, slot)
+    if state[_KNOWN] > U(3 * BLOCK_SLOTS // 4) or state[_LOG_USED] > U(3 * LOG_WORDS // 4):
+        state[_STOP] = _S_FULL
+        if state[_SYNC_OFFSET]:
+            handle[np.int64(state[_SYNC_OFFSET])] = np.uint8(0)
+        _stop(handle)
+
+
+@cfunc(types.void(HANDLE, types.uint64, types.uint32, USER), cache=True)
+def on_block(handle, gva, size, user):  # type: ignore[no-untyped-def]
+    """UC_HOOK_BLOCK: count a block of instructions and look its pages up in the instruction TLB."""
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    blocks = carray(user[_P_BLOCKS], (2 * BLOCK_SLOTS,), np.uint64)
+    length = U(size)
+    key = gva | (length << _48)
+    slot = np.int64((key * _HASH) >> _SLOT_SHIFT)
+    state[_BLOCKS] += _1
+    state[_LAST_BLOCK] = gva
+    state[_LAST_SIZE] = length
+    page = gva >> _12
+    if page == state[_LAST_FETCH] and (gva + length - _1) >> _12 == page and blocks[2 * slot] == key:
+        blocks[2 * slot + 1] += _1
+        return
+    slow_block(handle, gva, length, key, slot, user)
+
+
+@cfunc(types.void(HANDLE, USER), cache=True)
+def on_syscall(handle, user):  # type: ignore[no-untyped-def]
+    """UC_HOOK_INSN for SYSCALL: stop behind the instruction."""
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    state[_STOP] = _S_SYSCALL
+    _stop(handle)
+
+
+@cfunc(types.void(HANDLE, types.uint32, USER), cache=True)
+def on_interrupt(handle, vector, user):  # type: ignore[no-untyped-def]
+    """UC_HOOK_INTR: an exception or software interrupt; stop and leave its vector."""
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    state[_STOP] = _S_TRAP
+    state[_VECTOR] = U(vector)
+    _stop(handle)
+
+

@@ -1,0 +1,69 @@
+"""Instructions from blocks: the hooks count how often each block ran, here it is told how many instructions it has.
+
+A block's code is logged when it is first seen and decoded once. A block that stops in the middle, at a fault, was
+counted whole: what it did not execute is taken off again.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from capstone import CS_ARCH_X86, CS_MODE_64, Cs
+
+from quire.cpu.soft._kernels import BLOCK_SLOTS, LOG_WORDS
+from quire.cpu.soft.state import SoftState
+
+__all__ = ["BlockCounter"]
+
+_ADDRESS = (1 << 48) - 1
+
+
+class BlockCounter:
+    """The table that the block hook fills, its code log, and the instructions counted so far."""
+
+    def __init__(self, state: npt.NDArray[np.uint64]) -> None:
+        self.table: npt.NDArray[np.uint64] = np.zeros(2 * BLOCK_SLOTS, np.uint64)
+        self.log: npt.NDArray[np.uint64] = np.zeros(LOG_WORDS, np.uint64)
+        self._state = state
+        self._decoder = Cs(CS_ARCH_X86, CS_MODE_64)
+        self._code: dict[int, bytes] = {}
+        self._instructions = 0
+
+    def drain(self) -> None:
+        """Add up what the table holds and empty it."""
+        used = int(self._state[SoftState.LOG_USED])
+        self._read_log(self.log[:used].tolist())
+        keys, times = self.table[0::2], self.table[1::2]
+        taken = np.nonzero(keys)[0]
+        lengths = {key: self.count(code) for key, code in self._code.items()}
+        for key, count in zip(keys[taken].tolist(), times[taken].tolist(), strict=True):
+            self._instructions += lengths[key] * count
+        self.table[2 * taken] = 0
+        self.table[2 * taken + 1] = 0
+        self._code.clear()
+        self._state[SoftState.BLOCKS_KNOWN] = 0
+        self._state[SoftState.LOG_USED] = 0
+
+    def count(self, code: bytes) -> int:
+        """Return how many instructions `code` begins with; bytes that are none count as one and end it."""
+        length = found = 0
+        for _, size, _, _ in self._decoder.disasm_lite(code, 0):
+            length += size
+            found += 1
+        return found + (length < len(code))
+
+    def left_out(self, code: bytes) -> None:
+        """Take off instructions that were counted with their block and not executed: those of `code`."""
+        self._instructions -= self.count(code)
+
+    def total(self) -> int:
+        """Return the instructions executed so far."""
+        self.drain()
+        return self._instructions
+
+    def _read_log(self, words: list[int]) -> None:
+        at = 0
+        while at < len(words):
+            size = words[at] >> 48
+            count = (size + 7) // 8
+            code = b"".join(word.to_bytes(8, "little") for word in words[at + 1 : at + 1 + count])
+            self._code[words[at]] = code[:size]
+            at += 1 + count

@@ -1,0 +1,206 @@
+"""Unicorn through its C library: one x86-64 engine, hooks by address, and what its API does not offer.
+
+Two facts are needed that no call returns: the exact address of a failed translation (the fill hook sees the page
+only), and the flag that spares hooks the computation of the program counter, which costs half of a hooked access.
+Both are fields of the engine's structure. They are found by experiment when the engine is made, each twice, and
+used only if both experiments agree; without them addresses are page-exact and runs are slower.
+"""
+
+import ctypes
+import weakref
+
+import numpy as np
+import numpy.typing as npt
+from unicorn import unicorn_const as uc
+from unicorn import x86_const as x86
+from unicorn.unicorn_py3.unicorn import uclib
+
+from quire.errors import BackendError
+
+__all__ = ["LIBRARY_PATH", "Engine"]
+
+LIBRARY_PATH: str = uclib._name
+
+_PROBE_CODE = bytes.fromhex("488b07")  # mov rax, [rdi]
+_PROBE_AT = 0x1000
+_SYSRET = bytes.fromhex("480f07")  # sysretq
+_STAR = 0xC0000081
+_EFER = 0xC0000080
+_USER_SELECTORS = 0x23 << 48  # SYSRET: CS = this + 16, SS = this + 8, both with RPL 3
+
+_libc = ctypes.CDLL(None)
+_libc.malloc_usable_size.restype = ctypes.c_size_t
+_libc.malloc_usable_size.argtypes = [ctypes.c_void_p]
+
+
+class Engine:
+    """One Unicorn engine over `size` bytes of host memory at `address`; it runs at CPL 3 in 64-bit mode."""
+
+    def __init__(self, address: int, size: int) -> None:
+        self.handle = ctypes.c_void_p()
+        self.check(uclib.uc_open(uc.UC_ARCH_X86, uc.UC_MODE_64, ctypes.byref(self.handle)), "open")
+        self._close = weakref.finalize(self, uclib.uc_close, self.handle)
+        self.control(uc.UC_CTL_CPU_MODEL, x86.UC_CPU_X86_EPYC_ROME)
+        scratch = bytearray(0x2000)
+        scratch[_PROBE_AT : _PROBE_AT + len(_PROBE_CODE)] = _PROBE_CODE
+        scratch[0x1100 : 0x1100 + len(_SYSRET)] = _SYSRET
+        self._enter_user_mode(bytes(scratch))
+        self.fault_offset, self.sync_offset = self._find_fields(bytes(scratch))
+        self.check(
+            uclib.uc_mem_map_ptr(self.handle, _u64(0), _u64(size), uc.UC_PROT_ALL, ctypes.c_void_p(address)),
+            f"map {size:#x} bytes of host memory",
+        )
+
+    def check(self, error: int, doing: str) -> None:
+        """Raise BackendError if a call to the library failed."""
+        if error:
+            uclib.uc_strerror.restype = ctypes.c_char_p
+            said = uclib.uc_strerror(error).decode()
+            raise BackendError(f"Unicorn cannot {doing}: {said} (error {error}): reinstall unicorn 2.1.3 or newer")
+
+    def control(self, kind: int, *values: int) -> None:
+        """Call uc_ctl to write `kind`."""
+        request = kind | len(values) << 26 | uc.UC_CTL_IO_WRITE << 30
+        arguments = [ctypes.c_uint64(value) for value in values]
+        self.check(uclib.uc_ctl(self.handle, ctypes.c_int32(request), *arguments), f"set control {kind}")
+
+    def hook(self, kind: int, callback: int, user: int, *extra: int) -> None:
+        """Register the compiled `callback` for every address; `extra` is the instruction of UC_HOOK_INSN."""
+        made = ctypes.c_size_t()
+        error = uclib.uc_hook_add(
+            self.handle,
+            ctypes.byref(made),
+            ctypes.c_int(kind),
+            ctypes.c_void_p(callback),
+            ctypes.c_void_p(user),
+            _u64(1),
+            _u64(0),
+            *(ctypes.c_int(one) for one in extra),
+        )
+        self.check(error, f"add hook {kind:#x}")
+
+    def start(self, rip: int) -> int:
+        """Run from `rip` until a hook stops; return the library's error number."""
+        return int(uclib.uc_emu_start(self.handle, _u64(rip), _u64(0), _u64(0), ctypes.c_size_t(0)))
+
+    def stop(self) -> None:
+        """Ask the running engine to stop between two blocks. Any thread may call."""
+        uclib.uc_emu_stop(self.handle)
+
+    def flush_tlb(self) -> None:
+        """Drop every translation that the engine cached."""
+        self.control(uc.UC_CTL_TLB_FLUSH)
+
+    def remove_code(self, address: int, end: int) -> None:
+        """Drop code compiled from physical `address` up to `end`."""
+        self.control(uc.UC_CTL_TB_REMOVE_CACHE, address, end)
+
+    def fault_address(self) -> int | None:
+        """Return the exact linear address of the last failed translation, or None if it cannot be known."""
+        if not self.fault_offset:
+            return None
+        return int(self._structure()[self.fault_offset : self.fault_offset + 8].view(np.uint64)[0])
+
+    def clear_skip_sync(self) -> None:
+        """Let the engine compute the program counter at its next stop."""
+        if self.sync_offset:
+            self._structure()[self.sync_offset] = 0
+
+    def close(self) -> None:
+        """Free the engine; idempotent."""
+        self._close()
+
+    def _structure(self) -> npt.NDArray[np.uint8]:
+        size = _libc.malloc_usable_size(self.handle)
+        pointer = ctypes.cast(self.handle, ctypes.POINTER(ctypes.c_uint8))
+        return np.ctypeslib.as_array(pointer, (size & ~7,))
+
+    def _enter_user_mode(self, scratch: bytes) -> None:
+        """Execute SYSRET once, unpaged: it loads flat ring-3 segments without reading a descriptor table."""
+        self._map_scratch(scratch)
+        self._write_msr(_EFER, self._read_msr(_EFER) | 1)
+        self._write_msr(_STAR, _USER_SELECTORS)
+        for register, value in ((x86.UC_X86_REG_RCX, 0x1800), (x86.UC_X86_REG_R11, 0x202)):
+            uclib.uc_reg_write(self.handle, register, ctypes.byref(_u64(value)))
+        error = uclib.uc_emu_start(self.handle, _u64(0x1100), _u64(0x1800), _u64(0), ctypes.c_size_t(1))
+        self.check(error, "enter user mode")
+
+    def _find_fields(self, scratch: bytes) -> tuple[int, int]:
+        """Return the offsets of the fault address and of the flag, 0 for one that cannot be told apart."""
+        before = self._structure().copy()
+        changed = []
+        for target in (0x1800, 0x1810):
+            uclib.uc_reg_write(self.handle, x86.UC_X86_REG_RIP, ctypes.byref(_u64(target)))
+            now = self._structure()
+            changed.append({int(n) for n in np.nonzero((before == 0) & (now == 1))[0]})
+        del scratch
+        self.control(uc.UC_CTL_TLB_TYPE, uc.UC_TLB_VIRTUAL)
+        refuse = ctypes.CFUNCTYPE(
+            ctypes.c_bool, *(ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        )(self._probe_fill)
+        made = ctypes.c_size_t()
+        uclib.uc_hook_add(
+            self.handle,
+            ctypes.byref(made),
+            ctypes.c_int(uc.UC_HOOK_TLB_FILL),
+            refuse,
+            ctypes.c_void_p(0),
+            _u64(1),
+            _u64(0),
+        )
+        found: set[int] | None = None
+        for address in (0x5A5A12345678, 0x2B7D0BADCAFE):
+            uclib.uc_reg_write(self.handle, x86.UC_X86_REG_RDI, ctypes.byref(_u64(address)))
+            self.start(_PROBE_AT)
+            words = self._structure().view(np.uint64)
+            here = {int(n) * 8 for n in np.nonzero(words == address)[0]}
+            found = here if found is None else found & here
+        after = self._structure()
+        # Both flags that a write of RIP raises are lowered by a run; the later one in the structure is the
+        # program-counter flag, the earlier ends the translation loop.
+        flags = sorted(n for n in changed[0] & changed[1] if after[n] == 0)
+        uclib.uc_hook_del(self.handle, made)
+        self._unmap_scratch()
+        return (found.pop() if found and len(found) == 1 else 0), (flags[-1] if len(flags) == 2 else 0)
+
+    @staticmethod
+    def _probe_fill(_handle: int, gva: int, kind: int, entry: int, _user: int) -> bool:
+        if kind != uc.UC_MEM_FETCH:
+            return False
+        words = (ctypes.c_uint64 * 2).from_address(entry)
+        words[0] = gva
+        ctypes.c_uint32.from_address(entry + 8).value = uc.UC_PROT_READ | uc.UC_PROT_EXEC
+        return True
+
+    def _map_scratch(self, scratch: bytes) -> None:
+        error = uclib.uc_mem_map(self.handle, _u64(0), ctypes.c_size_t(len(scratch)), uc.UC_PROT_ALL)
+        self.check(error, "map scratch memory")
+        self.check(
+            uclib.uc_mem_write(self.handle, _u64(0), scratch, ctypes.c_size_t(len(scratch))), "write scratch memory"
+        )
+
+    def _unmap_scratch(self) -> None:
+        self.check(uclib.uc_mem_unmap(self.handle, _u64(0), ctypes.c_size_t(0x2000)), "unmap scratch memory")
+        self.control(uc.UC_CTL_TB_FLUSH)
+        self.flush_tlb()
+
+    def _read_msr(self, number: int) -> int:
+        cell = _Msr(number, 0)
+        self.check(
+            uclib.uc_reg_read(self.handle, x86.UC_X86_REG_MSR, ctypes.byref(cell)), f"read MSR {number:#x}"
+        )
+        return int(cell.value)
+
+    def _write_msr(self, number: int, value: int) -> None:
+        cell = _Msr(number, value)
+        self.check(
+            uclib.uc_reg_write(self.handle, x86.UC_X86_REG_MSR, ctypes.byref(cell)), f"write MSR {number:#x}"
+        )
+
+
+class _Msr(ctypes.Structure):
+    _fields_ = (("number", ctypes.c_uint32), ("value", ctypes.c_uint64))
+
+
+def _u64(value: int) -> ctypes.c_uint64:
+    return ctypes.c_uint64(value)

@@ -1,0 +1,97 @@
+"""The soft Cpu's registers, by the manual's names, through the library's C calls."""
+
+import ctypes
+import struct
+
+from unicorn import x86_const as x86
+from unicorn.unicorn_py3.unicorn import uclib
+
+from quire.cpu.soft.engine import Engine
+from quire.errors import MisuseError, did_you_mean
+
+__all__ = ["SoftRegisters"]
+
+_GENERAL = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{n}" for n in range(8, 16)))
+_IDS: dict[str, int] = {
+    name: getattr(x86, f"UC_X86_REG_{name.upper()}")
+    for name in (*_GENERAL, "rip", "rflags", "fs_base", "gs_base", "mxcsr")
+}
+_XMM = tuple(getattr(x86, f"UC_X86_REG_XMM{n}") for n in range(16))
+_ST = tuple(getattr(x86, f"UC_X86_REG_FP{n}") for n in range(8))
+_MXCSR_MASK = 0xFFFF
+
+
+class SoftRegisters:
+    """Registers of `engine`. Raises MisuseError for a name that is not a register."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._handle = engine.handle
+        self._cell = ctypes.c_uint64()
+        self._reference = ctypes.byref(self._cell)
+        self._wide = ctypes.create_string_buffer(16)
+
+    def read(self, name: str) -> int:
+        """Return one register, unsigned."""
+        self._cell.value = 0
+        uclib.uc_reg_read(self._handle, _number(name), self._reference)
+        return self._cell.value
+
+    def write(self, name: str, value: int) -> None:
+        """Set one register, modulo 2**64."""
+        self._cell.value = value
+        uclib.uc_reg_write(self._handle, _number(name), self._reference)
+
+    def read_many(self, names: tuple[str, ...]) -> list[int]:
+        """Return several registers."""
+        return [self.read(name) for name in names]
+
+    def write_many(self, values: dict[str, int]) -> None:
+        """Set several registers."""
+        for name, value in values.items():
+            self.write(name, value)
+
+    def save_fpu(self) -> bytes:
+        """Return x87 and SSE state as FXSAVE64 would store it (SDM 1 §10.5.1)."""
+        control, status, tags = (
+            self._raw(number, 2) for number in (x86.UC_X86_REG_FPCW, x86.UC_X86_REG_FPSW, x86.UC_X86_REG_FPTAG)
+        )
+        full = int.from_bytes(tags, "little")
+        abridged = sum(1 << n for n in range(8) if full >> 2 * n & 3 != 3)
+        image = bytearray(512)
+        struct.pack_into("<2s2sBx", image, 0, control, status, abridged)
+        struct.pack_into("<II", image, 24, self.read("mxcsr"), _MXCSR_MASK)
+        for n, number in enumerate(_ST):
+            image[32 + 16 * n : 42 + 16 * n] = self._raw(number, 10)
+        for n, number in enumerate(_XMM):
+            image[160 + 16 * n : 176 + 16 * n] = self._raw(number, 16)
+        return bytes(image)
+
+    def load_fpu(self, image: bytes) -> None:
+        """Set x87 and SSE state from an FXSAVE64 image; reserved MXCSR bits are dropped."""
+        if len(image) != 512:
+            raise MisuseError(f"An FXSAVE image has 0x200 bytes, not {len(image):#x}")
+        control, status, abridged = struct.unpack_from("<2s2sB", image)
+        full = sum(3 << 2 * n for n in range(8) if not abridged >> n & 1)
+        self._set_raw(x86.UC_X86_REG_FPCW, control)
+        self._set_raw(x86.UC_X86_REG_FPSW, status)
+        self._set_raw(x86.UC_X86_REG_FPTAG, full.to_bytes(2, "little"))
+        self.write("mxcsr", struct.unpack_from("<I", image, 24)[0] & _MXCSR_MASK)
+        for n, number in enumerate(_ST):
+            self._set_raw(number, image[32 + 16 * n : 42 + 16 * n])
+        for n, number in enumerate(_XMM):
+            self._set_raw(number, image[160 + 16 * n : 176 + 16 * n])
+
+    def _raw(self, number: int, length: int) -> bytes:
+        uclib.uc_reg_read(self._handle, number, self._wide)
+        return self._wide.raw[:length]
+
+    def _set_raw(self, number: int, value: bytes) -> None:
+        ctypes.memmove(self._wide, value, len(value))
+        uclib.uc_reg_write(self._handle, number, self._wide)
+
+
+def _number(name: str) -> int:
+    found = _IDS.get(name)
+    if found is None:
+        raise MisuseError(f"No register is called {name!r}{did_you_mean(name, list(_IDS))}")
+    return found

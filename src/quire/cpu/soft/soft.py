@@ -1,0 +1,234 @@
+"""The soft Cpu itself: arrays for the hooks, the run loop, and the translation of hook results into stops."""
+
+import ctypes
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from unicorn import unicorn_const as uc
+from unicorn import x86_const as x86
+
+from quire.arch import EPT_VIOLATION_QUALIFICATION, Access, ExitReason, Vector
+from quire.cpu.soft import _kernels
+from quire.cpu.soft.blocks import BlockCounter
+from quire.cpu.soft.engine import Engine
+from quire.cpu.soft.registers import SoftRegisters
+from quire.cpu.soft.state import EVENTS, Detail, Pointer, SoftState, StopCode
+from quire.errors import InternalError
+from quire.memory import HostMemory
+from quire.paging import RESULT_WORDS, Context, Result, Status
+from quire.paging._kernels import walk
+from quire.tlb import Tlb
+from quire.vcpu import Exit, Interrupted, Stop, Syscall, Trap, TrapKind
+
+__all__ = ["SoftCpu"]
+
+_NONE = np.uint64((1 << 64) - 1)
+_FETCHED = np.uint64(1 << 63)
+_UC_ERR_INSN_INVALID = uc.UC_ERR_INSN_INVALID
+_CPUID_LENGTH = 2
+
+
+class SoftCpu:
+    """Executes the guest whose tables `context` points to, in `memory`; counts as `detail` says.
+
+    `on_exit` deals with exits that need not leave the instruction loop (CPUID): it sees the registers and sets
+    them. One vCPU; not for use from two threads, but for :meth:`interrupt`.
+    """
+
+    def __init__(
+        self,
+        memory: HostMemory,
+        context: npt.NDArray[np.uint64],
+        tlb: Tlb,
+        detail: Detail,
+        on_exit: Callable[[Exit], None],
+    ) -> None:
+        self.detail = detail
+        self._memory = memory
+        self._context = context
+        self._tlb = tlb
+        self._on_exit = on_exit
+        self._state: npt.NDArray[np.uint64] = np.zeros(len(SoftState), np.uint64)
+        self._result: npt.NDArray[np.uint64] = np.zeros(RESULT_WORDS, np.uint64)
+        self._reverse: npt.NDArray[np.uint64] = np.zeros(memory.frame_count, np.uint64)
+        self._blocks = BlockCounter(self._state)
+        self._engine = Engine(memory.address, memory.size)
+        self._registers = SoftRegisters(self._engine)
+        self._wanted = threading.Event()
+        self._stale_tlb = self._stale_code = False
+        self._state[SoftState.DETAIL] = detail
+        self._state[SoftState.MEMORY_WORDS] = memory.words.size
+        self._state[SoftState.TLB_WORDS] = tlb.entries.size
+        self._state[SoftState.SKIP_SYNC_OFFSET] = self._engine.sync_offset
+        self._pointers = self._point()
+        self._add_hooks()
+
+    @property
+    def registers(self) -> SoftRegisters:
+        """The guest's registers; valid while the Cpu does not run."""
+        return self._registers
+
+    def run(self) -> Stop:
+        """Execute guest instructions until a fault, an exit, a system call or an interruption."""
+        state = self._state
+        while True:
+            if self._wanted.is_set():
+                self._wanted.clear()
+                return Interrupted()
+            self._refresh()
+            state[SoftState.STOP] = StopCode.NONE
+            state[SoftState.LAST_DATA] = state[SoftState.LAST_DIRTY] = state[SoftState.LAST_FETCH] = _NONE
+            state[SoftState.LAST_BLOCK_SIZE] = 0
+            state[SoftState.SKIP_SYNC] = 1
+            error = self._engine.start(self._registers.read("rip"))
+            code = int(state[SoftState.STOP])
+            if code == StopCode.SYSCALL:
+                return Syscall()
+            self._leave_out_rest()
+            if code == StopCode.ALIAS:
+                self._stale_tlb = True
+            elif code == StopCode.BLOCKS_FULL:
+                self._blocks.drain()
+            elif code == StopCode.FAULT:
+                return self._fault()
+            elif code == StopCode.TRAP:
+                return Trap(TrapKind.EXCEPTION, int(state[SoftState.VECTOR]))
+            elif error == _UC_ERR_INSN_INVALID:
+                return Trap(TrapKind.EXCEPTION, Vector.UD)
+            elif error:
+                self._engine.check(error, f"execute at {self._registers.read('rip'):#x}")
+            elif self._registers.read("rip") == 0:
+                # The engine takes address 0 for the end of the run; for a guest it is a jump through a null pointer.
+                return self._fetch_at_zero()
+
+    def interrupt(self) -> None:
+        """Make :meth:`run` return Interrupted soon; returns when it has been told. Any thread may call."""
+        self._wanted.set()
+        self._state[SoftState.SKIP_SYNC] = 0
+        self._engine.clear_skip_sync()
+        self._engine.stop()
+
+    @property
+    def interrupting(self) -> bool:
+        """Whether an interruption is asked for and :meth:`run` has not returned it yet."""
+        return self._wanted.is_set()
+
+    def forget(self, gva: int | None) -> None:
+        """Drop cached translations before the next instruction: all, the engine has no way to drop one."""
+        del gva
+        self._stale_tlb = True
+
+    def forget_code(self, hpa: int, length: int) -> None:
+        """Drop compiled code if any frame of these bytes was ever fetched from."""
+        first, last = hpa >> 12, (hpa + length - 1) >> 12
+        frames = self._reverse[first : last + 1]
+        if frames.size == 1:
+            fetched = bool(frames[0] >> np.uint64(63))
+        else:
+            fetched = bool((frames & _FETCHED).any())
+        if fetched:
+            frames &= ~_FETCHED
+            self._stale_code = True
+
+    def events(self) -> dict[str, int]:
+        """Return what was counted; `instructions` only in full detail."""
+        counted = {event.name.lower(): int(self._state[event]) for event in EVENTS}
+        if self.detail is Detail.FULL:
+            counted["instructions"] = self._blocks.total()
+        return counted
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._engine.close()
+
+    def _point(self) -> npt.NDArray[np.uint64]:
+        arrays: dict[Pointer, npt.NDArray[np.generic]] = {
+            Pointer.STATE: self._state,
+            Pointer.MEMORY: self._memory.words,
+            Pointer.CONTEXT: self._context,
+            Pointer.RESULT: self._result,
+            Pointer.REVERSE: self._reverse,
+            Pointer.TLB_ENTRIES: self._tlb.entries,
+            Pointer.TLB_STATE: self._tlb.state,
+            Pointer.TLB_SHAPES: self._tlb.shapes,
+            Pointer.BLOCKS: self._blocks.table,
+            Pointer.LOG: self._blocks.log,
+        }
+        return np.array([arrays[pointer].ctypes.data for pointer in Pointer], np.uint64)
+
+    def _add_hooks(self) -> None:
+        user = self._pointers.ctypes.data
+        engine = self._engine
+        engine.hook(uc.UC_HOOK_TLB_FILL, _kernels.on_fill.address, user)
+        engine.hook(uc.UC_HOOK_INSN, _kernels.on_syscall.address, user, x86.UC_X86_INS_SYSCALL)
+        engine.hook(uc.UC_HOOK_INTR, _kernels.on_interrupt.address, user)
+        self._cpuid = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(self._on_cpuid)
+        address = ctypes.cast(self._cpuid, ctypes.c_void_p).value or 0
+        engine.hook(uc.UC_HOOK_INSN, address, 0, x86.UC_X86_INS_CPUID)
+        if self.detail is Detail.FULL:
+            engine.hook(uc.UC_HOOK_BLOCK, _kernels.on_block.address, user)
+            engine.hook(uc.UC_HOOK_MEM_READ, _kernels.on_memory.address, user)
+            engine.hook(uc.UC_HOOK_MEM_WRITE, _kernels.on_memory.address, user)
+
+    def _on_cpuid(self, _handle: int, _user: int) -> int:
+        self._on_exit(Exit(ExitReason.CPUID, instruction_length=_CPUID_LENGTH))
+        return 1
+
+    def _refresh(self) -> None:
+        if self._stale_code:
+            self._engine.control(uc.UC_CTL_TB_FLUSH)
+            self._stale_code = False
+        if self._stale_tlb:
+            self._engine.flush_tlb()
+            self._stale_tlb = False
+
+    def _fault(self) -> Stop:
+        result = self._result
+        status = Status(int(result[Result.STATUS]))
+        exact = self._engine.fault_address()
+        if exact is None:
+            raise InternalError("The address of a failed translation is not known. This is a bug in Quire: please report it.")
+        if status is Status.PAGE_FAULT:
+            return Trap(TrapKind.PAGE_FAULT, Vector.PF, int(result[Result.ERROR]), exact)
+        if status is Status.NON_CANONICAL:
+            return Trap(TrapKind.EXCEPTION, Vector.GP, gva=exact)
+        if status is Status.BUS_ERROR:
+            return Trap(TrapKind.EXCEPTION, Vector.MC, gva=exact)
+        gpa, error = int(result[Result.FAULT_GPA]), int(result[Result.ERROR])
+        if status is Status.EPT_MISCONFIGURATION:
+            return Exit(ExitReason.EPT_MISCONFIGURATION, gpa=gpa)
+        if error & EPT_VIOLATION_QUALIFICATION.mask("final"):
+            gpa |= exact & 0xFFF
+        return Exit(ExitReason.EPT_VIOLATION, error, gpa, exact)
+
+    def _fetch_at_zero(self) -> Stop:
+        self._state[SoftState.FAULT_ACCESS] = Access.FETCH
+        status = walk(self._memory.words, self._context, np.uint64(0), np.uint64(Access.FETCH), self._result)
+        if status == Status.PAGE_FAULT:
+            return Trap(TrapKind.PAGE_FAULT, Vector.PF, int(self._result[Result.ERROR]), 0)
+        return Trap(TrapKind.EXCEPTION, Vector.GP)
+
+    def _leave_out_rest(self) -> None:
+        """Take off the instructions of the last block that the stop kept from executing."""
+        size = int(self._state[SoftState.LAST_BLOCK_SIZE])
+        if not size:
+            return
+        start, rip = int(self._state[SoftState.LAST_BLOCK]), self._registers.read("rip")
+        if start <= rip < start + size:
+            self._blocks.left_out(self._code(rip, start + size - rip))
+
+    def _code(self, gva: int, length: int) -> bytes:
+        """Return code bytes as a fetch would see them, without side effects; short when a page is missing."""
+        saved, code = self._result.copy(), b""
+        self._context[Context.UPDATE] = 0
+        while len(code) < length:
+            here = gva + len(code)
+            if walk(self._memory.words, self._context, np.uint64(here), np.uint64(Access.FETCH), self._result):
+                break
+            count = min(length - len(code), 0x1000 - (here & 0xFFF))
+            code += self._memory.read(int(self._result[Result.HPA]), count)
+        self._context[Context.UPDATE] = 1
+        self._result[:] = saved
+        return code

@@ -1,0 +1,82 @@
+"""What the hooks and Python share: one array of counters and scalars, and one array of pointers to arrays.
+
+Hooks are compiled and run without Python; each gets the pointer array as its user data. Counters only grow.
+"""
+
+from enum import IntEnum
+
+__all__ = ["EVENTS", "Detail", "Pointer", "SoftState", "StopCode"]
+
+
+class Detail(IntEnum):
+    """How much a run records."""
+
+    EXITS = 0  #: translations that Unicorn's own TLB misses, faults and exits
+    FULL = 1  #: every read, write and instruction fetch goes through the modelled TLB
+
+
+class StopCode(IntEnum):
+    """Which hook asked to stop."""
+
+    NONE = 0
+    FAULT = 1  #: a translation failed; the result array says how
+    SYSCALL = 2
+    TRAP = 3  #: VECTOR holds the exception
+    ALIAS = 4  #: a second linear page reached a frame whose first is still cached
+    BLOCKS_FULL = 5  #: the table of blocks wants emptying
+
+
+class SoftState(IntEnum):
+    """Index of each scalar in the state array. From READS to BLOCKS they are event counters."""
+
+    READS = 0
+    WRITES = 1
+    SPLITS = 2  #: writes that cross a page
+    L1D_MISSES = 3
+    L2D_HITS = 4
+    L1I_MISSES = 5
+    L2I_HITS = 6
+    FETCH_PAGES = 7  #: instruction-TLB lookups beyond one an instruction: blocks that cross a page
+    WALKS = 8
+    DIRTY_WALKS = 9  #: of them, walks of a translation that was cached, to set a dirty flag
+    FAULTED_WALKS = 10  #: of them, walks that ended in a fault
+    GUEST_REFERENCES = 11
+    HOST_REFERENCES = 12
+    FILLS = 13  #: translations handed to Unicorn's own TLB
+    ALIASES = 14
+    BLOCKS = 15
+    # scalars
+    STOP = 16
+    FAULT_ACCESS = 17
+    VECTOR = 18
+    DETAIL = 19
+    LAST_DATA = 20  #: host frame of the last data access, all ones for none
+    LAST_DIRTY = 21  #: the same frame if it may be written without a walk
+    LAST_FETCH = 22  #: linear page of the last fetch, all ones for none
+    LAST_BLOCK = 23
+    LAST_BLOCK_SIZE = 24
+    BLOCKS_KNOWN = 25
+    LOG_USED = 26
+    SKIP_SYNC_OFFSET = 27  #: of the engine's flag, 0 if it was not found
+    SKIP_SYNC = 28  #: value to give that flag while hooks run
+    MEMORY_WORDS = 29
+    TLB_WORDS = 30
+
+
+#: The scalars that count events, in report order.
+EVENTS: tuple[SoftState, ...] = tuple(field for field in SoftState if field < SoftState.STOP)
+
+
+class Pointer(IntEnum):
+    """Index of each array in the pointer array."""
+
+    STATE = 0
+    MEMORY = 1
+    CONTEXT = 2
+    RESULT = 3
+    REVERSE = 4  #: by host frame: linear page + 1 of the last fill; bit 63 marks a frame that was fetched from
+    TLB_ENTRIES = 5
+    TLB_STATE = 6
+    TLB_SHAPES = 7
+    BLOCKS = 8  #: open-addressed pairs: key (linear address, size << 48), times executed
+    LOG = 9  #: code bytes of each new block: key, then ceil(size / 8) words

@@ -1,0 +1,98 @@
+"""The system calls of a process guest: one table, and :func:`dispatch` which runs an entry of it.
+
+Quire is the guest's kernel, and its host is x86-64 Linux as well: most calls are the host's own with the
+guest's pointers replaced. What differs (memory, signals, exit, seeded randomness, names in /proc) has a
+handler. Contract: a call never raises for anything that a guest does; it answers -errno as Linux would.
+Registers, addresses and sizes are taken as hostile. Calls that are not there answer ENOSYS and are counted in
+`process.unimplemented`.
+"""
+
+import errno
+from typing import TYPE_CHECKING
+
+from quire.errors import BackendError
+from quire.guest.syscalls import (  # noqa: F401 - each module declares its calls in the table
+    clocks,
+    descriptors,
+    files,
+    identity,
+    io,
+    ioctls,
+    lifecycle,
+    limits,
+    memory,
+    opening,
+    polling,
+    signalling,
+    sockets,
+    threads,
+    unsupported,
+)
+from quire.guest.syscalls.kinds import signed32
+from quire.guest.syscalls.sandbox import refusal
+from quire.guest.syscalls.special import NO_RESULT, RESTART, Result, Special
+from quire.guest.syscalls.state import QUIRE_DESCRIPTORS
+from quire.guest.syscalls.table import SYSCALLS, Effect, Syscall
+from quire.guest.syscalls.waiting import interrupted
+from quire.guest.uaccess import BadAddress
+
+if TYPE_CHECKING:
+    from quire.guest.process import ProcessGuest
+
+__all__ = [
+    "NO_RESULT",
+    "QUIRE_DESCRIPTORS",
+    "RESTART",
+    "SYSCALLS",
+    "Effect",
+    "Special",
+    "Syscall",
+    "dispatch",
+    "syscall_name",
+]
+
+_MASK64 = (1 << 64) - 1
+
+
+def syscall_name(number: int) -> str:
+    """Return a call's name, or ``syscall_N`` for a number that Linux does not have."""
+    entry = SYSCALLS.get(number)
+    return entry.name if entry is not None else f"syscall_{number}"
+
+
+def dispatch(process: "ProcessGuest", number: int, arguments: tuple[int, int, int, int, int, int]) -> Result:
+    """Do the system call `number` for `process` and return its result, -errno, or a :class:`Special`.
+
+    `arguments` are RDI, RSI, RDX, R10, R8, R9. RESTART means that a signal interrupted a call which Linux
+    restarts; NO_RESULT that the registers are final. Raises nothing for what a guest does.
+    """
+    number = signed32(number)  # Linux looks at EAX only
+    entry = SYSCALLS.get(number)
+    if entry is None or entry.run is None:
+        name = syscall_name(number)
+        key = f"{name} ({entry.note})" if entry is not None and entry.note else name
+        process.unimplemented[key] = process.unimplemented.get(key, 0) + 1
+        return -errno.ENOSYS
+    registers = tuple(register & _MASK64 for register in arguments)
+    while True:
+        result = _answer(process, entry, registers)
+        # A signal that the guest blocks or ignores wakes the host's call, but not the guest's.
+        if result != -errno.EINTR or not entry.retries or interrupted(process):
+            break
+    return RESTART if result == -errno.EINTR and entry.restart else result
+
+
+def _answer(process: "ProcessGuest", entry: Syscall, registers: tuple[int, ...]) -> Result:
+    assert entry.run is not None
+    try:
+        if process.options.sandbox:
+            refused = refusal(process, entry, registers)
+            if refused:
+                return -refused
+        return entry.run(process, registers)
+    except BadAddress:
+        return -errno.EFAULT
+    except BackendError:
+        raise  # ours, not the guest's
+    except OSError as error:
+        return -(error.errno or errno.EIO)

@@ -1,0 +1,72 @@
+"""Time: the host's clocks as they are, and sleeping, which a signal of the guest's ends."""
+
+import errno
+import struct
+import time
+from typing import TYPE_CHECKING
+
+from quire.guest.syscalls import host
+from quire.guest.syscalls.kinds import INT, POINTER, S32, In, Out
+from quire.guest.syscalls.table import absent, passes, syscall
+from quire.guest.syscalls.waiting import interrupted
+
+if TYPE_CHECKING:
+    from quire.guest.process import ProcessGuest
+
+_CLOCK_NANOSLEEP = 230
+_TIMESPEC = struct.Struct("<qq")
+_TIMER_ABSTIME = 1
+_INTERVAL = 32  # struct itimerval
+
+passes(228, "clock_gettime", INT, Out(16))
+passes(229, "clock_getres", INT, Out(16, nullable=True))
+passes(96, "gettimeofday", Out(16, nullable=True), Out(8, nullable=True))
+passes(36, "getitimer", INT, Out(_INTERVAL))
+passes(38, "setitimer", INT, In(_INTERVAL, nullable=True), Out(_INTERVAL, nullable=True))
+passes(37, "alarm", INT)
+absent(222, "timer_create")
+absent(223, "timer_settime")
+absent(224, "timer_gettime")
+absent(225, "timer_getoverrun")
+absent(226, "timer_delete")
+absent(227, "clock_settime")
+absent(164, "settimeofday")
+absent(305, "clock_adjtime")
+absent(159, "adjtimex")
+
+
+@syscall(201, "time", POINTER)
+def time_(process: "ProcessGuest", pointer: int) -> int:
+    """Return the seconds since 1970."""
+    now = int(time.time())
+    if pointer:
+        process.memory.write_u64(pointer, now)
+    return now
+
+
+def _sleep(process: "ProcessGuest", clock: int, flags: int, request: int, rest: int) -> int:
+    asked = host.HostBuffer(16, process.memory.read(request, 16))
+    left = host.HostBuffer(16)
+    while True:
+        result = host.call(_CLOCK_NANOSLEEP, clock, flags, asked.address, left.address)
+        if result != -errno.EINTR:
+            return result
+        if interrupted(process):
+            break
+        if not flags & _TIMER_ABSTIME:
+            asked = host.HostBuffer(16, left.take())  # a signal that the guest blocks: sleep on
+    if rest and not flags & _TIMER_ABSTIME:
+        process.memory.write(rest, left.take())
+    return -errno.EINTR
+
+
+@syscall(35, "nanosleep", POINTER, POINTER, retries=False)
+def nanosleep(process: "ProcessGuest", request: int, rest: int) -> int:
+    """Sleep; what is left is written to `rest` when a signal ends it (EINTR)."""
+    return _sleep(process, time.CLOCK_MONOTONIC, 0, request, rest)
+
+
+@syscall(_CLOCK_NANOSLEEP, "clock_nanosleep", S32, S32, POINTER, POINTER, retries=False)
+def clock_nanosleep(process: "ProcessGuest", clock: int, flags: int, request: int, rest: int) -> int:
+    """Sleep on a clock, for a time or until one."""
+    return _sleep(process, clock, flags, request, rest)

@@ -1,0 +1,78 @@
+"""The host's own system calls, raw: the number, six machine words in, a result or -errno out.
+
+Python's wrappers are not used where a call may block: they retry after EINTR (PEP 475), and a guest has to
+see the interruption. Structures need no translation, since the host is x86-64 Linux as well.
+"""
+
+import ctypes
+import errno
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["HostBuffer", "address_of", "call", "identity_of", "pack_iovecs", "path_of"]
+
+_raw = ctypes.CDLL(None, use_errno=True).syscall
+_raw.argtypes = [ctypes.c_ulong] * 7
+_raw.restype = ctypes.c_long
+
+
+def call(number: int, *arguments: int) -> int:
+    """Make one host system call and return its result, or the negative errno.
+
+    Arguments are taken modulo 2^64, so signed numbers may be passed. The GIL is released meanwhile; Python's
+    signal handlers run after the return.
+    """
+    a, b, c, d, e, f = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
+    result: int = _raw(number, a, b, c, d, e, f)
+    return -ctypes.get_errno() if result == -1 else result
+
+
+class HostBuffer:
+    """Bytes at a fixed host address: what a pointer argument of the host's call names."""
+
+    __slots__ = ("_buffer", "address", "size")
+
+    def __init__(self, size: int, data: bytes = b"") -> None:
+        self.size = size
+        # One byte more: an empty array has no address of its own.
+        self._buffer = ctypes.create_string_buffer(size + 1)
+        self._buffer[: len(data)] = data
+        self.address = ctypes.addressof(self._buffer)
+
+    def take(self, size: int | None = None) -> bytes:
+        """Return the first `size` bytes, all of them by default; never more than there are."""
+        wanted = self.size if size is None else min(size, self.size)
+        return ctypes.string_at(self.address, wanted)
+
+
+def address_of(view: memoryview) -> int:
+    """Return the host address of the first byte of a contiguous view, read-only ones included."""
+    pointer: int = np.frombuffer(view, np.uint8).__array_interface__["data"][0]
+    return pointer
+
+
+def identity_of(descriptor: int) -> tuple[int, int] | None:
+    """Return the (device, inode) of what a descriptor names, or None when it is not open."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def path_of(descriptor: int) -> str:
+    """Return the kernel's own name of an open file, symbolic links resolved; empty when it is not open."""
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EBADF):
+            raise
+        return ""
+
+
+def pack_iovecs(chunks: Sequence[tuple[int, int]]) -> HostBuffer:
+    """Return an array of struct iovec for host (address, length) pairs."""
+    words = [word for chunk in chunks for word in chunk]
+    return HostBuffer(16 * len(chunks), np.array(words, np.uint64).tobytes())

@@ -1,0 +1,241 @@
+"""Kinds of arguments: how a register becomes what a handler takes, or what the host's call takes.
+
+A kind has two sides. :meth:`Kind.value` checks a register and returns it as the handler wants it: a signed
+number, the bytes of a path. :meth:`Kind.lower` and :meth:`Kind.finish` serve pass-through calls: they replace
+a guest pointer with a bounce buffer, and copy the buffer back after the call. Every guest pointer is followed
+through UserMemory only, and every size that a guest chooses is bounded before it allocates anything.
+"""
+
+import errno
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from quire.guest.syscalls.host import HostBuffer
+from quire.guest.syscalls.state import QUIRE_DESCRIPTORS
+
+if TYPE_CHECKING:
+    from quire.guest.process import ProcessGuest
+
+__all__ = [
+    "FD",
+    "INT",
+    "OPTIONAL_PATH",
+    "PATH",
+    "POINTER",
+    "S32",
+    "S64",
+    "SYNCED_FD",
+    "U32",
+    "Arg",
+    "Fd",
+    "HostCall",
+    "In",
+    "InOut",
+    "Kind",
+    "Out",
+    "fail",
+    "signed32",
+    "signed64",
+]
+
+_PATH_MAX = 4096
+#: The most that a size from a guest's register makes Quire allocate for a bounce buffer.
+_BOUNCE_LIMIT = 1 << 20
+
+
+def fail(number: int) -> OSError:
+    """Return the exception that makes the system call answer -`number`."""
+    return OSError(number, errno.errorcode.get(number, "error"))
+
+
+def signed32(value: int) -> int:
+    """Return the low 32 bits as the C int they are."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value & 0x80000000 else value
+
+
+def signed64(value: int) -> int:
+    """Return a register as the C long it is."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+@dataclass(slots=True)
+class HostCall:
+    """A pass-through call in preparation: the guest's registers, and the words that the host will get."""
+
+    process: "ProcessGuest"
+    raw: tuple[int, ...]
+    values: list[int]
+    buffers: dict[int, HostBuffer] = field(default_factory=dict)
+
+
+class Kind:
+    """An argument that is taken as it is: a register's 64 bits."""
+
+    #: Whether another argument may give the size of what this one points to.
+    sized = False
+
+    def value(self, process: "ProcessGuest", raw: int) -> Any:
+        """Return the argument for a handler. Raises OSError(errno) or BadAddress for a bad one."""
+        return raw
+
+    def lower(self, call: HostCall, index: int) -> None:
+        """Put the host's word for argument `index` in `call.values`. Raises as :meth:`value` does."""
+        call.values[index] = self.value(call.process, call.raw[index])
+
+    def finish(self, call: HostCall, index: int, result: int) -> None:
+        """Copy back what the host wrote. Called after success only. Raises BadAddress."""
+
+
+class _Number(Kind):
+    def __init__(self, bits: int, *, signed: bool) -> None:
+        self._mask, self._sign = (1 << bits) - 1, 1 << (bits - 1) if signed else 0
+
+    def value(self, process: "ProcessGuest", raw: int) -> int:
+        raw &= self._mask
+        return raw - 2 * self._sign if raw & self._sign else raw
+
+
+@dataclass(frozen=True)
+class Fd(Kind):
+    """A descriptor, or AT_FDCWD. Quire's own ones do not exist for a guest: EBADF.
+
+    With `synced`, stores that the guest made through a shared mapping of the file reach the file first.
+    """
+
+    synced: bool = False
+
+    def value(self, process: "ProcessGuest", raw: int) -> int:
+        descriptor = signed32(raw)
+        if descriptor >= QUIRE_DESCRIPTORS:
+            raise fail(errno.EBADF)
+        if self.synced and descriptor >= 0:
+            process.space.sync_file(descriptor)
+        return descriptor
+
+
+@dataclass(frozen=True)
+class Path(Kind):
+    """A path: a pointer to bytes that end with a zero. EFAULT, ENAMETOOLONG."""
+
+    nullable: bool = False
+
+    def value(self, process: "ProcessGuest", raw: int) -> bytes:
+        # One byte more than fits, so that a path which is too long is told from one that just fits.
+        path = process.memory.read_cstring(raw, _PATH_MAX)
+        if len(path) >= _PATH_MAX:
+            raise fail(errno.ENAMETOOLONG)
+        return path
+
+    def lower(self, call: HostCall, index: int) -> None:
+        if self.nullable and not call.raw[index]:
+            return
+        path = self.value(call.process, call.raw[index])
+        buffer = call.buffers[index] = HostBuffer(len(path) + 1, path)
+        call.values[index] = buffer.address
+
+
+@dataclass(frozen=True)
+class Arg:
+    """A size that another argument gives:
+
+    `scale` bytes for each unit of argument `index`, a `bits` wide one.
+    """
+
+    index: int
+    scale: int = 1
+    bits: int = 64
+
+
+@dataclass(frozen=True)
+class _Buffer(Kind):
+    size: int | Arg
+    nullable: bool = False
+    limit: int = _BOUNCE_LIMIT
+    sized = True
+
+    def value(self, process: "ProcessGuest", raw: int) -> int:
+        return raw
+
+    def _bytes(self, call: HostCall) -> int:
+        """Return the size in bytes, and bring the argument that gave it down to the limit."""
+        if isinstance(self.size, int):
+            return self.size
+        where = self.size
+        units = call.raw[where.index] & ((1 << where.bits) - 1)
+        if where.bits == 32 and units >> 31:
+            raise fail(errno.EINVAL)  # a negative length, in each of Linux's calls that take a C int
+        if units * where.scale > self.limit:
+            units = self._over(units)
+            call.values[where.index] = units
+        return units * where.scale
+
+    def _over(self, units: int) -> int:
+        assert isinstance(self.size, Arg)
+        return self.limit // self.size.scale
+
+    def _make(self, call: HostCall, index: int, *, read: bool) -> None:
+        pointer = call.raw[index]
+        if self.nullable and not pointer:
+            return
+        size = self._bytes(call)
+        data = call.process.memory.read(pointer, size) if read and size else b""
+        buffer = call.buffers[index] = HostBuffer(size, data)
+        call.values[index] = buffer.address
+
+
+@dataclass(frozen=True)
+class In(_Buffer):
+    """Bytes that the host reads. A size over the limit is refused with `too_big`."""
+
+    too_big: int = errno.EINVAL
+
+    def lower(self, call: HostCall, index: int) -> None:
+        self._make(call, index, read=True)
+
+    def _over(self, units: int) -> int:
+        raise fail(self.too_big)
+
+
+@dataclass(frozen=True)
+class Out(_Buffer):
+    """Bytes that the host writes; with `by_result`, only as many (times `unit`) as the result says."""
+
+    by_result: bool = False
+    unit: int = 1
+
+    def lower(self, call: HostCall, index: int) -> None:
+        self._make(call, index, read=False)
+
+    def finish(self, call: HostCall, index: int, result: int) -> None:
+        buffer = call.buffers.get(index)
+        if buffer is None:
+            return
+        data = buffer.take(result * self.unit if self.by_result else None)
+        if data:
+            call.process.memory.write(call.raw[index], data)
+
+
+@dataclass(frozen=True)
+class InOut(_Buffer):
+    """Bytes that the host reads and writes."""
+
+    def lower(self, call: HostCall, index: int) -> None:
+        self._make(call, index, read=True)
+
+    def finish(self, call: HostCall, index: int, result: int) -> None:
+        buffer = call.buffers.get(index)
+        if buffer is not None and buffer.size:
+            call.process.memory.write(call.raw[index], buffer.take())
+
+
+INT = Kind()
+POINTER = Kind()
+U32 = _Number(32, signed=False)
+S32 = _Number(32, signed=True)
+S64 = _Number(64, signed=True)
+FD = Fd()
+SYNCED_FD = Fd(synced=True)
+PATH = Path()
+OPTIONAL_PATH = Path(nullable=True)

@@ -1,0 +1,167 @@
+"""Opening files: open, openat, openat2, creat, and what a guest must not get hold of that way.
+
+A file is opened on the host first and looked at afterwards, under the kernel's own name for it: so no
+spelling, symbolic link or working directory hides that it is one of /proc/self, which on the host is Quire
+itself.
+"""
+
+import errno
+import os
+import struct
+from typing import TYPE_CHECKING
+
+from quire.guest.syscalls import host, procfs
+from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, U32, fail
+from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, admit, is_terminal_or_null, state_of
+from quire.guest.syscalls.table import syscall
+
+if TYPE_CHECKING:
+    from quire.guest.process import ProcessGuest
+
+__all__ = ["open_file", "refuse_quires_memory"]
+
+_OPEN, _OPENAT, _OPENAT2 = 2, 257, 437
+_AT_FDCWD = -100
+_O_TMPFILE = 0o20000000
+_HOW_SIZE = 24  # struct open_how, version 0
+_HOW_MAX = 4096
+_CHANGES = os.O_CREAT | os.O_TRUNC | _O_TMPFILE
+
+
+def _quires_identities() -> set[tuple[int, int]]:
+    """Return what Quire's own descriptors name."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        identity = host.identity_of(int(name)) if int(name) >= QUIRE_DESCRIPTORS else None
+        if identity is not None:
+            found.add(identity)
+    return found
+
+
+def _is_quires(process: "ProcessGuest", descriptor: int) -> bool:
+    """Whether a descriptor names Quire's memory: /proc/self/mem, or /proc/self/fd/9xx opened once more.
+
+    The descriptors from 900 also hold what the guest has mapped: files with names, and its own memory files.
+    """
+    link = host.path_of(descriptor)
+    if link.startswith("/proc/"):
+        return procfs.is_forbidden(link)
+    if link.startswith("/") and not link.startswith("/memfd:"):
+        return False
+    return not state_of(process).owns(descriptor) and host.identity_of(descriptor) in _quires_identities()
+
+
+def refuse_quires_memory(process: "ProcessGuest", directory: int, path: bytes) -> None:
+    """Raise EACCES when a path names one of Quire's own files.
+
+    Names that do not exist are left to the call.
+    """
+    name = host.HostBuffer(len(path), path)
+    descriptor = host.call(_OPENAT, directory, name.address, os.O_PATH | os.O_CLOEXEC)
+    if descriptor < 0:
+        return
+    try:
+        if _is_quires(process, descriptor):
+            raise fail(errno.EACCES)
+    finally:
+        os.close(descriptor)
+
+
+def _open_harmless(directory: int, path: bytes, flags: int) -> int:
+    """Open for writing in a sandbox: only /dev/null, /dev/zero, /dev/full and /dev/tty, else EACCES."""
+    name = host.HostBuffer(len(path), path)
+    looked_up = host.call(_OPENAT, directory, name.address, os.O_PATH | os.O_CLOEXEC)
+    if looked_up < 0:
+        return looked_up if looked_up != -errno.ENOENT or not flags & os.O_CREAT else -errno.EACCES
+    try:
+        if flags & os.O_EXCL or not is_terminal_or_null(looked_up):
+            return -errno.EACCES
+        # Through the descriptor, so that it is the file just looked at; opened while it is still held, so
+        # that the new number is only right after the swap below.
+        again = f"/proc/self/fd/{looked_up}".encode()
+        buffer = host.HostBuffer(len(again), again)
+        opened = host.call(_OPENAT, _AT_FDCWD, buffer.address, flags & ~(_CHANGES | os.O_NOFOLLOW))
+        if opened >= 0:
+            os.dup2(opened, looked_up, inheritable=not flags & os.O_CLOEXEC)
+            os.close(opened)
+            opened, looked_up = looked_up, -1
+        return opened
+    finally:
+        if looked_up >= 0:
+            os.close(looked_up)
+
+
+def _changes(flags: int) -> bool:
+    return not flags & os.O_PATH and (flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & _CHANGES))
+
+
+def _host_open(directory: int, path: bytes, flags: int, mode: int, resolve: int | None) -> int:
+    name = host.HostBuffer(len(path), path)
+    if resolve is None:
+        return host.call(_OPENAT, directory, name.address, flags, mode)
+    how = host.HostBuffer(_HOW_SIZE, struct.pack("<QQQ", flags, mode, resolve))
+    return host.call(_OPENAT2, directory, name.address, how.address, _HOW_SIZE)
+
+
+def open_file(
+    process: "ProcessGuest", directory: int, path: bytes, flags: int, mode: int, resolve: int | None = None
+) -> int:
+    """Open a file for the guest and return its descriptor or -errno; `resolve` makes it an openat2.
+
+    Files of /proc/self show the guest, not Quire; Quire's own memory is EACCES.
+    """
+    target = procfs.link_target(process, path)
+    if target is not None and not flags & os.O_NOFOLLOW:
+        directory, path = _AT_FDCWD, target
+    if process.options.sandbox and _changes(flags):
+        opened = _open_harmless(directory, path, flags)
+    else:
+        if flags & os.O_TRUNC:
+            refuse_quires_memory(process, directory, path)
+        opened = _host_open(directory, path, flags, mode, resolve)
+    if opened < 0:
+        return opened
+    opened = admit(process, opened)
+    if opened >= 0:
+        if _is_quires(process, opened):
+            os.close(opened)
+            return -errno.EACCES
+        procfs.substitute(process, opened, flags)
+    return opened
+
+
+@syscall(_OPEN, "open", PATH, U32, U32, restart=True)
+def open_(process: "ProcessGuest", path: bytes, flags: int, mode: int) -> int:
+    """Open a file."""
+    return open_file(process, _AT_FDCWD, path, flags, mode)
+
+
+@syscall(85, "creat", PATH, U32, restart=True)
+def creat(process: "ProcessGuest", path: bytes, mode: int) -> int:
+    """Create or truncate a file."""
+    return open_file(process, _AT_FDCWD, path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
+
+
+@syscall(_OPENAT, "openat", FD, PATH, U32, U32, restart=True)
+def openat(process: "ProcessGuest", directory: int, path: bytes, flags: int, mode: int) -> int:
+    """Open a file relative to a directory."""
+    return open_file(process, directory, path, flags, mode)
+
+
+@syscall(_OPENAT2, "openat2", FD, PATH, POINTER, INT, restart=True)
+def openat2(process: "ProcessGuest", directory: int, path: bytes, pointer: int, size: int) -> int:
+    """Open a file with restrictions on how its path may resolve.
+
+    Bytes beyond version 0 must be zero: E2BIG.
+    """
+    if size < _HOW_SIZE:
+        return -errno.EINVAL
+    if size > _HOW_MAX:
+        return -errno.E2BIG
+    how = process.memory.read(pointer, size)
+    if any(how[_HOW_SIZE:]):
+        return -errno.E2BIG
+    flags, mode, resolve = struct.unpack_from("<QQQ", how)
+    if flags >> 32 or mode >> 32:
+        return -errno.EINVAL
+    return open_file(process, directory, path, flags, mode, resolve)

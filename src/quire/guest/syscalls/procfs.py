@@ -1,0 +1,120 @@
+"""The files of /proc/self that would otherwise show Quire: what they say about the guest.
+
+A file is opened on the host first; when its kernel name says that it is one of these, its descriptor is
+replaced in place by a memory file with the guest's text. So the number is the one that a native run gets.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from quire.guest.syscalls.host import path_of
+from quire.guest.syscalls.state import state_of
+
+if TYPE_CHECKING:
+    from quire.guest.process import ProcessGuest
+
+__all__ = ["command_name", "is_forbidden", "link_target", "substitute"]
+
+_OWN = re.compile(r"/proc/(\d+)(?:/task/(\d+))?/(.+)", re.DOTALL)
+_EXE = re.compile(rb"/proc/(?:self|thread-self|(\d+))(?:/task/\d+)?/exe")
+#: What would give a guest Quire's memory, or change how Quire runs.
+_FORBIDDEN = (
+    "mem",
+    "map_files",
+    "clear_refs",
+    "oom_adj",
+    "oom_score_adj",
+    "syscall",
+    "pagemap",
+    "kpagecgroup",
+)
+_COMM_MAX = 15
+
+
+def program_path(process: "ProcessGuest") -> bytes:
+    """Return the absolute path of the guest's program."""
+    return os.path.realpath(os.fsencode(process.program.path))
+
+
+def command_name(process: "ProcessGuest") -> bytes:
+    """Return the guest's command name: prctl(PR_SET_NAME), or the program's file name, at most 15 bytes."""
+    name = state_of(process).name
+    return os.path.basename(process.program.execfn)[:_COMM_MAX] if name is None else name
+
+
+def _own_file(link: str) -> str | None:
+    """Return which file of this process's /proc directory a kernel name means, or None."""
+    match = _OWN.fullmatch(link)
+    if match is None or int(match[1]) != os.getpid():
+        return None
+    return match[3]
+
+
+def is_forbidden(link: str) -> bool:
+    """Whether a kernel name means a file of /proc that no guest may have."""
+    name = _own_file(link)
+    return name is not None and name.split("/", 1)[0] in _FORBIDDEN
+
+
+def link_target(process: "ProcessGuest", path: bytes) -> bytes | None:
+    """Return the guest's program when `path` is a name of its /proc/self/exe, else None."""
+    match = _EXE.fullmatch(path)
+    if match is None or (match[1] is not None and int(match[1]) != os.getpid()):
+        return None
+    return program_path(process)
+
+
+def _host_text(name: str) -> bytes:
+    with open(f"/proc/self/{name}", "rb") as file:
+        return file.read()
+
+
+def _command_line(process: "ProcessGuest") -> bytes:
+    return b"".join(word + b"\0" for word in process.program.argv)
+
+
+def _environment(process: "ProcessGuest") -> bytes:
+    return b"".join(word + b"\0" for word in process.program.envp)
+
+
+def _stat(process: "ProcessGuest") -> bytes:
+    text = _host_text("stat")
+    return text[: text.index(b"(") + 1] + command_name(process) + text[text.rindex(b")") :]
+
+
+def _status(process: "ProcessGuest") -> bytes:
+    return b"Name:\t" + command_name(process) + b"\n" + _host_text("status").split(b"\n", 1)[1]
+
+
+_TEXTS: dict[str, Callable[["ProcessGuest"], bytes]] = {
+    "maps": lambda process: process.space.maps_text(),
+    "smaps": lambda process: process.space.maps_text(),
+    "numa_maps": lambda process: b"",
+    "cmdline": _command_line,
+    "environ": _environment,
+    "comm": lambda process: command_name(process) + b"\n",
+    "stat": _stat,
+    "status": _status,
+}
+
+
+def substitute(process: "ProcessGuest", descriptor: int, flags: int) -> None:
+    """Let a descriptor that was just opened on one of Quire's /proc files read the guest's text instead."""
+
+    link = path_of(descriptor)
+    name = _own_file(link) if link.startswith("/proc/") else None
+    make = _TEXTS.get(name) if name is not None else None
+    if make is None or flags & os.O_PATH:
+        return
+    memory_file = os.memfd_create(f"proc-{name}", os.MFD_CLOEXEC)
+    try:
+        with open(memory_file, "wb", closefd=False) as file:
+            file.write(make(process))
+        # A second open file description, read-only as the real one is, with its offset at the start.
+        readable = os.open(f"/proc/self/fd/{memory_file}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(memory_file)
+    os.dup2(readable, descriptor, inheritable=not flags & os.O_CLOEXEC)
+    os.close(readable)

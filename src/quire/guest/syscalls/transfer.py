@@ -1,0 +1,191 @@
+"""Moving bytes between descriptors and user memory without a copy: the host reads and writes guest pages.
+
+User memory comes as page-sized views of host memory; their addresses go into one readv or writev, so that a
+write to a pipe, a terminal or a socket stays as atomic as the guest made it. Only then is it cut, at the 1024
+chunks that one call may name; a regular file gets the rest with another call.
+"""
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from quire.arch import Access
+from quire.guest.syscalls import host
+from quire.guest.syscalls.waiting import raise_sigpipe
+from quire.guest.uaccess import BadAddress
+
+if TYPE_CHECKING:
+    from quire.guest.process import ProcessGuest
+
+__all__ = ["MAX_TRANSFER", "Segments", "gather", "is_seeded", "read_file", "write_file"]
+
+#: Linux moves at most this many bytes with one call (MAX_RW_COUNT).
+MAX_TRANSFER = 0x7FFFF000
+_MAX_CHUNKS = 1024  # UIO_MAXIOV
+_PREADV2, _PWRITEV2 = 327, 328
+#: What one call reads from a file whose size says nothing: a full pipe or socket holds no more.
+_UNSIZED_BATCH = 256 << 10
+_BATCH = 4 << 20  # 1024 chunks of 4 KiB
+_CURRENT = -1  # preadv2: at the file's own position, which moves
+_RANDOM_DEVICES = ((1, 8), (1, 9))  # /dev/random and /dev/urandom, major and minor
+
+#: Ranges of user memory: (gva, length).
+Segments = list[tuple[int, int]]
+
+
+def clip(segments: Segments, limit: int = MAX_TRANSFER) -> Segments:
+    """Return the first `limit` bytes of `segments`."""
+    clipped: Segments = []
+    for gva, length in segments:
+        length = min(length, limit)
+        if length:
+            clipped.append((gva, length))
+        limit -= length
+    return clipped
+
+
+def _skip(segments: Segments, count: int) -> Segments:
+    rest: Segments = []
+    for gva, length in segments:
+        passed = min(count, length)
+        count -= passed
+        if length > passed:
+            rest.append((gva + passed, length - passed))
+    return rest
+
+
+def gather(process: "ProcessGuest", segments: Segments, access: Access, limit: int) -> list[tuple[int, int]]:
+    """Return host (address, length) chunks of the first `limit` bytes, neighbours joined.
+
+    It ends early at an address that the guest may not access so; when that is the first byte: BadAddress.
+    """
+    chunks: list[tuple[int, int]] = []
+    try:
+        for gva, length in clip(segments, limit):
+            for view in process.memory.views(gva, length, access):
+                address = host.address_of(view)
+                if chunks and chunks[-1][0] + chunks[-1][1] == address:
+                    chunks[-1] = chunks[-1][0], chunks[-1][1] + len(view)
+                elif len(chunks) == _MAX_CHUNKS:
+                    return chunks
+                else:
+                    chunks.append((address, len(view)))
+    except BadAddress:
+        if not chunks:
+            raise
+    return chunks
+
+
+def _is_random(status: os.stat_result) -> bool:
+    device = os.major(status.st_rdev), os.minor(status.st_rdev)
+    return stat.S_ISCHR(status.st_mode) and device in _RANDOM_DEVICES
+
+
+def is_seeded(descriptor: int) -> bool:
+    """Whether a descriptor names /dev/random or /dev/urandom, by whatever number or name."""
+    try:
+        return _is_random(os.fstat(descriptor))
+    except OSError:
+        return False
+
+
+def _seeded(process: "ProcessGuest", segments: Segments) -> int:
+    done = 0
+    try:
+        for gva, length in segments:
+            for view in process.memory.views(gva, length, Access.WRITE):
+                view[:] = process.rng.randbytes(len(view))
+                done += len(view)
+    except BadAddress:
+        if not done:
+            raise
+    return done
+
+
+def _move(
+    process: "ProcessGuest", number: int, descriptor: int, segments: Segments, offset: int, flags: int
+) -> int:
+    """Make as many preadv2 or pwritev2 calls as it takes; return the bytes moved, or -errno when none did."""
+    access = Access.WRITE if number == _PREADV2 else Access.READ
+    done = 0
+    while segments:
+        try:
+            chunks = gather(process, segments, access, _BATCH)
+        except BadAddress:
+            if not done:
+                raise
+            break
+        size = sum(length for _, length in chunks)
+        vector = host.pack_iovecs(chunks)
+        where = offset if offset == _CURRENT else offset + done
+        # The position is two words, low and high; on a 64-bit machine the low one has all of it.
+        moved = host.call(number, descriptor, vector.address, len(chunks), where, 0, flags)
+        if moved < 0:
+            return done or moved
+        done += moved
+        if moved < size:
+            break
+        segments = _skip(segments, moved)
+    return done
+
+
+def _position(descriptor: int, offset: int) -> int:
+    return host.call(8, descriptor, 0, os.SEEK_CUR) if offset == _CURRENT else offset
+
+
+def read_file(
+    process: "ProcessGuest", descriptor: int, segments: Segments, offset: int = _CURRENT, flags: int = 0
+) -> int:
+    """Read into user memory and return the number of bytes, or -errno. Raises BadAddress (EFAULT).
+
+    /dev/urandom and /dev/random give the guest's seeded numbers, so that a run can be repeated. Of a regular
+    file no more memory is touched than the file can fill.
+    """
+    segments = clip(segments)
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return -errno.EBADF
+    if not segments:
+        return _host_zero(_PREADV2, descriptor, offset, flags)
+    if _is_random(status):
+        return _seeded(process, segments)
+    if stat.S_ISREG(status.st_mode) and status.st_size > 0:
+        process.space.sync_file(descriptor)
+        left = max(status.st_size - _position(descriptor, offset), 1)
+        return _move(process, _PREADV2, descriptor, clip(segments, left), offset, flags)
+    # One call only: more might have to be waited for, and a short read is what a program must expect here.
+    return _move(process, _PREADV2, descriptor, clip(segments, _UNSIZED_BATCH), offset, flags)
+
+
+def _host_zero(number: int, descriptor: int, offset: int, flags: int) -> int:
+    """A transfer of nothing: only its errors matter."""
+    return host.call(number, descriptor, 0, 0, offset, 0, flags)
+
+
+def write_file(
+    process: "ProcessGuest", descriptor: int, segments: Segments, offset: int = _CURRENT, flags: int = 0
+) -> int:
+    """Write user memory to a file and return the number of bytes, or -errno. Raises BadAddress (EFAULT).
+
+    Pages of the file that the guest has mapped shared are brought up to date. Whoever writes to a pipe that
+    nobody reads gets SIGPIPE.
+    """
+    segments = clip(segments)
+    try:
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:
+        return -errno.EBADF
+    if not segments:
+        return _host_zero(_PWRITEV2, descriptor, offset, flags)
+    if regular:
+        process.space.sync_file(descriptor)
+    moved = _move(process, _PWRITEV2, descriptor, segments, offset, flags)
+    if moved == -errno.EPIPE:
+        raise_sigpipe(process)
+    if moved > 0 and regular:
+        end = _position(descriptor, offset)
+        start = end - moved if offset == _CURRENT else offset
+        process.space.refresh_file(descriptor, start, moved)
+    return moved

@@ -1,0 +1,50 @@
+"""Exit handlers by exit reason: a table that users may change.
+
+A handler gets the hypervisor and the exit; it mends what caused the exit and returns, or raises GuestStopped to end
+the guest. The exit is in the VMCS by then.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from quire.arch import ExitReason, cpuid, describe_exit
+from quire.vcpu import Exit
+
+if TYPE_CHECKING:
+    from quire.hypervisor.hypervisor import Hypervisor
+
+__all__ = ["DEFAULT_HANDLERS", "GuestStopped", "Handler"]
+
+Handler = Callable[["Hypervisor", Exit], None]
+
+
+class GuestStopped(Exception):
+    """The guest cannot go on: an exit that nothing mends."""
+
+    def __init__(self, stop: Exit) -> None:
+        words = describe_exit(stop.reason, stop.qualification)
+        super().__init__(f"{words}; GPA {stop.gpa:#x}")
+        self.exit = stop
+
+
+def ept_violation(hypervisor: "Hypervisor", stop: Exit) -> None:
+    """Guest memory that is not there yet gets a host page; anything else ends the guest."""
+    mmu = hypervisor.ept_mmu
+    if mmu.ept.target(stop.gpa) is not None or not mmu.back(stop.gpa):
+        raise GuestStopped(stop)
+
+
+def cpuid_exit(hypervisor: "Hypervisor", stop: Exit) -> None:
+    """Answer CPUID with the profile's leaf; RIP is advanced by the Cpu."""
+    del stop
+    registers = hypervisor.cpu.registers
+    leaf, subleaf = (registers.read(name) & 0xFFFFFFFF for name in ("rax", "rcx"))
+    answer = cpuid(hypervisor.vcpu.profile, leaf, subleaf)
+    registers.write_many(dict(zip(("rax", "rbx", "rcx", "rdx"), answer, strict=True)))
+
+
+#: What a hypervisor starts with; it copies the table, so that one guest's changes are its own.
+DEFAULT_HANDLERS: dict[ExitReason, Handler] = {
+    ExitReason.EPT_VIOLATION: ept_violation,
+    ExitReason.CPUID: cpuid_exit,
+}

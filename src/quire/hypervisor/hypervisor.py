@@ -1,0 +1,210 @@
+"""The hypervisor: created in named steps, each with its undo, and the one loop that runs a guest.
+
+Steps, in order: memory, EPT, vCPU, memory management, TLB, enable. A step that fails undoes those before it, last
+first, and the pool is as it was. :meth:`Hypervisor.run` enters the vCPU, lets the Cpu run, and deals with what
+stopped it: VM exits by the handler table, the rest by the guest's kernel.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from quire.arch import PAGE_SHIFT, SKYLAKE_X, CpuProfile, ExitReason
+from quire.errors import MisuseError
+from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
+from quire.hypervisor.host import Host
+from quire.hypervisor.mmu import EptMmu, NativeMmu, PagedMmu, make_ept
+from quire.memory import Owner, OwnerKind
+from quire.paging import Tables
+from quire.tlb import Operation, Tlb
+from quire.vcpu import Cpu, Exit, Interrupted, Syscall, Trap, TrapKind, Vcpu, Vmcs
+
+__all__ = ["STEPS", "GuestConfig", "GuestKernel", "Hypervisor"]
+
+#: The steps of creation, in order.
+STEPS = ("memory", "EPT", "vCPU", "memory management", "TLB", "enable")
+
+_LEAST_MEMORY = 4 << 20
+_VPID = 1
+
+
+@dataclass(frozen=True, slots=True)
+class GuestConfig:
+    """What a guest gets: sizes in bytes; `mmu` is native or ept; pages of each dimension."""
+
+    mmu: str = "ept"
+    memory: int = 2 << 30
+    guest_page: int = 4 << 10
+    host_page: int = 4 << 10
+    profile: CpuProfile = SKYLAKE_X
+
+    def __post_init__(self) -> None:
+        if self.mmu not in ("native", "ept"):
+            raise MisuseError(f"No Mmu is called {self.mmu!r}: give native or ept")
+        if self.memory < _LEAST_MEMORY or self.memory % 4096:
+            raise MisuseError(
+                f"Guest memory of {self.memory:#x} bytes is too small or no multiple of 4 KiB: "
+                f"give at least {_LEAST_MEMORY:#x}"
+            )
+        if self.memory >> self.profile.maxphyaddr:
+            raise MisuseError(
+                f"Guest memory of {self.memory:#x} bytes needs more than the {self.profile.maxphyaddr} physical "
+                f"address bits of {self.profile.name}: give less than {1 << self.profile.maxphyaddr:#x}"
+            )
+
+
+class GuestKernel(Protocol):
+    """What the loop asks of the guest's kernel, which Quire plays for process guests."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the guest has ended."""
+        ...
+
+    def syscall(self) -> None:
+        """Deal with the SYSCALL that the guest executed."""
+        ...
+
+    def page_fault(self, gva: int, error_code: int) -> None:
+        """Deal with a #PF."""
+        ...
+
+    def exception(self, vector: int, error_code: int) -> None:
+        """Deal with any other exception."""
+        ...
+
+    def interrupted(self) -> None:
+        """Deal with what interrupted the Cpu from outside."""
+        ...
+
+
+MakeCpu = Callable[["Hypervisor"], Cpu]
+
+
+class Hypervisor:
+    """One guest's hypervisor. `make_cpu` builds the Cpu in the last step; `host` may be shared between guests.
+
+    `on_step` hears of each step before it happens. Raises what a step raises, with everything undone.
+    """
+
+    cpu: Cpu
+    mmu: PagedMmu
+    vcpu: Vcpu
+    tlb: Tlb
+    host: Host
+
+    def __init__(
+        self,
+        config: GuestConfig,
+        make_cpu: MakeCpu,
+        *,
+        host: Host | None = None,
+        on_step: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self.config = config
+        self.handlers: dict[ExitReason, Handler] = dict(DEFAULT_HANDLERS)
+        self.page_faults = 0
+        self._make_cpu = make_cpu
+        self._given_host = host
+        self._ept: Tables | None = None
+        actions = (
+            self._take_memory,
+            self._build_ept,
+            self._build_vcpu,
+            self._build_memory_management,
+            self._build_tlb,
+            self._enable,
+        )
+        with ExitStack() as undo:
+            for step, action in zip(STEPS, actions, strict=True):
+                on_step(step)
+                action(undo)
+            self._undo = undo.pop_all()
+
+    @property
+    def ept_mmu(self) -> EptMmu:
+        """The Mmu, when it is two-dimensional. Raises MisuseError when it is not."""
+        if not isinstance(self.mmu, EptMmu):
+            raise MisuseError(f"The {self.mmu.name} Mmu has no EPT: make the guest with mmu='ept'")
+        return self.mmu
+
+    def back(self, gpa: int) -> bool:
+        """Give guest-physical `gpa` a host page; False when the guest has no memory there."""
+        return self.ept_mmu.back(gpa)
+
+    def handle_exit(self, stop: Exit) -> None:
+        """Record a VM exit in the VMCS, count it, and let its handler deal with it. Raises GuestStopped."""
+        registers = self.cpu.registers if hasattr(self, "cpu") else None
+        rip, rsp, rflags = registers.read_many(("rip", "rsp", "rflags")) if registers else (0, 0, 2)
+        self.vcpu.exit(stop, rip, rsp, rflags)
+        handler = self.handlers.get(stop.reason)
+        if handler is None:
+            raise GuestStopped(stop)
+        handler(self, stop)
+
+    def run(self, kernel: GuestKernel) -> None:
+        """Run the guest until its kernel says that it has finished. Raises GuestStopped, EntryFailure."""
+        cpu, vcpu, registers = self.cpu, self.vcpu, self.cpu.registers
+        while not kernel.finished:
+            stop = cpu.run()
+            if isinstance(stop, Syscall):
+                kernel.syscall()
+            elif isinstance(stop, Trap):
+                if stop.kind is TrapKind.PAGE_FAULT:
+                    self.page_faults += 1
+                    kernel.page_fault(stop.gva, stop.error_code)
+                else:
+                    kernel.exception(stop.vector, stop.error_code)
+            elif isinstance(stop, Interrupted):
+                kernel.interrupted()
+            else:
+                self.handle_exit(stop)
+                vcpu.enter(*registers.read_many(("rip", "rsp", "rflags")))
+
+    def close(self) -> None:
+        """Undo every step, last first."""
+        self._undo.close()
+
+    def _take_memory(self, undo: ExitStack) -> None:
+        config = self.config
+        if self._given_host is not None:
+            self.host = self._given_host
+            return
+        page = config.host_page if config.mmu == "ept" else config.guest_page
+        self.host = Host.for_guest(config.memory, page)
+        undo.callback(self.host.close)
+
+    def _build_ept(self, undo: ExitStack) -> None:
+        if self.config.mmu == "ept":
+            self._ept = make_ept(self.host)
+            undo.callback(self._ept.close)
+
+    def _build_vcpu(self, undo: ExitStack) -> None:
+        owner = Owner(OwnerKind.VMCS, "VMCS")
+        hfn = self.host.pool.allocate(0, owner)
+        undo.callback(self.host.pool.free, hfn, 0, owner)
+        self.vcpu = Vcpu(Vmcs(self.host.memory, hfn << PAGE_SHIFT), self.config.profile, _VPID)
+
+    def _build_memory_management(self, undo: ExitStack) -> None:
+        config = self.config
+        if self._ept is None:
+            self.mmu = NativeMmu(self.host, self.vcpu, config.memory)
+            undo.callback(self.mmu.close)
+            return
+        mmu = EptMmu(self.host, self.vcpu, config.memory, config.host_page, self._ept)
+        self.mmu = mmu
+        mmu.on_exit = self.handle_exit
+        undo.callback(mmu.close)
+        mmu.start()
+
+    def _build_tlb(self, undo: ExitStack) -> None:
+        self.tlb = Tlb(self.config.profile)
+        self.mmu.enter_tlb(self.tlb)
+        undo.callback(self.tlb.invalidate, Operation.INVVPID_CONTEXT, vpid=_VPID)
+
+    def _enable(self, undo: ExitStack) -> None:
+        self.cpu = self._make_cpu(self)
+        undo.callback(self.cpu.close)
+        self.mmu.forget = self.cpu.forget
+        self.vcpu.enter(*self.cpu.registers.read_many(("rip", "rsp")), 2)

@@ -1,0 +1,54 @@
+"""Why a Cpu stopped, as values: a VM exit, a trap into the guest's kernel, a system call, an interruption.
+
+Under EPT neither a guest page fault nor SYSCALL leaves the guest: they are the guest kernel's, which Quire plays
+for process guests. So a stop is either an exit (recorded in the VMCS, dealt with by the exit handlers) or an
+entry to the guest's kernel.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from quire.arch import ExitReason
+
+__all__ = ["Exit", "Interrupted", "Stop", "Syscall", "Trap", "TrapKind"]
+
+
+class TrapKind(Enum):
+    """Hardware exceptions as the guest's kernel tells them apart."""
+
+    PAGE_FAULT = "page fault"
+    EXCEPTION = "exception"
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A VM exit: basic reason, qualification, and the addresses of an EPT violation (SDM 3C §27.2)."""
+
+    reason: ExitReason
+    qualification: int = 0
+    gpa: int = 0
+    gla: int | None = None
+    instruction_length: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trap:
+    """An exception for the guest's kernel; `gva` is CR2 of a page fault. RIP is at the instruction."""
+
+    kind: TrapKind
+    vector: int
+    error_code: int = 0
+    gva: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Syscall:
+    """The guest executed SYSCALL; RIP is behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Somebody called :meth:`Cpu.interrupt`; the guest is between two instructions."""
+
+
+Stop = Exit | Trap | Syscall | Interrupted

@@ -1,0 +1,76 @@
+"""The VMCS region: every field of the manual in one 4 KiB frame, read and written by name.
+
+The region begins with the revision identifier and the VMX-abort indicator (SDM 3C §24.2); how the data lies
+behind them is the implementation's, and ours is a slot of 8 bytes a field in the order of VMCS_FIELDS. Launch
+state is kept by the processor, not in the region. Fails with MisuseError for an unknown field and for a value
+wider than its field.
+"""
+
+from enum import Enum
+
+from quire.arch import PAGE_SIZE, VMCS_FIELDS, field_by_name
+from quire.errors import MisuseError
+from quire.memory import HostMemory
+
+__all__ = ["REVISION", "LaunchState", "Vmcs"]
+
+#: VMCS revision identifier of this implementation; bit 31 is 0 for an ordinary VMCS.
+REVISION = 0x51554952
+
+_DATA = 16
+_SLOTS = {field.name: (_DATA + 8 * n, field.bits) for n, field in enumerate(VMCS_FIELDS)}
+#: What every entry and exit writes; the rest changes seldom, and only then are all entry checks made anew.
+_MOVING = {"guest_rip", "guest_rsp", "guest_rflags"}
+assert _DATA + 8 * len(VMCS_FIELDS) <= PAGE_SIZE, "the VMCS region holds a slot a field"
+
+
+class LaunchState(Enum):
+    """SDM 3C §24.1: VMLAUNCH wants CLEAR, VMRESUME wants LAUNCHED."""
+
+    CLEAR = "clear"
+    LAUNCHED = "launched"
+
+
+class Vmcs:
+    """The region at `hpa`, one whole frame of `memory`, cleared here as by VMCLEAR."""
+
+    def __init__(self, memory: HostMemory, hpa: int) -> None:
+        self.memory = memory
+        self.hpa = hpa
+        self.launch_state = LaunchState.CLEAR
+        self.generation = 0  #: grows when a control or guest-state field changes, but for RIP, RSP, RFLAGS
+        memory.fill(hpa // PAGE_SIZE, 1, 0)
+        memory.store(hpa, REVISION)
+
+    def read(self, name: str) -> int:
+        """Return the field called `name`, unsigned."""
+        return self.memory.load(self.hpa + _slot(name)[0])
+
+    def write(self, name: str, value: int) -> None:
+        """Set the field called `name`, read-only ones too: exit information is ours to fill."""
+        slot, bits = _slot(name)
+        if value < 0 or value >> bits:
+            raise MisuseError(f"VMCS field {name} has {bits} bits: {value:#x} does not fit, mask it first")
+        if name not in _MOVING:
+            self.generation += 1
+        self.memory.store(self.hpa + slot, value)
+
+    def record_exit(self, **values: int) -> None:
+        """Set exit-information fields: what no entry check reads."""
+        for name, value in values.items():
+            self.memory.store(self.hpa + _slot(name)[0], value)
+
+    def write_many(self, **values: int) -> None:
+        """Set several fields."""
+        for name, value in values.items():
+            self.write(name, value)
+
+    def nonzero(self) -> dict[str, int]:
+        """Return the fields that are not zero, in the manual's order."""
+        values = ((field, self.read(field.name)) for field in VMCS_FIELDS)
+        return {field.name: value for field, value in values if value}
+
+
+def _slot(name: str) -> tuple[int, int]:
+    found = _SLOTS.get(name)
+    return found if found is not None else _SLOTS[field_by_name(name).name]  # raises with the closest name
