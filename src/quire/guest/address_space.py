@@ -188,7 +188,7 @@ class AddressSpace(MemoryMap):
         return result
 
     def refresh_file(self, fd: int, offset: int, length: int) -> None:
-        """The file behind `fd` changed from `offset` on: read its shared pages again, drop those beyond it."""
+        """The file behind `fd` changed from `offset` on: read its shared pages again, drop what it lost."""
         key = self.files.is_mapped(fd) if len(self.pages.shared) else None
         if key is None:
             return

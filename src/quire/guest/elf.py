@@ -39,8 +39,10 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One PT_LOAD: `filesz` bytes at file `offset` go to `vaddr`, zeros up to `memsz`. `flags`: X 1, W 2, R
-    4."""
+    """One PT_LOAD: `filesz` bytes at file `offset` go to `vaddr`, zeros up to `memsz`.
+
+    `flags` are X 1, W 2, R 4.
+    """
 
     vaddr: int
     offset: int
@@ -52,8 +54,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class ElfImage:
-    """A checked program file. Addresses are as in the file; `kind` is ET_EXEC (fixed) or ET_DYN
-    (relocatable).
+    """A checked program file. Addresses are as in the file; `kind` is ET_EXEC (fixed) or ET_DYN.
 
     `phdr_vaddr` is where the program headers are loaded, 0 when they are not. `interpreter` is PT_INTERP.
     """
@@ -215,10 +216,15 @@ def _check_segment(segment: Segment, name: str, size: int) -> None:
 
 
 def _phdr_vaddr(header: Any, phdrs: list[Any], segments: tuple[Segment, ...]) -> int:
-    """Return where the headers are loaded: through the segment that contains them, as the kernel finds
-    them.""" offset: int = header["e_phoff"] for segment in segments: if segment.offset <= offset <
-    segment.offset + segment.filesz: return segment.vaddr + offset - segment.offset for phdr in phdrs: if
-    phdr["p_type"] == "PT_PHDR" and phdr["p_vaddr"] < _ADDRESS_END: return int(phdr["p_vaddr"]) return 0
+    """Return where the headers are loaded: in the segment that contains them, as the kernel finds them."""
+    offset: int = header["e_phoff"]
+    for segment in segments:
+        if segment.offset <= offset < segment.offset + segment.filesz:
+            return segment.vaddr + offset - segment.offset
+    for phdr in phdrs:
+        if phdr["p_type"] == "PT_PHDR" and phdr["p_vaddr"] < _ADDRESS_END:
+            return int(phdr["p_vaddr"])
+    return 0
 
 
 def _interpreter(file: BinaryIO, phdrs: list[Any], size: int) -> str | None:

@@ -112,8 +112,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What sigreturn restores: registers by name, signal mask, signal stack, address of the FXSAVE image or
-    0."""
+    """What sigreturn restores: registers by name, signal mask, signal stack, the FXSAVE image or 0."""
 
     registers: dict[str, int]
     mask: int
@@ -122,10 +121,10 @@ class Context:
 
 
 def place_frame(rsp: int, altstack: AltStack | None) -> Place:
-    """Return where the frame goes for stack pointer `rsp`; `altstack` is the stack to switch to, or that it
-    is on.
+    """Return where the frame goes for stack pointer `rsp`: below it, or on `altstack`.
 
-    Raises FrameError when it would not fit on the signal stack.
+    `altstack` is the stack to switch to, or that the guest is on. Raises FrameError when the frame would not
+    fit on it.
     """
     base = rsp - _RED_ZONE
     if altstack is not None and not altstack.contains(rsp):
@@ -162,14 +161,17 @@ def encode_frame(place: Place, registers: list[int], frame: Frame) -> bytes:
 
 
 def decode_context(data: bytes, rflags: int) -> Context:
-    """Return what the frame `data` restores; `rflags` are the present ones. Raises FrameError for a bad
-    frame.""" words = _CONTEXT.unpack_from(data, _MCONTEXT) registers = dict(zip(GENERAL, words,
-    strict=False)) if registers["rip"] >= _ADDRESS_END: raise FrameError(f"the signal frame returns to
-    {registers['rip']:#x}, outside user space") if words[18] | 3 != _USER_CS: raise FrameError( f"the signal
-    frame has code segment {words[18]:#x}; 64-bit programs have {_USER_CS:#x}" ) registers["rflags"] = (rflags
-    & ~_USER_FLAGS) | (registers["rflags"] & _USER_FLAGS) stack = AltStack.unpack(data[UCONTEXT + 16 :
-    UCONTEXT + 40]) (mask,) = struct.unpack_from("<Q", data, UCONTEXT + 296) return Context(registers, mask,
-    stack, words[26])
+    """Return what the frame `data` restores; `rflags` are the present ones. Raises FrameError."""
+    words = _CONTEXT.unpack_from(data, _MCONTEXT)
+    registers = dict(zip(GENERAL, words, strict=False))
+    if registers["rip"] >= _ADDRESS_END:
+        raise FrameError(f"the signal frame returns to {registers['rip']:#x}, outside user space")
+    if words[18] | 3 != _USER_CS:
+        raise FrameError(f"the signal frame has code segment {words[18]:#x}; 64-bit code has {_USER_CS:#x}")
+    registers["rflags"] = (rflags & ~_USER_FLAGS) | (registers["rflags"] & _USER_FLAGS)
+    stack = AltStack.unpack(data[UCONTEXT + 16 : UCONTEXT + 40])
+    (mask,) = struct.unpack_from("<Q", data, UCONTEXT + 296)
+    return Context(registers, mask, stack, words[26])
 
 
 def checked_fpu(image: bytes) -> bytes:

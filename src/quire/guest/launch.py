@@ -131,7 +131,7 @@ def _read(path: str, name: str) -> ElfImage:
 
 
 def _interpreter_line(path: str, name: str) -> tuple[bytes, list[bytes]] | None:
-    """Return interpreter and optional argument of a script, None for a file that does not start with ``#!``."""
+    """Return interpreter and optional argument of a script, None without a ``#!``."""
     try:
         with open(path, "rb") as file:
             start = file.read(_LINE_BYTES)

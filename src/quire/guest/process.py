@@ -43,6 +43,8 @@ _CLEARED = (
 _VECTOR_NAMES = {int(vector): vector.name for vector in Vector}
 _RFLAGS = 0x202
 _SYSCALL_BYTES = 2
+#: Above every system call number of Linux.
+_SYSCALL_NUMBERS = 1024
 _EINTR = 4
 _FPE_INTDIV, _ILL_ILLOPN, _TRAP_BRKPT = 1, 2, 1
 #: si_code of a floating-point exception by the flag that is up and not masked, in the kernel's order.
@@ -52,8 +54,7 @@ _FPE_FLTUNK = 14
 
 @dataclass(frozen=True, slots=True)
 class GuestOptions:
-    """How a guest runs. `hwcap` is CPUID.1:EDX; `cwd` the directory it starts in; `seed` that of its
-    randomness."""
+    """How a guest runs. `hwcap` is CPUID.1:EDX, `cwd` where it starts, `seed` that of its randomness."""
 
     seed: int
     sandbox: bool
@@ -135,10 +136,11 @@ class ProcessGuest:
         number, rdi, rsi, rdx, r10, r8, r9, rip, rflags = registers.read_many(_SYSCALL)
         name = self._names.get(number)
         if name is None:
-            # The guest chooses the number: one name for all that fit in no table keeps the cache small.
-            name = syscall_name(number & 0xFFFF_FFFF)
-            if len(self._names) < 1024:
-                self._names[number] = name
+            # The guest chooses the number: those that no kernel has share one name.
+            known = number & 0xFFFF_FFFF
+            name = syscall_name(known) if known < _SYSCALL_NUMBERS else "unknown"
+            if known < _SYSCALL_NUMBERS:
+                self._names[number & 0xFFFF_FFFF] = name
         self.syscall_counts[name] = self.syscall_counts.get(name, 0) + 1
         result = dispatch(self, number, (rdi, rsi, rdx, r10, r8, r9))
         if result is RESTART:
@@ -165,10 +167,15 @@ class ProcessGuest:
         self.death = self.signals.deliver(self)
 
     def restart_call(self, action: SigAction | None) -> None:
-        """Finish a system call that a signal interrupted: for the handler that runs now, or for none at
-        all.""" number, self._restart = self._restart, None if number is None: return registers =
-        self.machine.registers if action is not None and not action.flags & SA_RESTART: registers.write("rax",
-        -_EINTR) else: registers.write_many({"rax": number, "rip": registers.read("rip") - _SYSCALL_BYTES})
+        """Finish a system call that a signal interrupted: for handler `action`, or None for no handler."""
+        number, self._restart = self._restart, None
+        if number is None:
+            return
+        registers = self.machine.registers
+        if action is not None and not action.flags & SA_RESTART:
+            registers.write("rax", -_EINTR)
+        else:
+            registers.write_many({"rax": number, "rip": registers.read("rip") - _SYSCALL_BYTES})
 
     def close(self) -> None:
         """Unmap all memory, write shared file pages back, free every frame and descriptor."""

@@ -57,9 +57,8 @@ def _region(vma: Vma) -> Region:
 
 def _line(region: Region) -> bytes:
     device = f"{os.major(region.device):02x}:{os.minor(region.device):02x}"
-    text = (
-        f"{region.start:08x}-{region.end:08x} {region.permissions} {region.offset:08x} {device} {region.inode} "
-    ).encode()
+    where = f"{region.start:08x}-{region.end:08x} {region.permissions} {region.offset:08x}"
+    text = f"{where} {device} {region.inode} ".encode()
     if region.name:
         text = text.ljust(_NAME_COLUMN) + region.name.replace(b"\n", b"\\012")
     return text + b"\n"

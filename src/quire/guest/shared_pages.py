@@ -17,7 +17,7 @@ __all__ = ["SharedPage", "SharedPages"]
 
 @dataclass(slots=True, eq=False)
 class SharedPage:
-    """One frame at `gpa` that holds page `index` of `key`. `users` are the addresses that map it, or parked it.
+    """One frame at `gpa` that holds page `index` of `key`. `users` are the pages that map it.
 
     `writer` is the file through which it is written back, None while nobody could have written it.
     """

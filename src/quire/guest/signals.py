@@ -84,7 +84,7 @@ class Signals:
         #: One disposition per signal; index 0 is unused.
         self.actions = [SigAction()] * (SIGNAL_COUNT + 1)
         self.altstack = AltStack()
-        #: The mask to go back to after the signals that rt_sigsuspend and its like wait for; None outside them.
+        #: The mask to go back to after what rt_sigsuspend and its like wait for; None outside them.
         self.saved_mask: int | None = None
         self._mask = 0
         self._pending: list[SignalInfo] = []
@@ -184,7 +184,7 @@ class Signals:
         return action.handler in (SIG_DFL, SIG_IGN) or bool(action.flags & SA_RESTART)
 
     def deliver(self, process: "ProcessGuest") -> GuestDeath | None:
-        """Act on every signal that waits and is not blocked, before the guest runs; return what it dies of."""
+        """Act on every signal that waits and is not blocked, before the guest runs; return its death."""
         while self._pending:
             info = self.dequeue(~self._mask)
             if info is None:

@@ -8,7 +8,7 @@ refuses the fill (the instruction has not happened) or calls ``uc_emu_stop``.
 import numpy as np
 from numba import carray, cfunc, njit, types
 
-from quire.cpu.soft.state import Detail, Pointer, SoftState, StopCode
+from quire.cpu.soft.state import RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
 from quire.paging import RESULT_WORDS, Context, Result, Status
 from quire.paging._kernels import walk
 from quire.tlb import TRANSLATION, Role, Shape, TlbState
@@ -23,9 +23,13 @@ BLOCK_SLOTS = 1 << 20
 LOG_WORDS = 1 << 21
 
 _N_STATE, _N_CONTEXT, _N_TLB_STATE = len(SoftState), len(Context), len(TlbState)
+_CLOCK = int(TlbState.CLOCK)
 _N_SHAPES = (len(Role), len(Shape))
 _P_STATE, _P_MEMORY, _P_CONTEXT, _P_RESULT, _P_REVERSE = (int(p) for p in list(Pointer)[:5])
-_P_TLB, _P_TLB_STATE, _P_SHAPES, _P_BLOCKS, _P_LOG = (int(p) for p in list(Pointer)[5:])
+_P_TLB, _P_TLB_STATE, _P_SHAPES, _P_BLOCKS, _P_LOG, _P_DATA, _P_FETCH = (int(p) for p in list(Pointer)[5:])
+_PAGE_COLUMN, _WRITABLE, _INDEX, _TAG = (np.uint64(c) for c in Recent)
+_RECENT_WORDS = RECENT_SLOTS * len(Recent)
+_RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
 (
     _READS,
     _WRITES,
@@ -47,8 +51,6 @@ _P_TLB, _P_TLB_STATE, _P_SHAPES, _P_BLOCKS, _P_LOG = (int(p) for p in list(Point
     _FAULT_ACCESS,
     _VECTOR,
     _DETAIL,
-    _LAST_DATA,
-    _LAST_DIRTY,
     _LAST_FETCH,
     _LAST_BLOCK,
     _LAST_SIZE,
@@ -58,6 +60,7 @@ _P_TLB, _P_TLB_STATE, _P_SHAPES, _P_BLOCKS, _P_LOG = (int(p) for p in list(Point
     _SYNC,
     _MEMORY_WORDS,
     _TLB_WORDS,
+    _CAPACITY,
 ) = (int(s) for s in SoftState)
 _R_HPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS = int(Result.HPA), int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT), 5
 _R_DIRTY, _R_GLOBAL = int(Result.DIRTY), int(Result.GLOBAL)
@@ -166,6 +169,10 @@ def on_fill(handle, gva, kind, entry, user):  # type: ignore[no-untyped-def]
         reverse[frame] = (before & _FETCHED) | (page + _1) | (_FETCHED if rights & _4 else _0)
         if state[_DETAIL] == _FULL and before & ~_FETCHED != _0 and before & ~_FETCHED != page + _1:
             state[_ALIASES] += _1
+            recent = carray(user[_P_DATA], (_RECENT_WORDS,), np.uint64)
+            slot = (U(frame) & _RECENT_MASK) << _2
+            recent[slot] = _NONE
+            recent[slot + _WRITABLE] = _NONE
             state[_STOP] = _S_ALIAS
             return False
     elif rights & _4:
@@ -176,24 +183,37 @@ def on_fill(handle, gva, kind, entry, user):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(types.void(HANDLE, types.int32, types.uint64, types.int32, USER), cache=True, nogil=True)
-def slow_access(handle, kind, hpa, size, user):  # type: ignore[no-untyped-def]
-    """The part of a data access that the same-page shortcut does not answer."""
+@njit(types.void(USER, types.int64, types.uint64, types.uint64, types.int64), cache=True, nogil=True)
+def remember(user, array, key, page, index):  # type: ignore[no-untyped-def]
+    """Note in recent-page array `array`, in the slot of `key`, that `page` is in TLB entry `index` (-1: nowhere)."""
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    recent = carray(user[array], (_RECENT_WORDS,), np.uint64)
+    entries = carray(user[_P_TLB], (np.int64(state[_TLB_WORDS]),), np.uint64)
+    slot = (key & _RECENT_MASK) << _2
+    recent[slot] = _NONE
+    recent[slot + _WRITABLE] = _NONE
+    if index < 0:
+        return
+    recent[slot] = page
+    if entries[_2 * state[_CAPACITY] + U(index)] & _T_DIRTY:
+        recent[slot + _WRITABLE] = page
+    recent[slot + _INDEX] = U(index)
+    recent[slot + _TAG] = entries[U(index)]
+
+
+@njit(types.void(types.int32, types.uint64, types.int32, USER), cache=True, nogil=True)
+def slow_access(kind, hpa, size, user):  # type: ignore[no-untyped-def]
+    """The part of a data access that the recent pages do not answer."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     frame = hpa >> _12
     reverse = carray(user[_P_REVERSE], (np.int64(state[_MEMORY_WORDS]) >> 9,), np.uint64)
-    gva = ((reverse[np.int64(frame)] & ~_FETCHED) - _1) << _12
+    gva = ((reverse[frame] & ~_FETCHED) - _1) << _12
     access = _1 if kind == _UC_WRITE else _0
     index = look_up(user, gva | (hpa & _OFFSET), access)
-    state[_LAST_DATA] = frame
-    entries = carray(user[_P_TLB], (np.int64(state[_TLB_WORDS]),), np.uint64)
-    dirty = index >= 0 and entries[2 * (entries.size // 3) + index] & _T_DIRTY != _0
-    state[_LAST_DIRTY] = frame if dirty else _NONE
+    remember(user, _P_DATA, frame, frame, index)
     if (hpa & _OFFSET) + U(size) > _PAGE:
         state[_SPLITS] += _1
         look_up(user, gva + _PAGE, access)
-        state[_LAST_DATA] = _NONE
-        state[_LAST_DIRTY] = _NONE
 
 
 @cfunc(types.void(HANDLE, types.int32, types.uint64, types.int32, types.int64, USER), cache=True)
@@ -201,26 +221,32 @@ def on_memory(handle, kind, hpa, size, value, user):  # type: ignore[no-untyped-
     """UC_HOOK_MEM_READ and UC_HOOK_MEM_WRITE: count a data access and look it up.
 
     Unicorn reports a read that crosses a page once whole and then as its two aligned parts, which are what
-    counts; a write that crosses only whole.
+    counts; a write that crosses only whole. The program counter need not be computed for hooks that never look
+    at it: the engine's flag says so, and as the engine lowers it now and then, it is raised at every access.
     """
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    recent = carray(user[_P_DATA], (_RECENT_WORDS,), np.uint64)
     if state[_SYNC_OFFSET]:
-        # The program counter need not be computed for hooks that never look at it. The engine lowers the flag now
-        # and then, so it is raised at every access.
-        handle[np.int64(state[_SYNC_OFFSET])] = np.uint8(state[_SYNC])
-    crosses = (hpa & _OFFSET) + U(size) > _PAGE
+        handle[state[_SYNC_OFFSET]] = np.uint8(state[_SYNC])
     frame = hpa >> _12
+    slot = (frame & _RECENT_MASK) << _2
+    column = _0
     if kind == _UC_WRITE:
         state[_WRITES] += _1
-        if frame == state[_LAST_DIRTY] and not crosses:
-            return
+        column = _1
     else:
-        if crosses:
+        if (hpa & _OFFSET) + U(size) > _PAGE:
             return
         state[_READS] += _1
-        if frame == state[_LAST_DATA]:
+    if recent[slot + column] == frame and (hpa & _OFFSET) + U(size) <= _PAGE:
+        entries = carray(user[_P_TLB], (np.int64(state[_TLB_WORDS]),), np.uint64)
+        index = recent[slot + _INDEX]
+        if entries[index] == recent[slot + _TAG]:
+            tlb_state = carray(user[_P_TLB_STATE], (_N_TLB_STATE,), np.uint64)
+            tlb_state[_CLOCK] += _1
+            entries[state[_CAPACITY] + index] = tlb_state[_CLOCK]
             return
-    slow_access(handle, kind, hpa, size, user)
+    slow_access(kind, hpa, size, user)
 
 
 @njit(types.void(USER, types.uint64, types.uint64, types.uint64, types.int64), cache=True, nogil=True)
@@ -263,28 +289,39 @@ def log_block(user, gva, size, key, slot):  # type: ignore[no-untyped-def]
     state[_LOG_USED] = U(at + 1) + ((size + U(7)) >> _3)
 
 
-@njit(types.void(HANDLE, types.uint64, types.uint64, types.uint64, types.int64, USER), cache=True, nogil=True)
+@njit(types.void(USER, types.uint64), cache=True, nogil=True)
+def fetch_page(user, page):  # type: ignore[no-untyped-def]
+    """Look a linear page up in the instruction TLB."""
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    recent = carray(user[_P_FETCH], (_RECENT_WORDS,), np.uint64)
+    entries = carray(user[_P_TLB], (np.int64(state[_TLB_WORDS]),), np.uint64)
+    slot = (page & _RECENT_MASK) << _2
+    state[_LAST_FETCH] = page
+    if recent[slot] == page:
+        index = recent[slot + _INDEX]
+        if entries[index] == recent[slot + _TAG]:
+            tlb_state = carray(user[_P_TLB_STATE], (_N_TLB_STATE,), np.uint64)
+            tlb_state[_CLOCK] += _1
+            entries[state[_CAPACITY] + index] = tlb_state[_CLOCK]
+            return
+    remember(user, _P_FETCH, page, page, look_up(user, page << _12, _2))
+
+
+@njit(types.void(HANDLE, types.uint64, types.uint64, types.uint64, types.uint64, USER), cache=True, nogil=True)
 def slow_block(handle, gva, size, key, slot, user):  # type: ignore[no-untyped-def]
-    """The part of a block that the first probe and the same-page shortcut do not answer."""
+    """The part of a block that the first probe of the table does not answer."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     blocks = carray(user[_P_BLOCKS], (2 * BLOCK_SLOTS,), np.uint64)
-    first, last = gva >> _12, (gva + size - _1) >> _12
-    if first != state[_LAST_FETCH]:
-        look_up(user, gva, _2)
-    if last != first:
-        state[_FETCH_PAGES] += _1
-        look_up(user, last << _12, _2)
-    state[_LAST_FETCH] = last
-    while blocks[2 * slot] != key and blocks[2 * slot] != _0:
-        slot = np.int64((U(slot) + _1) & _SLOT_MASK)
-    if blocks[2 * slot] == key:
-        blocks[2 * slot + 1] += _1
+    while blocks[_2 * slot] != key and blocks[_2 * slot] != _0:
+        slot = (slot + _1) & _SLOT_MASK
+    if blocks[_2 * slot] == key:
+        blocks[_2 * slot + _1] += _1
         return
-    log_block(user, gva, size, key, slot)
+    log_block(user, gva, size, key, np.int64(slot))
     if state[_KNOWN] > U(3 * BLOCK_SLOTS // 4) or state[_LOG_USED] > U(3 * LOG_WORDS // 4):
         state[_STOP] = _S_FULL
         if state[_SYNC_OFFSET]:
-            handle[np.int64(state[_SYNC_OFFSET])] = np.uint8(0)
+            handle[state[_SYNC_OFFSET]] = np.uint8(0)
         _stop(handle)
 
 
@@ -295,13 +332,19 @@ def on_block(handle, gva, size, user):  # type: ignore[no-untyped-def]
     blocks = carray(user[_P_BLOCKS], (2 * BLOCK_SLOTS,), np.uint64)
     length = U(size)
     key = gva | (length << _48)
-    slot = np.int64((key * _HASH) >> _SLOT_SHIFT)
+    slot = (key * _HASH) >> _SLOT_SHIFT
     state[_BLOCKS] += _1
     state[_LAST_BLOCK] = gva
     state[_LAST_SIZE] = length
     page = gva >> _12
-    if page == state[_LAST_FETCH] and (gva + length - _1) >> _12 == page and blocks[2 * slot] == key:
-        blocks[2 * slot + 1] += _1
+    last = (gva + length - _1) >> _12
+    if page != state[_LAST_FETCH]:
+        fetch_page(user, page)
+    if last != page:
+        state[_FETCH_PAGES] += _1
+        fetch_page(user, last)
+    if blocks[_2 * slot] == key:
+        blocks[_2 * slot + _1] += _1
         return
     slow_block(handle, gva, length, key, slot, user)
 

@@ -14,7 +14,7 @@ from quire.cpu.soft import _kernels
 from quire.cpu.soft.blocks import BlockCounter
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.registers import SoftRegisters
-from quire.cpu.soft.state import EVENTS, Detail, Pointer, SoftState, StopCode
+from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
 from quire.errors import InternalError
 from quire.memory import HostMemory
 from quire.paging import RESULT_WORDS, Context, Result, Status
@@ -56,11 +56,13 @@ class SoftCpu:
         self._blocks = BlockCounter(self._state)
         self._engine = Engine(memory.address, memory.size)
         self._registers = SoftRegisters(self._engine)
+        self._recent = np.full((2, RECENT_SLOTS, len(Recent)), _NONE, np.uint64)
         self._wanted = threading.Event()
         self._stale_tlb = self._stale_code = False
         self._state[SoftState.DETAIL] = detail
         self._state[SoftState.MEMORY_WORDS] = memory.words.size
         self._state[SoftState.TLB_WORDS] = tlb.entries.size
+        self._state[SoftState.TLB_CAPACITY] = tlb.capacity
         self._state[SoftState.SKIP_SYNC_OFFSET] = self._engine.sync_offset
         self._pointers = self._point()
         self._add_hooks()
@@ -79,7 +81,7 @@ class SoftCpu:
                 return Interrupted()
             self._refresh()
             state[SoftState.STOP] = StopCode.NONE
-            state[SoftState.LAST_DATA] = state[SoftState.LAST_DIRTY] = state[SoftState.LAST_FETCH] = _NONE
+            state[SoftState.LAST_FETCH] = _NONE
             state[SoftState.LAST_BLOCK_SIZE] = 0
             state[SoftState.SKIP_SYNC] = 1
             error = self._engine.start(self._registers.read("rip"))
@@ -155,6 +157,8 @@ class SoftCpu:
             Pointer.TLB_SHAPES: self._tlb.shapes,
             Pointer.BLOCKS: self._blocks.table,
             Pointer.LOG: self._blocks.log,
+            Pointer.RECENT_DATA: self._recent[0],
+            Pointer.RECENT_FETCH: self._recent[1],
         }
         return np.array([arrays[pointer].ctypes.data for pointer in Pointer], np.uint64)
 

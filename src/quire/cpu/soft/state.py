@@ -5,7 +5,7 @@ Hooks are compiled and run without Python; each gets the pointer array as its us
 
 from enum import IntEnum
 
-__all__ = ["EVENTS", "Detail", "Pointer", "SoftState", "StopCode"]
+__all__ = ["EVENTS", "RECENT_SLOTS", "Detail", "Pointer", "Recent", "SoftState", "StopCode"]
 
 
 class Detail(IntEnum):
@@ -50,17 +50,16 @@ class SoftState(IntEnum):
     FAULT_ACCESS = 17
     VECTOR = 18
     DETAIL = 19
-    LAST_DATA = 20  #: host frame of the last data access, all ones for none
-    LAST_DIRTY = 21  #: the same frame if it may be written without a walk
-    LAST_FETCH = 22  #: linear page of the last fetch, all ones for none
-    LAST_BLOCK = 23
-    LAST_BLOCK_SIZE = 24
-    BLOCKS_KNOWN = 25
-    LOG_USED = 26
-    SKIP_SYNC_OFFSET = 27  #: of the engine's flag, 0 if it was not found
-    SKIP_SYNC = 28  #: value to give that flag while hooks run
-    MEMORY_WORDS = 29
-    TLB_WORDS = 30
+    LAST_FETCH = 20  #: linear page of the last fetch, all ones for none
+    LAST_BLOCK = 21
+    LAST_BLOCK_SIZE = 22
+    BLOCKS_KNOWN = 23
+    LOG_USED = 24
+    SKIP_SYNC_OFFSET = 25  #: of the engine's flag, 0 if it was not found
+    SKIP_SYNC = 26  #: value to give that flag while hooks run
+    MEMORY_WORDS = 27
+    TLB_WORDS = 28
+    TLB_CAPACITY = 29
 
 
 #: The scalars that count events, in report order.
@@ -80,3 +79,22 @@ class Pointer(IntEnum):
     TLB_SHAPES = 7
     BLOCKS = 8  #: open-addressed pairs: key (linear address, size << 48), times executed
     LOG = 9  #: code bytes of each new block: key, then ceil(size / 8) words
+    RECENT_DATA = 10  #: see Recent, by the low bits of the host frame
+    RECENT_FETCH = 11  #: see Recent, by the low bits of the linear page
+
+
+class Recent(IntEnum):
+    """Columns of a recent-page slot: where in the L1 TLB a page was found last.
+
+    A slot is valid while the entry still holds the tag, so invalidation and eviction need not know of slots. A
+    hit renews the entry's stamp as a full lookup would: counts and replacement are the same, only found sooner.
+    """
+
+    PAGE = 0  #: host frame of a data slot, linear page of a fetch slot
+    WRITABLE = 1  #: the same page if a write needs no walk, else all ones
+    INDEX = 2  #: of the entry
+    TAG = 3  #: that it held
+
+
+#: Slots of each recent-page array; a power of two.
+RECENT_SLOTS = 256

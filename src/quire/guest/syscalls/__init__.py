@@ -30,9 +30,8 @@ from quire.guest.syscalls import (  # noqa: F401 - each module declares its call
 )
 from quire.guest.syscalls.kinds import signed32
 from quire.guest.syscalls.sandbox import refusal
-from quire.guest.syscalls.special import NO_RESULT, RESTART, Result, Special
 from quire.guest.syscalls.state import QUIRE_DESCRIPTORS
-from quire.guest.syscalls.table import SYSCALLS, Effect, Syscall
+from quire.guest.syscalls.table import NO_RESULT, RESTART, SYSCALLS, Effect, Result, Special, Syscall
 from quire.guest.syscalls.waiting import interrupted
 from quire.guest.uaccess import BadAddress
 
@@ -86,7 +85,7 @@ def _answer(process: "ProcessGuest", entry: Syscall, registers: tuple[int, ...])
     assert entry.run is not None
     try:
         if process.options.sandbox:
-            refused = refusal(process, entry, registers)
+            refused = refusal(process, entry.effect, registers)
             if refused:
                 return -refused
         return entry.run(process, registers)

@@ -38,8 +38,8 @@ class HostBuffer:
         self.size = size
         # One byte more: an empty array has no address of its own.
         self._buffer = ctypes.create_string_buffer(size + 1)
-        self._buffer[: len(data)] = data
         self.address = ctypes.addressof(self._buffer)
+        ctypes.memmove(self.address, data, min(len(data), size))
 
     def take(self, size: int | None = None) -> bytes:
         """Return the first `size` bytes, all of them by default; never more than there are."""

@@ -4,8 +4,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from quire.guest.syscalls.kinds import INT, POINTER, S32, U32
-from quire.guest.syscalls.special import NO_RESULT, Result
-from quire.guest.syscalls.table import absent, syscall
+from quire.guest.syscalls.table import NO_RESULT, Result, absent, syscall
 from quire.guest.uaccess import BadAddress
 
 if TYPE_CHECKING:

@@ -67,14 +67,15 @@ def refuse_quires_memory(process: "ProcessGuest", directory: int, path: bytes) -
         os.close(descriptor)
 
 
-def _open_harmless(directory: int, path: bytes, flags: int) -> int:
-    """Open for writing in a sandbox: only /dev/null, /dev/zero, /dev/full and /dev/tty, else EACCES."""
+def _open_harmless(process: "ProcessGuest", directory: int, path: bytes, flags: int) -> int:
+    """Open for writing in a sandbox: /dev/null and its like, /dev/tty, /dev/stdout; else EACCES."""
     name = host.HostBuffer(len(path), path)
     looked_up = host.call(_OPENAT, directory, name.address, os.O_PATH | os.O_CLOEXEC)
     if looked_up < 0:
         return looked_up if looked_up != -errno.ENOENT or not flags & os.O_CREAT else -errno.EACCES
     try:
-        if flags & os.O_EXCL or not is_terminal_or_null(looked_up):
+        harmless = is_terminal_or_null(looked_up) or state_of(process).owns(looked_up)
+        if flags & os.O_EXCL or not harmless:
             return -errno.EACCES
         # Through the descriptor, so that it is the file just looked at; opened while it is still held, so
         # that the new number is only right after the swap below.
@@ -114,7 +115,7 @@ def open_file(
     if target is not None and not flags & os.O_NOFOLLOW:
         directory, path = _AT_FDCWD, target
     if process.options.sandbox and _changes(flags):
-        opened = _open_harmless(directory, path, flags)
+        opened = _open_harmless(process, directory, path, flags)
     else:
         if flags & os.O_TRUNC:
             refuse_quires_memory(process, directory, path)

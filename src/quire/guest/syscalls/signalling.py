@@ -11,8 +11,7 @@ from quire.guest.actions import SIGNAL_COUNT, AltStack, SigAction
 from quire.guest.siginfo import SI_TKILL, SI_USER, SIGINFO_BYTES, SignalInfo
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import INT, POINTER, S32, fail
-from quire.guest.syscalls.special import NO_RESULT, Result
-from quire.guest.syscalls.table import absent, syscall
+from quire.guest.syscalls.table import NO_RESULT, Result, absent, syscall
 from quire.guest.syscalls.waiting import read_mask, replaced_mask, wait_for_signal
 
 if TYPE_CHECKING:

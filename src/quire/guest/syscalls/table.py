@@ -13,31 +13,44 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from quire.errors import InternalError
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import HostCall, Kind
-from quire.guest.syscalls.special import Result
+from quire.guest.syscalls.sandbox import Effect
 from quire.guest.syscalls.state import admit, state_of
 
 if TYPE_CHECKING:
     from quire.guest.process import ProcessGuest
 
-__all__ = ["SYSCALLS", "Effect", "Syscall", "absent", "passes", "syscall"]
+__all__ = [
+    "NO_RESULT",
+    "RESTART",
+    "SYSCALLS",
+    "Effect",
+    "Result",
+    "Special",
+    "Syscall",
+    "absent",
+    "passes",
+    "syscall",
+]
+
+
+class Special(Enum):
+    """What the process does with the result register when the call has no number to put there."""
+
+    #: The registers are final already: rt_sigreturn restored them, exit needs none.
+    NO_RESULT = "no result"
+    #: A signal interrupted a call that Linux restarts (ERESTARTSYS): the process restarts it or answers
+    #: EINTR, as SA_RESTART of the handler that runs says.
+    RESTART = "restart"
+
+
+NO_RESULT = Special.NO_RESULT
+RESTART = Special.RESTART
+
+#: What a system call returns: a number for RAX (negative: -errno) or a :class:`Special`.
+Result = int | Special
 
 Handler = Callable[..., Result]
 _H = TypeVar("_H", bound=Handler)
-
-
-class Effect(Enum):
-    """What a call may change outside the guest: what `--sandbox` refuses."""
-
-    #: Nothing, or the handler itself looks closer (open's flags, kill's target).
-    NONE = "none"
-    #: Names and attributes in the file system: EACCES in a sandbox.
-    FILES = "files"
-    #: What the descriptor in argument 0 (or 1, or 2) names: EACCES unless the guest may write there.
-    OUTPUT = "output"
-    OUTPUT_1 = "output of argument 1"
-    OUTPUT_2 = "output of argument 2"
-    #: The network and other processes: EPERM in a sandbox.
-    OTHERS = "others"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +121,12 @@ def passes(
     sandboxed guest may write to it.
     """
 
+    # Buffers last: one whose size is over the limit lowers the word of that size, an earlier or later one.
+    order = sorted(enumerate(kinds), key=lambda pair: pair[1].sized)
+
     def run(process: "ProcessGuest", arguments: tuple[int, ...]) -> Result:
         call = HostCall(process, arguments, list(arguments[: len(kinds)]))
-        # Buffers last: one whose size is over the limit lowers the word of that size, an earlier or later
-        # one.
-        for index, kind in sorted(enumerate(kinds), key=lambda pair: pair[1].sized):
+        for index, kind in order:
             kind.lower(call, index)
         result = host.call(number, *call.values)
         if result < 0:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from quire.guest.syscalls.kinds import INT, POINTER, S32, U32, fail
 from quire.guest.syscalls.procfs import command_name
-from quire.guest.syscalls.special import RESTART, Result
 from quire.guest.syscalls.state import state_of
-from quire.guest.syscalls.table import absent, syscall
+from quire.guest.syscalls.table import RESTART, Result, absent, syscall
 from quire.guest.syscalls.waiting import wait_for_signal
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def _deadline(process: "ProcessGuest", operation: int, pointer: int) -> float | 
     seconds, nanos = struct.unpack("<qq", process.memory.read(pointer, 16))
     if seconds < 0 or not 0 <= nanos < 1_000_000_000:
         raise fail(errno.EINVAL)
-    moment = min(seconds, 1 << 40) + nanos / 1e9
+    moment: float = min(seconds, 1 << 40) + nanos / 1e9
     if operation & 0x7F == _FUTEX_WAIT:
         return time.monotonic() + moment
     if operation & _FUTEX_CLOCK_REALTIME:

@@ -155,6 +155,8 @@ def read_file(
         process.space.sync_file(descriptor)
         left = max(status.st_size - _position(descriptor, offset), 1)
         return _move(process, _PREADV2, descriptor, clip(segments, left), offset, flags)
+    if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+        return _move(process, _PREADV2, descriptor, segments, offset, flags)
     # One call only: more might have to be waited for, and a short read is what a program must expect here.
     return _move(process, _PREADV2, descriptor, clip(segments, _UNSIZED_BATCH), offset, flags)
 

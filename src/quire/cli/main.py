@@ -1,0 +1,63 @@
+"""``quire``: the group of verbs, loaded by name."""
+
+import importlib
+import sys
+
+import click
+
+from quire import __version__
+
+__all__ = ["main"]
+
+#: Verb: what it is for, as the overview shows it. The module of the same name holds the command.
+_VERBS = {"run": "Run a program under Quire's page tables and EPT, and report what its memory cost."}
+
+_CANNOT_SET_UP = 125
+
+
+class _Verbs(click.Group):
+    """Commands that are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"quire.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="quire")
+def group() -> None:
+    """A virtual-memory hypervisor in Python.
+
+    Runs unmodified x86-64 Linux programs while its own guest page tables, EPT and TLBs translate every access.
+
+    \b
+    Examples:
+      quire run -- ls -l /
+      quire run --detail full --report json -o report.json -- sort /etc/passwd
+    """
+
+
+def main() -> None:
+    """Run the command line; the process exits here. Usage errors exit with 125, as those of env and timeout do."""
+    try:
+        status = group.main(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.UsageError as error:
+        verb = f" {error.ctx.info_name}" if error.ctx and error.ctx.info_name in _VERBS else ""
+        click.echo(f"quire{verb}: {error.format_message()} (see quire{verb} --help)", err=True)
+        sys.exit(_CANNOT_SET_UP)
+    except click.ClickException as error:
+        click.echo(f"quire: {error.format_message()}", err=True)
+        sys.exit(_CANNOT_SET_UP)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("quire: interrupted before the guest ran", err=True)
+        sys.exit(130)

@@ -1,0 +1,149 @@
+"""``quire run``: one program as a guest, then its report."""
+
+import io
+import os
+import resource
+import sys
+from typing import IO
+
+import click
+
+from quire.cli.compile_notice import say_if_compiling
+from quire.cli.sizes import SizeType
+
+__all__ = ["command"]
+
+_PAGES = {"4K": 4 << 10, "2M": 2 << 20, "1G": 1 << 30}
+_CANNOT_SET_UP = 125
+#: Descriptors that Quire opens for itself are moved here, so that a guest's are numbered as in a native run.
+_OWN_DESCRIPTORS = 900
+
+
+@click.command(
+    context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
+    options_metavar="[OPTIONS] [--]",
+)
+@click.option("--mmu", type=click.Choice(["native", "ept"]), default="ept", show_default=True,
+              help="One dimension of tables, or two.")  # fmt: skip
+@click.option("--guest-page", type=click.Choice(["4K", "2M"]), default="4K", show_default=True,
+              help="Largest page of the guest's own tables.")  # fmt: skip
+@click.option("--host-page", type=click.Choice(["4K", "2M", "1G"]), default="4K", show_default=True,
+              help="Page size of EPT.")  # fmt: skip
+@click.option("--memory", type=SizeType(), default="2G", show_default=True, metavar="SIZE",
+              help="Guest memory; costs only what is touched.")  # fmt: skip
+@click.option("--detail", type=click.Choice(["exits", "full"]), default="exits", show_default=True,
+              help="full: every access goes through the modelled TLB.")  # fmt: skip
+@click.option("--report", "kind", type=click.Choice(["table", "json", "none"]), default="table",
+              show_default=True, help="What to write when the guest has ended.")  # fmt: skip
+@click.option("-o", "--output", metavar="FILE", help="Write the report there, not to stderr; - is stdout.")
+@click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True,
+              help="Seed of the guest's randomness and address layout.")  # fmt: skip
+@click.option("--sandbox", is_flag=True, help="Refuse writes but to stdout and stderr, and sockets.")
+@click.argument("program")
+@click.argument("arguments", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED)
+def command(
+    mmu: str,
+    guest_page: str,
+    host_page: str,
+    memory: int,
+    detail: str,
+    kind: str,
+    output: str | None,
+    seed: int,
+    sandbox: bool,
+    program: str,
+    arguments: tuple[str, ...],
+) -> int:
+    """Run PROGRAM as a guest: any x86-64 Linux ELF, or a script, found on PATH as a shell would.
+
+    The guest has your files, directory, environment and rights. Its exit status is quire's, 128 + N when signal N
+    killed it; quire's own failures are 125 (cannot set up), 126 (not executable) and 127 (not found).
+
+    \b
+    Examples:
+      quire run -- true
+      quire run --mmu native -- ls -l /
+      quire run --detail full --report json -o report.json -- sort /etc/passwd
+      quire run --guest-page 2M --host-page 1G --report none -- gzip -c /etc/services
+    """
+    from quire.errors import MisuseError
+    from quire.hypervisor import GuestConfig
+
+    try:
+        config = GuestConfig(
+            mmu=mmu, memory=memory, guest_page=_PAGES[guest_page], host_page=_PAGES[host_page]
+        )
+    except MisuseError as error:
+        raise click.UsageError(str(error)) from None
+    _raise_descriptor_limit()
+    sink = None if kind == "none" else _open_report(output)
+    say_if_compiling()
+    from quire.cpu.soft import Detail
+    from quire.guest.launch import LaunchError, prepare
+    from quire.guest.session import Session, SessionOptions
+
+    try:
+        found = prepare([program, *arguments], os.environ.get("PATH"), _directory())
+        options = SessionOptions(config, Detail[detail.upper()], seed, sandbox)
+        session = Session(found, dict(os.environb), options)
+        status = session.run()
+    except LaunchError as error:
+        click.echo(f"quire run: {error}", err=True)
+        return error.status
+    if session.death_text is not None:
+        click.echo(f"quire run: {session.death_text}", err=True)
+    if sink is not None:
+        _write_report(session.record, kind, sink)
+    return status
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise click.ClickException(f"run: the working directory is gone: {error.strerror}; cd to another") from None
+
+
+def _raise_descriptor_limit() -> None:
+    """Make room for Quire's own descriptors above the guest's, where the hard limit allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OWN_DESCRIPTORS + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def _open_report(output: str | None) -> IO[str]:
+    """Open the report's file before the guest runs: a run must not end in "cannot write"."""
+    import fcntl
+
+    try:
+        if output is None or output == "-":
+            source = 2 if output is None else 1
+            fd = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _OWN_DESCRIPTORS)
+        else:
+            opened = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            fd = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, _OWN_DESCRIPTORS)
+            os.close(opened)
+    except OSError as error:
+        if output is None:
+            return io.StringIO()  # stderr is closed: nobody wants the report
+        raise click.ClickException(
+            f"run: cannot write the report to {output!r}: {error.strerror}; choose another -o FILE"
+        ) from None
+    return os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace")
+
+
+def _write_report(record: dict[str, object], kind: str, sink: IO[str]) -> None:
+    from quire.report import render_json, render_table
+
+    try:
+        if kind == "json":
+            sink.write(render_json(record))
+        else:
+            render_table(record, sink)
+        sink.close()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    except OSError as error:
+        click.echo(f"quire run: the report could not be written: {error.strerror}", err=True)

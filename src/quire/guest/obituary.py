@@ -1,0 +1,51 @@
+"""Why a guest died, for a person: signal, instruction with disassembly, address, and the walk that failed."""
+
+import signal
+
+from capstone import CS_ARCH_X86, CS_MODE_64, Cs
+
+from quire.arch import PF_ERROR, Access, Vector
+from quire.guest.frame import Trap
+from quire.guest.siginfo import GuestDeath
+from quire.hypervisor import Hypervisor
+from quire.paging import Status
+from quire.report.walk import walk_lines
+
+__all__ = ["disassemble", "obituary"]
+
+_LONGEST_INSTRUCTION = 15
+
+
+def obituary(hypervisor: Hypervisor, death: GuestDeath, trap: Trap) -> str:
+    """Return the lines that say why the guest died; for a fault, with the walk of the faulting address."""
+    name = signal.Signals(death.signo).name
+    lines = [f"guest killed by {name}: {death.text}"]
+    if death.signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGKILL):
+        return "\n".join(lines)
+    lines.append(f"  at rip {death.rip:#018x}  {disassemble(hypervisor, death.rip)}")
+    if trap.vector == Vector.PF and death.signo in (signal.SIGSEGV, signal.SIGBUS):
+        access = _access(trap.error_code)
+        lines.append(f"  {access.name.lower()} of gva {trap.address:#018x}, walked level by level:")
+        lines.extend("    " + line for line in walk_lines(hypervisor.mmu.walk(trap.address, access)))
+    return "\n".join(lines)
+
+
+def _access(error_code: int) -> Access:
+    if PF_ERROR.get(error_code, "ID"):
+        return Access.FETCH
+    return Access.WRITE if PF_ERROR.get(error_code, "W") else Access.READ
+
+
+def disassemble(hypervisor: Hypervisor, rip: int) -> str:
+    """Return the instruction at `rip` in Intel syntax, or why it cannot be read."""
+    code = b""
+    memory = hypervisor.host.memory
+    while len(code) < _LONGEST_INSTRUCTION:
+        walk = hypervisor.mmu.walk(rip + len(code), Access.READ)
+        if walk.status is not Status.OK:
+            break
+        count = min(_LONGEST_INSTRUCTION - len(code), 0x1000 - (walk.hpa & 0xFFF))
+        code += memory.read(walk.hpa, count)
+    for _, size, mnemonic, operands in Cs(CS_ARCH_X86, CS_MODE_64).disasm_lite(code, rip, 1):
+        return f"{code[:size].hex(' ')}  {mnemonic} {operands}".rstrip()
+    return "(no code is mapped there)" if not code else f"{code.hex(' ')}  (not an instruction)"

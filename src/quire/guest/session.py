@@ -1,0 +1,247 @@
+"""One run of one program: the hypervisor, the Cpu, the guest's kernel, and the plain record of what happened.
+
+The record is data for reports: dicts of numbers and strings in a fixed order, nothing of the model in it. Everything
+that depends on the clock is under ``time``.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quire import __version__
+from quire.arch import HWCAP
+from quire.cpu.soft import Detail, SoftCpu
+from quire.errors import BackendError
+from quire.guest.launch import LaunchError, Program
+from quire.guest.obituary import obituary
+from quire.guest.process import GuestOptions, ProcessGuest
+from quire.guest.siginfo import GuestDeath
+from quire.guest.virtual_machine import VirtualMachine
+from quire.guest.watch import HostSignals
+from quire.hypervisor import EptMmu, GuestConfig, GuestStopped, Hypervisor
+from quire.memory import OutOfFrames
+
+__all__ = ["SCHEMA", "Session", "SessionOptions"]
+
+#: Version of the record's shape; grows when a field changes its meaning or goes.
+SCHEMA = 1
+
+_CANNOT_SET_UP = 125
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """How to run: the guest's hardware, how much to record, the seed, and whether writes are refused."""
+
+    config: GuestConfig
+    detail: Detail
+    seed: int = 0
+    sandbox: bool = False
+
+
+class Session:
+    """Runs `program` once. Make it, :meth:`run` it, read :attr:`record` and :attr:`status`."""
+
+    def __init__(self, program: Program, environ: Mapping[bytes, bytes], options: SessionOptions) -> None:
+        self.options = options
+        self.program = program
+        self.status = _CANNOT_SET_UP
+        self.death_text: str | None = None
+        self.record: dict[str, Any] = {}
+        self._environ = environ
+        self._started = time.perf_counter()
+        self._interrupted: int | None = None
+
+    def run(self) -> int:
+        """Run the program to its end; return the exit status for Quire: its own, or 128 + the signal.
+
+        Raises LaunchError when it cannot be started.
+        """
+        options = self.options
+        hypervisor = _make(options)
+        try:
+            machine = VirtualMachine(hypervisor)
+            guest = ProcessGuest(
+                machine,
+                self.program,
+                self._environ,
+                GuestOptions(options.seed, options.sandbox, os.getcwd(), HWCAP),
+            )
+            try:
+                self._run(hypervisor, guest)
+            finally:
+                guest.close()
+        finally:
+            hypervisor.close()
+        return self.status
+
+    def _run(self, hypervisor: Hypervisor, guest: ProcessGuest) -> None:
+        cpu = hypervisor.cpu
+        assert isinstance(cpu, SoftCpu)
+        guest.start()
+        running = time.perf_counter()
+        stopped: str | None = None
+        with HostSignals(cpu.interrupt, lambda: not cpu.interrupting) as signals:
+            try:
+                hypervisor.run(_Kernel(guest, signals))
+            except GuestStopped as end:
+                stopped = str(end)
+            except OutOfFrames as end:
+                stopped = f"host memory exhausted: {end}"
+        ended = time.perf_counter()
+        self.status = _status(guest, stopped)
+        death = guest.death
+        if stopped is not None:
+            death = GuestDeath(signal.SIGKILL, 0, 0, cpu.registers.read("rip"), stopped)
+        if death is not None:
+            self.death_text = obituary(hypervisor, death, guest.trap)
+        times = {
+            "wall_seconds": ended - self._started,
+            "setup_seconds": running - self._started,
+            "guest_seconds": ended - running,
+        }
+        self.record = _record(self, hypervisor, guest, death, times)
+
+
+class _Kernel:
+    """The guest's kernel as the hypervisor's loop sees it, with host signals handed in."""
+
+    def __init__(self, guest: ProcessGuest, signals: HostSignals) -> None:
+        self._guest = guest
+        self._signals = signals
+        self.syscall = guest.syscall
+        self.page_fault = guest.page_fault
+        self.exception = guest.exception
+
+    @property
+    def finished(self) -> bool:
+        return self._guest.finished
+
+    def interrupted(self) -> None:
+        for number in self._signals.take():
+            self._guest.host_signal(number)
+        self._guest.deliver_signals()
+
+
+def _make(options: SessionOptions) -> Hypervisor:
+    def make_cpu(hypervisor: Hypervisor) -> SoftCpu:
+        return SoftCpu(
+            hypervisor.host.memory, hypervisor.mmu.context, hypervisor.tlb, options.detail, hypervisor.handle_exit
+        )
+
+    try:
+        return Hypervisor(options.config, make_cpu)
+    except (BackendError, OutOfFrames) as error:
+        raise LaunchError(_CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
+
+
+def _status(guest: ProcessGuest, stopped: str | None) -> int:
+    if guest.exit_status is not None:
+        return guest.exit_status
+    if stopped is not None or guest.death is None:
+        return 128 + signal.SIGKILL
+    return 128 + guest.death.signo
+
+
+def _record(
+    session: Session,
+    hypervisor: Hypervisor,
+    guest: ProcessGuest,
+    death: GuestDeath | None,
+    times: dict[str, float],
+) -> dict[str, Any]:
+    """Return the whole record; keys are in the order in which reports show them."""
+    options = session.options
+    config = options.config
+    full = options.detail is Detail.FULL
+    events = hypervisor.cpu.events()
+    return {
+        "schema": SCHEMA,
+        "quire": __version__,
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "program": {
+            "path": session.program.path,
+            "argv": [os.fsdecode(word) for word in session.program.argv],
+        },
+        "config": {
+            "mmu": config.mmu,
+            "guest_page": config.guest_page,
+            "host_page": config.host_page if config.mmu == "ept" else None,
+            "memory": config.memory,
+            "detail": options.detail.name.lower(),
+            "seed": options.seed,
+            "sandbox": options.sandbox,
+            "profile": config.profile.name,
+        },
+        "outcome": {
+            "status": session.status,
+            "signal": signal.Signals(death.signo).name if death else None,
+            "partial": death is not None and death.signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+            "reason": death.text if death else None,
+        },
+        "instructions": events.get("instructions"),
+        "accesses": _accesses(events) if full else None,
+        "tlb": _tlb(events) if full else None,
+        "walks": _walks(events),
+        "page_faults": hypervisor.page_faults,
+        "exits": {reason.name: count for reason, count in sorted(hypervisor.vcpu.exits.items())},
+        "syscalls": dict(sorted(guest.syscall_counts.items(), key=lambda item: (-item[1], item[0]))),
+        "unimplemented": dict(guest.unimplemented),
+        "memory": _memory(hypervisor, guest),
+        "time": times,
+    }
+
+
+def _accesses(events: dict[str, int]) -> dict[str, int]:
+    return {"read": events["reads"], "write": events["writes"], "fetch": events["instructions"]}
+
+
+def _tlb(events: dict[str, int]) -> dict[str, dict[str, int]]:
+    """Hits and misses by level. An access is looked up once a page: one that crosses a page, twice."""
+    data = events["reads"] + events["writes"] + events["splits"]
+    fetch = events["instructions"] + events["fetch_pages"]
+    l2_lookups = events["l1d_misses"] + events["l1i_misses"]
+    l2_hits = events["l2d_hits"] + events["l2i_hits"]
+    return {
+        "l1d": {"hits": data - events["l1d_misses"], "misses": events["l1d_misses"]},
+        "l1i": {"hits": fetch - events["l1i_misses"], "misses": events["l1i_misses"]},
+        "l2": {"hits": l2_hits, "misses": l2_lookups - l2_hits},
+    }
+
+
+def _walks(events: dict[str, int]) -> dict[str, Any]:
+    count = events["walks"]
+    guest, host = events["guest_references"], events["host_references"]
+    return {
+        "count": count,
+        "faulted": events["faulted_walks"],
+        "to_set_dirty": events["dirty_walks"],
+        "references": {"guest": guest, "host": host},
+        "references_per_walk": {
+            "guest": round(guest / count, 4) if count else 0.0,
+            "host": round(host / count, 4) if count else 0.0,
+        },
+    }
+
+
+def _memory(hypervisor: Hypervisor, guest: ProcessGuest) -> dict[str, Any]:
+    mmu = hypervisor.mmu
+    record: dict[str, Any] = {
+        "guest": {
+            "mapped": guest.space.mapped_bytes,
+            "resident": guest.space.resident_bytes,
+            "table_pages": mmu.tables.table_count,
+        },
+        "host": None,
+    }
+    if isinstance(mmu, EptMmu):
+        record["host"] = {
+            "mapped": mmu.ept.mapped_bytes,
+            "resident": mmu.resident_bytes(),
+            "table_pages": mmu.ept.table_count,
+        }
+    return record

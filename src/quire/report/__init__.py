@@ -1,0 +1,10 @@
+"""Reports: plain records and arrays in, tables, JSON and lines of text out. Nothing of the model is imported.
+
+Contract: what a report shows is in the record; the same record gives the same bytes.
+"""
+
+from quire.report.quantity import format_count, format_size
+from quire.report.run import render_json, render_table
+from quire.report.walk import walk_lines
+
+__all__ = ["format_count", "format_size", "render_json", "render_table", "walk_lines"]

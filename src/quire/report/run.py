@@ -1,0 +1,132 @@
+"""The report of a run: one plain record, as a table for people or as JSON for programs.
+
+Takes the record that a session made (see docs/reference/run-report.md for its fields); knows nothing of the model.
+"""
+
+import json
+from typing import IO, Any
+
+from quire.report.quantity import format_count, format_size
+
+__all__ = ["render_json", "render_table"]
+
+_NOT_COUNTED = "not counted (--detail full counts it)"
+_NAME_WIDTH, _VALUE_WIDTH = 30, 15
+_PAGE_WIDTH = 110  # of a report in a file
+
+
+def render_json(record: dict[str, Any]) -> str:
+    """Return the record as one JSON object, keys in the record's order, with a newline at the end."""
+    return json.dumps(record, indent=2) + "\n"
+
+
+def render_table(record: dict[str, Any], file: IO[str]) -> None:
+    """Write the record to `file` as aligned text, coloured if `file` is a terminal that wants colour."""
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table
+
+    console = Console(file=file, highlight=False)
+    if not console.is_terminal:
+        console = Console(file=file, highlight=False, width=_PAGE_WIDTH)
+    for title, rows in _sections(record):
+        console.print(f"[bold]{title}[/bold]")
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+        table.add_column(min_width=_NAME_WIDTH, no_wrap=True)
+        table.add_column(justify="right", no_wrap=True, min_width=_VALUE_WIDTH)
+        table.add_column(style="dim", overflow="fold")
+        for name, value, note in rows:
+            table.add_row(name, value, note)
+        console.print(Padding(table, (0, 0, 0, 2)))
+
+
+Rows = list[tuple[str, str, str]]
+
+
+def _sections(record: dict[str, Any]) -> list[tuple[str, Rows]]:
+    sections = [
+        (_title(record), _outcome(record)),
+        ("execution", _execution(record)),
+        ("translation", _translation(record)),
+        ("memory", _memory(record)),
+    ]
+    if record["exits"]:
+        sections.append(("VM exits", _counted(record["exits"])))
+    if record["syscalls"]:
+        sections.append(("system calls", _counted(record["syscalls"])))
+    if record["unimplemented"]:
+        sections.append(("not implemented (ENOSYS)", _counted(record["unimplemented"])))
+    return sections
+
+
+def _title(record: dict[str, Any]) -> str:
+    config = record["config"]
+    pages = format_size(config["guest_page"]).replace(" ", "")
+    if config["host_page"]:
+        pages += " x " + format_size(config["host_page"]).replace(" ", "")
+    name = record["program"]["argv"][0]
+    return f"quire run: {name} under {config['mmu']}, {pages} pages, {config['profile']}"
+
+
+def _outcome(record: dict[str, Any]) -> Rows:
+    outcome, times = record["outcome"], record["time"]
+    how = outcome["signal"] or ("exited" if outcome["status"] == 0 else "exited with an error")
+    rows = [
+        ("status", str(outcome["status"]), how),
+        ("wall time", f"{times['wall_seconds']:.3f} s", f"of it {times['setup_seconds']:.3f} s set-up"),
+    ]
+    if outcome["partial"]:
+        rows.insert(1, ("partial", "yes", "the guest was stopped from outside: counts end there"))
+    return rows
+
+
+def _execution(record: dict[str, Any]) -> Rows:
+    accesses = record["accesses"]
+    if accesses is None:
+        return [("instructions", "-", _NOT_COUNTED), ("accesses", "-", _NOT_COUNTED)]
+    return [
+        ("instructions", format_count(record["instructions"]), ""),
+        ("reads", format_count(accesses["read"]), ""),
+        ("writes", format_count(accesses["write"]), ""),
+        ("fetches", format_count(accesses["fetch"]), "one an instruction"),
+    ]
+
+
+def _translation(record: dict[str, Any]) -> Rows:
+    rows: Rows = []
+    tlb = record["tlb"]
+    if tlb is None:
+        rows.append(("TLB", "-", _NOT_COUNTED))
+    else:
+        for name, title in (("l1d", "L1 data TLB misses"), ("l1i", "L1 code TLB misses"), ("l2", "L2 TLB misses")):
+            hits, misses = tlb[name]["hits"], tlb[name]["misses"]
+            share = f"{100 * misses / (hits + misses):.3f} % of " if hits + misses else ""
+            rows.append((title, format_count(misses), f"{share}{format_count(hits + misses)} look-ups"))
+    walks = record["walks"]
+    per_walk, references = walks["references_per_walk"], walks["references"]
+    what = "TLB misses" if tlb else "misses of the engine's own TLB, not of a modelled one"
+    rows += [
+        ("page walks", format_count(walks["count"]), what),
+        ("references per walk", f"{per_walk['guest'] + per_walk['host']:.2f}", ""),
+        ("  in guest tables", f"{per_walk['guest']:.2f}", f"{format_count(references['guest'])} in all"),
+        ("  in EPT", f"{per_walk['host']:.2f}", f"{format_count(references['host'])} in all"),
+        ("guest page faults", format_count(record["page_faults"]), ""),
+    ]
+    return rows
+
+
+def _memory(record: dict[str, Any]) -> Rows:
+    rows: Rows = []
+    for name, title in (("guest", "guest-virtual"), ("host", "guest-physical (EPT)")):
+        part = record["memory"][name]
+        if part is not None:
+            rows += [
+                (f"{title} mapped", format_size(part["mapped"]), ""),
+                (f"{title} resident", format_size(part["resident"]), ""),
+                (f"{title} tables", format_count(part["table_pages"]), "pages of 4 KiB"),
+            ]
+    return rows
+
+
+def _counted(counts: dict[str, int]) -> Rows:
+    return [(name, format_count(count), "") for name, count in counts.items()]

@@ -1,0 +1,103 @@
+"""A process guest without a machine: user memory is one bytearray with a hole, the host is real."""
+
+import random
+import struct
+from types import SimpleNamespace
+from typing import Any
+
+from quire.arch import Access
+from quire.guest.machine import PageFault
+from quire.guest.siginfo import SignalInfo
+from quire.guest.signals import Signals
+from quire.guest.syscalls import dispatch
+from quire.guest.uaccess import UserMemory
+
+BASE = 0x10000
+PAGES = 64
+#: The page that is not mapped, and the one that is read-only.
+HOLE = BASE + 60 * 4096
+CONST = BASE + 62 * 4096
+#: Where strings go, away from buffers.
+STRINGS = BASE + 40 * 4096
+HIGH = 900
+
+
+class FakeMachine:
+    """User memory from BASE; pages are not next to each other on the host, so that views matter."""
+
+    def __init__(self) -> None:
+        self.pages = [bytearray(4096) for _ in range(PAGES)]
+        self.values: dict[str, int] = {"rsp": BASE + 0x8000}
+        self.registers = SimpleNamespace(read=self.values.__getitem__, write=self.values.__setitem__)
+        self.touched: set[int] = set()
+
+    def user(self, gva: int, length: int, access: Access) -> memoryview | PageFault:
+        index, offset = divmod(gva - BASE, 4096)
+        page = gva & ~4095
+        if not 0 <= index < PAGES or page == HOLE or (page == CONST and access == Access.WRITE):
+            return PageFault(gva, 4)
+        assert offset + length <= 4096
+        self.touched.add(page)
+        view = memoryview(self.pages[index])[offset : offset + length]
+        return view if access == Access.WRITE else view.toreadonly()
+
+
+class FakeSpace:
+    """Records what it is asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.stack_limit = 8 << 20
+
+    def fault(self, gva: int, error_code: int) -> SignalInfo:
+        return SignalInfo(11, 1, addr=gva)
+
+    def sync_file(self, fd: int) -> int:
+        self.calls.append(("sync_file", fd))
+        return 0
+
+    def refresh_file(self, fd: int, offset: int, length: int) -> None:
+        self.calls.append(("refresh_file", fd, offset, length))
+
+    def maps_text(self) -> bytes:
+        return b"00400000-00401000 r-xp 00000000 00:00 0 guest\n"
+
+    def __getattr__(self, name: str) -> Any:
+        def record(*arguments: int) -> int:
+            self.calls.append((name, *arguments))
+            return 0x7000
+
+        return record
+
+
+class FakeProcess:
+    """What the system calls use of a ProcessGuest."""
+
+    def __init__(self, *, sandbox: bool = False, seed: int = 1) -> None:
+        self.machine = FakeMachine()
+        self.space = FakeSpace()
+        self.memory = UserMemory(self.machine, self.space)  # type: ignore[arg-type]
+        self.signals = Signals()
+        self.program = SimpleNamespace(
+            path="/usr/bin/../bin/env", argv=(b"env", b"-i"), envp=(b"A=1",), execfn=b"env"
+        )
+        self.options = SimpleNamespace(seed=seed, sandbox=sandbox, cwd=".")
+        self.rng = random.Random(seed)
+        self.unimplemented: dict[str, int] = {}
+        self.exit_status: int | None = None
+        self.death = None
+
+    def call(self, number: int, *arguments: int) -> Any:
+        a, b, c, d, e, f = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
+        return dispatch(self, number, (a, b, c, d, e, f))  # type: ignore[arg-type]
+
+    def path(self, text: str | bytes, slot: int = 0) -> int:
+        """Put a string into memory and return its address."""
+        data = text.encode() if isinstance(text, str) else text
+        where = STRINGS + slot * 5000
+        self.memory.write(where, data + b"\0")
+        return where
+
+    def words(self, where: int, *values: int) -> int:
+        self.memory.write(where, struct.pack(f"<{len(values)}q", *values))
+        return where
