@@ -10,7 +10,6 @@ import signal
 import pytest
 from guest_fakes import K4, M2, FakeMachine
 
-from quire.arch import Access
 from quire.guest.address_space import AddressSpace
 from quire.guest.linux import (
     MAP_32BIT,
@@ -357,9 +356,7 @@ class TestChanges:
         world.memory.write(start, b"heap")
         assert world.space.brk(start + 3 * K4) == start + 3 * K4
         assert world.areas() == [(start, start + 3 * K4, "rw-p")]
-        assert world.space.maps_text().endswith(b" 00:00 0".ljust(30) + b"[heap]\n") or (
-            b"[heap]" in world.space.maps_text()
-        )
+        assert world.space.maps_text().index(b"[heap]\n") == 73
         assert world.space.brk(start) == start and world.areas() == []
         world.anonymous(K4, 1, at=start + 4 * K4)
         assert world.space.brk(start + 3 * K4) == start + 3 * K4
@@ -557,18 +554,17 @@ def test_maps_text_is_the_kernels(tmp_path):
     path = tmp_path / "some file"
     path.write_bytes(bytes(2 * K4))
     fd = os.open(path, os.O_RDONLY)
-    with host_mmap.mmap(fd, K4, host_mmap.MAP_PRIVATE, host_mmap.PROT_READ, offset=K4):
-        with open("/proc/self/maps", "rb") as maps:
-            native = next(line for line in maps if b"some file" in line)
+    mapped = host_mmap.mmap(fd, K4, host_mmap.MAP_PRIVATE, host_mmap.PROT_READ, offset=K4)
+    with open("/proc/self/maps", "rb") as maps:
+        native = next(line for line in maps if b"some file" in line)
+    mapped.close()
     world = World()
     world.space.mmap(AT, K4, 1, MAP_PRIVATE, fd, K4)
     world.space.mmap(AT + K4, K4, 7, ANON, -1, 0)
     os.close(fd)
     first, second = world.space.maps_text().splitlines(keepends=True)
     assert first.split(b" ", 1)[1].split() == native.split(b" ", 1)[1].split()
-    assert first.index(b"/") == native.index(b"/") - len(native.split(b" ")[0]) + len(
-        first.split(b" ")[0]
-    ) or (first.index(b"/") == 73)
+    assert first.index(b"/") == native.index(b"/") == 73
     assert second == b"1000001000-1000002000 rwxp 00000000 00:00 0 \n"
     world.space.close()
 
@@ -587,7 +583,6 @@ def test_fault_is_fast_enough():
     import time
 
     world = World(frames=20000)
-    world.machine.allocate = iter(range(0, 20000 * K4, K4)).__next__
     world.machine.map = lambda *_: None
     world.machine.allocate = (lambda it: lambda size: next(it))(iter(range(0, 20000 * K4, K4)))
     at = world.anonymous(10000 * K4)
@@ -598,4 +593,3 @@ def test_fault_is_fast_enough():
             world.space.fault(page, 6)
         best = min(best, (time.perf_counter() - before) / 1000)
     assert best < 20e-6, f"{best * 1e6:.1f} us a fault"
-    _ = Access

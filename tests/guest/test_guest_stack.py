@@ -73,5 +73,6 @@ def test_limits():
     with pytest.raises(LaunchError) as caught:
         build_stack(TOP, [b"x" * 1000] * 3000, [], b"x", AUX, bytes(16), 8 << 20)
     assert str(caught.value) == (
-        "argument list too long: arguments and environment have 3027000 bytes, the limit is 2097152: pass less"
+        "argument list too long: arguments and environment have 3027000 bytes, "
+        "the limit is 2097152: pass less"
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 from operator import index
@@ -39,6 +40,8 @@ _SCAN_FRAMES: Final = 512  # find_data looks at 2 MiB at a time: bounded tempora
 _fallocate = ctypes.CDLL(None, use_errno=True).fallocate
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _fallocate.restype = ctypes.c_int
+
+_FIRST_OWN_FD = 900
 
 
 class HostMemory:
@@ -241,13 +244,25 @@ class HostMemory:
         return self._outside(hpa, 8)
 
 
+# Guests of the process kind share this process's descriptors: theirs must be numbered as in a native run.
+def _move_high(fd: int) -> int:
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_OWN_FD)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # EINVAL: the limit of descriptors is lower, any number must do
+            raise
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+    finally:
+        os.close(fd)
+
+
 # Make and map the memfd; on failure leave nothing open.
 def _map(size: int, name: str) -> tuple[int, mmap.mmap]:
     if "\0" in name or len(os.fsencode(name)) > 249:
         raise MisuseError(f"{name!r} cannot name a memfd: give at most 0xf9 bytes without NUL")
     fd = -1
     try:
-        fd = os.memfd_create(name, os.MFD_CLOEXEC)
+        fd = _move_high(os.memfd_create(name, os.MFD_CLOEXEC))
         os.ftruncate(fd, size)
         return fd, mmap.mmap(fd, size, flags=mmap.MAP_SHARED | MAP_NORESERVE)
     except OSError as error:

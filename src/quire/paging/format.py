@@ -15,6 +15,8 @@ __all__ = ["EPT_FORMAT", "GUEST_FORMAT", "PagingFormat", "level_of"]
 _ALL = Rights.READ | Rights.WRITE | Rights.EXECUTE
 _ADDRESS = PTE.mask("addr")
 _PS = PDE.mask("PS")
+_US, _RW, _XD = PTE.mask("US"), PTE.mask("RW"), PTE.mask("XD")
+_BY_NUMBER = tuple(Rights(n) for n in range(8))
 _RESTRICTIVE_PER_LEAF = PTE.mask("addr") | _PS
 
 
@@ -35,6 +37,7 @@ class PagingFormat:
     table_bits: int
     accessed: int
     dirty: int
+    leaf_bits: tuple[int, ...]  #: by Rights: what a leaf of a user page has besides address and size
 
     def table_entry(self, address: int) -> int:
         """Return the entry that references the table at `address`, restricting nothing: leaves decide."""
@@ -42,12 +45,8 @@ class PagingFormat:
 
     def leaf_entry(self, address: int, level: int, rights: Rights, *, user: bool = True) -> int:
         """Return the entry that maps the page at `address` at `level` with `rights`; write-back memory."""
-        entry = address | (_PS if level > 1 else 0)
-        if self.dimension is Dimension.HOST:
-            return entry | int(rights) | EPT_PTE.encode(MT=MemoryType.WB)
-        return entry | PTE.encode(
-            P=bool(rights), RW=Rights.WRITE in rights, US=user, XD=Rights.EXECUTE not in rights
-        )
+        entry = address | self.leaf_bits[rights] | (_PS if level > 1 else 0)
+        return entry if user or self.dimension is Dimension.HOST else entry & ~_US
 
     def is_present(self, entry: int) -> bool:
         """Return whether the entry maps or references anything."""
@@ -67,16 +66,21 @@ class PagingFormat:
     def rights(self, entry: int) -> Rights:
         """Return what a present leaf allows (user-mode rights in the guest's format)."""
         if self.dimension is Dimension.HOST:
-            return Rights(entry & int(_ALL))
-        rights = Rights.READ
-        if PTE.get(entry, "RW"):
-            rights |= Rights.WRITE
-        return rights if PTE.get(entry, "XD") else rights | Rights.EXECUTE
+            return _BY_NUMBER[entry & 7]
+        return _BY_NUMBER[1 | (2 if entry & _RW else 0) | (0 if entry & _XD else 4)]
 
     def resized(self, entry: int, address: int, level: int) -> int:
         """Return leaf `entry` with its attributes kept, moved to `address` at another `level`."""
         kept = entry & ~_RESTRICTIVE_PER_LEAF
         return kept | address | (_PS if level > 1 else 0)
+
+
+def _guest_leaf(rights: Rights) -> int:
+    return PTE.encode(P=bool(rights), RW=Rights.WRITE in rights, US=1, XD=Rights.EXECUTE not in rights)
+
+
+def _ept_leaf(rights: Rights) -> int:
+    return int(rights) | EPT_PTE.encode(MT=MemoryType.WB)
 
 
 GUEST_FORMAT = PagingFormat(
@@ -85,6 +89,7 @@ GUEST_FORMAT = PagingFormat(
     table_bits=PTE.mask("P", "RW", "US"),
     accessed=PTE.mask("A"),
     dirty=PTE.mask("D"),
+    leaf_bits=tuple(_guest_leaf(Rights(n)) for n in range(8)),
 )
 EPT_FORMAT = PagingFormat(
     dimension=Dimension.HOST,
@@ -92,4 +97,5 @@ EPT_FORMAT = PagingFormat(
     table_bits=EPT_PTE.mask("R", "W", "X"),
     accessed=EPT_PTE.mask("A"),
     dirty=EPT_PTE.mask("D"),
+    leaf_bits=tuple(_ept_leaf(Rights(n)) for n in range(8)),
 )

@@ -1,7 +1,7 @@
 """One hierarchy of paging tables, guest's or EPT: map, unmap, protect, split, join, look up.
 
 Tables live in the frames of a :class:`TableMemory` as the exact 8-byte entries that a walk reads; nothing about
-a mapping is kept anywhere else. Upper entries restrict nothing, leaves carry the rights. Invalidating TLBs after
+a mapping is kept anywhere else, but how many present entries each table has. Upper entries restrict nothing, leaves carry the rights. Invalidating TLBs after
 a change is the caller's: the tables do not know who cached them. A frame that a table needs and cannot get
 raises OutOfFrames and leaves the hierarchy as it was, but for empty tables, which the next unmap collects.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from quire.arch import gva_index, level_shift, page_size
+from quire.arch import PTE, gva_index, level_shift, page_size
 from quire.errors import MisuseError
 from quire.paging.context import Rights
 from quire.paging.format import PagingFormat, level_of
@@ -18,6 +18,8 @@ from quire.paging.format import PagingFormat, level_of
 __all__ = ["Mapping", "TableMemory", "Tables"]
 
 _ENTRIES = 512
+_FRAME = PTE.mask("addr")
+_TABLE = ~0xFFF  # an entry's address without its index is its table's
 
 
 class TableMemory(Protocol):
@@ -65,36 +67,38 @@ class Tables:
     def __init__(self, memory: TableMemory, form: PagingFormat) -> None:
         self.memory = memory
         self.form = form
-        self.root = memory.allocate_table()
-        self.table_count = 1
+        self._present: dict[int, int] = {}
+        # Address of each page table by the 2 MiB that it maps: spares three loads of four. Dropped with the table.
+        self._page_tables: dict[int, int] = {}
+        self.root = self._allocate()
         self.mapped_bytes = 0
+
+    @property
+    def table_count(self) -> int:
+        """How many pages the tables take, root included."""
+        return len(self._present)
 
     def lookup(self, address: int) -> Mapping | None:
         """Return the leaf that maps virtual `address`, or None. No side effect."""
-        table = self.root
-        for level in (4, 3, 2, 1):
-            where = table + 8 * gva_index(address, level)
+        table = self._page_tables.get(address >> 21)
+        if table is not None:
+            where = table + (address >> 9 & 0xFF8)
             entry = self.memory.load(where)
-            if not self.form.is_present(entry):
-                return None
-            if self.form.is_leaf(entry, level):
-                return self._mapping(address, entry, level, where)
-            table = self.form.address(entry, level)
-        return None
+            return self._mapping(address, entry, 1, where) if entry & self.form.present else None
+        where, entry, level = self._path(address)[-1]
+        if not self.form.is_present(entry):
+            return None
+        return self._mapping(address, entry, level, where)
 
     def target(self, address: int) -> int | None:
         """Return the physical address that virtual `address` is mapped to, or None: a quick :meth:`lookup`."""
-        form, table = self.form, self.root
-        for level in (4, 3, 2, 1):
-            shift = 3 + 9 * level
-            entry = self.memory.load(table + 8 * (address >> shift & 511))
-            if not entry & form.present:
-                return None
-            if form.is_leaf(entry, level):
-                offset = (1 << shift) - 1
-                return form.address(entry, level) | address & offset
-            table = form.address(entry, level)
-        return None
+        form = self.form
+        table = self._page_tables.get(address >> 21)
+        if table is not None:
+            entry = self.memory.load(table + (address >> 9 & 0xFF8))
+            return entry & _FRAME | address & 0xFFF if entry & form.present else None
+        found = self.lookup(address)
+        return None if found is None else found.target + (address - found.start)
 
     def map(self, address: int, target: int, size: int, rights: Rights) -> None:
         """Map `size` (4 KiB, 2 MiB or 1 GiB) bytes at `address` to `target`, both aligned to it.
@@ -110,6 +114,7 @@ class Tables:
         if self.form.is_present(self.memory.load(where)):
             raise MisuseError(f"Address {address:#x} is mapped already at level {level}: unmap it first")
         self.memory.store(where, self.form.leaf_entry(target, level, rights))
+        self._present[where & _TABLE] += 1
         self.mapped_bytes += size
 
     def unmap(self, address: int) -> Mapping:
@@ -117,19 +122,15 @@ class Tables:
 
         Raises MisuseError when nothing is mapped there.
         """
-        path = self._path(address)
-        where, entry, level = path[-1]
-        if not self.form.is_present(entry) or not self.form.is_leaf(entry, level):
+        found = self.lookup(address)
+        if found is None:
             raise self._unmapped(address)
-        found = self._mapping(address, entry, level, where)
-        self.memory.store(where, 0)
+        self.memory.store(found.entry_address, 0)
         self.mapped_bytes -= found.size
-        for (parent, parent_entry, parent_level), _ in zip(path[-2::-1], path[:0:-1], strict=True):
-            table = self.form.address(parent_entry, parent_level)
-            if any(self._entries(table)):
-                break
-            self.memory.store(parent, 0)
-            self._free(table)
+        table = found.entry_address & _TABLE
+        self._present[table] -= 1
+        if not self._present[table] and table != self.root:
+            self._collect(address, found.level)
         return found
 
     def protect(self, address: int, rights: Rights) -> Mapping:
@@ -157,7 +158,10 @@ class Tables:
         for n in range(_ENTRIES):
             part = self.form.resized(found.entry, found.target + n * page_size(below), below)
             self.memory.store(table + 8 * n, part)
+        self._present[table] = _ENTRIES
         self.memory.store(found.entry_address, self.form.table_entry(table))
+        if below == 1:
+            self._page_tables[address >> 21] = table
 
     def join(self, address: int) -> bool:
         """Replace the 512 leaves beside `address` by one large leaf, if they are contiguous, aligned and alike.
@@ -181,6 +185,7 @@ class Tables:
             union |= entry & flags
         self.memory.store(parent, self.form.resized(entries[0], base, level) | union)
         self._free(table)
+        self._page_tables.pop(address >> 21, None)
         return True
 
     def mappings(self) -> Iterator[Mapping]:
@@ -189,6 +194,7 @@ class Tables:
 
     def close(self) -> None:
         """Free every table, root included. What the leaves map is the caller's."""
+        self._page_tables.clear()
         self._free_below(self.root, 4)
         self.mapped_bytes = 0
 
@@ -211,17 +217,34 @@ class Tables:
     def _entries(self, table: int) -> Iterator[int]:
         return (self.memory.load(table + 8 * n) for n in range(_ENTRIES))
 
+    def _collect(self, address: int, level: int) -> None:
+        """Free the empty table that holds the entry of `level` for `address`, and those above it that this empties."""
+        path = self._path(address)
+        for depth in range(4 - level, 0, -1):
+            table, parent = path[depth][0] & _TABLE, path[depth - 1][0]
+            self.memory.store(parent, 0)
+            self._free(table)
+            if depth == 3:
+                self._page_tables.pop(address >> 21, None)
+            self._present[parent & _TABLE] -= 1
+            if self._present[parent & _TABLE]:
+                break
+
     def _allocate(self) -> int:
         table = self.memory.allocate_table()
-        self.table_count += 1
+        self._present[table] = 0
         return table
 
     def _free(self, table: int) -> None:
         self.memory.free_table(table)
-        self.table_count -= 1
+        del self._present[table]
 
     def _reach(self, address: int, level: int) -> int:
         """Return the address of the entry of `level` for `address`, making the tables above it."""
+        if level == 1:
+            table = self._page_tables.get(address >> 21)
+            if table is not None:
+                return table + (address >> 9 & 0xFF8)
         table = self.root
         for upper in range(4, level, -1):
             where = table + 8 * gva_index(address, upper)
@@ -229,11 +252,14 @@ class Tables:
             if not self.form.is_present(entry):
                 entry = self.form.table_entry(self._allocate())
                 self.memory.store(where, entry)
+                self._present[table] += 1
             elif self.form.is_leaf(entry, upper):
                 raise MisuseError(
                     f"Address {address:#x} lies in a page of {page_size(upper):#x} bytes: split it first"
                 )
             table = self.form.address(entry, upper)
+        if level == 1:
+            self._page_tables[address >> 21] = table
         return table + 8 * gva_index(address, level)
 
     def _path(self, address: int) -> list[tuple[int, int, int]]:

@@ -45,6 +45,8 @@ class Engine:
         scratch[_PROBE_AT : _PROBE_AT + len(_PROBE_CODE)] = _PROBE_CODE
         scratch[0x1100 : 0x1100 + len(_SYSRET)] = _SYSRET
         self._enter_user_mode(bytes(scratch))
+        self._octets = self._structure()
+        self._words = memoryview(self._octets).cast("Q")  # type: ignore[arg-type]
         self.fault_offset, self.sync_offset = self._find_fields(bytes(scratch))
         self.check(
             uclib.uc_mem_map_ptr(self.handle, _u64(0), _u64(size), uc.UC_PROT_ALL, ctypes.c_void_p(address)),
@@ -81,7 +83,7 @@ class Engine:
 
     def start(self, rip: int) -> int:
         """Run from `rip` until a hook stops; return the library's error number."""
-        return int(uclib.uc_emu_start(self.handle, _u64(rip), _u64(0), _u64(0), ctypes.c_size_t(0)))
+        return int(uclib.uc_emu_start(self.handle, rip, 0, 0, 0))
 
     def stop(self) -> None:
         """Ask the running engine to stop between two blocks. Any thread may call."""
@@ -99,12 +101,12 @@ class Engine:
         """Return the exact linear address of the last failed translation, or None if it cannot be known."""
         if not self.fault_offset:
             return None
-        return int(self._structure()[self.fault_offset : self.fault_offset + 8].view(np.uint64)[0])
+        return int(self._words[self.fault_offset >> 3])
 
     def clear_skip_sync(self) -> None:
         """Let the engine compute the program counter at its next stop."""
         if self.sync_offset:
-            self._structure()[self.sync_offset] = 0
+            self._octets[self.sync_offset] = 0
 
     def close(self) -> None:
         """Free the engine; idempotent."""

@@ -1,0 +1,156 @@
+"""The walk kernel and its slow twin agree: result, references, and every byte of memory afterwards."""
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+from walk_world import GVA, PS, XD, World, random_context
+
+from quire.arch import Access
+from quire.paging import RESULT_WORDS, Context, Result, Status, WalkRecord, reference_walk
+from quire.paging._kernels import walk
+
+pytestmark = pytest.mark.jitless
+
+
+def compare(world: World, gva: int, access: Access) -> WalkRecord:
+    """Walk with both, compare all that they say and do, return the twin's record."""
+    compiled, explained = world.memory.copy(), world.memory.copy()
+    result = np.zeros(RESULT_WORDS, np.uint64)
+    status = walk(compiled, world.context, np.uint64(gva), np.uint64(access), result)
+    record = reference_walk(explained, world.context, gva, access)
+    said = (
+        Status(int(status)),
+        int(result[Result.GUEST_REFERENCES]),
+        int(result[Result.HOST_REFERENCES]),
+        int(result[Result.ERROR]),
+        int(result[Result.FAULT_GPA]),
+    )
+    expected = (
+        record.status,
+        record.guest_references,
+        record.host_references,
+        record.error,
+        record.fault_gpa,
+    )
+    assert said == expected
+    count = len(record.references)
+    assert [int(a) for a in result[Result.REFERENCES : Result.REFERENCES + count]] == [
+        reference.hpa for reference in record.references
+    ]
+    if record.status is Status.OK:
+        assert (
+            int(result[Result.HPA]),
+            int(result[Result.GPA]),
+            int(result[Result.GUEST_SHIFT]),
+            int(result[Result.HOST_SHIFT]),
+            int(result[Result.RIGHTS]),
+            bool(result[Result.DIRTY]),
+            bool(result[Result.GLOBAL]),
+        ) == (
+            record.hpa,
+            record.gpa,
+            record.guest_shift,
+            record.host_shift,
+            int(record.rights),
+            record.dirty,
+            record.global_page,
+        )
+    elif record.status is not Status.NON_CANONICAL:
+        assert int(result[Result.FAULT_LEVEL]) == record.fault_level
+        assert int(result[Result.FAULT_DIMENSION]) == record.fault_dimension
+    assert (compiled == explained).all()
+    return record
+
+
+def test_every_combination_of_low_bits_and_controls_in_one_dimension() -> None:
+    outcomes = set()
+    leaf_bits = [sum(bits) for bits in itertools.product((0, 1), (0, 2), (0, 4), (0, 0x20), (0, 0x40), (0, XD))]
+    controls = list(itertools.product((0, 1), repeat=5))
+    rng = random.Random(1)
+    for leaf in leaf_bits:
+        for nxe, wp, smep, smap, user in rng.sample(controls, 6):
+            world = World(ept=False)
+            world.guest([7, 7, 7, leaf])
+            for field, value in (
+                (Context.NXE, nxe),
+                (Context.WP, wp),
+                (Context.SMEP, smep),
+                (Context.SMAP, smap),
+                (Context.USER, user),
+            ):
+                world.context[field] = value
+            for access in Access:
+                outcomes.add(compare(world, GVA, access).status)
+    assert outcomes == {Status.OK, Status.PAGE_FAULT}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_worlds_in_two_dimensions(seed: int) -> None:
+    rng = random.Random(seed)
+    outcomes = set()
+    for _ in range(250):
+        world = World(ept=True)
+        world.identity_ept(rng.choice((7, 7, 7, 1, 3, 5)), rng.choice((0, 0x100, 0x300)))
+        entries = [rng.choice((7, 0x27, 0x67, 0x47, 3, 5, 0, 7 | XD)) for _ in range(4)]
+        if rng.random() < 0.3:
+            entries[rng.randrange(1, 3)] |= PS | rng.choice((0, 0x8000))
+        world.guest(entries)
+        random_context(world, rng)
+        for _ in range(rng.randrange(4)):  # spoil some EPT entries: rights, reserved bits, types, large pages
+            index = rng.choice((1, 2, 3, 4, 5))
+            world.memory[19 * 512 + index] ^= np.uint64(1 << rng.randrange(64))
+        if rng.random() < 0.2:
+            world.memory[rng.choice((16, 17, 18)) * 512] ^= np.uint64(1 << rng.randrange(64))
+        outcomes.add(compare(world, GVA, rng.choice(list(Access))).status)
+    assert {Status.OK, Status.PAGE_FAULT, Status.EPT_VIOLATION, Status.EPT_MISCONFIGURATION} <= outcomes
+
+
+@pytest.mark.parametrize("level", [4, 3, 2, 1])
+def test_every_single_bit_of_a_guest_entry(level: int) -> None:
+    for bit, ept in itertools.product(range(64), (False, True)):
+        world = World(ept=ept)
+        if ept:
+            world.identity_ept()
+        entries = [7, 7, 7, 7]
+        world.guest(entries)
+        world.memory[(5 - level) * 512 + (GVA >> (12 + 9 * (level - 1)) & 511)] ^= np.uint64(1 << bit)
+        for access in Access:
+            compare(world, GVA, access)
+
+
+@pytest.mark.parametrize("frame", [16, 17, 18])
+def test_every_single_bit_of_an_ept_table_entry(frame: int) -> None:
+    for bit in range(64):
+        world = World(ept=True)
+        world.identity_ept()
+        world.guest([7, 7, 7, 7])
+        world.memory[frame * 512] ^= np.uint64(1 << bit)
+        for access in Access:
+            compare(world, GVA, access)
+
+
+@pytest.mark.parametrize(
+    ("gva", "status"),
+    [
+        (0x0000_8000_0000_0000, Status.NON_CANONICAL),
+        (0xFFFF_7FFF_FFFF_FFFF, Status.NON_CANONICAL),
+        (0xFFFF_8000_0000_0000, Status.PAGE_FAULT),
+        (0, Status.PAGE_FAULT),
+    ],
+)
+def test_edges_of_the_address_space(gva: int, status: Status) -> None:
+    world = World(ept=False)
+    world.guest([7, 7, 7, 7])
+    assert compare(world, gva, Access.READ).status is status
+
+
+def test_a_table_beyond_memory_is_a_value_and_never_read() -> None:
+    world = World(ept=False)
+    world.guest([7, 7 | 0x3_0000_0000, 7, 7])
+    assert compare(world, GVA, Access.READ).status is Status.BUS_ERROR
+    world = World(ept=True)
+    world.identity_ept()
+    world.guest([7, 7, 7, 7 | 0x7000_0000_0000])
+    assert compare(world, GVA, Access.READ).status is Status.PAGE_FAULT  # beyond MAXPHYADDR: reserved
