@@ -70,7 +70,9 @@ class TablesMachine(RuleBasedStateMachine):
             if any(s <= start < s + self.pages[s][1] for s in self.pages):
                 with pytest.raises(MisuseError):
                     self.tables.map(start, place * size, size, rights)
-                assert {k: v for k, v in self.memory.entries.items() if v} == {k: v for k, v in before.items() if v}
+                assert {k: v for k, v in self.memory.entries.items() if v} == {
+                    k: v for k, v in before.items() if v
+                }
             return
         try:
             self.tables.map(start, place * size, size, rights)

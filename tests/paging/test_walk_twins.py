@@ -66,7 +66,9 @@ def compare(world: World, gva: int, access: Access) -> WalkRecord:
 
 def test_every_combination_of_low_bits_and_controls_in_one_dimension() -> None:
     outcomes = set()
-    leaf_bits = [sum(bits) for bits in itertools.product((0, 1), (0, 2), (0, 4), (0, 0x20), (0, 0x40), (0, XD))]
+    leaf_bits = [
+        sum(bits) for bits in itertools.product((0, 1), (0, 2), (0, 4), (0, 0x20), (0, 0x40), (0, XD))
+    ]
     controls = list(itertools.product((0, 1), repeat=5))
     rng = random.Random(1)
     for leaf in leaf_bits:

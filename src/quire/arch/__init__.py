@@ -13,7 +13,6 @@ value that the rooms below return. ``quire.arch.vmcs.encode`` is not offered her
 outside its module.
 """
 
-from quire.arch.cpuid import CPUID_1_ECX, CPUID_1_EDX, HWCAP, cpuid
 from quire.arch.controls import (
     ENTRY_CONTROLS,
     EXIT_CONTROLS,
@@ -21,6 +20,7 @@ from quire.arch.controls import (
     PRIMARY_CONTROLS,
     SECONDARY_CONTROLS,
 )
+from quire.arch.cpuid import CPUID_1_ECX, CPUID_1_EDX, HWCAP, cpuid
 from quire.arch.entries import (
     INDEX_BITS,
     PAGE_SHIFT,

@@ -101,7 +101,9 @@ def _directory() -> str:
     try:
         return os.getcwd()
     except OSError as error:
-        raise click.ClickException(f"run: the working directory is gone: {error.strerror}; cd to another") from None
+        raise click.ClickException(
+            f"run: the working directory is gone: {error.strerror}; cd to another"
+        ) from None
 
 
 def _raise_descriptor_limit() -> None:

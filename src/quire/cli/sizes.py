@@ -10,7 +10,7 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SHAPE = re.compile(r"(0[xX][0-9a-fA-F_]+|[0-9][0-9_]*)([KMGTkmgt]?)(?:[iI]?[bB])?")
 
 
-class SizeType(click.ParamType):
+class SizeType(click.ParamType[int]):
     """A number of bytes with an optional unit of 1024."""
 
     name = "size"
@@ -21,5 +21,7 @@ class SizeType(click.ParamType):
             return value
         found = _SHAPE.fullmatch(str(value).strip())
         if found is None:
-            self.fail(f"{value!r} is not a size: give a number with K, M, G or T, for instance 512M", param, ctx)
+            self.fail(
+                f"{value!r} is not a size: give a number with K, M, G or T, for instance 512M", param, ctx
+            )
         return int(found[1].replace("_", ""), 0) * _UNITS[found[2].upper()]

@@ -6,7 +6,7 @@ from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 
 from quire.arch import PF_ERROR, Access, Vector
 from quire.guest.frame import Trap
-from quire.guest.siginfo import GuestDeath
+from quire.guest.siginfo import GuestDeath, signal_name
 from quire.hypervisor import Hypervisor
 from quire.paging import Status
 from quire.report.walk import walk_lines
@@ -18,7 +18,7 @@ _LONGEST_INSTRUCTION = 15
 
 def obituary(hypervisor: Hypervisor, death: GuestDeath, trap: Trap) -> str:
     """Return the lines that say why the guest died; for a fault, with the walk of the faulting address."""
-    name = signal.Signals(death.signo).name
+    name = signal_name(death.signo)
     lines = [f"guest killed by {name}: {death.text}"]
     if death.signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGKILL):
         return "\n".join(lines)

@@ -19,7 +19,7 @@ from quire.errors import BackendError
 from quire.guest.launch import LaunchError, Program
 from quire.guest.obituary import obituary
 from quire.guest.process import GuestOptions, ProcessGuest
-from quire.guest.siginfo import GuestDeath
+from quire.guest.siginfo import GuestDeath, signal_name
 from quire.guest.virtual_machine import VirtualMachine
 from quire.guest.watch import HostSignals
 from quire.hypervisor import EptMmu, GuestConfig, GuestStopped, Hypervisor
@@ -130,7 +130,11 @@ class _Kernel:
 def _make(options: SessionOptions) -> Hypervisor:
     def make_cpu(hypervisor: Hypervisor) -> SoftCpu:
         return SoftCpu(
-            hypervisor.host.memory, hypervisor.mmu.context, hypervisor.tlb, options.detail, hypervisor.handle_exit
+            hypervisor.host.memory,
+            hypervisor.mmu.context,
+            hypervisor.tlb,
+            options.detail,
+            hypervisor.handle_exit,
         )
 
     try:
@@ -179,7 +183,7 @@ def _record(
         },
         "outcome": {
             "status": session.status,
-            "signal": signal.Signals(death.signo).name if death else None,
+            "signal": signal_name(death.signo) if death else None,
             "partial": death is not None and death.signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
             "reason": death.text if death else None,
         },

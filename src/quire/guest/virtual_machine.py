@@ -20,7 +20,7 @@ class VirtualMachine:
         self._hypervisor = hypervisor
         self._mmu = mmu = hypervisor.mmu
         self._cpu = hypervisor.cpu
-        self._octets = hypervisor.host.memory.octets
+        self._bytes = hypervisor.host.memory.octets.data
         self.page_size = hypervisor.config.guest_page
         self.map = mmu.map
         self.unmap = mmu.unmap
@@ -41,7 +41,7 @@ class VirtualMachine:
         hpa = self._mmu.reach(gpa, write=write)
         if write:
             self._cpu.forget_code(hpa, length)
-        return memoryview(self._octets[hpa : hpa + length]).cast("B")
+        return self._bytes[hpa : hpa + length]
 
     def user(self, gva: int, length: int, access: Access) -> memoryview | PageFault:
         """Return the bytes at user address `gva` as a user access reaches them, or the fault it meets."""
@@ -51,7 +51,7 @@ class VirtualMachine:
             if status == Status.OK:
                 if access is Access.WRITE:
                     self._cpu.forget_code(value, length)
-                return memoryview(self._octets[value : value + length]).cast("B")
+                return self._bytes[value : value + length]
             if status == Status.PAGE_FAULT:
                 return PageFault(gva, value)
             if status == Status.EPT_VIOLATION:

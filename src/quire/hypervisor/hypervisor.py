@@ -207,4 +207,5 @@ class Hypervisor:
         self.cpu = self._make_cpu(self)
         undo.callback(self.cpu.close)
         self.mmu.forget = self.cpu.forget
-        self.vcpu.enter(*self.cpu.registers.read_many(("rip", "rsp")), 2)
+        rip, rsp, rflags = self.cpu.registers.read_many(("rip", "rsp", "rflags"))
+        self.vcpu.enter(rip, rsp, rflags)

@@ -25,11 +25,11 @@ U = np.uint64
 WORDS = types.uint64[::1]
 
 
-def _reserved_masks(layout_of: object, leaves: tuple[tuple[int, bool], ...]) -> np.ndarray:  # type: ignore[type-arg]
+def _reserved_masks(layout_of: object, leaves: tuple[tuple[int, bool], ...]) -> np.ndarray:
     """Masks of the reserved bits by ``2 * level + leaf``, from the declared layouts."""
     masks = np.zeros(10, np.uint64)
     for level, leaf in leaves:
-        masks[2 * level + leaf] = layout_of(level, leaf).reserved_mask  # type: ignore[operator]
+        masks[2 * level + leaf] = layout_of(level, leaf).reserved_mask
     return masks
 
 
@@ -68,7 +68,9 @@ _C_USER, _C_1G, _C_XONLY, _C_EPT_2M, _C_EPT_1G, _C_UPDATE, _C_ADVANCED = (int(c)
 _R_STATUS, _R_HPA, _R_GPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS, _R_DIRTY, _R_GLOBAL = (
     int(r) for r in list(Result)[:8]
 )
-_R_ERROR, _R_FAULT_GPA, _R_LEVEL, _R_DIMENSION, _R_GREFS, _R_HREFS, _R_REFS = (int(r) for r in list(Result)[8:])
+_R_ERROR, _R_FAULT_GPA, _R_LEVEL, _R_DIMENSION, _R_GREFS, _R_HREFS, _R_REFS = (
+    int(r) for r in list(Result)[8:]
+)
 
 _0, _1, _2, _3, _4, _7, _8, _9, _12, _21, _511 = (U(n) for n in (0, 1, 2, 3, 4, 7, 8, 9, 12, 21, 511))
 _READ, _WRITE, _EXECUTE = _1, _2, _4
@@ -79,7 +81,7 @@ _NOWHERE = U((1 << 64) - 1)
 
 
 @njit(types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
-def walk_ept(memory, context, result, gpa, want, linear):  # type: ignore[no-untyped-def]
+def walk_ept(memory, context, result, gpa, want, linear):
     """Translate `gpa` for the rights `want`; return the HPA, or all ones with the fault in `result`.
 
     `linear` holds the exit-qualification bits that the caller knows (7 to 11). SDM 3C §28.3.2 and §28.3.3.
@@ -159,7 +161,7 @@ def walk_ept(memory, context, result, gpa, want, linear):  # type: ignore[no-unt
 
 
 @njit(types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
-def reach_entry(memory, context, result, gpa, want):  # type: ignore[no-untyped-def]
+def reach_entry(memory, context, result, gpa, want):
     """Return the HPA of a guest paging-structure entry, or all ones with the fault in `result`.
 
     With accessed and dirty flags for EPT on, every such access counts as a write (SDM 3C §28.3.3.2).
@@ -181,7 +183,7 @@ def reach_entry(memory, context, result, gpa, want):  # type: ignore[no-untyped-
 
 
 @njit(types.int64(WORDS, WORDS, types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
-def page_fault(context, result, error, level, access):  # type: ignore[no-untyped-def]
+def page_fault(context, result, error, level, access):
     """Record a #PF: `error` holds P and RSVD, the rest follows from the access (SDM 3A §4.7)."""
     if access == _1:
         error |= _E_W
@@ -197,7 +199,7 @@ def page_fault(context, result, error, level, access):  # type: ignore[no-untype
 
 
 @njit(types.int64(WORDS, types.uint64, types.uint64), cache=True, nogil=True)
-def update_denied(result, entry_gpa, level):  # type: ignore[no-untyped-def]
+def update_denied(result, entry_gpa, level):
     """Record the EPT violation of a guest accessed or dirty update whose table page EPT makes read-only.
 
     SDM 3C §28.3.3.2: the update counts as a read and a write; result holds the rights of that page.
@@ -211,7 +213,7 @@ def update_denied(result, entry_gpa, level):  # type: ignore[no-untyped-def]
 
 
 @njit(types.uint64(WORDS, types.boolean, types.boolean, types.boolean), cache=True, nogil=True)
-def guest_rights(context, user_page, writable, no_execute):  # type: ignore[no-untyped-def]
+def guest_rights(context, user_page, writable, no_execute):
     """Return the accesses (R 1, W 2, X 4) that the guest's own tables allow (SDM 3A §4.6.1)."""
     if context[_C_USER]:
         if not user_page:
@@ -227,7 +229,7 @@ def guest_rights(context, user_page, writable, no_execute):  # type: ignore[no-u
 
 
 @njit(types.int64(WORDS, WORDS, types.uint64, types.uint64, WORDS), cache=True, nogil=True)
-def walk(memory, context, gva, access, result):  # type: ignore[no-untyped-def]
+def walk(memory, context, gva, access, result):
     """Translate `gva` for `access` (0 read, 1 write, 2 fetch); fill `result`, return its status.
 
     One dimension when EPTP is 0, else two. SDM 3A §4.5 to §4.8, SDM 3C §28.3. A and D flags are set as the
@@ -298,7 +300,9 @@ def walk(memory, context, gva, access, result):  # type: ignore[no-untyped-def]
         linear = _Q_LINEAR | _Q_FINAL
         if context[_C_ADVANCED]:
             linear |= (
-                (_Q_USER if user_page else _0) | (_Q_WRITABLE if writable else _0) | (_Q_XD if no_execute else _0)
+                (_Q_USER if user_page else _0)
+                | (_Q_WRITABLE if writable else _0)
+                | (_Q_XD if no_execute else _0)
             )
         hpa = walk_ept(memory, context, result, gpa, wanted, linear)
         if hpa == _NOWHERE:

@@ -14,7 +14,16 @@ from quire.arch import PAGE_SIZE, CpuProfile, physical_reserved
 from quire.arch.profile import EPT_VPID_CAP
 from quire.errors import MisuseError
 
-__all__ = ["MAX_REFERENCES", "RESULT_WORDS", "Context", "Dimension", "Result", "Rights", "Status", "new_context"]
+__all__ = [
+    "MAX_REFERENCES",
+    "RESULT_WORDS",
+    "Context",
+    "Dimension",
+    "Result",
+    "Rights",
+    "Status",
+    "new_context",
+]
 
 Words = npt.NDArray[np.uint64]
 

@@ -165,7 +165,9 @@ class _Walker:
         entry = self.update(entry_gpa, entry_hpa, entry, level, flags)
         self.finish(entry, level, wanted, allowed, (user, writable, no_execute))
 
-    def finish(self, entry: int, level: int, wanted: Rights, allowed: Rights, linear: tuple[bool, ...]) -> None:
+    def finish(
+        self, entry: int, level: int, wanted: Rights, allowed: Rights, linear: tuple[bool, ...]
+    ) -> None:
         record, state = self.record, self.state
         layout = entry_layout(level, True)
         shift = level_shift(level)
@@ -201,7 +203,9 @@ class _Walker:
             | (Rights.EXECUTE if fetch else Rights(0))
         )
 
-    def refer(self, dimension: Dimension, level: int, index: int, gpa: int | None, hpa: int, entry: int) -> None:
+    def refer(
+        self, dimension: Dimension, level: int, index: int, gpa: int | None, hpa: int, entry: int
+    ) -> None:
         self.record.references.append(Reference(dimension, level, index, gpa, hpa, entry))
 
     def table_access(self, gpa: int) -> int:
@@ -268,7 +272,14 @@ class _Walker:
             return True
         if rights == Rights.EXECUTE and not state[Context.EPT_EXECUTE_ONLY]:
             return True
-        if leaf and level == 3 and not state[Context.EPT_1G] or leaf and level == 2 and not state[Context.EPT_2M]:
+        if (
+            (leaf
+            and level == 3
+            and not state[Context.EPT_1G])
+            or (leaf
+            and level == 2
+            and not state[Context.EPT_2M])
+        ):
             return True
         if entry & (layout.reserved_mask | state[Context.RESERVED]):
             return True

@@ -172,7 +172,11 @@ class Tables:
         if len(path) < 2 or not self.form.is_present(path[-1][1]) or path[-1][2] > 2:
             return False
         parent, parent_entry, level = path[-2]
-        table, below, flags = self.form.address(parent_entry, level), level - 1, self.form.accessed | self.form.dirty
+        table, below, flags = (
+            self.form.address(parent_entry, level),
+            level - 1,
+            self.form.accessed | self.form.dirty,
+        )
         entries = list(self._entries(table))
         base = self.form.address(entries[0], below)
         if base % page_size(level):

@@ -98,7 +98,11 @@ def _translation(record: dict[str, Any]) -> Rows:
     if tlb is None:
         rows.append(("TLB", "-", _NOT_COUNTED))
     else:
-        for name, title in (("l1d", "L1 data TLB misses"), ("l1i", "L1 code TLB misses"), ("l2", "L2 TLB misses")):
+        for name, title in (
+            ("l1d", "L1 data TLB misses"),
+            ("l1i", "L1 code TLB misses"),
+            ("l2", "L2 TLB misses"),
+        ):
             hits, misses = tlb[name]["hits"], tlb[name]["misses"]
             share = f"{100 * misses / (hits + misses):.3f} % of " if hits + misses else ""
             rows.append((title, format_count(misses), f"{share}{format_count(hits + misses)} look-ups"))

@@ -23,14 +23,14 @@ _0, _1, _2, _12, _21, _30 = (U(n) for n in (0, 1, 2, 12, 21, 30))
 
 
 @njit(types.uint64(types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
-def make_tag(gva, size, space):  # type: ignore[no-untyped-def]
+def make_tag(gva, size, space):
     """Return the tag of the page of `size` (0, 1, 2 for 4 KiB, 2 MiB, 1 GiB) that holds `gva`."""
     page = (gva & U((1 << 48) - 1)) >> (_12 + size * U(9))
     return _VALID | (space << _SPACE_SHIFT) | (size << _SIZE_SHIFT) | page
 
 
 @njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64), cache=True, nogil=True)
-def probe(entries, state, shapes, role, tag):  # type: ignore[no-untyped-def]
+def probe(entries, state, shapes, role, tag):
     """Return the entry of structure `role` that holds `tag`, its stamp renewed, or -1."""
     ways = shapes[role, _WAYS]
     start = shapes[role, _START] + np.int64(tag & U(shapes[role, _SET_MASK])) * ways
@@ -44,7 +44,7 @@ def probe(entries, state, shapes, role, tag):  # type: ignore[no-untyped-def]
 
 
 @njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
-def insert(entries, state, shapes, role, tag, translation):  # type: ignore[no-untyped-def]
+def insert(entries, state, shapes, role, tag, translation):
     """Put `tag` into structure `role` in place of itself, else of a free, else of the oldest entry of its set."""
     count = entries.size // 3
     ways = shapes[role, _WAYS]
@@ -70,7 +70,7 @@ def insert(entries, state, shapes, role, tag, translation):  # type: ignore[no-u
 
 
 @njit(types.int64(WORDS, WORDS, SHAPES, types.uint64, types.uint64, types.boolean), cache=True, nogil=True)
-def probe_level_1(entries, state, shapes, gva, space, fetch):  # type: ignore[no-untyped-def]
+def probe_level_1(entries, state, shapes, gva, space, fetch):
     """Return the L1 entry that translates `gva` in address space `space`, or -1."""
     found = probe(entries, state, shapes, _L1I_4K if fetch else _L1D_4K, make_tag(gva, _0, space))
     if found < 0 and state[_LARGE]:
@@ -81,7 +81,7 @@ def probe_level_1(entries, state, shapes, gva, space, fetch):  # type: ignore[no
 
 
 @njit(types.int64(WORDS, WORDS, SHAPES, types.uint64, types.uint64), cache=True, nogil=True)
-def probe_level_2(entries, state, shapes, gva, space):  # type: ignore[no-untyped-def]
+def probe_level_2(entries, state, shapes, gva, space):
     """Return the L2 entry that translates `gva` in address space `space`, or -1."""
     found = probe(entries, state, shapes, _L2, make_tag(gva, _0, space))
     if found < 0 and state[_LARGE]:
@@ -92,7 +92,7 @@ def probe_level_2(entries, state, shapes, gva, space):  # type: ignore[no-untype
 
 
 @njit(types.int64(types.uint64, types.boolean), cache=True, nogil=True)
-def level_1_role(size, fetch):  # type: ignore[no-untyped-def]
+def level_1_role(size, fetch):
     """Return the L1 structure for pages of `size`; 1 GiB fetches use the large-page ITLB."""
     if fetch:
         return np.int64(_L1I_4K if size == _0 else _L1I_2M)
@@ -102,7 +102,7 @@ def level_1_role(size, fetch):  # type: ignore[no-untyped-def]
 
 
 @njit(types.int64(WORDS, WORDS, SHAPES, types.uint64, types.boolean), cache=True, nogil=True)
-def lookup(entries, state, shapes, gva, fetch):  # type: ignore[no-untyped-def]
+def lookup(entries, state, shapes, gva, fetch):
     """Look `gva` up: return its entry's index, plus 2**32 when it was in L2 and was copied to L1; -1 is a miss."""
     state[_CLOCK] += _1
     found = probe_level_1(entries, state, shapes, gva, state[_SPACE], fetch)
@@ -124,13 +124,11 @@ def lookup(entries, state, shapes, gva, fetch):  # type: ignore[no-untyped-def]
 
 
 @njit(
-    types.int64(
-        WORDS, WORDS, SHAPES, types.uint64, types.boolean, types.uint64, types.boolean, types.uint64
-    ),
+    types.int64(WORDS, WORDS, SHAPES, types.uint64, types.boolean, types.uint64, types.boolean, types.uint64),
     cache=True,
     nogil=True,
 )
-def fill(entries, state, shapes, gva, fetch, shift, is_global, translation):  # type: ignore[no-untyped-def]
+def fill(entries, state, shapes, gva, fetch, shift, is_global, translation):
     """Insert the translation of `gva` into L2 and L1; `shift` is log2 of the page that both dimensions share.
 
     Returns the index of the L1 entry.
@@ -148,7 +146,7 @@ def fill(entries, state, shapes, gva, fetch, shift, is_global, translation):  # 
 
 
 @njit(types.int64(WORDS, WORDS, types.uint8[::1], types.uint64, types.boolean), cache=True, nogil=True)
-def invalidate(entries, state, spaces, gva, one_page):  # type: ignore[no-untyped-def]
+def invalidate(entries, state, spaces, gva, one_page):
     """Drop every entry whose address space is marked in `spaces`, of the page holding `gva` if `one_page`.
 
     Returns how many were dropped.

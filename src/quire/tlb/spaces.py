@@ -38,7 +38,9 @@ class AddressSpaces:
         if found is None:
             found = len(self._spaces)
             if found == _CAPACITY:
-                raise MisuseError(f"There are {_CAPACITY:#x} address spaces already: flush all and start anew")
+                raise MisuseError(
+                    f"There are {_CAPACITY:#x} address spaces already: flush all and start anew"
+                )
             self._numbers[space] = found
             self._spaces.append(space)
         return found

@@ -175,7 +175,9 @@ RULES: tuple[EntryRule, ...] = (
         "CR0", "SDM 3C §26.3.1.1", "guest_cr0", "with PE, NE and PG set and 63:32 clear", _GUEST_STATE, _cr0
     ),
     EntryRule("CR3", "SDM 3C §26.3.1.1", "guest_cr3", "below 1 << MAXPHYADDR", _GUEST_STATE, _cr3),
-    EntryRule("CR4", "SDM 3C §26.3.1.1", "guest_cr4", "with VMXE set, reserved bits clear", _GUEST_STATE, _cr4),
+    EntryRule(
+        "CR4", "SDM 3C §26.3.1.1", "guest_cr4", "with VMXE set, reserved bits clear", _GUEST_STATE, _cr4
+    ),
     EntryRule(
         "IA-32e mode",
         "SDM 3C §26.3.1.1",
@@ -193,7 +195,12 @@ RULES: tuple[EntryRule, ...] = (
         _efer,
     ),
     EntryRule(
-        "RFLAGS", "SDM 3C §26.3.1.4", "guest_rflags", "with bit 1 set, reserved bits clear", _GUEST_STATE, _rflags
+        "RFLAGS",
+        "SDM 3C §26.3.1.4",
+        "guest_rflags",
+        "with bit 1 set, reserved bits clear",
+        _GUEST_STATE,
+        _rflags,
     ),
     EntryRule("RIP", "SDM 3C §26.3.1.4", "guest_rip", "canonical", _GUEST_STATE, _rip),
     EntryRule(

@@ -85,7 +85,7 @@ _stop = types.ExternalFunction("uc_emu_stop", types.int32(HANDLE))
 
 
 @njit(types.int64(USER, types.uint64, types.uint64), cache=True, nogil=True)
-def counted_walk(user, gva, access):  # type: ignore[no-untyped-def]
+def counted_walk(user, gva, access):
     """Walk and count it; return the status. The result array holds the rest."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     memory = carray(user[_P_MEMORY], (np.int64(state[_MEMORY_WORDS]),), np.uint64)
@@ -101,7 +101,7 @@ def counted_walk(user, gva, access):  # type: ignore[no-untyped-def]
 
 
 @njit(types.int64(USER, types.uint64, types.uint64), cache=True, nogil=True)
-def look_up(user, gva, access):  # type: ignore[no-untyped-def]
+def look_up(user, gva, access):
     """Send one access through the modelled TLB, walking on a miss; return the entry's index, -1 if that faults."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     result = carray(user[_P_RESULT], (RESULT_WORDS,), np.uint64)
@@ -132,7 +132,7 @@ def look_up(user, gva, access):  # type: ignore[no-untyped-def]
 
 
 @cfunc(types.boolean(HANDLE, types.uint64, types.int32, types.CPointer(types.uint64), USER), cache=True)
-def on_fill(handle, gva, kind, entry, user):  # type: ignore[no-untyped-def]
+def on_fill(handle, gva, kind, entry, user):
     """UC_HOOK_TLB_FILL: translate the page of `gva` for Unicorn's TLB, or refuse and leave the fault in result.
 
     A page is given W or X but not both: only then does Unicorn store to it without a detour, and a page that is
@@ -184,7 +184,7 @@ def on_fill(handle, gva, kind, entry, user):  # type: ignore[no-untyped-def]
 
 
 @njit(types.void(USER, types.int64, types.uint64, types.uint64, types.int64), cache=True, nogil=True)
-def remember(user, array, key, page, index):  # type: ignore[no-untyped-def]
+def remember(user, array, key, page, index):
     """Note in recent-page array `array`, in the slot of `key`, that `page` is in TLB entry `index` (-1: nowhere)."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     recent = carray(user[array], (_RECENT_WORDS,), np.uint64)
@@ -202,7 +202,7 @@ def remember(user, array, key, page, index):  # type: ignore[no-untyped-def]
 
 
 @njit(types.void(types.int32, types.uint64, types.int32, USER), cache=True, nogil=True)
-def slow_access(kind, hpa, size, user):  # type: ignore[no-untyped-def]
+def slow_access(kind, hpa, size, user):
     """The part of a data access that the recent pages do not answer."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     frame = hpa >> _12
@@ -217,12 +217,12 @@ def slow_access(kind, hpa, size, user):  # type: ignore[no-untyped-def]
 
 
 @cfunc(types.void(HANDLE, types.int32, types.uint64, types.int32, types.int64, USER), cache=True)
-def on_memory(handle, kind, hpa, size, value, user):  # type: ignore[no-untyped-def]
+def on_memory(handle, kind, hpa, size, value, user):
     """UC_HOOK_MEM_READ and UC_HOOK_MEM_WRITE: count a data access and look it up.
 
-    Unicorn reports a read that crosses a page once whole and then as its two aligned parts, which are what
-    counts; a write that crosses only whole. The program counter need not be computed for hooks that never look
-    at it: the engine's flag says so, and as the engine lowers it now and then, it is raised at every access.
+    Unicorn reports an access that crosses a page once. The program counter need not be computed for hooks that
+    never look at it: the engine's flag says so, and as the engine lowers it now and then, it is raised at every
+    access.
     """
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     recent = carray(user[_P_DATA], (_RECENT_WORDS,), np.uint64)
@@ -235,8 +235,6 @@ def on_memory(handle, kind, hpa, size, value, user):  # type: ignore[no-untyped-
         state[_WRITES] += _1
         column = _1
     else:
-        if (hpa & _OFFSET) + U(size) > _PAGE:
-            return
         state[_READS] += _1
     if recent[slot + column] == frame and (hpa & _OFFSET) + U(size) <= _PAGE:
         entries = carray(user[_P_TLB], (np.int64(state[_TLB_WORDS]),), np.uint64)
@@ -250,7 +248,7 @@ def on_memory(handle, kind, hpa, size, value, user):  # type: ignore[no-untyped-
 
 
 @njit(types.void(USER, types.uint64, types.uint64, types.uint64, types.int64), cache=True, nogil=True)
-def log_block(user, gva, size, key, slot):  # type: ignore[no-untyped-def]
+def log_block(user, gva, size, key, slot):
     """Enter a block that is seen for the first time: its key, and its code in the log."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     blocks = carray(user[_P_BLOCKS], (2 * BLOCK_SLOTS,), np.uint64)
@@ -290,7 +288,7 @@ def log_block(user, gva, size, key, slot):  # type: ignore[no-untyped-def]
 
 
 @njit(types.void(USER, types.uint64), cache=True, nogil=True)
-def fetch_page(user, page):  # type: ignore[no-untyped-def]
+def fetch_page(user, page):
     """Look a linear page up in the instruction TLB."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     recent = carray(user[_P_FETCH], (_RECENT_WORDS,), np.uint64)
@@ -307,8 +305,10 @@ def fetch_page(user, page):  # type: ignore[no-untyped-def]
     remember(user, _P_FETCH, page, page, look_up(user, page << _12, _2))
 
 
-@njit(types.void(HANDLE, types.uint64, types.uint64, types.uint64, types.uint64, USER), cache=True, nogil=True)
-def slow_block(handle, gva, size, key, slot, user):  # type: ignore[no-untyped-def]
+@njit(
+    types.void(HANDLE, types.uint64, types.uint64, types.uint64, types.uint64, USER), cache=True, nogil=True
+)
+def slow_block(handle, gva, size, key, slot, user):
     """The part of a block that the first probe of the table does not answer."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     blocks = carray(user[_P_BLOCKS], (2 * BLOCK_SLOTS,), np.uint64)
@@ -326,7 +326,7 @@ def slow_block(handle, gva, size, key, slot, user):  # type: ignore[no-untyped-d
 
 
 @cfunc(types.void(HANDLE, types.uint64, types.uint32, USER), cache=True)
-def on_block(handle, gva, size, user):  # type: ignore[no-untyped-def]
+def on_block(handle, gva, size, user):
     """UC_HOOK_BLOCK: count a block of instructions and look its pages up in the instruction TLB."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     blocks = carray(user[_P_BLOCKS], (2 * BLOCK_SLOTS,), np.uint64)
@@ -350,7 +350,7 @@ def on_block(handle, gva, size, user):  # type: ignore[no-untyped-def]
 
 
 @cfunc(types.void(HANDLE, USER), cache=True)
-def on_syscall(handle, user):  # type: ignore[no-untyped-def]
+def on_syscall(handle, user):
     """UC_HOOK_INSN for SYSCALL: stop behind the instruction."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     state[_STOP] = _S_SYSCALL
@@ -358,11 +358,9 @@ def on_syscall(handle, user):  # type: ignore[no-untyped-def]
 
 
 @cfunc(types.void(HANDLE, types.uint32, USER), cache=True)
-def on_interrupt(handle, vector, user):  # type: ignore[no-untyped-def]
+def on_interrupt(handle, vector, user):
     """UC_HOOK_INTR: an exception or software interrupt; stop and leave its vector."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     state[_STOP] = _S_TRAP
     state[_VECTOR] = U(vector)
     _stop(handle)
-
-

@@ -58,7 +58,9 @@ class Engine:
         if error:
             uclib.uc_strerror.restype = ctypes.c_char_p
             said = uclib.uc_strerror(error).decode()
-            raise BackendError(f"Unicorn cannot {doing}: {said} (error {error}): reinstall unicorn 2.1.3 or newer")
+            raise BackendError(
+                f"Unicorn cannot {doing}: {said} (error {error}): reinstall unicorn 2.1.3 or newer"
+            )
 
     def control(self, kind: int, *values: int) -> None:
         """Call uc_ctl to write `kind`."""
@@ -66,7 +68,7 @@ class Engine:
         arguments = [ctypes.c_uint64(value) for value in values]
         self.check(uclib.uc_ctl(self.handle, ctypes.c_int32(request), *arguments), f"set control {kind}")
 
-    def hook(self, kind: int, callback: int, user: int, *extra: int) -> None:
+    def hook(self, kind: int, callback: int | None, user: int, *extra: int) -> None:
         """Register the compiled `callback` for every address; `extra` is the instruction of UC_HOOK_INSN."""
         made = ctypes.c_size_t()
         error = uclib.uc_hook_add(
@@ -178,7 +180,8 @@ class Engine:
         error = uclib.uc_mem_map(self.handle, _u64(0), ctypes.c_size_t(len(scratch)), uc.UC_PROT_ALL)
         self.check(error, "map scratch memory")
         self.check(
-            uclib.uc_mem_write(self.handle, _u64(0), scratch, ctypes.c_size_t(len(scratch))), "write scratch memory"
+            uclib.uc_mem_write(self.handle, _u64(0), scratch, ctypes.c_size_t(len(scratch))),
+            "write scratch memory",
         )
 
     def _unmap_scratch(self) -> None:

@@ -53,7 +53,8 @@ class SoftRegisters:
     def save_fpu(self) -> bytes:
         """Return x87 and SSE state as FXSAVE64 would store it (SDM 1 §10.5.1)."""
         control, status, tags = (
-            self._raw(number, 2) for number in (x86.UC_X86_REG_FPCW, x86.UC_X86_REG_FPSW, x86.UC_X86_REG_FPTAG)
+            self._raw(number, 2)
+            for number in (x86.UC_X86_REG_FPCW, x86.UC_X86_REG_FPSW, x86.UC_X86_REG_FPTAG)
         )
         full = int.from_bytes(tags, "little")
         abridged = sum(1 << n for n in range(8) if full >> 2 * n & 3 != 3)

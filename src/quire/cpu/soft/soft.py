@@ -193,7 +193,9 @@ class SoftCpu:
         status = Status(int(result[Result.STATUS]))
         exact = self._engine.fault_address()
         if exact is None:
-            raise InternalError("The address of a failed translation is not known. This is a bug in Quire: please report it.")
+            raise InternalError(
+                "The address of a failed translation is not known. This is a bug in Quire: please report it."
+            )
         if status is Status.PAGE_FAULT:
             return Trap(TrapKind.PAGE_FAULT, Vector.PF, int(result[Result.ERROR]), exact)
         if status is Status.NON_CANONICAL:
@@ -229,7 +231,9 @@ class SoftCpu:
         self._context[Context.UPDATE] = 0
         while len(code) < length:
             here = gva + len(code)
-            if walk(self._memory.words, self._context, np.uint64(here), np.uint64(Access.FETCH), self._result):
+            if walk(
+                self._memory.words, self._context, np.uint64(here), np.uint64(Access.FETCH), self._result
+            ):
                 break
             count = min(length - len(code), 0x1000 - (here & 0xFFF))
             code += self._memory.read(int(self._result[Result.HPA]), count)

@@ -31,7 +31,7 @@ class SoftState(IntEnum):
 
     READS = 0
     WRITES = 1
-    SPLITS = 2  #: writes that cross a page
+    SPLITS = 2  #: accesses that cross a page
     L1D_MISSES = 3
     L2D_HITS = 4
     L1I_MISSES = 5
@@ -73,7 +73,9 @@ class Pointer(IntEnum):
     MEMORY = 1
     CONTEXT = 2
     RESULT = 3
-    REVERSE = 4  #: by host frame: linear page + 1 of the last fill; bit 63 marks a frame that was fetched from
+    REVERSE = (
+        4  #: by host frame: linear page + 1 of the last fill; bit 63 marks a frame that was fetched from
+    )
     TLB_ENTRIES = 5
     TLB_STATE = 6
     TLB_SHAPES = 7

@@ -1,0 +1,172 @@
+"""Creation in steps: a failure at any step undoes the others, and the pool is as it was."""
+
+import pytest
+
+from quire.arch import ExitReason
+from quire.errors import MisuseError
+from quire.hypervisor import STEPS, GuestConfig, GuestStopped, Host, Hypervisor
+from quire.memory import OwnerKind
+from quire.paging import Rights
+from quire.vcpu import Exit
+
+
+class FakeRegisters:
+    """Registers that are all zero."""
+
+    def read(self, name: str) -> int:
+        return 0
+
+    def read_many(self, names: tuple[str, ...]) -> list[int]:
+        return [2 if name == "rflags" else 0 for name in names]
+
+
+class FakeCpu:
+    """A Cpu that never runs."""
+
+    def __init__(self, hypervisor: Hypervisor) -> None:
+        self.registers = FakeRegisters()
+        self.closed = False
+
+    def forget(self, gva: int | None) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Injected(Exception):
+    """The failure that a test injects."""
+
+
+CONFIGS = [
+    GuestConfig(mmu="native", memory=8 << 20),
+    GuestConfig(mmu="ept", memory=8 << 20),
+    GuestConfig(mmu="ept", memory=8 << 20, host_page=2 << 20),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.mmu}-{c.host_page:#x}")
+@pytest.mark.parametrize("step", [*STEPS, None])
+def test_failure_at_each_step_leaves_the_pool_as_it_was(config: GuestConfig, step: str | None) -> None:
+    host = Host.for_guest(config.memory, config.host_page)
+    before = host.pool.statistics().frames_by_kind
+    seen = []
+
+    def on_step(name: str) -> None:
+        seen.append(name)
+        if name == step:
+            raise Injected(name)
+
+    if step is None:
+        Hypervisor(config, FakeCpu, host=host, on_step=on_step).close()  # type: ignore[arg-type]
+        assert tuple(seen) == STEPS
+    else:
+        with pytest.raises(Injected):
+            Hypervisor(config, FakeCpu, host=host, on_step=on_step)  # type: ignore[arg-type]
+        assert tuple(seen) == STEPS[: STEPS.index(step) + 1]
+    assert host.pool.statistics().frames_by_kind == before
+    host.pool.audit()
+    host.close()
+
+
+@pytest.mark.parametrize("allocation", range(12))
+def test_failure_of_each_allocation_leaves_the_pool_as_it_was(
+    allocation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CONFIGS[1]
+    host = Host.for_guest(config.memory, config.host_page)
+    before = host.pool.statistics().frames_by_kind
+    original, left = host.pool.allocate, [allocation]
+
+    def allocate(*args: object, **kwargs: object) -> int:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Injected
+        return original(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(host.pool, "allocate", allocate)
+    try:
+        Hypervisor(config, FakeCpu, host=host).close()  # type: ignore[arg-type]
+    except Injected:
+        pass
+    assert host.pool.statistics().frames_by_kind == before
+    host.pool.audit()
+    host.close()
+
+
+@pytest.fixture
+def hypervisor() -> Hypervisor:
+    return Hypervisor(CONFIGS[1], FakeCpu)  # type: ignore[arg-type]
+
+
+def test_two_guests_share_a_host_and_leave_nothing() -> None:
+    host = Host.for_guest(64 << 20, 4096)
+    first = Hypervisor(CONFIGS[1], FakeCpu, host=host)  # type: ignore[arg-type]
+    second = Hypervisor(CONFIGS[1], FakeCpu, host=host)  # type: ignore[arg-type]
+    for one in (first, second):
+        gpa = one.mmu.allocate(4096)
+        assert gpa is not None
+        one.mmu.map(0x400000, gpa, 4096, Rights.READ | Rights.WRITE)
+        assert one.ept_mmu.ept.target(gpa) is None  # backed only when it is touched
+        one.mmu.reach(gpa)
+    assert first.mmu.reach(gpa) != second.mmu.reach(gpa)
+    first.close()
+    second.close()
+    assert host.pool.frames_of(OwnerKind.FREE) == host.pool.frame_count
+
+
+def test_an_ept_violation_allocates_maps_and_is_counted(hypervisor: Hypervisor) -> None:
+    before = hypervisor.vcpu.exits[ExitReason.EPT_VIOLATION]
+    hypervisor.handle_exit(Exit(ExitReason.EPT_VIOLATION, 0x781, 0x200123, 0x400123))
+    hpa = hypervisor.ept_mmu.ept.target(0x200123)
+    assert hpa is not None
+    assert hypervisor.host.pool.owner_of(hpa >> 12).kind is OwnerKind.GUEST_PAGE
+    assert hypervisor.vcpu.exits[ExitReason.EPT_VIOLATION] == before + 1
+    assert hypervisor.vcpu.vmcs.read("guest_physical_address") == 0x200123
+
+
+def test_an_access_beyond_guest_memory_ends_the_guest(hypervisor: Hypervisor) -> None:
+    with pytest.raises(GuestStopped) as error:
+        hypervisor.handle_exit(Exit(ExitReason.EPT_VIOLATION, 0x781, 1 << 40, 0x1000))
+    assert str(error.value) == (
+        "EPT_VIOLATION: data read; the entries used allow ---; final access; GPA 0x10000000000"
+    )
+
+
+def test_users_may_change_the_handlers(hypervisor: Hypervisor) -> None:
+    seen = []
+    hypervisor.handlers[ExitReason.HLT] = lambda _, stop: seen.append(stop.reason)
+    hypervisor.handle_exit(Exit(ExitReason.HLT))
+    assert seen == [ExitReason.HLT]
+    del hypervisor.handlers[ExitReason.HLT]
+    with pytest.raises(GuestStopped):
+        hypervisor.handle_exit(Exit(ExitReason.HLT))
+
+
+def test_a_handler_that_does_not_mend_is_told(hypervisor: Hypervisor) -> None:
+    hypervisor.handlers[ExitReason.EPT_VIOLATION] = lambda *_: None
+    with pytest.raises(MisuseError) as error:
+        hypervisor.mmu.reach(0x300000)
+    assert str(error.value) == (
+        "The EPT violation handler left GPA 0x300000 unmapped: call hypervisor.back(gpa) in it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"mmu": "shadow"}, "No Mmu is called 'shadow': give native or ept"),
+        (
+            {"memory": 0x1000},
+            "Guest memory of 0x1000 bytes is too small or no multiple of 4 KiB: give at least 0x400000",
+        ),
+        (
+            {"memory": 1 << 46},
+            "Guest memory of 0x400000000000 bytes needs more than the 46 physical address bits of skylake-x: "
+            "give less than 0x400000000000",
+        ),
+    ],
+)
+def test_bad_configurations(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(MisuseError) as error:
+        GuestConfig(**wrong)  # type: ignore[arg-type]
+    assert str(error.value) == message

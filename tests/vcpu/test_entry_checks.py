@@ -1,0 +1,88 @@
+"""VM-entry checks: a good VMCS enters; breaking one field breaks exactly its rule, with the whole message."""
+
+import pytest
+
+from quire.arch import CR0, CR4, EFER, EPTP, SECONDARY_CONTROLS, SKYLAKE_X, ExitReason
+from quire.memory import HostMemory
+from quire.vcpu import EntryFailure, Exit, LaunchState, Vcpu, Vmcs, check_entry
+
+GOOD_EPTP = EPTP.encode(MT=6, walk_length=3, AD=1, addr=0x5000)
+
+
+@pytest.fixture
+def vcpu() -> Vcpu:
+    made = Vcpu(Vmcs(HostMemory(0x4000), 0x1000), SKYLAKE_X, vpid=1)
+    made.enable_ept(GOOD_EPTP)
+    return made
+
+
+def test_a_good_vmcs_enters(vcpu: Vcpu) -> None:
+    vcpu.enter(0x400000, 0x7000, 0x202)
+    assert check_entry(vcpu.vmcs, SKYLAKE_X) == []
+    assert vcpu.vmcs.launch_state is LaunchState.LAUNCHED
+    assert vcpu.entries == 1
+
+
+BREAKS = [
+    ("ept_pointer", GOOD_EPTP & ~7 | 1, "EPT pointer"),
+    ("ept_pointer", GOOD_EPTP & ~0x38 | 2 << 3, "EPT pointer"),
+    ("ept_pointer", GOOD_EPTP | 1 << 7, "EPT pointer"),
+    ("ept_pointer", GOOD_EPTP | 1 << 8, "EPT pointer reserved bits"),
+    ("ept_pointer", GOOD_EPTP | 1 << 46, "EPT pointer reserved bits"),
+    ("virtual_processor_identifier", 0, "VPID"),
+    ("guest_cr0", CR0.encode(PE=1, NE=1), "CR0"),
+    ("guest_cr3", 1 << 46, "CR3"),
+    ("guest_cr4", CR4.encode(PAE=1), "CR4"),
+    ("guest_cr4", CR4.encode(VMXE=1), "IA-32e mode"),
+    ("guest_ia32_efer", EFER.encode(SCE=1, NXE=1), "EFER"),
+    ("vmcs_link_pointer", 0x123, "link pointer"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "rule"), BREAKS)
+def test_one_broken_field_breaks_its_rule(vcpu: Vcpu, field: str, value: int, rule: str) -> None:
+    vcpu.vmcs.write(field, value)
+    broken = check_entry(vcpu.vmcs, SKYLAKE_X)
+    assert rule in [one.rule.name for one in broken]
+    assert all(one.value == vcpu.vmcs.read(one.rule.field) for one in broken)
+    with pytest.raises(EntryFailure):
+        vcpu.enter(0x400000, 0x7000, 0x202)
+
+
+def test_unrestricted_guest_needs_ept() -> None:
+    vcpu = Vcpu(Vmcs(HostMemory(0x4000), 0x1000), SKYLAKE_X, vpid=1)
+    controls = vcpu.vmcs.read("secondary_processor_based_controls")
+    vcpu.vmcs.write(
+        "secondary_processor_based_controls", controls | SECONDARY_CONTROLS.mask("unrestricted_guest")
+    )
+    assert [one.rule.name for one in check_entry(vcpu.vmcs, SKYLAKE_X)] == ["unrestricted guest"]
+
+
+@pytest.mark.parametrize(("rip", "rflags", "rule"), [(0x8000_0000_0000, 2, "RIP"), (0, 0x200, "RFLAGS")])
+def test_moving_fields_are_checked_at_every_entry(vcpu: Vcpu, rip: int, rflags: int, rule: str) -> None:
+    vcpu.enter(0x400000, 0x7000, 0x202)
+    with pytest.raises(EntryFailure) as error:
+        vcpu.enter(rip, 0x7000, rflags)
+    assert [one.rule.name for one in error.value.broken] == [rule]
+    assert vcpu.vmcs.read("exit_reason") == ExitReason.ENTRY_FAILURE_GUEST_STATE | 1 << 31
+
+
+def test_a_failed_control_check_is_vmfail_7_with_the_whole_message(vcpu: Vcpu) -> None:
+    vcpu.vmcs.write("virtual_processor_identifier", 0)
+    with pytest.raises(EntryFailure) as error:
+        vcpu.enter(0, 0, 2)
+    assert str(error.value) == (
+        "VM-entry check 'VPID' (SDM 3C §26.2.1.1): virtual_processor_identifier is 0x0; "
+        "it must be 1 to 0xffff with VPIDs"
+    )
+    assert vcpu.vmcs.read("vm_instruction_error") == 7
+
+
+def test_an_exit_is_complete_in_the_vmcs(vcpu: Vcpu) -> None:
+    vcpu.exit(Exit(ExitReason.EPT_VIOLATION, 0x781, 0x123456, 0x7F001234), 0x400010, 0x7FF0, 0x246)
+    assert vcpu.vmcs.read("exit_reason") == 48
+    assert vcpu.vmcs.read("exit_qualification") == 0x781
+    assert vcpu.vmcs.read("guest_physical_address") == 0x123456
+    assert vcpu.vmcs.read("guest_linear_address") == 0x7F001234
+    assert vcpu.vmcs.read("guest_rip") == 0x400010
+    assert vcpu.exits == {ExitReason.EPT_VIOLATION: 1}
