@@ -36,7 +36,7 @@ class World:
 
     def identity_ept(self, rights: int = 7, flags: int = 0) -> None:
         """Map every frame to itself with 4 KiB EPT pages: root at frame 16."""
-        for level, frame in enumerate((16, 17, 18)):
+        for frame in (16, 17, 18):
             self.set(frame, 0, (frame + 1) << 12 | 7 | flags)
         for frame in range(FRAMES):
             self.set(19, frame, frame << 12 | rights | 6 << 3 | flags)

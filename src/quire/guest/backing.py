@@ -134,6 +134,12 @@ class FileRegistry:
         """Return a backing of the mapped file `key`."""
         return self._files.get((*key, True)) or self._files[(*key, False)]
 
+    def close(self) -> None:
+        """Close every descriptor at once; the backings cannot be read any more."""
+        for backing in self._files.values():
+            os.close(backing.fd)
+        self._files.clear()
+
     def release(self, backing: Backing) -> bool:
         """Take one reference away; close what has none left and return True then."""
         backing.references -= 1

@@ -181,6 +181,10 @@ class ProcessGuest:
         """Unmap all memory, write shared file pages back, free every frame and descriptor."""
         self.space.close()
 
+    def abandon(self) -> None:
+        """Write shared file pages back; the machine's memory goes as a whole (see AddressSpace.abandon)."""
+        self.space.abandon()
+
     def _fault(self, info: SignalInfo) -> None:
         self.signals.force(info)
         self.deliver_signals()

@@ -74,9 +74,9 @@ class Session:
             try:
                 self._run(hypervisor, guest)
             finally:
-                guest.close()
+                guest.abandon()
         finally:
-            hypervisor.close()
+            hypervisor.discard()
         return self.status
 
     def _run(self, hypervisor: Hypervisor, guest: ProcessGuest) -> None:

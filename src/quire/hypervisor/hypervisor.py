@@ -166,6 +166,15 @@ class Hypervisor:
         """Undo every step, last first."""
         self._undo.close()
 
+    def discard(self) -> None:
+        """End with the host: free the engine and the memory, not frame by frame. A shared host is left in order."""
+        if self._given_host is not None:
+            self.close()
+            return
+        self.cpu.close()
+        self._undo.pop_all()
+        self.host.close()
+
     def _take_memory(self, undo: ExitStack) -> None:
         config = self.config
         if self._given_host is not None:

@@ -24,6 +24,7 @@ from quire.paging.context import Context, Dimension, Rights, Status, Words
 __all__ = ["Reference", "WalkRecord", "reference_walk"]
 
 _WANTED = {Access.READ: Rights.READ, Access.WRITE: Rights.WRITE, Access.FETCH: Rights.EXECUTE}
+_NONE = Rights(0)
 _ALL = Rights.READ | Rights.WRITE | Rights.EXECUTE
 
 
@@ -56,7 +57,7 @@ class WalkRecord:
     gpa: int = 0
     guest_shift: int = 0
     host_shift: int = 0
-    rights: Rights = Rights(0)
+    rights: Rights = _NONE
     dirty: bool = False
     global_page: bool = False
     error: int = 0

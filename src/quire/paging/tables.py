@@ -1,9 +1,9 @@
 """One hierarchy of paging tables, guest's or EPT: map, unmap, protect, split, join, look up.
 
-Tables live in the frames of a :class:`TableMemory` as the exact 8-byte entries that a walk reads; nothing about
-a mapping is kept anywhere else, but how many present entries each table has. Upper entries restrict nothing, leaves carry the rights. Invalidating TLBs after
-a change is the caller's: the tables do not know who cached them. A frame that a table needs and cannot get
-raises OutOfFrames and leaves the hierarchy as it was, but for empty tables, which the next unmap collects.
+Tables live in the frames of a :class:`TableMemory` as the exact 8-byte entries that a walk reads. Beside them are
+kept only how many present entries each table has, and where the page table of each 2 MiB is. Upper entries restrict
+nothing, leaves carry the rights. Invalidating TLBs after a change is the caller's: the tables do not know who cached
+them. A frame that a table needs and cannot get raises OutOfFrames; the hierarchy is as it was, but for empty tables.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Address spaces: the small numbers that stand for (VPID, PCID, EP4TA) in TLB tags, and who they match.
 
-A mapping is linear (no EPT; EP4TA is None) or combined (EPT on), SDM 3C §28.4.1; its tags are VPID, PCID and EP4TA. Global pages
-are kept under PCID None: they match any PCID. Numbers are given once and never reused; there are 65,536.
+A mapping is linear (no EPT; EP4TA is None) or combined (EPT on), SDM 3C §28.4.1; its tags are VPID, PCID and EP4TA.
+Global pages are kept under PCID None: they match any PCID. Numbers are given once and never reused; there are 65,536.
 """
 
 from dataclasses import dataclass

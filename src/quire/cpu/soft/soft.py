@@ -126,11 +126,8 @@ class SoftCpu:
         """Drop compiled code if any frame of these bytes was ever fetched from."""
         first, last = hpa >> 12, (hpa + length - 1) >> 12
         frames = self._reverse[first : last + 1]
-        if frames.size == 1:
-            fetched = bool(frames[0] >> np.uint64(63))
-        else:
-            fetched = bool((frames & _FETCHED).any())
-        if fetched:
+        # One frame is what a page fault changes: a scalar costs a tenth of an array operation.
+        if frames[0] & _FETCHED if frames.size == 1 else (frames & _FETCHED).any():
             frames &= ~_FETCHED
             self._stale_code = True
 
