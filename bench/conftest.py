@@ -13,8 +13,12 @@ from measure import TABLES, print_tables
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --small: inputs that show that a benchmark works, in seconds, not what Quire's speed is."""
-    parser.addoption("--small", action="store_true", help="small inputs: a check of the benchmarks themselves")
-    parser.addoption("--rounds", type=int, default=3, help="runs of each subject; the median counts (default 3)")
+    parser.addoption(
+        "--small", action="store_true", help="small inputs: a check of the benchmarks themselves"
+    )
+    parser.addoption(
+        "--rounds", type=int, default=3, help="runs of each subject; the median counts (default 3)"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -48,14 +48,17 @@ def run_timed(argv: Sequence[str], stdin: bytes = b"", cwd: Path | None = None,
     wall = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(f"{' '.join(argv)} ended with {process.returncode}: {said.decode(errors='replace')}")
+        raise RuntimeError(
+            f"{' '.join(argv)} ended with {process.returncode}: {said.decode(errors='replace')}"
+        )
     return Timing(wall, usage.ru_utime + usage.ru_stime)
 
 
 def medians(samples: Sequence[Timing]) -> Timing:
     """Return the median wall and processor times."""
     return Timing(
-        statistics.median(sample.wall for sample in samples), statistics.median(sample.cpu for sample in samples)
+        statistics.median(sample.wall for sample in samples),
+        statistics.median(sample.cpu for sample in samples),
     )
 
 

@@ -53,7 +53,9 @@ def _subjects(workload: Workload) -> dict[str, Callable[[], Timing]]:
     return {name: _command(workload, prefix) for name, prefix in prefixes.items()}
 
 
-def _show(title: str, taken: dict[str, Timing], targets: tuple[tuple[str, str, str, float | None], ...]) -> None:
+def _show(
+    title: str, taken: dict[str, Timing], targets: tuple[tuple[str, str, str, float | None], ...]
+) -> None:
     shown = table(title, "", "wall s", "CPU s", "x native", "target")
     for name, timing in taken.items():
         slower = f"{timing.cpu / taken['native'].cpu:.1f}" if "native" in taken else ""

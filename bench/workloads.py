@@ -77,9 +77,10 @@ def text(size: int) -> bytes:
 def gzip(folder: Path, size: int) -> Workload:
     """gzip -c of `size` bytes of text."""
     name = f"text-{size}"
+    shown = f"{size // _MB} MB" if size >= _MB else f"{size // 1000} kB"
     if not (folder / name).exists():
         (folder / name).write_bytes(text(size))
-    return Workload(f"gzip of {size // _MB} MB", (need("gzip"), "-c", name), b"", folder)
+    return Workload(f"gzip of {shown}", (need("gzip"), "-c", name), b"", folder)
 
 
 def python_loop(folder: Path, small: bool) -> Workload:

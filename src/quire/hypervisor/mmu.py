@@ -57,9 +57,13 @@ class PagedMmu(ABC):
         self._result = np.zeros(RESULT_WORDS, np.uint64)
 
     def _make_guest_tables(self) -> None:
-        self.tables = Tables(_GuestFrames(self), GUEST_FORMAT)
+        self.tables = Tables(_GuestFrames(self), GUEST_FORMAT, self.changed)
         self.context[Context.CR3] = self.tables.root
         self.vcpu.vmcs.write("guest_cr3", self.tables.root)
+
+    def changed(self) -> None:
+        """A mapping of either dimension goes or changes: remembered walks are stale."""
+        self.context[Context.VERSION] += np.uint64(1)
 
     @property
     @abstractmethod
@@ -204,6 +208,7 @@ class EptMmu(PagedMmu):
         self.guest_bytes = guest_bytes
         self.page_size = page_size
         self.ept = ept
+        ept.on_change = self.changed
         self._blocks: list[int] = []
         self._used_before = np.zeros(count, np.uint8)
         eptp = EPTP.encode(MT=MemoryType.WB, walk_length=3, AD=1, addr=ept.root)

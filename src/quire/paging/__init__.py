@@ -7,6 +7,8 @@ one address in plain Python; the compiled walk is in ``_kernels`` and is importe
 
 from quire.paging.context import (
     MAX_REFERENCES,
+    MEMO_SLOTS,
+    MEMO_WORDS,
     RESULT_WORDS,
     Context,
     Dimension,
@@ -23,6 +25,8 @@ __all__ = [
     "EPT_FORMAT",
     "GUEST_FORMAT",
     "MAX_REFERENCES",
+    "MEMO_SLOTS",
+    "MEMO_WORDS",
     "RESULT_WORDS",
     "Context",
     "Dimension",

@@ -16,6 +16,8 @@ from quire.errors import MisuseError
 
 __all__ = [
     "MAX_REFERENCES",
+    "MEMO_SLOTS",
+    "MEMO_WORDS",
     "RESULT_WORDS",
     "Context",
     "Dimension",
@@ -72,6 +74,7 @@ class Context(IntEnum):
     EPT_1G = 12  #: IA32_VMX_EPT_VPID_CAP bit 17
     UPDATE = 13  #: 1: set accessed and dirty flags; 0: look only
     ADVANCED = 14  #: IA32_VMX_EPT_VPID_CAP bit 22: qualification bits 11:9 are reported
+    VERSION = 15  #: of the tables: grows when a mapping goes or changes, and makes every memo stale
 
 
 class Result(IntEnum):
@@ -97,6 +100,9 @@ class Result(IntEnum):
 #: (4 + 1) * (4 + 1) - 1 of a 4x4 walk.
 MAX_REFERENCES = 24
 RESULT_WORDS = 64
+#: Regions of 2 MiB that a memo of walks holds in each dimension, and words of a slot.
+MEMO_SLOTS = 4096
+MEMO_WORDS = 2 * MEMO_SLOTS * 4
 
 
 def new_context(profile: CpuProfile, memory_bytes: int) -> Words:
@@ -121,6 +127,7 @@ def new_context(profile: CpuProfile, memory_bytes: int) -> Words:
         (Context.EPT_2M, EPT_VPID_CAP.get(profile.ept_caps, "page_2m")),
         (Context.EPT_1G, EPT_VPID_CAP.get(profile.ept_caps, "page_1g")),
         (Context.UPDATE, 1),
+        (Context.VERSION, 1),
         (Context.ADVANCED, EPT_VPID_CAP.get(profile.ept_caps, "advanced_exit_info")),
     ):
         context[field] = value

@@ -273,13 +273,8 @@ class _Walker:
             return True
         if rights == Rights.EXECUTE and not state[Context.EPT_EXECUTE_ONLY]:
             return True
-        if (
-            (leaf
-            and level == 3
-            and not state[Context.EPT_1G])
-            or (leaf
-            and level == 2
-            and not state[Context.EPT_2M])
+        if (leaf and level == 3 and not state[Context.EPT_1G]) or (
+            leaf and level == 2 and not state[Context.EPT_2M]
         ):
             return True
         if entry & (layout.reserved_mask | state[Context.RESERVED]):

@@ -6,7 +6,7 @@ nothing, leaves carry the rights. Invalidating TLBs after a change is the caller
 them. A frame that a table needs and cannot get raises OutOfFrames; the hierarchy is as it was, but for empty tables.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,10 +62,16 @@ class Mapping:
 
 
 class Tables:
-    """A 4-level hierarchy in `form` whose root is allocated here and freed by :meth:`close`."""
+    """A 4-level hierarchy in `form` whose root is allocated here and freed by :meth:`close`.
 
-    def __init__(self, memory: TableMemory, form: PagingFormat) -> None:
+    `on_change` is called before a mapping is removed or changed, so that who remembers walks can forget them.
+    """
+
+    def __init__(
+        self, memory: TableMemory, form: PagingFormat, on_change: Callable[[], None] = lambda: None
+    ) -> None:
         self.memory = memory
+        self.on_change = on_change
         self.form = form
         self._present: dict[int, int] = {}
         # Address of each page table by the 2 MiB that it maps: spares three loads of four. Dropped with the table.
@@ -125,6 +131,7 @@ class Tables:
         found = self.lookup(address)
         if found is None:
             raise self._unmapped(address)
+        self.on_change()
         self.memory.store(found.entry_address, 0)
         self.mapped_bytes -= found.size
         table = found.entry_address & _TABLE
@@ -138,6 +145,7 @@ class Tables:
         found = self.lookup(address)
         if found is None:
             raise self._unmapped(address)
+        self.on_change()
         flags = found.entry & (self.form.accessed | self.form.dirty)
         entry = self.form.leaf_entry(found.target, found.level, rights)
         self.memory.store(found.entry_address, entry | flags)
@@ -153,6 +161,7 @@ class Tables:
             raise self._unmapped(address)
         if found.level == 1:
             raise MisuseError(f"The page at {address:#x} has 0x1000 bytes: there is nothing smaller")
+        self.on_change()
         below = found.level - 1
         table = self._allocate()
         for n in range(_ENTRIES):
@@ -187,6 +196,7 @@ class Tables:
             if not self.form.is_present(entry) or (entry ^ expected) & ~flags:
                 return False
             union |= entry & flags
+        self.on_change()
         self.memory.store(parent, self.form.resized(entries[0], base, level) | union)
         self._free(table)
         self._page_tables.pop(address >> 21, None)
@@ -198,6 +208,7 @@ class Tables:
 
     def close(self) -> None:
         """Free every table, root included. What the leaves map is the caller's."""
+        self.on_change()
         self._page_tables.clear()
         self._free_below(self.root, 4)
         self.mapped_bytes = 0

@@ -9,8 +9,8 @@ import numpy as np
 from numba import carray, cfunc, njit, types
 
 from quire.cpu.soft.state import RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
-from quire.paging import RESULT_WORDS, Context, Result, Status
-from quire.paging._kernels import walk
+from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
+from quire.paging._kernels import walk_with_memo
 from quire.tlb import TRANSLATION, Role, Shape, TlbState
 from quire.tlb._kernels import fill, lookup
 
@@ -26,7 +26,9 @@ _N_STATE, _N_CONTEXT, _N_TLB_STATE = len(SoftState), len(Context), len(TlbState)
 _CLOCK = int(TlbState.CLOCK)
 _N_SHAPES = (len(Role), len(Shape))
 _P_STATE, _P_MEMORY, _P_CONTEXT, _P_RESULT, _P_REVERSE = (int(p) for p in list(Pointer)[:5])
-_P_TLB, _P_TLB_STATE, _P_SHAPES, _P_BLOCKS, _P_LOG, _P_DATA, _P_FETCH = (int(p) for p in list(Pointer)[5:])
+_P_TLB, _P_TLB_STATE, _P_SHAPES, _P_BLOCKS, _P_LOG, _P_DATA, _P_FETCH, _P_MEMO = (
+    int(p) for p in list(Pointer)[5:]
+)
 _PAGE_COLUMN, _WRITABLE, _INDEX, _TAG = (np.uint64(c) for c in Recent)
 _RECENT_WORDS = RECENT_SLOTS * len(Recent)
 _RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
@@ -91,7 +93,8 @@ def counted_walk(user, gva, access):
     memory = carray(user[_P_MEMORY], (np.int64(state[_MEMORY_WORDS]),), np.uint64)
     context = carray(user[_P_CONTEXT], (_N_CONTEXT,), np.uint64)
     result = carray(user[_P_RESULT], (RESULT_WORDS,), np.uint64)
-    status = walk(memory, context, gva, access, result)
+    memo = carray(user[_P_MEMO], (MEMO_WORDS,), np.uint64)
+    status = walk_with_memo(memory, context, memo, gva, access, result)
     state[_WALKS] += _1
     state[_GUEST_REFS] += result[_R_GREFS]
     state[_HOST_REFS] += result[_R_HREFS]
@@ -145,7 +148,8 @@ def on_fill(handle, gva, kind, entry, user):
     if state[_DETAIL] == _FULL:
         memory = carray(user[_P_MEMORY], (np.int64(state[_MEMORY_WORDS]),), np.uint64)
         context = carray(user[_P_CONTEXT], (_N_CONTEXT,), np.uint64)
-        status = walk(memory, context, gva, access, result)
+        memo = carray(user[_P_MEMO], (MEMO_WORDS,), np.uint64)
+        status = walk_with_memo(memory, context, memo, gva, access, result)
     else:
         status = counted_walk(user, gva, access)
     if status != _OK:

@@ -17,7 +17,7 @@ from quire.cpu.soft.registers import SoftRegisters
 from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
 from quire.errors import InternalError
 from quire.memory import HostMemory
-from quire.paging import RESULT_WORDS, Context, Result, Status
+from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
 from quire.paging._kernels import walk
 from quire.tlb import Tlb
 from quire.vcpu import Exit, Interrupted, Stop, Syscall, Trap, TrapKind
@@ -56,6 +56,7 @@ class SoftCpu:
         self._blocks = BlockCounter(self._state)
         self._engine = Engine(memory.address, memory.size)
         self._registers = SoftRegisters(self._engine)
+        self._memo: npt.NDArray[np.uint64] = np.zeros(MEMO_WORDS, np.uint64)
         self._recent = np.full((2, RECENT_SLOTS, len(Recent)), _NONE, np.uint64)
         self._wanted = threading.Event()
         self._stale_tlb = self._stale_code = False
@@ -156,6 +157,7 @@ class SoftCpu:
             Pointer.LOG: self._blocks.log,
             Pointer.RECENT_DATA: self._recent[0],
             Pointer.RECENT_FETCH: self._recent[1],
+            Pointer.MEMO: self._memo,
         }
         return np.array([arrays[pointer].ctypes.data for pointer in Pointer], np.uint64)
 

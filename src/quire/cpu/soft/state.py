@@ -83,6 +83,7 @@ class Pointer(IntEnum):
     LOG = 9  #: code bytes of each new block: key, then ceil(size / 8) words
     RECENT_DATA = 10  #: see Recent, by the low bits of the host frame
     RECENT_FETCH = 11  #: see Recent, by the low bits of the linear page
+    MEMO = 12  #: of walks, see the paging room's kernels
 
 
 class Recent(IntEnum):
