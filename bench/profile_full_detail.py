@@ -52,7 +52,7 @@ def _sort(lines: list[str]) -> tuple[Counter[str], Counter[str]]:
             functions[symbol.split(".")[0].removesuffix("_x86_64")] += 1
         elif any(start <= address < start + size for start, size in jitted):
             groups["code compiled from the guest"] += 1
-        elif "JIT" in dso or "anon" in dso or "unknown" in dso:
+        elif "perf-" in dso or "anon" in dso or "unknown" in dso:
             groups["Quire's hooks"] += 1
         elif "kernel" in dso:
             groups["the kernel"] += 1

@@ -29,15 +29,17 @@ def render_table(record: dict[str, Any], file: IO[str]) -> None:
     console = Console(file=file, highlight=False)
     if not console.is_terminal:
         console = Console(file=file, highlight=False, width=_PAGE_WIDTH)
-    for title, rows in _sections(record):
-        console.print(f"[bold]{title}[/bold]")
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
-        table.add_column(min_width=_NAME_WIDTH, no_wrap=True)
-        table.add_column(justify="right", no_wrap=True, min_width=_VALUE_WIDTH)
-        table.add_column(style="dim", overflow="fold")
-        for name, value, note in rows:
-            table.add_row(name, value, note)
-        console.print(Padding(table, (0, 0, 0, 2)))
+    with console.capture() as captured:
+        for title, rows in _sections(record):
+            console.print(f"[bold]{title}[/bold]")
+            table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+            table.add_column(min_width=_NAME_WIDTH, no_wrap=True)
+            table.add_column(justify="right", no_wrap=True, min_width=_VALUE_WIDTH)
+            table.add_column(style="dim", overflow="fold")
+            for name, value, note in rows:
+                table.add_row(name, value, note)
+            console.print(Padding(table, (0, 0, 0, 2)))
+    file.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
 
 
 Rows = list[tuple[str, str, str]]
@@ -108,7 +110,9 @@ def _translation(record: dict[str, Any]) -> Rows:
             rows.append((title, format_count(misses), f"{share}{format_count(hits + misses)} look-ups"))
     walks = record["walks"]
     per_walk, references = walks["references_per_walk"], walks["references"]
-    what = "TLB misses" if tlb else "misses of the engine's own TLB, not of a modelled one"
+    what = f"for TLB misses; {format_count(walks['to_set_dirty'])} of them to set a dirty flag"
+    if tlb is None:
+        what = "for misses of the engine's own TLB, not of a modelled one"
     rows += [
         ("page walks", format_count(walks["count"]), what),
         ("references per walk", f"{per_walk['guest'] + per_walk['host']:.2f}", ""),

@@ -222,16 +222,9 @@ def slow_access(kind, hpa, size, user):
 
 @cfunc(types.void(HANDLE, types.int32, types.uint64, types.int32, types.int64, USER), cache=True)
 def on_memory(handle, kind, hpa, size, value, user):
-    """UC_HOOK_MEM_READ and UC_HOOK_MEM_WRITE: count a data access and look it up.
-
-    Unicorn reports an access that crosses a page once. The program counter need not be computed for hooks that
-    never look at it: the engine's flag says so, and as the engine lowers it now and then, it is raised at every
-    access.
-    """
+    """UC_HOOK_MEM_READ and UC_HOOK_MEM_WRITE: count a data access and look it up. An access that crosses a page comes once."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     recent = carray(user[_P_DATA], (_RECENT_WORDS,), np.uint64)
-    if state[_SYNC_OFFSET]:
-        handle[state[_SYNC_OFFSET]] = np.uint8(state[_SYNC])
     frame = hpa >> _12
     slot = (frame & _RECENT_MASK) << _2
     column = _0
@@ -291,10 +284,16 @@ def log_block(user, gva, size, key, slot):
     state[_LOG_USED] = U(at + 1) + ((size + U(7)) >> _3)
 
 
-@njit(types.void(USER, types.uint64), cache=True, nogil=True)
-def fetch_page(user, page):
-    """Look a linear page up in the instruction TLB."""
+@njit(types.void(HANDLE, USER, types.uint64), cache=True, nogil=True)
+def fetch_page(handle, user, page):
+    """Look a linear page up in the instruction TLB.
+
+    The first block of every run comes here, before any access: the place to tell the engine that no hook looks at
+    the program counter, which it would else compute at each access.
+    """
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    if state[_SYNC_OFFSET]:
+        handle[state[_SYNC_OFFSET]] = np.uint8(state[_SYNC])
     recent = carray(user[_P_FETCH], (_RECENT_WORDS,), np.uint64)
     entries = carray(user[_P_TLB], (np.int64(state[_TLB_WORDS]),), np.uint64)
     slot = (page & _RECENT_MASK) << _2
@@ -343,10 +342,10 @@ def on_block(handle, gva, size, user):
     page = gva >> _12
     last = (gva + length - _1) >> _12
     if page != state[_LAST_FETCH]:
-        fetch_page(user, page)
+        fetch_page(handle, user, page)
     if last != page:
         state[_FETCH_PAGES] += _1
-        fetch_page(user, last)
+        fetch_page(handle, user, last)
     if blocks[_2 * slot] == key:
         blocks[_2 * slot + _1] += _1
         return

@@ -1,0 +1,31 @@
+"""Every kernel has one explicit signature of exact types: nothing is inferred, nothing falls back to floats."""
+
+import importlib
+
+import pytest
+from numba import types
+from numba.core.registry import CPUDispatcher
+
+MODULES = ("quire.paging._kernels", "quire.tlb._kernels", "quire.cpu.soft._kernels")
+EXACT = {types.int64, types.uint64, types.boolean, types.void}
+
+
+def dispatchers() -> list[tuple[str, CPUDispatcher]]:
+    importlib.import_module("quire.cpu.soft")  # loads the engine's symbols
+    return [
+        (f"{name}.{attribute}", value)
+        for name in MODULES
+        for attribute, value in vars(importlib.import_module(name)).items()
+        if isinstance(value, CPUDispatcher) and value.py_func.__module__ == name
+    ]
+
+
+def test_each_room_with_kernels_is_looked_at() -> None:
+    assert {name.rsplit(".", 1)[0] for name, _ in dispatchers()} == set(MODULES)
+
+
+@pytest.mark.parametrize(("name", "kernel"), dispatchers(), ids=lambda value: str(value))
+def test_return_type(name: str, kernel: CPUDispatcher) -> None:
+    assert len(kernel.signatures) == 1, name
+    for compiled in kernel.overloads.values():
+        assert compiled.signature.return_type in EXACT, name

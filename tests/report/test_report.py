@@ -1,0 +1,129 @@
+"""Reports from a plain record: the table whole, JSON as it came, quantities, a walk in lines."""
+
+import io
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from quire.report import format_count, format_size, render_json, render_table, walk_lines
+
+RECORD = {
+    "schema": 1,
+    "program": {"path": "/bin/true", "argv": ["true"]},
+    "config": {"mmu": "ept", "guest_page": 4096, "host_page": 2 << 20, "profile": "skylake-x"},
+    "outcome": {"status": 130, "signal": "SIGINT", "partial": True},
+    "instructions": 1234567,
+    "accesses": {"read": 300, "write": 200, "fetch": 1234567},
+    "tlb": {
+        "l1d": {"hits": 490, "misses": 10},
+        "l1i": {"hits": 1234560, "misses": 7},
+        "l2": {"hits": 7, "misses": 10},
+    },
+    "walks": {
+        "count": 12,
+        "to_set_dirty": 2,
+        "references": {"guest": 48, "host": 180},
+        "references_per_walk": {"guest": 4.0, "host": 15.0},
+    },
+    "page_faults": 9,
+    "exits": {"EPT_VIOLATION": 3},
+    "syscalls": {"write": 2},
+    "unimplemented": {},
+    "memory": {
+        "guest": {"mapped": 3 << 20, "resident": 872 << 10, "table_pages": 13},
+        "host": {"mapped": 2 << 20, "resident": 2 << 20, "table_pages": 3},
+    },
+    "time": {"wall_seconds": 1.5, "setup_seconds": 0.25},
+}
+
+TABLE = """\
+quire run: true under ept, 4KiB x 2MiB pages, skylake-x
+  status                                      130  SIGINT
+  partial                                     yes  the guest was stopped from outside: counts end there
+  wall time                               1.500 s  of it 0.250 s set-up
+execution
+  instructions                          1_234_567
+  reads                                       300
+  writes                                      200
+  fetches                               1_234_567  one an instruction
+translation
+  L1 data TLB misses                           10  2.000 % of 500 look-ups
+  L1 code TLB misses                            7  0.001 % of 1_234_567 look-ups
+  L2 TLB misses                                10  58.824 % of 17 look-ups
+  page walks                                   12  for TLB misses; 2 of them to set a dirty flag
+  references per walk                       19.00
+    in guest tables                          4.00  48 in all
+    in EPT                                  15.00  180 in all
+  guest page faults                             9
+memory
+  guest-virtual mapped                      3 MiB
+  guest-virtual resident                  872 KiB
+  guest-virtual tables                         13  pages of 4 KiB
+  guest-physical (EPT) mapped               2 MiB
+  guest-physical (EPT) resident             2 MiB
+  guest-physical (EPT) tables                   3  pages of 4 KiB
+VM exits
+  EPT_VIOLATION                                 3
+system calls
+  write                                         2
+"""
+
+
+def test_table() -> None:
+    file = io.StringIO()
+    render_table(RECORD, file)
+    assert file.getvalue() == TABLE
+
+
+def test_json_keeps_the_order_and_ends_with_a_newline() -> None:
+    text = render_json(RECORD)
+    assert list(json.loads(text)) == list(RECORD)
+    assert text.endswith("}\n")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (4096, "4 KiB"),
+        (1536, "1.5 KiB"),
+        (2 << 30, "2 GiB"),
+        (5 << 50, "5120 TiB"),
+    ],
+)
+def test_sizes(count: int, text: str) -> None:
+    assert format_size(count) == text
+
+
+def test_counts() -> None:
+    assert format_count(1234567) == "1_234_567"
+
+
+@pytest.mark.parametrize(
+    ("status", "last"),
+    [
+        ("PAGE_FAULT", "    -> #PF at the PDPTE, error code 0x4"),
+        ("NON_CANONICAL", "    -> #GP: the address is not canonical, no table is read"),
+        ("EPT_VIOLATION", "    -> EPT_VIOLATION at the PDPTE, gpa 0x5000, qualification 0x4"),
+    ],
+)
+def test_walk_lines(status: str, last: str) -> None:
+    entry = SimpleNamespace(
+        dimension=0, level=4, index=7, hpa=0x1038, entry=0x2027, flags=lambda: "P RW US A"
+    )
+    hole = SimpleNamespace(dimension=1, level=1, index=2, hpa=0x2010, entry=0, flags=lambda: "unused")
+    walk = SimpleNamespace(
+        references=[entry, hole],
+        status=SimpleNamespace(name=status),
+        fault_dimension=0,
+        fault_level=3,
+        error=4,
+        fault_gpa=0x5000,
+    )
+    assert walk_lines(walk) == [
+        " 1  PML4E        [  7]  at hpa 0x0000001038  0x0000000000002027  P RW US A",
+        " 2    EPT PTE    [  2]  at hpa 0x0000002010  0x0000000000000000  not present",
+        last,
+    ]
