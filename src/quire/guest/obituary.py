@@ -20,7 +20,7 @@ def obituary(hypervisor: Hypervisor, death: GuestDeath, trap: Trap) -> str:
     """Return the lines that say why the guest died; for a fault, with the walk of the faulting address."""
     name = signal_name(death.signo)
     lines = [f"guest killed by {name}: {death.text.removeprefix(f'{name}: ')}"]
-    if death.signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGKILL):
+    if death.signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
         return "\n".join(lines)
     lines.append(f"  at rip {death.rip:#018x}  {disassemble(hypervisor, death.rip)}")
     if trap.vector == Vector.PF and death.signo in (signal.SIGSEGV, signal.SIGBUS):

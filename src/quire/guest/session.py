@@ -97,7 +97,7 @@ class Session:
         death = guest.death
         if stopped is not None:
             death = GuestDeath(signal.SIGKILL, 0, 0, cpu.registers.read("rip"), stopped)
-        if death is not None:
+        if death is not None and death.signo != signal.SIGPIPE:  # nobody reads on: shells say nothing either
             self.death_text = obituary(hypervisor, death, guest.trap)
         times = {
             "wall_seconds": ended - self._started,

@@ -28,6 +28,7 @@ class SoftRegisters:
         self._handle = engine.handle
         self._cell = ctypes.c_uint64()
         self._reference = ctypes.byref(self._cell)
+        self._batches: dict[tuple[str, ...], _Batch] = {}
         self._wide = ctypes.create_string_buffer(16)
 
     def read(self, name: str) -> int:
@@ -43,7 +44,11 @@ class SoftRegisters:
 
     def read_many(self, names: tuple[str, ...]) -> list[int]:
         """Return several registers."""
-        return [self.read(name) for name in names]
+        batch = self._batches.get(names)
+        if batch is None:
+            batch = self._batches[names] = _Batch(names)
+        uclib.uc_reg_read_batch(self._handle, batch.numbers, batch.pointers, batch.count)
+        return batch.values[:]
 
     def write_many(self, values: dict[str, int]) -> None:
         """Set several registers."""
@@ -89,6 +94,17 @@ class SoftRegisters:
     def _set_raw(self, number: int, value: bytes) -> None:
         ctypes.memmove(self._wide, value, len(value))
         uclib.uc_reg_write(self._handle, number, self._wide)
+
+
+class _Batch:
+    """The arrays of one batched read: the engine's numbers of the registers, and a cell for each."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.count = len(names)
+        self.numbers = (ctypes.c_int * self.count)(*map(_number, names))
+        self.values = (ctypes.c_uint64 * self.count)()
+        start = ctypes.addressof(self.values)
+        self.pointers = (ctypes.c_void_p * self.count)(*(start + 8 * n for n in range(self.count)))
 
 
 def _number(name: str) -> int:

@@ -24,7 +24,7 @@ from quire.vcpu import Exit, Interrupted, Stop, Syscall, Trap, TrapKind
 
 __all__ = ["SoftCpu"]
 
-_NONE = np.uint64((1 << 64) - 1)
+_NOWHERE = (1 << 64) - 1
 _FETCHED = np.uint64(1 << 63)
 _UC_ERR_INSN_INVALID = uc.UC_ERR_INSN_INVALID
 _CPUID_LENGTH = 2
@@ -51,13 +51,14 @@ class SoftCpu:
         self._tlb = tlb
         self._on_exit = on_exit
         self._state: npt.NDArray[np.uint64] = np.zeros(len(SoftState), np.uint64)
+        self._scalars = memoryview(self._state)  # type: ignore[arg-type] # the same, without NumPy's scalars
         self._result: npt.NDArray[np.uint64] = np.zeros(RESULT_WORDS, np.uint64)
         self._reverse: npt.NDArray[np.uint64] = np.zeros(memory.frame_count, np.uint64)
         self._blocks = BlockCounter(self._state)
         self._engine = Engine(memory.address, memory.size)
         self._registers = SoftRegisters(self._engine)
         self._memo: npt.NDArray[np.uint64] = np.zeros(MEMO_WORDS, np.uint64)
-        self._recent = np.full((2, RECENT_SLOTS, len(Recent)), _NONE, np.uint64)
+        self._recent = np.full((2, RECENT_SLOTS, len(Recent)), _NOWHERE, np.uint64)
         self._wanted = threading.Event()
         self._stale_tlb = self._stale_code = False
         self._state[SoftState.DETAIL] = detail
@@ -75,18 +76,18 @@ class SoftCpu:
 
     def run(self) -> Stop:
         """Execute guest instructions until a fault, an exit, a system call or an interruption."""
-        state = self._state
+        state = self._scalars
         while True:
             if self._wanted.is_set():
                 self._wanted.clear()
                 return Interrupted()
             self._refresh()
             state[SoftState.STOP] = StopCode.NONE
-            state[SoftState.LAST_FETCH] = _NONE
+            state[SoftState.LAST_FETCH] = _NOWHERE
             state[SoftState.LAST_BLOCK_SIZE] = 0
             state[SoftState.SKIP_SYNC] = 1
             error = self._engine.start(self._registers.read("rip"))
-            code = int(state[SoftState.STOP])
+            code = state[SoftState.STOP]
             if code == StopCode.SYSCALL:
                 return Syscall()
             self._leave_out_rest()
@@ -217,7 +218,7 @@ class SoftCpu:
 
     def _leave_out_rest(self) -> None:
         """Take off the instructions of the last block that the stop kept from executing."""
-        size = int(self._state[SoftState.LAST_BLOCK_SIZE])
+        size = self._scalars[SoftState.LAST_BLOCK_SIZE]
         if not size:
             return
         start, rip = int(self._state[SoftState.LAST_BLOCK]), self._registers.read("rip")
