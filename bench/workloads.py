@@ -86,7 +86,7 @@ def gzip(folder: Path, size: int) -> Workload:
 def python_loop(folder: Path, small: bool) -> Workload:
     """A loop over a dict, integers and strings in a real interpreter: what PATH has may be a shell script."""
     python = os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
-    code = _LOOP.format(count=20_000 if small else 900_000)
+    code = _LOOP.format(count=20_000 if small else 200_000)
     return Workload("Python loop", (python, "-I", "-S", "-c", code), b"", folder)
 
 

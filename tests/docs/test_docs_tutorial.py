@@ -22,7 +22,11 @@ def _blocks() -> list[tuple[str, str]]:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PATH": sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"], "LC_ALL": "C"}
+    return {
+        **os.environ,
+        "PATH": sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"],
+        "LC_ALL": "C",
+    }
 
 
 def _run(argv: list[str], folder: Path) -> tuple[int, str]:
@@ -90,8 +94,12 @@ def test_tutorial(tmp_path: Path) -> None:
             _shows(printed, body.splitlines(), "The Python block above")
 
 
-def test_links_of_the_documents() -> None:
-    """Each relative link names a file that is there."""
+def test_files_that_the_documents_name() -> None:
+    """Each relative link, and each test, benchmark or source that is named, is a file that is there."""
+    root = TUTORIAL.parents[1]
     for document in TUTORIAL.parent.rglob("*.md"):
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+        text = document.read_text()
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+        for target in re.findall(r"\b((?:tests|bench|src)/[\w/]+\.\w+)", text):
+            assert (root / target).exists(), f"{document.name} names {target}"

@@ -6,7 +6,12 @@ import pytest
 from numba import types
 from numba.core.registry import CPUDispatcher
 
-MODULES = ("quire.paging._kernels", "quire.tlb._kernels", "quire.cpu.soft._kernels")
+MODULES = (
+    "quire.paging._kernels",
+    "quire.paging.memo._kernels",
+    "quire.tlb._kernels",
+    "quire.cpu.soft._kernels",
+)
 EXACT = {types.int64, types.uint64, types.boolean, types.void}
 
 
@@ -24,7 +29,7 @@ def test_each_room_with_kernels_is_looked_at() -> None:
     assert {name.rsplit(".", 1)[0] for name, _ in dispatchers()} == set(MODULES)
 
 
-@pytest.mark.parametrize(("name", "kernel"), dispatchers(), ids=lambda value: str(value))
+@pytest.mark.parametrize(("name", "kernel"), [pytest.param(*pair, id=pair[0]) for pair in dispatchers()])
 def test_return_type(name: str, kernel: CPUDispatcher) -> None:
     assert len(kernel.signatures) == 1, name
     for compiled in kernel.overloads.values():

@@ -8,7 +8,8 @@ from walk_world import GVA, XD, World, random_context
 
 from quire.arch import Access
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
-from quire.paging._kernels import recall, walk, walk_with_memo
+from quire.paging._kernels import walk
+from quire.paging.memo._kernels import recall, walk_with_memo
 
 pytestmark = pytest.mark.jitless
 

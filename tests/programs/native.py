@@ -132,11 +132,14 @@ def same(outcome: Outcome, expected: Outcome) -> None:
     if len(expected.stdout) < 100_000:
         assert outcome.stdout == expected.stdout
     else:  # pytest would spend minutes on the difference of two large strings
-        assert outcome.stdout == expected.stdout or pytest.fail(first_difference(outcome.stdout, expected.stdout))
+        assert outcome.stdout == expected.stdout or pytest.fail(
+            first_difference(outcome.stdout, expected.stdout)
+        )
 
 
 def first_difference(left: bytes, right: bytes) -> str:
     """Return where two byte strings part."""
     pairs = zip(left, right, strict=False)
     at = next((index for index, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
-    return f"stdout differs at byte {at} of {len(left)} and {len(right)}: {left[at : at + 40]!r}, {right[at : at + 40]!r}"
+    near = f"{left[at : at + 40]!r}, {right[at : at + 40]!r}"
+    return f"stdout differs at byte {at} of {len(left)} and {len(right)}: {near}"

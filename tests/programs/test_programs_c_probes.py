@@ -82,7 +82,7 @@ def test_static_pie(name: str, build: Build, tmp_path: Path) -> None:
 def test_full_detail(name: str, build: Build, tmp_path: Path) -> None:
     """Counting every access changes nothing that the program sees."""
     record = _probe(build, name, "static", tmp_path, "--detail", "full")
-    assert record["accesses"]["read"] > 10_000
+    assert record["accesses"]["read"] > 5_000
 
 
 @pytest.mark.parametrize("name", ["mapping", "protection", "selfmodify", "stacks"])
@@ -110,7 +110,9 @@ def test_a_guest_sees_no_avx_and_no_vdso(build: Build, tmp_path: Path) -> None:
 
 
 def test_a_probe_that_aborts_dies_of_it(build: Build, tmp_path: Path) -> None:
-    """The signals probe ends with abort(): 134 on both sides, and the reason in the report."""
-    outcome, record = quire_report([build("signals", "static")], cwd=tmp_path)
+    """abort(): 134 on both sides, and the reason in the report."""
+    argv = [build("signals", "static"), "abort"]
+    assert execute(argv, cwd=tmp_path).status == 134
+    outcome, record = quire_report(argv, cwd=tmp_path)
     assert outcome.status == 134
     assert (record["outcome"]["signal"], record["outcome"]["status"]) == ("SIGABRT", 134)

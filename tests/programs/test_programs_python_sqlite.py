@@ -119,11 +119,15 @@ def test_sqlite_builds_and_queries_a_table(mmu: str, rows: int, tmp_path: Path) 
             if side == "native":
                 outcomes[side, step] = execute(argv, text.encode(), folder)
             else:
-                outcomes[side, step], record = quire_report(argv, "--mmu", mmu, stdin=text.encode(), cwd=folder)
+                outcomes[side, step], record = quire_report(
+                    argv, "--mmu", mmu, stdin=text.encode(), cwd=folder
+                )
                 assert record["syscalls"]["pwrite64"] > 10
     for step in ("build", "query"):
         same(outcomes["guest", step], outcomes["native", step])
-    assert b"%d|" % rows in outcomes["guest", "query"].stdout and b"\nok\n" in outcomes["guest", "query"].stdout
+    assert (
+        b"%d|" % rows in outcomes["guest", "query"].stdout and b"\nok\n" in outcomes["guest", "query"].stdout
+    )
     assert b"no_such_column" in outcomes["guest", "query"].stderr
     pages = [execute([sqlite3, tmp_path / side / "file.db", ".sha3sum"]) for side in ("native", "guest")]
     assert pages[0] == pages[1]

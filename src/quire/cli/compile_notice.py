@@ -7,7 +7,7 @@ import click
 
 __all__ = ["say_if_compiling"]
 
-_KERNELS = ("paging", "tlb", "cpu/soft")
+_KERNELS = ("paging", "paging/memo", "tlb", "cpu/soft")
 
 
 def say_if_compiling() -> None:

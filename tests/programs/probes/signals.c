@@ -70,8 +70,10 @@ static void faults(void) {
     set(SIGSEGV, on_fault, 0);
     volatile int zero = 0, one = 1;
     if (!sigsetjmp(back, 1)) printf("never %d\n", one / zero);
+    if (!sigsetjmp(back, 1)) printf("never %d\n", one / zero); /* again: one after the other is no double fault */
     if (!sigsetjmp(back, 1)) __asm__ volatile("ud2");
     if (!sigsetjmp(back, 1)) __asm__ volatile("int3");
+    if (!sigsetjmp(back, 1)) __asm__ volatile("hlt");
     if (!sigsetjmp(back, 1)) __asm__ volatile("hlt");
     skip = 2;
     __asm__ volatile("ud2");
@@ -121,7 +123,7 @@ static void timers(void) {
     printf("alarm left %u\n", alarm(0));
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     setvbuf(stdout, 0, _IOLBF, 0);
     faults();
     signal(SIGUSR1, on_nested);
@@ -138,5 +140,6 @@ int main(void) {
     printf("reset to default %d\n", now.sa_handler == SIG_DFL);
     masks();
     timers();
-    abort();
+    if (argc > 1) abort();
+    return argv[0] ? 8 : 0;
 }

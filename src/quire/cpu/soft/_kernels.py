@@ -10,7 +10,7 @@ from numba import carray, cfunc, njit, types
 
 from quire.cpu.soft.state import RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
-from quire.paging._kernels import walk_with_memo
+from quire.paging.memo import walk_with_memo
 from quire.tlb import TRANSLATION, Role, Shape, TlbState
 from quire.tlb._kernels import fill, lookup
 
@@ -222,7 +222,7 @@ def slow_access(kind, hpa, size, user):
 
 @cfunc(types.void(HANDLE, types.int32, types.uint64, types.int32, types.int64, USER), cache=True)
 def on_memory(handle, kind, hpa, size, value, user):
-    """UC_HOOK_MEM_READ and UC_HOOK_MEM_WRITE: count a data access and look it up; one that crosses a page comes once."""
+    """UC_HOOK_MEM_READ and UC_HOOK_MEM_WRITE: count a data access, look it up; one that crosses a page comes once."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     recent = carray(user[_P_DATA], (_RECENT_WORDS,), np.uint64)
     frame = hpa >> _12

@@ -4,11 +4,13 @@ import errno
 import struct
 from typing import TYPE_CHECKING
 
+from quire.guest.linux import TASK_SIZE
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32, In, fail
 from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, state_of
 from quire.guest.syscalls.table import passes, syscall
 from quire.guest.syscalls.waiting import read_mask, replaced_mask
+from quire.guest.uaccess import BadAddress
 
 if TYPE_CHECKING:
     from quire.guest.process import ProcessGuest
@@ -45,6 +47,8 @@ def _poll(process: "ProcessGuest", pointer: int, count: int, timeout: host.HostB
         timeout = host.HostBuffer(16)  # something is ready already: do not wait
     buffer = host.HostBuffer(len(visible), visible)
     result = host.call(_PPOLL, buffer.address, count, timeout.address if timeout else 0, 0, 8)
+    if not count and pointer >= TASK_SIZE:
+        raise BadAddress(pointer)  # Linux looks where the answers would go, though there are none
     if result < 0 or not count:
         return result
     answer = bytearray(entries)

@@ -11,6 +11,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from quire.arch import Access
+from quire.guest.linux import TASK_SIZE
 from quire.guest.syscalls import host
 from quire.guest.syscalls.waiting import raise_sigpipe
 from quire.guest.uaccess import BadAddress
@@ -43,6 +44,12 @@ def clip(segments: Segments, limit: int = MAX_TRANSFER) -> Segments:
             clipped.append((gva, length))
         limit -= length
     return clipped
+
+
+def _check_range(segments: Segments) -> None:
+    """Refuse one range that leaves user space, though nothing of it is moved (access_ok): BadAddress."""
+    if len(segments) == 1 and sum(segments[0]) > TASK_SIZE:
+        raise BadAddress(segments[0][0])
 
 
 def _skip(segments: Segments, count: int) -> Segments:
@@ -142,11 +149,12 @@ def read_file(
     /dev/urandom and /dev/random give the guest's seeded numbers, so that a run can be repeated. Of a regular
     file no more memory is touched than the file can fill.
     """
-    segments = clip(segments)
     try:
         status = os.fstat(descriptor)
     except OSError:
         return -errno.EBADF
+    _check_range(segments)
+    segments = clip(segments)
     if not segments:
         return _host_zero(_PREADV2, descriptor, offset, flags)
     if _is_random(status):
@@ -174,11 +182,12 @@ def write_file(
     Pages of the file that the guest has mapped shared are brought up to date. Whoever writes to a pipe that
     nobody reads gets SIGPIPE.
     """
-    segments = clip(segments)
     try:
         regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
     except OSError:
         return -errno.EBADF
+    _check_range(segments)
+    segments = clip(segments)
     if not segments:
         return _host_zero(_PWRITEV2, descriptor, offset, flags)
     if regular:

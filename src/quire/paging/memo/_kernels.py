@@ -1,0 +1,169 @@
+"""The memo's kernels: recall a walk, remember a walk. Only 4 KiB pages of both dimensions at full depth are kept.
+
+A slot holds, for 2 MiB of addresses, a key with the version, the HPA of their page table, and what the entries above
+it allow. Guest slots come first, then those of guest-physical addresses.
+"""
+
+import numpy as np
+from numba import njit, types
+
+from quire.arch import EPT_MEMORY_TYPES, EPT_PTE, EPTP, PTE
+from quire.paging._kernels import guest_rights, walk
+from quire.paging.context import MEMO_SLOTS, Context, Dimension, Result, Status
+
+U = np.uint64
+WORDS = types.uint64[::1]
+
+_EPT_TYPE_LEGAL = np.array([kind in set(EPT_MEMORY_TYPES) for kind in range(8)], np.uint8)
+_P, _RW, _US, _A, _D, _G, _XD = (U(PTE.mask(name)) for name in ("P", "RW", "US", "A", "D", "G", "XD"))
+_ADDRESS = U(PTE.mask("addr"))
+_EPT_A, _EPT_D = U(EPT_PTE.mask("A")), U(EPT_PTE.mask("D"))
+_EPT_RIGHTS = U(EPT_PTE.mask("R", "W", "X"))
+_EPT_TYPE_SHIFT = U(EPT_PTE.shift("MT"))
+_EPTP_AD = U(EPTP.mask("AD"))
+_OK = np.int64(Status.OK)
+_GUEST = U(Dimension.GUEST)
+_C_EPTP, _C_BYTES, _C_RESERVED, _C_NXE = (int(c) for c in (Context.EPTP, *list(Context)[2:5]))
+_C_UPDATE, _C_VERSION = int(Context.UPDATE), int(Context.VERSION)
+_R_STATUS, _R_HPA, _R_GPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS, _R_DIRTY, _R_GLOBAL = (
+    int(r) for r in list(Result)[:8]
+)
+_R_ERROR, _R_FAULT_GPA, _R_LEVEL, _R_DIMENSION, _R_GREFS, _R_HREFS, _R_REFS = (
+    int(r) for r in list(Result)[8:]
+)
+_0, _1, _2, _3, _4, _7, _9, _12, _21 = (U(n) for n in (0, 1, 2, 3, 4, 7, 9, 12, 21))
+_READ, _WRITE, _EXECUTE = _1, _2, _4
+_LINEAR_TOP = U(47)
+_ONES = U((1 << 17) - 1)
+_NOWHERE = U((1 << 64) - 1)
+_MEMO_MASK = U(MEMO_SLOTS - 1)
+_HOST_HALF = U(MEMO_SLOTS * 4)
+_FULL_DEPTH = U(20)  # EPT references of a 4x4 walk; the guest's are 4
+_32 = U(32)
+_WHOLE = np.int64(-1)
+_PTE_RESERVED, _EPT_PTE_RESERVED = U(PTE.reserved_mask), U(EPT_PTE.reserved_mask)
+_MEMO_W, _MEMO_U, _MEMO_NX = _1, _2, _4
+_LINEAR = U((1 << 48) - 1)
+_PAGE_OFFSET, _TABLE_OFFSET = U(0xFFF), U(0xFF8)
+
+
+@njit(types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS), cache=True, nogil=True)
+def recall_host(memory, context, memo, gpa, access, result):
+    """Translate `gpa` by the memo, or return all ones when the whole walk must be made.
+
+    Rights and dirty state go into `result`, as :func:`walk_ept` leaves them.
+    """
+    region = gpa >> _21
+    slot = _HOST_HALF + ((region & _MEMO_MASK) << _2)
+    if memo[slot] != (region | context[_C_VERSION] << _32):
+        return _NOWHERE
+    leaf = memory[(memo[slot + _1] + ((gpa >> _9) & _TABLE_OFFSET)) >> _3]
+    if leaf & (_EPT_PTE_RESERVED | context[_C_RESERVED]) or leaf & _READ == _0:
+        return _NOWHERE
+    if _EPT_TYPE_LEGAL[np.int64((leaf >> _EPT_TYPE_SHIFT) & _7)] == 0:
+        return _NOWHERE
+    rights = memo[slot + _2] & leaf & _EPT_RIGHTS
+    if (_1 << access) & ~rights:
+        return _NOWHERE
+    dirty = _1
+    if context[_C_EPTP] & _EPTP_AD:
+        flags = _EPT_A | (_EPT_D if access == _1 else _0)
+        if leaf & flags != flags:
+            return _NOWHERE
+        dirty = _1 if leaf & _EPT_D else _0
+    result[_R_RIGHTS] = rights
+    result[_R_DIRTY] = dirty
+    result[_R_HREFS] = _FULL_DEPTH
+    return (leaf & _ADDRESS) | (gpa & _PAGE_OFFSET)
+
+
+@njit(types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS), cache=True, nogil=True)
+def recall(memory, context, memo, gva, access, result):
+    """Answer a walk from the memo of where page tables lie: two entries are read, all references accounted.
+
+    Returns OK with `result` as :func:`walk` would fill it (but for the list of references), or -1 when the whole
+    walk must be made: nothing remembered, a flag to set, a fault. Memos are of 4 KiB pages and full depth only.
+    """
+    region = (gva & _LINEAR) >> _21
+    slot = (region & _MEMO_MASK) << _2
+    sign = gva >> _LINEAR_TOP
+    if memo[slot] != (region | context[_C_VERSION] << _32) or (sign != _0 and sign != _ONES):
+        return _WHOLE
+    entry = memory[(memo[slot + _1] + ((gva >> _9) & _TABLE_OFFSET)) >> _3]
+    flags = _P | _A | (_D if access == _1 else _0)
+    reserved = _PTE_RESERVED | context[_C_RESERVED] | (_XD if context[_C_NXE] == _0 else _0)
+    if entry & flags != flags or entry & reserved:
+        return _WHOLE
+    upper = memo[slot + _2]
+    allowed = guest_rights(
+        context,
+        upper & _MEMO_U != _0 and entry & _US != _0,
+        upper & _MEMO_W != _0 and entry & _RW != _0,
+        upper & _MEMO_NX != _0 or entry & _XD != _0,
+    )
+    if (_1 << access) & ~allowed:
+        return _WHOLE
+    hpa = gpa = (entry & _ADDRESS) | (gva & _PAGE_OFFSET)
+    result[_R_RIGHTS] = _READ | _WRITE | _EXECUTE
+    result[_R_DIRTY] = _1
+    result[_R_HREFS] = _0
+    if context[_C_EPTP]:
+        hpa = recall_host(memory, context, memo, gpa, access, result)
+    if hpa >= context[_C_BYTES]:
+        return _WHOLE
+    result[_R_STATUS] = U(_OK)
+    result[_R_HPA] = hpa
+    result[_R_GPA] = gpa
+    result[_R_GSHIFT] = _12
+    result[_R_HSHIFT] = _12
+    result[_R_RIGHTS] &= allowed
+    if entry & _D == _0:
+        result[_R_DIRTY] = _0
+    result[_R_GLOBAL] = _1 if entry & _G else _0
+    result[_R_ERROR] = _0
+    result[_R_FAULT_GPA] = _0
+    result[_R_LEVEL] = _0
+    result[_R_DIMENSION] = _GUEST
+    result[_R_GREFS] = _4
+    return _OK
+
+
+@njit(types.void(WORDS, WORDS, WORDS, types.uint64, WORDS), cache=True, nogil=True)
+def remember(memory, context, memo, gva, result):
+    """Enter a successful walk of full depth into the memo: its page tables, and what the entries above allow."""
+    two = context[_C_EPTP] != _0
+    if result[_R_GREFS] != _4 or result[_R_HREFS] != (_FULL_DEPTH if two else _0) or context[_C_UPDATE] == _0:
+        return
+    first, stride = (_R_REFS + 4, 5) if two else (_R_REFS, 1)
+    both, either = _RW | _US, _0
+    for n in range(3):
+        entry = memory[result[first + stride * n] >> _3]
+        both &= entry
+        either |= entry & _XD
+    region = (gva & _LINEAR) >> _21
+    slot = (region & _MEMO_MASK) << _2
+    memo[slot] = region | context[_C_VERSION] << _32
+    memo[slot + _1] = result[first + stride * 3] & ~_PAGE_OFFSET
+    memo[slot + _2] = (
+        (_MEMO_W if both & _RW else _0) | (_MEMO_U if both & _US else _0) | (_MEMO_NX if either else _0)
+    )
+    if two:
+        rights = _EPT_RIGHTS
+        for n in range(20, 23):
+            rights &= memory[result[_R_REFS + n] >> _3]
+        region = result[_R_GPA] >> _21
+        slot = _HOST_HALF + ((region & _MEMO_MASK) << _2)
+        memo[slot] = region | context[_C_VERSION] << _32
+        memo[slot + _1] = result[_R_REFS + 23] & ~_PAGE_OFFSET
+        memo[slot + _2] = rights
+
+
+@njit(types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS), cache=True, nogil=True)
+def walk_with_memo(memory, context, memo, gva, access, result):
+    """Do what :func:`walk` does, by the memo where it can: same result, same flags in memory, same counts."""
+    if recall(memory, context, memo, gva, access, result) == _OK:
+        return _OK
+    status = walk(memory, context, gva, access, result)
+    if status == _OK:
+        remember(memory, context, memo, gva, result)
+    return status
