@@ -134,7 +134,7 @@ def test_no_program() -> None:
     assert done.stderr == b"quire run: Missing argument 'PROGRAM'. (see quire run --help)\n"
 
 
-@pytest.mark.parametrize("status", [0, 1, 77, 125, 255])
+@pytest.mark.parametrize("status", [0, 77, 255])
 def test_exit_status_is_the_guests(status: int) -> None:
     outcome, record = quire_report([need("sh"), "-c", f"exit {status}"])
     assert (outcome.status, outcome.stderr) == (status, b"")

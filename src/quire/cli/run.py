@@ -1,5 +1,6 @@
 """``quire run``: one program as a guest, then its report."""
 
+import gc
 import io
 import os
 import resource
@@ -76,6 +77,10 @@ def command(
     except MisuseError as error:
         raise click.UsageError(str(error)) from None
     _raise_descriptor_limit()
+    environ = dict(os.environb)
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # NumPy's pool of threads would only cost start-up time
     sink = None if kind == "none" else _open_report(output)
     say_if_compiling()
     from quire.cpu.soft import Detail
@@ -85,7 +90,8 @@ def command(
     try:
         found = prepare([program, *arguments], os.environ.get("PATH"), _directory())
         options = SessionOptions(config, Detail[detail.upper()], seed, sandbox)
-        session = Session(found, dict(os.environb), options)
+        gc.freeze()  # what is loaded by now stays: no collection need look at it
+        session = Session(found, environ, options)
         status = session.run()
     except LaunchError as error:
         click.echo(f"quire run: {error}", err=True)

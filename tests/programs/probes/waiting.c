@@ -73,7 +73,8 @@ static void timeouts(void) {
     ts = (struct timespec){0, 20000000};
     printf("nanosleep %d", nanosleep(&ts, 0));
     printf(" not early %d\n", milliseconds(&start) >= 20);
-    printf("select of a bad descriptor %d", (FD_SET(77, &set), select(78, &set, 0, 0, &tv)));
+    /* below 64: what is beyond its table of descriptors, Linux does not look at */
+    printf("select of a bad descriptor %d", (FD_SET(40, &set), select(41, &set, 0, 0, &tv)));
     printf(" %d\n", errno);
 }
 

@@ -63,13 +63,14 @@ _RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
     _MEMORY_WORDS,
     _TLB_WORDS,
     _CAPACITY,
+    _FILLS_LEFT,
 ) = (int(s) for s in SoftState)
 _R_HPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS = int(Result.HPA), int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT), 5
 _R_DIRTY, _R_GLOBAL = int(Result.DIRTY), int(Result.GLOBAL)
 _R_GREFS, _R_HREFS = int(Result.GUEST_REFERENCES), int(Result.HOST_REFERENCES)
 _FULL = U(Detail.FULL)
 _OK = np.int64(Status.OK)
-_S_FAULT, _S_SYSCALL, _S_TRAP, _S_ALIAS, _S_FULL = (U(s) for s in list(StopCode)[1:])
+_S_FAULT, _S_SYSCALL, _S_TRAP, _S_ALIAS, _S_FULL, _S_TLB_FULL = (U(s) for s in list(StopCode)[1:])
 _T_DIRTY, _T_FRAME = U(TRANSLATION.mask("dirty")), U(TRANSLATION.mask("frame"))
 _T_SHIFT = U(TRANSLATION.shift("walk_shift"))
 _0, _1, _2, _3, _4, _8, _12, _48, _63 = (U(n) for n in (0, 1, 2, 3, 4, 8, 12, 48, 63))
@@ -144,6 +145,10 @@ def on_fill(handle, gva, kind, entry, user):
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     result = carray(user[_P_RESULT], (RESULT_WORDS,), np.uint64)
     access = U(kind - _UC_READ)
+    if state[_FILLS_LEFT] == _0:
+        state[_STOP] = _S_TLB_FULL
+        return False
+    state[_FILLS_LEFT] -= _1
     state[_FILLS] += _1
     if state[_DETAIL] == _FULL:
         memory = carray(user[_P_MEMORY], (np.int64(state[_MEMORY_WORDS]),), np.uint64)
@@ -170,6 +175,11 @@ def on_fill(handle, gva, kind, entry, user):
         frame = np.int64(hpa >> _12)
         page = (gva & _LOW) >> _12
         before = reverse[frame]
+        if access == _1 and before & _FETCHED:
+            # Code is about to change: blocks counted so far are those of the old code.
+            reverse[frame] = before & ~_FETCHED
+            state[_STOP] = _S_FULL
+            return False
         reverse[frame] = (before & _FETCHED) | (page + _1) | (_FETCHED if rights & _4 else _0)
         if state[_DETAIL] == _FULL and before & ~_FETCHED != _0 and before & ~_FETCHED != page + _1:
             state[_ALIASES] += _1

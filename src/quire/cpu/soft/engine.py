@@ -7,6 +7,7 @@ used only if both experiments agree; without them addresses are page-exact and r
 """
 
 import ctypes
+import time
 import weakref
 
 import numpy as np
@@ -15,6 +16,7 @@ from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
+from quire.cpu.soft.tlb_clock import find_tlb_windows
 from quire.errors import BackendError
 
 __all__ = ["LIBRARY_PATH", "Engine"]
@@ -37,6 +39,7 @@ class Engine:
     """One Unicorn engine over `size` bytes of host memory at `address`; it runs at CPL 3 in 64-bit mode."""
 
     def __init__(self, address: int, size: int) -> None:
+        begin = time.time_ns()
         self.handle = ctypes.c_void_p()
         self.check(uclib.uc_open(uc.UC_ARCH_X86, uc.UC_MODE_64, ctypes.byref(self.handle)), "open")
         self._close = weakref.finalize(self, uclib.uc_close, self.handle)
@@ -46,6 +49,7 @@ class Engine:
         scratch[0x1100 : 0x1100 + len(_SYSRET)] = _SYSRET
         self._enter_user_mode(bytes(scratch))
         self._octets = self._structure()
+        self._windows = find_tlb_windows(self._octets.view(np.uint64), begin, time.time_ns())
         self._words = memoryview(self._octets).cast("Q")  # type: ignore[arg-type]
         self.fault_offset, self.sync_offset = self._find_fields(bytes(scratch))
         self.check(
@@ -92,7 +96,9 @@ class Engine:
         uclib.uc_emu_stop(self.handle)
 
     def flush_tlb(self) -> None:
-        """Drop every translation that the engine cached."""
+        """Drop every translation that the engine cached; its TLB doubles if it was full, shrinks if it was empty."""
+        for window in self._windows:
+            window.value = 0
         self.control(uc.UC_CTL_TLB_FLUSH)
 
     def remove_code(self, address: int, end: int) -> None:

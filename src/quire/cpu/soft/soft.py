@@ -28,6 +28,8 @@ _NOWHERE = (1 << 64) - 1
 _FETCHED = np.uint64(1 << 63)
 _UC_ERR_INSN_INVALID = uc.UC_ERR_INSN_INVALID
 _CPUID_LENGTH = 2
+#: The engine's own TLB: entries it begins with, at most asked for, and fills for each before more are asked for.
+_LEAST_TLB_ENTRIES, _MOST_TLB_ENTRIES, _FILLS_PER_ENTRY = 1 << 8, 1 << 19, 4
 
 
 class SoftCpu:
@@ -61,7 +63,10 @@ class SoftCpu:
         self._recent = np.full((2, RECENT_SLOTS, len(Recent)), _NOWHERE, np.uint64)
         self._wanted = threading.Event()
         self._stale_tlb = self._stale_code = False
+        self._tlb_entries = _LEAST_TLB_ENTRIES
+        self._fills_allowed = _FILLS_PER_ENTRY * _LEAST_TLB_ENTRIES
         self._state[SoftState.DETAIL] = detail
+        self._state[SoftState.FILLS_LEFT] = self._fills_allowed
         self._state[SoftState.MEMORY_WORDS] = memory.words.size
         self._state[SoftState.TLB_WORDS] = tlb.entries.size
         self._state[SoftState.TLB_CAPACITY] = tlb.capacity
@@ -91,7 +96,7 @@ class SoftCpu:
             if code == StopCode.SYSCALL:
                 return Syscall()
             self._leave_out_rest()
-            if code == StopCode.ALIAS:
+            if code in (StopCode.ALIAS, StopCode.TLB_FULL):
                 self._stale_tlb = True
             elif code == StopCode.BLOCKS_FULL:
                 self._blocks.drain()
@@ -131,7 +136,9 @@ class SoftCpu:
         # One frame is what a page fault changes: a scalar costs a tenth of an array operation.
         if frames[0] & _FETCHED if frames.size == 1 else (frames & _FETCHED).any():
             frames &= ~_FETCHED
-            self._stale_code = True
+            self._stale_code = self._stale_tlb = True
+            if self.detail is Detail.FULL:
+                self._blocks.drain()  # what was counted was the old code
 
     def events(self) -> dict[str, int]:
         """Return what was counted; `instructions` only in full detail."""
@@ -187,6 +194,22 @@ class SoftCpu:
         if self._stale_tlb:
             self._engine.flush_tlb()
             self._stale_tlb = False
+            self._size_tlb()
+
+    def _size_tlb(self) -> None:
+        """Say after how many fills the engine's TLB should be flushed in order to grow.
+
+        The engine doubles it at a flush that finds it over 70 % full and shrinks it below 30 %; it tells nobody its
+        size, so the size is followed here, roughly: only when to ask depends on it.
+        """
+        filled = self._fills_allowed - self._scalars[SoftState.FILLS_LEFT]
+        if filled > 2 * self._tlb_entries:
+            self._tlb_entries = min(2 * self._tlb_entries, _MOST_TLB_ENTRIES)
+        elif filled < self._tlb_entries // 4:
+            self._tlb_entries = max(self._tlb_entries // 2, _LEAST_TLB_ENTRIES)
+        grown = self._tlb_entries == _MOST_TLB_ENTRIES
+        self._fills_allowed = _NOWHERE if grown else _FILLS_PER_ENTRY * self._tlb_entries
+        self._scalars[SoftState.FILLS_LEFT] = self._fills_allowed
 
     def _fault(self) -> Stop:
         result = self._result

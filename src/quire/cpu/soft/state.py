@@ -24,6 +24,7 @@ class StopCode(IntEnum):
     TRAP = 3  #: VECTOR holds the exception
     ALIAS = 4  #: a second linear page reached a frame whose first is still cached
     BLOCKS_FULL = 5  #: the table of blocks wants emptying
+    TLB_FULL = 6  #: the engine's own TLB is too small for the guest: it grows when it is flushed
 
 
 class SoftState(IntEnum):
@@ -60,6 +61,7 @@ class SoftState(IntEnum):
     MEMORY_WORDS = 27
     TLB_WORDS = 28
     TLB_CAPACITY = 29
+    FILLS_LEFT = 30  #: fills until TLB_FULL
 
 
 #: The scalars that count events, in report order.
