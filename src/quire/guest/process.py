@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from quire.arch import Vector, describe_page_fault
@@ -18,6 +18,7 @@ from quire.guest.actions import SA_RESTART, SigAction
 from quire.guest.address_space import AddressSpace
 from quire.guest.frame import INITIAL_FPU, Trap
 from quire.guest.launch import Program
+from quire.guest.linux import TASK_SIZE
 from quire.guest.loader import load_program
 from quire.guest.machine import ProcessMachine
 from quire.guest.siginfo import BUS_ADRALN, SI_KERNEL, SI_USER, GuestDeath, SignalInfo
@@ -46,7 +47,7 @@ _SYSCALL_BYTES = 2
 #: Above every system call number of Linux.
 _SYSCALL_NUMBERS = 1024
 _EINTR = 4
-_FPE_INTDIV, _ILL_ILLOPN, _TRAP_BRKPT = 1, 2, 1
+_FPE_INTDIV, _ILL_ILLOPN, _TRAP_TRACE = 1, 2, 2
 #: si_code of a floating-point exception by the flag that is up and not masked, in the kernel's order.
 _FPE_CODES = ((0x01, 7), (0x04, 3), (0x08, 4), (0x12, 5), (0x20, 6))
 _FPE_FLTUNK = 14
@@ -89,6 +90,8 @@ class ProcessGuest:
         self.death: GuestDeath | None = None
         #: The last fault, as a signal frame reports it.
         self.trap = Trap()
+        #: Takes the host signals that came while no instruction ran; the session sets it.
+        self.take_host_signals: Callable[[], list[int]] = list
         self._restart: int | None = None
         self._names: dict[int, str] = {}
 
@@ -112,7 +115,8 @@ class ProcessGuest:
         """Handle #PF at `gva`: make the access possible, or send the signal that Linux sends."""
         refused = self.space.fault(gva, error_code)
         if refused is not None:
-            self.trap = Trap(Vector.PF, error_code, gva)
+            # Linux calls every kernel address protected: the signal must not tell which are mapped.
+            self.trap = Trap(Vector.PF, error_code | (gva >= TASK_SIZE), gva)
             text = f"{describe_page_fault(error_code)} at {gva:#x}: {refused.text}"
             self._fault(refused if self.space.exhausted else refused.with_text(text))
         elif self.signals.deliverable:
@@ -154,6 +158,11 @@ class ProcessGuest:
     def host_signal(self, signo: int) -> None:
         """Send the guest a signal from outside (SI_USER); it arrives at the next return to the guest."""
         self.signals.queue(SignalInfo(signo, SI_USER, pid=os.getppid(), uid=os.getuid()))
+
+    def collect_signals(self) -> None:
+        """Queue what the host sent meanwhile: a system call that waits looks for it."""
+        for signo in self.take_host_signals():
+            self.host_signal(signo)
 
     def deliver_signals(self) -> None:
         """Act on waiting signals; every return to the guest runs this."""
@@ -198,7 +207,7 @@ class ProcessGuest:
         if vector == Vector.BP:
             return signal.SIGTRAP, SI_KERNEL, 0
         if vector == Vector.DB:
-            return signal.SIGTRAP, _TRAP_BRKPT, rip
+            return signal.SIGTRAP, _TRAP_TRACE, rip
         if vector in (Vector.MF, Vector.XM):
             return signal.SIGFPE, self._fpe_code(vector), rip
         if vector == Vector.AC:

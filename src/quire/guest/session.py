@@ -112,7 +112,7 @@ class _Kernel:
 
     def __init__(self, guest: ProcessGuest, signals: HostSignals) -> None:
         self._guest = guest
-        self._signals = signals
+        guest.take_host_signals = signals.take
         self.syscall = guest.syscall
         self.page_fault = guest.page_fault
         self.exception = guest.exception
@@ -122,8 +122,7 @@ class _Kernel:
         return self._guest.finished
 
     def interrupted(self) -> None:
-        for number in self._signals.take():
-            self._guest.host_signal(number)
+        self._guest.collect_signals()
         self._guest.deliver_signals()
 
 

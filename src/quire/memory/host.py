@@ -40,6 +40,10 @@ _SCAN_FRAMES: Final = 512  # find_data looks at 2 MiB at a time: bounded tempora
 _fallocate = ctypes.CDLL(None, use_errno=True).fallocate
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _fallocate.restype = ctypes.c_int
+_mmap = ctypes.CDLL(None, use_errno=True).mmap
+_mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64)
+_mmap.restype = ctypes.c_size_t
+_MAP_FIXED = 0x10
 
 _FIRST_OWN_FD = 900
 
@@ -264,7 +268,15 @@ def _map(size: int, name: str) -> tuple[int, mmap.mmap]:
     try:
         fd = _move_high(os.memfd_create(name, os.MFD_CLOEXEC))
         os.ftruncate(fd, size)
-        return fd, mmap.mmap(fd, size, flags=mmap.MAP_SHARED | MAP_NORESERVE)
+        # mmap.mmap(fd) would keep a duplicate of fd under the lowest free number: the guest's 3, or its closed
+        # stdout. So the range is reserved without a descriptor, and the memfd mapped over it.
+        mapping = mmap.mmap(-1, size, flags=mmap.MAP_SHARED | MAP_NORESERVE)
+        at = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+        flags = mmap.MAP_SHARED | MAP_NORESERVE | _MAP_FIXED
+        if _mmap(at, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, 0) != at:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+        return fd, mapping
     except OSError as error:
         if fd >= 0:
             os.close(fd)

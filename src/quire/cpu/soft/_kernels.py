@@ -64,13 +64,16 @@ _RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
     _TLB_WORDS,
     _CAPACITY,
     _FILLS_LEFT,
+    _EPOCH,
 ) = (int(s) for s in SoftState)
 _R_HPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS = int(Result.HPA), int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT), 5
 _R_DIRTY, _R_GLOBAL = int(Result.DIRTY), int(Result.GLOBAL)
 _R_GREFS, _R_HREFS = int(Result.GUEST_REFERENCES), int(Result.HOST_REFERENCES)
 _FULL = U(Detail.FULL)
 _OK = np.int64(Status.OK)
-_S_FAULT, _S_SYSCALL, _S_TRAP, _S_ALIAS, _S_FULL, _S_TLB_FULL = (U(s) for s in list(StopCode)[1:])
+_S_FAULT, _S_SYSCALL, _S_TRAP, _S_ALIAS, _S_FULL, _S_TLB_FULL, _S_CODE_ALIAS = (
+    U(s) for s in list(StopCode)[1:]
+)
 _T_DIRTY, _T_FRAME = U(TRANSLATION.mask("dirty")), U(TRANSLATION.mask("frame"))
 _T_SHIFT = U(TRANSLATION.shift("walk_shift"))
 _0, _1, _2, _3, _4, _8, _12, _48, _63 = (U(n) for n in (0, 1, 2, 3, 4, 8, 12, 48, 63))
@@ -78,6 +81,7 @@ _OFFSET, _PAGE = U(0xFFF), U(0x1000)
 _NONE = U((1 << 64) - 1)
 _FETCHED = U(1 << 63)
 _LOW = U((1 << 48) - 1)
+_EPOCH_ONE = U(1 << 61)
 _UC_READ, _UC_WRITE, _UC_FETCH = 16, 17, 18
 _L2_HIT = np.int64(1) << 32
 _HASH = U(0x9E3779B97F4A7C15)
@@ -169,29 +173,31 @@ def on_fill(handle, gva, kind, entry, user):
             rights &= _1
     elif access == _2:
         rights &= U(5)
-    if access == _2 or state[_DETAIL] == _FULL:
-        frames = np.int64(state[_MEMORY_WORDS]) >> 9
-        reverse = carray(user[_P_REVERSE], (frames,), np.uint64)
-        frame = np.int64(hpa >> _12)
-        page = (gva & _LOW) >> _12
-        before = reverse[frame]
-        if access == _1 and before & _FETCHED:
-            # Code is about to change: blocks counted so far are those of the old code.
-            reverse[frame] = before & ~_FETCHED
-            state[_STOP] = _S_FULL
-            return False
-        reverse[frame] = (before & _FETCHED) | (page + _1) | (_FETCHED if rights & _4 else _0)
-        if state[_DETAIL] == _FULL and before & ~_FETCHED != _0 and before & ~_FETCHED != page + _1:
-            state[_ALIASES] += _1
-            recent = carray(user[_P_DATA], (_RECENT_WORDS,), np.uint64)
-            slot = (U(frame) & _RECENT_MASK) << _2
-            recent[slot] = _NONE
-            recent[slot + _WRITABLE] = _NONE
-            state[_STOP] = _S_ALIAS
-            return False
-    elif rights & _4:
+    if rights & U(6) or state[_DETAIL] == _FULL:
         reverse = carray(user[_P_REVERSE], (np.int64(state[_MEMORY_WORDS]) >> 9,), np.uint64)
-        reverse[np.int64(hpa >> _12)] |= _FETCHED
+        frame = np.int64(hpa >> _12)
+        page = ((gva & _LOW) >> _12) + _1
+        before = reverse[frame]
+        full = state[_DETAIL] == _FULL
+        if full and access == _1 and before & _FETCHED:
+            # Code is about to change: blocks counted so far are those of the old code. No stop here: the engine
+            # repeats a store into the block that it executes, and a stop in between would repeat it for ever.
+            before &= ~_FETCHED
+            state[_EPOCH] += _EPOCH_ONE
+        fetched = (before & _FETCHED) | (_FETCHED if rights & _4 else _0)
+        reverse[frame] = fetched | page
+        if before & ~_FETCHED != _0 and before & ~_FETCHED != page and (full or fetched != _0):
+            if full:
+                state[_ALIASES] += _1
+                recent = carray(user[_P_DATA], (_RECENT_WORDS,), np.uint64)
+                slot = (U(frame) & _RECENT_MASK) << _2
+                recent[slot] = _NONE
+                recent[slot + _WRITABLE] = _NONE
+            state[_STOP] = _S_ALIAS
+            if fetched != _0:
+                reverse[frame] = page | (_FETCHED if rights & _4 else _0)
+                state[_STOP] = _S_CODE_ALIAS
+            return False
     entry[0] = hpa & ~_OFFSET
     carray(entry, (2,))[1] = rights
     return True
@@ -344,7 +350,7 @@ def on_block(handle, gva, size, user):
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     blocks = carray(user[_P_BLOCKS], (2 * BLOCK_SLOTS,), np.uint64)
     length = U(size)
-    key = gva | (length << _48)
+    key = gva | (length << _48) | state[_EPOCH]
     slot = (key * _HASH) >> _SLOT_SHIFT
     state[_BLOCKS] += _1
     state[_LAST_BLOCK] = gva

@@ -13,7 +13,7 @@ from quire.cpu.soft.state import SoftState
 
 __all__ = ["BlockCounter"]
 
-_ADDRESS = (1 << 48) - 1
+_SIZE = (1 << 13) - 1
 
 
 class BlockCounter:
@@ -41,6 +41,7 @@ class BlockCounter:
         self._code.clear()
         self._state[SoftState.BLOCKS_KNOWN] = 0
         self._state[SoftState.LOG_USED] = 0
+        self._state[SoftState.EPOCH] = 0
 
     def count(self, code: bytes) -> int:
         """Return how many instructions `code` begins with; bytes that are none count as one and end it."""
@@ -62,7 +63,7 @@ class BlockCounter:
     def _read_log(self, words: list[int]) -> None:
         at = 0
         while at < len(words):
-            size = words[at] >> 48
+            size = words[at] >> 48 & _SIZE
             count = (size + 7) // 8
             code = b"".join(word.to_bytes(8, "little") for word in words[at + 1 : at + 1 + count])
             self._code[words[at]] = code[:size]

@@ -25,6 +25,8 @@ LIBRARY_PATH: str = uclib._name
 
 _PROBE_CODE = bytes.fromhex("488b07")  # mov rax, [rdi]
 _PROBE_AT = 0x1000
+_DIVIDE_AT, _DIVIDE = 0x1200, bytes.fromhex("31c9f7f1")  # xor ecx, ecx; div ecx: #DE
+_HALT_AT, _HALT = 0x1300, bytes.fromhex("f4")  # hlt: #GP at CPL 3
 _SYSRET = bytes.fromhex("480f07")  # sysretq
 _STAR = 0xC0000081
 _EFER = 0xC0000080
@@ -47,7 +49,12 @@ class Engine:
         scratch = bytearray(0x2000)
         scratch[_PROBE_AT : _PROBE_AT + len(_PROBE_CODE)] = _PROBE_CODE
         scratch[0x1100 : 0x1100 + len(_SYSRET)] = _SYSRET
+        scratch[_DIVIDE_AT : _DIVIDE_AT + len(_DIVIDE)] = _DIVIDE
+        scratch[_HALT_AT : _HALT_AT + len(_HALT)] = _HALT
         self._enter_user_mode(bytes(scratch))
+        self._saved = ctypes.c_void_p()
+        self.check(uclib.uc_context_alloc(self.handle, ctypes.byref(self._saved)), "allocate a context")
+        self._exception_offset = 0
         self._octets = self._structure()
         self._windows = find_tlb_windows(self._octets.view(np.uint64), begin, time.time_ns())
         self._words = memoryview(self._octets).cast("Q")  # type: ignore[arg-type]
@@ -111,6 +118,32 @@ class Engine:
             return None
         return int(self._words[self.fault_offset >> 3])
 
+    def forget_exception(self) -> None:
+        """Let the next exception be a first one: the engine takes it for raised in delivery of the last (#DF)."""
+        if self._exception_offset:
+            assert self._saved.value is not None
+            self.check(uclib.uc_context_save(self.handle, self._saved), "save a context")
+            ctypes.c_int32.from_address(self._saved.value + self._exception_offset).value = -1
+            self.check(uclib.uc_context_restore(self.handle, self._saved), "restore a context")
+
+    def _context(self) -> npt.NDArray[np.int32]:
+        uclib.uc_context_size.restype = ctypes.c_size_t
+        size = uclib.uc_context_size(self.handle) & ~3
+        self.check(uclib.uc_context_save(self.handle, self._saved), "save a context")
+        assert self._saved.value is not None
+        return np.frombuffer(ctypes.string_at(self._saved.value, size), np.int32)
+
+    def _find_exception(self) -> int:
+        """Return where a context has the last exception: -1, then 0 after #DE, 13 after #GP; 0 if unclear."""
+        before = self._context()
+        self.start(_DIVIDE_AT)
+        self._exception_offset = 4 * int(np.flatnonzero((before == -1) & (self._context() == 0))[0])
+        self.forget_exception()
+        self.start(_HALT_AT)
+        found = self._context()[self._exception_offset >> 2] == 13
+        self.forget_exception()
+        return self._exception_offset if found else 0
+
     def clear_skip_sync(self) -> None:
         """Let the engine compute the program counter at its next stop."""
         if self.sync_offset:
@@ -165,6 +198,7 @@ class Engine:
             words = self._structure().view(np.uint64)
             here = {int(n) * 8 for n in np.nonzero(words == address)[0]}
             found = here if found is None else found & here
+        self._exception_offset = self._find_exception()
         after = self._structure()
         # Both flags that a write of RIP raises are lowered by a run; the later one in the structure is the
         # program-counter flag, the earlier ends the translation loop.

@@ -93,16 +93,21 @@ class SoftCpu:
             state[SoftState.SKIP_SYNC] = 1
             error = self._engine.start(self._registers.read("rip"))
             code = state[SoftState.STOP]
+            if state[SoftState.EPOCH]:
+                self._blocks.drain()
             if code == StopCode.SYSCALL:
                 return Syscall()
             self._leave_out_rest()
             if code in (StopCode.ALIAS, StopCode.TLB_FULL):
                 self._stale_tlb = True
+            elif code == StopCode.CODE_ALIAS:
+                self._stale_tlb = self._stale_code = True
             elif code == StopCode.BLOCKS_FULL:
                 self._blocks.drain()
             elif code == StopCode.FAULT:
                 return self._fault()
             elif code == StopCode.TRAP:
+                self._engine.forget_exception()
                 return Trap(TrapKind.EXCEPTION, int(state[SoftState.VECTOR]))
             elif error == _UC_ERR_INSN_INVALID:
                 return Trap(TrapKind.EXCEPTION, Vector.UD)

@@ -25,6 +25,7 @@ class StopCode(IntEnum):
     ALIAS = 4  #: a second linear page reached a frame whose first is still cached
     BLOCKS_FULL = 5  #: the table of blocks wants emptying
     TLB_FULL = 6  #: the engine's own TLB is too small for the guest: it grows when it is flushed
+    CODE_ALIAS = 7  #: as ALIAS, and one page writes what the other executes: compiled code goes as well
 
 
 class SoftState(IntEnum):
@@ -62,6 +63,7 @@ class SoftState(IntEnum):
     TLB_WORDS = 28
     TLB_CAPACITY = 29
     FILLS_LEFT = 30  #: fills until TLB_FULL
+    EPOCH = 31  #: of the guest's code, in bits 63:61: grows when a frame that was fetched from is about to change
 
 
 #: The scalars that count events, in report order.
@@ -81,7 +83,7 @@ class Pointer(IntEnum):
     TLB_ENTRIES = 5
     TLB_STATE = 6
     TLB_SHAPES = 7
-    BLOCKS = 8  #: open-addressed pairs: key (linear address, size << 48), times executed
+    BLOCKS = 8  #: open-addressed pairs: key (linear address, size << 48, epoch << 61), times executed
     LOG = 9  #: code bytes of each new block: key, then ceil(size / 8) words
     RECENT_DATA = 10  #: see Recent, by the low bits of the host frame
     RECENT_FETCH = 11  #: see Recent, by the low bits of the linear page

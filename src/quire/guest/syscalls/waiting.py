@@ -28,6 +28,7 @@ Wait = Callable[[Callable[[], int]], int]
 
 def interrupted(process: "ProcessGuest") -> bool:
     """Whether a signal waits that the guest does not block: its blocked call must end."""
+    process.collect_signals()
     return process.signals.deliverable
 
 
