@@ -87,6 +87,9 @@ class FakeProcess:
         self.exit_status: int | None = None
         self.death = None
 
+    def collect_signals(self) -> None:
+        """Nothing: tests queue signals themselves."""
+
     def call(self, number: int, *arguments: int) -> Any:
         a, b, c, d, e, f = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
         return dispatch(self, number, (a, b, c, d, e, f))  # type: ignore[arg-type]

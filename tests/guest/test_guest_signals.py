@@ -292,7 +292,7 @@ def test_fault_that_cannot_be_handled_kills(process, how):
         (13, SEGV, 0x80, 0),
         (17, 7, 1, 0),
         (12, 7, 0x80, 0),
-        (1, 5, 1, 0x400500),
+        (1, 5, 2, 0x400500),
         (19, 8, 3, 0x400500),
         (4, SEGV, 0x80, 0),
     ],

@@ -1,0 +1,32 @@
+"""README: its main job runs as written, and its test line is the one that CI runs."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_main_job_runs_and_reports_what_the_readme_shows() -> None:
+    line = re.search(r"\.venv/bin/quire (run .*)$", README, re.M)
+    assert line is not None
+    found = subprocess.run(
+        [sys.executable, "-m", "quire", *line[1].split()], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0
+    assert found.stdout == Path("/etc/os-release").read_text().splitlines()[0] + "\n"
+    shown = README.split("```text")[1].split("```")[0]
+    names = re.findall(r"^  ?\s?(\S.*?)\s{2,}", shown, re.M)
+    assert len(names) > 15
+    for name in names:
+        assert name in found.stderr, name
+
+
+def test_ci_runs_the_readme_test_line() -> None:
+    assert "<!-- test line -->" in README
+    script = ROOT / ".ci" / "run"
+    assert "<!-- test line -->" in script.read_text()
+    assert os.access(script, os.X_OK)
