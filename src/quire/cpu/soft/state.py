@@ -63,7 +63,9 @@ class SoftState(IntEnum):
     TLB_WORDS = 28
     TLB_CAPACITY = 29
     FILLS_LEFT = 30  #: fills until TLB_FULL
-    EPOCH = 31  #: of the guest's code, in bits 63:61: grows when a frame that was fetched from is about to change
+    EPOCH = (
+        31  #: of the guest's code, in bits 63:61: grows when a frame that was fetched from is about to change
+    )
 
 
 #: The scalars that count events, in report order.
