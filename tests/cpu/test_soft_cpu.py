@@ -222,3 +222,31 @@ def test_the_lru_of_the_hooks_is_that_of_the_model() -> None:
         guest.cpu.registers.write_many({"rip": CODE, "rdi": DATA, "rcx": 65})
         assert guest.cpu.run() == Syscall()
     assert guest.cpu.events()["l1d_misses"] == 65 + 5 + 5
+
+
+def test_a_second_exception_is_a_first_one_again(detail: Detail) -> None:
+    guest = Guest(detail, "31c9 f7f1")
+    for _ in range(3):
+        guest.cpu.registers.write("rip", CODE)
+        assert guest.cpu.run() == Trap(TrapKind.EXCEPTION, Vector.DE)
+
+
+def test_code_written_through_another_page_is_executed_as_written(detail: Detail) -> None:
+    # mov [rsi+1], cl through a writable page of the same frame, then call the code page beside it.
+    guest = Guest(detail, "884e01 ffd7 0f05")
+    guest.tables.map(0x600000, DATA_HPA + 0x200000, 4096, Rights.READ | Rights.WRITE)
+    guest.tables.map(0x700000, DATA_HPA + 0x200000, 4096, Rights.READ | Rights.EXECUTE)
+    guest.memory.write(DATA_HPA + 0x200000, bytes.fromhex("b800000000 c3"))
+    for value in (7, 9, 11):
+        registers = guest.cpu.registers
+        registers.write_many({"rip": CODE, "rcx": value, "rsi": 0x600000, "rdi": 0x700000, "rsp": DATA + 0x8000})
+        assert guest.cpu.run() == Syscall()
+        assert registers.read("rax") == value
+
+
+def test_what_the_engine_does_not_offer_was_found() -> None:
+    engine = Guest(Detail.EXITS, "0f05").cpu._engine
+    assert engine.fault_offset
+    assert engine.sync_offset
+    assert engine._exception_offset
+    assert len(engine._windows) == 3
