@@ -10,6 +10,7 @@ from typing import Protocol
 
 from quire.arch import Access
 from quire.paging import Mapping, Rights
+from quire.vcpu import Registers
 
 __all__ = ["PageFault", "ProcessMachine", "Registers"]
 
@@ -20,34 +21,6 @@ class PageFault:
 
     gva: int
     error_code: int
-
-
-class Registers(Protocol):
-    """The vCPU's registers by the manual's lower-case names: rax to r15, rip, rflags, fs_base, gs_base."""
-
-    def read(self, name: str) -> int:
-        """Return one register as an unsigned number."""
-        ...
-
-    def write(self, name: str, value: int) -> None:
-        """Set one register; the value is taken modulo its width."""
-        ...
-
-    def read_many(self, names: tuple[str, ...]) -> list[int]:
-        """Return several registers in one call."""
-        ...
-
-    def write_many(self, values: dict[str, int]) -> None:
-        """Set several registers in one call."""
-        ...
-
-    def save_fpu(self) -> bytes:
-        """Return x87, MMX, XMM and MXCSR state as a 512-byte FXSAVE64 image (SDM 1 §10.5.1)."""
-        ...
-
-    def load_fpu(self, image: bytes) -> None:
-        """Set the state that :meth:`save_fpu` returns."""
-        ...
 
 
 class ProcessMachine(Protocol):
