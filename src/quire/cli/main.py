@@ -51,12 +51,15 @@ def main() -> None:
     try:
         status = group.main(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(_CANNOT_SET_UP)
     except click.UsageError as error:
         verb = f" {error.ctx.info_name}" if error.ctx and error.ctx.info_name in _VERBS else ""
         click.echo(f"quire{verb}: {error.format_message()} (see quire{verb} --help)", err=True)
         sys.exit(_CANNOT_SET_UP)
-    except click.ClickException as error:
-        click.echo(f"quire: {error.format_message()}", err=True)
+    except click.ClickException as error:  # its message begins with the verb
+        click.echo(f"quire {error.format_message()}", err=True)
         sys.exit(_CANNOT_SET_UP)
     except (click.Abort, KeyboardInterrupt):
         click.echo("quire: interrupted before the guest ran", err=True)

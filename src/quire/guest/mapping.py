@@ -7,6 +7,7 @@ nothing, but for mprotect over a hole, which Linux too carries out up to it.
 
 import errno
 import random
+from abc import ABC, abstractmethod
 
 from quire.guest import linux
 from quire.guest.backing import Backing, FileBacking, FileRegistry
@@ -40,7 +41,7 @@ _KNOWN_FLAGS = (
 )
 
 
-class MemoryMap:
+class MemoryMap(ABC):
     """What is mapped where in one process on `machine`; `aslr` off is Linux's fixed layout."""
 
     def __init__(self, machine: ProcessMachine, rng: random.Random, *, aslr: bool = True) -> None:
@@ -160,9 +161,9 @@ class MemoryMap:
                 self._unreference(vma.backing)
         return 0
 
+    @abstractmethod
     def _populate(self, start: int, end: int) -> SignalInfo | None:
         """Give every page of the range a frame, as far as that goes: the page-fault handler's part."""
-        raise NotImplementedError
 
     def _insert(self, vma: Vma) -> None:
         self._last = Vma(*_NOWHERE)
