@@ -8,6 +8,9 @@ from quire.arch.controls import (
     PIN_BASED,
     PRIMARY_CONTROLS,
     SECONDARY_CONTROLS,
+    SECONDARY_EXIT_CONTROLS,
+    TERTIARY_CONTROLS,
+    VM_FUNCTION_CONTROLS,
 )
 from quire.arch.layout import Layout
 
@@ -63,3 +66,21 @@ def test_default1_bits_are_nameless_but_for_those_freed_later(
 ) -> None:
     """Intel gave these bits of the default1 class a name when it allowed them to be 0; no other has one."""
     assert default1 & ~layout.reserved_mask == layout.mask(*named)
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "number"),
+    [
+        (TERTIARY_CONTROLS, "loadiwkey_exiting", 0),
+        (TERTIARY_CONTROLS, "enable_hlat", 1),
+        (TERTIARY_CONTROLS, "ept_paging_write", 2),
+        (TERTIARY_CONTROLS, "guest_paging_verification", 3),
+        (TERTIARY_CONTROLS, "ipi_virtualization", 4),
+        (TERTIARY_CONTROLS, "virtualize_ia32_spec_ctrl", 7),
+        (SECONDARY_EXIT_CONTROLS, "prematurely_busy_shadow_stack", 3),
+        (VM_FUNCTION_CONTROLS, "eptp_switching", 0),
+    ],
+)
+def test_bit_numbers_of_the_wide_fields(layout: Layout, name: str, number: int) -> None:
+    assert layout.width == 64
+    assert layout.mask(name) == 1 << number

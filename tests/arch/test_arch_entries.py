@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quire.arch.entries import (
+from quire.arch import (
     INDEX_BITS,
     PAGE_SHIFT,
     PAGE_SIZE,

@@ -77,14 +77,14 @@ def test_ept_layout(level: int, leaf: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "leaf", "kind"), [(4, True, "page"), (1, False, "table"), (5, False, "table")]
+    ("level", "leaf", "kind"), [(4, True, "page"), (1, False, "table"), (6, False, "table")]
 )
 def test_ept_layout_wrong(level: int, leaf: bool, kind: str) -> None:
     with pytest.raises(MisuseError) as caught:
         ept_layout(level, leaf)
     assert str(caught.value) == (
         f"EPT level {level:#x} has no entry for a {kind}: "
-        "pages are at levels 0x1 to 0x3, tables at 0x2 to 0x4"
+        "pages are at levels 0x1 to 0x3, tables at 0x2 to 0x5"
     )
 
 

@@ -9,13 +9,15 @@ from quire.errors import MisuseError
 
 
 def test_numbers() -> None:
-    assert [(access.name, access.value) for access in Access] == [("READ", 0), ("WRITE", 1), ("FETCH", 2)]
+    names = ["READ", "WRITE", "FETCH", "SHADOW_READ", "SHADOW_WRITE"]
+    assert [access.name for access in Access] == names
+    assert list(Access) == [0, 1, 2, 3, 4]
     assert Vector.PF == 14
     assert Vector.VE == 20
     assert Vector.CP == 21
     assert [int(vector) for vector in Vector] == [*range(9), *range(10, 15), *range(16, 22)]
-    names = ("P", "W", "U", "RSVD", "ID", "PK", "SS", "HLAT", "SGX")
-    assert [PF_ERROR.shift(name) for name in names] == [*range(8), 15]
+    bits = ("P", "W", "U", "RSVD", "ID", "PK", "SS", "HLAT", "SGX")
+    assert [PF_ERROR.shift(name) for name in bits] == [*range(8), 15]
 
 
 @pytest.mark.parametrize(

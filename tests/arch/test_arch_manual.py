@@ -27,7 +27,7 @@ def test_every_layout_is_public() -> None:
             r"^([A-Z][A-Z0-9_]*) = (?:Layout|_table_entry)\(", path.read_text("utf-8"), re.MULTILINE
         ):
             assert name in LAYOUTS, f"{path.name} declares {name}, quire.arch does not offer it"
-    assert len(LAYOUTS) == 32
+    assert len(LAYOUTS) > 50
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from quire.arch.profile import (
+    ARCHITECTURE,
     EPT_VPID_CAP,
     PROFILES,
     SKYLAKE_X,
@@ -41,11 +42,11 @@ def test_capabilities() -> None:
 
 def test_profile_by_name() -> None:
     assert profile_by_name("skylake-x") is SKYLAKE_X
-    assert PROFILES == (SKYLAKE_X,)
+    assert PROFILES == (SKYLAKE_X, ARCHITECTURE)
     with pytest.raises(MisuseError) as caught:
         profile_by_name("skylake_x")
     assert str(caught.value) == (
-        "No CPU profile is called 'skylake_x' (did you mean 'skylake-x'?): there is skylake-x"
+        "No CPU profile is called 'skylake_x' (did you mean 'skylake-x'?): there is skylake-x, architecture"
     )
 
 

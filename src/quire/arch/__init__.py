@@ -13,12 +13,25 @@ value that the rooms below return. ``quire.arch.vmcs.encode`` is not offered her
 outside its module.
 """
 
+from quire.arch.capabilities import (
+    VMCS_REVISION,
+    VMX_BASIC,
+    VMX_CONTROLS,
+    VMX_MISC,
+    VMX_VMCS_ENUM,
+    Allowed,
+    VmxCapabilities,
+    VmxMsr,
+)
 from quire.arch.controls import (
     ENTRY_CONTROLS,
     EXIT_CONTROLS,
     PIN_BASED,
     PRIMARY_CONTROLS,
     SECONDARY_CONTROLS,
+    SECONDARY_EXIT_CONTROLS,
+    TERTIARY_CONTROLS,
+    VM_FUNCTION_CONTROLS,
 )
 from quire.arch.cpuid import CPUID_1_ECX, CPUID_1_EDX, HWCAP, cpuid
 from quire.arch.entries import (
@@ -30,12 +43,8 @@ from quire.arch.entries import (
     PDPTE,
     PDPTE_1G,
     PML4E,
+    PML5E,
     PTE,
-    entry_layout,
-    gva_index,
-    is_canonical,
-    level_shift,
-    page_size,
     physical_reserved,
 )
 from quire.arch.ept import (
@@ -45,9 +54,10 @@ from quire.arch.ept import (
     EPT_PDPTE,
     EPT_PDPTE_1G,
     EPT_PML4E,
+    EPT_PML5E,
     EPT_PTE,
     EPTP,
-    MemoryType,
+    SPPT_ENTRY,
     ep4ta,
     ept_layout,
 )
@@ -67,6 +77,15 @@ from quire.arch.faults import (
     Vector,
     describe_page_fault,
 )
+from quire.arch.guest_state import (
+    BNDCFGS,
+    DEBUGCTL,
+    INTERRUPTIBILITY,
+    MSR_ENTRY,
+    PENDING_DEBUG_EXCEPTIONS,
+    S_CET,
+    ActivityState,
+)
 from quire.arch.layout import (
     Field,
     Kind,
@@ -77,7 +96,35 @@ from quire.arch.layout import (
     ignored,
     reserved,
 )
+from quire.arch.legacy import (
+    PAE_PDE,
+    PAE_PDE_2M,
+    PAE_PDPTE,
+    PAE_PTE,
+    PDE_4M,
+    PDE_32,
+    PTE_32,
+    pse36_reserved,
+)
+from quire.arch.memory_types import (
+    PAT_RESET,
+    MemoryType,
+    combined_memory_type,
+    pat_index,
+    pat_memory_type,
+)
+from quire.arch.modes import (
+    PagingMode,
+    entry_layout,
+    gva_index,
+    is_canonical,
+    level_shift,
+    linear_width,
+    page_size,
+    paging_mode,
+)
 from quire.arch.profile import (
+    ARCHITECTURE,
     EPT_VPID_CAP,
     PROFILES,
     SKYLAKE_X,
@@ -92,6 +139,19 @@ from quire.arch.registers import (
     EFER,
     RFLAGS,
     pcid,
+)
+from quire.arch.segments import (
+    ACCESS_RIGHTS,
+    GATE_SIZE,
+    IDT_GATE,
+    SEGMENT_DESCRIPTOR,
+    SELECTOR,
+    SELECTOR_ERROR,
+    GateType,
+    access_rights,
+    gate_offset,
+    ist_offset,
+    rsp_offset,
 )
 from quire.arch.vmcs import (
     VMCS_ENCODING,
@@ -121,6 +181,18 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "EFER",
     "RFLAGS",
     "pcid",
+    # Segments and gates
+    "ACCESS_RIGHTS",
+    "GATE_SIZE",
+    "IDT_GATE",
+    "SEGMENT_DESCRIPTOR",
+    "SELECTOR",
+    "SELECTOR_ERROR",
+    "GateType",
+    "access_rights",
+    "gate_offset",
+    "ist_offset",
+    "rsp_offset",
     # Guest paging-structure entries
     "INDEX_BITS",
     "PAGE_SHIFT",
@@ -130,13 +202,27 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "PDPTE",
     "PDPTE_1G",
     "PML4E",
+    "PML5E",
     "PTE",
+    "physical_reserved",
+    # Entries of 32-bit and PAE paging
+    "PAE_PDE",
+    "PAE_PDE_2M",
+    "PAE_PDPTE",
+    "PAE_PTE",
+    "PDE_32",
+    "PDE_4M",
+    "PTE_32",
+    "pse36_reserved",
+    # Paging modes
+    "PagingMode",
     "entry_layout",
     "gva_index",
     "is_canonical",
     "level_shift",
+    "linear_width",
     "page_size",
-    "physical_reserved",
+    "paging_mode",
     # Extended page tables
     "EPTP",
     "EPT_MEMORY_TYPES",
@@ -145,10 +231,17 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "EPT_PDPTE",
     "EPT_PDPTE_1G",
     "EPT_PML4E",
+    "EPT_PML5E",
     "EPT_PTE",
-    "MemoryType",
+    "SPPT_ENTRY",
     "ep4ta",
     "ept_layout",
+    # Memory types
+    "PAT_RESET",
+    "MemoryType",
+    "combined_memory_type",
+    "pat_index",
+    "pat_memory_type",
     # Exceptions
     "PF_ERROR",
     "Access",
@@ -169,6 +262,26 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "PIN_BASED",
     "PRIMARY_CONTROLS",
     "SECONDARY_CONTROLS",
+    "SECONDARY_EXIT_CONTROLS",
+    "TERTIARY_CONTROLS",
+    "VM_FUNCTION_CONTROLS",
+    # Capabilities of VMX
+    "VMCS_REVISION",
+    "VMX_BASIC",
+    "VMX_CONTROLS",
+    "VMX_MISC",
+    "VMX_VMCS_ENUM",
+    "Allowed",
+    "VmxCapabilities",
+    "VmxMsr",
+    # Guest state besides registers and segments
+    "BNDCFGS",
+    "DEBUGCTL",
+    "INTERRUPTIBILITY",
+    "MSR_ENTRY",
+    "PENDING_DEBUG_EXCEPTIONS",
+    "S_CET",
+    "ActivityState",
     # The VMCS
     "VMCS_ENCODING",
     "VMCS_FIELDS",
@@ -184,6 +297,7 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "HWCAP",
     "cpuid",
     # Processor models
+    "ARCHITECTURE",
     "EPT_VPID_CAP",
     "PROFILES",
     "SKYLAKE_X",

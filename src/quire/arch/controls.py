@@ -1,13 +1,23 @@
-"""VM-execution, VM-entry and VM-exit controls: what each bit of the five 32-bit control fields turns on.
+"""VM-execution, VM-entry and VM-exit controls: what each bit of the control fields turns on.
 
 Models the names and places. Bits declared reserved are those that have no name: software sets each to what
 the capability MSRs report (SDM 3D §A.3 to §A.5), which for the "default1" ones is 1, so ``reserved_mask``
-here is not a must-be-zero mask. Does not model the tertiary processor-based and secondary VM-exit controls.
+here is not a must-be-zero mask. Which bits a processor offers is the business of its profile. Does not model
+the secondary VM-exit controls for FRED.
 """
 
 from quire.arch.layout import Layout, bit, reserved
 
-__all__ = ["ENTRY_CONTROLS", "EXIT_CONTROLS", "PIN_BASED", "PRIMARY_CONTROLS", "SECONDARY_CONTROLS"]
+__all__ = [
+    "ENTRY_CONTROLS",
+    "EXIT_CONTROLS",
+    "PIN_BASED",
+    "PRIMARY_CONTROLS",
+    "SECONDARY_CONTROLS",
+    "SECONDARY_EXIT_CONTROLS",
+    "TERTIARY_CONTROLS",
+    "VM_FUNCTION_CONTROLS",
+]
 
 PIN_BASED = Layout(
     "PIN_BASED",
@@ -101,6 +111,33 @@ SECONDARY_CONTROLS = Layout(
     ),
 )
 
+TERTIARY_CONTROLS = Layout(
+    "TERTIARY_CONTROLS",
+    64,
+    "SDM 3C §24.6.2",
+    (
+        bit(0, "loadiwkey_exiting", "LOADIWKEY exits"),
+        bit(1, "enable_hlat", "hypervisor-managed linear-address translation is used"),
+        bit(2, "ept_paging_write", "EPT entries may allow writes to guest paging structures alone"),
+        bit(3, "guest_paging_verification", "EPT entries may demand paging-write of guest paging structures"),
+        bit(4, "ipi_virtualization", "virtualize the sending of IPIs"),
+        reserved(5),
+        bit(6, "enable_msr_list_instructions", "RDMSRLIST and WRMSRLIST do not cause #UD"),
+        bit(7, "virtualize_ia32_spec_ctrl", "RDMSR and WRMSR of IA32_SPEC_CTRL use a mask and a shadow"),
+        reserved(8, 63),
+    ),
+)
+
+VM_FUNCTION_CONTROLS = Layout(
+    "VM_FUNCTION_CONTROLS",
+    64,
+    "SDM 3C §24.6.14",
+    (
+        bit(0, "eptp_switching", "VMFUNC leaf 0 loads an EPT pointer from the EPTP list"),
+        reserved(1, 63),
+    ),
+)
+
 EXIT_CONTROLS = Layout(
     "EXIT_CONTROLS",
     32,
@@ -129,6 +166,17 @@ EXIT_CONTROLS = Layout(
         bit(29, "load_pkrs", "load IA32_PKRS"),
         bit(30, "save_perf_global_ctrl", "save IA32_PERF_GLOBAL_CTRL"),
         bit(31, "activate_secondary_controls", "the secondary VM-exit controls are used; else as if 0"),
+    ),
+)
+
+SECONDARY_EXIT_CONTROLS = Layout(
+    "SECONDARY_EXIT_CONTROLS",
+    64,
+    "SDM 3C §24.7.1",
+    (
+        reserved(0, 2),
+        bit(3, "prematurely_busy_shadow_stack", "exits report a shadow-stack token left busy"),
+        reserved(4, 63),
     ),
 )
 

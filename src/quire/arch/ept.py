@@ -1,19 +1,17 @@
 """Extended page tables: the entries, the EPT pointer and the memory types they hold (SDM 3C §28.3.2).
 
-Models 4-level EPT with every optional bit declared where the architecture puts it. A bit that a VM-execution
-control or EPTP bit turns on (XU, A, D, verify guest paging, paging-write, SSS, SPP, suppress #VE) is a field
-here and ignored by a processor on which it is off; it never becomes reserved. Does not model PML5 entries.
-Whether an entry is present (bits 2:0, and 10 with mode-based execute) and whether it is misconfigured are
-decided by the walk, not here.
+Models EPT of walk length 4 and 5, every optional bit declared where the architecture puts it. A bit that a
+VM-execution control or EPTP bit turns on (XU, A, D, verify guest paging, paging-write, SSS, SPP, suppress #VE) is a
+field here and ignored by a processor on which it is off; it never becomes reserved. Whether an entry is present (bits
+2:0, and 10 with mode-based execute) and whether it is misconfigured are decided by the walk, not here.
 
 Fails with MisuseError for a level or leaf that does not exist. Bits 51:MAXPHYADDR are reserved at run time,
 see :func:`quire.arch.entries.physical_reserved`.
 """
 
-from enum import IntEnum
-
 from quire.arch.entries import PAGE_SHIFT
 from quire.arch.layout import Field, Layout, address, bit, bits, ignored, reserved
+from quire.arch.memory_types import MemoryType
 from quire.errors import MisuseError
 
 __all__ = [
@@ -24,25 +22,12 @@ __all__ = [
     "EPT_PDPTE",
     "EPT_PDPTE_1G",
     "EPT_PML4E",
+    "EPT_PML5E",
     "EPT_PTE",
-    "MemoryType",
+    "SPPT_ENTRY",
     "ep4ta",
     "ept_layout",
 ]
-
-
-class MemoryType(IntEnum):
-    """Memory types by their encoding in EPT entries, EPTP and IA32_PAT (SDM 3A §11.12.2).
-
-    2 and 3 are reserved everywhere. UC- exists in IA32_PAT only, never in an EPT entry.
-    """
-
-    UC = 0
-    WC = 1
-    WT = 4
-    WP = 5
-    WB = 6
-    UC_MINUS = 7
 
 
 #: What bits 5:3 of an EPT leaf may hold; any other value is an EPT misconfiguration (SDM 3C §28.3.3.1).
@@ -98,6 +83,7 @@ def _table_entry(name: str, low_reserved: tuple[Field, ...], references: str) ->
     )
 
 
+EPT_PML5E = _table_entry("EPT_PML5E", (reserved(3, 7),), "PML4 table")
 EPT_PML4E = _table_entry("EPT_PML4E", (reserved(3, 7),), "page-directory-pointer table")
 EPT_PDPTE = _table_entry("EPT_PDPTE", (reserved(3, 6), _NOT_PAGE), "page directory")
 EPT_PDE = _table_entry("EPT_PDE", (reserved(3, 6), _NOT_PAGE), "page table")
@@ -148,12 +134,26 @@ EPTP = Layout(
         bit(6, "AD", "enable accessed and dirty flags for EPT"),
         bit(7, "SSS", "enforce access rights for supervisor shadow-stack pages"),
         reserved(8, 11),
-        address(12, 51, meaning="physical address of the EPT PML4 table; its bits are EP4TA"),
+        address(12, 51, meaning="physical address of the EPT PML4 or PML5 table; its bits are EP4TA"),
+        reserved(52, 63),
+    ),
+)
+
+#: Levels 4 to 2 of the sub-page-permission table; level 1 is a vector of 32 write rights in the even bits.
+SPPT_ENTRY = Layout(
+    "SPPT_ENTRY",
+    64,
+    "SDM 3C §28.3.4.2",
+    (
+        bit(0, "V", "valid"),
+        reserved(1, 11),
+        address(12, 51, meaning="physical address of the next SPPT table"),
         reserved(52, 63),
     ),
 )
 
 _BY_LEVEL = {
+    (5, False): EPT_PML5E,
     (4, False): EPT_PML4E,
     (3, False): EPT_PDPTE,
     (3, True): EPT_PDPTE_1G,
@@ -164,17 +164,17 @@ _BY_LEVEL = {
 
 
 def ept_layout(level: int, leaf: bool) -> Layout:
-    """Return the layout of an EPT entry at `level` (4 to 1) that maps a page (`leaf`) or references a table.
+    """Return the layout of an EPT entry at `level` (5 to 1) that maps a page (`leaf`) or references a table.
 
-    SDM 3C §28.3.2. Raises MisuseError for a level that does not exist, a leaf at level 4 and a table at level
-    1.
+    SDM 3C §28.3.2. Raises MisuseError for a level that does not exist, a leaf above level 3 and a table at
+    level 1.
     """
     found = _BY_LEVEL.get((level, bool(leaf)))
     if found is None:
         kind = "page" if leaf else "table"
         raise MisuseError(
             f"EPT level {level:#x} has no entry for a {kind}: "
-            "pages are at levels 0x1 to 0x3, tables at 0x2 to 0x4"
+            "pages are at levels 0x1 to 0x3, tables at 0x2 to 0x5"
         )
     return found
 

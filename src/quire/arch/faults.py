@@ -1,4 +1,4 @@
-"""Exceptions of the processor: their vectors, the page-fault error code, and the three kinds of access.
+"""Exceptions of the processor: their vectors, the page-fault error code, and the kinds of access.
 
 Models what a fault is called and what its error code says. Does not decide whether an access faults; the walk
 does. Fails with MisuseError for an error code with reserved bits set, which no processor delivers.
@@ -21,6 +21,8 @@ class Access(IntEnum):
     READ = 0
     WRITE = 1
     FETCH = 2
+    SHADOW_READ = 3  #: of a shadow stack, with CR4.CET: RET, RSTORSSP
+    SHADOW_WRITE = 4  #: of a shadow stack, with CR4.CET: CALL, WRSS
 
 
 class Vector(IntEnum):

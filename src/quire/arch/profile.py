@@ -6,13 +6,22 @@ with MisuseError for a geometry that cannot exist, a width outside the architect
 that is not here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from quire.arch.capabilities import ARCHITECTURE_VMX, SKYLAKE_X_VMX, VmxCapabilities, VmxMsr
 from quire.arch.entries import physical_reserved
 from quire.arch.layout import Layout, bit, bits, reserved
 from quire.errors import MisuseError, did_you_mean
 
-__all__ = ["EPT_VPID_CAP", "PROFILES", "SKYLAKE_X", "CpuProfile", "TlbGeometry", "profile_by_name"]
+__all__ = [
+    "ARCHITECTURE",
+    "EPT_VPID_CAP",
+    "PROFILES",
+    "SKYLAKE_X",
+    "CpuProfile",
+    "TlbGeometry",
+    "profile_by_name",
+]
 
 EPT_VPID_CAP = Layout(
     "EPT_VPID_CAP",
@@ -88,8 +97,8 @@ class CpuProfile:
     """A processor model.
 
     `maxphyaddr` and `linear_bits` are in bits; `ept_caps` is the value of IA32_VMX_EPT_VPID_CAP (SDM 3D
-    §A.10, layout EPT_VPID_CAP). Raises MisuseError for widths that the architecture excludes, reserved
-    capability bits, or two TLBs of one name.
+    §A.10, layout EPT_VPID_CAP), `vmx` the other VMX capabilities. Raises MisuseError for widths that the
+    architecture excludes, reserved capability bits, or two TLBs of one name.
     """
 
     name: str
@@ -99,6 +108,7 @@ class CpuProfile:
     nx: bool
     ept_caps: int
     tlbs: tuple[TlbGeometry, ...]
+    vmx: VmxCapabilities
 
     def __post_init__(self) -> None:
         physical_reserved(self.maxphyaddr)  # raises with the bound when it is out of the architecture
@@ -112,6 +122,13 @@ class CpuProfile:
             raise MisuseError(f"Profile {self.name}: ept_caps has reserved bits {stray:#x} set: clear them")
         if len({tlb.name for tlb in self.tlbs}) != len(self.tlbs):
             raise MisuseError(f"Profile {self.name} has two TLBs of one name: rename one of them")
+
+    def vmx_msr(self, number: int) -> int:
+        """Return the 64-bit value of the VMX capability MSR `number`, 0x480 to 0x493; MisuseError for another.
+
+        SDM 3D §A.
+        """
+        return self.ept_caps if number == VmxMsr.EPT_VPID_CAP else self.vmx.msr(number)
 
     def tlb(self, name: str) -> TlbGeometry:
         """Return the geometry of the TLB called `name`. Raises MisuseError if the profile has none."""
@@ -159,10 +176,21 @@ SKYLAKE_X = CpuProfile(
         TlbGeometry("l2_shared", entries=1536, ways=12, page_shifts=(12, 21)),
         TlbGeometry("l2_1g", entries=16, ways=4, page_shifts=(30,)),
     ),
+    vmx=SKYLAKE_X_VMX,
+)
+
+# No product has exactly these: what a study or a conformance suite needs to reach every rule that Quire models.
+ARCHITECTURE = replace(
+    SKYLAKE_X,
+    name="architecture",
+    maxphyaddr=52,
+    linear_bits=57,
+    vmx=ARCHITECTURE_VMX,
+    ept_caps=SKYLAKE_X.ept_caps | EPT_VPID_CAP.mask("walk_length_5", "sss"),
 )
 
 #: Every profile, in the order in which help texts list them.
-PROFILES: tuple[CpuProfile, ...] = (SKYLAKE_X,)
+PROFILES: tuple[CpuProfile, ...] = (SKYLAKE_X, ARCHITECTURE)
 
 
 def profile_by_name(name: str) -> CpuProfile:

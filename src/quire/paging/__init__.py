@@ -18,8 +18,11 @@ from quire.paging.context import (
     new_context,
 )
 from quire.paging.format import EPT_FORMAT, GUEST_FORMAT, PagingFormat, level_of
-from quire.paging.reference import Reference, WalkRecord, reference_walk
+from quire.paging.memory_type import final_memory_type
+from quire.paging.reference import load_pdptes, reference_walk
+from quire.paging.rules import RULES, Rule
 from quire.paging.tables import Mapping, TableMemory, Tables
+from quire.paging.walk_record import Reference, WalkRecord
 
 __all__ = [
     "EPT_FORMAT",
@@ -28,6 +31,7 @@ __all__ = [
     "MEMO_SLOTS",
     "MEMO_WORDS",
     "RESULT_WORDS",
+    "RULES",
     "Context",
     "Dimension",
     "Mapping",
@@ -35,11 +39,14 @@ __all__ = [
     "Reference",
     "Result",
     "Rights",
+    "Rule",
     "Status",
     "TableMemory",
     "Tables",
     "WalkRecord",
+    "final_memory_type",
     "level_of",
+    "load_pdptes",
     "new_context",
     "reference_walk",
 ]

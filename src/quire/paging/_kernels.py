@@ -9,309 +9,218 @@ import numpy as np
 from numba import njit, types
 
 from quire.arch import (
-    EPT_MEMORY_TYPES,
     EPT_PTE,
     EPT_VIOLATION_QUALIFICATION,
     EPTP,
+    PAE_PDPTE,
     PDE,
+    PDE_4M,
     PF_ERROR,
     PTE,
+    PTE_32,
+    Access,
+    PagingMode,
+    Vector,
     entry_layout,
-    ept_layout,
+    linear_width,
 )
-from quire.paging.context import Context, Dimension, Result, Status
+from quire.paging.context import MAX_REFERENCES, Context, Dimension, Result, Status
+from quire.paging.ept._kernels import deny, may_update_table, walk_ept
 
 U = np.uint64
 WORDS = types.uint64[::1]
 
+# Reserved bits by 12 * mode + 2 * level + leaf.
+_SHAPES = {
+    PagingMode.BITS_32: ((2, False), (2, True), (1, True)),
+    PagingMode.PAE: ((2, False), (2, True), (1, True)),
+    PagingMode.LEVEL_4: ((4, False), (3, False), (3, True), (2, False), (2, True), (1, True)),
+    PagingMode.LEVEL_5: ((5, False), (4, False), (3, False), (3, True), (2, False), (2, True), (1, True)),
+}
+_RESERVED = np.zeros(12 * 6, np.uint64)
+for _mode, _shapes in _SHAPES.items():
+    for _level, _leaf in _shapes:
+        _RESERVED[12 * _mode + 2 * _level + _leaf] = entry_layout(_level, _leaf, _mode).reserved_mask
 
-def _reserved_masks(layout_of: object, leaves: tuple[tuple[int, bool], ...]) -> np.ndarray:
-    """Masks of the reserved bits by ``2 * level + leaf``, from the declared layouts."""
-    masks = np.zeros(10, np.uint64)
-    for level, leaf in leaves:
-        masks[2 * level + leaf] = layout_of(level, leaf).reserved_mask
-    return masks
-
-
-_SHAPES = ((4, False), (3, False), (3, True), (2, False), (2, True), (1, True))
-_GUEST_RESERVED = _reserved_masks(entry_layout, _SHAPES)
-_EPT_RESERVED = _reserved_masks(ept_layout, _SHAPES)
-_EPT_TYPE_LEGAL = np.array([kind in set(EPT_MEMORY_TYPES) for kind in range(8)], np.uint8)
-
-_P, _RW, _US, _A, _D, _PS, _G, _XD = (
-    U(PTE.mask("P")),
-    U(PTE.mask("RW")),
-    U(PTE.mask("US")),
-    U(PTE.mask("A")),
-    U(PTE.mask("D")),
-    U(PDE.mask("PS")),
-    U(PTE.mask("G")),
-    U(PTE.mask("XD")),
-)
-_ADDRESS = U(PTE.mask("addr"))
-_EPT_A, _EPT_D = U(EPT_PTE.mask("A")), U(EPT_PTE.mask("D"))
-_EPT_RIGHTS = U(EPT_PTE.mask("R", "W", "X"))
-_EPT_TYPE_SHIFT = U(EPT_PTE.shift("MT"))
+_P, _RW, _US, _A, _D, _G, _XD = (U(PTE.mask(name)) for name in ("P", "RW", "US", "A", "D", "G", "XD"))
+_PS, _ADDRESS, _ADDRESS_32 = U(PDE.mask("PS")), U(PTE.mask("addr")), U(PTE_32.mask("addr"))
+_HIGH_4M, _HIGH_4M_UP = U(PDE_4M.mask("addr_high")), U(32 - PDE_4M.shift("addr_high"))
+_KEY = U(PTE.shift("pkey"))
+_PDPTE_P, _PDPTE_ADDRESS = U(PAE_PDPTE.mask("P")), U(PAE_PDPTE.mask("addr"))
+_VERIFY, _PAGING_WRITE = U(EPT_PTE.mask("verify_guest_paging")), U(EPT_PTE.mask("paging_write"))
+_Q_RIGHTS = U(EPT_VIOLATION_QUALIFICATION.mask("user", "writable", "xd"))
 _EPTP_AD = U(EPTP.mask("AD"))
-_E_P, _E_W, _E_U, _E_RSVD, _E_ID = (U(PF_ERROR.mask(n)) for n in ("P", "W", "U", "RSVD", "ID"))
-_Q_RIGHTS = U(EPT_VIOLATION_QUALIFICATION.shift("ept_r"))
-_Q_LINEAR = U(EPT_VIOLATION_QUALIFICATION.mask("gla_valid"))
-_Q_FINAL = U(EPT_VIOLATION_QUALIFICATION.mask("final"))
-_Q_USER = U(EPT_VIOLATION_QUALIFICATION.mask("user"))
-_Q_WRITABLE = U(EPT_VIOLATION_QUALIFICATION.mask("writable"))
-_Q_XD = U(EPT_VIOLATION_QUALIFICATION.mask("xd"))
+_E_P, _E_W, _E_U, _E_RSVD, _E_ID, _E_PK, _E_SS = (
+    U(PF_ERROR.mask(n)) for n in ("P", "W", "U", "RSVD", "ID", "PK", "SS")
+)
+_Q_LINEAR, _Q_FINAL, _Q_USER, _Q_WRITABLE, _Q_XD, _Q_SHADOW, _Q_VERIFY = (
+    U(EPT_VIOLATION_QUALIFICATION.mask(name))
+    for name in ("gla_valid", "final", "user", "writable", "xd", "shadow_stack", "verify_paging")
+)
 
-_OK, _PAGE_FAULT, _VIOLATION, _MISCONFIGURATION, _NON_CANONICAL, _BUS_ERROR = (np.int64(s) for s in Status)
-_GUEST, _HOST = U(Dimension.GUEST), U(Dimension.HOST)
+_OK, _PAGE_FAULT, _NON_CANONICAL, _BUS_ERROR = (
+    np.int64(s) for s in (Status.OK, Status.PAGE_FAULT, Status.NON_CANONICAL, Status.BUS_ERROR)
+)
+_GUEST = U(Dimension.GUEST)
+_MODE_32, _MODE_PAE, _MODE_4 = U(PagingMode.BITS_32), U(PagingMode.PAE), U(PagingMode.LEVEL_4)
+_LEVEL_5 = U(PagingMode.LEVEL_5)
+_TOP_4, _TOP_5 = (U(linear_width(mode) - 1) for mode in (PagingMode.LEVEL_4, PagingMode.LEVEL_5))
+_WRITE_ACCESS, _FETCH, _SHADOW = U(Access.WRITE), U(Access.FETCH), U(Access.SHADOW_READ)
+_SHADOW_WRITE = U(Access.SHADOW_WRITE)
+_V_PF, _V_GP, _V_SS = U(Vector.PF), U(Vector.GP), U(Vector.SS)
 _C_CR3, _C_EPTP, _C_BYTES, _C_RESERVED, _C_NXE, _C_WP, _C_SMEP, _C_SMAP = (int(c) for c in list(Context)[:8])
-_C_USER, _C_1G, _C_XONLY, _C_EPT_2M, _C_EPT_1G, _C_UPDATE, _C_ADVANCED = (int(c) for c in list(Context)[8:15])
+_C_USER, _C_1G, _C_UPDATE, _C_ADVANCED = (
+    int(c) for c in (Context.USER, Context.PAGE_1G, Context.UPDATE, Context.ADVANCED)
+)
+_C_MODE, _C_AC, _C_IMPLICIT, _C_STACK, _C_PSE, _C_PSE_RESERVED = (int(c) for c in list(Context)[16:22])
+_C_PKE, _C_PKRU, _C_PKS, _C_PKRS, _C_PDPTE0 = (
+    int(c) for c in (Context.PKE, Context.PKRU, Context.PKS, Context.PKRS, Context.PDPTE0)
+)
+_C_MBEC, _C_VERIFY = int(Context.MBEC), int(Context.VERIFY_PAGING)
 _R_STATUS, _R_HPA, _R_GPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS, _R_DIRTY, _R_GLOBAL = (
     int(r) for r in list(Result)[:8]
 )
-_R_ERROR, _R_FAULT_GPA, _R_LEVEL, _R_DIMENSION, _R_GREFS, _R_HREFS, _R_REFS = (
-    int(r) for r in list(Result)[8:]
+_R_ERROR, _R_FAULT_GPA, _R_LEVEL, _R_DIMENSION, _R_GREFS, _R_HREFS, _R_VECTOR, _R_GVA, _R_REFS = (
+    int(r) for r in list(Result)[8:17]
 )
+_R_GUEST, _R_HOST = int(Result.GUEST_ENTRY), int(Result.HOST_ENTRY)
 
-_0, _1, _2, _3, _4, _7, _8, _9, _12, _21, _511 = (U(n) for n in (0, 1, 2, 3, 4, 7, 8, 9, 12, 21, 511))
-_READ, _WRITE, _EXECUTE = _1, _2, _4
-_GPA_WIDTH = U(48)
-_LINEAR_TOP = U(47)
-_ONES = U((1 << 17) - 1)
+_0, _1, _2, _3, _4, _5, _7, _8, _9, _12 = (U(n) for n in (0, 1, 2, 3, 4, 5, 7, 8, 9, 12))
+_10, _21, _22, _30, _39, _48, _511, _1023 = (U(n) for n in (10, 21, 22, 30, 39, 48, 511, 1023))
+_READ, _WRITE, _EXECUTE, _USER_EXECUTE = _1, _2, _4, _8
+_LOW_32 = U(0xFFFF_FFFF)
+_MAX_REFERENCES = U(MAX_REFERENCES)
 _NOWHERE = U((1 << 64) - 1)
 
 
-@njit(types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
-def walk_ept(memory, context, result, gpa, want, linear):
-    """Translate `gpa` for the rights `want`; return the HPA, or all ones with the fault in `result`.
-
-    `linear` holds the exit-qualification bits that the caller knows (7 to 11). SDM 3C §28.3.2 and §28.3.3.
-    """
-    table = context[_C_EPTP] & _ADDRESS
-    flags = context[_C_EPTP] & _EPTP_AD
-    count = result[_R_GREFS] + result[_R_HREFS]
-    rights = _EPT_RIGHTS
-    used_flags = _EPT_A
-    level = _4
-    shift = U(39)
-    status = _OK
-    entry_hpa = _0
-    entry = _0
-    if gpa >> _GPA_WIDTH:
-        status, rights = _VIOLATION, _0
-    while status == _OK:
-        entry_hpa = table + (((gpa >> shift) & _511) << _3)
-        if entry_hpa >= context[_C_BYTES]:
-            status = _BUS_ERROR
-            break
-        if count < U(24):
-            result[U(_R_REFS) + count] = entry_hpa
-        count += _1
-        result[_R_HREFS] += _1
-        entry = memory[entry_hpa >> _3]
-        low = entry & _EPT_RIGHTS
-        if low == _0:
-            status, rights = _VIOLATION, _0
-            break
-        leaf = level == _1 or (entry & _PS) != _0
-        if leaf and level == _3 and context[_C_EPT_1G] == _0:
-            status = _MISCONFIGURATION
-            break
-        if leaf and level == _2 and context[_C_EPT_2M] == _0:
-            status = _MISCONFIGURATION
-            break
-        if level == _4:
-            leaf = False
-        reserved = _EPT_RESERVED[np.int64(level * _2 + (_1 if leaf else _0))] | context[_C_RESERVED]
-        if entry & reserved or (low & _3) == _2 or (low == _4 and context[_C_XONLY] == _0):
-            status = _MISCONFIGURATION
-            break
-        if leaf and _EPT_TYPE_LEGAL[np.int64((entry >> _EPT_TYPE_SHIFT) & _7)] == 0:
-            status = _MISCONFIGURATION
-            break
-        rights &= low
-        used_flags &= entry
-        if leaf:
-            break
-        table = entry & _ADDRESS
-        level -= _1
-        shift -= _9
-    if status == _OK and want & ~rights:
-        status = _VIOLATION
-    if status != _OK:
-        result[_R_STATUS] = U(status)
-        result[_R_FAULT_GPA] = gpa if status != _BUS_ERROR else entry_hpa
-        result[_R_LEVEL] = level
-        result[_R_DIMENSION] = _HOST
-        result[_R_ERROR] = (want | (rights << _Q_RIGHTS) | linear) if status == _VIOLATION else _0
-        return _NOWHERE
-    clean = flags != _0 and (entry & _EPT_D) == _0
-    if flags and context[_C_UPDATE]:
-        # Set A in the entries just used (they are the last of the list), D in the leaf of a write.
-        if used_flags == _0:
-            depth = _4 - level + _1
-            for n in range(depth):
-                memory[result[U(_R_REFS) + count - depth + U(n)] >> _3] |= _EPT_A
-        if want & _WRITE and clean:
-            memory[entry_hpa >> _3] |= _EPT_D
-            clean = False
-    result[_R_HSHIFT] = shift
-    result[_R_RIGHTS] = rights
-    result[_R_DIRTY] = _0 if clean else _1
-    offset = (_1 << shift) - _1
-    return (entry & _ADDRESS & ~offset) | (gpa & offset)
-
-
 @njit(types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
-def reach_entry(memory, context, result, gpa, want):
+def reach_entry(memory, context, result, gpa, level):
     """Return the HPA of a guest paging-structure entry, or all ones with the fault in `result`.
 
     With accessed and dirty flags for EPT on, every such access counts as a write (SDM 3C §28.3.3.2).
     """
-    if context[_C_EPTP] == _0:
-        hpa = gpa
-    else:
-        if context[_C_EPTP] & _EPTP_AD:
-            want = _READ | _WRITE
+    hpa = gpa
+    if context[_C_EPTP]:
+        want = _3 if context[_C_EPTP] & _EPTP_AD else _1
         hpa = walk_ept(memory, context, result, gpa, want, _Q_LINEAR)
         if hpa == _NOWHERE:
             return hpa
     if hpa >= context[_C_BYTES]:
         result[_R_STATUS] = U(_BUS_ERROR)
         result[_R_FAULT_GPA] = gpa
-        result[_R_DIMENSION] = _GUEST
+        result[_R_LEVEL] = level
         return _NOWHERE
     return hpa
 
 
 @njit(types.int64(WORDS, WORDS, types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
 def page_fault(context, result, error, level, access):
-    """Record a #PF: `error` holds P and RSVD, the rest follows from the access (SDM 3A §4.7)."""
-    if access == _1:
+    """Record a #PF: `error` holds P, RSVD and PK, the rest follows from the access (SDM 3A §4.7)."""
+    if access == _WRITE_ACCESS or access == _SHADOW_WRITE:  # noqa: SIM109 - a tuple would be built
         error |= _E_W
-    if context[_C_USER]:
+    if access >= _SHADOW:
+        error |= _E_SS
+    if context[_C_USER] and context[_C_IMPLICIT] == _0:
         error |= _E_U
-    if access == _2 and (context[_C_NXE] or context[_C_SMEP]):
+    if access == _FETCH and (context[_C_SMEP] or (context[_C_NXE] and context[_C_MODE] != _MODE_32)):
         error |= _E_ID
     result[_R_STATUS] = U(_PAGE_FAULT)
     result[_R_ERROR] = error
     result[_R_LEVEL] = level
     result[_R_DIMENSION] = _GUEST
+    result[_R_VECTOR] = _V_PF
     return _PAGE_FAULT
 
 
-@njit(types.int64(WORDS, types.uint64, types.uint64), cache=True, nogil=True)
-def update_denied(result, entry_gpa, level):
+@njit(types.int64(WORDS, WORDS, WORDS, types.uint64), cache=True, nogil=True)
+def update_denied(memory, context, result, entry_gpa):
     """Record the EPT violation of a guest accessed or dirty update whose table page EPT makes read-only.
 
-    SDM 3C §28.3.3.2: the update counts as a read and a write; result holds the rights of that page.
+    SDM 3C §28.3.3.2: the update counts as a read and a write; result holds the leaf of that page.
     """
-    result[_R_STATUS] = U(_VIOLATION)
-    result[_R_FAULT_GPA] = entry_gpa
-    result[_R_LEVEL] = level
-    result[_R_DIMENSION] = _HOST
-    result[_R_ERROR] = _READ | _WRITE | (result[_R_RIGHTS] << _Q_RIGHTS) | _Q_LINEAR
-    return _VIOLATION
+    level = (result[_R_HSHIFT] - _12) // _9 + _1
+    deny(memory, context, result, entry_gpa, _READ | _WRITE, _Q_LINEAR, level)
+    return np.int64(result[_R_STATUS])
 
 
-@njit(types.uint64(WORDS, types.boolean, types.boolean, types.boolean), cache=True, nogil=True)
-def guest_rights(context, user_page, writable, no_execute):
-    """Return the accesses (R 1, W 2, X 4) that the guest's own tables allow (SDM 3A §4.6.1)."""
-    if context[_C_USER]:
+@njit(types.uint64(WORDS, types.boolean, types.uint64), cache=True, nogil=True)
+def key_rights(context, user_page, leaf):
+    """Return the accesses (R 1, W 2, X 4) that protection keys leave to a page of this leaf (SDM 3A §4.6.2)."""
+    if context[_C_MODE] < _MODE_4 or context[_C_PKE if user_page else _C_PKS] == _0:
+        return _7
+    register = context[_C_PKRU if user_page else _C_PKRS]
+    denied = register >> (_2 * ((leaf >> _KEY) & U(15)))
+    if denied & _1:
+        return _EXECUTE
+    binds = context[_C_WP] != _0 or (context[_C_USER] != _0 and context[_C_IMPLICIT] == _0)
+    return _5 if denied & _2 and binds else _7
+
+
+@njit(types.uint64(WORDS, types.boolean, types.boolean, types.boolean, types.uint64), cache=True, nogil=True)
+def guest_rights(context, user_page, writable, no_execute, leaf):
+    """Return the accesses (R 1, W 2, X 4) that the guest's own tables allow (SDM 3A §4.6)."""
+    if context[_C_USER] and context[_C_IMPLICIT] == _0:
         if not user_page:
             return _0
         data = True
         write = writable
         fetch = not no_execute
     else:
-        data = not (user_page and context[_C_SMAP] != _0)
+        guarded = context[_C_SMAP] != _0 and (context[_C_IMPLICIT] != _0 or context[_C_AC] == _0)
+        data = not (user_page and guarded)
         write = data and (writable or context[_C_WP] == _0)
         fetch = not no_execute and not (user_page and context[_C_SMEP] != _0)
-    return (_READ if data else _0) | (_WRITE if write else _0) | (_EXECUTE if fetch else _0)
+    rights = (_READ if data else _0) | (_WRITE if write else _0) | (_EXECUTE if fetch else _0)
+    if context[_C_PKE] | context[_C_PKS]:
+        rights &= key_rights(context, user_page, leaf)
+    return rights
 
 
-@njit(types.int64(WORDS, WORDS, types.uint64, types.uint64, WORDS), cache=True, nogil=True)
-def walk(memory, context, gva, access, result):
-    """Translate `gva` for `access` (0 read, 1 write, 2 fetch); fill `result`, return its status.
+@njit(types.uint64(WORDS, types.boolean, types.boolean, types.uint64, types.uint64), cache=True, nogil=True)
+def shadow_rights(context, user_page, above_writable, leaf, wanted):
+    """Return `wanted` if a shadow-stack access of it is allowed, else 0 (SDM 3A §4.6.1)."""
+    user = context[_C_USER] != _0 and context[_C_IMPLICIT] == _0
+    is_stack = above_writable and leaf & _RW == _0 and leaf & _D != _0
+    if not is_stack or user_page != user:
+        return _0
+    return wanted & key_rights(context, user_page, leaf)
 
-    One dimension when EPTP is 0, else two. SDM 3A §4.5 to §4.8, SDM 3C §28.3. A and D flags are set as the
-    manual orders: those of a table entry when it is used, those of the leaf after the rights check.
+
+@njit(
+    types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64, types.uint64),
+    cache=True,
+    nogil=True,
+)
+def finish(memory, context, result, gpa, access, allowed, linear):
+    """Translate the page that the guest's tables gave, and fill the rest of `result`; return the status.
+
+    `allowed` are the guest's rights. `linear` has qualification bits 11:9 of the address, and bit 58 (paging-write)
+    if every EPT leaf that the tables were reached through has it, or none was.
     """
-    result[:_R_REFS] = _0
-    sign = gva >> _LINEAR_TOP
-    if sign != _0 and sign != _ONES:
-        result[_R_STATUS] = U(_NON_CANONICAL)
-        return _NON_CANONICAL
-    wanted = _1 << access
-    table = context[_C_CR3] & _ADDRESS
-    writable, user_page, no_execute = True, True, False
-    level = _4
-    shift = U(39)
-    entry_hpa = _0
-    entry = _0
-    while True:
-        entry_gpa = table + (((gva >> shift) & _511) << _3)
-        result[_R_LEVEL] = level
-        entry_hpa = reach_entry(memory, context, result, entry_gpa, _READ)
-        if entry_hpa == _NOWHERE:
-            return np.int64(result[_R_STATUS])
-        count = result[_R_GREFS] + result[_R_HREFS]
-        if count < U(24):
-            result[U(_R_REFS) + count] = entry_hpa
-        result[_R_GREFS] += _1
-        entry = memory[entry_hpa >> _3]
-        if entry & _P == _0:
-            return page_fault(context, result, _0, level, access)
-        leaf = level == _1 or (level < _4 and (entry & _PS) != _0)
-        reserved = _GUEST_RESERVED[np.int64(level * _2 + (_1 if leaf else _0))] | context[_C_RESERVED]
-        if context[_C_NXE] == _0:
-            reserved |= _XD
-        if leaf and level == _3 and context[_C_1G] == _0:
-            reserved |= _PS
-        if entry & reserved:
-            return page_fault(context, result, _E_P | _E_RSVD, level, access)
-        writable = writable and (entry & _RW) != _0
-        user_page = user_page and (entry & _US) != _0
-        no_execute = no_execute or (entry & _XD) != _0
-        if leaf:
-            break
-        if entry & _A == _0 and context[_C_UPDATE]:
-            if context[_C_EPTP] and result[_R_RIGHTS] & _WRITE == _0:
-                return update_denied(result, entry_gpa, level)
-            memory[entry_hpa >> _3] = entry | _A
-        table = entry & _ADDRESS
-        level -= _1
-        shift -= _9
-    allowed = guest_rights(context, user_page, writable, no_execute)
-    if wanted & ~allowed:
-        return page_fault(context, result, _E_P, level, access)
-    flags = _A | (_D if access == _1 else _0)
-    if flags & ~entry and context[_C_UPDATE]:
-        if context[_C_EPTP] and result[_R_RIGHTS] & _WRITE == _0:
-            return update_denied(result, entry_gpa, level)
-        entry |= flags
-        memory[entry_hpa >> _3] = entry
-    offset = (_1 << shift) - _1
-    gpa = (entry & _ADDRESS & ~offset) | (gva & offset)
-    result[_R_GPA] = gpa
-    result[_R_GSHIFT] = shift
-    result[_R_GLOBAL] = _1 if entry & _G else _0
-    dirty = _1 if entry & _D else _0
     hpa = gpa
     if context[_C_EPTP]:
-        linear = _Q_LINEAR | _Q_FINAL
+        want = _1 << (access if access < _SHADOW else access - _SHADOW)
+        by_user_bit = context[_C_MBEC] != _0 and linear & _Q_USER != _0
+        if by_user_bit and want == _EXECUTE:
+            want = _USER_EXECUTE
+        said = _Q_LINEAR | _Q_FINAL
         if context[_C_ADVANCED]:
-            linear |= (
-                (_Q_USER if user_page else _0)
-                | (_Q_WRITABLE if writable else _0)
-                | (_Q_XD if no_execute else _0)
-            )
-        hpa = walk_ept(memory, context, result, gpa, wanted, linear)
+            said |= linear & _Q_RIGHTS
+        if access >= _SHADOW:
+            said |= _Q_SHADOW
+        hpa = walk_ept(memory, context, result, gpa, want, said)
         if hpa == _NOWHERE:
             return np.int64(result[_R_STATUS])
-        allowed &= result[_R_RIGHTS]
-        dirty &= result[_R_DIRTY]
+        if context[_C_VERIFY] and result[_R_HOST] & _VERIFY and linear & _PAGING_WRITE == _0:
+            level = (result[_R_HSHIFT] - _12) // _9 + _1
+            deny(memory, context, result, gpa, want, said | _Q_VERIFY, level)
+            return np.int64(result[_R_STATUS])
+        if access < _SHADOW:
+            rights = result[_R_RIGHTS]
+            allowed &= ((rights & _3) | ((rights >> _1) & _EXECUTE)) if by_user_bit else rights
     else:
-        result[_R_HSHIFT] = shift
+        result[_R_HSHIFT] = result[_R_GSHIFT]
+        result[_R_DIRTY] = _1
     if hpa >= context[_C_BYTES]:
         result[_R_STATUS] = U(_BUS_ERROR)
         result[_R_FAULT_GPA] = gpa
@@ -320,5 +229,118 @@ def walk(memory, context, gva, access, result):
     result[_R_LEVEL] = _0
     result[_R_HPA] = hpa
     result[_R_RIGHTS] = allowed
-    result[_R_DIRTY] = dirty
     return _OK
+
+
+@njit(types.int64(WORDS, WORDS, types.uint64, types.uint64, WORDS), cache=True, nogil=True)
+def walk(memory, context, gva, access, result):
+    """Translate `gva` for `access` (:class:`quire.arch.Access`); fill `result`, return its status.
+
+    One dimension when EPTP is 0, else two. SDM 3A §4.3 to §4.8, SDM 3C §28.3. A and D flags are set as the
+    manual orders: those of a table entry when it is used, those of the leaf after the rights check.
+    """
+    result[:_R_REFS] = _0
+    result[_R_GUEST], result[_R_HOST] = _0, _0
+    result[_R_GVA] = gva
+    mode = context[_C_MODE]
+    table, level, shift, leaf_top = context[_C_CR3] & _ADDRESS, mode, _39, _3
+    beyond = context[_C_RESERVED] | (_XD if context[_C_NXE] == _0 else _0)
+    step, index_mask, scale = _9, _511, _3
+    if mode >= _MODE_4:
+        top = _TOP_4
+        if mode == _LEVEL_5:
+            top, shift = _TOP_5, _48
+        sign = np.int64(gva) >> np.int64(top)
+        if sign != 0 and sign != -1:
+            result[_R_STATUS] = U(_NON_CANONICAL)
+            result[_R_VECTOR] = _V_SS if context[_C_STACK] else _V_GP
+            return _NON_CANONICAL
+    else:
+        gva &= _LOW_32
+        level, shift, leaf_top = _2, _21, _2
+        if mode == _0:
+            return finish(memory, context, result, gva, access, _7, _Q_USER | _Q_WRITABLE | _PAGING_WRITE)
+        if mode == _MODE_PAE:
+            pdpte = context[U(_C_PDPTE0) + (gva >> _30)]
+            if pdpte & _PDPTE_P == _0:
+                return page_fault(context, result, _0, _3, access)
+            table = pdpte & _PDPTE_ADDRESS
+        else:
+            table &= _ADDRESS_32
+            beyond, step, index_mask, scale, shift = _0, _10, _1023, _2, _22
+            leaf_top = _2 if context[_C_PSE] else _1
+    both, either, marked, place = _RW | _US, _0, _PAGING_WRITE, _0
+    above_writable = True
+    entry_hpa, entry_gpa, entry = _0, _0, _0
+    while True:
+        entry_gpa = table + (((gva >> shift) & index_mask) << scale)
+        entry_hpa = reach_entry(memory, context, result, entry_gpa, level)
+        if entry_hpa == _NOWHERE:
+            return np.int64(result[_R_STATUS])
+        count = result[_R_GREFS] + result[_R_HREFS]
+        if count < _MAX_REFERENCES:
+            result[U(_R_REFS) + count] = entry_hpa
+        result[_R_GREFS] += _1
+        marked &= result[_R_HOST]
+        entry = memory[entry_hpa >> _3]
+        if scale == _2:
+            place = (entry_hpa & _4) << _3
+            entry = (entry >> place) & _LOW_32
+        if entry & _P == _0:
+            return page_fault(context, result, _0, level, access)
+        leaf = level == _1 or (entry & _PS != _0 and level <= leaf_top)
+        reserved = _RESERVED[np.int64(_12 * mode + level * _2 + (_1 if leaf else _0))] | beyond
+        if leaf and level != _1:
+            if level == _3 and context[_C_1G] == _0:
+                reserved |= _PS
+            if scale == _2:
+                reserved |= context[_C_PSE_RESERVED]
+        if entry & reserved:
+            return page_fault(context, result, _E_P | _E_RSVD, level, access)
+        above_writable = both & _RW != _0
+        both &= entry
+        either |= entry & _XD
+        if leaf:
+            break
+        if entry & _A == _0 and context[_C_UPDATE]:
+            if context[_C_EPTP] and not may_update_table(context, result):
+                return update_denied(memory, context, result, entry_gpa)
+            memory[entry_hpa >> _3] |= _A << place
+        table = entry & _ADDRESS
+        level -= _1
+        shift -= step
+    user_page = both & _US != _0
+    if access < _SHADOW:
+        wanted = _1 << access
+        allowed = guest_rights(context, user_page, both & _RW != _0, either != _0, entry)
+    else:
+        wanted = _1 << (access - _SHADOW)
+        allowed = shadow_rights(context, user_page, above_writable, entry, wanted)
+    if wanted & ~allowed:
+        key = _E_PK if wanted & ~key_rights(context, user_page, entry) else _0
+        return page_fault(context, result, _E_P | key, level, access)
+    flags = _A | (_D if wanted == _WRITE else _0)
+    if flags & ~entry and context[_C_UPDATE]:
+        if context[_C_EPTP] and not may_update_table(context, result):
+            return update_denied(memory, context, result, entry_gpa)
+        entry |= flags
+        memory[entry_hpa >> _3] |= flags << place
+    offset = (_1 << shift) - _1
+    gpa = (entry & _ADDRESS & ~offset) | (gva & offset)
+    if scale == _2 and level == _2:
+        gpa |= (entry & _HIGH_4M) << _HIGH_4M_UP
+    result[_R_GPA] = gpa
+    result[_R_GSHIFT] = shift
+    result[_R_GUEST] = entry
+    result[_R_GLOBAL] = _1 if entry & _G else _0
+    result[_R_LEVEL] = level
+    linear = (
+        (_Q_USER if user_page else _0)
+        | (_Q_WRITABLE if both & _RW else _0)
+        | (_Q_XD if either else _0)
+        | (marked & _PAGING_WRITE)
+    )
+    status = finish(memory, context, result, gpa, access, allowed, linear)
+    if entry & _D == _0:
+        result[_R_DIRTY] = _0
+    return status

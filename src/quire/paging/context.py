@@ -10,7 +10,7 @@ from enum import IntEnum, IntFlag
 import numpy as np
 import numpy.typing as npt
 
-from quire.arch import PAGE_SIZE, CpuProfile, physical_reserved
+from quire.arch import PAGE_SIZE, PAT_RESET, CpuProfile, PagingMode, physical_reserved, pse36_reserved
 from quire.arch.profile import EPT_VPID_CAP
 from quire.errors import MisuseError
 
@@ -37,8 +37,12 @@ class Status(IntEnum):
     PAGE_FAULT = 1  #: #PF for the guest; ERROR holds its error code
     EPT_VIOLATION = 2  #: ERROR holds the exit qualification, FAULT_GPA the address
     EPT_MISCONFIGURATION = 3  #: FAULT_GPA holds the address; there is no qualification
-    NON_CANONICAL = 4  #: #GP(0): the linear address has no translation
+    NON_CANONICAL = 4  #: #GP(0), or #SS(0) of a stack access: the linear address has no translation
     BUS_ERROR = 5  #: a table or page lies outside physical memory; FAULT_GPA holds the address
+    VIRTUALIZATION_EXCEPTION = 6  #: #VE for the guest instead of an EPT violation; fields as of one
+    LOG_FULL = 7  #: page-modification log full; FAULT_GPA holds the address, nothing was set
+    SPP_EVENT = 8  #: SPPT miss (ERROR bit 11) or misconfiguration; FAULT_GPA holds the address
+    PDPTE_FAULT = 9  #: #GP(0): a reserved bit in a PDPTE that was being loaded into its register
 
 
 class Dimension(IntEnum):
@@ -53,7 +57,8 @@ class Rights(IntFlag):
 
     READ = 1
     WRITE = 2
-    EXECUTE = 4
+    EXECUTE = 4  #: with mode-based execute control in an EPT entry: from supervisor-mode addresses
+    USER_EXECUTE = 8  #: bit 10 of an EPT entry, with mode-based execute control
 
 
 class Context(IntEnum):
@@ -66,7 +71,7 @@ class Context(IntEnum):
     NXE = 4  #: EFER.NXE
     WP = 5  #: CR0.WP
     SMEP = 6  #: CR4.SMEP
-    SMAP = 7  #: CR4.SMAP and not RFLAGS.AC
+    SMAP = 7  #: CR4.SMAP
     USER = 8  #: CPL = 3
     PAGE_1G = 9  #: the processor has 1 GiB guest pages
     EPT_EXECUTE_ONLY = 10  #: IA32_VMX_EPT_VPID_CAP bit 0
@@ -74,7 +79,36 @@ class Context(IntEnum):
     EPT_1G = 12  #: IA32_VMX_EPT_VPID_CAP bit 17
     UPDATE = 13  #: 1: set accessed and dirty flags; 0: look only
     ADVANCED = 14  #: IA32_VMX_EPT_VPID_CAP bit 22: qualification bits 11:9 are reported
-    VERSION = 15  #: of the tables: grows when a mapping goes or changes, and makes every memo stale
+    VERSION = (
+        15  #: of the tables and controls: grows when a mapping goes or changes, and makes every memo stale
+    )
+    MODE = 16  #: :class:`quire.arch.PagingMode`
+    AC = 17  #: RFLAGS.AC: lets explicit supervisor accesses pass SMAP
+    IMPLICIT = 18  #: the access is an implicit supervisor access (descriptor table, TSS), whatever USER says
+    STACK = 19  #: the access is to the stack: #SS instead of #GP
+    PSE = 20  #: CR4.PSE, of 32-bit paging
+    PSE_RESERVED = 21  #: reserved bits of a 4 MiB PDE, see :func:`quire.arch.pse36_reserved`
+    PKE = 22  #: CR4.PKE
+    PKRU = 23
+    PKS = 24  #: CR4.PKS
+    PKRS = 25  #: IA32_PKRS
+    CD = 26  #: CR0.CD: every access is uncacheable
+    PAT = 27  #: IA32_PAT
+    PDPTE0 = 28  #: the four PDPTE registers of PAE paging
+    PDPTE1 = 29
+    PDPTE2 = 30
+    PDPTE3 = 31
+    MBEC = 32  #: mode-based execute control for EPT
+    PAGING_WRITE = 33  #: EPT paging-write control
+    VERIFY_PAGING = 34  #: guest-paging verification
+    SPP = 35  #: sub-page write permissions for EPT
+    SPPTP = 36  #: HPA of the root of the sub-page-permission table
+    PML = 37  #: page-modification logging
+    PML_ADDRESS = 38  #: HPA of the log
+    PML_INDEX = 39  #: of the next log entry, counting down; 16 bits
+    VE = 40  #: EPT-violation #VE is on, CR0.PE = 1 and no event is being delivered
+    VE_INFO = 41  #: HPA of the virtualization-exception information area
+    EPTP_INDEX = 42  #: what a #VE reports
 
 
 class Result(IntEnum):
@@ -94,11 +128,15 @@ class Result(IntEnum):
     FAULT_DIMENSION = 11
     GUEST_REFERENCES = 12  #: entries read from guest tables
     HOST_REFERENCES = 13  #: entries read from EPT tables
+    VECTOR = 14  #: of the exception that the guest gets, 0 when it is an exit or none
+    GVA = 15  #: the linear address walked
     REFERENCES = 16  #: first of the entry addresses (HPA), in the order they were read
+    GUEST_ENTRY = 52  #: the guest leaf as it is after the walk; 0 without paging
+    HOST_ENTRY = 53  #: the EPT leaf of the last guest-physical address translated; 0 in one dimension
 
 
-#: (4 + 1) * (4 + 1) - 1 of a 4x4 walk.
-MAX_REFERENCES = 24
+#: (5 + 1) * (5 + 1) - 1 of a 5x5 walk.
+MAX_REFERENCES = 35
 RESULT_WORDS = 64
 #: Regions of 2 MiB that a memo of walks holds in each dimension, and words of a slot.
 MEMO_SLOTS = 4096
@@ -108,7 +146,8 @@ MEMO_WORDS = 2 * MEMO_SLOTS * 4
 def new_context(profile: CpuProfile, memory_bytes: int) -> Words:
     """Return a context for a user-mode vCPU of `profile` over `memory_bytes` of host-physical memory.
 
-    CR3 and EPTP are 0 and for the caller to set; NXE and WP are on, SMEP and SMAP off, flags are updated.
+    CR3 and EPTP are 0 and for the caller to set; 4-level paging with NXE and WP, all other controls off, PAT as after
+    reset, flags are updated.
     Raises MisuseError when memory is not a positive multiple of the page size.
     """
     if memory_bytes <= 0 or memory_bytes % PAGE_SIZE:
@@ -129,6 +168,9 @@ def new_context(profile: CpuProfile, memory_bytes: int) -> Words:
         (Context.UPDATE, 1),
         (Context.VERSION, 1),
         (Context.ADVANCED, EPT_VPID_CAP.get(profile.ept_caps, "advanced_exit_info")),
+        (Context.MODE, PagingMode.LEVEL_4),
+        (Context.PSE_RESERVED, pse36_reserved(profile.maxphyaddr, pse36=True)),
+        (Context.PAT, PAT_RESET),
     ):
         context[field] = value
     return context

@@ -1,293 +1,340 @@
 """The walk in plain Python, written from the manual: the slow twin of the kernel, and the one that explains.
 
 It takes the same context and memory as the kernel and yields the same result, plus the list of references with
-what each entry said. One walk costs tens of microseconds; explaining one address needs no compiler.
+what each entry said and the rule that decided. One walk costs tens of microseconds; explaining one address needs
+no compiler. The second dimension is ``reference_ept.py``.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
 from quire.arch import (
-    EPT_MEMORY_TYPES,
+    CR3,
     EPT_VIOLATION_QUALIFICATION,
-    EPTP,
+    PAE_PDPTE,
     PF_ERROR,
     Access,
+    Layout,
+    PagingMode,
+    Vector,
     entry_layout,
-    ept_layout,
     gva_index,
     is_canonical,
     level_shift,
+    linear_width,
 )
 from quire.paging.context import Context, Dimension, Rights, Status, Words
+from quire.paging.memory_type import final_memory_type
+from quire.paging.reference_ept import EptWalk, Purpose
+from quire.paging.walk_record import Reference, Stopped, Walk, WalkRecord
 
-__all__ = ["Reference", "WalkRecord", "reference_walk"]
+__all__ = ["load_pdptes", "reference_walk"]
 
-_WANTED = {Access.READ: Rights.READ, Access.WRITE: Rights.WRITE, Access.FETCH: Rights.EXECUTE}
-_NONE = Rights(0)
-_ALL = Rights.READ | Rights.WRITE | Rights.EXECUTE
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """One entry that a walk read: whose table, which level, where (`hpa`; `gpa` if it is the guest's), what."""
-
-    dimension: Dimension
-    level: int
-    index: int
-    gpa: int | None
-    hpa: int
-    entry: int
-
-    def flags(self) -> str:
-        """Return the entry's set bits by name, as its layout names them."""
-        leaf = self.level == 1 or (self.level < 4 and bool(self.entry & 1 << 7))
-        layout = entry_layout if self.dimension is Dimension.GUEST else ept_layout
-        return layout(self.level, leaf).flags(self.entry)
-
-
-@dataclass(slots=True)
-class WalkRecord:
-    """The outcome of one walk; field for field what the kernel puts in a result array, and the references."""
-
-    gva: int
-    access: Access
-    status: Status = Status.OK
-    hpa: int = 0
-    gpa: int = 0
-    guest_shift: int = 0
-    host_shift: int = 0
-    rights: Rights = _NONE
-    dirty: bool = False
-    global_page: bool = False
-    error: int = 0
-    fault_gpa: int = 0
-    fault_level: int = 0
-    fault_dimension: Dimension = Dimension.GUEST
-    references: list[Reference] = field(default_factory=list)
-
-    @property
-    def guest_references(self) -> int:
-        """How many references read guest tables."""
-        return sum(ref.dimension is Dimension.GUEST for ref in self.references)
-
-    @property
-    def host_references(self) -> int:
-        """How many references read EPT tables."""
-        return sum(ref.dimension is Dimension.HOST for ref in self.references)
-
-
-class _Fault(Exception):
-    """Unwinds one walk; the record already says why. Never leaves this module."""
+_GUEST = Dimension.GUEST
+_ORDINARY = {Rights.READ: Access.READ, Rights.WRITE: Access.WRITE, Rights.EXECUTE: Access.FETCH}
+_WANTED = {
+    Access.READ: Rights.READ,
+    Access.WRITE: Rights.WRITE,
+    Access.FETCH: Rights.EXECUTE,
+    Access.SHADOW_READ: Rights.READ,
+    Access.SHADOW_WRITE: Rights.WRITE,
+}
+_WRITES = (Access.WRITE, Access.SHADOW_WRITE)
+_SHADOW = (Access.SHADOW_READ, Access.SHADOW_WRITE)
+_LOW_32 = 0xFFFF_FFFF
+_PDPTE_TABLE = 32  # bytes: four entries, so CR3 holds bits 31:5
 
 
 def reference_walk(memory: Words, context: Words, gva: int, access: Access) -> WalkRecord:
     """Translate `gva` for `access` through `memory` (8-byte words) under `context`; see Context for its fields.
 
-    SDM 3A §4.5 to §4.8 and SDM 3C §28.3. Sets accessed and dirty flags in `memory` unless UPDATE is 0.
+    SDM 3A §4.3 to §4.9 and SDM 3C §28.3. Sets accessed and dirty flags in `memory`, and takes the index of the
+    page-modification log down in `context`, unless UPDATE is 0.
     """
-    walker = _Walker(memory, context, WalkRecord(gva, access))
+    mode = PagingMode(int(context[Context.MODE]))
+    walker = _GuestWalk(memory, context, WalkRecord(gva, access, mode))
     try:
         walker.translate()
-    except _Fault:
+    except Stopped:
         pass
     return walker.record
 
 
-class _Walker:
-    """One walk in progress. `ept_rights` are those of the last EPT translation made."""
+def load_pdptes(memory: Words, context: Words) -> WalkRecord:
+    """Load the PDPTE registers as MOV to CR3 does in PAE paging: all four, or none if one is illegal.
+
+    SDM 3A §4.4.1. The status is PDPTE_FAULT (#GP(0)) for a reserved bit, or that of the EPT walk that failed; on OK
+    the four fields of `context` are set. An EPT violation here has no linear address.
+    """
+    walker = _GuestWalk(memory, context, WalkRecord(0, Access.READ, PagingMode.PAE))
+    try:
+        values = [walker.pdpte(n) for n in range(4)]
+    except Stopped:
+        return walker.record
+    for field, value in zip(
+        (Context.PDPTE0, Context.PDPTE1, Context.PDPTE2, Context.PDPTE3), values, strict=True
+    ):
+        context[field] = value
+    return walker.record
+
+
+class _GuestWalk(Walk):
+    """One walk of the guest's tables in progress: what the entries so far allow, and where the walk stands."""
 
     def __init__(self, memory: Words, context: Words, record: WalkRecord) -> None:
-        self.memory = memory
-        self.state = {name: int(context[name]) for name in Context}
-        self.record = record
-        self.ept_rights = _ALL
-        self.ept_dirty = True
+        super().__init__(memory, context, record)
+        self.mode = record.mode
+        self.ept = EptWalk(memory, context, record) if self.state[Context.EPTP] else None
+        self.supervisor = not self.state[Context.USER] or bool(self.state[Context.IMPLICIT])
+        self.writable = self.user = self.above_writable = True
+        self.no_execute = False
+        self.tables_marked = True
+        # The entry read last; a leaf once the walk is through.
+        self.leaf, self.leaf_layout, self.at_leaf = 0, entry_layout(1, True), False
+        self.level = 0
 
-    def fault(self, status: Status, level: int, dimension: Dimension, error: int = 0, gpa: int = 0) -> _Fault:
+    def translate(self) -> None:
         record = self.record
-        record.status, record.fault_level, record.fault_dimension = status, level, dimension
-        record.error, record.fault_gpa = error, gpa
-        return _Fault()
+        gva = record.gva
+        if self.mode >= PagingMode.LEVEL_4:
+            if not is_canonical(gva, linear_width(self.mode)):
+                vector = Vector.SS if self.state[Context.STACK] else Vector.GP
+                raise self.stop(Status.NON_CANONICAL, "non-canonical", 0, _GUEST, vector=vector)
+        else:
+            gva &= _LOW_32
+        if self.mode is PagingMode.NONE:
+            record.rights = Rights.READ | Rights.WRITE | Rights.EXECUTE
+            self._finish(gva, dirty=True)
+            return
+        entry_gpa, entry_hpa = self._descend(gva)
+        if self.forbids(record.access):
+            raise self.page_fault(self.forbids(record.access))
+        record.rights = self._allowed()
+        writes = record.access in _WRITES
+        self._set_flags(entry_gpa, entry_hpa, ("A", "D") if writes else ("A",))
+        shift = level_shift(self.level, self.mode)
+        frame = self.leaf_layout.get(self.leaf, "addr")
+        if self.mode is PagingMode.BITS_32 and self.level == 2:
+            frame |= self.leaf_layout.get(self.leaf, "addr_high") << 32
+        record.guest_shift, record.guest_entry = shift, self.leaf
+        record.global_page = bool(self.leaf_layout.get(self.leaf, "G"))
+        self._finish(frame | gva & ((1 << shift) - 1), dirty=bool(self.leaf_layout.get(self.leaf, "D")))
 
-    def page_fault(self, level: int, *, present: bool, reserved: bool = False) -> _Fault:
-        fetch = self.record.access is Access.FETCH
+    def _descend(self, gva: int) -> tuple[int, int]:
+        """Read entries down to the leaf; return where it lies. SDM 3A §4.3 to §4.5."""
+        table, top = self._root(gva)
+        for self.level in range(top, 0, -1):
+            index = gva_index(gva, self.level, self.mode)
+            size = 4 if self.mode is PagingMode.BITS_32 else 8
+            gpa = table + size * index
+            hpa = self._reach(gpa, Purpose.TABLE)
+            entry = self.load(hpa, gpa, self.level, _GUEST)
+            if size == 4:
+                entry = entry >> 8 * (hpa & 4) & _LOW_32
+            layout = self._layout(entry)
+            is_leaf = layout.name in _LEAVES
+            self.leaf, self.leaf_layout, self.at_leaf = entry, layout, is_leaf
+            self._refer(index, gpa, hpa)
+            if not layout.get(entry, "P"):
+                raise self.page_fault("not present", present=False)
+            if entry & self._forbidden(layout):
+                raise self.page_fault("reserved bit", reserved=True)
+            if is_leaf:
+                return gpa, hpa
+            self._set_flags(gpa, hpa, ("A",))
+            table = layout.get(entry, "addr")
+        raise AssertionError("level 1 entries are leaves")
+
+    def _root(self, gva: int) -> tuple[int, int]:
+        cr3 = self.state[Context.CR3]
+        if self.mode is PagingMode.BITS_32:
+            return entry_layout(2, False, self.mode).get(cr3, "addr"), 2
+        if self.mode is PagingMode.PAE:
+            pdpte = self.state[Context(Context.PDPTE0 + gva_index(gva, 3, self.mode))]
+            if not PAE_PDPTE.get(pdpte, "P"):
+                self.level = 3
+                raise self.page_fault("not present", present=False)
+            return PAE_PDPTE.get(pdpte, "addr"), 2
+        return CR3.get(cr3, "addr"), int(self.mode)
+
+    def _layout(self, entry: int) -> Layout:
+        """Return the form of an entry read at this level: PS makes a leaf where the mode maps pages."""
+        if self.level == 1:
+            return entry_layout(1, True, self.mode)
+        if self.mode is PagingMode.BITS_32:
+            return entry_layout(2, bool(entry & 1 << 7 and self.state[Context.PSE]), self.mode)
+        top_leaf = 2 if self.mode is PagingMode.PAE else 3
+        return entry_layout(self.level, self.level <= top_leaf and bool(entry & 1 << 7), self.mode)
+
+    def _forbidden(self, layout: Layout) -> int:
+        """Return the bits that must be 0: the layout's, and those that the processor and EFER.NXE add."""
+        state, mask = self.state, layout.reserved_mask
+        if self.mode is PagingMode.BITS_32:
+            return mask | state[Context.PSE_RESERVED] if layout.name == "PDE_4M" else mask
+        mask |= state[Context.RESERVED]
+        if not state[Context.NXE]:
+            mask |= layout.mask("XD")
+        if layout.name == "PDPTE_1G" and not state[Context.PAGE_1G]:
+            mask |= layout.mask("PS")
+        return mask
+
+    def _refer(self, index: int, gpa: int, hpa: int) -> None:
+        """Note the reference, and add what the entry says to what the walk knows of the linear address."""
+        entry, layout = self.leaf, self.leaf_layout
+        self.above_writable = self.writable
+        present = bool(layout.get(entry, "P"))
+        if present:
+            self.writable = self.writable and bool(layout.get(entry, "RW"))
+            self.user = self.user and bool(layout.get(entry, "US"))
+            if self.mode is not PagingMode.BITS_32:
+                self.no_execute = self.no_execute or bool(layout.get(entry, "XD"))
+        rights = self._allowed() if present else Rights(0)
+        self.record.references.append(Reference(_GUEST, self.level, index, gpa, hpa, entry, layout, rights))
+
+    def _allowed(self) -> Rights:
+        """Return the ordinary accesses that no rule forbids; of a shadow-stack access, that access alone."""
+        if self.record.access in _SHADOW:
+            return Rights(0) if self.forbids(self.record.access) else _WANTED[self.record.access]
+        rights = Rights(0)
+        for right, access in _ORDINARY.items():
+            if not self.forbids(access):
+                rights |= right
+        return rights
+
+    def forbids(self, access: Access) -> str:
+        """SDM 3A §4.6.1: return the rule that forbids `access` by the entries used so far, or nothing."""
+        state = self.state
+        if access in _SHADOW:
+            return self._forbids_shadow(access)
+        if not self.supervisor:
+            if not self.user:
+                return "user page"
+            if access is Access.FETCH:
+                return "execute disable" if self.no_execute else ""
+            if access is Access.WRITE and not self.writable:
+                return "read-only page"
+            return "protection key" if self._key_forbids(access) else ""
+        if access is Access.FETCH:
+            if self.no_execute:
+                return "execute disable"
+            return "SMEP" if self.user and state[Context.SMEP] else ""
+        if self.user and state[Context.SMAP] and (state[Context.IMPLICIT] or not state[Context.AC]):
+            return "SMAP"
+        if access is Access.WRITE and state[Context.WP] and not self.writable:
+            return "write protect"
+        return "protection key" if self._key_forbids(access) else ""
+
+    def _forbids_shadow(self, access: Access) -> str:
+        if not self.at_leaf:
+            return ""
+        is_stack = self.above_writable and not self.writable and bool(self.leaf & 1 << 6)
+        if not is_stack or self.user == self.supervisor:
+            return "shadow stack"
+        return "protection key" if self._key_forbids(access) else ""
+
+    def _key_forbids(self, access: Access) -> bool:
+        """SDM 3A §4.6.2: AD forbids data accesses, WD writes; user keys by PKRU, supervisor keys by IA32_PKRS."""
+        state = self.state
+        enabled, rights = (Context.PKE, Context.PKRU) if self.user else (Context.PKS, Context.PKRS)
+        if access is Access.FETCH or self.mode < PagingMode.LEVEL_4 or not (state[enabled] and self.at_leaf):
+            return False
+        key = entry_layout(1, True).get(self.leaf, "pkey")
+        access_disabled, write_disabled = (state[rights] >> 2 * key & bit for bit in (1, 2))
+        binds = bool(state[Context.WP]) or not self.supervisor
+        return bool(access_disabled or (write_disabled and access in _WRITES and binds))
+
+    def page_fault(self, rule: str, *, present: bool = True, reserved: bool = False) -> Stopped:
+        """Record a #PF at this level; SDM 3A §4.7 says when each bit of the error code is set."""
+        access, state = self.record.access, self.state
+        execute_matters = state[Context.NXE] and self.mode is not PagingMode.BITS_32
         error = PF_ERROR.encode(
             P=present,
             RSVD=reserved,
-            W=self.record.access is Access.WRITE,
-            U=bool(self.state[Context.USER]),
-            ID=fetch and bool(self.state[Context.NXE] or self.state[Context.SMEP]),
+            W=access in _WRITES,
+            U=not self.supervisor,
+            ID=access is Access.FETCH and bool(execute_matters or state[Context.SMEP]),
+            PK=present and not reserved and self._key_forbids(access),
+            SS=access in _SHADOW,
         )
-        return self.fault(Status.PAGE_FAULT, level, Dimension.GUEST, error)
+        return self.stop(Status.PAGE_FAULT, rule, self.level, _GUEST, error=error, vector=Vector.PF)
 
-    def load(self, hpa: int, gpa: int, level: int, dimension: Dimension) -> int:
-        if hpa >= self.state[Context.MEMORY_BYTES]:
-            where = hpa if dimension is Dimension.HOST else gpa
-            raise self.fault(Status.BUS_ERROR, level, dimension, gpa=where)
-        return int(self.memory[hpa >> 3])
-
-    def translate(self) -> None:
-        record, state = self.record, self.state
-        if not is_canonical(record.gva):
-            raise self.fault(Status.NON_CANONICAL, 0, Dimension.GUEST)
-        table = entry_layout(4, False).get(state[Context.CR3], "addr")
-        writable, user, no_execute = True, True, False
-        for level in (4, 3, 2, 1):
-            index = gva_index(record.gva, level)
-            entry_gpa = table + 8 * index
-            entry_hpa = self.table_access(entry_gpa)
-            entry = self.load(entry_hpa, entry_gpa, level, Dimension.GUEST)
-            self.refer(Dimension.GUEST, level, index, entry_gpa, entry_hpa, entry)
-            if not entry & 1:
-                raise self.page_fault(level, present=False)
-            leaf = level == 1 or (level < 4 and bool(entry & 1 << 7))
-            layout = entry_layout(level, leaf)
-            forbidden = layout.reserved_mask | state[Context.RESERVED]
-            if not state[Context.NXE]:
-                forbidden |= layout.mask("XD")
-            if level == 3 and leaf and not state[Context.PAGE_1G]:
-                forbidden |= layout.mask("PS")
-            if entry & forbidden:
-                raise self.page_fault(level, present=True, reserved=True)
-            bits = layout.decode(entry)
-            writable = writable and bool(bits["RW"])
-            user = user and bool(bits["US"])
-            no_execute = no_execute or bool(bits["XD"])
-            if leaf:
-                break
-            self.update(entry_gpa, entry_hpa, entry, level, layout.mask("A"))
-            table = bits["addr"]
-        allowed = self.guest_rights(user, writable, no_execute)
-        wanted = _WANTED[record.access]
-        if wanted & ~allowed:
-            raise self.page_fault(level, present=True)
-        flags = layout.mask("A", "D") if record.access is Access.WRITE else layout.mask("A")
-        entry = self.update(entry_gpa, entry_hpa, entry, level, flags)
-        self.finish(entry, level, wanted, allowed, (user, writable, no_execute))
-
-    def finish(
-        self, entry: int, level: int, wanted: Rights, allowed: Rights, linear: tuple[bool, ...]
-    ) -> None:
-        record, state = self.record, self.state
-        layout = entry_layout(level, True)
-        shift = level_shift(level)
-        gpa = layout.get(entry, "addr") | record.gva & ((1 << shift) - 1)
-        record.gpa, record.guest_shift, record.host_shift = gpa, shift, shift
-        record.global_page = bool(layout.get(entry, "G"))
-        dirty = bool(layout.get(entry, "D"))
-        hpa = gpa
-        if state[Context.EPTP]:
-            user, writable, no_execute = linear
-            known = EPT_VIOLATION_QUALIFICATION.mask("gla_valid", "final")
-            if state[Context.ADVANCED]:
-                known |= EPT_VIOLATION_QUALIFICATION.encode(user=user, writable=writable, xd=no_execute)
-            hpa = self.ept(gpa, wanted, known)
-            allowed &= self.ept_rights
-            dirty = dirty and self.ept_dirty
-        if hpa >= state[Context.MEMORY_BYTES]:
-            raise self.fault(Status.BUS_ERROR, level, Dimension.GUEST, gpa=gpa)
-        record.hpa, record.rights, record.dirty = hpa, allowed, dirty
-
-    def guest_rights(self, user: bool, writable: bool, no_execute: bool) -> Rights:
-        """SDM 3A §4.6.1: what paging allows at this privilege, as one set."""
-        state = self.state
-        if state[Context.USER]:
-            data, write, fetch = user, user and writable, user and not no_execute
-        else:
-            data = not (user and state[Context.SMAP])
-            write = data and (writable or not state[Context.WP])
-            fetch = not no_execute and not (user and state[Context.SMEP])
-        return (
-            (Rights.READ if data else Rights(0))
-            | (Rights.WRITE if write else Rights(0))
-            | (Rights.EXECUTE if fetch else Rights(0))
-        )
-
-    def refer(
-        self, dimension: Dimension, level: int, index: int, gpa: int | None, hpa: int, entry: int
-    ) -> None:
-        self.record.references.append(Reference(dimension, level, index, gpa, hpa, entry))
-
-    def table_access(self, gpa: int) -> int:
+    def _reach(self, gpa: int, purpose: Purpose) -> int:
         """SDM 3C §28.3.3.2: a guest-table access is a read, a write too when EPT keeps accessed and dirty flags."""
-        eptp = self.state[Context.EPTP]
-        if not eptp:
+        if self.ept is None:
             return gpa
-        wanted = Rights.READ | (Rights.WRITE if EPTP.get(eptp, "AD") else Rights(0))
-        return self.ept(gpa, wanted, EPT_VIOLATION_QUALIFICATION.mask("gla_valid"))
+        as_write = purpose is Purpose.TABLE and self.ept.flags_enabled
+        hpa = self.ept.translate(gpa, Rights.READ | (Rights.WRITE if as_write else Rights(0)), purpose)
+        if purpose is Purpose.TABLE:
+            self.tables_marked = self.tables_marked and bool(self.ept.leaf & 1 << 58)
+        return hpa
 
-    def update(self, gpa: int, hpa: int, entry: int, level: int, flags: int) -> int:
+    def _set_flags(self, gpa: int, hpa: int, names: tuple[str, ...]) -> None:
         """SDM 3A §4.8: set accessed and dirty flags; under EPT that write needs the right to write the table."""
-        if not flags & ~entry or not self.state[Context.UPDATE]:
-            return entry
-        if self.state[Context.EPTP] and not self.ept_rights & Rights.WRITE:
-            said = int(Rights.READ | Rights.WRITE) | int(self.ept_rights) << 3
-            said |= EPT_VIOLATION_QUALIFICATION.mask("gla_valid")
-            raise self.fault(Status.EPT_VIOLATION, level, Dimension.HOST, said, gpa)
-        self.memory[hpa >> 3] = entry | flags
-        return entry | flags
+        flags = self.leaf_layout.mask(*names)
+        if not flags & ~self.leaf or not self.state[Context.UPDATE]:
+            return
+        if self.ept is not None and not self.ept.may_update_table():
+            raise self.ept.violation("EPT table write", said=Rights.READ | Rights.WRITE)
+        self.leaf |= flags
+        place = 8 * (hpa & 4) if self.mode is PagingMode.BITS_32 else 0
+        self.memory[hpa >> 3] |= flags << place
 
-    def ept(self, gpa: int, wanted: Rights, known: int) -> int:
-        """SDM 3C §28.3.2 and §28.3.3: one guest-physical address through EPT."""
-        eptp = self.state[Context.EPTP]
+    def _finish(self, gpa: int, *, dirty: bool) -> None:
+        """Translate the final page in the second dimension, and record what the whole walk found."""
+        record, state = self.record, self.state
+        record.gpa, record.host_shift, hpa = gpa, record.guest_shift, gpa
+        if self.ept is not None:
+            hpa = self.ept.translate(gpa, self._wanted(), Purpose.FINAL, self._linear())
+            if self.mode:
+                self.ept.verify_paging(self.tables_marked)
+            if record.access not in _SHADOW:
+                record.rights &= self._executable(self.ept.rights)
+            dirty = dirty and self.ept.dirty
+        if hpa >= state[Context.MEMORY_BYTES]:
+            raise self.stop(Status.BUS_ERROR, "outside memory", self.level, _GUEST, gpa=gpa)
+        record.hpa, record.dirty = hpa, dirty
+        record.memory_type = final_memory_type(
+            self.context, record.guest_entry, record.guest_shift, record.host_entry
+        )
 
-        def violation(level: int, rights: Rights) -> _Fault:
-            said = int(wanted) | int(rights) << EPT_VIOLATION_QUALIFICATION.shift("ept_r") | known
-            return self.fault(Status.EPT_VIOLATION, level, Dimension.HOST, said, gpa)
+    def _wanted(self) -> Rights:
+        wanted = _WANTED[self.record.access]
+        by_user_bit = self.state[Context.MBEC] and self.user
+        return Rights.USER_EXECUTE if wanted is Rights.EXECUTE and by_user_bit else wanted
 
-        if gpa >> 48:
-            raise violation(4, Rights(0))
-        rights, used = _ALL, []
-        table = EPTP.get(eptp, "addr")
-        for level in (4, 3, 2, 1):
-            index = gva_index(gpa, level)
-            hpa = table + 8 * index
-            entry = self.load(hpa, gpa, level, Dimension.HOST)
-            self.refer(Dimension.HOST, level, index, gpa, hpa, entry)
-            here = Rights(entry & 7)
-            if not here:
-                raise violation(level, Rights(0))
-            leaf = level == 1 or (level < 4 and bool(entry & 1 << 7))
-            if self.misconfigured(entry, level, leaf):
-                raise self.fault(Status.EPT_MISCONFIGURATION, level, Dimension.HOST, gpa=gpa)
-            rights &= here
-            used.append(hpa)
-            if leaf:
-                break
-            table = ept_layout(level, False).get(entry, "addr")
-        if wanted & ~rights:
-            raise violation(level, rights)
-        layout = ept_layout(level, True)
-        self.ept_rights = rights
-        self.ept_dirty = self.ept_flags(used, wanted, layout.mask)
-        self.record.host_shift = level_shift(level)
-        return layout.get(entry, "addr") | gpa & ((1 << level_shift(level)) - 1)
+    def _executable(self, rights: Rights) -> Rights:
+        """Return EPT's rights with EXECUTE meaning a fetch from this linear address."""
+        if not (self.state[Context.MBEC] and self.user):
+            return rights & ~Rights.USER_EXECUTE
+        execute = Rights.EXECUTE if rights & Rights.USER_EXECUTE else Rights(0)
+        return rights & (Rights.READ | Rights.WRITE) | execute
 
-    def misconfigured(self, entry: int, level: int, leaf: bool) -> bool:
-        """SDM 3C §28.3.3.1: a present entry that says what no entry may say."""
-        state = self.state
-        layout = ept_layout(level, leaf)
-        rights = Rights(entry & 7)
-        if Rights.WRITE in rights and Rights.READ not in rights:
-            return True
-        if rights == Rights.EXECUTE and not state[Context.EPT_EXECUTE_ONLY]:
-            return True
-        if (leaf and level == 3 and not state[Context.EPT_1G]) or (
-            leaf and level == 2 and not state[Context.EPT_2M]
-        ):
-            return True
-        if entry & (layout.reserved_mask | state[Context.RESERVED]):
-            return True
-        return leaf and layout.get(entry, "MT") not in set(EPT_MEMORY_TYPES)
+    def _linear(self) -> int:
+        """Return what the exit qualification says of the linear address (SDM 3C §27.2.1, table 27-7)."""
+        said = EPT_VIOLATION_QUALIFICATION.encode(shadow_stack=self.record.access in _SHADOW)
+        if self.state[Context.ADVANCED]:
+            said |= EPT_VIOLATION_QUALIFICATION.encode(
+                user=self.user, writable=self.writable, xd=self.no_execute
+            )
+        return said
 
-    def ept_flags(self, used: list[int], wanted: Rights, mask: Callable[..., int]) -> bool:
-        """SDM 3C §28.3.5: accessed in each entry used, dirty in the leaf of a write; returns "leaf is dirty"."""
-        if not EPTP.get(self.state[Context.EPTP], "AD"):
-            return True
-        if self.state[Context.UPDATE]:
-            for hpa in used:
-                self.memory[hpa >> 3] |= mask("A")
-            if wanted & Rights.WRITE:
-                self.memory[used[-1] >> 3] |= mask("D")
-        return bool(int(self.memory[used[-1] >> 3]) & mask("D"))
+    def pdpte(self, n: int) -> int:
+        """Return the entry that MOV to CR3 loads into PDPTE register `n`. SDM 3A §4.4.1."""
+        self.level = 3
+        gpa = (self.state[Context.CR3] & _LOW_32 & ~(_PDPTE_TABLE - 1)) + 8 * n
+        hpa = self._reach(gpa, Purpose.PDPTE)
+        entry = self.load(hpa, gpa, 3, _GUEST)
+        present = bool(PAE_PDPTE.get(entry, "P"))
+        rights = Rights.READ | Rights.WRITE | Rights.EXECUTE if present else Rights(0)
+        self.record.references.append(Reference(_GUEST, 3, n, gpa, hpa, entry, PAE_PDPTE, rights))
+        if present and entry & (PAE_PDPTE.reserved_mask | self.state[Context.RESERVED]):
+            raise self.stop(Status.PDPTE_FAULT, "PDPTE reserved bit", 3, _GUEST, vector=Vector.GP)
+        return entry
+
+
+_LEAVES = {
+    entry_layout(level, True, mode).name
+    for mode, levels in (
+        (PagingMode.BITS_32, (1, 2)),
+        (PagingMode.PAE, (1, 2)),
+        (PagingMode.LEVEL_4, (1, 2, 3)),
+    )
+    for level in levels
+}

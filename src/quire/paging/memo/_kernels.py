@@ -20,16 +20,20 @@ _ADDRESS = U(PTE.mask("addr"))
 _EPT_A, _EPT_D = U(EPT_PTE.mask("A")), U(EPT_PTE.mask("D"))
 _EPT_RIGHTS = U(EPT_PTE.mask("R", "W", "X"))
 _EPT_TYPE_SHIFT = U(EPT_PTE.shift("MT"))
-_EPTP_AD = U(EPTP.mask("AD"))
+_EPTP_AD, _LENGTH_5 = U(EPTP.mask("AD")), U(EPTP.encode(walk_length=4))
 _OK = np.int64(Status.OK)
 _GUEST = U(Dimension.GUEST)
 _C_EPTP, _C_BYTES, _C_RESERVED, _C_NXE = (int(c) for c in (Context.EPTP, *list(Context)[2:5]))
 _C_UPDATE, _C_VERSION = int(Context.UPDATE), int(Context.VERSION)
+_C_MODE, _C_MBEC, _C_VERIFY = int(Context.MODE), int(Context.MBEC), int(Context.VERIFY_PAGING)
 _R_STATUS, _R_HPA, _R_GPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS, _R_DIRTY, _R_GLOBAL = (
     int(r) for r in list(Result)[:8]
 )
 _R_ERROR, _R_FAULT_GPA, _R_LEVEL, _R_DIMENSION, _R_GREFS, _R_HREFS, _R_REFS = (
-    int(r) for r in list(Result)[8:]
+    int(r) for r in (*list(Result)[8:14], Result.REFERENCES)
+)
+_R_VECTOR, _R_GVA, _R_GUEST, _R_HOST = (
+    int(r) for r in (Result.VECTOR, Result.GVA, Result.GUEST_ENTRY, Result.HOST_ENTRY)
 )
 _0, _1, _2, _3, _4, _7, _9, _12, _21 = (U(n) for n in (0, 1, 2, 3, 4, 7, 9, 12, 21))
 _READ, _WRITE, _EXECUTE = _1, _2, _4
@@ -74,6 +78,7 @@ def recall_host(memory, context, memo, gpa, access, result):
     result[_R_RIGHTS] = rights
     result[_R_DIRTY] = dirty
     result[_R_HREFS] = _FULL_DEPTH
+    result[_R_HOST] = leaf
     return (leaf & _ADDRESS) | (gpa & _PAGE_OFFSET)
 
 
@@ -87,7 +92,7 @@ def recall(memory, context, memo, gva, access, result):
     region = (gva & _LINEAR) >> _21
     slot = (region & _MEMO_MASK) << _2
     sign = gva >> _LINEAR_TOP
-    if memo[slot] != (region | context[_C_VERSION] << _32) or (sign != _0 and sign != _ONES):
+    if memo[slot] != (region | context[_C_VERSION] << _32) or (sign != _0 and sign != _ONES) or access > _2:
         return _WHOLE
     entry = memory[(memo[slot + _1] + ((gva >> _9) & _TABLE_OFFSET)) >> _3]
     flags = _P | _A | (_D if access == _1 else _0)
@@ -100,6 +105,7 @@ def recall(memory, context, memo, gva, access, result):
         upper & _MEMO_U != _0 and entry & _US != _0,
         upper & _MEMO_W != _0 and entry & _RW != _0,
         upper & _MEMO_NX != _0 or entry & _XD != _0,
+        entry,
     )
     if (_1 << access) & ~allowed:
         return _WHOLE
@@ -107,6 +113,7 @@ def recall(memory, context, memo, gva, access, result):
     result[_R_RIGHTS] = _READ | _WRITE | _EXECUTE
     result[_R_DIRTY] = _1
     result[_R_HREFS] = _0
+    result[_R_HOST] = _0
     if context[_C_EPTP]:
         hpa = recall_host(memory, context, memo, gpa, access, result)
     if hpa >= context[_C_BYTES]:
@@ -125,6 +132,9 @@ def recall(memory, context, memo, gva, access, result):
     result[_R_LEVEL] = _0
     result[_R_DIMENSION] = _GUEST
     result[_R_GREFS] = _4
+    result[_R_VECTOR] = _0
+    result[_R_GVA] = gva
+    result[_R_GUEST] = entry
     return _OK
 
 
@@ -133,6 +143,9 @@ def remember(memory, context, memo, gva, result):
     """Enter a successful walk of full depth into the memo: its page tables, and what the entries above allow."""
     two = context[_C_EPTP] != _0
     if result[_R_GREFS] != _4 or result[_R_HREFS] != (_FULL_DEPTH if two else _0) or context[_C_UPDATE] == _0:
+        return
+    plain = context[_C_MODE] == _4 and context[_C_EPTP] & _LENGTH_5 == _0
+    if not plain or context[_C_MBEC] | context[_C_VERIFY] or result[_R_GSHIFT] != _12:
         return
     first, stride = (_R_REFS + 4, 5) if two else (_R_REFS, 1)
     both, either = _RW | _US, _0

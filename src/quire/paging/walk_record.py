@@ -1,0 +1,107 @@
+"""The record of an explained walk: its references, each with what it said, and how it ended by which rule."""
+
+from dataclasses import dataclass, field
+
+from quire.arch import Access, Layout, MemoryType, PagingMode
+from quire.paging.context import Context, Dimension, Rights, Status, Words
+from quire.paging.rules import RULES, Rule
+
+__all__ = ["Reference", "Stopped", "Walk", "WalkRecord"]
+
+_NONE = Rights(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One entry that a walk read: whose table, which level, where (`hpa`; `gpa` if it is the guest's), what.
+
+    `layout` is the entry's form; `rights` are what the entries of this dimension allow so far, this one included.
+    """
+
+    dimension: Dimension
+    level: int
+    index: int
+    gpa: int | None
+    hpa: int
+    entry: int
+    layout: Layout
+    rights: Rights
+
+    def flags(self) -> str:
+        """Return the entry's set bits by name, as its layout names them."""
+        return self.layout.flags(self.entry)
+
+
+@dataclass(slots=True)
+class WalkRecord:
+    """The outcome of one walk; field for field what the kernel puts in a result array, and the references."""
+
+    gva: int
+    access: Access
+    mode: PagingMode = PagingMode.LEVEL_4
+    status: Status = Status.OK
+    rule: Rule = RULES["allowed"]
+    hpa: int = 0
+    gpa: int = 0
+    guest_shift: int = 0
+    host_shift: int = 0
+    rights: Rights = _NONE
+    dirty: bool = False
+    global_page: bool = False
+    error: int = 0
+    fault_gpa: int = 0
+    fault_level: int = 0
+    fault_dimension: Dimension = Dimension.GUEST
+    vector: int = 0
+    guest_entry: int = 0
+    host_entry: int = 0
+    memory_type: MemoryType | None = None  #: of the access, when it is allowed
+    references: list[Reference] = field(default_factory=list)
+
+    @property
+    def guest_references(self) -> int:
+        """How many references read guest tables."""
+        return sum(ref.dimension is Dimension.GUEST for ref in self.references)
+
+    @property
+    def host_references(self) -> int:
+        """How many references read EPT tables."""
+        return sum(ref.dimension is Dimension.HOST for ref in self.references)
+
+
+class Stopped(Exception):
+    """Unwinds one walk; the record already says why. Never leaves the walkers."""
+
+
+class Walk:
+    """What both dimensions of a walk share: memory, the context by name, and the record that they fill."""
+
+    def __init__(self, memory: Words, context: Words, record: WalkRecord) -> None:
+        self.memory = memory
+        self.context = context
+        self.state = {name: int(context[name]) for name in Context}
+        self.record = record
+
+    def stop(
+        self,
+        status: Status,
+        rule: str,
+        level: int,
+        dimension: Dimension,
+        *,
+        error: int = 0,
+        gpa: int = 0,
+        vector: int = 0,
+    ) -> Stopped:
+        """Record how the walk ends; the caller raises what this returns."""
+        record = self.record
+        record.status, record.rule, record.vector = status, RULES[rule], vector
+        record.fault_level, record.fault_dimension = level, dimension
+        record.error, record.fault_gpa, record.rights = error, gpa, _NONE
+        return Stopped()
+
+    def load(self, hpa: int, named: int, level: int, dimension: Dimension) -> int:
+        """Return the 8 bytes at `hpa`; outside memory the walk ends, and `named` is the address reported."""
+        if hpa >= self.state[Context.MEMORY_BYTES]:
+            raise self.stop(Status.BUS_ERROR, "outside memory", level, dimension, gpa=named)
+        return int(self.memory[hpa >> 3])
