@@ -119,11 +119,14 @@ class Layout:
     section: str
     fields: tuple[Field, ...]
     _by_name: dict[str, Field] = dataclasses.field(init=False, compare=False)
+    _masks: dict[Kind, int] = dataclasses.field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         ordered = tuple(sorted(self.fields, key=lambda one: one.low))
         object.__setattr__(self, "fields", ordered)
         object.__setattr__(self, "_by_name", {one.name: one for one in ordered})
+        masks = {kind: sum(one.mask for one in ordered if one.kind is kind) for kind in Kind}
+        object.__setattr__(self, "_masks", masks)
         if self.width < 1:
             raise MisuseError(f"Layout {self.name} is {self.width} bits wide: give at least 1")
         if not _SECTION.fullmatch(self.section):
@@ -193,15 +196,12 @@ class Layout:
     @property
     def reserved_mask(self) -> int:
         """The bits declared reserved, in place."""
-        return self._kind_mask(Kind.RESERVED)
+        return self._masks[Kind.RESERVED]
 
     @property
     def ignored_mask(self) -> int:
         """The bits declared ignored, in place."""
-        return self._kind_mask(Kind.IGNORED)
-
-    def _kind_mask(self, kind: Kind) -> int:
-        return sum(one.mask for one in self.fields if one.kind is kind)
+        return self._masks[Kind.IGNORED]
 
     def get(self, value: int, name: str) -> int:
         """Return field `name` of `value`, shifted down (an address: in place).

@@ -29,6 +29,8 @@ __all__ = ["EptWalk", "Purpose"]
 
 _QUALIFICATION = EPT_VIOLATION_QUALIFICATION
 _BASIC = Rights.READ | Rights.WRITE | Rights.EXECUTE
+_BY_NUMBER = tuple(Rights(n) for n in range(8))
+_XU = EPT_PTE.mask("XU")
 _HOST = Dimension.HOST
 _LOG_ENTRIES = 512
 _SPP_MISS = 1 << 11  # of the exit qualification for SPP-related events, SDM 3C §27.2.1
@@ -108,9 +110,8 @@ class EptWalk(Walk):
             table = self.layout.get(entry, "addr")
 
     def _entry_rights(self, entry: int) -> Rights:
-        bits = EPT_PTE.decode(entry)
-        rights = Rights(bits["R"] | bits["W"] << 1 | bits["X"] << 2)
-        return rights | Rights.USER_EXECUTE if bits["XU"] and self.state[Context.MBEC] else rights
+        rights = _BY_NUMBER[entry & _BASIC.value]
+        return rights | Rights.USER_EXECUTE if entry & _XU and self.state[Context.MBEC] else rights
 
     def _misconfiguration(self, entry: int, rights: Rights, is_leaf: bool) -> str:
         """SDM 3C §28.3.3.1: the rule that a present entry breaks, or nothing."""
@@ -131,24 +132,25 @@ class EptWalk(Walk):
 
     def _check_rights(self) -> None:
         """SDM 3C §28.3.3.2: the AND of the entries must allow the access, with the exceptions that controls make."""
-        state, bits = self.state, EPT_PTE.decode(self.leaf)
+        state = self.state
         shadow = self.record.access in (Access.SHADOW_READ, Access.SHADOW_WRITE)
         supervisor = not state[Context.USER] or state[Context.IMPLICIT]
         final = self.purpose is Purpose.FINAL
         if final and shadow and supervisor and EPTP.get(state[Context.EPTP], "SSS"):
-            both = Rights.READ | Rights.WRITE
-            if self.above & both != both or not bits["R"] or not bits["SSS"]:
+            wanted_above, wanted_leaf = Rights.READ | Rights.WRITE, EPT_PTE.mask("R", "SSS")
+            if wanted_above & ~self.above or wanted_leaf & ~self.leaf:
                 raise self.violation("supervisor shadow stack")
-        elif self.wanted & ~self.rights and not self._excepted(bits):
+        elif self.wanted & ~self.rights and not self._excepted():
             raise self.violation("EPT rights")
 
-    def _excepted(self, bits: dict[str, int]) -> bool:
+    def _excepted(self) -> bool:
         """Return whether paging-write or a sub-page permission allows what the rights alone do not."""
         if self.wanted & ~self.rights != Rights.WRITE:
             return False
         if self.purpose is Purpose.TABLE:
             return self.may_update_table()
-        spp = self.purpose is Purpose.FINAL and self.state[Context.SPP] and self.level == 1 and bits["SPP"]
+        marked = self.level == 1 and EPT_PTE.get(self.leaf, "SPP")
+        spp = marked and self.purpose is Purpose.FINAL and self.state[Context.SPP]
         return bool(spp and self.rights & Rights.READ) and self._sub_page_writable()
 
     def may_update_table(self) -> bool:

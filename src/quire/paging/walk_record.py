@@ -74,12 +74,12 @@ class Stopped(Exception):
 
 
 class Walk:
-    """What both dimensions of a walk share: memory, the context by name, and the record that they fill."""
+    """What both dimensions of a walk share: memory, the context as plain integers, and the record that they fill."""
 
     def __init__(self, memory: Words, context: Words, record: WalkRecord) -> None:
         self.memory = memory
         self.context = context
-        self.state = {name: int(context[name]) for name in Context}
+        self.state: list[int] = context.tolist()
         self.record = record
 
     def stop(
