@@ -18,7 +18,7 @@ LEAVES = {"report"}
 OWNERS = {
     "numba": {"paging", "tlb", "cpu"},
     "llvmlite": {"cpu"},
-    "unicorn": {"cpu"},
+    "unicorn": {"cpu", "testing"},
     "elftools": {"guest"},
     "capstone": {"cpu", "guest"},
     "rich": {"report"},

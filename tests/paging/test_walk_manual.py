@@ -1,10 +1,12 @@
 """What the manual says a walk does, case by case, on the reference walk (its twin is compared elsewhere)."""
 
 import pytest
-from walk_world import GVA, PS, RW, US, XD, P, World
 
 from quire.arch import EPT_VIOLATION_QUALIFICATION, PF_ERROR, Access
 from quire.paging import Context, Dimension, Rights, Status, reference_walk
+from quire.testing.world import GVA, World
+
+P, RW, US, PS, XD = 1, 2, 4, 1 << 7, 1 << 63
 
 
 def ept_world(rights: int = 7, flags: int = 0) -> World:

@@ -4,12 +4,15 @@ import random
 
 import numpy as np
 import pytest
-from walk_world import GVA, XD, World, random_context
 
 from quire.arch import Access
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
 from quire.paging._kernels import walk
 from quire.paging.memo._kernels import recall, walk_with_memo
+from quire.testing.random_world import random_context
+from quire.testing.world import GVA, World
+
+XD = 1 << 63
 
 pytestmark = pytest.mark.jitless
 

@@ -5,71 +5,23 @@ import random
 
 import numpy as np
 import pytest
-from walk_world import GVA, XD, World, random_access, random_world
 
 from quire.arch import Access
-from quire.paging import RESULT_WORDS, Context, Result, Status, WalkRecord, reference_walk
-from quire.paging._kernels import walk
+from quire.paging import Context, Status, WalkRecord
+from quire.testing.random_world import random_access, random_world
+from quire.testing.walks import walk_both
+from quire.testing.world import GVA, World
+
+XD = 1 << 63
 
 pytestmark = pytest.mark.jitless
 
 
 def compare(world: World, gva: int, access: Access) -> WalkRecord:
     """Walk with both, compare all that they say and do, return the twin's record."""
-    compiled, explained = world.memory.copy(), world.memory.copy()
-    context = world.context.copy()
-    result = np.zeros(RESULT_WORDS, np.uint64)
-    status = walk(compiled, context, np.uint64(gva), np.uint64(access), result)
-    record = reference_walk(explained, world.context, gva, access)
-    said = (
-        Status(int(status)),
-        int(result[Result.VECTOR]),
-        int(result[Result.GUEST_REFERENCES]),
-        int(result[Result.HOST_REFERENCES]),
-        int(result[Result.ERROR]),
-        int(result[Result.FAULT_GPA]),
-    )
-    expected = (
-        record.status,
-        record.vector,
-        record.guest_references,
-        record.host_references,
-        record.error,
-        record.fault_gpa,
-    )
-    assert said == expected
-    count = len(record.references)
-    assert [int(a) for a in result[Result.REFERENCES : Result.REFERENCES + count]] == [
-        reference.hpa for reference in record.references
-    ]
-    if record.status is Status.OK:
-        assert (
-            int(result[Result.HPA]),
-            int(result[Result.GPA]),
-            int(result[Result.GUEST_SHIFT]),
-            int(result[Result.HOST_SHIFT]),
-            int(result[Result.RIGHTS]),
-            bool(result[Result.DIRTY]),
-            bool(result[Result.GLOBAL]),
-            int(result[Result.GUEST_ENTRY]),
-            int(result[Result.HOST_ENTRY]),
-        ) == (
-            record.hpa,
-            record.gpa,
-            record.guest_shift,
-            record.host_shift,
-            int(record.rights),
-            record.dirty,
-            record.global_page,
-            record.guest_entry,
-            record.host_entry,
-        )
-    else:
-        assert int(result[Result.FAULT_LEVEL]) == record.fault_level
-        assert int(result[Result.FAULT_DIMENSION]) == record.fault_dimension
-    assert (compiled == explained).all()
-    assert (context == world.context).all()
-    return record
+    both = walk_both(world, gva, access)
+    assert both.kernel == both.twin
+    return both.record
 
 
 def test_every_combination_of_low_bits_and_controls_in_one_dimension() -> None:

@@ -7,7 +7,7 @@ import click
 
 __all__ = ["say_if_compiling"]
 
-_KERNELS = ("paging", "paging/memo", "tlb", "cpu/soft")
+_KERNELS = ("paging", "paging/ept", "paging/memo", "tlb", "cpu/soft")
 
 
 def say_if_compiling() -> None:

@@ -10,7 +10,10 @@ from quire import __version__
 __all__ = ["main"]
 
 #: Verb: what it is for, as the overview shows it. The module of the same name holds the command.
-_VERBS = {"run": "Run a program under Quire's page tables and EPT, and report what its memory cost."}
+_VERBS = {
+    "run": "Run a program under Quire's page tables and EPT, and report what its memory cost.",
+    "check": "Compare Quire with engines that nobody here wrote, suite by suite.",
+}
 
 _CANNOT_SET_UP = 125
 

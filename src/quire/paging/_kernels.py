@@ -198,6 +198,7 @@ def finish(memory, context, result, gpa, access, allowed, linear):
     if every EPT leaf that the tables were reached through has it, or none was.
     """
     hpa = gpa
+    result[_R_GPA] = gpa
     if context[_C_EPTP]:
         want = _1 << (access if access < _SHADOW else access - _SHADOW)
         by_user_bit = context[_C_MBEC] != _0 and linear & _Q_USER != _0
@@ -329,7 +330,6 @@ def walk(memory, context, gva, access, result):
     gpa = (entry & _ADDRESS & ~offset) | (gva & offset)
     if scale == _2 and level == _2:
         gpa |= (entry & _HIGH_4M) << _HIGH_4M_UP
-    result[_R_GPA] = gpa
     result[_R_GSHIFT] = shift
     result[_R_GUEST] = entry
     result[_R_GLOBAL] = _1 if entry & _G else _0

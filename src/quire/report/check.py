@@ -1,0 +1,123 @@
+"""The report of conformance suites: agreement a suite and oracle, as a table, JSON or JUnit XML.
+
+Takes results that have the fields of :class:`quire.testing.CaseResult`, by name; knows nothing of the model.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import IO, Any
+from xml.etree import ElementTree
+
+from quire.report.quantity import format_count
+
+__all__ = ["check_record", "render_check_json", "render_check_table", "render_junit"]
+
+_PAGE_WIDTH = 110
+_COLOURS = {"passed": "green", "failed": "red", "error": "red", "skipped": "yellow"}
+
+
+def check_record(results: Iterable[Any], *, seed: int, whole: bool) -> dict[str, Any]:
+    """Return all results as one plain record: suites in order, each with its totals and its cases."""
+    suites: dict[str, dict[str, Any]] = {}
+    for result in results:
+        suite = suites.setdefault(result.suite, _blank(result.suite, result.oracle))
+        tally = result.tally
+        suite["compared"] += tally.compared
+        suite["different"] += tally.different
+        for name, count in tally.deviations.items():
+            suite["deviations"][name] = suite["deviations"].get(name, 0) + count
+        suite["cases"].append(
+            {
+                "case": result.case,
+                "outcome": result.outcome.value,
+                "compared": tally.compared,
+                "different": tally.different,
+                "detail": result.detail,
+                "seconds": round(result.seconds, 3),
+            }
+        )
+    return {"seed": seed, "whole": whole, "suites": list(suites.values())}
+
+
+def _blank(suite: str, oracle: str) -> dict[str, Any]:
+    return {"suite": suite, "oracle": oracle, "compared": 0, "different": 0, "deviations": {}, "cases": []}
+
+
+def render_check_json(record: dict[str, Any]) -> str:
+    """Return the record as one JSON object with a newline at the end."""
+    return json.dumps(record, indent=2) + "\n"
+
+
+def render_check_table(record: dict[str, Any], file: IO[str]) -> None:
+    """Write one line a suite, then what is wrong case by case, then which known deviations were met."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(file=file, highlight=False)
+    if not console.is_terminal:
+        console = Console(file=file, highlight=False, width=_PAGE_WIDTH)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for name in ("suite", "oracle"):
+        table.add_column(name, no_wrap=True)
+    for name in ("cases", "compared", "agree", "deviate", "differ", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for suite in record["suites"]:
+        table.add_row(*_row(suite))
+    console.print(table)
+    for suite in record["suites"]:
+        for case in suite["cases"]:
+            if case["outcome"] in ("failed", "error"):
+                console.print(f"\n[bold]{suite['suite']}/{case['case']}[/bold]: [red]{case['outcome']}[/red]")
+                console.print(case["detail"], markup=False)
+        for name, count in suite["deviations"].items():
+            console.print(
+                f"\n{suite['suite']}: {format_count(count)} of {suite['oracle']}: {name}", markup=False
+            )
+
+
+def _row(suite: dict[str, Any]) -> list[str]:
+    cases = suite["cases"]
+    deviating = sum(suite["deviations"].values())
+    outcomes = [case["outcome"] for case in cases]
+    worst = next(one for one in ("error", "failed", "skipped", "passed") if one in outcomes)
+    words = f"[{_COLOURS[worst]}]{worst}[/]"
+    if worst == "skipped":
+        words += f": {next(case['detail'] for case in cases if case['outcome'] == 'skipped')}"
+    return [
+        suite["suite"],
+        suite["oracle"],
+        str(len(cases)),
+        format_count(suite["compared"]),
+        format_count(suite["compared"] - suite["different"] - deviating),
+        format_count(deviating),
+        format_count(suite["different"]),
+        f"{sum(case['seconds'] for case in cases):.1f} s",
+        words,
+    ]
+
+
+def render_junit(record: dict[str, Any]) -> str:
+    """Return the record as JUnit XML, which continuous-integration servers read."""
+    root = ElementTree.Element("testsuites", name="quire check")
+    for suite in record["suites"]:
+        outcomes = [case["outcome"] for case in suite["cases"]]
+        node = ElementTree.SubElement(
+            root,
+            "testsuite",
+            name=suite["suite"],
+            tests=str(len(outcomes)),
+            failures=str(outcomes.count("failed")),
+            errors=str(outcomes.count("error")),
+            skipped=str(outcomes.count("skipped")),
+        )
+        for case in suite["cases"]:
+            leaf = ElementTree.SubElement(
+                node, "testcase", name=case["case"], classname=suite["suite"], time=f"{case['seconds']:.3f}"
+            )
+            tag = {"failed": "failure", "error": "error", "skipped": "skipped"}.get(case["outcome"])
+            if tag:
+                first = case["detail"].splitlines()[0] if case["detail"] else case["outcome"]
+                ElementTree.SubElement(leaf, tag, message=first).text = case["detail"]
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"

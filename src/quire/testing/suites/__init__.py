@@ -1,0 +1,3 @@
+"""Quire's own conformance suites, one module an oracle; each offers ``SUITES``."""
+
+__all__: list[str] = []
