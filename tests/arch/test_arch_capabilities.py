@@ -140,3 +140,17 @@ def test_allowed() -> None:
 def test_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         SKYLAKE_X.vmx.misc = 0  # type: ignore[misc]
+
+
+def test_what_a_processor_offers() -> None:
+    assert SKYLAKE_X.vmx.offers("secondary", "enable_pml")
+    assert not SKYLAKE_X.vmx.offers("entry", "load_cet")
+    assert ARCHITECTURE.vmx.offers("entry", "load_cet")
+    with pytest.raises(MisuseError, match="did you mean 'enable_pml'"):
+        SKYLAKE_X.vmx.offers("secondary", "enable_plm")
+    with pytest.raises(MisuseError) as caught:
+        SKYLAKE_X.vmx.offers("third", "enable_pml")
+    assert str(caught.value) == (
+        "No group of controls is called 'third': "
+        "give one of pin, primary, secondary, tertiary, exit, secondary_exit, entry"
+    )

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quire.arch.exit_words import describe_exit
 from quire.arch.exits import (
     CR_ACCESS_QUALIFICATION,
     ENTRY_FAILURE,
@@ -11,7 +12,6 @@ from quire.arch.exits import (
     INTERRUPTION_INFO,
     ExitReason,
     InterruptionType,
-    describe_exit,
 )
 from quire.errors import MisuseError
 
@@ -101,17 +101,80 @@ def test_describe_cr_access(qualification: int, text: str) -> None:
 
 def test_describe_others() -> None:
     assert describe_exit(12, 0) == "HLT"
-    assert describe_exit(14, 0x1000) == "INVLPG: qualification 0x1000"
+    assert describe_exit(14, 0x1000) == "INVLPG: linear address 0x1000"
+    assert describe_exit(40, 0x1000) == "PAUSE: qualification 0x1000"
     assert describe_exit(35, 0) == "exit reason 0x23, not assigned"
     assert describe_exit(ENTRY_FAILURE | 33, 4) == (
-        "VM entry failed, ENTRY_FAILURE_GUEST_STATE: qualification 0x4"
+        "VM entry failed, ENTRY_FAILURE_GUEST_STATE: VMCS link pointer"
     )
     assert describe_exit(1 << 27 | 12, 0) == "HLT (enclave)"
 
 
-@given(st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 64) - 1))
-def test_describe_never_fails_on_what_fits(reason: int, qualification: int) -> None:
-    assert describe_exit(reason, qualification)
+@pytest.mark.parametrize(
+    ("reason", "qualification", "text"),
+    [
+        (9, 0x4000_0028, "TASK_SWITCH: to TSS 0x28 by IRET"),
+        (9, 0xC000_0028, "TASK_SWITCH: to TSS 0x28 by a task gate"),
+        (29, 0x007, "MOV_DR: MOV to DR7 from RAX"),
+        (29, 0xF16, "MOV_DR: MOV from DR6 to R15"),
+        (30, 0x03F8_0000, "IO_INSTRUCTION: OUT of 1 byte, port 0x3f8 (DX)"),
+        (30, 0x0060_004B, "IO_INSTRUCTION: IN of 4 bytes, port 0x60 (immediate)"),
+        (30, 0x0080_0031, "IO_INSTRUCTION: REP OUTS of 2 bytes, port 0x80 (DX)"),
+        (1 << 31 | 33, 0, "VM entry failed, ENTRY_FAILURE_GUEST_STATE"),
+        (1 << 31 | 33, 2, "VM entry failed, ENTRY_FAILURE_GUEST_STATE: PDPTE"),
+        (
+            1 << 31 | 33,
+            3,
+            "VM entry failed, ENTRY_FAILURE_GUEST_STATE: NMI injected while MOV SS blocks",
+        ),
+        (1 << 31 | 33, 9, "VM entry failed, ENTRY_FAILURE_GUEST_STATE: qualification 0x9"),
+        (1 << 31 | 34, 3, "VM entry failed, ENTRY_FAILURE_MSR_LOADING: entry 3 of the MSR-load area"),
+        (44, 0x10B0, "APIC_ACCESS: data write at offset 0xb0"),
+        (44, 0x1_F000, "APIC_ACCESS: guest-physical access, asynchronous"),
+        (44, 0x4000, "APIC_ACCESS: access type 0x4, not assigned"),
+        (45, 0x31, "VIRTUALIZED_EOI: vector 0x31"),
+        (50, 0x20, "INVEPT: displacement 0x20"),
+        (53, 0, "INVVPID"),
+        (56, 0x300, "APIC_WRITE: offset 0x300 in the virtual-APIC page"),
+        (62, 0x1000, "PAGE_MODIFICATION_LOG_FULL: nmi_unblocking"),
+        (62, 0, "PAGE_MODIFICATION_LOG_FULL"),
+        (66, 0x800, "SPP_RELATED_EVENT: SPPT miss"),
+        (66, 0x1000, "SPP_RELATED_EVENT: SPPT misconfiguration; nmi_unblocking"),
+    ],
+)
+def test_describe_qualifications(reason: int, qualification: int, text: str) -> None:
+    assert describe_exit(reason, qualification) == text
+
+
+@pytest.mark.parametrize(
+    ("vector", "qualification", "text"),
+    [
+        (1, 0x4005, "EXCEPTION_OR_NMI: breakpoint 0, breakpoint 2, single step"),
+        (1, 0x1_2800, "EXCEPTION_OR_NMI: bus lock, debug register access, RTM region"),
+        (14, 0xDEAD_F000, "EXCEPTION_OR_NMI: linear address 0xdeadf000"),
+        (14, 0, "EXCEPTION_OR_NMI: linear address 0x0"),
+        (2, 0, "EXCEPTION_OR_NMI"),
+        (None, 0x10, "EXCEPTION_OR_NMI: qualification 0x10"),
+    ],
+)
+def test_describe_exceptions(vector: int | None, qualification: int, text: str) -> None:
+    assert describe_exit(0, qualification, vector) == text
+
+
+@given(
+    st.one_of(st.integers(0, (1 << 32) - 1), st.sampled_from(ExitReason)),
+    st.integers(0, (1 << 64) - 1),
+    st.none() | st.integers(0, 255),
+)
+def test_describe_never_fails_on_what_fits(reason: int, qualification: int, vector: int | None) -> None:
+    assert describe_exit(reason, qualification, vector)
+
+
+def test_no_qualification_of_any_exit_breaks_the_words() -> None:
+    for reason in ExitReason:
+        for n in range(64):
+            assert describe_exit(reason, 1 << n)
+        assert describe_exit(reason, (1 << 64) - 1)
 
 
 def test_describe_wrong() -> None:

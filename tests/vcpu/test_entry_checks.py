@@ -55,16 +55,21 @@ def test_unrestricted_guest_needs_ept() -> None:
     vcpu.vmcs.write(
         "secondary_processor_based_controls", controls | SECONDARY_CONTROLS.mask("unrestricted_guest")
     )
-    assert [one.rule.name for one in check_entry(vcpu.vmcs, SKYLAKE_X)] == ["unrestricted guest"]
+    assert [one.rule.name for one in check_entry(vcpu.vmcs, SKYLAKE_X)] == ["unrestricted guest needs EPT"]
 
 
-@pytest.mark.parametrize(("rip", "rflags", "rule"), [(0x8000_0000_0000, 2, "RIP"), (0, 0x200, "RFLAGS")])
+@pytest.mark.parametrize(("rip", "rflags", "rule"), [(1 << 48, 2, "RIP"), (0, 0x200, "RFLAGS")])
 def test_moving_fields_are_checked_at_every_entry(vcpu: Vcpu, rip: int, rflags: int, rule: str) -> None:
     vcpu.enter(0x400000, 0x7000, 0x202)
     with pytest.raises(EntryFailure) as error:
         vcpu.enter(rip, 0x7000, rflags)
     assert [one.rule.name for one in error.value.broken] == [rule]
     assert vcpu.vmcs.read("exit_reason") == ExitReason.ENTRY_FAILURE_GUEST_STATE | 1 << 31
+
+
+def test_rip_need_not_be_canonical(vcpu: Vcpu) -> None:
+    """SDM 3C §26.3.1.4 compares bits 63:48 with each other and not with bit 47."""
+    vcpu.enter(0x8000_0000_0000, 0x7000, 2)
 
 
 def test_a_failed_control_check_is_vmfail_7_with_the_whole_message(vcpu: Vcpu) -> None:

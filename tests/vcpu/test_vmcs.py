@@ -2,10 +2,10 @@
 
 import pytest
 
-from quire.arch import VMCS_FIELDS
+from quire.arch import VMCS_FIELDS, VMCS_REVISION
 from quire.errors import MisuseError
 from quire.memory import HostMemory
-from quire.vcpu import REVISION, LaunchState, Vmcs
+from quire.vcpu import LaunchState, Vmcs
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def vmcs() -> Vmcs:
 
 
 def test_a_new_region_is_clear_and_has_its_revision(vmcs: Vmcs) -> None:
-    assert vmcs.memory.load(0x2000) == REVISION
+    assert vmcs.memory.load(0x2000) == VMCS_REVISION
     assert vmcs.launch_state is LaunchState.CLEAR
     assert vmcs.nonzero() == {}
 
@@ -24,7 +24,7 @@ def test_every_field_holds_its_own_widest_value(vmcs: Vmcs) -> None:
         vmcs.write(field.name, (1 << field.bits) - 1 - n)
     for n, field in enumerate(VMCS_FIELDS):
         assert vmcs.read(field.name) == (1 << field.bits) - 1 - n
-    assert vmcs.memory.load(0x2000) == REVISION
+    assert vmcs.memory.load(0x2000) == VMCS_REVISION
     assert vmcs.memory.read(0x3000, 0x1000) == bytes(0x1000)
 
 

@@ -33,7 +33,7 @@ from quire.arch.controls import (
     TERTIARY_CONTROLS,
     VM_FUNCTION_CONTROLS,
 )
-from quire.arch.cpuid import CPUID_1_ECX, CPUID_1_EDX, HWCAP, cpuid
+from quire.arch.cpuid import CPUID_1_ECX, CPUID_1_EDX, CPUID_7_EBX, HWCAP, cpuid, machine_cpuid
 from quire.arch.entries import (
     INDEX_BITS,
     PAGE_SHIFT,
@@ -61,15 +61,20 @@ from quire.arch.ept import (
     ep4ta,
     ept_layout,
 )
+from quire.arch.exit_words import describe_exit
 from quire.arch.exits import (
+    APIC_ACCESS_QUALIFICATION,
     CR_ACCESS_QUALIFICATION,
+    DEBUG_QUALIFICATION,
     ENTRY_FAILURE,
     EPT_VIOLATION_QUALIFICATION,
     EXIT_REASON,
     INTERRUPTION_INFO,
+    NMI_UNBLOCKING_QUALIFICATION,
+    SPP_QUALIFICATION,
+    TASK_SWITCH_QUALIFICATION,
     ExitReason,
     InterruptionType,
-    describe_exit,
 )
 from quire.arch.faults import (
     PF_ERROR,
@@ -81,11 +86,15 @@ from quire.arch.guest_state import (
     BNDCFGS,
     DEBUGCTL,
     INTERRUPTIBILITY,
+    LBR_CTL,
     MSR_ENTRY,
     PENDING_DEBUG_EXCEPTIONS,
+    PERF_GLOBAL_CTRL,
+    RTIT_CTL,
     S_CET,
     ActivityState,
 )
+from quire.arch.instruction_exits import INVPCID_DESCRIPTOR, IO_QUALIFICATION, MOV_DR_QUALIFICATION
 from quire.arch.layout import (
     Field,
     Kind,
@@ -248,11 +257,19 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "Vector",
     "describe_page_fault",
     # VM exits
+    "APIC_ACCESS_QUALIFICATION",
     "CR_ACCESS_QUALIFICATION",
+    "DEBUG_QUALIFICATION",
     "ENTRY_FAILURE",
     "EPT_VIOLATION_QUALIFICATION",
     "EXIT_REASON",
     "INTERRUPTION_INFO",
+    "INVPCID_DESCRIPTOR",
+    "IO_QUALIFICATION",
+    "MOV_DR_QUALIFICATION",
+    "NMI_UNBLOCKING_QUALIFICATION",
+    "SPP_QUALIFICATION",
+    "TASK_SWITCH_QUALIFICATION",
     "ExitReason",
     "InterruptionType",
     "describe_exit",
@@ -278,8 +295,11 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "BNDCFGS",
     "DEBUGCTL",
     "INTERRUPTIBILITY",
+    "LBR_CTL",
     "MSR_ENTRY",
     "PENDING_DEBUG_EXCEPTIONS",
+    "PERF_GLOBAL_CTRL",
+    "RTIT_CTL",
     "S_CET",
     "ActivityState",
     # The VMCS
@@ -294,8 +314,10 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     # CPUID
     "CPUID_1_ECX",
     "CPUID_1_EDX",
+    "CPUID_7_EBX",
     "HWCAP",
     "cpuid",
+    "machine_cpuid",
     # Processor models
     "ARCHITECTURE",
     "EPT_VPID_CAP",

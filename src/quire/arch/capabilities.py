@@ -166,6 +166,15 @@ def _default1(layout: Layout, nameless: int) -> tuple[int, int]:
     return nameless & layout.reserved_mask, nameless
 
 
+_LAYOUTS = {
+    "pin": PIN_BASED,
+    "primary": PRIMARY_CONTROLS,
+    "secondary": SECONDARY_CONTROLS,
+    "tertiary": TERTIARY_CONTROLS,
+    "exit": EXIT_CONTROLS,
+    "secondary_exit": SECONDARY_EXIT_CONTROLS,
+    "entry": ENTRY_CONTROLS,
+}
 _PIN0, _PIN_DEFAULT1 = _default1(PIN_BASED, 0x0000_0016)
 _PRIMARY0, _PRIMARY_DEFAULT1 = _default1(PRIMARY_CONTROLS, 0x0401_E172)
 _EXIT0, _EXIT_DEFAULT1 = _default1(EXIT_CONTROLS, 0x0003_6DFF)
@@ -193,6 +202,17 @@ class VmxCapabilities:
     misc: int
     highest_index: int
     any_error_code: bool
+
+    def offers(self, group: str, control: str) -> bool:
+        """Return whether `control` may be 1; `group` is ``pin``, ``primary``, ``secondary``, ``entry`` and so on.
+
+        Raises MisuseError for a control or group that does not exist.
+        """
+        layout = _LAYOUTS.get(group)
+        if layout is None:
+            raise MisuseError(f"No group of controls is called {group!r}: give one of {', '.join(_LAYOUTS)}")
+        allowed: Allowed = getattr(self, group)
+        return bool(allowed.allowed1 & layout.mask(control))
 
     @property
     def cr3_targets(self) -> int:

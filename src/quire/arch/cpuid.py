@@ -7,7 +7,7 @@ guest's randomness is seeded). Leaves that are not listed are zero.
 from quire.arch.layout import Layout, bit, reserved
 from quire.arch.profile import CpuProfile
 
-__all__ = ["CPUID_1_ECX", "CPUID_1_EDX", "HWCAP", "cpuid"]
+__all__ = ["CPUID_1_ECX", "CPUID_1_EDX", "CPUID_7_EBX", "HWCAP", "cpuid", "machine_cpuid"]
 
 CPUID_1_EDX = Layout(
     "CPUID_1_EDX",
@@ -89,6 +89,22 @@ CPUID_1_ECX = Layout(
     ),
 )
 
+CPUID_7_EBX = Layout(
+    "CPUID_7_EBX",
+    32,
+    "SDM 2A §3.3",
+    (
+        bit(0, "FSGSBASE", "RDFSBASE and its family"),
+        reserved(1, 6),
+        bit(7, "SMEP", "supervisor-mode execution prevention"),
+        reserved(8, 9),
+        bit(10, "INVPCID", "INVPCID"),
+        reserved(11, 19),
+        bit(20, "SMAP", "supervisor-mode access prevention"),
+        reserved(21, 31),
+    ),
+)
+
 _FEATURES_EDX = CPUID_1_EDX.mask(
     *("FPU", "DE", "PSE", "TSC", "MSR", "PAE", "MCE", "CX8", "APIC", "SEP", "MTRR", "PGE", "MCA", "CMOV"),
     *("PAT", "PSE36", "CLFSH", "MMX", "FXSR", "SSE", "SSE2"),
@@ -122,6 +138,18 @@ def cpuid(profile: CpuProfile, leaf: int, subleaf: int) -> tuple[int, int, int, 
     }
     found = leaves.get(leaf, (0, 0, 0, 0))
     return found[0], found[1], found[2], found[3]
+
+
+def machine_cpuid(profile: CpuProfile, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+    """Return a leaf as a guest in ring 0 sees it: with PCID, INVPCID, SMEP, SMAP and FSGSBASE. SDM 2A §3.3."""
+    eax, ebx, ecx, edx = cpuid(profile, leaf, subleaf)
+    if leaf == 1:
+        ecx |= CPUID_1_ECX.mask("PCID")
+    if leaf == 7 and subleaf == 0:
+        ebx |= CPUID_7_EBX.mask("FSGSBASE", "SMEP", "INVPCID", "SMAP")
+    if leaf == 0x80000001:
+        edx |= 1 << 27  # RDTSCP
+    return (eax, ebx, ecx, edx)
 
 
 def _cache(subleaf: int) -> tuple[int, int, int, int]:

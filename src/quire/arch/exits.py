@@ -1,9 +1,8 @@
-"""VM exits: reasons, the exit reason field, the qualifications that Quire reads, event information.
+"""VM exits: reasons, the exit reason field, the layouts of exit qualifications, event information.
 
-Models SDM 3D Appendix C as of 2025, and the two exit qualifications that a virtual-memory hypervisor decodes,
-EPT violations and control-register accesses. Qualifications of other exits are shown in hexadecimal only.
-Does not model FRED's nested-event bit. :func:`describe_exit` never fails on a number that fits: a log must be
-able to print whatever a VMCS holds.
+Models SDM 3D Appendix C as of 2025, and the exit qualifications that memory virtualization can produce; those of
+I/O and MOV DR are in :mod:`quire.arch.instruction_exits`, and :mod:`quire.arch.exit_words` puts all into words.
+Does not model FRED's nested-event bit.
 """
 
 from enum import IntEnum
@@ -11,14 +10,18 @@ from enum import IntEnum
 from quire.arch.layout import Layout, bit, bits, reserved
 
 __all__ = [
+    "APIC_ACCESS_QUALIFICATION",
     "CR_ACCESS_QUALIFICATION",
+    "DEBUG_QUALIFICATION",
     "ENTRY_FAILURE",
     "EPT_VIOLATION_QUALIFICATION",
     "EXIT_REASON",
     "INTERRUPTION_INFO",
+    "NMI_UNBLOCKING_QUALIFICATION",
+    "SPP_QUALIFICATION",
+    "TASK_SWITCH_QUALIFICATION",
     "ExitReason",
     "InterruptionType",
-    "describe_exit",
 ]
 
 
@@ -174,6 +177,67 @@ CR_ACCESS_QUALIFICATION = Layout(
 )
 
 
+DEBUG_QUALIFICATION = Layout(
+    "DEBUG_QUALIFICATION",
+    64,
+    "SDM 3C §27.2.1",
+    (
+        bits(0, 3, "B", "breakpoint conditions met: bit n for breakpoint n"),
+        reserved(4, 10),
+        bit(11, "BLD", "a bus lock was detected"),
+        reserved(12),
+        bit(13, "BD", "a debug register was accessed while DR7.GD = 1"),
+        bit(14, "BS", "a single instruction or a taken branch was executed"),
+        reserved(15),
+        bit(16, "RTM", "the exception occurred in an RTM region with advanced debugging"),
+        reserved(17, 63),
+    ),
+)
+
+TASK_SWITCH_QUALIFICATION = Layout(
+    "TASK_SWITCH_QUALIFICATION",
+    64,
+    "SDM 3C §27.2.1",
+    (
+        bits(0, 15, "selector", "selector of the TSS to switch to"),
+        reserved(16, 29),
+        bits(30, 31, "source", "0 CALL, 1 IRET, 2 JMP, 3 task gate in the IDT"),
+        reserved(32, 63),
+    ),
+)
+
+APIC_ACCESS_QUALIFICATION = Layout(
+    "APIC_ACCESS_QUALIFICATION",
+    64,
+    "SDM 3C §27.2.1",
+    (
+        bits(0, 11, "offset", "offset in the APIC-access page, if the access was linear"),
+        bits(12, 15, "access_type", "0 read, 1 write, 2 fetch, 3 event delivery, 10 and 15 guest-physical"),
+        bit(16, "async", "asynchronous to the instruction"),
+        reserved(17, 63),
+    ),
+)
+
+SPP_QUALIFICATION = Layout(
+    "SPP_QUALIFICATION",
+    64,
+    "SDM 3C §27.2.1",
+    (
+        reserved(0, 10),
+        bit(11, "miss", "the SPP table has no valid entry; 0, an entry is misconfigured"),
+        bit(12, "nmi_unblocking", "NMI unblocking due to IRET"),
+        reserved(13, 63),
+    ),
+)
+
+NMI_UNBLOCKING_QUALIFICATION = Layout(
+    "NMI_UNBLOCKING_QUALIFICATION",
+    64,
+    "SDM 3C §27.2.3",
+    (reserved(0, 11), bit(12, "nmi_unblocking", "NMI unblocking due to IRET"), reserved(13, 63)),
+)
+
+
 class InterruptionType(IntEnum):
     """What kind of event interruption information describes (SDM 3C §24.8.3). 1 is reserved."""
 
@@ -200,65 +264,3 @@ INTERRUPTION_INFO = Layout(
         bit(31, "valid", "the field describes an event"),
     ),
 )
-
-_REGISTERS = ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", *(f"R{n}" for n in range(8, 16)))
-
-
-def describe_exit(reason: int, qualification: int) -> str:
-    """Return an exit in words, from the 32-bit exit reason field and the 64-bit exit qualification.
-
-    SDM 3C §27.2.1 and SDM 3D §C. For instance ``EPT_VIOLATION: data write; the entries used allow R-X; final
-    access``. A reason that is not assigned is shown by number. Raises MisuseError only for numbers wider than
-    their fields.
-    """
-    flags = EXIT_REASON.decode(reason)
-    basic = flags.pop("basic")
-    try:
-        name = ExitReason(basic).name
-    except ValueError:
-        name = f"exit reason {basic:#x}, not assigned"
-    if basic == ExitReason.EPT_VIOLATION:
-        detail = _describe_ept_violation(qualification)
-    elif basic == ExitReason.CR_ACCESS:
-        detail = _describe_cr_access(qualification)
-    else:
-        detail = f"qualification {qualification:#x}" if qualification else ""
-    extra = [word for word, on in flags.items() if on and word != "entry_failure"]
-    text = f"VM entry failed, {name}" if flags["entry_failure"] else name
-    text += f" ({', '.join(extra)})" if extra else ""
-    return f"{text}: {detail}" if detail else text
-
-
-def _describe_ept_violation(qualification: int) -> str:
-    said = EPT_VIOLATION_QUALIFICATION.decode(qualification)
-    accesses = (("R", "data read"), ("W", "data write"), ("X", "instruction fetch"))
-    tried = " and ".join(words for name, words in accesses if said[name])
-    rights = (("ept_r", "R"), ("ept_w", "W"), ("ept_x", "X"))
-    allowed = "".join(letter if said[name] else "-" for name, letter in rights) + (
-        " XU" if said["ept_xu"] else ""
-    )
-    if not said["gla_valid"]:
-        target = "no linear address"
-    elif said["final"]:
-        target = "final access"
-    else:
-        target = "guest paging-structure access"
-    late = ("nmi_unblocking", "shadow_stack", "sss_leaf", "verify_paging", "async")
-    parts = [
-        tried or "no access",
-        f"the entries used allow {allowed}",
-        target,
-        *(name for name in late if said[name]),
-    ]
-    return "; ".join(parts)
-
-
-def _describe_cr_access(qualification: int) -> str:
-    said = CR_ACCESS_QUALIFICATION.decode(qualification)
-    gpr = _REGISTERS[said["gpr"]]
-    return (
-        f"MOV to CR{said['cr']} from {gpr}",
-        f"MOV from CR{said['cr']} to {gpr}",
-        "CLTS",
-        f"LMSW {said['lmsw_source']:#x} from {'memory' if said['lmsw_memory'] else 'a register'}",
-    )[said["access_type"]]

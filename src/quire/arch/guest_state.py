@@ -1,8 +1,8 @@
 """State that VM entry loads besides control registers and segments: what blocks events, what is pending, MSRs.
 
 Models the non-register state of the guest (SDM 3C §24.4.2), the MSRs that have fields of their own in the VMCS
-and whose reserved bits VM entry checks, and the entries of the MSR lists. Does not model IA32_PERF_GLOBAL_CTRL,
-whose bits follow the number of counters, and IA32_RTIT_CTL.
+and whose reserved bits VM entry checks, and the entries of the MSR lists. Does not model that some bits of
+IA32_PERF_GLOBAL_CTRL, IA32_RTIT_CTL and IA32_LBR_CTL exist only with as many counters or features.
 """
 
 from enum import IntEnum
@@ -13,8 +13,11 @@ __all__ = [
     "BNDCFGS",
     "DEBUGCTL",
     "INTERRUPTIBILITY",
+    "LBR_CTL",
     "MSR_ENTRY",
     "PENDING_DEBUG_EXCEPTIONS",
+    "PERF_GLOBAL_CTRL",
+    "RTIT_CTL",
     "S_CET",
     "ActivityState",
 ]
@@ -121,5 +124,77 @@ MSR_ENTRY = Layout(
         bits(0, 31, "index", "number of the MSR"),
         reserved(32, 63),
         bits(64, 127, "data", "value to load, or stored"),
+    ),
+)
+
+PERF_GLOBAL_CTRL = Layout(
+    "PERF_GLOBAL_CTRL",
+    64,
+    "SDM 3B §18.2.2",
+    (
+        bits(0, 7, "PMC", "bit n enables general-purpose counter n"),
+        reserved(8, 31),
+        bits(32, 35, "FIXED", "bit n enables fixed-function counter n"),
+        reserved(36, 47),
+        bit(48, "PERF_METRICS", "enables the performance metrics"),
+        reserved(49, 63),
+    ),
+)
+
+RTIT_CTL = Layout(
+    "RTIT_CTL",
+    64,
+    "SDM 3C §35.2.7.2",
+    (
+        bit(0, "TraceEn", "tracing is on"),
+        bit(1, "CYCEn", "cycle-count packets"),
+        bit(2, "OS", "trace CPL 0"),
+        bit(3, "User", "trace CPL above 0"),
+        bit(4, "PwrEvtEn", "power-event packets"),
+        bit(5, "FUPonPTW", "a flow-update packet after each PTWRITE packet"),
+        bit(6, "FabricEn", "output to the trace transport"),
+        bit(7, "CR3Filter", "trace one CR3 only"),
+        bit(8, "ToPA", "output by a table of physical addresses"),
+        bit(9, "MTCEn", "mini time counter packets"),
+        bit(10, "TSCEn", "time-stamp packets"),
+        bit(11, "DisRETC", "returns are not compressed"),
+        bit(12, "PTWEn", "PTWRITE packets"),
+        bit(13, "BranchEn", "change-of-flow packets"),
+        bits(14, 17, "MTCFreq", "frequency of mini time counter packets"),
+        reserved(18),
+        bits(19, 22, "CycThresh", "threshold of cycle-count packets"),
+        reserved(23),
+        bits(24, 27, "PSBFreq", "frequency of stream-boundary packets"),
+        reserved(28, 30),
+        bit(31, "EventEn", "event packets"),
+        bits(32, 35, "ADDR0_CFG", "use of address range 0"),
+        bits(36, 39, "ADDR1_CFG", "use of address range 1"),
+        bits(40, 43, "ADDR2_CFG", "use of address range 2"),
+        bits(44, 47, "ADDR3_CFG", "use of address range 3"),
+        reserved(48, 54),
+        bit(55, "DisTNT", "no taken/not-taken packets"),
+        bit(56, "InjectPsbPmiOnEnable", "deliver what was pending when tracing was disabled"),
+        reserved(57, 63),
+    ),
+)
+
+LBR_CTL = Layout(
+    "LBR_CTL",
+    64,
+    "SDM 3B §18.1",
+    (
+        bit(0, "LBREn", "record branches"),
+        bit(1, "OS", "record at CPL 0"),
+        bit(2, "USR", "record at CPL above 0"),
+        bit(3, "CALL_STACK", "call-stack mode"),
+        reserved(4, 15),
+        bit(16, "COND", "record conditional branches"),
+        bit(17, "NEAR_REL_JMP", "record near relative jumps"),
+        bit(18, "NEAR_IND_JMP", "record near indirect jumps"),
+        bit(19, "NEAR_REL_CALL", "record near relative calls"),
+        bit(20, "NEAR_IND_CALL", "record near indirect calls"),
+        bit(21, "NEAR_RET", "record near returns"),
+        bit(22, "OTHER_BRANCH", "record other branches"),
+        reserved(23, 63),
     ),
 )

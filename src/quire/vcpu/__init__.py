@@ -1,32 +1,57 @@
-"""vCPUs: the VMCS, VM-entry checks, exits, and the protocols that every Cpu and Mmu fulfils.
+"""vCPUs: the VMCS, VM-entry checks, VMX instructions, event delivery, and the protocols of every Cpu and Mmu.
 
 Contract: a VM exit is complete in the VMCS before a handler sees it; a VM entry that breaks a rule names the rule,
-the field, the value and what would satisfy it. The room executes nothing.
+the field, the value and what would satisfy it; delivering an event changes the vCPU's state entirely or not at all.
+The room executes no instructions but VMX ones.
 """
 
-from quire.vcpu.entry_checks import RULES, BrokenRule, EntryRule, check_entry
+from quire.vcpu.checks import RULES, BrokenRule, EntryRule, check_entry
+from quire.vcpu.delivery import DescriptorTable, EventState, LinearMemory, MemoryFault, Nested, deliver
+from quire.vcpu.entry import enter
+from quire.vcpu.event import Event
+from quire.vcpu.injection import Outcome, combine, deliver_event
 from quire.vcpu.protocols import Cpu, Mmu, Registers
+from quire.vcpu.result import EntryExit, VmFailInvalid, VmFailValid, VmSucceed, VmxResult
 from quire.vcpu.stop import Exit, Interrupted, Stop, Syscall, Trap, TrapKind
 from quire.vcpu.vcpu import EntryFailure, Vcpu
-from quire.vcpu.vmcs import REVISION, LaunchState, Vmcs
+from quire.vcpu.vm_functions import vmfunc
+from quire.vcpu.vmcs import LaunchState, Vmcs
+from quire.vcpu.vmx import Vmx
 
 __all__ = [
-    "REVISION",
     "RULES",
     "BrokenRule",
     "Cpu",
+    "DescriptorTable",
+    "EntryExit",
     "EntryFailure",
     "EntryRule",
+    "Event",
+    "EventState",
     "Exit",
     "Interrupted",
     "LaunchState",
+    "LinearMemory",
+    "MemoryFault",
     "Mmu",
+    "Nested",
+    "Outcome",
     "Registers",
     "Stop",
     "Syscall",
     "Trap",
     "TrapKind",
     "Vcpu",
+    "VmFailInvalid",
+    "VmFailValid",
+    "VmSucceed",
     "Vmcs",
+    "Vmx",
+    "VmxResult",
     "check_entry",
+    "combine",
+    "deliver",
+    "deliver_event",
+    "enter",
+    "vmfunc",
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from quire.arch import ExitReason
+from quire.vcpu.event import Event
 
 __all__ = ["Exit", "Interrupted", "Stop", "Syscall", "Trap", "TrapKind"]
 
@@ -22,13 +23,18 @@ class TrapKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A VM exit: basic reason, qualification, and the addresses of an EPT violation (SDM 3C §27.2)."""
+    """A VM exit: basic reason, qualification, and the addresses of an EPT violation (SDM 3C §27.2).
+
+    `interruption` is the event that exited; `idt_vectoring` the one whose delivery the exit cut off.
+    """
 
     reason: ExitReason
     qualification: int = 0
     gpa: int = 0
     gla: int | None = None
     instruction_length: int = 0
+    interruption: Event | None = None
+    idt_vectoring: Event | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,32 +5,29 @@ control registers in the VMCS are those of a 64-bit kernel with NX and write pro
 """
 
 from quire.arch import (
-    CR0,
-    CR4,
-    EFER,
-    ENTRY_CONTROLS,
     EPT_VIOLATION_QUALIFICATION,
-    EXIT_CONTROLS,
     INTERRUPTION_INFO,
-    PIN_BASED,
-    PRIMARY_CONTROLS,
-    RFLAGS,
     SECONDARY_CONTROLS,
     CpuProfile,
     ExitReason,
-    VmInstructionError,
 )
-from quire.vcpu.entry_checks import BrokenRule, check_entry
+from quire.vcpu.checks import BrokenRule
+from quire.vcpu.entry import enter
+from quire.vcpu.event import Event
+from quire.vcpu.process_state import process_state
+from quire.vcpu.result import VmSucceed
 from quire.vcpu.stop import Exit
 from quire.vcpu.vmcs import LaunchState, Vmcs
 
 __all__ = ["EntryFailure", "Vcpu"]
 
+_VALID = INTERRUPTION_INFO.mask("valid")
+
 
 class EntryFailure(Exception):
     """A VM entry that the checks refuse: every broken rule, the first of which decided the result."""
 
-    def __init__(self, broken: list[BrokenRule]) -> None:
+    def __init__(self, broken: tuple[BrokenRule, ...]) -> None:
         super().__init__("; ".join(str(one) for one in broken))
         self.broken = broken
 
@@ -44,22 +41,7 @@ class Vcpu:
         self.vpid = vpid
         self.entries = 0
         self.exits: dict[ExitReason, int] = {}
-        self._checked = -1  # the VMCS generation whose fields all passed
-        vmcs.write_many(
-            pin_based_controls=PIN_BASED.encode(external_interrupt_exiting=1, nmi_exiting=1),
-            primary_processor_based_controls=PRIMARY_CONTROLS.encode(
-                hlt_exiting=1, unconditional_io_exiting=1, activate_secondary_controls=1
-            ),
-            secondary_processor_based_controls=SECONDARY_CONTROLS.encode(enable_vpid=1),
-            vm_entry_controls=ENTRY_CONTROLS.encode(ia32e_guest=1, load_efer=1),
-            vm_exit_controls=EXIT_CONTROLS.encode(host_address_space_size=1, save_efer=1, load_efer=1),
-            virtual_processor_identifier=vpid,
-            guest_cr0=CR0.encode(PE=1, MP=1, ET=1, NE=1, WP=1, AM=1, PG=1),
-            guest_cr4=CR4.encode(PAE=1, OSFXSR=1, OSXMMEXCPT=1, VMXE=1),
-            guest_ia32_efer=EFER.encode(SCE=1, LME=1, LMA=1, NXE=1),
-            guest_rflags=RFLAGS.encode(always_1=1, IF=1),
-            vmcs_link_pointer=(1 << 64) - 1,
-        )
+        vmcs.write_many(**process_state(profile, vpid))
 
     def enable_ept(self, eptp: int) -> None:
         """Turn EPT on with the given pointer."""
@@ -71,21 +53,15 @@ class Vcpu:
     def enter(self, rip: int, rsp: int, rflags: int) -> None:
         """Enter the guest: save the state that it starts from and check it. Raises EntryFailure.
 
-        Only RIP, RSP and RFLAGS are checked anew when nothing else changed since the last entry.
+        VMLAUNCH the first time, VMRESUME from then on; see :func:`quire.vcpu.entry.enter`.
         """
         vmcs = self.vmcs
         vmcs.write("guest_rip", rip)
         vmcs.write("guest_rsp", rsp)
         vmcs.write("guest_rflags", rflags)
-        broken = check_entry(vmcs, self.profile, moving_only=self._checked == vmcs.generation)
-        if broken:
-            if broken[0].rule.result == VmInstructionError.ENTRY_CONTROL_FIELDS:
-                vmcs.write("vm_instruction_error", VmInstructionError.ENTRY_CONTROL_FIELDS)
-            else:
-                vmcs.write("exit_reason", ExitReason.ENTRY_FAILURE_GUEST_STATE | 1 << 31)
-            raise EntryFailure(broken)
-        self._checked = vmcs.generation
-        vmcs.launch_state = LaunchState.LAUNCHED
+        result = enter(vmcs, self.profile, launch=vmcs.launch_state is LaunchState.CLEAR)
+        if not isinstance(result, VmSucceed):
+            raise EntryFailure(result.broken)
         self.entries += 1
 
     def exit(self, stop: Exit, rip: int, rsp: int, rflags: int) -> None:
@@ -96,15 +72,47 @@ class Vcpu:
             exit_qualification=stop.qualification,
             guest_physical_address=stop.gpa,
             vm_exit_instruction_length=stop.instruction_length,
-            vm_exit_interruption_information=INTERRUPTION_INFO.encode(),
+            **_event_fields("vm_exit_interruption", stop.interruption),
+            **_event_fields("idt_vectoring", stop.idt_vectoring),
         )
         if stop.gla is not None and stop.qualification & EPT_VIOLATION_QUALIFICATION.mask("gla_valid"):
             vmcs.record_exit(guest_linear_address=stop.gla)
+        pending = vmcs.read("vm_entry_interruption_information")
+        if pending & _VALID:  # every exit takes back what the entry injected (SDM 3C §24.8.3)
+            vmcs.write("vm_entry_interruption_information", pending & ~_VALID)
         vmcs.write("guest_rip", rip)
         vmcs.write("guest_rsp", rsp)
         vmcs.write("guest_rflags", rflags)
         self.count(stop.reason)
 
+    @property
+    def injection(self) -> Event | None:
+        """The event that the next VM entry delivers, from its interruption information (SDM 3C §26.6.1)."""
+        read = self.vmcs.read
+        return Event.of(
+            read("vm_entry_interruption_information"),
+            read("vm_entry_exception_error_code"),
+            read("vm_entry_instruction_length"),
+            injected=True,
+        )
+
+    def inject(self, event: Event) -> None:
+        """Have the next VM entry deliver `event`: an event that an exit cut off, for instance."""
+        self.vmcs.write_many(
+            vm_entry_interruption_information=event.information,
+            vm_entry_exception_error_code=event.error_code or 0,
+            vm_entry_instruction_length=event.instruction_length,
+        )
+
     def count(self, reason: ExitReason) -> None:
         """Count one exit for `reason`."""
         self.exits[reason] = self.exits.get(reason, 0) + 1
+
+
+def _event_fields(prefix: str, event: Event | None) -> dict[str, int]:
+    """Return the two exit-information fields that describe `event`; not valid if there is none."""
+    code = event.error_code if event is not None else None
+    return {
+        f"{prefix}_information": event.information if event is not None else 0,
+        f"{prefix}_error_code": code or 0,
+    }

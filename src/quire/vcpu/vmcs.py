@@ -8,19 +8,27 @@ wider than its field.
 
 from enum import Enum
 
-from quire.arch import PAGE_SIZE, VMCS_FIELDS, field_by_name
+from quire.arch import PAGE_SIZE, VMCS_FIELDS, VMCS_REVISION, field_by_name
 from quire.errors import MisuseError
 from quire.memory import HostMemory
 
-__all__ = ["REVISION", "LaunchState", "Vmcs"]
-
-#: VMCS revision identifier of this implementation; bit 31 is 0 for an ordinary VMCS.
-REVISION = 0x51554952
+__all__ = ["LaunchState", "Vmcs"]
 
 _DATA = 16
+_SHADOW = 1 << 31  # the shadow-VMCS indicator, next to the revision identifier
 _SLOTS = {field.name: (_DATA + 8 * n, field.bits) for n, field in enumerate(VMCS_FIELDS)}
-#: What every entry and exit writes; the rest changes seldom, and only then are all entry checks made anew.
-_MOVING = {"guest_rip", "guest_rsp", "guest_rflags"}
+#: What may differ from entry to entry; the rest changes seldom, and only then are all entry checks made anew.
+_MOVING = {
+    "guest_rip",
+    "guest_rsp",
+    "guest_rflags",
+    "guest_activity_state",
+    "guest_interruptibility_state",
+    "guest_pending_debug_exceptions",
+    "vm_entry_interruption_information",
+    "vm_entry_exception_error_code",
+    "vm_entry_instruction_length",
+}
 assert _DATA + 8 * len(VMCS_FIELDS) <= PAGE_SIZE, "the VMCS region holds a slot a field"
 
 
@@ -32,15 +40,22 @@ class LaunchState(Enum):
 
 
 class Vmcs:
-    """The region at `hpa`, one whole frame of `memory`, cleared here as by VMCLEAR."""
+    """The region at `hpa`, one whole frame of `memory`: made anew, or with `fresh` false as it is there."""
 
-    def __init__(self, memory: HostMemory, hpa: int) -> None:
+    def __init__(self, memory: HostMemory, hpa: int, *, fresh: bool = True) -> None:
         self.memory = memory
         self.hpa = hpa
         self.launch_state = LaunchState.CLEAR
-        self.generation = 0  #: grows when a control or guest-state field changes, but for RIP, RSP, RFLAGS
-        memory.fill(hpa // PAGE_SIZE, 1, 0)
-        memory.store(hpa, REVISION)
+        self.generation = 0  #: grows when a field changes that does not move from entry to entry
+        self.checked: tuple[int, int] | None = None  #: generation and RFLAGS.VM that passed every entry check
+        if fresh:
+            memory.fill(hpa // PAGE_SIZE, 1, 0)
+            memory.store(hpa, VMCS_REVISION)
+
+    @property
+    def shadow(self) -> bool:
+        """Whether it is a shadow VMCS, which no VM entry takes (SDM 3C §24.10)."""
+        return bool(self.memory.load(self.hpa) & _SHADOW)
 
     def read(self, name: str) -> int:
         """Return the field called `name`, unsigned."""

@@ -41,7 +41,7 @@ class UnicornMmu:
 
     def __init__(self, memory: Words, *, long_mode: bool, user: bool) -> None:
         self.memory, self.long_mode, self.user = memory, long_mode, user
-        self._engine = Uc(uc.UC_ARCH_X86, uc.UC_MODE_64 if long_mode else uc.UC_MODE_32)
+        self._engine: Any = Uc(uc.UC_ARCH_X86, uc.UC_MODE_64 if long_mode else uc.UC_MODE_32)
         self._engine.ctl_set_cpu_model(x86.UC_CPU_X86_ICELAKE_SERVER)
         self._engine.mem_map_ptr(0, memory.nbytes, uc.UC_PROT_ALL, memory.ctypes.data)
         code = {
@@ -76,7 +76,7 @@ class UnicornMmu:
         engine.reg_write(x86.UC_X86_REG_R11, 0x202)
         engine.emu_start(_SYSRET_AT, _LOAD, count=1)
 
-    def _on_exception(self, engine: Uc, vector: int, data: Any) -> None:
+    def _on_exception(self, engine: Any, vector: int, data: Any) -> None:
         if self._vector is None:
             self._vector = vector
             self._words = self._context()

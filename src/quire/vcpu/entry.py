@@ -1,0 +1,53 @@
+"""VM entry: the one path by which VMLAUNCH, VMRESUME and the vCPU of a process guest enter (SDM 3C §26).
+
+Records in the VMCS why an entry failed, as the architecture does. Loading the guest's state and delivering an
+injected event are the business of whoever runs the guest.
+"""
+
+from quire.arch import ENTRY_FAILURE, INTERRUPTIBILITY, RFLAGS, CpuProfile, VmInstructionError
+from quire.vcpu.checks import BrokenRule, check_entry
+from quire.vcpu.result import EntryExit, VmFailValid, VmSucceed
+from quire.vcpu.vmcs import LaunchState, Vmcs
+
+__all__ = ["enter", "fail"]
+
+_VM_FAILURES = {
+    int(error): error
+    for error in (VmInstructionError.ENTRY_CONTROL_FIELDS, VmInstructionError.ENTRY_HOST_STATE_FIELDS)
+}
+_MOV_SS = INTERRUPTIBILITY.mask("blocking_by_mov_ss")
+
+
+def fail(vmcs: Vmcs, error: VmInstructionError, broken: tuple[BrokenRule, ...] = ()) -> VmFailValid:
+    """Return VMfailValid with `error`, which the VMCS then holds."""
+    vmcs.record_exit(vm_instruction_error=error)
+    return VmFailValid(error, broken)
+
+
+def enter(
+    vmcs: Vmcs, profile: CpuProfile, *, launch: bool, interruptibility: int = 0
+) -> VmSucceed | VmFailValid | EntryExit:
+    """Do what VMLAUNCH, or with `launch` false VMRESUME, does up to the first instruction of the guest.
+
+    `interruptibility` is the state of the logical processor in VMX root operation. A VMCS that passed once has
+    only its moving fields checked until another field is written.
+    """
+    if interruptibility & _MOV_SS:
+        return fail(vmcs, VmInstructionError.ENTRY_BLOCKED_BY_MOV_SS)
+    if launch and vmcs.launch_state is not LaunchState.CLEAR:
+        return fail(vmcs, VmInstructionError.VMLAUNCH_NOT_CLEAR)
+    if not launch and vmcs.launch_state is not LaunchState.LAUNCHED:
+        return fail(vmcs, VmInstructionError.VMRESUME_NOT_LAUNCHED)
+    state = vmcs.generation, RFLAGS.get(vmcs.read("guest_rflags"), "VM")
+    broken = tuple(check_entry(vmcs, profile, moving_only=vmcs.checked == state))
+    if not broken:
+        vmcs.checked = state
+        vmcs.launch_state = LaunchState.LAUNCHED
+        return VmSucceed()
+    first = broken[0]
+    error = _VM_FAILURES.get(first.rule.result)
+    if error is not None:
+        return fail(vmcs, error, broken)
+    reason = first.rule.result | ENTRY_FAILURE
+    vmcs.record_exit(exit_reason=reason, exit_qualification=first.qualification)
+    return EntryExit(reason, first.qualification, broken)
