@@ -56,7 +56,7 @@ def mixed() -> Suite:
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_every_outcome(jobs: int) -> None:
-    results = {one.case: one for one in run_suites([mixed()], Setting(seed=7), jobs=jobs, timeout=1.0)}
+    results = {one.case: one for one in run_suites([mixed()], Setting(seed=7), jobs=jobs, timeout=5.0)}
     assert {name: one.outcome for name, one in results.items()} == {
         "agrees": Outcome.PASSED,
         "differs": Outcome.FAILED,
@@ -71,7 +71,7 @@ def test_every_outcome(jobs: int) -> None:
     assert results["raises"].detail.endswith("ValueError: the case is broken")
     assert results["crashes"].detail == "the case's process was killed by SIGSEGV before it had a result"
     assert results["leaves"].detail == "the case's process left with status 3 before it had a result"
-    assert results["hangs"].detail == "no result after 1 s: raise --timeout, or look for a loop"
+    assert results["hangs"].detail == "no result after 5 s: raise --timeout, or look for a loop"
     assert results["is explained"].tally.deviations == {"D1 the oracle rounds": 1}
     assert list(results) == [case.name for case in mixed().cases]
 
