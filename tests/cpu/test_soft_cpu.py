@@ -7,6 +7,7 @@ import pytest
 
 from quire.arch import SKYLAKE_X, Vector
 from quire.cpu.soft import Detail, SoftCpu
+from quire.cpu.soft.engine import Engine
 from quire.memory import HostMemory
 from quire.paging import GUEST_FORMAT, Context, Rights, Tables, new_context
 from quire.tlb import AddressSpace, Tlb
@@ -239,7 +240,9 @@ def test_code_written_through_another_page_is_executed_as_written(detail: Detail
     guest.memory.write(DATA_HPA + 0x200000, bytes.fromhex("b800000000 c3"))
     for value in (7, 9, 11):
         registers = guest.cpu.registers
-        registers.write_many({"rip": CODE, "rcx": value, "rsi": 0x600000, "rdi": 0x700000, "rsp": DATA + 0x8000})
+        registers.write_many(
+            {"rip": CODE, "rcx": value, "rsi": 0x600000, "rdi": 0x700000, "rsp": DATA + 0x8000}
+        )
         assert guest.cpu.run() == Syscall()
         assert registers.read("rax") == value
 
@@ -250,3 +253,24 @@ def test_what_the_engine_does_not_offer_was_found() -> None:
     assert engine.sync_offset
     assert engine._exception_offset
     assert len(engine._windows) == 3
+
+
+def test_one_instruction_may_touch_two_pages_of_a_frame(detail: Detail) -> None:
+    guest = Guest(detail, "f3a4 0f05")  # rep movsb; syscall
+    guest.tables.map(0x600000, DATA_HPA, 4096, Rights.READ | Rights.WRITE)
+    guest.memory.write(DATA_HPA, bytes(range(16)))
+    guest.cpu.registers.write_many({"rcx": 16, "rsi": DATA, "rdi": 0x600100})
+    assert guest.cpu.run() == Syscall()
+    assert guest.memory.read(DATA_HPA + 0x100, 16) == bytes(range(16))
+    if detail is Detail.FULL:
+        assert guest.cpu.events()["reads"] >= 16
+
+
+def test_the_engines_private_fields_are_found_in_every_engine() -> None:
+    """Memory is full of what engines before left behind; a wrong find would be a write into somebody's memory."""
+    memory = HostMemory(1 << 22)
+    for _ in range(100):
+        engine = Engine(memory.address, memory.size)
+        assert len(engine._windows) == 3
+        engine.close()
+    memory.close()

@@ -4,10 +4,12 @@ import random
 
 import numpy as np
 import pytest
+from numba import njit
 
 from quire.arch import Access
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
 from quire.paging._kernels import walk
+from quire.paging.ept._kernels import pointer
 from quire.paging.memo._kernels import recall, walk_with_memo
 from quire.testing.random_world import random_context
 from quire.testing.world import GVA, World
@@ -17,6 +19,11 @@ XD = 1 << 63
 pytestmark = pytest.mark.jitless
 
 FIELDS = slice(0, int(Result.REFERENCES))
+
+
+@njit
+def recall_by_arrays(memory, context, memo, gva, access, result):  # type: ignore[no-untyped-def]
+    return recall(pointer(memory), pointer(context), pointer(memo), gva, access, pointer(result))
 
 
 def both(world: World, memo: np.ndarray, gva: int, access: Access) -> int:
@@ -58,7 +65,7 @@ def test_leaves_may_change_at_any_time(ept: bool, seed: int) -> None:
         access = rng.choice(list(Access))
         probe = np.zeros(RESULT_WORDS, np.uint64)
         untouched = world.memory.copy()
-        answer = recall(
+        answer = recall_by_arrays(
             *(world.memory, world.context, memo, np.uint64(page | 0x123), np.uint64(access), probe)
         )
         recalled += int(answer) == Status.OK

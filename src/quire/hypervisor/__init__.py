@@ -7,18 +7,40 @@ that users may change; a guest sees the same results under each Mmu.
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
 from quire.hypervisor.host import Host
 from quire.hypervisor.hypervisor import STEPS, GuestConfig, GuestKernel, Hypervisor
+from quire.hypervisor.linear_memory import WalkedMemory
+from quire.hypervisor.machine_handlers import MACHINE_HANDLERS
+from quire.hypervisor.machine_mmu import MachineEptMmu, MachineNativeMmu
 from quire.hypervisor.mmu import EptMmu, NativeMmu, PagedMmu
+from quire.hypervisor.msrs import Msr
+from quire.hypervisor.ports import DEBUG_PORT, EXIT_PORT, DebugConsole, ExitPort, Port, Ports
+from quire.hypervisor.processor import GENERAL, Processor
+from quire.hypervisor.processor_exits import CrAccess, CrExit
 
 __all__ = [
+    "DEBUG_PORT",
     "DEFAULT_HANDLERS",
+    "EXIT_PORT",
+    "GENERAL",
+    "MACHINE_HANDLERS",
     "STEPS",
+    "CrAccess",
+    "CrExit",
+    "DebugConsole",
     "EptMmu",
+    "ExitPort",
     "GuestConfig",
     "GuestKernel",
     "GuestStopped",
     "Handler",
     "Host",
     "Hypervisor",
+    "MachineEptMmu",
+    "MachineNativeMmu",
+    "Msr",
     "NativeMmu",
     "PagedMmu",
+    "Port",
+    "Ports",
+    "Processor",
+    "WalkedMemory",
 ]

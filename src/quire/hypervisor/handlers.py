@@ -23,7 +23,8 @@ class GuestStopped(Exception):
 
     def __init__(self, stop: Exit) -> None:
         words = describe_exit(stop.reason, stop.qualification)
-        super().__init__(f"{words}; GPA {stop.gpa:#x}")
+        at_gpa = stop.reason in (ExitReason.EPT_VIOLATION, ExitReason.EPT_MISCONFIGURATION)
+        super().__init__(f"{words}; GPA {stop.gpa:#x}" if at_gpa else words)
         self.exit = stop
 
 

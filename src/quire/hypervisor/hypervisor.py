@@ -14,7 +14,12 @@ from quire.arch import PAGE_SHIFT, SKYLAKE_X, CpuProfile, ExitReason
 from quire.errors import MisuseError
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
 from quire.hypervisor.host import Host
+from quire.hypervisor.linear_memory import WalkedMemory
+from quire.hypervisor.machine_handlers import MACHINE_HANDLERS
+from quire.hypervisor.machine_mmu import MachineEptMmu, MachineNativeMmu, machine_host
 from quire.hypervisor.mmu import EptMmu, NativeMmu, PagedMmu, make_ept
+from quire.hypervisor.ports import Ports
+from quire.hypervisor.processor import Processor
 from quire.memory import Owner, OwnerKind
 from quire.paging import Tables
 from quire.tlb import Operation, Tlb
@@ -31,15 +36,22 @@ _VPID = 1
 
 @dataclass(frozen=True, slots=True)
 class GuestConfig:
-    """What a guest gets: sizes in bytes; `mmu` is native or ept; pages of each dimension."""
+    """What a guest gets: sizes in bytes; `mmu` is native or ept; pages of each dimension.
+
+    `kind` is process, whose kernel Quire plays, or machine, which brings its own: then guest-physical memory
+    begins at 0 and the guest's tables are the guest's.
+    """
 
     mmu: str = "ept"
     memory: int = 2 << 30
     guest_page: int = 4 << 10
     host_page: int = 4 << 10
     profile: CpuProfile = SKYLAKE_X
+    kind: str = "process"
 
     def __post_init__(self) -> None:
+        if self.kind not in ("process", "machine"):
+            raise MisuseError(f"No guest is of kind {self.kind!r}: give process or machine")
         if self.mmu not in ("native", "ept"):
             raise MisuseError(f"No Mmu is called {self.mmu!r}: give native or ept")
         if self.memory < _LEAST_MEMORY or self.memory % 4096:
@@ -93,6 +105,9 @@ class Hypervisor:
     vcpu: Vcpu
     tlb: Tlb
     host: Host
+    processor: Processor  #: of a machine guest alone, like the two that follow
+    linear_memory: WalkedMemory
+    ports: Ports
 
     def __init__(
         self,
@@ -104,6 +119,9 @@ class Hypervisor:
     ) -> None:
         self.config = config
         self.handlers: dict[ExitReason, Handler] = dict(DEFAULT_HANDLERS)
+        if config.kind == "machine":
+            self.handlers.update(MACHINE_HANDLERS)
+            self.ports = Ports()
         self.page_faults = 0
         self._make_cpu = make_cpu
         self._given_host = host
@@ -142,6 +160,8 @@ class Hypervisor:
         if handler is None:
             raise GuestStopped(stop)
         handler(self, stop)
+        if stop.idt_vectoring is not None and self.vcpu.injection is None:
+            self.vcpu.inject(stop.idt_vectoring)  # what the exit cut off happens after all (SDM 3C §27.2.4)
 
     def run(self, kernel: GuestKernel) -> None:
         """Run the guest until its kernel says that it has finished. Raises GuestStopped, EntryFailure."""
@@ -177,8 +197,17 @@ class Hypervisor:
 
     def _take_memory(self, undo: ExitStack) -> None:
         config = self.config
+        machine_native = config.kind == "machine" and config.mmu == "native"
         if self._given_host is not None:
+            if machine_native:
+                raise MisuseError(
+                    "A machine guest's memory under native is host memory from 0: it cannot share a host"
+                )
             self.host = self._given_host
+            return
+        if machine_native:
+            self.host = machine_host(config.memory)
+            undo.callback(self.host.close)
             return
         page = config.host_page if config.mmu == "ept" else config.guest_page
         self.host = Host.for_guest(config.memory, page)
@@ -197,15 +226,21 @@ class Hypervisor:
 
     def _build_memory_management(self, undo: ExitStack) -> None:
         config = self.config
+        machine = config.kind == "machine"
         if self._ept is None:
-            self.mmu = NativeMmu(self.host, self.vcpu, config.memory)
+            make_native = MachineNativeMmu if machine else NativeMmu
+            self.mmu = make_native(self.host, self.vcpu, config.memory)
             undo.callback(self.mmu.close)
-            return
-        mmu = EptMmu(self.host, self.vcpu, config.memory, config.host_page, self._ept)
-        self.mmu = mmu
-        mmu.on_exit = self.handle_exit
-        undo.callback(mmu.close)
-        mmu.start()
+        else:
+            make_paged = MachineEptMmu if machine else EptMmu
+            mmu = make_paged(self.host, self.vcpu, config.memory, config.host_page, self._ept)
+            self.mmu = mmu
+            mmu.on_exit = self.handle_exit
+            undo.callback(mmu.close)
+            mmu.start()
+        if machine:
+            self.processor = Processor(self.vcpu, self.mmu)
+            self.linear_memory = WalkedMemory(self.mmu, lambda hpa, length: self.cpu.forget_code(hpa, length))
 
     def _build_tlb(self, undo: ExitStack) -> None:
         self.tlb = Tlb(self.config.profile)
@@ -216,5 +251,7 @@ class Hypervisor:
         self.cpu = self._make_cpu(self)
         undo.callback(self.cpu.close)
         self.mmu.forget = self.cpu.forget
+        if self.config.kind == "machine":
+            self.processor.registers = self.cpu.registers
         rip, rsp, rflags = self.cpu.registers.read_many(("rip", "rsp", "rflags"))
         self.vcpu.enter(rip, rsp, rflags)

@@ -54,6 +54,8 @@ class PagedMmu(ABC):
         self.on_exit: Callable[[Exit], None] = _nobody
         self.forget: Callable[[int | None], None] = lambda gva: None
         self.tlb: Tlb | None = None
+        self.pcid = 0  #: current process-context identifier
+        self.invalidations: dict[Operation, int] = {}  #: how often each operation was executed
         self._result = np.zeros(RESULT_WORDS, np.uint64)
 
     def _make_guest_tables(self) -> None:
@@ -148,11 +150,16 @@ class PagedMmu(ABC):
     def invalidate(self, gva: int | None) -> None:
         """INVLPG of one page, or MOV to CR3: all of the current PCID but global pages."""
         self.forget(gva)
+        self.apply(Operation.MOV_CR3 if gva is None else Operation.INVLPG, gva=gva or 0)
+
+    def apply(self, operation: Operation, *, pcid: int | None = None, gva: int = 0) -> None:
+        """Apply `operation` to the modelled TLB: of `pcid`, by default the current one, and the page of `gva`."""
+        self.invalidations[operation] = self.invalidations.get(operation, 0) + 1
         if self.tlb is None or not self.tlb.state[0]:
-            return
-        space = self.space
-        operation = Operation.MOV_CR3 if gva is None else Operation.INVLPG
-        self.tlb.invalidate(operation, vpid=space.vpid, pcid=space.pcid or 0, gva=gva or 0)
+            return  # nothing was ever looked up
+        self.tlb.invalidate(
+            operation, vpid=self.space.vpid, pcid=self.pcid if pcid is None else pcid, gva=gva
+        )
 
     def close(self) -> None:
         """Free the guest's tables."""
@@ -172,7 +179,7 @@ class NativeMmu(PagedMmu):
     @property
     def space(self) -> AddressSpace:
         """Linear mappings of this vCPU."""
-        return AddressSpace(self.vcpu.vpid, 0, None)
+        return AddressSpace(self.vcpu.vpid, self.pcid, None)
 
     def reach(self, gpa: int, *, write: bool = False) -> int:
         """Return `gpa`: there is no second dimension."""
@@ -223,7 +230,7 @@ class EptMmu(PagedMmu):
     @property
     def space(self) -> AddressSpace:
         """Combined mappings of this vCPU and this EPT hierarchy."""
-        return AddressSpace(self.vcpu.vpid, 0, self._ep4ta)
+        return AddressSpace(self.vcpu.vpid, self.pcid, self._ep4ta)
 
     def reach(self, gpa: int, *, write: bool = False) -> int:
         """Return the HPA of `gpa`; a hole is an EPT violation, dealt with as any other."""

@@ -12,6 +12,7 @@ from quire.arch import (
     EPT_PTE,
     EPT_VIOLATION_QUALIFICATION,
     EPTP,
+    PAE_PDE,
     PAE_PDPTE,
     PDE,
     PDE_4M,
@@ -25,27 +26,28 @@ from quire.arch import (
     linear_width,
 )
 from quire.paging.context import MAX_REFERENCES, Context, Dimension, Result, Status
-from quire.paging.ept._kernels import deny, may_update_table, walk_ept
+from quire.paging.ept._kernels import WORDS, deny, may_update_table, pointer, walk_ept
 
 U = np.uint64
-WORDS = types.uint64[::1]
+ARRAY = types.uint64[::1]
 
-# Reserved bits by 12 * mode + 2 * level + leaf.
-_SHAPES = {
-    PagingMode.BITS_32: ((2, False), (2, True), (1, True)),
-    PagingMode.PAE: ((2, False), (2, True), (1, True)),
-    PagingMode.LEVEL_4: ((4, False), (3, False), (3, True), (2, False), (2, True), (1, True)),
-    PagingMode.LEVEL_5: ((5, False), (4, False), (3, False), (3, True), (2, False), (2, True), (1, True)),
+# Reserved bits of leaves by 4 * mode + level.
+_LEAVES = {
+    PagingMode.BITS_32: (1, 2),
+    PagingMode.PAE: (1, 2),
+    PagingMode.LEVEL_4: (1, 2, 3),
+    PagingMode.LEVEL_5: (1, 2, 3),
 }
-_RESERVED = np.zeros(12 * 6, np.uint64)
-for _mode, _shapes in _SHAPES.items():
-    for _level, _leaf in _shapes:
-        _RESERVED[12 * _mode + 2 * _level + _leaf] = entry_layout(_level, _leaf, _mode).reserved_mask
+_LEAF_RESERVED = np.zeros(4 * 6, np.uint64)
+for _mode, _levels in _LEAVES.items():
+    for _level in _levels:
+        _LEAF_RESERVED[4 * _mode + _level] = entry_layout(_level, True, _mode).reserved_mask
 
 _P, _RW, _US, _A, _D, _G, _XD = (U(PTE.mask(name)) for name in ("P", "RW", "US", "A", "D", "G", "XD"))
 _PS, _ADDRESS, _ADDRESS_32 = U(PDE.mask("PS")), U(PTE.mask("addr")), U(PTE_32.mask("addr"))
 _HIGH_4M, _HIGH_4M_UP = U(PDE_4M.mask("addr_high")), U(32 - PDE_4M.shift("addr_high"))
 _KEY = U(PTE.shift("pkey"))
+_PAE_RESERVED = U(PAE_PDE.reserved_mask)
 _PDPTE_P, _PDPTE_ADDRESS = U(PAE_PDPTE.mask("P")), U(PAE_PDPTE.mask("addr"))
 _VERIFY, _PAGING_WRITE = U(EPT_PTE.mask("verify_guest_paging")), U(EPT_PTE.mask("paging_write"))
 _Q_RIGHTS = U(EPT_VIOLATION_QUALIFICATION.mask("user", "writable", "xd"))
@@ -93,24 +95,13 @@ _MAX_REFERENCES = U(MAX_REFERENCES)
 _NOWHERE = U((1 << 64) - 1)
 
 
-@njit(types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
-def reach_entry(memory, context, result, gpa, level):
-    """Return the HPA of a guest paging-structure entry, or all ones with the fault in `result`.
-
-    With accessed and dirty flags for EPT on, every such access counts as a write (SDM 3C §28.3.3.2).
-    """
-    hpa = gpa
-    if context[_C_EPTP]:
-        want = _3 if context[_C_EPTP] & _EPTP_AD else _1
-        hpa = walk_ept(memory, context, result, gpa, want, _Q_LINEAR)
-        if hpa == _NOWHERE:
-            return hpa
-    if hpa >= context[_C_BYTES]:
-        result[_R_STATUS] = U(_BUS_ERROR)
-        result[_R_FAULT_GPA] = gpa
-        result[_R_LEVEL] = level
-        return _NOWHERE
-    return hpa
+@njit(types.int64(WORDS, types.uint64, types.uint64), cache=True, nogil=True)
+def outside(result, gpa, level):
+    """Record that no memory lies where an entry or a page should be."""
+    result[_R_STATUS] = U(_BUS_ERROR)
+    result[_R_FAULT_GPA] = gpa
+    result[_R_LEVEL] = level
+    return _BUS_ERROR
 
 
 @njit(types.int64(WORDS, WORDS, types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
@@ -156,7 +147,12 @@ def key_rights(context, user_page, leaf):
     return _5 if denied & _2 and binds else _7
 
 
-@njit(types.uint64(WORDS, types.boolean, types.boolean, types.boolean, types.uint64), cache=True, nogil=True)
+@njit(
+    types.uint64(WORDS, types.boolean, types.boolean, types.boolean, types.uint64),
+    inline="always",
+    cache=True,
+    nogil=True,
+)
 def guest_rights(context, user_page, writable, no_execute, leaf):
     """Return the accesses (R 1, W 2, X 4) that the guest's own tables allow (SDM 3A §4.6)."""
     if context[_C_USER] and context[_C_IMPLICIT] == _0:
@@ -188,6 +184,7 @@ def shadow_rights(context, user_page, above_writable, leaf, wanted):
 
 @njit(
     types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64, types.uint64),
+    inline="always",
     cache=True,
     nogil=True,
 )
@@ -223,9 +220,7 @@ def finish(memory, context, result, gpa, access, allowed, linear):
         result[_R_HSHIFT] = result[_R_GSHIFT]
         result[_R_DIRTY] = _1
     if hpa >= context[_C_BYTES]:
-        result[_R_STATUS] = U(_BUS_ERROR)
-        result[_R_FAULT_GPA] = gpa
-        return _BUS_ERROR
+        return outside(result, gpa, result[_R_LEVEL])
     result[_R_STATUS] = U(_OK)
     result[_R_LEVEL] = _0
     result[_R_HPA] = hpa
@@ -234,18 +229,20 @@ def finish(memory, context, result, gpa, access, allowed, linear):
 
 
 @njit(types.int64(WORDS, WORDS, types.uint64, types.uint64, WORDS), cache=True, nogil=True)
-def walk(memory, context, gva, access, result):
+def walk_from(memory, context, gva, access, result):
     """Translate `gva` for `access` (:class:`quire.arch.Access`); fill `result`, return its status.
 
     One dimension when EPTP is 0, else two. SDM 3A §4.3 to §4.8, SDM 3C §28.3. A and D flags are set as the
     manual orders: those of a table entry when it is used, those of the leaf after the rights check.
     """
-    result[:_R_REFS] = _0
+    for n in range(_R_REFS):
+        result[n] = _0
     result[_R_GUEST], result[_R_HOST] = _0, _0
     result[_R_GVA] = gva
     mode = context[_C_MODE]
     table, level, shift, leaf_top = context[_C_CR3] & _ADDRESS, mode, _39, _3
     beyond = context[_C_RESERVED] | (_XD if context[_C_NXE] == _0 else _0)
+    in_table = beyond | _PS
     step, index_mask, scale = _9, _511, _3
     if mode >= _MODE_4:
         top = _TOP_4
@@ -266,57 +263,71 @@ def walk(memory, context, gva, access, result):
             if pdpte & _PDPTE_P == _0:
                 return page_fault(context, result, _0, _3, access)
             table = pdpte & _PDPTE_ADDRESS
+            in_table |= _PAE_RESERVED
         else:
             table &= _ADDRESS_32
-            beyond, step, index_mask, scale, shift = _0, _10, _1023, _2, _22
+            beyond, in_table, step, index_mask, scale, shift = _0, _0, _10, _1023, _2, _22
             leaf_top = _2 if context[_C_PSE] else _1
-    both, either, marked, place = _RW | _US, _0, _PAGING_WRITE, _0
-    above_writable = True
+    both, either, above, marked, place = _NOWHERE, _0, _0, _NOWHERE, _0
     entry_hpa, entry_gpa, entry = _0, _0, _0
+    # With accessed and dirty flags for EPT on, every access to a guest table counts as a write (SDM 3C §28.3.3.2).
+    table_rights = _0
+    if context[_C_EPTP]:
+        table_rights = _READ | _WRITE if context[_C_EPTP] & _EPTP_AD else _READ
+    limit, at, host_references = context[_C_BYTES], U(_R_REFS), _0
     while True:
         entry_gpa = table + (((gva >> shift) & index_mask) << scale)
-        entry_hpa = reach_entry(memory, context, result, entry_gpa, level)
-        if entry_hpa == _NOWHERE:
-            return np.int64(result[_R_STATUS])
-        count = result[_R_GREFS] + result[_R_HREFS]
-        if count < _MAX_REFERENCES:
-            result[U(_R_REFS) + count] = entry_hpa
-        result[_R_GREFS] += _1
-        marked &= result[_R_HOST]
+        entry_hpa = entry_gpa
+        if table_rights:
+            entry_hpa = walk_ept(memory, context, result, entry_gpa, table_rights, _Q_LINEAR)
+            if entry_hpa == _NOWHERE:
+                return np.int64(result[_R_STATUS])
+            at += result[_R_HREFS] - host_references
+            host_references = result[_R_HREFS]
+            marked &= result[_R_HOST]
+        if entry_hpa >= limit:
+            return outside(result, entry_gpa, level)
+        result[at] = entry_hpa
+        at += _1
+        result[_R_GREFS] = at - U(_R_REFS) - host_references
         entry = memory[entry_hpa >> _3]
         if scale == _2:
             place = (entry_hpa & _4) << _3
             entry = (entry >> place) & _LOW_32
-        if entry & _P == _0:
-            return page_fault(context, result, _0, level, access)
-        leaf = level == _1 or (entry & _PS != _0 and level <= leaf_top)
-        reserved = _RESERVED[np.int64(_12 * mode + level * _2 + (_1 if leaf else _0))] | beyond
-        if leaf and level != _1:
-            if level == _3 and context[_C_1G] == _0:
-                reserved |= _PS
-            if scale == _2:
-                reserved |= context[_C_PSE_RESERVED]
-        if entry & reserved:
-            return page_fault(context, result, _E_P | _E_RSVD, level, access)
-        above_writable = both & _RW != _0
+        above = both
         both &= entry
-        either |= entry & _XD
-        if leaf:
+        either |= entry
+        if level == _1 or (entry & _PS and level <= leaf_top):
             break
+        # PS is reserved in a table entry where pages are not mapped, and 0 in one where they are.
+        if (entry ^ _P) & (in_table | _P):
+            if entry & _P == _0:
+                return page_fault(context, result, _0, level, access)
+            return page_fault(context, result, _E_P | _E_RSVD, level, access)
         if entry & _A == _0 and context[_C_UPDATE]:
-            if context[_C_EPTP] and not may_update_table(context, result):
+            if table_rights and not may_update_table(context, result):
                 return update_denied(memory, context, result, entry_gpa)
             memory[entry_hpa >> _3] |= _A << place
         table = entry & _ADDRESS
         level -= _1
         shift -= step
+    if entry & _P == _0:
+        return page_fault(context, result, _0, level, access)
+    reserved = _LEAF_RESERVED[mode * _4 + level] | beyond
+    if level != _1:
+        if level == _3 and context[_C_1G] == _0:
+            reserved |= _PS
+        if scale == _2:
+            reserved |= context[_C_PSE_RESERVED]
+    if entry & reserved:
+        return page_fault(context, result, _E_P | _E_RSVD, level, access)
     user_page = both & _US != _0
     if access < _SHADOW:
         wanted = _1 << access
-        allowed = guest_rights(context, user_page, both & _RW != _0, either != _0, entry)
+        allowed = guest_rights(context, user_page, both & _RW != _0, either & _XD != _0, entry)
     else:
         wanted = _1 << (access - _SHADOW)
-        allowed = shadow_rights(context, user_page, above_writable, entry, wanted)
+        allowed = shadow_rights(context, user_page, above & _RW != _0, entry, wanted)
     if wanted & ~allowed:
         key = _E_PK if wanted & ~key_rights(context, user_page, entry) else _0
         return page_fault(context, result, _E_P | key, level, access)
@@ -337,10 +348,16 @@ def walk(memory, context, gva, access, result):
     linear = (
         (_Q_USER if user_page else _0)
         | (_Q_WRITABLE if both & _RW else _0)
-        | (_Q_XD if either else _0)
+        | (_Q_XD if either & _XD else _0)
         | (marked & _PAGING_WRITE)
     )
     status = finish(memory, context, result, gpa, access, allowed, linear)
     if entry & _D == _0:
         result[_R_DIRTY] = _0
     return status
+
+
+@njit(types.int64(ARRAY, ARRAY, types.uint64, types.uint64, ARRAY), cache=True, nogil=True)
+def walk(memory, context, gva, access, result):
+    """Do what :func:`walk_from` does, for a caller that has arrays."""
+    return walk_from(pointer(memory), pointer(context), gva, access, pointer(result))

@@ -10,7 +10,8 @@ from numba import carray, cfunc, njit, types
 
 from quire.cpu.soft.state import RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
-from quire.paging.memo import walk_with_memo
+from quire.paging.ept._kernels import pointer
+from quire.paging.memo._kernels import walk_with_memo_from
 from quire.tlb import TRANSLATION, Role, Shape, TlbState
 from quire.tlb._kernels import fill, lookup
 
@@ -27,7 +28,7 @@ _CLOCK = int(TlbState.CLOCK)
 _N_SHAPES = (len(Role), len(Shape))
 _P_STATE, _P_MEMORY, _P_CONTEXT, _P_RESULT, _P_REVERSE = (int(p) for p in list(Pointer)[:5])
 _P_TLB, _P_TLB_STATE, _P_SHAPES, _P_BLOCKS, _P_LOG, _P_DATA, _P_FETCH, _P_MEMO = (
-    int(p) for p in list(Pointer)[5:]
+    int(p) for p in list(Pointer)[5:13]
 )
 _PAGE_COLUMN, _WRITABLE, _INDEX, _TAG = (np.uint64(c) for c in Recent)
 _RECENT_WORDS = RECENT_SLOTS * len(Recent)
@@ -65,6 +66,8 @@ _RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
     _CAPACITY,
     _FILLS_LEFT,
     _EPOCH,
+    _PASS_ALIASES,
+    _IMPLICIT_PAGE,
 ) = (int(s) for s in SoftState)
 _R_HPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS = int(Result.HPA), int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT), 5
 _R_DIRTY, _R_GLOBAL = int(Result.DIRTY), int(Result.GLOBAL)
@@ -81,6 +84,7 @@ _OFFSET, _PAGE = U(0xFFF), U(0x1000)
 _NONE = U((1 << 64) - 1)
 _FETCHED = U(1 << 63)
 _LOW = U((1 << 48) - 1)
+_SIGN = U(1 << 47)
 _EPOCH_ONE = U(1 << 61)
 _UC_READ, _UC_WRITE, _UC_FETCH = 16, 17, 18
 _L2_HIT = np.int64(1) << 32
@@ -99,7 +103,9 @@ def counted_walk(user, gva, access):
     context = carray(user[_P_CONTEXT], (_N_CONTEXT,), np.uint64)
     result = carray(user[_P_RESULT], (RESULT_WORDS,), np.uint64)
     memo = carray(user[_P_MEMO], (MEMO_WORDS,), np.uint64)
-    status = walk_with_memo(memory, context, memo, gva, access, result)
+    status = walk_with_memo_from(
+        pointer(memory), pointer(context), pointer(memo), gva, access, pointer(result)
+    )
     state[_WALKS] += _1
     state[_GUEST_REFS] += result[_R_GREFS]
     state[_HOST_REFS] += result[_R_HREFS]
@@ -158,7 +164,9 @@ def on_fill(handle, gva, kind, entry, user):
         memory = carray(user[_P_MEMORY], (np.int64(state[_MEMORY_WORDS]),), np.uint64)
         context = carray(user[_P_CONTEXT], (_N_CONTEXT,), np.uint64)
         memo = carray(user[_P_MEMO], (MEMO_WORDS,), np.uint64)
-        status = walk_with_memo(memory, context, memo, gva, access, result)
+        status = walk_with_memo_from(
+            pointer(memory), pointer(context), pointer(memo), gva, access, pointer(result)
+        )
     else:
         status = counted_walk(user, gva, access)
     if status != _OK:
@@ -193,11 +201,12 @@ def on_fill(handle, gva, kind, entry, user):
                 slot = (U(frame) & _RECENT_MASK) << _2
                 recent[slot] = _NONE
                 recent[slot + _WRITABLE] = _NONE
-            state[_STOP] = _S_ALIAS
-            if fetched != _0:
-                reverse[frame] = page | (_FETCHED if rights & _4 else _0)
-                state[_STOP] = _S_CODE_ALIAS
-            return False
+            if state[_PASS_ALIASES] == _0:
+                state[_STOP] = _S_ALIAS
+                if fetched != _0:
+                    reverse[frame] = page | (_FETCHED if rights & _4 else _0)
+                    state[_STOP] = _S_CODE_ALIAS
+                return False
     entry[0] = hpa & ~_OFFSET
     carray(entry, (2,))[1] = rights
     return True
@@ -227,7 +236,8 @@ def slow_access(kind, hpa, size, user):
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     frame = hpa >> _12
     reverse = carray(user[_P_REVERSE], (np.int64(state[_MEMORY_WORDS]) >> 9,), np.uint64)
-    gva = ((reverse[frame] & ~_FETCHED) - _1) << _12
+    # Linear pages are kept to 48 bits: the top one of them is the sign.
+    gva = ((((reverse[frame] & ~_FETCHED) - _1) << _12) ^ _SIGN) - _SIGN
     access = _1 if kind == _UC_WRITE else _0
     index = look_up(user, gva | (hpa & _OFFSET), access)
     remember(user, _P_DATA, frame, frame, index)
@@ -350,7 +360,7 @@ def on_block(handle, gva, size, user):
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     blocks = carray(user[_P_BLOCKS], (2 * BLOCK_SLOTS,), np.uint64)
     length = U(size)
-    key = gva | (length << _48) | state[_EPOCH]
+    key = (gva & _LOW) | (length << _48) | state[_EPOCH]
     slot = (key * _HASH) >> _SLOT_SHIFT
     state[_BLOCKS] += _1
     state[_LAST_BLOCK] = gva

@@ -9,6 +9,8 @@ used only if both experiments agree; without them addresses are page-exact and r
 import ctypes
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +32,10 @@ _HALT_AT, _HALT = 0x1300, bytes.fromhex("f4")  # hlt: #GP at CPL 3
 _SYSRET = bytes.fromhex("480f07")  # sysretq
 _STAR = 0xC0000081
 _EFER = 0xC0000080
+_GENERAL = tuple(
+    getattr(x86, f"UC_X86_REG_{name}")
+    for name in ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", *(f"R{n}" for n in range(8, 16)))
+)
 _USER_SELECTORS = 0x23 << 48  # SYSRET: CS = this + 16, SS = this + 8, both with RPL 3
 
 _libc = ctypes.CDLL(None)
@@ -55,6 +61,7 @@ class Engine:
         self._saved = ctypes.c_void_p()
         self.check(uclib.uc_context_alloc(self.handle, ctypes.byref(self._saved)), "allocate a context")
         self._exception_offset = 0
+        self.latches_exceptions = True  #: not in SVM guest mode, where each is an intercept
         self._octets = self._structure()
         self._windows = find_tlb_windows(self._octets.view(np.uint64), begin, time.time_ns())
         self._words = memoryview(self._octets).cast("Q")  # type: ignore[arg-type]
@@ -94,9 +101,12 @@ class Engine:
         )
         self.check(error, f"add hook {kind:#x}")
 
-    def start(self, rip: int) -> int:
-        """Run from `rip` until a hook stops; return the library's error number."""
-        return int(uclib.uc_emu_start(self.handle, rip, 0, 0, 0))
+    def start(self, rip: int, end: int = 0, count: int = 0) -> int:
+        """Run from `rip` until a hook stops, RIP is `end` or `count` instructions are done (0: without end).
+
+        Return the library's error number.
+        """
+        return int(uclib.uc_emu_start(self.handle, rip, end, 0, count))
 
     def stop(self) -> None:
         """Ask the running engine to stop between two blocks. Any thread may call."""
@@ -120,11 +130,57 @@ class Engine:
 
     def forget_exception(self) -> None:
         """Let the next exception be a first one: the engine takes it for raised in delivery of the last (#DF)."""
-        if self._exception_offset:
+        if self._exception_offset and self.latches_exceptions:
             assert self._saved.value is not None
             self.check(uclib.uc_context_save(self.handle, self._saved), "save a context")
             ctypes.c_int32.from_address(self._saved.value + self._exception_offset).value = -1
             self.check(uclib.uc_context_restore(self.handle, self._saved), "restore a context")
+
+    def read_msr(self, number: int) -> int:
+        """Return an MSR. Not in SVM guest mode, where the library would jump out of the call."""
+        cell = _Msr(number, 0)
+        self.check(
+            uclib.uc_reg_read(self.handle, x86.UC_X86_REG_MSR, ctypes.byref(cell)), f"read MSR {number:#x}"
+        )
+        return int(cell.value)
+
+    def write_msr(self, number: int, value: int) -> None:
+        """Set an MSR. Not in SVM guest mode either."""
+        cell = _Msr(number, value)
+        self.check(
+            uclib.uc_reg_write(self.handle, x86.UC_X86_REG_MSR, ctypes.byref(cell)), f"write MSR {number:#x}"
+        )
+
+    def write_general(self, values: list[int], rip: int = 0) -> None:
+        """Set the sixteen general registers, in the order of their encodings, and RIP."""
+        for register, value in zip((*_GENERAL, x86.UC_X86_REG_RIP), (*values, rip), strict=True):
+            uclib.uc_reg_write(self.handle, register, ctypes.byref(_u64(value)))
+
+    @contextmanager
+    def identity_fetches(self) -> Iterator[None]:
+        """Let the engine fetch from physical addresses and read nothing: before any other hook is there."""
+        self.control(uc.UC_CTL_TLB_TYPE, uc.UC_TLB_VIRTUAL)
+        fill = ctypes.CFUNCTYPE(
+            ctypes.c_bool, *(ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        )(self._probe_fill)
+        made = ctypes.c_size_t()
+        uclib.uc_hook_add(
+            self.handle,
+            ctypes.byref(made),
+            ctypes.c_int(uc.UC_HOOK_TLB_FILL),
+            fill,
+            ctypes.c_void_p(0),
+            _u64(1),
+            _u64(0),
+        )
+        try:
+            yield
+        finally:
+            uclib.uc_hook_del(self.handle, made)
+
+    def structure(self) -> npt.NDArray[np.uint64]:
+        """Return the engine's own structure as words: its pointers lead to its objects."""
+        return self._octets.view(np.uint64)
 
     def _context(self) -> npt.NDArray[np.int32]:
         uclib.uc_context_size.restype = ctypes.c_size_t
@@ -161,8 +217,8 @@ class Engine:
     def _enter_user_mode(self, scratch: bytes) -> None:
         """Execute SYSRET once, unpaged: it loads flat ring-3 segments without reading a descriptor table."""
         self._map_scratch(scratch)
-        self._write_msr(_EFER, self._read_msr(_EFER) | 1)
-        self._write_msr(_STAR, _USER_SELECTORS)
+        self.write_msr(_EFER, self.read_msr(_EFER) | 1)
+        self.write_msr(_STAR, _USER_SELECTORS)
         for register, value in ((x86.UC_X86_REG_RCX, 0x1800), (x86.UC_X86_REG_R11, 0x202)):
             uclib.uc_reg_write(self.handle, register, ctypes.byref(_u64(value)))
         error = uclib.uc_emu_start(self.handle, _u64(0x1100), _u64(0x1800), _u64(0), ctypes.c_size_t(1))
@@ -177,33 +233,19 @@ class Engine:
             now = self._structure()
             changed.append({int(n) for n in np.nonzero((before == 0) & (now == 1))[0]})
         del scratch
-        self.control(uc.UC_CTL_TLB_TYPE, uc.UC_TLB_VIRTUAL)
-        refuse = ctypes.CFUNCTYPE(
-            ctypes.c_bool, *(ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-        )(self._probe_fill)
-        made = ctypes.c_size_t()
-        uclib.uc_hook_add(
-            self.handle,
-            ctypes.byref(made),
-            ctypes.c_int(uc.UC_HOOK_TLB_FILL),
-            refuse,
-            ctypes.c_void_p(0),
-            _u64(1),
-            _u64(0),
-        )
         found: set[int] | None = None
-        for address in (0x5A5A12345678, 0x2B7D0BADCAFE):
-            uclib.uc_reg_write(self.handle, x86.UC_X86_REG_RDI, ctypes.byref(_u64(address)))
-            self.start(_PROBE_AT)
-            words = self._structure().view(np.uint64)
-            here = {int(n) * 8 for n in np.nonzero(words == address)[0]}
-            found = here if found is None else found & here
-        self._exception_offset = self._find_exception()
+        with self.identity_fetches():
+            for address in (0x5A5A12345678, 0x2B7D0BADCAFE):
+                uclib.uc_reg_write(self.handle, x86.UC_X86_REG_RDI, ctypes.byref(_u64(address)))
+                self.start(_PROBE_AT)
+                words = self._structure().view(np.uint64)
+                here = {int(n) * 8 for n in np.nonzero(words == address)[0]}
+                found = here if found is None else found & here
+            self._exception_offset = self._find_exception()
         after = self._structure()
         # Both flags that a write of RIP raises are lowered by a run; the later one in the structure is the
         # program-counter flag, the earlier ends the translation loop.
         flags = sorted(n for n in changed[0] & changed[1] if after[n] == 0)
-        uclib.uc_hook_del(self.handle, made)
         self._unmap_scratch()
         return (found.pop() if found and len(found) == 1 else 0), (flags[-1] if len(flags) == 2 else 0)
 
@@ -228,19 +270,6 @@ class Engine:
         self.check(uclib.uc_mem_unmap(self.handle, _u64(0), ctypes.c_size_t(0x2000)), "unmap scratch memory")
         self.control(uc.UC_CTL_TB_FLUSH)
         self.flush_tlb()
-
-    def _read_msr(self, number: int) -> int:
-        cell = _Msr(number, 0)
-        self.check(
-            uclib.uc_reg_read(self.handle, x86.UC_X86_REG_MSR, ctypes.byref(cell)), f"read MSR {number:#x}"
-        )
-        return int(cell.value)
-
-    def _write_msr(self, number: int, value: int) -> None:
-        cell = _Msr(number, value)
-        self.check(
-            uclib.uc_reg_write(self.handle, x86.UC_X86_REG_MSR, ctypes.byref(cell)), f"write MSR {number:#x}"
-        )
 
 
 class _Msr(ctypes.Structure):

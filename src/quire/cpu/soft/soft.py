@@ -39,6 +39,8 @@ class SoftCpu:
     them. One vCPU; not for use from two threads, but for :meth:`interrupt`.
     """
 
+    _zero_is_code = False  # whether a guest may execute at address 0, where the engine ends a run of itself
+
     def __init__(
         self,
         memory: HostMemory,
@@ -58,11 +60,12 @@ class SoftCpu:
         self._reverse: npt.NDArray[np.uint64] = np.zeros(memory.frame_count, np.uint64)
         self._blocks = BlockCounter(self._state)
         self._engine = Engine(memory.address, memory.size)
-        self._registers = SoftRegisters(self._engine)
+        self._registers = self._make_registers()
         self._memo: npt.NDArray[np.uint64] = np.zeros(MEMO_WORDS, np.uint64)
         self._recent = np.full((2, RECENT_SLOTS, len(Recent)), _NOWHERE, np.uint64)
         self._wanted = threading.Event()
         self._stale_tlb = self._stale_code = False
+        self._alone_at: int | None = None  # of an instruction that is to run alone, for what it touches
         self._tlb_entries = _LEAST_TLB_ENTRIES
         self._fills_allowed = _FILLS_PER_ENTRY * _LEAST_TLB_ENTRIES
         self._state[SoftState.DETAIL] = detail
@@ -91,17 +94,25 @@ class SoftCpu:
             state[SoftState.LAST_FETCH] = _NOWHERE
             state[SoftState.LAST_BLOCK_SIZE] = 0
             state[SoftState.SKIP_SYNC] = 1
-            error = self._engine.start(self._registers.read("rip"))
+            rip = self._registers.read("rip")
+            alone, self._alone_at = rip == self._alone_at, None
+            state[SoftState.PASS_ALIASES] = alone
+            # The engine cannot be told to end nowhere; it looks the end up before it starts, as if to fetch there.
+            end = 1 if self._zero_is_code and rip == 0 else 0
+            error = self._engine.start(rip, end, int(alone))
             code = state[SoftState.STOP]
+            if alone:  # what it touched may be cached under an alias or with a supervisor's rights
+                self._stale_tlb = self._stale_code = True
+                state[SoftState.IMPLICIT_PAGE] = 0
             if state[SoftState.EPOCH]:
                 self._blocks.drain()
             if code == StopCode.SYSCALL:
                 return Syscall()
             self._leave_out_rest()
-            if code in (StopCode.ALIAS, StopCode.TLB_FULL):
+            if code == StopCode.TLB_FULL:
                 self._stale_tlb = True
-            elif code == StopCode.CODE_ALIAS:
-                self._stale_tlb = self._stale_code = True
+            elif code in (StopCode.ALIAS, StopCode.CODE_ALIAS):
+                self._settle_aliases(rip, code)
             elif code == StopCode.BLOCKS_FULL:
                 self._blocks.drain()
             elif code == StopCode.FAULT:
@@ -113,7 +124,7 @@ class SoftCpu:
                 return Trap(TrapKind.EXCEPTION, Vector.UD)
             elif error:
                 self._engine.check(error, f"execute at {self._registers.read('rip'):#x}")
-            elif self._registers.read("rip") == 0:
+            elif not self._zero_is_code and self._registers.read("rip") == 0:
                 # The engine takes address 0 for the end of the run; for a guest it is a jump through a null pointer.
                 return self._fetch_at_zero()
 
@@ -156,6 +167,9 @@ class SoftCpu:
         """Free the engine."""
         self._engine.close()
 
+    def _make_registers(self) -> SoftRegisters:
+        return SoftRegisters(self._engine)
+
     def _point(self) -> npt.NDArray[np.uint64]:
         arrays: dict[Pointer, npt.NDArray[np.generic]] = {
             Pointer.STATE: self._state,
@@ -172,7 +186,8 @@ class SoftCpu:
             Pointer.RECENT_FETCH: self._recent[1],
             Pointer.MEMO: self._memo,
         }
-        return np.array([arrays[pointer].ctypes.data for pointer in Pointer], np.uint64)
+        addresses = {pointer: array.ctypes.data for pointer, array in arrays.items()}
+        return np.array([addresses.get(pointer, 0) for pointer in Pointer], np.uint64)
 
     def _add_hooks(self) -> None:
         user = self._pointers.ctypes.data
@@ -215,6 +230,13 @@ class SoftCpu:
         grown = self._tlb_entries == _MOST_TLB_ENTRIES
         self._fills_allowed = _NOWHERE if grown else _FILLS_PER_ENTRY * self._tlb_entries
         self._scalars[SoftState.FILLS_LEFT] = self._fills_allowed
+
+    def _settle_aliases(self, rip: int, code: int) -> None:
+        """Flush for an alias; an instruction that touches two pages of a frame itself must pass next time."""
+        self._stale_tlb = True
+        self._stale_code |= code == StopCode.CODE_ALIAS
+        if self._registers.read("rip") == rip:
+            self._alone_at = rip
 
     def _fault(self) -> Stop:
         result = self._result

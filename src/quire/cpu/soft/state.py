@@ -66,6 +66,10 @@ class SoftState(IntEnum):
     EPOCH = (
         31  #: of the guest's code, in bits 63:61: grows when a frame that was fetched from is about to change
     )
+    PASS_ALIASES = 32  #: 1: aliases do not stop, for the one instruction that touches two pages of a frame
+    IMPLICIT_PAGE = (
+        33  #: linear page + 1 that one instruction may reach as a supervisor: its descriptor table
+    )
 
 
 #: The scalars that count events, in report order.
@@ -90,6 +94,7 @@ class Pointer(IntEnum):
     RECENT_DATA = 10  #: see Recent, by the low bits of the host frame
     RECENT_FETCH = 11  #: see Recent, by the low bits of the linear page
     MEMO = 12  #: of walks, see the paging room's kernels
+    ENVIRONMENT = 13  #: the engine's CPU state, of a Cpu in ring 0; else null
 
 
 class Recent(IntEnum):

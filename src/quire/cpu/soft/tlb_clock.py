@@ -1,21 +1,23 @@
 """Unicorn's own TLB, freed from the wall clock.
 
 Unicorn sizes its TLB when it is flushed, by how full it was in a window of a tenth of a second: how many walks a
-program makes would depend on how fast the machine ran. The windows begin at times that it noted when the engine was
-made; they are found by those very times, which nothing else in the engine holds. With each window ended before each
-flush, the size follows from use alone. If they are not found, walk counts of ``--detail exits`` may differ a little
-between runs.
+program makes would depend on how fast the machine ran. The windows begin at a time that it noted when the engine was
+made; they are found by that time, which stands three times at equal distances: any other word that looks like one is
+somebody else's and is never written. With each window ended before each flush, the size follows from use alone. If
+they are not found, walk counts of ``--detail exits`` may differ a little between runs.
 """
 
 import ctypes
-from bisect import bisect_right
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
+from quire.cpu.soft.objects import REACH, engine_objects
+
 __all__ = ["find_tlb_windows"]
 
-_REACH = 1 << 16  # bytes of each of the engine's objects that are looked at
+_MOST_BYTES = 4096  # of the engine's descriptor of one TLB, which holds a window
 
 
 def find_tlb_windows(structure: npt.NDArray[np.uint64], begin_ns: int, end_ns: int) -> list[ctypes.c_uint64]:
@@ -24,31 +26,21 @@ def find_tlb_windows(structure: npt.NDArray[np.uint64], begin_ns: int, end_ns: i
     `structure` is the engine's own structure, whose pointers lead to its objects; the engine was made between the
     two times.
     """
-    writable = _writable_ranges()
-    starts = [start for start, _ in writable]
-    found: set[int] = set()
-    for pointer in {int(word) for word in structure if word and not word & np.uint64(7)}:
-        at = bisect_right(starts, pointer) - 1
-        if at < 0 or pointer + 8 > writable[at][1]:
-            continue
-        length = min(_REACH, writable[at][1] - pointer) & ~7
-        words = _words(pointer, length)
-        found |= {pointer + 8 * int(n) for n in np.nonzero((words >= begin_ns) & (words <= end_ns))[0]}
-    return [ctypes.c_uint64.from_address(address) for address in sorted(found)]
-
-
-def _words(address: int, length: int) -> npt.NDArray[np.uint64]:
-    cells = (ctypes.c_uint64 * (length // 8)).from_address(address)
-    return np.ctypeslib.as_array(cells)
-
-
-def _writable_ranges() -> list[tuple[int, int]]:
-    """Return this process's private writable memory, ascending: what may be read without a fault."""
-    ranges = []
-    with open("/proc/self/maps", encoding="utf-8") as lines:
-        for line in lines:
-            span, rights, *_ = line.split()
-            if rights == "rw-p":
-                start, end = span.split("-")
-                ranges.append((int(start, 16), int(end, 16)))
-    return ranges
+    # What is looked at may hold results of looking at it: it is copied first, to where nobody looks.
+    buffer = np.empty(REACH // 8, np.uint64)
+    own = range(buffer.ctypes.data, buffer.ctypes.data + REACH)
+    found: dict[int, int] = {}
+    for pointer, words in engine_objects(structure):
+        copied = buffer[: words.size]
+        copied[:] = words
+        for n in np.flatnonzero((copied >= begin_ns) & (copied <= end_ns)):
+            if pointer + 8 * int(n) not in own:
+                found[pointer + 8 * int(n)] = int(copied[n])
+    rows = [
+        row
+        for first, second in combinations(sorted(found), 2)
+        if (row := (first, second, 2 * second - first))[2] in found
+        and second - first < _MOST_BYTES
+        and len({found[address] for address in row}) == 1
+    ]
+    return [ctypes.c_uint64.from_address(address) for address in rows[0]] if len(rows) == 1 else []

@@ -9,14 +9,15 @@ import numpy as np
 from numba import njit, types
 
 from quire.arch import EPT_MEMORY_TYPES, EPT_PTE, EPTP, PDE, PTE, Access, PagingMode, entry_layout, ept_layout
-from quire.paging._kernels import guest_rights, walk
+from quire.paging._kernels import guest_rights, walk_from
 from quire.paging.context import Context, Result, Status
+from quire.paging.ept._kernels import WORDS, pointer
 
 U = np.uint64
-WORDS = types.uint64[::1]
+ARRAY = types.uint64[::1]
 BYTES = types.uint8[::1]
 
-LANES = 16
+LANES = 64
 _N = np.int64(LANES)
 # Columns of the scratch array, LANES words each.
 _TABLE, _GPA, _HPA, _LEAF, _UPPER, _STATE, _AT, _ENTRY, _PAGE = (np.int64(LANES * n) for n in range(9))
@@ -31,6 +32,8 @@ _LEGAL_TYPES = U(sum(1 << kind for kind in EPT_MEMORY_TYPES))
 _P, _RW, _US, _A, _D, _XD = (U(PTE.mask(name)) for name in ("P", "RW", "US", "A", "D", "XD"))
 _ADDRESS, _PS = U(PTE.mask("addr")), U(PDE.mask("PS"))
 _EPT_A, _EPT_D, _TYPE_SHIFT = U(EPT_PTE.mask("A")), U(EPT_PTE.mask("D")), U(EPT_PTE.shift("MT"))
+# A memory type is illegal (2, 3, 7) if its middle bit is set and its high bit is not, or all three are.
+_TYPE_MIDDLE = U(1 << EPT_PTE.shift("MT") + 1)
 _EPTP_AD, _LENGTH_5, _EPTP_SSS = U(EPTP.mask("AD")), U(EPTP.encode(walk_length=4)), U(EPTP.mask("SSS"))
 _MODE_4, _WRITE_ACCESS, _FETCH = U(PagingMode.LEVEL_4), U(Access.WRITE), U(Access.FETCH)
 _C_CR3, _C_EPTP, _C_BYTES, _C_RESERVED, _C_NXE, _C_1G, _C_MODE = (
@@ -45,13 +48,17 @@ _C_CR3, _C_EPTP, _C_BYTES, _C_RESERVED, _C_NXE, _C_1G, _C_MODE = (
         Context.MODE,
     )
 )
-_C_EPT_2M, _C_EPT_1G, _C_MBEC, _C_VERIFY = (
-    int(c) for c in (Context.EPT_2M, Context.EPT_1G, Context.MBEC, Context.VERIFY_PAGING)
+_C_EPT_2M, _C_EPT_1G, _C_MBEC, _C_VERIFY, _C_PKE, _C_PKS = (
+    int(c)
+    for c in (
+        *(Context.EPT_2M, Context.EPT_1G, Context.MBEC, Context.VERIFY_PAGING),
+        *(Context.PKE, Context.PKS),
+    )
 )
 _R_HPA, _R_ERROR = int(Result.HPA), int(Result.ERROR)
 _OK = np.int64(Status.OK)
 _LEAF_FOUND, _ALONE = U(1), U(2)
-_0, _1, _2, _3, _7, _9, _47 = (U(n) for n in (0, 1, 2, 3, 7, 9, 47))
+_0, _1, _2, _3, _7, _9, _47, _63 = (U(n) for n in (0, 1, 2, 3, 7, 9, 47, 63))
 _511, _NOWHERE = U(511), U((1 << 64) - 1)
 
 
@@ -157,44 +164,199 @@ def guest_lanes(memory, context, scratch, lanes, leaf_flags):
             break
 
 
-@njit(types.void(WORDS, WORDS, WORDS, types.uint64, WORDS, BYTES, WORDS, WORDS), cache=True, nogil=True)
-def walk_batch(memory, context, gvas, access, values, statuses, scratch, result):
-    """Walk every address of `gvas` for `access`; fill `values` (HPA, or error) and `statuses`.
+@njit(types.boolean(WORDS, WORDS, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
+def ept_group(memory, context, scratch, need_rights, need_flags):
+    """Translate the GPAs of a full group whose lanes all go the same way; False when they do not, or one is odd.
+
+    Nothing is decided lane by lane: what all entries of a level have, and what any has, is enough. An address beyond
+    memory makes `last` minus it negative: addresses have 52 bits.
+    """
+    last, beyond = context[_C_BYTES] - _1, context[_C_RESERVED]
+    needed = need_rights | _1 | (_EPT_A if context[_C_EPTP] & _EPTP_AD else _0)
+    root = context[_C_EPTP] & _ADDRESS
+    high = _0
+    for k in range(_N):
+        high |= scratch[_GPA + k]
+        scratch[_HPA + k] = root
+    if high >> U(48):
+        return False
+    for n in range(4):
+        shift = U(39 - 9 * n)
+        over = _0
+        for k in range(_N):
+            at = scratch[_HPA + k] + (((scratch[_GPA + k] >> shift) & _511) << _3)
+            over |= last - at
+            scratch[_PAGE + k] = at >> _3
+        if over >> _63:
+            return False
+        for k in range(_N):
+            scratch[_ENTRY + k] = memory[scratch[_PAGE + k]]
+        some, every, kinds = _0, _NOWHERE, _0
+        for k in range(_N):
+            entry = scratch[_ENTRY + k]
+            some |= entry
+            every &= entry
+            kinds |= entry & (~(entry >> _1) | (entry << _1)) & _TYPE_MIDDLE
+            scratch[_HPA + k] = entry & _ADDRESS
+        if every & needed != needed:
+            return False
+        if n == 3 or (n > 0 and some & _PS):
+            large = n == 3 or (every & _PS != _0 and context[_C_EPT_2M if n == 2 else _C_EPT_1G] != _0)
+            reserved = _EPT_RESERVED[9 - 2 * n] | beyond
+            if not large or kinds or some & reserved or every & need_flags != need_flags:
+                return False
+            offset = (_1 << shift) - _1
+            for k in range(_N):
+                scratch[_HPA + k] = (scratch[_HPA + k] & ~offset) | (scratch[_GPA + k] & offset)
+            return True
+        if some & (_EPT_RESERVED[8 - 2 * n] | beyond):
+            return False
+    return False
+
+
+@njit(types.boolean(WORDS, WORDS, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
+def walk_group(memory, context, scratch, access, leaf_flags):
+    """Walk a full group to its HPAs if every lane is of the most common kind; else False, and nothing is known."""
+    last, two, ad = context[_C_BYTES] - _1, context[_C_EPTP] != _0, context[_C_EPTP] & _EPTP_AD != _0
+    beyond = context[_C_RESERVED] | (_XD if context[_C_NXE] == _0 else _0)
+    with_all, with_any, users = _NOWHERE, _0, _0
+    for n in range(4):
+        shift = U(39 - 9 * n)
+        for k in range(_N):
+            gpa = scratch[_TABLE + k] + (((scratch[_AT + k] >> shift) & _511) << _3)
+            scratch[_GPA + k] = gpa
+            scratch[_HPA + k] = gpa
+        if two and not ept_group(memory, context, scratch, _3 if ad else _1, _EPT_D if ad else _0):
+            return False
+        over = _0
+        for k in range(_N):
+            over |= last - scratch[_HPA + k]
+        if over >> _63:
+            return False
+        for k in range(_N):
+            scratch[_ENTRY + k] = memory[scratch[_HPA + k] >> _3]
+        some, every = _0, _NOWHERE
+        for k in range(_N):
+            some |= scratch[_ENTRY + k]
+            every &= scratch[_ENTRY + k]
+            scratch[_TABLE + k] = scratch[_ENTRY + k] & _ADDRESS
+        with_all &= every
+        with_any |= some
+        users = some & _US
+        if every & (_P | _A) != _P | _A:
+            return False
+        if n == 3 or (n > 0 and some & _PS):
+            large = n == 3 or (every & _PS != _0 and (n == 2 or context[_C_1G] != _0))
+            if not large or some & (_GUEST_RESERVED[9 - 2 * n] | beyond) or every & leaf_flags != leaf_flags:
+                return False
+            offset = (_1 << shift) - _1
+            for k in range(_N):
+                scratch[_TABLE + k] = (scratch[_TABLE + k] & ~offset) | (scratch[_AT + k] & offset)
+            break
+        if some & (_GUEST_RESERVED[8 - 2 * n] | beyond):
+            return False
+    all_users = with_all & _US != _0
+    if users and not all_users:
+        return False
+    wanted = _1 << access
+    if wanted & ~guest_rights(context, all_users, with_all & _RW != _0, with_any & _XD != _0, _0):
+        return False
+    for k in range(_N):
+        scratch[_GPA + k] = scratch[_TABLE + k]
+        scratch[_HPA + k] = scratch[_TABLE + k]
+    if two and not ept_group(
+        memory, context, scratch, wanted, _EPT_D if ad and access == _WRITE_ACCESS else _0
+    ):
+        return False
+    over = _0
+    for k in range(_N):
+        over |= last - scratch[_HPA + k]
+    return over >> _63 == _0
+
+
+@njit(types.boolean(WORDS, WORDS, WORDS, types.int64, types.uint64), cache=True, nogil=True)
+def walk_lanes(memory, context, scratch, lanes, access):
+    """Walk up to sixteen addresses, lane by lane where they differ; mark those that must be walked alone."""
+    leaf_flags = _D if access == _WRITE_ACCESS else _0
+    ept_flags = _EPT_D if access == _WRITE_ACCESS and context[_C_EPTP] & _EPTP_AD else _0
+    guest_lanes(memory, context, scratch, lanes, leaf_flags)
+    wanted = _1 << access
+    for k in range(lanes):
+        upper = scratch[_UPPER + k]
+        allowed = guest_rights(
+            context, upper & _US != _0, upper & _RW != _0, upper & _XD != _0, scratch[_LEAF + k]
+        )
+        if wanted & ~allowed:
+            scratch[_STATE + k] |= _ALONE
+        scratch[_GPA + k] = scratch[_TABLE + k]
+        scratch[_HPA + k] = scratch[_TABLE + k]
+    if context[_C_EPTP]:
+        ept_lanes(memory, context, scratch, lanes, wanted, ept_flags)
+    for k in range(lanes):
+        if scratch[_HPA + k] >= context[_C_BYTES]:
+            scratch[_STATE + k] |= _ALONE
+    return True
+
+
+@njit(types.boolean(WORDS, WORDS, types.int64, WORDS, types.int64), cache=True, nogil=True)
+def begin(context, gvas, first, scratch, lanes):
+    """Set the lanes to the addresses from `first` on; return whether all are canonical in 48 bits."""
+    canonical = True
+    for k in range(lanes):
+        gva = gvas[first + k]
+        sign = np.int64(gva) >> np.int64(_47)
+        good = sign == 0 or sign == -1
+        canonical = canonical and good
+        scratch[_AT + k] = gva
+        scratch[_TABLE + k] = context[_C_CR3] & _ADDRESS
+        scratch[_UPPER + k] = _RW | _US
+        scratch[_STATE + k] = _0 if good else _ALONE
+    return canonical
+
+
+@njit(
+    types.void(
+        *(WORDS, WORDS, WORDS, types.int64, types.uint64),
+        *(WORDS, types.CPointer(types.uint8), WORDS, WORDS),
+    ),
+    cache=True,
+    nogil=True,
+)
+def walk_batch_from(memory, context, gvas, count, access, values, statuses, scratch, result):
+    """Walk the `count` addresses of `gvas` for `access`; fill `values` (HPA, or error) and `statuses`.
 
     `scratch` has SCRATCH_WORDS, `result` RESULT_WORDS words.
     """
     plain = context[_C_MODE] == _MODE_4 and access <= _FETCH
     plain = plain and context[_C_EPTP] & (_LENGTH_5 | _EPTP_SSS) == _0
     plain = plain and context[_C_MBEC] | context[_C_VERIFY] == _0
-    wanted = _1 << access
+    uniform = plain and context[_C_PKE] | context[_C_PKS] == _0
     leaf_flags = _D if access == _WRITE_ACCESS else _0
-    ept_flags = _EPT_D if access == _WRITE_ACCESS and context[_C_EPTP] & _EPTP_AD else _0
-    for first in range(0, gvas.size, _N):
-        lanes = min(_N, gvas.size - first)
-        for k in range(lanes):
-            sign = np.int64(gvas[first + k]) >> np.int64(_47)
-            scratch[_AT + k] = gvas[first + k]
-            scratch[_TABLE + k] = context[_C_CR3] & _ADDRESS
-            scratch[_UPPER + k] = _RW | _US
-            scratch[_STATE + k] = _0 if plain and (sign == 0 or sign == -1) else _ALONE
+    for first in range(0, count, _N):
+        lanes = min(_N, count - first)
+        canonical = begin(context, gvas, first, scratch, lanes)
+        if uniform and canonical and lanes == _N:
+            if walk_group(memory, context, scratch, access, leaf_flags):
+                for k in range(_N):
+                    values[first + k] = scratch[_HPA + k]
+                    statuses[first + k] = 0
+                continue
+            begin(context, gvas, first, scratch, lanes)
         if plain:
-            guest_lanes(memory, context, scratch, lanes, leaf_flags)
-            for k in range(lanes):
-                upper = scratch[_UPPER + k]
-                allowed = guest_rights(
-                    context, upper & _US != _0, upper & _RW != _0, upper & _XD != _0, scratch[_LEAF + k]
-                )
-                if wanted & ~allowed:
-                    scratch[_STATE + k] |= _ALONE
-                scratch[_GPA + k] = scratch[_TABLE + k]
-                scratch[_HPA + k] = scratch[_TABLE + k]
-            if context[_C_EPTP]:
-                ept_lanes(memory, context, scratch, lanes, wanted, ept_flags)
+            walk_lanes(memory, context, scratch, lanes, access)
         for k in range(lanes):
-            alone = scratch[_STATE + k] & _ALONE != _0 or scratch[_HPA + k] >= context[_C_BYTES]
             values[first + k] = scratch[_HPA + k]
             statuses[first + k] = 0
-            if alone:
-                status = walk(memory, context, gvas[first + k], access, result)
+            if not plain or scratch[_STATE + k] & _ALONE:
+                status = walk_from(memory, context, gvas[first + k], access, result)
                 statuses[first + k] = status
                 values[first + k] = result[_R_HPA] if status == _OK else result[_R_ERROR]
+
+
+@njit(types.void(ARRAY, ARRAY, ARRAY, types.uint64, ARRAY, BYTES, ARRAY, ARRAY), cache=True, nogil=True)
+def walk_batch(memory, context, gvas, access, values, statuses, scratch, result):
+    """Do what :func:`walk_batch_from` does, for a caller that has arrays."""
+    walk_batch_from(
+        *(pointer(memory), pointer(context), pointer(gvas), gvas.size, access),
+        *(pointer(values), pointer(statuses), pointer(scratch), pointer(result)),
+    )

@@ -6,6 +6,7 @@ Arrays and scalars in, a host-physical address out, or all ones with the fault i
 
 import numpy as np
 from numba import njit, types
+from numba.extending import overload
 
 from quire.arch import (
     EPT_MEMORY_TYPES,
@@ -22,18 +23,30 @@ from quire.arch import (
 from quire.paging.context import MAX_REFERENCES, Context, Dimension, Result, Status
 
 U = np.uint64
-WORDS = types.uint64[::1]
+WORDS = types.CPointer(types.uint64)
 
-_SHAPES = ((5, False), (4, False), (3, False), (3, True), (2, False), (2, True), (1, True))
-_RESERVED = np.zeros(12, np.uint64)
-for _level, _leaf in _SHAPES:
-    _RESERVED[2 * _level + _leaf] = ept_layout(_level, _leaf).reserved_mask
+
+# Kernels that call kernels pass pointers: a compiled call that passes an array also counts a reference to it, which
+# costs more than a level of a walk. Only the outermost takes arrays. Without the compiler a pointer is the array.
+def pointer(array):
+    """Return `array`; compiled, the address of its first element, which is indexed alike."""
+    return array
+
+
+@overload(pointer)
+def _pointer(array):
+    return (lambda array: array.ctypes) if isinstance(array, types.Array) else None
+
+
+_LEAF_RESERVED = np.array([0, *(ept_layout(level, True).reserved_mask for level in (1, 2, 3))], np.uint64)
+# One mask for every level: at level 3 and 2 an entry with PS set is a leaf, and does not get here.
+_TABLE_RESERVED = U(ept_layout(4, False).reserved_mask)
 _LEGAL_TYPES = U(sum(1 << kind for kind in EPT_MEMORY_TYPES))
 
 _ADDRESS, _PS = U(PTE.mask("addr")), U(PDE.mask("PS"))
 _A, _D = U(EPT_PTE.mask("A")), U(EPT_PTE.mask("D"))
 _TYPE_SHIFT, _XU_DOWN = U(EPT_PTE.shift("MT")), U(EPT_PTE.shift("XU") - 3)
-_SSS, _SPP, _SUPPRESS = (U(EPT_PTE.mask(name)) for name in ("SSS", "SPP", "suppress_VE"))
+_SSS, _SPP, _SUPPRESS, _XU = (U(EPT_PTE.mask(name)) for name in ("SSS", "SPP", "suppress_VE", "XU"))
 _PAGING_WRITE = U(EPT_PTE.mask("paging_write"))
 _EPTP_AD, _EPTP_SSS = U(EPTP.mask("AD")), U(EPTP.mask("SSS"))
 _LENGTH, _LENGTH_5 = U(EPTP.mask("walk_length")), U(EPTP.encode(walk_length=4))
@@ -93,7 +106,11 @@ _MAX_REFERENCES = U(MAX_REFERENCES)
 _NOWHERE = U((1 << 64) - 1)
 
 
-@njit(types.uint64(WORDS, types.uint64, types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
+@njit(
+    types.uint64(WORDS, types.uint64, types.uint64, types.uint64, types.uint64),
+    cache=True,
+    nogil=True,
+)
 def stop(result, status, gpa, level, error):
     """Record how the EPT walk ended, and return all ones."""
     result[_R_STATUS] = status
@@ -257,6 +274,30 @@ def set_flags(memory, context, result, gpa, level, depth, soiled):
     return True
 
 
+@njit(
+    types.boolean(
+        *(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64),
+        *(types.uint64, types.uint64, types.uint64),
+    ),
+    cache=True,
+    nogil=True,
+)
+def refused(memory, context, result, gpa, want, linear, level, entry, illegal):
+    """Judge an entry that gives no read right or has `illegal` bits set; True with the fault recorded.
+
+    SDM 3C §28.3.3.1. Only an entry that may be executed alone passes.
+    """
+    present = entry & _7 or (context[_C_MBEC] and entry & _XU)
+    if not present:
+        violation(memory, context, result, gpa, want, _0, linear, level, entry)
+        return True
+    unreadable = entry & _READ == _0 and (entry & _WRITE != _0 or context[_C_XONLY] == _0)
+    if illegal or unreadable:
+        stop(result, _MISCONFIGURATION, gpa, level, _0)
+        return True
+    return False
+
+
 @njit(types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
 def walk_ept(memory, context, result, gpa, want, linear):
     """Translate `gpa` for the rights `want`; return the HPA, or all ones with the fault in `result`.
@@ -264,60 +305,65 @@ def walk_ept(memory, context, result, gpa, want, linear):
     `linear` holds the exit-qualification bits that the caller knows (7 to 11 and 13), 0 for a PDPTE that is being
     loaded. SDM 3C §28.3.2 and §28.3.3.
     """
-    eptp = context[_C_EPTP]
-    limit, beyond, mbec = context[_C_BYTES], context[_C_RESERVED], context[_C_MBEC] << _3
-    count = result[_R_GREFS] + result[_R_HREFS]
+    eptp, limit, beyond = context[_C_EPTP], context[_C_BYTES], context[_C_RESERVED]
+    at = U(_R_REFS) + result[_R_GREFS] + result[_R_HREFS]
     table = eptp & _ADDRESS
     level, shift = _4, _39
     if eptp & _LENGTH == _LENGTH_5:
         level, shift = _5, _48
-    top, above, used = level, _7 | mbec, _A
-    entry_hpa, entry, low = _0, _0, _0
+    top, every = level, _NOWHERE
+    entry_hpa, entry = _0, _0
     if gpa >> (shift + _9):
         return violation(memory, context, result, gpa, want, _0, linear, level, _NOWHERE)
     while True:
         entry_hpa = table + (((gpa >> shift) & _511) << _3)
         if entry_hpa >= limit:
+            result[_R_HREFS] += top - level
             return stop(result, _BUS_ERROR, entry_hpa, level, _0)
-        if count < _MAX_REFERENCES:
-            result[U(_R_REFS) + count] = entry_hpa
-        count += _1
-        result[_R_HREFS] += _1
+        # Never beyond the array: at most five references for each of five guest entries and for the final page.
+        result[at] = entry_hpa
+        at += _1
         entry = memory[entry_hpa >> _3]
-        low = (entry & _7) | ((entry >> _XU_DOWN) & mbec)
-        if low == _0:
-            return violation(memory, context, result, gpa, want, _0, linear, level, entry)
-        leaf = level == _1 or (entry & _PS != _0 and level <= _3)
-        reserved = _RESERVED[np.int64(level * _2 + (_1 if leaf else _0))] | beyond
-        if leaf and level != _1 and context[_C_EPT_2M + level - _2] == _0:
-            reserved |= _PS
-        if entry & reserved or (low & _1 == _0 and (low & _2 or context[_C_XONLY] == _0)):
-            return stop(result, _MISCONFIGURATION, gpa, level, _0)
-        used &= entry
-        if leaf:
+        if level == _1 or (entry & _PS and level <= _3):
             break
-        above &= low
+        bad = (entry ^ _READ) & (_TABLE_RESERVED | beyond | _READ)
+        if bad:
+            result[_R_HREFS] += top - level + _1
+            if refused(memory, context, result, gpa, want, linear, level, entry, bad & ~_READ):
+                return _NOWHERE
+            result[_R_HREFS] -= top - level + _1
+        every &= entry
         table = entry & _ADDRESS
         level -= _1
         shift -= _9
-    if (_LEGAL_TYPES >> ((entry >> _TYPE_SHIFT) & _7)) & _1 == _0:
-        return stop(result, _MISCONFIGURATION, gpa, level, _0)
-    rights = above & low
+    result[_R_HREFS] += top - level + _1
+    reserved = _LEAF_RESERVED[level] | beyond
+    if level != _1 and context[_C_EPT_2M + level - _2] == _0:
+        reserved |= _PS
+    legal = (_LEGAL_TYPES >> ((entry >> _TYPE_SHIFT) & _7)) & _1
+    bad = (entry & reserved) | (legal ^ _1)
+    suspect = bad or entry & _READ == _0
+    if suspect and refused(memory, context, result, gpa, want, linear, level, entry, bad):
+        return _NOWHERE
+    mask = _7 | (context[_C_MBEC] << _3)
+    above = (every & _7 | ((every >> _XU_DOWN) & _8)) & mask
+    every &= entry
+    rights = (every & _7 | ((every >> _XU_DOWN) & _8)) & mask
     result[_R_RIGHTS] = rights
     result[_R_ENTRY] = entry
     unusual = want & ~rights or linear & _Q_SHADOW
     if unusual and not permitted(memory, context, result, gpa, want, linear, above, level):
         return _NOWHERE
-    clean = eptp & _EPTP_AD != _0 and entry & _D == _0
-    if eptp & _EPTP_AD and context[_C_UPDATE]:
-        soiled = clean and want & _WRITE != _0
-        if used == _0 or soiled:
+    dirty = _1
+    if eptp & _EPTP_AD:
+        soiled = entry & _D == _0 and want & _WRITE != _0
+        if (soiled or every & _A == _0) and context[_C_UPDATE]:
             if not set_flags(memory, context, result, gpa, level, top - level + _1, soiled):
                 return _NOWHERE
             entry = memory[entry_hpa >> _3]
             result[_R_ENTRY] = entry
-            clean = entry & _D == _0
+        dirty = _1 if entry & _D else _0
     result[_R_HSHIFT] = shift
-    result[_R_DIRTY] = _0 if clean else _1
+    result[_R_DIRTY] = dirty
     offset = (_1 << shift) - _1
     return (entry & _ADDRESS & ~offset) | (gpa & offset)

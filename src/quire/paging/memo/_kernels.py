@@ -8,11 +8,12 @@ import numpy as np
 from numba import njit, types
 
 from quire.arch import EPT_MEMORY_TYPES, EPT_PTE, EPTP, PTE
-from quire.paging._kernels import guest_rights, walk
+from quire.paging._kernels import guest_rights, walk_from
 from quire.paging.context import MEMO_SLOTS, Context, Dimension, Result, Status
+from quire.paging.ept._kernels import WORDS, pointer
 
 U = np.uint64
-WORDS = types.uint64[::1]
+ARRAY = types.uint64[::1]
 
 _EPT_TYPE_LEGAL = np.array([kind in set(EPT_MEMORY_TYPES) for kind in range(8)], np.uint8)
 _P, _RW, _US, _A, _D, _G, _XD = (U(PTE.mask(name)) for name in ("P", "RW", "US", "A", "D", "G", "XD"))
@@ -172,11 +173,17 @@ def remember(memory, context, memo, gva, result):
 
 
 @njit(types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS), cache=True, nogil=True)
-def walk_with_memo(memory, context, memo, gva, access, result):
-    """Do what :func:`walk` does, by the memo where it can: same result, same flags in memory, same counts."""
+def walk_with_memo_from(memory, context, memo, gva, access, result):
+    """Do what the walk does, by the memo where it can: same result, same flags in memory, same counts."""
     if recall(memory, context, memo, gva, access, result) == _OK:
         return _OK
-    status = walk(memory, context, gva, access, result)
+    status = walk_from(memory, context, gva, access, result)
     if status == _OK:
         remember(memory, context, memo, gva, result)
     return status
+
+
+@njit(types.int64(ARRAY, ARRAY, ARRAY, types.uint64, types.uint64, ARRAY), cache=True, nogil=True)
+def walk_with_memo(memory, context, memo, gva, access, result):
+    """Do what :func:`walk_with_memo_from` does, for a caller that has arrays."""
+    return walk_with_memo_from(pointer(memory), pointer(context), pointer(memo), gva, access, pointer(result))

@@ -1,0 +1,82 @@
+"""The hooks that ring 0 adds to those of the soft Cpu: the privilege of an access, intercepts that Unicorn lacks.
+
+A fill hook is not told the privilege of the access that misses; but the engine keeps a TLB each for user, supervisor
+and SMAP-free supervisor accesses, and its CPU state says which of them the instruction uses. So a first fill hook
+copies CPL and AC into the walk's context and refuses, and the second, which is that of process guests, walks.
+I/O and SYSCALL hooks leave the instruction undone by the engine's own jump for intercepts: RIP, flags and registers
+are exact there (found by experiment, Unicorn 2.1.4).
+"""
+
+import numpy as np
+from numba import carray, cfunc, njit, types
+
+from quire.arch import RFLAGS
+from quire.cpu.soft.ring0.codes import Intercept
+from quire.cpu.soft.ring0.environment import EFLAGS_INDEX, HFLAGS_INDEX
+from quire.cpu.soft.state import Pointer, SoftState
+from quire.paging import Context
+
+HANDLE = types.CPointer(types.uint8)
+USER = types.CPointer(types.voidptr)
+
+_P_STATE, _P_CONTEXT, _P_ENVIRONMENT = (
+    int(pointer) for pointer in (Pointer.STATE, Pointer.CONTEXT, Pointer.ENVIRONMENT)
+)
+_N_STATE, _N_CONTEXT = len(SoftState), len(Context)
+_C_USER, _C_AC, _C_IMPLICIT = int(Context.USER), int(Context.AC), int(Context.IMPLICIT)
+_IMPLICIT_PAGE = int(SoftState.IMPLICIT_PAGE)
+_HFLAGS, _EFLAGS = HFLAGS_INDEX, EFLAGS_INDEX
+_HALVES = max(HFLAGS_INDEX, EFLAGS_INDEX) + 1
+_CPL = np.uint32(3)
+_AC_SHIFT = np.uint32(RFLAGS.shift("AC"))
+_ONE32 = np.uint32(1)
+_0, _1, _12 = np.uint64(0), np.uint64(1), np.uint64(12)
+_IO, _SYSCALL = np.uint32(Intercept.IO), np.uint32(Intercept.SYSCALL)
+
+_intercept = types.ExternalFunction(
+    "cpu_vmexit_x86_64", types.void(types.voidptr, types.uint32, types.uint64, types.uint64)
+)
+
+
+@njit(types.void(USER), cache=True, nogil=True)
+def set_privilege(user):
+    """Copy CPL and RFLAGS.AC of the running instruction into the walk's context."""
+    halves = carray(user[_P_ENVIRONMENT], (_HALVES,), np.uint32)
+    context = carray(user[_P_CONTEXT], (_N_CONTEXT,), np.uint64)
+    context[_C_USER] = _1 if (halves[_HFLAGS] & _CPL) == _CPL else _0
+    context[_C_AC] = np.uint64((halves[_EFLAGS] >> _AC_SHIFT) & _ONE32)
+
+
+@cfunc(types.boolean(HANDLE, types.uint64, types.int32, types.CPointer(types.uint64), USER), cache=True)
+def on_fill_privilege(handle, gva, kind, entry, user):
+    """UC_HOOK_TLB_FILL, before the one that walks."""
+    set_privilege(user)
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    context = carray(user[_P_CONTEXT], (_N_CONTEXT,), np.uint64)
+    context[_C_IMPLICIT] = _1 if state[_IMPLICIT_PAGE] == (gva >> _12) + _1 else _0
+    return False
+
+
+@cfunc(types.void(HANDLE, types.uint64, types.uint32, USER), cache=True)
+def on_block_privilege(handle, gva, size, user):
+    """UC_HOOK_BLOCK, before the one that counts: CPL and AC change between blocks only."""
+    set_privilege(user)
+
+
+@cfunc(types.uint32(HANDLE, types.uint32, types.int32, USER), cache=True)
+def on_in(handle, port, size, user):
+    """UC_HOOK_INSN for IN and INS: raise the intercept that the engine does not."""
+    _intercept(user[_P_ENVIRONMENT], _IO, _0, _0)
+    return np.uint32(0)
+
+
+@cfunc(types.void(HANDLE, types.uint32, types.int32, types.uint32, USER), cache=True)
+def on_out(handle, port, size, value, user):
+    """UC_HOOK_INSN for OUT and OUTS."""
+    _intercept(user[_P_ENVIRONMENT], _IO, _0, _0)
+
+
+@cfunc(types.void(HANDLE, USER), cache=True)
+def on_system_call(handle, user):
+    """UC_HOOK_INSN for SYSCALL, which the engine does not execute."""
+    _intercept(user[_P_ENVIRONMENT], _SYSCALL, _0, _0)

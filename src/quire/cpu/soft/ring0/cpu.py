@@ -1,0 +1,219 @@
+"""The soft Cpu in ring 0: executes a machine guest, answers its intercepts, delivers its exceptions.
+
+Each pass runs the engine until it stops, then does what a processor does there: a VM exit leaves, an exception goes
+through the guest's own IDT, an instruction that does not exit is performed. Descriptor tables are read at CPL 3 too,
+where the fill hook sees a user access: an instruction that loads a segment is then let through alone. Limits, all of
+them the engine's: SYSRET to a non-canonical RCX faults at CPL 3; RDRAND works although CPUID does not offer it; LTR
+and LLDT accept a null selector; there is no interrupt shadow; IA-32e mode is not left.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from unicorn import unicorn_const as uc
+from unicorn import x86_const as x86
+
+from quire.arch import RFLAGS, Access, ExitReason, InterruptionType, Vector
+from quire.arch.guest_state import ActivityState
+from quire.cpu.soft import _kernels
+from quire.cpu.soft.registers import SoftRegisters
+from quire.cpu.soft.ring0 import _kernels as ring0_kernels
+from quire.cpu.soft.ring0.codes import INTERCEPT, Intercept
+from quire.cpu.soft.ring0.decode import MAX_LENGTH, decode
+from quire.cpu.soft.ring0.environment import SegmentName
+from quire.cpu.soft.ring0.guest_mode import enter_guest_mode
+from quire.cpu.soft.ring0.guest_state import GuestState
+from quire.cpu.soft.ring0.intercepts import Answer, Intercepts
+from quire.cpu.soft.ring0.registers import MachineRegisters
+from quire.cpu.soft.soft import SoftCpu
+from quire.cpu.soft.state import Detail, Pointer, SoftState
+from quire.hypervisor import Hypervisor
+from quire.paging import Context, Status
+from quire.paging._kernels import walk
+from quire.vcpu import Event, Exit, Interrupted, Nested, Stop, Trap, TrapKind, deliver_event
+
+__all__ = ["MachineCpu"]
+
+_EXCEPTIONS = range(Intercept.EXCEPTION, Intercept.EXCEPTION + 32)
+_CODED = (Vector.DF, Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.PF, Vector.AC)
+_NOWHERE = (1 << 64) - 1
+_SINGLE_STEP = 1 << 14  # BS of DR6
+#: What the engine takes for invalid and a processor does not.
+_UNKNOWN_TO_ENGINE = (
+    *(
+        "vmcall",
+        "vmclear",
+        "vmlaunch",
+        "vmptrld",
+        "vmptrst",
+        "vmread",
+        "vmresume",
+        "vmwrite",
+        "vmxoff",
+        "vmxon",
+    ),
+    *("invept", "invvpid", "invpcid", "getsec", "int1"),
+)
+
+
+class MachineCpu(SoftCpu):
+    """Executes the machine guest of `hypervisor`, counting as `detail` says."""
+
+    _zero_is_code = True
+
+    def __init__(self, hypervisor: Hypervisor, detail: Detail) -> None:
+        mmu = hypervisor.mmu
+        super().__init__(hypervisor.host.memory, mmu.context, hypervisor.tlb, detail, hypervisor.handle_exit)
+        # The hooks that raise intercepts look at RIP: the engine must compute it at every access.
+        self._scalars[SoftState.SKIP_SYNC_OFFSET] = 0
+        self.delivered: dict[int, int] = {}  #: events delivered through the guest's IDT, by vector
+        self._vcpu = hypervisor.vcpu
+        self._processor = hypervisor.processor
+        self._linear = hypervisor.linear_memory
+        vmcs = self._vcpu.vmcs
+        self._guest = GuestState(self._environment, self._machine_registers, vmcs)
+        self._intercepts = Intercepts(
+            vmcs, self._processor, self._machine_registers, self._environment, self._linear
+        )
+
+    def run(self) -> Stop:
+        """Execute guest instructions until a VM exit or an interruption, or until the guest halts for good."""
+        stop = self._enter()
+        while stop is None:
+            stop = self._answer(super().run()) or self._load()
+        return stop
+
+    def forget(self, gva: int | None) -> None:
+        """Drop cached translations before the next instruction, and where they were found: the space may change."""
+        super().forget(gva)
+        self._recent.fill(_NOWHERE)
+
+    def _enter(self) -> Stop | None:
+        """Load the guest's state and deliver the event that VM entry injects, if any."""
+        vmcs, event = self._vcpu.vmcs, self._vcpu.injection
+        if event is None:
+            return self._load()
+        vmcs.write("vm_entry_interruption_information", 0)
+        vmcs.write("guest_activity_state", ActivityState.ACTIVE)
+        return self._load() or self._deliver(event)
+
+    def _load(self) -> Stop | None:
+        """Take over what changed in the VMCS; a halted guest needs somebody to wake it."""
+        if not self._guest.load():
+            return None
+        self._processor.settle()
+        self._set_privilege()
+        halted = self._vcpu.vmcs.read("guest_activity_state") != ActivityState.ACTIVE
+        return Interrupted() if halted else None
+
+    def _answer(self, stop: Stop) -> Stop | None:
+        """Return `stop` if it leaves the guest; deal with it and return None if not."""
+        self._set_privilege()
+        self._guest.save()
+        if not isinstance(stop, Trap):
+            return stop
+        if stop.kind is TrapKind.PAGE_FAULT:
+            return self._page_fault(stop)
+        if stop.vector < INTERCEPT:
+            return self._raise(Event.exception(stop.vector, 0 if stop.vector == Vector.GP else None))
+        answer = self._intercepted(stop.vector - INTERCEPT)
+        return self._raise(answer) if isinstance(answer, Event) else answer
+
+    def _page_fault(self, stop: Trap) -> Stop | None:
+        self._processor.page_fault(stop.gva)
+        access = np.uint64(self._scalars[SoftState.FAULT_ACCESS])
+        if walk(self._memory.words, self._context, np.uint64(stop.gva), access, self._result) == Status.OK:
+            return None  # only a remembered walk was stale
+        if self._environment.cpl == 3 and self._reads_table(stop.gva):
+            return self._read_table(stop.gva, Access(int(access)))
+        return self._raise(Event.exception(Vector.PF, stop.error_code), stop.gva)
+
+    def _reads_table(self, gva: int) -> bool:
+        """Whether the instruction at RIP meets `gva` in reading a descriptor table, which the supervisor may."""
+        tables = (self._environment.segment(name) for name in (SegmentName.GDTR, SegmentName.LDTR))
+        if not any(table.base <= gva <= table.base + table.limit for table in tables):
+            return False
+        code = self._code(self._registers.read("rip"), MAX_LENGTH)
+        found = decode(code, long_code=self._environment.long_code)
+        return found is not None and found.reads_descriptor and not found.touches(gva, self._registers)
+
+    def _read_table(self, gva: int, access: Access) -> Stop | None:
+        """Let the instruction at RIP have the page of `gva` as a supervisor has it, or raise what that meets."""
+        met = self._linear.translate(gva, access, supervisor=True)
+        if isinstance(met, int):
+            self._scalars[SoftState.IMPLICIT_PAGE] = (gva >> 12) + 1
+            self._alone_at = self._registers.read("rip")
+            return None
+        return (
+            self._raise(Event.exception(met.vector, met.error_code), met.cr2)
+            if isinstance(met, Nested)
+            else met
+        )
+
+    def _intercepted(self, code: int) -> Answer:
+        """Return what the instruction or exception of an intercept comes to."""
+        rip = self._registers.read("rip")
+        found = decode(self._code(rip, MAX_LENGTH), long_code=self._environment.long_code)
+        if code not in _EXCEPTIONS:
+            return Event.exception(Vector.UD) if found is None else self._intercepts.answer(found)
+        vector = code - Intercept.EXCEPTION
+        if vector == Vector.UD and found is not None and found.name in _UNKNOWN_TO_ENGINE:
+            return self._intercepts.answer(found)
+        if vector == Vector.DB and self._registers.read("rflags") & RFLAGS.mask("TF"):
+            self._processor.debug[6] |= _SINGLE_STEP
+        coded = vector in _CODED
+        return Event.exception(vector, self._environment.error_code & 0xFFFF if coded else None)
+
+    def _raise(self, event: Event, gva: int | None = None) -> Stop | None:
+        """Deliver an exception, unless the exception bitmap makes it a VM exit."""
+        if self._intercepts.controls.exception_exits(event):
+            length = event.instruction_length if event.software else 0
+            return Exit(ExitReason.EXCEPTION_OR_NMI, gva or 0, instruction_length=length, interruption=event)
+        if gva is not None:
+            self._processor.cr2 = gva
+        return self._deliver(event)
+
+    def _deliver(self, event: Event) -> Stop | None:
+        """Deliver `event` through the guest's IDT; return the VM exit that this leads to, if any."""
+        if event.type is InterruptionType.OTHER_EVENT:
+            return None
+        state = self._guest.event_state()
+        outcome = deliver_event(event, state, self._linear, self._intercepts.controls.exception_exits)
+        if outcome.cr2 is not None:
+            self._processor.cr2 = outcome.cr2
+        if outcome.delivered is None:
+            return outcome.exit
+        vector = outcome.delivered.vector
+        self.delivered[vector] = self.delivered.get(vector, 0) + 1
+        self._guest.commit(state)
+        self._guest.save()
+        return None
+
+    def _set_privilege(self) -> None:
+        """Tell the walk the privilege of what Python does for the guest now; the hooks tell it while it runs."""
+        self._context[Context.USER] = self._environment.cpl == 3
+        self._context[Context.AC] = RFLAGS.get(self._registers.read("rflags"), "AC")
+
+    def _make_registers(self) -> SoftRegisters:
+        self._environment = enter_guest_mode(self._engine)
+        self._machine_registers = MachineRegisters(self._engine, self._environment)
+        return self._machine_registers
+
+    def _point(self) -> npt.NDArray[np.uint64]:
+        pointers = super()._point()
+        pointers[Pointer.ENVIRONMENT] = self._environment.address
+        return pointers
+
+    def _add_hooks(self) -> None:
+        user = self._pointers.ctypes.data
+        engine = self._engine
+        engine.hook(uc.UC_HOOK_TLB_FILL, ring0_kernels.on_fill_privilege.address, user)
+        engine.hook(uc.UC_HOOK_TLB_FILL, _kernels.on_fill.address, user)
+        engine.hook(uc.UC_HOOK_INTR, _kernels.on_interrupt.address, user)
+        engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_system_call.address, user, x86.UC_X86_INS_SYSCALL)
+        engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_in.address, user, x86.UC_X86_INS_IN)
+        engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_out.address, user, x86.UC_X86_INS_OUT)
+        if self.detail is Detail.FULL:
+            engine.hook(uc.UC_HOOK_BLOCK, ring0_kernels.on_block_privilege.address, user)
+            engine.hook(uc.UC_HOOK_BLOCK, _kernels.on_block.address, user)
+            engine.hook(uc.UC_HOOK_MEM_READ, _kernels.on_memory.address, user)
+            engine.hook(uc.UC_HOOK_MEM_WRITE, _kernels.on_memory.address, user)

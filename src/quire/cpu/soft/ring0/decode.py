@@ -1,0 +1,110 @@
+"""One privileged instruction, decoded where the engine stopped at it: what an exit says of it.
+
+Capstone decodes; this module names what the intercepts need: the mnemonic without prefixes, the length, the
+registers and addresses of its operands.
+"""
+
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+from capstone import CS_ARCH_X86, CS_MODE_32, CS_MODE_64, Cs, x86
+
+from quire.hypervisor import GENERAL
+from quire.vcpu import Registers
+
+__all__ = ["MAX_LENGTH", "Decoded", "decode"]
+
+#: No instruction is longer (SDM 2A §2.3.11).
+MAX_LENGTH = 15
+_REP = (0xF3, 0xF2)
+_ADDRESS_SIZE = 0x67
+_SEGMENTS = ("ds", "es", "ss", "fs", "gs")
+_DESCRIPTOR_READERS = (
+    *("iret", "iretd", "iretq", "retf", "retfq", "lcall", "ljmp", "lfs", "lgs", "lss", "lds", "les"),
+    *("lar", "lsl", "verr", "verw"),
+)
+_WORD = (1 << 64) - 1
+_WIDER = {
+    **{f"e{name[1:]}": name for name in GENERAL[:8]},
+    **{name[1:]: name for name in GENERAL[:8]},
+    **{f"r{n}{suffix}": f"r{n}" for n in range(8, 16) for suffix in "dw"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """`name` is Capstone's mnemonic without REP; `operands` are Capstone's."""
+
+    name: str
+    length: int
+    rep: bool
+    operands: tuple[x86.X86Op, ...]
+    opcode: tuple[int, ...]
+    _instruction: object
+
+    def register(self, operand: int) -> str:
+        """Return the 64-bit name of a general register operand, or the name of any other register."""
+        name: str = self._instruction.reg_name(self.operands[operand].reg)  # type: ignore[attr-defined]
+        return _WIDER.get(name, name)
+
+    def gpr(self, operand: int) -> int:
+        """Return the number of a general register operand."""
+        return GENERAL.index(self.register(operand))
+
+    def is_memory(self, operand: int) -> bool:
+        """Whether the operand is in memory."""
+        return bool(self.operands[operand].type == x86.X86_OP_MEM)
+
+    @property
+    def reads_descriptor(self) -> bool:
+        """Whether it reads a descriptor table: loads a segment register, leaves the code segment, or asks."""
+        if self.name in ("mov", "pop"):
+            return bool(self.operands) and self.register(0) in _SEGMENTS
+        return self.name in _DESCRIPTOR_READERS
+
+    def touches(self, page: int, registers: Registers) -> bool:
+        """Whether a memory operand, or the stack, lies in the 4 KiB page of linear address `page`."""
+        named = (self.address(n, registers) for n in range(len(self.operands)) if self.is_memory(n))
+        return any(address >> 12 == page >> 12 for address in (*named, registers.read("rsp")))
+
+    def address(self, operand: int, registers: Registers) -> int:
+        """Return the linear address of a memory operand (SDM 1 §3.7.5); RIP is at the instruction."""
+        memory = self.operands[operand].mem
+        reg_name = self._instruction.reg_name  # type: ignore[attr-defined]
+        address: int = memory.disp
+        if memory.base:
+            base = reg_name(memory.base)
+            if base in ("rip", "eip"):
+                address += registers.read("rip") + self.length
+            else:
+                address += _part(registers, base)
+        if memory.index and reg_name(memory.index) not in ("riz", "eiz"):
+            address += _part(registers, reg_name(memory.index)) * memory.scale
+        if self._instruction.prefix[3] == _ADDRESS_SIZE:  # type: ignore[attr-defined]
+            address &= 0xFFFFFFFF
+        segment = reg_name(memory.segment) if memory.segment else ""
+        if segment in ("fs", "gs"):
+            address += registers.read(f"{segment}_base")
+        return address & _WORD
+
+
+def _part(registers: Registers, name: str) -> int:
+    value = registers.read(_WIDER.get(name, name))
+    return value & 0xFFFFFFFF if name.startswith("e") or name.endswith("d") else value
+
+
+@cache
+def _decoder(mode: int) -> Cs:
+    decoder = Cs(CS_ARCH_X86, mode)
+    decoder.detail = True
+    return decoder
+
+
+@lru_cache(4096)  # a guest repeats itself, and what Capstone returns is never changed
+def decode(code: bytes, *, long_code: bool) -> Decoded | None:
+    """Return the instruction that `code` begins with, or None if it is none that Capstone knows."""
+    for one in _decoder(CS_MODE_64 if long_code else CS_MODE_32).disasm(code, 0, 1):
+        name = one.mnemonic.split()[-1]
+        rep = one.prefix[0] in _REP
+        return Decoded(name, one.size, rep, tuple(one.operands), tuple(one.opcode), one)
+    return None

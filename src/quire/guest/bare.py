@@ -1,0 +1,252 @@
+"""Bare machine guests: one image in guest-physical memory, started in 64-bit mode at CPL 0, and nothing else.
+
+The boot protocol. Guest-physical memory runs from 0 to `memory`. The page at 0x0 is the guest's. At 0x1000 lies a
+GDT: null, 64-bit code (selector 0x08), data (0x10). At 0x2000 lies a PML4, at 0x3000 a page-directory-pointer
+table, from 0x4000 a page directory for each GiB, which map the first 4 GiB at most, as far as there is memory, at
+their own addresses with writable, executable supervisor pages of 2 MiB. The stack ends at 0x10000; the image lies
+above that, where the caller says. RDI holds the size of memory in bytes, all other general registers are 0. There is
+no IDT and no TSS; interrupts are off. CR0 has PG, WP, NE, ET, MP and PE, CR4 has PAE, OSFXSR and OSXMMEXCPT, EFER has
+SCE, LME, LMA and NXE. Port 0xE9 collects output, a write to port 0xF4 ends the guest with a status, HLT halts it.
+"""
+
+import struct
+import threading
+from dataclasses import dataclass
+
+from quire.arch import (
+    ACCESS_RIGHTS,
+    CR0,
+    CR4,
+    EFER,
+    PAGE_SIZE,
+    PDE_2M,
+    PDPTE,
+    PML4E,
+    RFLAGS,
+    InterruptionType,
+)
+from quire.arch.guest_state import ActivityState
+from quire.cpu.soft import Detail
+from quire.cpu.soft.ring0 import MachineCpu
+from quire.errors import MisuseError
+from quire.hypervisor import (
+    DEBUG_PORT,
+    EXIT_PORT,
+    DebugConsole,
+    ExitPort,
+    GuestConfig,
+    GuestStopped,
+    Hypervisor,
+)
+from quire.memory import OutOfFrames
+from quire.vcpu import EntryFailure, Event
+
+__all__ = ["FIRST_FREE", "BareGuest", "BareOutcome"]
+
+_GDT, _PML4, _PDPT, _DIRECTORIES = 0x1000, 0x2000, 0x3000, 0x4000
+#: Where the boot tables and the first stack end, and an image may begin.
+FIRST_FREE = 0x10000
+_MOST_DIRECTORIES = 4
+_LARGE = 2 << 20
+_CODE, _DATA = 0x08, 0x10
+_DESCRIPTORS = (0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF)
+_FLAT = 0xFFFFFFFF
+_CODE_RIGHTS = ACCESS_RIGHTS.encode(type=11, S=1, P=1, L=1, G=1)
+_DATA_RIGHTS = ACCESS_RIGHTS.encode(type=3, S=1, P=1, DB=1, G=1)
+_TSS_RIGHTS = ACCESS_RIGHTS.encode(type=11, P=1)
+_UNUSABLE = ACCESS_RIGHTS.mask("unusable")
+
+
+@dataclass(frozen=True, slots=True)
+class BareOutcome:
+    """How a run ended: `reason` is halted, exited, stopped or interrupted, `text` says why a guest was stopped.
+
+    `status` is what it wrote to the exit port. `exits` and `delivered` count VM exits by reason and events by
+    vector, `invalidations` TLB operations by name, `events` what the Cpu counted.
+    """
+
+    reason: str
+    status: int | None
+    text: str
+    output: bytes
+    exits: dict[str, int]
+    delivered: dict[int, int]
+    invalidations: dict[str, int]
+    events: dict[str, int]
+
+
+class BareGuest:
+    """One machine guest: `image` at `load_gpa`, entered at `entry`, `memory` bytes, under `mmu` native or ept.
+
+    Deterministic: same image, same outcome. Raises MisuseError for an image that does not fit, and what making a
+    hypervisor raises. :attr:`hypervisor` is there for whoever wants other handlers, controls or ports.
+    """
+
+    def __init__(
+        self,
+        image: bytes,
+        *,
+        load_gpa: int = FIRST_FREE,
+        entry: int | None = None,
+        memory: int = 16 << 20,
+        mmu: str = "ept",
+        host_page: int = 4 << 10,
+        detail: Detail = Detail.EXITS,
+    ) -> None:
+        if not FIRST_FREE <= load_gpa <= memory - len(image):
+            raise MisuseError(
+                f"An image of {len(image):#x} bytes at GPA {load_gpa:#x} is not within guest memory "
+                f"{FIRST_FREE:#x} to {memory:#x}: load it elsewhere or give the guest more memory"
+            )
+        config = GuestConfig(mmu=mmu, memory=memory, host_page=host_page, kind="machine")
+        self.console, self.exit_port = DebugConsole(), ExitPort()
+        self.hypervisor = Hypervisor(config, lambda hypervisor: MachineCpu(hypervisor, detail))
+        self.hypervisor.ports.attach(DEBUG_PORT, self.console)
+        self.hypervisor.ports.attach(EXIT_PORT, self.exit_port)
+        self._build_tables(memory)
+        self.write(load_gpa, image)
+        self._set_state(load_gpa if entry is None else entry, memory)
+
+    @property
+    def cpu(self) -> MachineCpu:
+        """The Cpu."""
+        cpu = self.hypervisor.cpu
+        assert isinstance(cpu, MachineCpu)
+        return cpu
+
+    def write(self, gpa: int, data: bytes) -> None:
+        """Write `data` to guest-physical memory; backs it first if need be."""
+        for at, count in _pages(gpa, len(data)):
+            hpa = self.hypervisor.mmu.reach(at, write=True)
+            self.cpu.forget_code(hpa, count)
+            self.hypervisor.host.memory.write(hpa, data[at - gpa : at - gpa + count])
+
+    def read(self, gpa: int, length: int) -> bytes:
+        """Return guest-physical memory."""
+        reach, read = self.hypervisor.mmu.reach, self.hypervisor.host.memory.read
+        return b"".join(bytes(read(reach(at), count)) for at, count in _pages(gpa, length))
+
+    def interrupt(self, vector: int) -> None:
+        """Have the next :meth:`run` begin with external interrupt `vector`; it wakes a halted guest."""
+        self.hypervisor.vcpu.inject(Event(vector, InterruptionType.EXTERNAL_INTERRUPT))
+        self.hypervisor.vcpu.vmcs.write("guest_activity_state", ActivityState.ACTIVE)
+
+    def run(self, timeout: float | None = None) -> BareOutcome:
+        """Run until the guest halts, exits or cannot go on, or for `timeout` seconds; it may be run again."""
+        kernel = _Kernel(self)
+        timer = threading.Timer(timeout, self.cpu.interrupt) if timeout is not None else None
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
+        text = ""
+        try:
+            registers = self.cpu.registers.read_many(("rip", "rsp", "rflags"))
+            self.hypervisor.vcpu.enter(*registers)
+            self.hypervisor.run(kernel)
+        except (GuestStopped, EntryFailure) as end:
+            text = str(end)
+        except OutOfFrames as end:
+            text = f"host memory exhausted: {end}"
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return self._outcome(text)
+
+    def close(self) -> None:
+        """Give memory and engine back."""
+        self.hypervisor.discard()
+
+    @property
+    def halted(self) -> bool:
+        """Whether the vCPU is in the HLT state."""
+        return self.hypervisor.vcpu.vmcs.read("guest_activity_state") == ActivityState.HLT
+
+    def _outcome(self, text: str) -> BareOutcome:
+        hypervisor = self.hypervisor
+        if text:
+            reason = "stopped"
+        elif self.exit_port.status is not None:
+            reason = "exited"
+        else:
+            reason = "halted" if self.halted else "interrupted"
+        exits = sorted(hypervisor.vcpu.exits.items())
+        invalidations = sorted((done.name, count) for done, count in hypervisor.mmu.invalidations.items())
+        return BareOutcome(
+            reason=reason,
+            status=self.exit_port.status,
+            text=text,
+            output=bytes(self.console.output),
+            exits={exit.name: count for exit, count in exits},
+            delivered=dict(sorted(self.cpu.delivered.items())),
+            invalidations=dict(invalidations),
+            events=self.cpu.events(),
+        )
+
+    def _build_tables(self, memory: int) -> None:
+        """Write the GDT and the tables of the boot protocol."""
+        self.write(_GDT, struct.pack(f"<{len(_DESCRIPTORS)}Q", *_DESCRIPTORS))
+        large = min(memory // _LARGE, _MOST_DIRECTORIES * 512)
+        directories = -(-large // 512)
+        self.write(_PML4, PML4E.encode(P=1, RW=1, addr=_PDPT).to_bytes(8, "little"))
+        entries = [PDPTE.encode(P=1, RW=1, addr=_DIRECTORIES + PAGE_SIZE * n) for n in range(directories)]
+        self.write(_PDPT, struct.pack(f"<{directories}Q", *entries))
+        pages = [PDE_2M.encode(P=1, RW=1, PS=1, addr=_LARGE * n) for n in range(large)]
+        self.write(_DIRECTORIES, struct.pack(f"<{large}Q", *pages))
+
+    def _set_state(self, entry: int, memory: int) -> None:
+        """Put the first state into the VMCS and the registers."""
+        fields = {
+            "guest_cr0": CR0.encode(PE=1, MP=1, ET=1, NE=1, WP=1, PG=1),
+            "guest_cr3": _PML4,
+            "guest_cr4": CR4.encode(PAE=1, OSFXSR=1, OSXMMEXCPT=1, VMXE=1),
+            "guest_ia32_efer": EFER.encode(SCE=1, LME=1, LMA=1, NXE=1),
+            "guest_gdtr_base": _GDT,
+            "guest_gdtr_limit": 8 * len(_DESCRIPTORS) - 1,
+            "guest_idtr_base": 0,
+            "guest_idtr_limit": 0,
+        }
+        for name in ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"):
+            rights = {"cs": _CODE_RIGHTS, "tr": _TSS_RIGHTS, "ldtr": _UNUSABLE}.get(name, _DATA_RIGHTS)
+            selector = {"cs": _CODE, "tr": 0, "ldtr": 0}.get(name, _DATA)
+            fields[f"guest_{name}_selector"] = selector
+            fields[f"guest_{name}_base"] = 0
+            fields[f"guest_{name}_limit"] = 0xFFFF if name in ("tr", "ldtr") else _FLAT
+            fields[f"guest_{name}_access_rights"] = rights
+        self.hypervisor.vcpu.vmcs.write_many(**fields)
+        self.cpu.registers.write_many(
+            {"rip": entry, "rsp": FIRST_FREE, "rdi": memory, "rflags": RFLAGS.encode(always_1=1)}
+        )
+
+
+class _Kernel:
+    """A machine guest's kernel is its own: the hypervisor's loop has only to see when it has finished."""
+
+    def __init__(self, guest: BareGuest) -> None:
+        self._guest = guest
+        self._interrupted = False
+
+    @property
+    def finished(self) -> bool:
+        return self._interrupted or self._guest.halted or self._guest.exit_port.status is not None
+
+    def syscall(self) -> None:
+        raise AssertionError("SYSCALL of a machine guest is executed by its Cpu")
+
+    def page_fault(self, gva: int, error_code: int) -> None:
+        raise AssertionError(f"#PF at {gva:#x} ({error_code:#x}) is delivered by the Cpu")
+
+    def exception(self, vector: int, error_code: int) -> None:
+        raise AssertionError(f"exception {vector:#x} ({error_code:#x}) is delivered by the Cpu")
+
+    def interrupted(self) -> None:
+        self._interrupted = True
+
+
+def _pages(gpa: int, length: int) -> list[tuple[int, int]]:
+    """Return address and length of the pieces of a range that cross no page."""
+    pieces = []
+    while length > 0:
+        count = min(length, PAGE_SIZE - (gpa & PAGE_SIZE - 1))
+        pieces.append((gpa, count))
+        gpa, length = gpa + count, length - count
+    return pieces

@@ -1,0 +1,91 @@
+"""A machine guest's memory by linear address, as event delivery and emulated instructions reach it.
+
+Every access is a walk through the guest's own tables with accessed and dirty updates; a refusal is a value. All
+pages of an access are translated before a byte is moved.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from quire.arch import EPT_VIOLATION_QUALIFICATION, Access, ExitReason, Vector
+from quire.hypervisor.mmu import PagedMmu
+from quire.paging import RESULT_WORDS, Context, Result, Status
+from quire.vcpu import Exit, MemoryFault, Nested
+
+__all__ = ["WalkedMemory"]
+
+_PAGE = 0x1000
+_WORD = (1 << 64) - 1
+
+
+class WalkedMemory:
+    """The memory behind `mmu`. `changed` hears of every host-physical range that is written.
+
+    The context's USER says at which privilege accesses are made that are not supervisor accesses by nature.
+    """
+
+    def __init__(self, mmu: PagedMmu, changed: Callable[[int, int], None]) -> None:
+        self._mmu = mmu
+        self._changed = changed
+        self._bytes = mmu.host.memory.octets.data
+        self._result = np.zeros(RESULT_WORDS, np.uint64)
+
+    def read(self, gva: int, size: int, *, supervisor: bool) -> bytes | MemoryFault:
+        """Return `size` bytes from `gva`, or why not."""
+        pieces = self._reach(gva, size, Access.READ, supervisor)
+        if not isinstance(pieces, list):
+            return pieces
+        return b"".join(bytes(self._bytes[hpa : hpa + count]) for hpa, count in pieces)
+
+    def write(self, gva: int, data: bytes, *, supervisor: bool) -> MemoryFault | None:
+        """Write `data` at `gva`; return None, or why not."""
+        pieces = self._reach(gva, len(data), Access.WRITE, supervisor)
+        if not isinstance(pieces, list):
+            return pieces
+        done = 0
+        for hpa, count in pieces:
+            self._changed(hpa, count)
+            self._bytes[hpa : hpa + count] = data[done : done + count]
+            done += count
+        return None
+
+    def _reach(
+        self, gva: int, size: int, access: Access, supervisor: bool
+    ) -> list[tuple[int, int]] | MemoryFault:
+        """Return the host-physical pieces of an access."""
+        pieces: list[tuple[int, int]] = []
+        while size > 0:
+            count = min(size, _PAGE - (gva & _PAGE - 1))
+            found = self.translate(gva, access, supervisor=supervisor)
+            if not isinstance(found, int):
+                return found
+            pieces.append((found, count))
+            gva, size = gva + count & _WORD, size - count
+        return pieces
+
+    def translate(self, gva: int, access: Access, *, supervisor: bool) -> int | MemoryFault:
+        """Return the HPA of `gva`, or why an access there is refused."""
+        from quire.paging._kernels import walk
+
+        context, result = self._mmu.context, self._result
+        context[Context.IMPLICIT] = supervisor
+        status = walk(self._mmu.host.memory.words, context, np.uint64(gva), np.uint64(access), result)
+        context[Context.IMPLICIT] = 0
+        return int(result[Result.HPA]) if status == Status.OK else _refusal(Status(status), result, gva)
+
+
+def _refusal(status: Status, result: "np.ndarray[tuple[int], np.dtype[np.uint64]]", gva: int) -> MemoryFault:
+    """Return what a failed walk of exactly `gva` comes to. A machine check within delivery shuts the vCPU down."""
+    error, gpa = int(result[Result.ERROR]), int(result[Result.FAULT_GPA])
+    if status is Status.PAGE_FAULT:
+        return Nested(Vector.PF, error, gva)
+    if status is Status.NON_CANONICAL:
+        return Nested(Vector.GP, 0)
+    if status is Status.EPT_VIOLATION:
+        if error & EPT_VIOLATION_QUALIFICATION.mask("final"):
+            gpa |= gva & _PAGE - 1
+        return Exit(ExitReason.EPT_VIOLATION, error, gpa, gva)
+    if status is Status.EPT_MISCONFIGURATION:
+        return Exit(ExitReason.EPT_MISCONFIGURATION, gpa=gpa)
+    return Exit(ExitReason.TRIPLE_FAULT, gpa=gpa)
