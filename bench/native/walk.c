@@ -8,7 +8,6 @@ typedef uint64_t u64;
 enum { P = 1, RW = 2, US = 4, A = 1 << 5, D = 1 << 6, PS = 1 << 7, EPT_A = 1 << 8, EPT_D = 1 << 9 };
 #define ADDRESS 0x000FFFFFFFFFF000ull
 #define XD (1ull << 63)
-#define LANES 16
 
 struct context { u64 cr3, eptp, bytes, reserved, nxe, wp, user, smep, smap; };
 struct result { u64 status, hpa, gpa, gshift, hshift, rights, guest_refs, host_refs, guest_entry, host_entry, refs[24]; };
@@ -99,85 +98,93 @@ u64 walk_serial(u64 *memory, const struct context *c, const u64 *gvas, size_t n,
     return failed;
 }
 
-/* Lanes in step, as Quire's batch: a lane that meets anything but the common case is walked alone. */
-struct lanes { u64 table[LANES], gpa[LANES], hpa[LANES], leaf[LANES], upper[LANES], state[LANES], at[LANES], entry[LANES], page[LANES]; };
+/* A group in step, as Quire's batch: decided by what all entries of a level have and what any has. */
+#define GROUP 64
+struct group { u64 table[GROUP], gpa[GROUP], hpa[GROUP], at[GROUP], entry[GROUP], index[GROUP]; };
 
-static void ept_lanes(u64 *memory, const struct context *c, struct lanes *s, int lanes, u64 rights, u64 leaf_flags)
+static int ept_group(u64 *memory, const struct context *c, struct group *restrict g, u64 rights, u64 leaf_flags)
 {
-    u64 flags = c->eptp & 1 << 6 ? EPT_A : 0;
-    for (int k = 0; k < lanes; k++) { s->hpa[k] = c->eptp & ADDRESS; s->page[k] = 0; if (s->gpa[k] >> 48) s->state[k] |= 2; }
+    u64 last = c->bytes - 1, needed = rights | 1 | (c->eptp & 1 << 6 ? EPT_A : 0), high = 0;
+    for (int k = 0; k < GROUP; k++) { high |= g->gpa[k]; g->hpa[k] = c->eptp & ADDRESS; }
+    if (high >> 48) return 0;
     for (int n = 0; n < 4; n++) {
-        int shift = 39 - 9 * n, even = 2 * (4 - n), open = 0;
-        for (int k = 0; k < lanes; k++) {
-            if (s->page[k]) continue;
-            u64 at = s->hpa[k] + ((s->gpa[k] >> shift & 511) << 3);
-            if (at >= c->bytes) { s->state[k] |= 2; at = 0; }
-            s->entry[k] = memory[at >> 3];
+        int shift = 39 - 9 * n;
+        u64 over = 0, some = 0, every = ~0ull, kinds = 0;
+        for (int k = 0; k < GROUP; k++) {
+            u64 at = g->hpa[k] + ((g->gpa[k] >> shift & 511) << 3);
+            over |= last - at; g->index[k] = at >> 3;
         }
-        for (int k = 0; k < lanes; k++) {
-            if (s->page[k]) continue;
-            u64 entry = s->entry[k], needed = rights | flags;
-            int leaf = n == 3 || (n > 0 && entry & PS);
-            if (leaf) {
-                needed |= leaf_flags;
-                if (!(0x73 >> (entry >> 3 & 7) & 1)) s->state[k] |= 2;
-                u64 offset = (1ull << shift) - 1;
-                s->hpa[k] = (entry & ADDRESS & ~offset) | (s->gpa[k] & offset); s->page[k] = 1;
-            } else { s->hpa[k] = entry & ADDRESS; open = 1; }
-            if ((entry & needed) != needed || entry & (ept_reserved[even + leaf] | c->reserved) || !(entry & 1)) s->state[k] |= 2;
+        if (over >> 63) return 0;
+        for (int k = 0; k < GROUP; k++) g->entry[k] = memory[g->index[k]];
+        for (int k = 0; k < GROUP; k++) {
+            u64 e = g->entry[k];
+            some |= e; every &= e; kinds |= e & (~(e >> 1) | e << 1) & 0x10; g->hpa[k] = e & ADDRESS;
         }
-        if (!open) break;
+        if ((every & needed) != needed) return 0;
+        if (n == 3 || (n > 0 && some & PS)) {
+            if ((n != 3 && !(every & PS)) || kinds || some & (ept_reserved[9 - 2 * n] | c->reserved)
+                || (every & leaf_flags) != leaf_flags) return 0;
+            u64 offset = (1ull << shift) - 1;
+            for (int k = 0; k < GROUP; k++) g->hpa[k] = (g->hpa[k] & ~offset) | (g->gpa[k] & offset);
+            return 1;
+        }
+        if (some & (ept_reserved[8 - 2 * n] | c->reserved)) return 0;
     }
+    return 0;
+}
+
+static int walk_group(u64 *memory, const struct context *c, struct group *restrict g, int access)
+{
+    u64 last = c->bytes - 1, beyond = c->reserved | (c->nxe ? 0 : XD), all = ~0ull, any = 0, users = 0, over;
+    u64 ad = c->eptp & 1 << 6, leaf_flags = access == 1 ? D : 0, want = 1ull << access, allowed;
+    for (int n = 0; n < 4; n++) {
+        int shift = 39 - 9 * n;
+        u64 some = 0, every = ~0ull;
+        for (int k = 0; k < GROUP; k++) g->hpa[k] = g->gpa[k] = g->table[k] + ((g->at[k] >> shift & 511) << 3);
+        if (c->eptp && !ept_group(memory, c, g, ad ? 3 : 1, ad ? EPT_D : 0)) return 0;
+        over = 0;
+        for (int k = 0; k < GROUP; k++) over |= last - g->hpa[k];
+        if (over >> 63) return 0;
+        for (int k = 0; k < GROUP; k++) g->entry[k] = memory[g->hpa[k] >> 3];
+        for (int k = 0; k < GROUP; k++) { some |= g->entry[k]; every &= g->entry[k]; g->table[k] = g->entry[k] & ADDRESS; }
+        all &= every; any |= some; users = some & US;
+        if ((every & (P | A)) != (P | A)) return 0;
+        if (n == 3 || (n > 0 && some & PS)) {
+            if ((n != 3 && !(every & PS)) || some & (guest_reserved[9 - 2 * n] | beyond)
+                || (every & leaf_flags) != leaf_flags) return 0;
+            u64 offset = (1ull << shift) - 1;
+            for (int k = 0; k < GROUP; k++) g->table[k] = (g->table[k] & ~offset) | (g->at[k] & offset);
+            break;
+        }
+        if (some & (guest_reserved[8 - 2 * n] | beyond)) return 0;
+    }
+    if (users && !(all & US)) return 0;
+    if (c->user) allowed = all & US ? 1 | (all & RW ? 2 : 0) | (any & XD ? 0 : 4) : 0;
+    else allowed = (all & US && c->smap ? 0 : 1 | (all & RW || !c->wp ? 2 : 0)) | (any & XD || (all & US && c->smep) ? 0 : 4);
+    if (want & ~allowed) return 0;
+    for (int k = 0; k < GROUP; k++) g->gpa[k] = g->hpa[k] = g->table[k];
+    if (c->eptp && !ept_group(memory, c, g, want, access == 1 && ad ? EPT_D : 0)) return 0;
+    over = 0;
+    for (int k = 0; k < GROUP; k++) over |= last - g->hpa[k];
+    return !(over >> 63);
 }
 
 u64 walk_batch(u64 *memory, const struct context *c, const u64 *gvas, size_t n, int access, u64 *values)
 {
-    struct lanes lanes_of, *s = &lanes_of;
-    u64 failed = 0, beyond = c->reserved | (c->nxe ? 0 : XD), want = 1ull << access;
-    u64 ad = c->eptp & 1 << 6;
-    for (size_t first = 0; first < n; first += LANES) {
-        int lanes = n - first < LANES ? (int)(n - first) : LANES;
-        for (int k = 0; k < lanes; k++) {
+    struct group lanes;
+    struct result r = {0};
+    u64 failed = 0;
+    for (size_t first = 0; first < n; first += GROUP) {
+        int count = n - first < GROUP ? (int)(n - first) : GROUP, canonical = count == GROUP;
+        for (int k = 0; k < count; k++) {
             int64_t sign = (int64_t)gvas[first + k] >> 47;
-            s->at[k] = gvas[first + k]; s->table[k] = c->cr3 & ADDRESS; s->upper[k] = RW | US;
-            s->state[k] = sign && sign != -1 ? 2 : 0;
+            canonical &= !sign || sign == -1;
+            lanes.at[k] = gvas[first + k]; lanes.table[k] = c->cr3 & ADDRESS;
         }
-        for (int level = 0; level < 4; level++) {
-            int shift = 39 - 9 * level, even = 2 * (4 - level), open = 0;
-            for (int k = 0; k < lanes; k++)
-                if (!(s->state[k] & 1)) s->hpa[k] = s->gpa[k] = s->table[k] + ((s->at[k] >> shift & 511) << 3);
-            if (c->eptp) ept_lanes(memory, c, s, lanes, ad ? 3 : 1, ad ? EPT_D : 0);
-            for (int k = 0; k < lanes; k++) {
-                u64 at = s->hpa[k];
-                if (at >= c->bytes) { s->state[k] |= 2; at = 0; }
-                if (!(s->state[k] & 1)) s->entry[k] = memory[at >> 3];
-            }
-            for (int k = 0; k < lanes; k++) {
-                if (s->state[k] & 1) continue;
-                u64 entry = s->entry[k], needed = P | A;
-                int leaf = level == 3 || (level > 0 && entry & PS);
-                s->upper[k] = (s->upper[k] & (entry | XD)) | (entry & XD);
-                if (leaf) {
-                    needed |= access == 1 ? D : 0;
-                    u64 offset = (1ull << shift) - 1;
-                    s->leaf[k] = entry; s->table[k] = (entry & ADDRESS & ~offset) | (s->at[k] & offset); s->state[k] |= 1;
-                } else { s->table[k] = entry & ADDRESS; open = 1; }
-                if ((entry & needed) != needed || entry & (guest_reserved[even + leaf] | beyond)) s->state[k] |= 2;
-            }
-            if (!open) break;
-        }
-        for (int k = 0; k < lanes; k++) {
-            u64 u = s->upper[k], allowed;
-            if (c->user) allowed = u & US ? 1 | (u & RW ? 2 : 0) | (u & XD ? 0 : 4) : 0;
-            else allowed = (u & US && c->smap ? 0 : 1 | (u & RW || !c->wp ? 2 : 0)) | (u & XD || (u & US && c->smep) ? 0 : 4);
-            if (want & ~allowed) s->state[k] |= 2;
-            s->gpa[k] = s->hpa[k] = s->table[k];
-        }
-        if (c->eptp) ept_lanes(memory, c, s, lanes, want, access == 1 && ad ? EPT_D : 0);
-        for (int k = 0; k < lanes; k++) {
-            struct result r = {0};
-            values[first + k] = s->hpa[k];
-            if (s->state[k] & 2 || s->hpa[k] >= c->bytes) { failed |= walk(memory, c, gvas[first + k], access, &r); values[first + k] = r.hpa; }
+        int together = canonical && walk_group(memory, c, &lanes, access);
+        for (int k = 0; k < count; k++) {
+            if (!together) failed |= walk(memory, c, gvas[first + k], access, &r);
+            values[first + k] = together ? lanes.hpa[k] : r.hpa;
         }
     }
     return failed;

@@ -91,6 +91,7 @@ _0, _1, _2, _3, _4, _5, _7, _8, _9, _12 = (U(n) for n in (0, 1, 2, 3, 4, 5, 7, 8
 _10, _21, _22, _30, _39, _48, _511, _1023 = (U(n) for n in (10, 21, 22, 30, 39, 48, 511, 1023))
 _READ, _WRITE, _EXECUTE, _USER_EXECUTE = _1, _2, _4, _8
 _LOW_32 = U(0xFFFF_FFFF)
+_FINE = U(1 << 32)  # no page-fault error code
 _MAX_REFERENCES = U(MAX_REFERENCES)
 _NOWHERE = U((1 << 64) - 1)
 
@@ -240,6 +241,7 @@ def walk_from(memory, context, gva, access, result):
     result[_R_GUEST], result[_R_HOST] = _0, _0
     result[_R_GVA] = gva
     mode = context[_C_MODE]
+    error, allowed = _FINE, _7
     table, level, shift, leaf_top = context[_C_CR3] & _ADDRESS, mode, _39, _3
     beyond = context[_C_RESERVED] | (_XD if context[_C_NXE] == _0 else _0)
     in_table = beyond | _PS
@@ -261,7 +263,7 @@ def walk_from(memory, context, gva, access, result):
         if mode == _MODE_PAE:
             pdpte = context[U(_C_PDPTE0) + (gva >> _30)]
             if pdpte & _PDPTE_P == _0:
-                return page_fault(context, result, _0, _3, access)
+                level, error = _3, _0
             table = pdpte & _PDPTE_ADDRESS
             in_table |= _PAE_RESERVED
         else:
@@ -275,7 +277,7 @@ def walk_from(memory, context, gva, access, result):
     if context[_C_EPTP]:
         table_rights = _READ | _WRITE if context[_C_EPTP] & _EPTP_AD else _READ
     limit, at, host_references = context[_C_BYTES], U(_R_REFS), _0
-    while True:
+    while error == _FINE:
         entry_gpa = table + (((gva >> shift) & index_mask) << scale)
         entry_hpa = entry_gpa
         if table_rights:
@@ -301,9 +303,8 @@ def walk_from(memory, context, gva, access, result):
             break
         # PS is reserved in a table entry where pages are not mapped, and 0 in one where they are.
         if (entry ^ _P) & (in_table | _P):
-            if entry & _P == _0:
-                return page_fault(context, result, _0, level, access)
-            return page_fault(context, result, _E_P | _E_RSVD, level, access)
+            error = _E_P | _E_RSVD if entry & _P else _0
+            break
         if entry & _A == _0 and context[_C_UPDATE]:
             if table_rights and not may_update_table(context, result):
                 return update_denied(memory, context, result, entry_gpa)
@@ -311,26 +312,27 @@ def walk_from(memory, context, gva, access, result):
         table = entry & _ADDRESS
         level -= _1
         shift -= step
-    if entry & _P == _0:
-        return page_fault(context, result, _0, level, access)
-    reserved = _LEAF_RESERVED[mode * _4 + level] | beyond
-    if level != _1:
-        if level == _3 and context[_C_1G] == _0:
-            reserved |= _PS
-        if scale == _2:
-            reserved |= context[_C_PSE_RESERVED]
-    if entry & reserved:
-        return page_fault(context, result, _E_P | _E_RSVD, level, access)
     user_page = both & _US != _0
-    if access < _SHADOW:
-        wanted = _1 << access
-        allowed = guest_rights(context, user_page, both & _RW != _0, either & _XD != _0, entry)
-    else:
-        wanted = _1 << (access - _SHADOW)
-        allowed = shadow_rights(context, user_page, above & _RW != _0, entry, wanted)
-    if wanted & ~allowed:
-        key = _E_PK if wanted & ~key_rights(context, user_page, entry) else _0
-        return page_fault(context, result, _E_P | key, level, access)
+    wanted = _1 << (access if access < _SHADOW else access - _SHADOW)
+    if error == _FINE:
+        reserved = _LEAF_RESERVED[mode * _4 + level] | beyond
+        if level != _1:
+            if level == _3 and context[_C_1G] == _0:
+                reserved |= _PS
+            if scale == _2:
+                reserved |= context[_C_PSE_RESERVED]
+        if access < _SHADOW:
+            allowed = guest_rights(context, user_page, both & _RW != _0, either & _XD != _0, entry)
+        else:
+            allowed = shadow_rights(context, user_page, above & _RW != _0, entry, wanted)
+        if entry & _P == _0:
+            error = _0
+        elif entry & reserved:
+            error = _E_P | _E_RSVD
+        elif wanted & ~allowed:
+            error = _E_P | (_E_PK if wanted & ~key_rights(context, user_page, entry) else _0)
+    if error != _FINE:
+        return page_fault(context, result, error, level, access)
     flags = _A | (_D if wanted == _WRITE else _0)
     if flags & ~entry and context[_C_UPDATE]:
         if context[_C_EPTP] and not may_update_table(context, result):

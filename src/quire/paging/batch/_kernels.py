@@ -1,6 +1,6 @@
-"""The batched walk: sixteen walks go down their tables in step, one level of all before the next level of any.
+"""The batched walk: a group of walks goes down its tables in step, one level of all before the next level of any.
 
-A walk waits for memory; sixteen wait together. The lanes know only the common case: 4-level tables and EPT, every
+A walk waits for memory; sixty-four wait together. The lanes know only the common case: 4-level tables and EPT, every
 entry present, legal and with its flags set. A lane that meets anything else is walked again, alone, by the one walk
 that knows all the rules. So a lane may read, but writes nothing.
 """
@@ -58,7 +58,8 @@ _C_EPT_2M, _C_EPT_1G, _C_MBEC, _C_VERIFY, _C_PKE, _C_PKS = (
 _R_HPA, _R_ERROR = int(Result.HPA), int(Result.ERROR)
 _OK = np.int64(Status.OK)
 _LEAF_FOUND, _ALONE = U(1), U(2)
-_0, _1, _2, _3, _7, _9, _47, _63 = (U(n) for n in (0, 1, 2, 3, 7, 9, 47, 63))
+_0, _1, _2, _3, _7, _9 = (U(n) for n in (0, 1, 2, 3, 7, 9))
+_47, _63 = np.int64(47), np.int64(63)
 _511, _NOWHERE = U(511), U((1 << 64) - 1)
 
 
@@ -187,7 +188,7 @@ def ept_group(memory, context, scratch, need_rights, need_flags):
             at = scratch[_HPA + k] + (((scratch[_GPA + k] >> shift) & _511) << _3)
             over |= last - at
             scratch[_PAGE + k] = at >> _3
-        if over >> _63:
+        if over >> U(63):
             return False
         for k in range(_N):
             scratch[_ENTRY + k] = memory[scratch[_PAGE + k]]
@@ -223,18 +224,18 @@ def walk_group(memory, context, scratch, access, leaf_flags):
     for n in range(4):
         shift = U(39 - 9 * n)
         for k in range(_N):
-            gpa = scratch[_TABLE + k] + (((scratch[_AT + k] >> shift) & _511) << _3)
-            scratch[_GPA + k] = gpa
-            scratch[_HPA + k] = gpa
+            scratch[_GPA + k] = scratch[_TABLE + k] + (((scratch[_AT + k] >> shift) & _511) << _3)
         if two and not ept_group(memory, context, scratch, _3 if ad else _1, _EPT_D if ad else _0):
             return False
+        reached = _HPA if two else _GPA
         over = _0
         for k in range(_N):
-            over |= last - scratch[_HPA + k]
-        if over >> _63:
+            over |= last - scratch[reached + k]
+            scratch[_PAGE + k] = scratch[reached + k] >> _3
+        if over >> U(63):
             return False
         for k in range(_N):
-            scratch[_ENTRY + k] = memory[scratch[_HPA + k] >> _3]
+            scratch[_ENTRY + k] = memory[scratch[_PAGE + k]]
         some, every = _0, _NOWHERE
         for k in range(_N):
             some |= scratch[_ENTRY + k]
@@ -271,14 +272,18 @@ def walk_group(memory, context, scratch, access, leaf_flags):
     over = _0
     for k in range(_N):
         over |= last - scratch[_HPA + k]
-    return over >> _63 == _0
+    return over >> U(63) == _0
 
 
 @njit(types.boolean(WORDS, WORDS, WORDS, types.int64, types.uint64), cache=True, nogil=True)
 def walk_lanes(memory, context, scratch, lanes, access):
-    """Walk up to sixteen addresses, lane by lane where they differ; mark those that must be walked alone."""
+    """Walk a group, full or not,, lane by lane where they differ; mark those that must be walked alone."""
     leaf_flags = _D if access == _WRITE_ACCESS else _0
     ept_flags = _EPT_D if access == _WRITE_ACCESS and context[_C_EPTP] & _EPTP_AD else _0
+    for k in range(lanes):
+        sign = np.int64(scratch[_AT + k]) >> _47
+        scratch[_STATE + k] = _0 if sign == 0 or sign == -1 else _ALONE
+        scratch[_UPPER + k] = _RW | _US
     guest_lanes(memory, context, scratch, lanes, leaf_flags)
     wanted = _1 << access
     for k in range(lanes):
@@ -301,17 +306,14 @@ def walk_lanes(memory, context, scratch, lanes, access):
 @njit(types.boolean(WORDS, WORDS, types.int64, WORDS, types.int64), cache=True, nogil=True)
 def begin(context, gvas, first, scratch, lanes):
     """Set the lanes to the addresses from `first` on; return whether all are canonical in 48 bits."""
-    canonical = True
+    root = context[_C_CR3] & _ADDRESS
+    odd = np.int64(0)
     for k in range(lanes):
         gva = gvas[first + k]
-        sign = np.int64(gva) >> np.int64(_47)
-        good = sign == 0 or sign == -1
-        canonical = canonical and good
+        odd |= (np.int64(gva) >> _47) ^ (np.int64(gva) >> _63)
         scratch[_AT + k] = gva
-        scratch[_TABLE + k] = context[_C_CR3] & _ADDRESS
-        scratch[_UPPER + k] = _RW | _US
-        scratch[_STATE + k] = _0 if good else _ALONE
-    return canonical
+        scratch[_TABLE + k] = root
+    return odd == 0
 
 
 @njit(
@@ -339,6 +341,7 @@ def walk_batch_from(memory, context, gvas, count, access, values, statuses, scra
             if walk_group(memory, context, scratch, access, leaf_flags):
                 for k in range(_N):
                     values[first + k] = scratch[_HPA + k]
+                for k in range(_N):
                     statuses[first + k] = 0
                 continue
             begin(context, gvas, first, scratch, lanes)
