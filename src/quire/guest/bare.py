@@ -141,7 +141,7 @@ class BareGuest:
         text = ""
         try:
             registers = self.cpu.registers.read_many(("rip", "rsp", "rflags"))
-            self.hypervisor.vcpu.enter(*registers)
+            self.hypervisor.enter(*registers)
             self.hypervisor.run(kernel)
         except (GuestStopped, EntryFailure) as end:
             text = str(end)

@@ -20,6 +20,7 @@ from quire.hypervisor.machine_mmu import MachineEptMmu, MachineNativeMmu, machin
 from quire.hypervisor.mmu import EptMmu, NativeMmu, PagedMmu, make_ept
 from quire.hypervisor.ports import Ports
 from quire.hypervisor.processor import Processor
+from quire.hypervisor.walk_controls import follow_controls, save_log_index
 from quire.memory import Owner, OwnerKind
 from quire.paging import Tables
 from quire.tlb import Operation, Tlb
@@ -123,6 +124,7 @@ class Hypervisor:
             self.handlers.update(MACHINE_HANDLERS)
             self.ports = Ports()
         self.page_faults = 0
+        self._followed = -1  # the VMCS generation whose controls the walk has
         self._make_cpu = make_cpu
         self._given_host = host
         self._ept: Tables | None = None
@@ -156,6 +158,8 @@ class Hypervisor:
         registers = self.cpu.registers if hasattr(self, "cpu") else None
         rip, rsp, rflags = registers.read_many(("rip", "rsp", "rflags")) if registers else (0, 0, 2)
         self.vcpu.exit(stop, rip, rsp, rflags)
+        if hasattr(self, "mmu"):
+            save_log_index(self.vcpu.vmcs, self.mmu.context)
         handler = self.handlers.get(stop.reason)
         if handler is None:
             raise GuestStopped(stop)
@@ -165,7 +169,7 @@ class Hypervisor:
 
     def run(self, kernel: GuestKernel) -> None:
         """Run the guest until its kernel says that it has finished. Raises GuestStopped, EntryFailure."""
-        cpu, vcpu, registers = self.cpu, self.vcpu, self.cpu.registers
+        cpu, registers = self.cpu, self.cpu.registers
         while not kernel.finished:
             stop = cpu.run()
             if isinstance(stop, Syscall):
@@ -180,7 +184,7 @@ class Hypervisor:
                 kernel.interrupted()
             else:
                 self.handle_exit(stop)
-                vcpu.enter(*registers.read_many(("rip", "rsp", "rflags")))
+                self.enter(*registers.read_many(("rip", "rsp", "rflags")))
 
     def close(self) -> None:
         """Undo every step, last first."""
@@ -254,4 +258,13 @@ class Hypervisor:
         if self.config.kind == "machine":
             self.processor.registers = self.cpu.registers
         rip, rsp, rflags = self.cpu.registers.read_many(("rip", "rsp", "rflags"))
+        self.enter(rip, rsp, rflags)
+
+    def enter(self, rip: int, rsp: int, rflags: int) -> None:
+        """Enter the vCPU; when fields have changed, let the walk's controls follow. Raises EntryFailure."""
+        vmcs = self.vcpu.vmcs
         self.vcpu.enter(rip, rsp, rflags)
+        if vmcs.generation != self._followed:
+            self._followed = vmcs.generation
+            follow_controls(vmcs, self.mmu.context)
+            self.cpu.forget(None)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from quire.arch import EPT_VIOLATION_QUALIFICATION, Access, ExitReason, Vector
+from quire.arch import Access, ExitReason, Vector
 from quire.hypervisor.mmu import PagedMmu
 from quire.paging import RESULT_WORDS, Context, Result, Status
-from quire.vcpu import Exit, MemoryFault, Nested
+from quire.vcpu import Exit, MemoryFault, Nested, exit_of_walk
 
 __all__ = ["WalkedMemory"]
 
@@ -69,23 +69,19 @@ class WalkedMemory:
         from quire.paging._kernels import walk
 
         context, result = self._mmu.context, self._result
-        context[Context.IMPLICIT] = supervisor
+        virtualization = int(context[Context.VE])
+        # No #VE while an event is being delivered (SDM 3C §25.5.7.1).
+        context[Context.IMPLICIT], context[Context.VE] = supervisor, 0
         status = walk(self._mmu.host.memory.words, context, np.uint64(gva), np.uint64(access), result)
-        context[Context.IMPLICIT] = 0
+        context[Context.IMPLICIT], context[Context.VE] = 0, virtualization
         return int(result[Result.HPA]) if status == Status.OK else _refusal(Status(status), result, gva)
 
 
 def _refusal(status: Status, result: "np.ndarray[tuple[int], np.dtype[np.uint64]]", gva: int) -> MemoryFault:
     """Return what a failed walk of exactly `gva` comes to. A machine check within delivery shuts the vCPU down."""
-    error, gpa = int(result[Result.ERROR]), int(result[Result.FAULT_GPA])
     if status is Status.PAGE_FAULT:
-        return Nested(Vector.PF, error, gva)
+        return Nested(Vector.PF, int(result[Result.ERROR]), gva)
     if status is Status.NON_CANONICAL:
         return Nested(Vector.GP, 0)
-    if status is Status.EPT_VIOLATION:
-        if error & EPT_VIOLATION_QUALIFICATION.mask("final"):
-            gpa |= gva & _PAGE - 1
-        return Exit(ExitReason.EPT_VIOLATION, error, gpa, gva)
-    if status is Status.EPT_MISCONFIGURATION:
-        return Exit(ExitReason.EPT_MISCONFIGURATION, gpa=gpa)
-    return Exit(ExitReason.TRIPLE_FAULT, gpa=gpa)
+    stop = exit_of_walk(result, gva)
+    return stop if stop is not None else Exit(ExitReason.TRIPLE_FAULT, gpa=int(result[Result.FAULT_GPA]))

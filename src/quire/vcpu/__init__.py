@@ -17,6 +17,7 @@ from quire.vcpu.vcpu import EntryFailure, Vcpu
 from quire.vcpu.vm_functions import vmfunc
 from quire.vcpu.vmcs import LaunchState, Vmcs
 from quire.vcpu.vmx import Vmx
+from quire.vcpu.walk_exit import exit_of_walk
 
 __all__ = [
     "RULES",
@@ -53,5 +54,6 @@ __all__ = [
     "deliver",
     "deliver_event",
     "enter",
+    "exit_of_walk",
     "vmfunc",
 ]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 
-from quire.arch import EPT_VIOLATION_QUALIFICATION, Access, ExitReason, Vector
+from quire.arch import Access, ExitReason, Vector
 from quire.cpu.soft import _kernels
 from quire.cpu.soft.blocks import BlockCounter
 from quire.cpu.soft.engine import Engine
@@ -20,7 +20,7 @@ from quire.memory import HostMemory
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
 from quire.paging._kernels import walk
 from quire.tlb import Tlb
-from quire.vcpu import Exit, Interrupted, Stop, Syscall, Trap, TrapKind
+from quire.vcpu import Exit, Interrupted, Stop, Syscall, Trap, TrapKind, exit_of_walk
 
 __all__ = ["SoftCpu"]
 
@@ -28,6 +28,7 @@ _NOWHERE = (1 << 64) - 1
 _FETCHED = np.uint64(1 << 63)
 _UC_ERR_INSN_INVALID = uc.UC_ERR_INSN_INVALID
 _CPUID_LENGTH = 2
+_VE_GLA, _VE_GPA = 16, 24  # offsets in the virtualization-exception information area
 #: The engine's own TLB: entries it begins with, at most asked for, and fills for each before more are asked for.
 _LEAST_TLB_ENTRIES, _MOST_TLB_ENTRIES, _FILLS_PER_ENTRY = 1 << 8, 1 << 19, 4
 
@@ -252,12 +253,18 @@ class SoftCpu:
             return Trap(TrapKind.EXCEPTION, Vector.GP, gva=exact)
         if status is Status.BUS_ERROR:
             return Trap(TrapKind.EXCEPTION, Vector.MC, gva=exact)
-        gpa, error = int(result[Result.FAULT_GPA]), int(result[Result.ERROR])
-        if status is Status.EPT_MISCONFIGURATION:
-            return Exit(ExitReason.EPT_MISCONFIGURATION, gpa=gpa)
-        if error & EPT_VIOLATION_QUALIFICATION.mask("final"):
-            gpa |= exact & 0xFFF
-        return Exit(ExitReason.EPT_VIOLATION, error, gpa, exact)
+        if status is Status.VIRTUALIZATION_EXCEPTION:
+            # The fill hook knows the page; the information area is to hold the address (SDM 3C §25.5.7.2).
+            area = int(self._context[Context.VE_INFO])
+            self._memory.store(area + _VE_GLA, exact)
+            gpa = int(result[Result.FAULT_GPA])
+            final = int(result[Result.ERROR]) & EPT_VIOLATION_QUALIFICATION.mask("final")
+            self._memory.store(area + _VE_GPA, gpa | (exact & 0xFFF if final else 0))
+            return Trap(TrapKind.EXCEPTION, Vector.VE)
+        stop = exit_of_walk(result, exact)
+        if stop is None:
+            raise InternalError(f"A walk ended with {status!r}. This is a bug in Quire: please report it.")
+        return stop
 
     def _fetch_at_zero(self) -> Stop:
         self._state[SoftState.FAULT_ACCESS] = Access.FETCH
