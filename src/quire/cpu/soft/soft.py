@@ -9,7 +9,7 @@ import numpy.typing as npt
 from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 
-from quire.arch import EPT_VIOLATION_QUALIFICATION, Access, Vector
+from quire.arch import EPT_VIOLATION_QUALIFICATION, Access, ExitReason, Vector
 from quire.cpu.soft import _kernels
 from quire.cpu.soft.blocks import BlockCounter
 from quire.cpu.soft.engine import Engine
