@@ -1,0 +1,120 @@
+"""Mutants of a module: one small change each to a comparison, an operator, a mask or a number."""
+
+import ast
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["Mutant", "mutants"]
+
+_COMPARE: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+}
+_OPERATOR: dict[type[ast.operator], type[ast.operator]] = {
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.BitXor: ast.BitOr,
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Add,
+    ast.FloorDiv: ast.Mult,
+    ast.LShift: ast.RShift,
+    ast.RShift: ast.LShift,
+}
+# A field name becomes its neighbour: the mask of another bit.
+_FIELDS = (
+    ("P", "RW", "US", "A", "D", "XD", "G", "PS"),
+    ("R", "W", "X", "XU", "SSS", "SPP", "suppress_VE", "MT"),
+    ("gla_valid", "final", "shadow_stack", "sss_leaf", "verify_paging", "user", "writable", "xd"),
+    ("verify_guest_paging", "paging_write"),
+)
+_NEXT = {name: names[(n + 1) % len(names)] for names in _FIELDS for n, name in enumerate(names)}
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A changed module: where, what was changed into what, and its code as a tree."""
+
+    line: int
+    change: str
+    tree: ast.Module
+
+    @property
+    def name(self) -> str:
+        """The mutant's name within its module, stable while the line does not move."""
+        return f"{self.line}: {self.change}"
+
+
+def mutants(source: str) -> Iterator[Mutant]:
+    """Yield every mutant of `source`, in the order of its lines. Decorators, annotations and ``__all__`` stay."""
+    tree = ast.parse(source)
+    count = sum(1 for _ in _sites(tree))
+    for n in range(count):
+        changed = copy.deepcopy(tree)
+        node = next(node for at, node in enumerate(_sites(changed)) if at == n)
+        before = ast.unparse(node)
+        _mutate(node)
+        yield Mutant(
+            getattr(node, "lineno", 0), f"{before} -> {ast.unparse(node)}", ast.fix_missing_locations(changed)
+        )
+
+
+def _sites(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the nodes that can be changed, in a fixed order."""
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
+            continue
+        for node in _walk(statement):
+            if _can_mutate(node):
+                yield node
+
+
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk below `node`, leaving out decorators, annotations and docstrings."""
+    yield node
+    for field, value in ast.iter_fields(node):
+        if field in ("decorator_list", "annotation", "returns"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
+                continue
+            if isinstance(child, ast.AST):
+                yield from _walk(child)
+
+
+def _can_mutate(node: ast.AST) -> bool:
+    if isinstance(node, ast.Compare):
+        return len(node.ops) == 1 and type(node.ops[0]) in _COMPARE
+    if isinstance(node, ast.BinOp | ast.AugAssign):
+        return type(node.op) in _OPERATOR
+    if isinstance(node, ast.BoolOp):
+        return True
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.op, ast.Not | ast.Invert)
+    if isinstance(node, ast.Constant):
+        return type(node.value) is int or node.value in _NEXT
+    return False
+
+
+def _mutate(node: ast.AST) -> None:
+    if isinstance(node, ast.Compare):
+        node.ops = [_COMPARE[type(node.ops[0])]()]
+    elif isinstance(node, ast.BinOp | ast.AugAssign):
+        node.op = _OPERATOR[type(node.op)]()
+    elif isinstance(node, ast.BoolOp):
+        node.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+    elif isinstance(node, ast.UnaryOp):
+        node.op = ast.UAdd() if isinstance(node.op, ast.Invert) else ast.Not()
+        if isinstance(node.op, ast.Not):  # not x becomes bool(x): twice not
+            node.operand = ast.UnaryOp(ast.Not(), node.operand)
+    elif isinstance(node, ast.Constant):
+        node.value = _NEXT[node.value] if isinstance(node.value, str) else node.value ^ 1

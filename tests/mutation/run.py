@@ -1,0 +1,153 @@
+"""Mutation test of the walks: ``python tests/mutation/run.py [MODULE] [--every N]``.
+
+Each mutant of the walk kernels and of their twin runs, without the compiler, against the comparison of the two and
+the manual's cases. One that nothing notices survives: it must be listed with its reason in ``survivors.toml``.
+Prints the score of each module; exit status 1 when fewer than 95 % are killed or a survivor is not listed.
+"""
+
+import os
+
+os.environ["NUMBA_DISABLE_JIT"] = "1"
+
+import argparse
+import contextlib
+import importlib.abc
+import importlib.util
+import io
+import multiprocessing
+import random
+import sys
+import tomllib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numba  # noqa: F401 - imported once, before the forks
+import numpy as np
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from mutants import Mutant, mutants  # noqa: E402
+
+import quire.arch  # noqa: E402
+
+MODULES = (
+    "quire.paging._kernels",
+    "quire.paging.ept._kernels",
+    "quire.paging.reference",
+    "quire.paging.reference_ept",
+)
+SURVIVORS = HERE / "survivors.toml"
+_SOURCE = Path(quire.arch.__file__).parent.parent.parent
+_TIMEOUT = 240.0
+
+
+class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports one module from a mutant's tree, everything else as ever."""
+
+    def __init__(self, name: str, mutant: Mutant, path: Path) -> None:
+        self.name, self.mutant, self.path = name, mutant, path
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        if fullname != self.name:
+            return None
+        return importlib.util.spec_from_file_location(fullname, self.path, loader=self)
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self.mutant.tree, str(self.path), "exec"), module.__dict__)
+
+
+def _survives() -> bool:
+    """Compare kernel and twin until they differ; then the manual's cases. True when nothing was noticed."""
+    from quire.testing import Setting, Tally
+    from quire.testing.random_world import random_access, random_world
+    from quire.testing.suites import reserved_bits, walk_matrix
+    from quire.testing.walks import walk_both
+
+    np.seterr(all="ignore")
+    rng = random.Random(1)
+    for _ in range(2500):
+        world = random_world(rng)
+        both = walk_both(world, world.gva, random_access(rng))
+        if both.kernel != both.twin:
+            return False
+    walk_matrix._SAMPLE = 300  # type: ignore[attr-defined]
+    for suite in (*walk_matrix.SUITES, *reserved_bits.SUITES):
+        for case in suite.cases:
+            tally = Tally()
+            case.function(Setting(), tally)
+            if tally.different:
+                return False
+    import pytest
+
+    tests = HERE.parent / "paging"
+    names = ("test_walk_manual.py", "test_walk_modes.py", "test_walk_ept_controls.py")
+    return pytest.main(["-q", "-x", "-p", "no:cacheprovider", *(str(tests / name) for name in names)]) == 0
+
+
+def _child(name: str, mutant: Mutant, path: Path, sending: Any) -> None:
+    sys.meta_path.insert(0, _Mutated(name, mutant, path))
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            survived = _survives()
+        except Exception:
+            survived = False
+    sending.send(survived)
+
+
+def judge(name: str, mutant: Mutant) -> bool:
+    """Return whether a mutant of module `name` survives. One that hangs or crashes is noticed."""
+    path = _SOURCE / (name.replace(".", "/") + ".py")
+    context = multiprocessing.get_context("fork")
+    receiving, sending = context.Pipe(duplex=False)
+    child = context.Process(target=_child, args=(name, mutant, path, sending), daemon=True)
+    child.start()
+    sending.close()
+    try:
+        survived = bool(receiving.recv()) if receiving.poll(_TIMEOUT) else False
+    except EOFError:
+        survived = False
+    child.kill()
+    child.join()
+    return survived
+
+
+def listed() -> dict[str, dict[str, str]]:
+    """Return the known survivors: module to change to reason."""
+    return tomllib.loads(SURVIVORS.read_text(encoding="utf-8")) if SURVIVORS.exists() else {}
+
+
+def score(name: str, every: int, jobs: int) -> tuple[int, list[Mutant]]:
+    """Judge each `every`-th mutant of a module; return how many there were and which survived."""
+    source = (_SOURCE / (name.replace(".", "/") + ".py")).read_text(encoding="utf-8")
+    chosen = list(mutants(source))[::every]
+    with ThreadPoolExecutor(jobs) as pool:
+        verdicts = list(pool.map(lambda mutant: judge(name, mutant), chosen))
+    return len(chosen), [mutant for mutant, survived in zip(chosen, verdicts, strict=True) if survived]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("modules", nargs="*", default=MODULES)
+    parser.add_argument("--every", type=int, default=1, help="judge only each N-th mutant")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    options = parser.parse_args(arguments)
+    known, failed = listed(), False
+    for name in options.modules:
+        count, survivors = score(name, options.every, options.jobs)
+        killed = (count - len(survivors)) / count
+        print(f"{name}: {count - len(survivors)} of {count} mutants killed, {100 * killed:.1f} %")
+        for mutant in survivors:
+            reason = known.get(name, {}).get(mutant.change, "")
+            print(f"  survives {mutant.name}  {'- ' + reason if reason else 'NOT LISTED'}")
+            failed |= not reason
+        failed |= killed < 0.95
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
