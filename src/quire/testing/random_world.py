@@ -66,11 +66,23 @@ def random_world(rng: random.Random) -> World:
         world.sub_pages(rng)
     random_context(world, rng)
     world.context[Context.MODE] = mode
+    if rng.random() < 0.1:
+        _point_at_the_edge(world, rng)
     for _ in range(rng.choice((0, 0, 1, 1, 2, 3)) if world.entries else 0):
         frame, index = rng.choice(world.entries)
         bit = rng.choice((*range(52), 0, 1, 1, 2, 2, 5, 6, 7, 8, 9, 10, 63, 57, 58, 60, 61))
         world.memory[frame * 512 + index] ^= np.uint64(1 << bit)
     return world
+
+
+def _point_at_the_edge(world: World, rng: random.Random) -> None:
+    """Let one entry lead to the first byte that is not memory, and walk an address without an offset."""
+    world.gva &= ~0xFFF
+    if not world.entries or world.context[Context.MODE] == PagingMode.BITS_32:
+        return
+    frame, index = rng.choice(world.entries)
+    entry = int(world.memory[frame * 512 + index])
+    world.set(frame, index, entry & ~0x000F_FFFF_FFFF_F000 | world.frames << 12)
 
 
 def random_access(rng: random.Random) -> Access:

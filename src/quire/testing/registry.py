@@ -15,7 +15,7 @@ from quire.testing.suite import Suite
 
 __all__ = ["choose", "known_suites", "load_file"]
 
-_OWN = ("walk_matrix", "reserved_bits", "random_walks", "unicorn_mmu")
+_OWN = ("walk_matrix", "reserved_bits", "random_walks", "unicorn_mmu", "kvm_mmu")
 
 
 def known_suites(files: Iterable[Path] = ()) -> list[Suite]:
