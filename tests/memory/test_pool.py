@@ -304,3 +304,15 @@ class TestCost:
 def resident_kib():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4
+
+
+def test_a_divided_block_is_freed_frame_by_frame_and_audits_at_each_step():
+    pool = Pool(0, 16)
+    owner = Owner(OwnerKind.GUEST_PAGE, "divided")
+    first = pool.allocate(2, owner)
+    pool.divide(first, 2, owner)
+    pool.audit()
+    for hfn in range(first, first + 4):
+        pool.free(hfn, 0, owner)
+        pool.audit()
+    assert pool.statistics().frames_free == 16

@@ -151,6 +151,7 @@ class Pool:
             raise self._bad_free(hfn, order, owner)
         self._blocks.heads[index : index + (1 << order)] = TAKEN
         self._allocations += (1 << order) - 1
+        self._blocks.splits += (1 << order) - 1
 
     def owner_of(self, hfn: int) -> Owner:
         """Return the owner of one frame, ``FREE_OWNER`` when it is free. MisuseError outside the pool."""
