@@ -1,19 +1,22 @@
 """One line on stderr before the first use compiles the kernels, so that nobody takes the wait for a hang."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
-__all__ = ["say_if_compiling"]
+__all__ = ["RUNNING", "WALKING", "say_if_compiling"]
 
-_KERNELS = ("paging", "paging/ept", "paging/memo", "tlb", "cpu/soft")
+#: The kernels of a walk, and those of a run.
+WALKING = ("paging", "paging/ept")
+RUNNING = (*WALKING, "paging/memo", "tlb", "cpu/soft")
 
 
-def say_if_compiling() -> None:
-    """Say that kernels are being compiled, if no compiled ones are newer than their sources."""
+def say_if_compiling(rooms: Iterable[str]) -> None:
+    """Say that kernels are being compiled, if no compiled ones of `rooms` are newer than their sources."""
     root = Path(__file__).resolve().parent.parent
-    for room in _KERNELS:
+    for room in rooms:
         source = root / room / "_kernels.py"
         if not any(_is_newer(found, source) for found in _compiled(source)):
             click.echo("quire: compiling kernels (once, up to 15 s)", err=True)

@@ -12,6 +12,9 @@ __all__ = ["main"]
 #: Verb: what it is for, as the overview shows it. The module of the same name holds the command.
 _VERBS = {
     "run": "Run a program under Quire's page tables and EPT, and report what its memory cost.",
+    "walk": "Explain one access: every entry that its page walk reads, and the rule that decides.",
+    "decode": "Put an entry, a register, a VMCS field, an error code or an exit into words.",
+    "lint": "Check a hierarchy of tables or a VMCS for what is wrong, risky or wasteful.",
     "check": "Compare Quire with engines that nobody here wrote, suite by suite.",
 }
 

@@ -9,7 +9,7 @@ from typing import IO
 
 import click
 
-from quire.cli.compile_notice import say_if_compiling
+from quire.cli.compile_notice import RUNNING, say_if_compiling
 from quire.cli.sizes import SizeType
 
 __all__ = ["command"]
@@ -37,6 +37,8 @@ _OWN_DESCRIPTORS = 900
 @click.option("--report", "kind", type=click.Choice(["table", "json", "none"]), default="table",
               show_default=True, help="What to write when the guest has ended.")  # fmt: skip
 @click.option("-o", "--output", metavar="FILE", help="Write the report there, not to stderr; - is stdout.")
+@click.option("--save-image", metavar="FILE",
+              help="Save the guest's memory there when it ends, as an ELF core: see quire walk.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True,
               help="Seed of the guest's randomness and address layout.")  # fmt: skip
 @click.option("--sandbox", is_flag=True, help="Refuse writes but to stdout and stderr, and sockets.")
@@ -50,6 +52,7 @@ def command(
     detail: str,
     kind: str,
     output: str | None,
+    save_image: str | None,
     seed: int,
     sandbox: bool,
     program: str,
@@ -66,6 +69,7 @@ def command(
       quire run --mmu native -- ls -l /
       quire run --detail full --report json -o report.json -- sort /etc/passwd
       quire run --guest-page 2M --host-page 1G --report none -- gzip -c /etc/services
+      quire run --save-image true.core -- true
     """
     from quire.errors import MisuseError
     from quire.hypervisor import GuestConfig
@@ -82,14 +86,15 @@ def command(
         "OPENBLAS_NUM_THREADS", "1"
     )  # NumPy's pool of threads would only cost start-up time
     sink = None if kind == "none" else _open_report(output)
-    say_if_compiling()
+    image = None if save_image is None else os.fdopen(_open_file(save_image, "image", "--save-image"), "wb")
+    say_if_compiling(RUNNING)
     from quire.cpu.soft import Detail
     from quire.guest.launch import LaunchError, prepare
     from quire.guest.session import Session, SessionOptions
 
     try:
         found = prepare([program, *arguments], os.environ.get("PATH"), _directory())
-        options = SessionOptions(config, Detail[detail.upper()], seed, sandbox)
+        options = SessionOptions(config, Detail[detail.upper()], seed, sandbox, image)
         gc.freeze()  # what is loaded by now stays: no collection need look at it
         session = Session(found, environ, options)
         status = session.run()
@@ -98,6 +103,8 @@ def command(
         return error.status
     if session.death_text is not None:
         click.echo(f"quire run: {session.death_text}", err=True)
+    if session.image_error is not None:
+        click.echo(f"quire run: the image could not be written: {session.image_error}", err=True)
     if sink is not None:
         _write_report(session.record, kind, sink)
     return status
@@ -123,22 +130,40 @@ def _raise_descriptor_limit() -> None:
 
 def _open_report(output: str | None) -> IO[str]:
     """Open the report's file before the guest runs: a run must not end in "cannot write"."""
-    import fcntl
-
+    if output is not None and output != "-":
+        return _text(_open_file(output, "report", "-o"))
     try:
-        if output is None or output == "-":
-            source = 2 if output is None else 1
-            fd = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _OWN_DESCRIPTORS)
-        else:
-            opened = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-            fd = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, _OWN_DESCRIPTORS)
-            os.close(opened)
+        return _text(_move(2 if output is None else 1))
     except OSError as error:
         if output is None:
             return io.StringIO()  # stderr is closed: nobody wants the report
-        raise click.ClickException(
-            f"run: cannot write the report to {output!r}: {error.strerror}; choose another -o FILE"
-        ) from None
+        raise _cannot_write("report", output, error, "-o") from None
+
+
+def _open_file(name: str, what: str, option: str) -> int:
+    """Open `name` for writing, above the descriptors that a guest sees."""
+    try:
+        opened = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        moved = _move(opened)
+        os.close(opened)
+    except OSError as error:
+        raise _cannot_write(what, name, error, option) from None
+    return moved
+
+
+def _cannot_write(what: str, name: str, error: OSError, option: str) -> click.ClickException:
+    return click.ClickException(
+        f"run: cannot write the {what} to {name!r}: {error.strerror}; choose another {option} FILE"
+    )
+
+
+def _move(fd: int) -> int:
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _OWN_DESCRIPTORS)
+
+
+def _text(fd: int) -> IO[str]:
     return os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace")
 
 

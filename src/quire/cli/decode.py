@@ -1,0 +1,111 @@
+"""``quire decode``: a number in words."""
+
+from typing import Any
+
+import click
+
+from quire.cli.output import write_answer
+
+__all__ = ["command"]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--list", "only_list", is_flag=True, help="List what can be decoded, decode nothing.")
+@click.option("--reason", metavar="REASON", help="Exit reason of an exit-qualification: number or name.")
+@click.option("--vector", metavar="VECTOR", help="Vector, if the reason is EXCEPTION_OR_NMI.")
+@click.option(
+    "--profile", metavar="NAME", help="CPU profile: address bits beyond its MAXPHYADDR are reserved."
+)
+@click.option("--all", "whole", is_flag=True, help="Show bits that are 0 as well.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout, all bits included.")
+@click.argument("what", required=False)
+@click.argument("value", required=False)
+def command(
+    only_list: bool,
+    reason: str | None,
+    vector: str | None,
+    profile: str | None,
+    whole: bool,
+    as_json: bool,
+    what: str | None,
+    value: str | None,
+) -> int:
+    """Say what VALUE means as a WHAT: each bit that is set, with its meaning; reserved bits are flagged.
+
+    VALUE is a number (0x8000_0000, 0b101, 48) or, of things that have names, a name. An entry whose PS bit is 1 is
+    shown as one that maps a page.
+
+    \b
+    Examples:
+      quire decode pte 0x8000_0000_0010_0067
+      quire decode cr4 0x3406e0
+      quire decode pf-error 0x7
+      quire decode vmcs-field 0x681e
+      quire decode vmcs-field guest_cr3
+      quire decode exit-qualification --reason EPT_VIOLATION 0x182
+      quire decode vm-instruction-error 7
+      quire decode --list
+    """
+    from quire.errors import MisuseError
+    from quire.report.decode import render_decode_json, render_decode_table
+
+    if only_list:
+        return _list(as_json)
+    if what is None or value is None:
+        raise click.UsageError("give WHAT and VALUE; --list shows what can be decoded")
+    try:
+        record = _decode(what, value, reason, vector, profile)
+    except MisuseError as error:
+        raise click.ClickException(f"decode: {error}") from None
+    write_answer(
+        "decode",
+        lambda file: (
+            file.write(render_decode_json(record))
+            if as_json
+            else render_decode_table(record, file, whole=whole)
+        ),
+    )
+    return 0
+
+
+def _list(as_json: bool) -> int:
+    from quire.arch.decode import SUBJECTS
+    from quire.report.decode import render_decode_json, render_subjects
+
+    write_answer(
+        "decode",
+        lambda file: file.write(render_decode_json(SUBJECTS)) if as_json else render_subjects(SUBJECTS, file),
+    )
+    return 0
+
+
+def _decode(
+    what: str, value: str, reason: str | None, vector: str | None, profile: str | None
+) -> dict[str, Any]:
+    from quire.arch.decode import decode_qualification, decode_subject
+    from quire.arch.profile import profile_by_name
+    from quire.errors import MisuseError
+
+    subject = what.lower().replace("_", "-")
+    if subject == "exit-qualification":
+        if reason is None:
+            raise MisuseError(
+                "An exit qualification means nothing without its exit: give --reason 48 or a name"
+            )
+        number = _number(value, subject)
+        given = None if vector is None else _number(vector, "vector")
+        return decode_qualification(_number(reason, subject), number, given)
+    if reason is not None or vector is not None:
+        raise MisuseError(
+            f"--reason and --vector go with exit-qualification, not with {what}: leave them out"
+        )
+    width = None if profile is None else profile_by_name(profile).maxphyaddr
+    return decode_subject(subject, _number(value, subject), maxphyaddr=width)
+
+
+def _number(text: str, kind: str) -> int:
+    from quire.arch.decode import parse_member
+    from quire.paging.settings import parse_number
+
+    named = parse_member(kind, text)
+    return parse_number(text) if named is None else named

@@ -1,0 +1,104 @@
+"""``quire lint``: hierarchies of tables and VMCSs checked as a whole."""
+
+import json
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quire.cli.output import write_answer
+from quire.cli.walk_source import open_source, source_options
+
+if TYPE_CHECKING:
+    from quire.paging.lint import Findings
+
+__all__ = ["command"]
+
+
+@source_options
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--vmcs", metavar="FILE", help="A VMCS as TOML or JSON: a value for each field that is not 0.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N",
+              help="Most findings to show.")  # fmt: skip
+@click.option("--error-exitcode", type=click.IntRange(0, 255), default=1, show_default=True, metavar="N",
+              help="Exit status when there is an error among the findings.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout instead of text.")
+def command(vmcs: str | None, limit: int, error_exitcode: int, as_json: bool, **options: Any) -> int:
+    """Check page tables, EPT or a VMCS for what the processor refuses, what is risky and what is wasteful.
+
+    With --cr3, or the registers of an image, the guest's tables are checked; with --eptp EPT is, and the guest's
+    tables through it if there is a CR3 too. Exit status: 0 when nothing is an error, 1 when something is, 125 when
+    it cannot be checked.
+
+    \b
+    Examples:
+      quire lint --tables tables.toml
+      quire lint --image dead.core --limit 20
+      quire lint --image host.lime --eptp 0x1001e --json
+      quire lint --vmcs vmcs.toml --profile architecture --error-exitcode 3
+    """
+    from quire.errors import FormatError, MisuseError
+    from quire.paging.lint import Findings, Severity
+    from quire.report.lint import lint_record, render_lint_json, render_lint_table
+
+    findings = Findings(limit)
+    try:
+        source, profile, unchecked = _check(findings, vmcs, options)
+    except (FormatError, MisuseError) as error:
+        raise click.ClickException(f"lint: {error}") from None
+    except OSError as error:
+        raise click.ClickException(f"lint: {error.filename}: {error.strerror}") from None
+    record = lint_record(findings, source=source, profile=profile, unchecked=unchecked)
+    write_answer(
+        "lint",
+        lambda file: file.write(render_lint_json(record)) if as_json else render_lint_table(record, file),
+    )
+    return error_exitcode if findings.totals[Severity.ERROR] else 0
+
+
+def _check(findings: "Findings", vmcs: str | None, options: dict[str, Any]) -> tuple[str, str, list[str]]:
+    """Check what the options name; return what it was, the profile, and the rules left unchecked."""
+    from quire.arch import SKYLAKE_X, profile_by_name
+    from quire.paging.lint import lint_tables
+    from quire.vcpu.lint import lint_vmcs
+
+    memory, titles = None, []
+    profile = profile_by_name(options["profile"] or SKYLAKE_X.name)
+    if vmcs is None or options["image"] or options["tables"]:
+        source = open_source(**options, ept_suffices=True)
+        memory, profile = source.image.memory, source.profile
+        titles.append(source.image.title)
+        lint_tables(memory, source.context, findings, whole=source.image.whole)
+    unchecked: list[str] = []
+    if vmcs is not None:
+        titles.append(vmcs)
+        unchecked = lint_vmcs(_read_vmcs(vmcs), profile, findings, memory)
+    return " and ".join(titles), profile.name, unchecked
+
+
+def _read_vmcs(path: str) -> dict[str, int]:
+    """Return the fields in the TOML or JSON file at `path`."""
+    from quire.arch import field_by_name
+    from quire.errors import FormatError, MisuseError
+    from quire.paging.settings import parse_number
+
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        text = content.decode()
+        fields = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+    except ValueError as error:  # of JSON, TOML and UTF-8 alike
+        raise FormatError(f"{path} is neither TOML nor JSON: {error}") from None
+    found = {}
+    for name, value in fields.items():
+        try:
+            number = parse_number(value, name) if isinstance(value, str) else value
+            bits = field_by_name(name).bits
+        except MisuseError as error:
+            raise FormatError(f"{path}: {error}") from None
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 1 << bits:
+            raise FormatError(
+                f"{path}: {name} is {value!r}: it has {bits} bits, give 0x0 to {(1 << bits) - 1:#x}"
+            )
+        found[name] = number
+    return found

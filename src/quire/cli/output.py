@@ -1,0 +1,23 @@
+"""Answers on stdout: a reader that leaves is no error, a disk that is full is one line."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import IO
+
+import click
+
+__all__ = ["write_answer"]
+
+
+def write_answer(verb: str, write: Callable[[IO[str]], object]) -> None:
+    """Call `write` with stdout. Raises ClickException when it cannot be written, but not when nobody reads on."""
+    if sys.stdout is None:  # the descriptor was closed before Python began
+        return
+    try:
+        write(sys.stdout)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere
+        if not isinstance(error, BrokenPipeError):
+            raise click.ClickException(f"{verb}: the answer could not be written: {error.strerror}") from None

@@ -1,0 +1,84 @@
+"""``quire walk``: one access explained, reference by reference."""
+
+from typing import Any
+
+import click
+
+from quire.cli.numbers import NumberType
+from quire.cli.output import write_answer
+from quire.cli.walk_source import Source, open_source, source_options
+
+__all__ = ["command"]
+
+_ACCESSES = ("read", "write", "fetch", "shadow-read", "shadow-write")
+
+
+@source_options
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--access", type=click.Choice(_ACCESSES), default="read", show_default=True,
+              help="What the instruction does.")  # fmt: skip
+@click.option("--user/--supervisor", "user", default=None,
+              help="Privilege of the access.  [default: that of the image's registers, or user]")  # fmt: skip
+@click.option("--what-if", metavar="NAME=VALUE,...",
+              help="Walk again with these settings: what changes, with all and with each alone.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout instead of the table.")
+@click.argument("address", type=NumberType())
+def command(
+    address: int, access: str, user: bool | None, what_if: str | None, as_json: bool, **options: Any
+) -> int:
+    """Explain one access to linear ADDRESS: every entry that its page walk reads, and the rule that decides.
+
+    Nothing is executed and the source stays as it is. Exit status: 0 when the access is allowed, 1 when it faults
+    or exits, 125 when it cannot be walked.
+
+    \b
+    Examples:
+      quire walk --tables tables.toml 0x7fff_f000
+      quire walk --tables tables.toml --access write --what-if wp=0,user=0 0x7fff_f000
+      quire walk --image dead.core 0x1234
+      quire walk --image ram.lime --cr3 0x1000 --mode 4 --set smap=1 --supervisor --json 0x1000
+    """
+    from quire.errors import FormatError, MisuseError
+
+    try:
+        source = open_source(**options)
+        record = _record(source, address, access, user, what_if)
+    except (FormatError, MisuseError) as error:
+        raise click.ClickException(f"walk: {error}") from None
+    except OSError as error:
+        raise click.ClickException(f"walk: {error.filename}: {error.strerror}") from None
+    from quire.report.walk import render_walk_json, render_walk_table
+
+    write_answer(
+        "walk",
+        lambda file: file.write(render_walk_json(record)) if as_json else render_walk_table(record, file),
+    )
+    return 0 if record["walk"]["result"] is not None else 1
+
+
+def _record(
+    source: Source, address: int, access: str, user: bool | None, changes: str | None
+) -> dict[str, Any]:
+    from quire.arch import Access
+    from quire.paging.context import Context
+    from quire.paging.explanation import explain
+    from quire.paging.settings import parse_settings
+    from quire.paging.what_if import what_if
+
+    context, memory = source.context, source.image.memory
+    if user is not None:
+        context[Context.USER] = int(user)
+    kind = Access[access.upper().replace("-", "_")]
+    record: dict[str, Any] = {
+        "source": source.image.title,
+        "profile": source.profile.name,
+        "walk": explain(memory, context, address, kind),
+    }
+    result = record["walk"]["result"]
+    if result is not None and source.image.whole and int(result["hpa"], 16) not in memory:
+        result["note"] = "not in the image"
+    if changes is not None:
+        wanted = parse_settings(changes)
+        if wanted:
+            record["what_if"] = what_if(memory, context, address, kind, wanted)
+    return record
