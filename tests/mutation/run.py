@@ -14,6 +14,7 @@ import contextlib
 import importlib.abc
 import importlib.util
 import io
+import json
 import multiprocessing
 import random
 import sys
@@ -42,7 +43,8 @@ MODULES = (
 )
 SURVIVORS = HERE / "survivors.toml"
 _SOURCE = Path(quire.arch.__file__).parent.parent.parent
-_TIMEOUT = 240.0
+_TIMEOUT = 240.0  # seconds; a mutant may loop for ever
+_LEAST = 0.95
 
 
 class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -134,18 +136,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("modules", nargs="*", default=MODULES)
     parser.add_argument("--every", type=int, default=1, help="judge only each N-th mutant")
+    parser.add_argument("--json", action="store_true", help="one JSON list instead of lines")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args(arguments)
-    known, failed = listed(), False
+    known, failed, records = listed(), False, []
     for name in options.modules:
         count, survivors = score(name, options.every, options.jobs)
+        reasons = known.get(name, {})
+        unlisted = [mutant.name for mutant in survivors if mutant.change not in reasons]
         killed = (count - len(survivors)) / count
-        print(f"{name}: {count - len(survivors)} of {count} mutants killed, {100 * killed:.1f} %")
-        for mutant in survivors:
-            reason = known.get(name, {}).get(mutant.change, "")
-            print(f"  survives {mutant.name}  {'- ' + reason if reason else 'NOT LISTED'}")
-            failed |= not reason
-        failed |= killed < 0.95
+        failed |= bool(unlisted) or killed < _LEAST
+        records.append({"module": name, "mutants": count, "survivors": len(survivors), "unlisted": unlisted})
+        if not options.json:
+            print(
+                f"{name}: {count - len(survivors)} of {count} mutants killed, {100 * killed:.1f} %",
+                flush=True,
+            )
+            for mutant in survivors:
+                print(f"  survives {mutant.name}  - {reasons.get(mutant.change, 'NOT LISTED')}", flush=True)
+    if options.json:
+        print(json.dumps(records))
     return 1 if failed else 0
 
 

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 
-from quire.arch import Access, PagingMode
+from quire.arch import Access, PagingMode, physical_reserved, pse36_reserved
 from quire.paging import Context
 from quire.testing.world import (
     EPT_ROOT,
@@ -37,6 +37,9 @@ def random_context(world: World, rng: random.Random) -> None:
         world.context[field] = rng.random() < 0.2
     for field in (Context.NXE, Context.EPT_2M, Context.EPT_1G):
         world.context[field] = rng.random() < 0.8
+    width = rng.choice((36, 46, 52, 52))
+    world.context[Context.RESERVED] = physical_reserved(width)
+    world.context[Context.PSE_RESERVED] = pse36_reserved(width, rng.random() < 0.8)
     for field in (Context.PKRU, Context.PKRS):
         world.context[field] = rng.getrandbits(32)
     world.context[Context.PML_ADDRESS] = LOG_FRAME << 12
@@ -54,7 +57,7 @@ def random_context(world: World, rng: random.Random) -> None:
 def random_world(rng: random.Random) -> World:
     """A world of any mode with tables that mostly lead somewhere, then a few bits spoiled in either dimension."""
     world = World(ept=rng.random() < 0.7)
-    world.gva = rng.choice((GVA, *[NEAR] * 8, NEAR | 0xFF << 48, NEAR | 0xFFFF_8000 << 32))
+    world.gva = rng.choice((GVA, *[NEAR] * 9, NEAR | 0xFF << 48, NEAR | 0xFFFF_8000 << 32, NEAR ^ _edge(rng)))
     mode = rng.choice(list(PagingMode))
     world.wire(mode, rng)
     if world.context[Context.EPTP]:
@@ -66,13 +69,23 @@ def random_world(rng: random.Random) -> World:
         world.sub_pages(rng)
     random_context(world, rng)
     world.context[Context.MODE] = mode
-    if rng.random() < 0.1:
+    if rng.random() < 0.15:
         _point_at_the_edge(world, rng)
+    if rng.random() < 0.05:
+        world.context[Context.PDPTE0 + (world.gva >> 30 & 3)] ^= np.uint64(1)
+    if world.context[Context.EPTP] and rng.random() < 0.15:
+        world.large_ept(rng.choice((7, 1, 3, 0x407)) | rng.choice((0, 0, 0x300, 1 << 57, 1 << 58, 1 << 61)))
     for _ in range(rng.choice((0, 0, 1, 1, 2, 3)) if world.entries else 0):
         frame, index = rng.choice(world.entries)
         bit = rng.choice((*range(52), 0, 1, 1, 2, 2, 5, 6, 7, 8, 9, 10, 63, 57, 58, 60, 61))
         world.memory[frame * 512 + index] ^= np.uint64(1 << bit)
     return world
+
+
+def _edge(rng: random.Random) -> int:
+    """Return bits at the border of what makes an address canonical, in 48 or 57 bits."""
+    top = rng.choice((46, 47, 48, 49, 55, 56, 57, 58, 63))
+    return rng.choice((1 << top, (1 << 64) - (1 << top)))
 
 
 def _point_at_the_edge(world: World, rng: random.Random) -> None:

@@ -108,3 +108,7 @@ class World:
         for frame in range(self.frames):
             self.set(19, frame, frame << 12 | rights | 6 << 3 | flags)
         self.entries += [(19, frame) for frame in range(1, 7)] * 2
+
+    def large_ept(self, bits: int) -> None:
+        """Map every frame to itself by one 2 MiB EPT page with `bits` instead."""
+        self.set(18, 0, bits | _PS | 6 << 3)
