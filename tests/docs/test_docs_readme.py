@@ -30,3 +30,11 @@ def test_ci_runs_the_readme_test_line() -> None:
     script = ROOT / ".ci" / "run"
     assert "<!-- test line -->" in script.read_text()
     assert os.access(script, os.X_OK)
+
+
+def test_the_number_of_entry_checks_is_that_of_the_rules() -> None:
+    from quire.vcpu import RULES
+
+    assert f"VM entry has {len(RULES)} checks" in README
+    specification = (ROOT / "docs" / "SPECIFICATION.md").read_text(encoding="utf-8")
+    assert f"| {len(RULES)} VM-entry checks name rule" in specification
