@@ -282,7 +282,8 @@ def test_death_by_sigsegv_is_explained(mmu: str, crash: str) -> None:
     nested = ["EPT PML4E", "EPT PDPTE", "EPT PDE", "EPT PTE"] if mmu == "ept" else []
     assert levels == [*nested, "PML4E"]
     assert re.search(r"\[ 36\]  at hpa 0x\w+120  0x0{16}  not present$", lines[-2])
-    assert lines[-1].strip() == "-> #PF at the PML4E, error code 0x6"
+    cause = "error code 0x6 (W U): user write: page not present; CR2 = 0x123456789abc"
+    assert lines[-1].strip() == f"-> #PF at the PML4E, {cause}"
     assert record["outcome"]["reason"].endswith(reason) and record["outcome"]["signal"] == "SIGSEGV"
 
 

@@ -2,11 +2,11 @@
 
 import io
 import json
-from types import SimpleNamespace
 
 import pytest
 
 from quire.report import format_count, format_size, render_json, render_table, walk_lines
+from quire.report.decode import render_decode_table
 
 RECORD = {
     "schema": 1,
@@ -101,29 +101,84 @@ def test_counts() -> None:
     assert format_count(1234567) == "1_234_567"
 
 
-@pytest.mark.parametrize(
-    ("status", "last"),
-    [
-        ("PAGE_FAULT", "    -> #PF at the PDPTE, error code 0x4"),
-        ("NON_CANONICAL", "    -> #GP: the address is not canonical, no table is read"),
-        ("EPT_VIOLATION", "    -> EPT_VIOLATION at the PDPTE, gpa 0x5000, qualification 0x4"),
-    ],
-)
-def test_walk_lines(status: str, last: str) -> None:
-    entry = SimpleNamespace(
-        dimension=0, level=4, index=7, hpa=0x1038, entry=0x2027, flags=lambda: "P RW US A"
-    )
-    hole = SimpleNamespace(dimension=1, level=1, index=2, hpa=0x2010, entry=0, flags=lambda: "unused")
-    walk = SimpleNamespace(
-        references=[entry, hole],
-        status=SimpleNamespace(name=status),
-        fault_dimension=0,
-        fault_level=3,
-        error=4,
-        fault_gpa=0x5000,
-    )
+REFERENCES = [
+    {"number": 1, "dimension": "guest", "table": "PML4E", "index": 7, "hpa": "0x1038",
+     "entry": "0x0000000000002027", "bits": "P RW US A"},
+    {"number": 2, "dimension": "ept", "table": "EPT PTE", "index": 2, "hpa": "0x2010",
+     "entry": "0x0000000000000000", "bits": ""},
+]  # fmt: skip
+FAULT = {"name": "#PF", "code": "0x4", "code_bits": "U", "words": "user read: page not present", "gpa": None,
+         "cr2": "0x5000", "table": "PDPTE"}  # fmt: skip
+RESULT = {"gpa": "0x5000", "hpa": "0x9000", "guest_page": 4096, "host_page": 2 << 20, "rights": "RW-",
+          "memory_type": "WB", "global": True}  # fmt: skip
+OUTCOMES = [
+    ({"fault": FAULT}, "#PF at the PDPTE, error code 0x4 (U): user read: page not present; CR2 = 0x5000"),
+    (
+        {
+            "fault": {
+                **FAULT,
+                "name": "#GP(0)",
+                "code": None,
+                "cr2": None,
+                "table": None,
+                "words": "not canonical",
+            }
+        },
+        "#GP(0): not canonical",
+    ),
+    (
+        {
+            "fault": {
+                **FAULT,
+                "name": "VM exit 48",
+                "code_bits": None,
+                "cr2": None,
+                "gpa": "0x5000",
+                "words": "why",
+            }
+        },
+        "VM exit 48 at the PDPTE, qualification 0x4: why; gpa 0x5000",
+    ),
+    (
+        {"result": RESULT},
+        "gpa 0x5000 in a page of 4 KiB -> hpa 0x9000 in a page of 2 MiB; allowed RW-, memory type WB, global",
+    ),
+    (
+        {"result": {**RESULT, "guest_page": None, "global": False, "note": "not in the image"}},
+        "gpa 0x5000 -> hpa 0x9000 in a page of 2 MiB; allowed RW-, memory type WB, not in the image",
+    ),
+    (
+        {"result": {**RESULT, "host_page": None, "global": False}},
+        "physical address 0x9000 in a page of 4 KiB; allowed RW-, memory type WB",
+    ),
+]
+
+
+@pytest.mark.parametrize(("outcome", "last"), OUTCOMES)
+def test_walk_lines(outcome: dict[str, object], last: str) -> None:
+    walk = {"references": REFERENCES, "fault": None, "result": None, **outcome}
     assert walk_lines(walk) == [
         " 1  PML4E        [  7]  at hpa 0x0000001038  0x0000000000002027  P RW US A",
         " 2    EPT PTE    [  2]  at hpa 0x0000002010  0x0000000000000000  not present",
-        last,
+        f"    -> {last}",
     ]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal gets colours unless NO_COLOR is set; a file never does, and its lines are not folded."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    record = {"title": "PTE", "value": "0x1", "section": "SDM", "words": None, "reserved_set": ["reserved_7"],
+              "fields": [{"bits": "7", "name": "reserved_7", "value": "0x1", "set": True, "kind": "reserved",
+                          "meaning": "must be 0 " * 30}]}  # fmt: skip
+    terminal, file = Terminal(), io.StringIO()
+    render_decode_table(record, terminal)
+    render_decode_table(record, file)
+    assert "\x1b[" in terminal.getvalue() and "\x1b[" not in file.getvalue()
+    assert len(file.getvalue().splitlines()) == 4
+    assert len(terminal.getvalue().splitlines()) > 4

@@ -47,7 +47,8 @@ def command(
       quire decode --list
     """
     from quire.errors import MisuseError
-    from quire.report.decode import render_decode_json, render_decode_table
+    from quire.report.decode import render_decode_table
+    from quire.report.page import to_json
 
     if only_list:
         return _list(as_json)
@@ -60,9 +61,7 @@ def command(
     write_answer(
         "decode",
         lambda file: (
-            file.write(render_decode_json(record))
-            if as_json
-            else render_decode_table(record, file, whole=whole)
+            file.write(to_json(record)) if as_json else render_decode_table(record, file, whole=whole)
         ),
     )
     return 0
@@ -70,11 +69,12 @@ def command(
 
 def _list(as_json: bool) -> int:
     from quire.arch.decode import SUBJECTS
-    from quire.report.decode import render_decode_json, render_subjects
+    from quire.report.decode import render_subjects
+    from quire.report.page import to_json
 
     write_answer(
         "decode",
-        lambda file: file.write(render_decode_json(SUBJECTS)) if as_json else render_subjects(SUBJECTS, file),
+        lambda file: file.write(to_json(SUBJECTS)) if as_json else render_subjects(SUBJECTS, file),
     )
     return 0
 

@@ -39,7 +39,8 @@ def command(vmcs: str | None, limit: int, error_exitcode: int, as_json: bool, **
     """
     from quire.errors import FormatError, MisuseError
     from quire.paging.lint import Findings, Severity
-    from quire.report.lint import lint_record, render_lint_json, render_lint_table
+    from quire.report.lint import lint_record, render_lint_table
+    from quire.report.page import to_json
 
     findings = Findings(limit)
     try:
@@ -51,7 +52,7 @@ def command(vmcs: str | None, limit: int, error_exitcode: int, as_json: bool, **
     record = lint_record(findings, source=source, profile=profile, unchecked=unchecked)
     write_answer(
         "lint",
-        lambda file: file.write(render_lint_json(record)) if as_json else render_lint_table(record, file),
+        lambda file: file.write(to_json(record)) if as_json else render_lint_table(record, file),
     )
     return error_exitcode if findings.totals[Severity.ERROR] else 0
 
@@ -69,6 +70,8 @@ def _check(findings: "Findings", vmcs: str | None, options: dict[str, Any]) -> t
         memory, profile = source.image.memory, source.profile
         titles.append(source.image.title)
         lint_tables(memory, source.context, findings, whole=source.image.whole)
+    elif any(value for name, value in options.items() if name != "profile"):
+        raise click.UsageError("--vmcs alone has no tables: give --image or --tables as well")
     unchecked: list[str] = []
     if vmcs is not None:
         titles.append(vmcs)

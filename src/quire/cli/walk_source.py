@@ -71,6 +71,8 @@ def open_source(
 
     if (image is None) == (tables is None):
         raise click.UsageError("give --image FILE or --tables FILE, one of them")
+    if tables is not None and (base is not None or vcpu):
+        raise click.UsageError("--base and --vcpu go with --image: leave them out")
     if image is not None:
         found = open_image(image, base=base, vcpu=vcpu)
     else:
@@ -79,21 +81,19 @@ def open_source(
     model = profile_by_name(profile or found.profile or SKYLAKE_X.name)
     context = new_context(model, _EVERYWHERE)
     changes = dict(found.settings)
-    changes |= {
-        field: value for field, value in ((Context.CR3, cr3), (Context.EPTP, eptp)) if value is not None
-    }
-    if mode is not None:
-        changes[Context.MODE] = MODES[mode]
+    number = None if mode is None else int(MODES[mode])
+    given = ((Context.CR3, cr3), (Context.EPTP, eptp), (Context.MODE, number))
+    changes |= {field: value for field, value in given if value is not None}
     changes |= parse_settings(settings or "")
     for field, value in changes.items():
         context[field] = value
-    paged = PagingMode(int(context[Context.MODE])) is not PagingMode.NONE
-    enough = ept_suffices and context[Context.EPTP]
-    if (
-        paged
-        and not enough
-        and Context.CR3 not in changes
-        and not any(context[Context.PDPTE0 : Context.PDPTE3 + 1])
-    ):
-        raise click.UsageError(f"{found.title} has no CR3: give --cr3 VALUE, or --mode none")
+    if not (ept_suffices and context[Context.EPTP]) and Context.CR3 not in changes:
+        _check_root(found, context)
     return Source(found, context, model)
+
+
+def _check_root(image: Image, context: Words) -> None:
+    """Refuse paging whose root nobody gave."""
+    pdptes = context[Context.PDPTE0 : Context.PDPTE3 + 1]
+    if context[Context.MODE] != PagingMode.NONE and not pdptes.any():
+        raise click.UsageError(f"{image.title} has no CR3: give --cr3 VALUE, or --mode none")

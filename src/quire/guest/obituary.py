@@ -9,6 +9,7 @@ from quire.guest.frame import Trap
 from quire.guest.siginfo import GuestDeath, signal_name
 from quire.hypervisor import Hypervisor
 from quire.paging import Status
+from quire.paging.explanation import explanation
 from quire.report.walk import walk_lines
 
 __all__ = ["disassemble", "obituary"]
@@ -26,7 +27,8 @@ def obituary(hypervisor: Hypervisor, death: GuestDeath, trap: Trap) -> str:
     if trap.vector == Vector.PF and death.signo in (signal.SIGSEGV, signal.SIGBUS):
         access = _access(trap.error_code)
         lines.append(f"  {access.name.lower()} of gva {trap.address:#018x}, walked level by level:")
-        lines.extend("    " + line for line in walk_lines(hypervisor.mmu.walk(trap.address, access)))
+        walk = explanation(hypervisor.mmu.walk(trap.address, access), hypervisor.mmu.context)
+        lines.extend("    " + line for line in walk_lines(walk))
     return "\n".join(lines)
 
 

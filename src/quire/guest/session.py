@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from quire import __version__
 from quire.arch import HWCAP
 from quire.cpu.soft import Detail, SoftCpu
 from quire.errors import BackendError
+from quire.guest.images.save import save_image
 from quire.guest.launch import LaunchError, Program
 from quire.guest.obituary import obituary
 from quire.guest.process import GuestOptions, ProcessGuest
@@ -35,12 +36,16 @@ _CANNOT_SET_UP = 125
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """How to run: the guest's hardware, how much to record, the seed, and whether writes are refused."""
+    """How to run: the guest's hardware, how much to record, the seed, and whether writes are refused.
+
+    `image` is a file that gets the guest's memory and registers when it has ended.
+    """
 
     config: GuestConfig
     detail: Detail
     seed: int = 0
     sandbox: bool = False
+    image: BinaryIO | None = None
 
 
 class Session:
@@ -51,6 +56,7 @@ class Session:
         self.program = program
         self.status = _CANNOT_SET_UP
         self.death_text: str | None = None
+        self.image_error: str | None = None  #: why the image could not be written
         self.record: dict[str, Any] = {}
         self._environ = environ
         self._started = time.perf_counter()
@@ -99,12 +105,21 @@ class Session:
             death = GuestDeath(signal.SIGKILL, 0, 0, cpu.registers.read("rip"), stopped)
         if death is not None and death.signo != signal.SIGPIPE:  # nobody reads on: shells say nothing either
             self.death_text = obituary(hypervisor, death, guest.trap)
+        if self.options.image is not None:
+            self._save_image(hypervisor, self.options.image, guest.trap.address)
         times = {
             "wall_seconds": ended - self._started,
             "setup_seconds": running - self._started,
             "guest_seconds": ended - running,
         }
         self.record = _record(self, hypervisor, guest, death, times)
+
+    def _save_image(self, hypervisor: Hypervisor, image: BinaryIO, cr2: int) -> None:
+        try:
+            with image:
+                save_image(hypervisor, image, cr2=cr2)
+        except OSError as error:
+            self.image_error = error.strerror or str(error)
 
 
 class _Kernel:

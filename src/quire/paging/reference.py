@@ -23,7 +23,7 @@ from quire.arch import (
 from quire.paging.context import Context, Dimension, Rights, Status, Words
 from quire.paging.memory_type import final_memory_type
 from quire.paging.reference_ept import EptWalk, Purpose
-from quire.paging.walk_record import Reference, Stopped, Walk, WalkRecord
+from quire.paging.walk_record import Reference, Stopped, Walk, WalkRecord, WordMemory
 
 __all__ = ["load_pdptes", "reference_walk"]
 
@@ -42,7 +42,7 @@ _LOW_32 = 0xFFFF_FFFF
 _PDPTE_TABLE = 32  # bytes: four entries, so CR3 holds bits 31:5
 
 
-def reference_walk(memory: Words, context: Words, gva: int, access: Access) -> WalkRecord:
+def reference_walk(memory: WordMemory, context: Words, gva: int, access: Access) -> WalkRecord:
     """Translate `gva` for `access` through `memory` (8-byte words) under `context`; see Context for its fields.
 
     SDM 3A §4.3 to §4.9 and SDM 3C §28.3. Sets accessed and dirty flags in `memory`, and takes the index of the
@@ -57,7 +57,7 @@ def reference_walk(memory: Words, context: Words, gva: int, access: Access) -> W
     return walker.record
 
 
-def load_pdptes(memory: Words, context: Words) -> WalkRecord:
+def load_pdptes(memory: WordMemory, context: Words) -> WalkRecord:
     """Load the PDPTE registers as MOV to CR3 does in PAE paging: all four, or none if one is illegal.
 
     SDM 3A §4.4.1. The status is PDPTE_FAULT (#GP(0)) for a reserved bit, or that of the EPT walk that failed; on OK
@@ -78,7 +78,7 @@ def load_pdptes(memory: Words, context: Words) -> WalkRecord:
 class _GuestWalk(Walk):
     """One walk of the guest's tables in progress: what the entries so far allow, and where the walk stands."""
 
-    def __init__(self, memory: Words, context: Words, record: WalkRecord) -> None:
+    def __init__(self, memory: WordMemory, context: Words, record: WalkRecord) -> None:
         super().__init__(memory, context, record)
         self.mode = record.mode
         self.ept = EptWalk(memory, context, record) if self.state[Context.EPTP] else None

@@ -1,14 +1,26 @@
 """The record of an explained walk: its references, each with what it said, and how it ended by which rule."""
 
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from quire.arch import Access, Layout, MemoryType, PagingMode
 from quire.paging.context import Context, Dimension, Rights, Status, Words
 from quire.paging.rules import RULES, Rule
 
-__all__ = ["Reference", "Stopped", "Walk", "WalkRecord"]
+__all__ = ["Reference", "Stopped", "Walk", "WalkRecord", "WordMemory"]
 
 _NONE = Rights(0)
+
+
+class WordMemory(Protocol):
+    """Physical memory as 8-byte words by number: an array, or anything that is indexed like one.
+
+    Where a memory with holes has no word it raises IndexError: the walk then ends as outside memory.
+    """
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+    def __setitem__(self, index: int, value: Any, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +88,7 @@ class Stopped(Exception):
 class Walk:
     """What both dimensions of a walk share: memory, the context as plain integers, and the record that they fill."""
 
-    def __init__(self, memory: Words, context: Words, record: WalkRecord) -> None:
+    def __init__(self, memory: WordMemory, context: Words, record: WalkRecord) -> None:
         self.memory = memory
         self.context = context
         self.state: list[int] = context.tolist()
@@ -102,6 +114,9 @@ class Walk:
 
     def load(self, hpa: int, named: int, level: int, dimension: Dimension) -> int:
         """Return the 8 bytes at `hpa`; outside memory the walk ends, and `named` is the address reported."""
-        if hpa >= self.state[Context.MEMORY_BYTES]:
-            raise self.stop(Status.BUS_ERROR, "outside memory", level, dimension, gpa=named)
-        return int(self.memory[hpa >> 3])
+        if hpa < self.state[Context.MEMORY_BYTES]:
+            try:
+                return int(self.memory[hpa >> 3])
+            except IndexError:
+                pass  # a hole
+        raise self.stop(Status.BUS_ERROR, "outside memory", level, dimension, gpa=named)

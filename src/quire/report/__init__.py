@@ -5,6 +5,13 @@ Contract: what a report shows is in the record; the same record gives the same b
 
 from quire.report.quantity import format_count, format_size
 from quire.report.run import render_json, render_table
-from quire.report.walk import walk_lines
+from quire.report.walk import render_walk_table, walk_lines
 
-__all__ = ["format_count", "format_size", "render_json", "render_table", "walk_lines"]
+__all__ = [
+    "format_count",
+    "format_size",
+    "render_json",
+    "render_table",
+    "render_walk_table",
+    "walk_lines",
+]

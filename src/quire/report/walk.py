@@ -1,38 +1,139 @@
-"""A walk for people: each reference numbered, with its dimension, level, entry and flags, and the outcome.
+"""A walk for people: each reference numbered, with what its entry says and allows, the rule, and the outcome.
 
-The fields are read by name from any record that has them: the report room takes data, never the model.
+Takes the record that :func:`quire.paging.explanation.explain` makes (docs/reference/walk.md has its fields); knows
+nothing of the model.
 """
 
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
-__all__ = ["walk_lines"]
+from quire.report.page import open_console, print_lines
+from quire.report.quantity import format_size
 
-_LEVEL_NAMES = {
-    0: {4: "PML4E", 3: "PDPTE", 2: "PDE", 1: "PTE"},
-    1: {4: "EPT PML4E", 3: "EPT PDPTE", 2: "EPT PDE", 1: "EPT PTE"},
-}
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+__all__ = ["render_walk_table", "walk_lines"]
+
+_ALWAYS_SHOWN = ("nxe", "wp", "smep", "smap", "ac")
+#: What the profile decides, and what is as after reset: shown by --json.
+_OF_PROFILE = ("page_1g", "ept_execute_only", "ept_2m", "ept_1g", "advanced", "pat")
+_DIMENSION_STYLES = {"guest": "", "ept": "cyan"}
 
 
-def walk_lines(walk: Any) -> list[str]:
+def walk_lines(walk: dict[str, Any]) -> list[str]:
     """Return one aligned line a reference and a last line with the outcome."""
     lines = []
-    for number, ref in enumerate(walk.references, 1):
-        name = _LEVEL_NAMES[ref.dimension][ref.level]
-        flags = ref.flags() if ref.entry else "not present"
-        indent = "" if ref.dimension == 0 else "  "
+    for ref in walk["references"]:
+        name = ref["table"] if ref["dimension"] == "guest" else "  " + ref["table"]
+        hpa, bits = int(ref["hpa"], 16), ref["bits"] if int(ref["entry"], 16) else "not present"
         lines.append(
-            f"{number:>2}  {indent + name:<12} [{ref.index:>3}]  at hpa {ref.hpa:#012x}  {ref.entry:#018x}  {flags}"
+            f"{ref['number']:>2}  {name:<12} [{ref['index']:>3}]  at hpa {hpa:#012x}  {ref['entry']}  {bits}"
         )
-    return [*lines, _outcome(walk)]
+    return [*lines, f"    -> {_outcome(walk)}"]
 
 
-def _outcome(walk: Any) -> str:
-    status = walk.status.name
-    if status == "OK":
-        return f"    -> gpa {walk.gpa:#x} -> hpa {walk.hpa:#x}, allowed {walk.rights!r}"
-    where = _LEVEL_NAMES[walk.fault_dimension].get(walk.fault_level, "")
-    if status == "PAGE_FAULT":
-        return f"    -> #PF at the {where}, error code {walk.error:#x}"
-    if status == "NON_CANONICAL":
-        return "    -> #GP: the address is not canonical, no table is read"
-    return f"    -> {status} at the {where}, gpa {walk.fault_gpa:#x}, qualification {walk.error:#x}"
+def _outcome(walk: dict[str, Any]) -> str:
+    """Say in one line what became of the access."""
+    result, fault = walk["result"], walk["fault"]
+    if result is not None:
+        return _translation(result)
+    text: str = fault["name"]
+    if fault["table"]:
+        text += f" at the {fault['table']}"
+    if fault["code"] is not None:
+        text += f", {'error code' if fault['cr2'] else 'qualification'} {fault['code']}"
+        text += f" ({fault['code_bits']})" if fault["code_bits"] else ""
+    text += f": {fault['words']}"
+    text += f"; gpa {fault['gpa']}" if fault["gpa"] else ""
+    return text + (f"; CR2 = {fault['cr2']}" if fault["cr2"] else "")
+
+
+def _translation(result: dict[str, Any]) -> str:
+    page = f" in a page of {format_size(result['guest_page'])}" if result["guest_page"] else ""
+    if result["host_page"] is None:
+        text = f"physical address {result['hpa']}{page}"
+    else:
+        text = f"gpa {result['gpa']}{page} -> hpa {result['hpa']} in a page of {format_size(result['host_page'])}"
+    notes = [f"allowed {result['rights']}", f"memory type {result['memory_type']}"]
+    notes += ["global"] if result["global"] else []
+    notes += [result["note"]] if result.get("note") else []
+    return f"{text}; {', '.join(notes)}"
+
+
+def render_walk_table(record: dict[str, Any], file: IO[str]) -> None:
+    """Write the record of ``quire walk``: what was asked, the references, the rule, the outcome, what changes."""
+    from rich.text import Text
+
+    console = open_console(file)
+    walk = record["walk"]
+    parts: list[object] = [Text(_title(record), "bold"), Text(f"  {_circumstances(record)}", "dim")]
+    if walk["references"]:
+        parts.append(_references(walk))
+    rule = walk["rule"]
+    parts.append(Text(f"rule    {rule['name']} ({rule['section']}): {rule['text']}"))
+    sets = [f"{ref['sets']} in {ref['number']}" for ref in walk["references"] if ref["sets"]]
+    if sets:
+        parts.append(Text(f"flags   set: {', '.join(sets)}"))
+    parts.append(Text(f"result  {_outcome(walk)}", "green" if walk["result"] else "red"))
+    for trial in record.get("what_if", []):
+        parts += _trial(trial)
+    print_lines(console, *parts)
+
+
+def _title(record: dict[str, Any]) -> str:
+    walk = record["walk"]
+    who = "user" if walk["user"] else "supervisor"
+    under = f" under {walk['ept_levels']}-level EPT" if walk["ept_levels"] else ""
+    return f"{who} {walk['access']} of gva {walk['gva']}: {walk['paging']}{under}, {record['profile']}"
+
+
+def _circumstances(record: dict[str, Any]) -> str:
+    walk = record["walk"]
+    words = [f"cr3 {walk['cr3']}"]
+    words += [f"eptp {walk['eptp']}"] if walk["eptp"] else []
+    shown = {
+        name: value
+        for name, value in walk["settings"].items()
+        if name in _ALWAYS_SHOWN or (value and name not in _OF_PROFILE)
+    }
+    words += [f"{name}={value:#x}" if value > 1 else f"{name}={value}" for name, value in shown.items()]
+    return f"{' '.join(words)}; {record['source']}"
+
+
+def _references(walk: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    ept = walk["ept_levels"] is not None
+    table.add_column("#", justify="right", no_wrap=True)
+    for name in ("entry of", "index", *(("gpa", "hpa") if ept else ("address",)), "holds", "allows"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "index" else "left")
+    table.add_column("bits", overflow="fold")
+    for ref in walk["references"]:
+        host = ref["dimension"] == "ept"
+        cells = [str(ref["number"]), ("  " if host else "") + ref["table"], str(ref["index"])]
+        if ept:
+            cells.append("" if host else ref["gpa"])
+        bits = ref["bits"] or "not present"
+        cells += [ref["hpa"], ref["entry"], ref["rights"], bits]
+        table.add_row(*cells, style=_DIMENSION_STYLES[ref["dimension"]])
+    return table
+
+
+def _trial(trial: dict[str, Any]) -> "list[Table | Text]":
+    """Return what one what-if says: its settings, and each fact that changes."""
+    from rich.table import Table
+    from rich.text import Text
+
+    settings = " ".join(
+        f"{name}={value:#x}" if value > 1 else f"{name}={value}" for name, value in trial["set"].items()
+    )
+    if not trial["changed"]:
+        return [Text(f"what if {settings}: nothing changes")]
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    for _ in range(4):
+        table.add_column(overflow="fold")
+    for name, change in trial["changed"].items():
+        table.add_row(f"  {name}", Text(change["before"]), "->", Text(change["after"]))
+    return [Text(f"what if {settings}:", "bold"), table]

@@ -1,0 +1,220 @@
+"""A walk explained, as a plain record: numbers, names and sentences for reports, nothing of the model in it.
+
+Addresses and entries are hexadecimal strings, because readers of JSON lose the low bits of large numbers. See
+docs/reference/walk.md for the fields.
+"""
+
+from typing import Any
+
+from quire.arch import (
+    EPTP,
+    Access,
+    ExitReason,
+    Layout,
+    PagingMode,
+    Vector,
+    describe_exit,
+    describe_page_fault,
+    entry_layout,
+    ept_layout,
+)
+from quire.arch.faults import PF_ERROR
+from quire.errors import MisuseError
+from quire.paging.context import Context, Dimension, Rights, Status, Words
+from quire.paging.overlay import Overlay, ReadableWords
+from quire.paging.reference import load_pdptes, reference_walk
+from quire.paging.settings import SETTINGS
+from quire.paging.walk_record import Reference, WalkRecord
+
+__all__ = ["explain", "explanation", "rights_letters", "table_name"]
+
+_MODES = {
+    PagingMode.NONE: "no paging",
+    PagingMode.BITS_32: "32-bit paging",
+    PagingMode.PAE: "PAE paging",
+    PagingMode.LEVEL_4: "4-level paging",
+    PagingMode.LEVEL_5: "5-level paging",
+}
+_LETTERS = ((Rights.READ, "R"), (Rights.WRITE, "W"), (Rights.EXECUTE, "X"))
+_VE_WORDS = 5  # of the virtualization-exception information area, SDM 3C §25.5.7.2
+_PDPTES = (Context.PDPTE0, Context.PDPTE1, Context.PDPTE2, Context.PDPTE3)
+_WITH_CODE = (Status.PAGE_FAULT, Status.EPT_VIOLATION, Status.VIRTUALIZATION_EXCEPTION, Status.SPP_EVENT)
+_EXITS = {
+    Status.EPT_VIOLATION: ExitReason.EPT_VIOLATION,
+    Status.EPT_MISCONFIGURATION: ExitReason.EPT_MISCONFIGURATION,
+    Status.LOG_FULL: ExitReason.PAGE_MODIFICATION_LOG_FULL,
+    Status.SPP_EVENT: ExitReason.SPP_RELATED_EVENT,
+}
+
+
+def explain(memory: ReadableWords, context: Words, gva: int, access: Access) -> dict[str, Any]:
+    """Return the record of one walk as it would be; `memory` and `context` stay as they are.
+
+    In PAE paging the PDPTE registers are loaded from CR3 first, unless `context` has any of them. Raises MisuseError
+    when EPT violations are to become #VE and there is no memory for the information area.
+    """
+    state = context.copy()
+    state[Context.UPDATE] = 1
+    _check_information_area(memory, state)
+    overlay = Overlay(memory)
+    mode = PagingMode(int(state[Context.MODE]))
+    loaded: list[Reference] = []
+    if mode is PagingMode.PAE and not any(state[field] for field in _PDPTES):
+        load = load_pdptes(overlay, state)
+        load.gva, load.access = gva, access
+        if load.status is not Status.OK:
+            return explanation(load, context, overlay)
+        loaded = load.references
+    walk = reference_walk(overlay, state, gva, access)
+    walk.references[:0] = loaded
+    return explanation(walk, context, overlay)
+
+
+def _check_information_area(memory: ReadableWords, state: Words) -> None:
+    """A #VE writes 5 words there: the walk takes for granted that they exist."""
+    if not state[Context.VE]:
+        return
+    area = int(state[Context.VE_INFO])
+    try:
+        for n in range(_VE_WORDS):
+            memory[(area >> 3) + n]
+    except IndexError:
+        raise MisuseError(
+            f"There is no memory for the virtualization-exception information area at {area:#x}: "
+            "set ve_info to the address of a page that is there, or ve=0"
+        ) from None
+
+
+def explanation(walk: WalkRecord, context: Words, overlay: Overlay | None = None) -> dict[str, Any]:
+    """Return what `walk` under `context` says, as a record; `overlay` holds what the walk wrote."""
+    state = context.tolist()
+    eptp = state[Context.EPTP]
+    return {
+        "gva": f"{walk.gva:#018x}",
+        "access": walk.access.name.lower().replace("_", "-"),
+        "user": bool(state[Context.USER]) and not state[Context.IMPLICIT],
+        "paging": _MODES[walk.mode],
+        "cr3": f"{state[Context.CR3]:#x}",
+        "eptp": f"{eptp:#x}" if eptp else None,
+        "ept_levels": EPTP.get(eptp, "walk_length") + 1 if eptp else None,
+        "settings": _settings(state),
+        "status": walk.status.name,
+        "references": _references(walk, bool(state[Context.MBEC]), overlay.written if overlay else {}),
+        "rule": {"name": walk.rule.name, "section": walk.rule.section, "text": walk.rule.text},
+        "fault": None if walk.status is Status.OK else _fault(walk),
+        "result": _result(walk, bool(eptp)) if walk.status is Status.OK else None,
+    }
+
+
+def rights_letters(rights: Rights, *, user_execute: bool = False) -> str:
+    """Return rights as ``RW-``; with `user_execute` a fourth letter is U, fetches from user-mode addresses."""
+    letters = (*_LETTERS, (Rights.USER_EXECUTE, "U")) if user_execute else _LETTERS
+    return "".join(letter if right in rights else "-" for right, letter in letters)
+
+
+def table_name(layout: Layout) -> str:
+    """Return a layout's name as a report shows it: ``EPT PDE 2M``."""
+    return layout.name.replace("_", " ")
+
+
+def _settings(state: list[int]) -> dict[str, int]:
+    """Return the flags that a person may set and, of the other fields, those that are not zero."""
+    found = {}
+    for name, (field, width) in SETTINGS.items():
+        if field not in (Context.CR3, Context.EPTP, Context.USER) and (width == 1 or state[field]):
+            found[name] = state[field]
+    return found
+
+
+def _references(walk: WalkRecord, mbec: bool, written: dict[int, int]) -> list[dict[str, Any]]:
+    """Return the references in order; the flags that the walk set are with the first reference to the entry."""
+    found = []
+    seen: set[int] = set()
+    for number, ref in enumerate(walk.references, 1):
+        record = _reference(number, ref, mbec)
+        if ref.hpa not in seen and ref.hpa >> 3 in written:
+            half = 8 * (ref.hpa & 4) if ref.layout.width == 32 else 0
+            after = written[ref.hpa >> 3] >> half & (1 << ref.layout.width) - 1
+            record["sets"] = ref.layout.flags(after & ~ref.entry)
+        seen.add(ref.hpa)
+        found.append(record)
+    return found
+
+
+def _reference(number: int, ref: Reference, mbec: bool) -> dict[str, Any]:
+    host = ref.dimension is Dimension.HOST
+    return {
+        "number": number,
+        "dimension": "ept" if host else "guest",
+        "level": ref.level,
+        "table": table_name(ref.layout),
+        "section": ref.layout.section,
+        "index": ref.index,
+        "gpa": None if ref.gpa is None else f"{ref.gpa:#x}",
+        "hpa": f"{ref.hpa:#x}",
+        "entry": f"{ref.entry:#0{2 + ref.layout.width // 4}x}",
+        "bits": ref.flags(),
+        "sets": "",
+        "rights": rights_letters(ref.rights, user_execute=host and mbec),
+    }
+
+
+def _result(walk: WalkRecord, ept: bool) -> dict[str, Any]:
+    return {
+        "gpa": f"{walk.gpa:#x}",
+        "hpa": f"{walk.hpa:#x}",
+        "guest_page": 1 << walk.guest_shift if walk.mode else None,
+        "host_page": 1 << walk.host_shift if ept else None,
+        "rights": rights_letters(walk.rights),
+        "memory_type": walk.memory_type.name if walk.memory_type is not None else None,
+        "global": walk.global_page,
+        "dirty": walk.dirty,
+    }
+
+
+def _fault(walk: WalkRecord) -> dict[str, Any]:
+    """Say what the guest or the hypervisor gets, in its name, its code and in words."""
+    name, words = _fault_words(walk)
+    in_gpa = walk.fault_dimension is Dimension.HOST or walk.status is Status.BUS_ERROR
+    has_code = walk.status in _WITH_CODE
+    return {
+        "name": name,
+        "code": f"{walk.error:#x}" if has_code else None,
+        "code_bits": PF_ERROR.flags(walk.error) if walk.status is Status.PAGE_FAULT else None,
+        "words": words,
+        "gpa": f"{walk.fault_gpa:#x}" if in_gpa else None,
+        "cr2": f"{walk.gva:#x}" if walk.status is Status.PAGE_FAULT else None,
+        "level": walk.fault_level or None,
+        "dimension": "ept" if walk.fault_dimension is Dimension.HOST else "guest",
+        "table": _fault_table(walk),
+    }
+
+
+def _fault_words(walk: WalkRecord) -> tuple[str, str]:
+    status = walk.status
+    if status is Status.PAGE_FAULT:
+        return "#PF", describe_page_fault(walk.error)
+    if status in _EXITS:
+        return f"VM exit {int(_EXITS[status])}", describe_exit(_EXITS[status], walk.error)
+    if status is Status.VIRTUALIZATION_EXCEPTION:
+        return "#VE", describe_exit(ExitReason.EPT_VIOLATION, walk.error)
+    if status is Status.NON_CANONICAL:
+        return f"#{Vector(walk.vector).name}(0)", "the address is not canonical, no table is read"
+    if status is Status.PDPTE_FAULT:
+        return "#GP(0)", "MOV to CR3 loads no PDPTE register"
+    return "no memory", f"there is nothing to read at {walk.fault_gpa:#x}"
+
+
+def _fault_table(walk: WalkRecord) -> str | None:
+    """Return the name of the entry that the walk ended at; of one that could not be read, of its level."""
+    if walk.references and walk.references[-1].level == walk.fault_level:
+        last = walk.references[-1]
+        if last.dimension is walk.fault_dimension:
+            return table_name(last.layout)
+    if not walk.fault_level:
+        return None
+    leaf = walk.fault_level == 1
+    host = walk.fault_dimension is Dimension.HOST
+    return table_name(
+        ept_layout(walk.fault_level, leaf) if host else entry_layout(walk.fault_level, leaf, walk.mode)
+    )

@@ -1,0 +1,80 @@
+"""The report of checks: findings, worst first, each with where it is, its rule and what would mend it."""
+
+from typing import IO, Any
+
+from quire.report.page import open_console, print_lines
+
+__all__ = ["lint_record", "render_lint_table"]
+
+_ORDER = ("error", "warning", "info")
+_STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+_NOUNS = {"error": "error", "warning": "warning", "info": "note"}
+
+
+def lint_record(findings: Any, *, source: str, profile: str, unchecked: list[str]) -> dict[str, Any]:
+    """Return what was found as one plain record; `findings` has the fields of :class:`quire.paging.lint.Findings`."""
+    kept = sorted(findings.kept, key=lambda one: _ORDER.index(one.severity.value))
+    return {
+        "source": source,
+        "profile": profile,
+        "findings": [
+            {
+                "severity": one.severity.value,
+                "subject": one.subject,
+                "rule": one.rule,
+                "section": one.section,
+                "start": None if one.start is None else f"{one.start:#x}",
+                "end": None if one.end is None else f"{one.end:#x}",
+                "entry": None if one.entry is None else f"{one.entry:#x}",
+                "count": one.count,
+                "text": one.text,
+                "fix": one.fix,
+            }
+            for one in kept
+        ],
+        "totals": {severity.value: count for severity, count in findings.totals.items()},
+        "left_out": findings.left_out,
+        "unchecked": unchecked,
+    }
+
+
+def render_lint_table(record: dict[str, Any], file: IO[str]) -> None:
+    """Write the findings, then one line that sums them up."""
+    from rich.text import Text
+
+    console = open_console(file)
+    parts: list[object] = []
+    for one in record["findings"]:
+        parts.append(
+            Text.assemble(
+                (f"{one['severity']:<9}", _STYLES[one["severity"]]),
+                (f"{one['subject']:<7}", "bold"),
+                f"{one['rule']}: {one['text']}",
+            )
+        )
+        details = [place] if (place := _place(one)) else []
+        parts.append(Text(f"{'':16}{', '.join([*details, one['section']])}"))
+        parts.append(Text(f"{'':16}fix: {one['fix']}", "dim"))
+    if record["unchecked"]:
+        names = ", ".join(record["unchecked"])
+        parts.append(Text(f"not checked, for want of the memory that the VMCS points to: {names}", "dim"))
+    parts.append(Text(_summary(record), "bold"))
+    print_lines(console, *parts)
+
+
+def _place(one: dict[str, Any]) -> str:
+    words = []
+    if one["start"] is not None:
+        last = int(one["end"], 16) - 1
+        words.append(f"{int(one['start'], 16):#018x} to {last:#018x}")
+    if one["entry"] is not None:
+        words.append(
+            f"{one['count']} entries from {one['entry']}" if one["count"] > 1 else f"entry at {one['entry']}"
+        )
+    return ", ".join(words)
+
+
+def _summary(record: dict[str, Any]) -> str:
+    counts = [f"{count} {_NOUNS[name]}{'s' * (count != 1)}" for name, count in record["totals"].items()]
+    left = f"; {record['left_out']} of them not shown (--limit)" if record["left_out"] else ""
+    return f"{', '.join(counts)} in {record['source']}, {record['profile']}{left}"

@@ -1,0 +1,34 @@
+"""How reports are printed: on a console that colours on terminals and is wide elsewhere, or as JSON."""
+
+import json
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["open_console", "print_lines", "to_json"]
+
+_FILE_WIDTH = 500  # of a file or a pipe: lines stay whole there, for grep and diff
+
+
+def open_console(file: IO[str]) -> "Console":
+    """Return a console that writes to `file`."""
+    from rich.console import Console
+
+    console = Console(file=file, highlight=False, soft_wrap=False)
+    if console.is_terminal:
+        return console
+    return Console(file=file, highlight=False, width=_FILE_WIDTH)
+
+
+def print_lines(console: "Console", *parts: object) -> None:
+    """Print `parts` without the blanks that tables leave at the ends of lines."""
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    console.file.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
+
+
+def to_json(record: dict[str, Any]) -> str:
+    """Return the record as one JSON object, keys in the record's order, with a newline at the end."""
+    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,63 @@
+"""What help texts and reference documents show is what the commands do, to the letter."""
+
+import os
+import re
+import shlex
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+from commands import blocks, example_files, quire, write_blocks
+
+_STATUS = "$ echo $?"
+_COMPILING = "quire: compiling kernels (once, up to 15 s)\n"  # of a first run
+
+
+@pytest.mark.parametrize("verb", ["walk", "decode", "lint"])
+def test_help_examples(verb: str, tmp_path: Path) -> None:
+    """Every example of a help text runs; what it says is an answer and not a refusal."""
+    example_files(tmp_path)
+    text = quire(tmp_path, verb, "--help").stdout
+    examples = re.findall(rf"^    quire ({verb} .*)$", text, re.MULTILINE)
+    assert len(examples) >= 4
+    for line in examples:
+        outcome = quire(tmp_path, *shlex.split(line))
+        assert outcome.status in (0, 1, 3), (line, outcome)
+        assert outcome.stdout and not outcome.stderr, line
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_overview_names_the_verbs(tmp_path: Path) -> None:
+    text = quire(tmp_path, "--help").stdout
+    for verb in ("walk", "decode", "lint"):
+        assert re.search(rf"^  {verb} +\w", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["walk", "decode", "lint"])
+def test_document(name: str, tmp_path: Path) -> None:
+    """Each console block, in order, in one fresh directory; the whole output is compared."""
+    path = sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"]
+    write_blocks(name, tmp_path)
+    shown = 0
+    for kind, body in blocks(name):
+        if kind != "console":
+            continue
+        status = 0
+        for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", body, re.MULTILINE):
+            if command == _STATUS[2:]:
+                assert expected == f"{status}\n"
+                continue
+            done = subprocess.run(
+                ["bash", "-c", command],
+                cwd=tmp_path,
+                env={**os.environ, "PATH": path, "LC_ALL": "C.UTF-8"},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            status = done.returncode
+            assert (done.stdout, done.stderr.replace(_COMPILING, "")) == (expected, ""), command
+            shown += 1
+    assert shown >= 3
