@@ -62,38 +62,39 @@ _KEYS = [
     (0, 1, 0, 1 << 2 * _KEY),
     (0, 1, 0, 2 << 2 * _KEY),
 ]
+_KEYED, _GLOBAL, _PS = PTE.encode(pkey=_KEY), PTE.mask("G"), PDE.mask("PS")
 _CONTROLS = (Context.NXE, Context.WP, Context.SMEP, Context.SMAP, Context.AC, Context.USER, Context.IMPLICIT)
 _GUEST_LEAF = _bits(PTE.mask, "P", "RW", "US", "A", "D", "G", "XD")
 _GUEST_UPPER = [bits | 1 for bits in _bits(PTE.mask, "RW", "US", "XD", "A")]
-_GUEST = Space(_GUEST_LEAF, _GUEST_UPPER, *[(0, 1)] * len(_CONTROLS), _KEYS, (1, 0))
+_GUEST = Space(_GUEST_LEAF, _GUEST_UPPER, *[(0, 1)] * len(_CONTROLS), _KEYS)
 
 
-def guest_world(point: list[Any], large: bool) -> World:
-    """Return a one-dimensional world at `point` of the guest space; a large leaf is a 2 MiB page at address 0."""
-    leaf, upper, *controls, keys, update = point
-    world = World(ept=False, frames=8)
+def place_guest(world: World, point: list[Any], large: bool) -> None:
+    """Bring a one-dimensional world to `point` of the guest space; a large leaf is a 2 MiB page at address 0."""
+    leaf, upper, *controls, keys = point
+    world.memory[:] = 0
     for field, value in zip(_CONTROLS, controls, strict=True):
         world.context[field] = value
     fields = (Context.PKE, Context.PKS, Context.PKRU, Context.PKRS)
     for field, value in zip(fields, keys, strict=True):
         world.context[field] = value
-    world.context[Context.UPDATE] = update
-    key = PTE.encode(pkey=_KEY)
+    # In one half of the space flags are set; in the other the walk only looks.
+    world.context[Context.UPDATE] = not leaf & _GLOBAL
     tables = [7 | 1 << 5] * 2 if large else [7 | 1 << 5] * 3
     tables[-1] = upper
     for level, entry in enumerate(tables):
         world.set(ROOT + level, INDICES[level], entry | (ROOT + level + 1) << 12)
     last = len(tables)
-    world.set(ROOT + last, INDICES[last], leaf | key | (PDE.mask("PS") if large else PAGE << 12))
-    return world
+    world.set(ROOT + last, INDICES[last], leaf | _KEYED | (_PS if large else PAGE << 12))
 
 
 def _guest_case(large: bool, access: Access) -> Callable[[Setting, Tally], None]:
     gva = GVA & ~0x1F_FFFF | 0x6ABC if large else GVA
 
     def run(setting: Setting, tally: Tally) -> None:
+        world = World(ept=False, frames=8)
         for point in _GUEST.points(setting):
-            world = guest_world(point, large)
+            place_guest(world, point, large)
             compare_walks(tally, world, gva, access, str(point))
 
     return run
@@ -107,13 +108,19 @@ _EPT = Space(_EPT_LEAF, range(8), _EPT_UPPER, *[(0, 1)] * len(_EPT_CONTROLS), (0
 _MARKED = Space(_EPT_LEAF, _EPT_MARKS, *[(0, 1)] * len(_EPT_CONTROLS), (0, 1 << 6, 1 << 7), (0, 1))
 
 
-def ept_world(
-    leaf: int, upper: int, controls: list[int], eptp_flags: int, large: bool, *, user: int = 1
-) -> World:
-    """Return an unpaged world whose one page is mapped by an EPT leaf of these bits, 4 KiB or 2 MiB."""
+def _ept_world() -> World:
+    """Return a world without guest paging."""
     world = World(ept=True, frames=24)
     world.context[Context.MODE] = PagingMode.NONE
-    world.context[Context.EPTP] |= eptp_flags
+    return world
+
+
+def place_ept(
+    world: World, leaf: int, upper: int, controls: list[int], eptp_flags: int, large: bool, *, user: int = 1
+) -> None:
+    """Bring a world to one page that is mapped by an EPT leaf of these bits, 4 KiB or 2 MiB."""
+    world.memory[:] = 0
+    world.context[Context.EPTP] = EPT_ROOT << 12 | 3 << 3 | 6 | eptp_flags
     world.context[Context.USER] = user
     for field, value in zip(_EPT_CONTROLS, controls, strict=True):
         world.context[field] = value
@@ -124,15 +131,15 @@ def ept_world(
         entry = upper if level == levels - 2 else 0x407
         world.set(EPT_ROOT + level, 0, (EPT_ROOT + level + 1) << 12 | entry)
     index = 0 if large else PAGE
-    world.set(EPT_ROOT + levels - 1, index, leaf | (PDE.mask("PS") if large else PAGE << 12))
-    return world
+    world.set(EPT_ROOT + levels - 1, index, leaf | (_PS if large else PAGE << 12))
 
 
 def _ept_case(large: bool, access: Access) -> Callable[[Setting, Tally], None]:
     def run(setting: Setting, tally: Tally) -> None:
+        world = _ept_world()
         for leaf, kind, upper, *controls, flags in _EPT.points(setting):
             entry = leaf | kind << EPT_PTE.shift("MT")
-            world = ept_world(entry, upper, controls, flags, large)
+            place_ept(world, entry, upper, controls, flags, large)
             compare_walks(tally, world, 0x6ABC, access, f"EPT leaf {entry:#x} under {upper:#x}, {controls}")
 
     return run
@@ -142,9 +149,10 @@ def _marked_case(large: bool, access: Access) -> Callable[[Setting, Tally], None
     write_back = EPT_PTE.encode(MT=MemoryType.WB)
 
     def run(setting: Setting, tally: Tally) -> None:
+        world = _ept_world()
         for leaf, marks, *controls, flags, user in _MARKED.points(setting):
             entry = leaf | marks | write_back
-            world = ept_world(entry, 0x407, controls, flags, large, user=user)
+            place_ept(world, entry, 0x407, controls, flags, large, user=user)
             compare_walks(tally, world, 0x6ABC, access, f"EPT leaf {entry:#x}, {controls}, EPTP {flags:#x}")
 
     return run
