@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -92,12 +93,24 @@ def test_one_suite_of_quire_s_own() -> None:
     assert re.search(r"random-walks +slow twin +8 +12_000 +12_000 +0 +0", done.stdout)
 
 
+def test_cases_are_chosen_by_pattern(suite: Path) -> None:
+    done = check("--load", str(suite), "--suite", "mine", "--case", "agr*", "--json")
+    assert done.returncode == 0
+    assert [case["case"] for case in json.loads(done.stdout)["suites"][0]["cases"]] == ["agrees"]
+    listed = check("--load", str(suite), "-k", "differs", "--list").stdout.splitlines()
+    assert listed == ["mine  (arithmetic)  sums", "  differs"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (
             ("--suite", "walk-matriks"),
             "No suite is called 'walk-matriks' (did you mean 'walk-matrix'?): see quire check --list",
+        ),
+        (
+            ("--suite", "random-walks", "--case", "guest*"),
+            "No case of random-walks matches 'guest*': see --list",
         ),
         (("--load", "none.py"), "none.py cannot be read: No such file or directory"),
     ],
@@ -112,5 +125,5 @@ def test_the_examples_of_its_help_are_accepted() -> None:
     examples = re.findall(r"^ +(quire check.*)$", said, re.MULTILINE)
     assert len(examples) == 4
     for example in examples:
-        arguments = [word for word in example.split()[2:]]
+        arguments = shlex.split(example)[2:]
         assert check(*arguments, "--list").returncode == 0

@@ -19,6 +19,14 @@ __all__ = ["command"]
 @click.option(
     "-s", "--suite", "names", multiple=True, metavar="NAME", help="Run this suite only; may be repeated."
 )
+@click.option(
+    "-k",
+    "--case",
+    "pattern",
+    default="*",
+    metavar="PATTERN",
+    help="Run the cases that match this shell pattern.",
+)
 @click.option("--list", "only_list", is_flag=True, help="List suites and their cases, run nothing.")
 @click.option("--load", "files", multiple=True, metavar="FILE", help="Add the suites of a Python file.")
 @click.option(
@@ -35,6 +43,7 @@ __all__ = ["command"]
 @click.option("--junit", metavar="FILE", help="Write JUnit XML there as well.")
 def command(
     names: tuple[str, ...],
+    pattern: str,
     only_list: bool,
     files: tuple[str, ...],
     whole: bool,
@@ -53,14 +62,14 @@ def command(
     Examples:
       quire check
       quire check --list
-      quire check --suite walk-matrix --suite reserved-bits
+      quire check --suite walk-matrix --case 'guest-2m-*' --whole
       quire check --suite random-walks --seed 7 --json
     """
     from quire.errors import FormatError, MisuseError
     from quire.testing import choose, known_suites
 
     try:
-        suites = choose(known_suites(Path(file) for file in files), names)
+        suites = choose(known_suites(Path(file) for file in files), names, pattern)
     except (FormatError, MisuseError) as error:
         raise click.ClickException(f"check: {error}") from None
     if only_list:

@@ -7,6 +7,8 @@ returns suites. A file is plain Python; every :class:`Suite` bound at its top le
 import importlib
 import runpy
 from collections.abc import Iterable
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -49,12 +51,27 @@ def load_file(path: Path) -> list[Suite]:
     return suites
 
 
-def choose(suites: list[Suite], names: Iterable[str]) -> list[Suite]:
-    """Return the suites called `names`, all if there are none. Raises MisuseError for a name that nothing has."""
+def choose(suites: list[Suite], names: Iterable[str], pattern: str = "*") -> list[Suite]:
+    """Return the suites called `names`, all if there are none, with the cases whose name matches `pattern`.
+
+    Patterns are those of a shell. Raises MisuseError for a name that nothing has and a pattern that no case matches.
+    """
     known = {suite.name: suite for suite in suites}
     wanted = list(names)
     for name in wanted:
         if name not in known:
             close = did_you_mean(name, list(known))
             raise MisuseError(f"No suite is called {name!r}{close}: see quire check --list")
-    return [known[name] for name in wanted] if wanted else suites
+    chosen = [known[name] for name in wanted] if wanted else suites
+    if pattern == "*":
+        return chosen
+    parts = [
+        replace(suite, cases=[case for case in suite.cases if fnmatchcase(case.name, pattern)])
+        for suite in chosen
+    ]
+    found = [part for part in parts if part.cases]
+    if not found:
+        raise MisuseError(
+            f"No case of {', '.join(one.name for one in chosen)} matches {pattern!r}: see --list"
+        )
+    return found
