@@ -42,30 +42,25 @@ _NEXT = {name: names[(n + 1) % len(names)] for names in _FIELDS for n, name in e
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A changed module: where, what was changed into what, and its code as a tree."""
+    """A changed module: where, what was changed into what, and its code as a tree. `name` outlives other edits."""
 
     line: int
-    change: str
+    name: str
     tree: ast.Module
-
-    @property
-    def name(self) -> str:
-        """The mutant's name within its module, stable while the line does not move."""
-        return f"{self.line}: {self.change}"
 
 
 def mutants(source: str) -> Iterator[Mutant]:
     """Yield every mutant of `source`, in the order of its lines. Decorators, annotations and ``__all__`` stay."""
-    tree = ast.parse(source)
+    tree, lines = ast.parse(source), source.splitlines()
     count = sum(1 for _ in _sites(tree))
     for n in range(count):
         changed = copy.deepcopy(tree)
         node = next(node for at, node in enumerate(_sites(changed)) if at == n)
         before = ast.unparse(node)
         _mutate(node)
-        yield Mutant(
-            getattr(node, "lineno", 0), f"{before} -> {ast.unparse(node)}", ast.fix_missing_locations(changed)
-        )
+        line = getattr(node, "lineno", 1)
+        name = f"{lines[line - 1].strip()} :: {before} -> {ast.unparse(node)}"
+        yield Mutant(line, name, ast.fix_missing_locations(changed))
 
 
 def _sites(tree: ast.Module) -> Iterator[ast.AST]:

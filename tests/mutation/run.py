@@ -118,7 +118,7 @@ def judge(name: str, mutant: Mutant) -> bool:
 
 
 def listed() -> dict[str, dict[str, str]]:
-    """Return the known survivors: module to change to reason."""
+    """Return the known survivors: module to name to reason."""
     return tomllib.loads(SURVIVORS.read_text(encoding="utf-8")) if SURVIVORS.exists() else {}
 
 
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.modules:
         count, survivors = score(name, options.every, options.jobs)
         reasons = known.get(name, {})
-        unlisted = [mutant.name for mutant in survivors if mutant.change not in reasons]
+        unlisted = [mutant.name for mutant in survivors if mutant.name not in reasons]
         killed = (count - len(survivors)) / count
         failed |= bool(unlisted) or killed < _LEAST
         records.append({"module": name, "mutants": count, "survivors": len(survivors), "unlisted": unlisted})
@@ -153,7 +153,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 flush=True,
             )
             for mutant in survivors:
-                print(f"  survives {mutant.name}  - {reasons.get(mutant.change, 'NOT LISTED')}", flush=True)
+                print(
+                    f"  {mutant.line}: {mutant.name}  - {reasons.get(mutant.name, 'NOT LISTED')}", flush=True
+                )
     if options.json:
         print(json.dumps(records))
     return 1 if failed else 0
