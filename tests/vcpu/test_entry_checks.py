@@ -1,5 +1,7 @@
 """VM-entry checks: a good VMCS enters; breaking one field breaks exactly its rule, with the whole message."""
 
+import dataclasses
+
 import pytest
 
 from quire.arch import CR0, CR4, EFER, EPTP, SECONDARY_CONTROLS, SKYLAKE_X, ExitReason
@@ -91,3 +93,16 @@ def test_an_exit_is_complete_in_the_vmcs(vcpu: Vcpu) -> None:
     assert vcpu.vmcs.read("guest_linear_address") == 0x7F001234
     assert vcpu.vmcs.read("guest_rip") == 0x400010
     assert vcpu.exits == {ExitReason.EPT_VIOLATION: 1}
+
+
+def test_a_huge_msr_list_is_not_read_beyond_what_the_processor_recommends(vcpu: Vcpu) -> None:
+    vcpu.vmcs.write_many(vm_entry_msr_load_count=0xFFFF_FFFF, vm_entry_msr_load_address=0x2000)
+    broken = check_entry(vcpu.vmcs, SKYLAKE_X)  # at once, not after 2^32 entries
+    assert [one.rule.name for one in broken] == ["MSR value"]
+
+
+def test_a_pending_rtm_exception_wants_a_processor_with_rtm(vcpu: Vcpu) -> None:
+    vcpu.vmcs.write("guest_pending_debug_exceptions", 0x11000)
+    assert check_entry(vcpu.vmcs, SKYLAKE_X) == []
+    broken = check_entry(vcpu.vmcs, dataclasses.replace(SKYLAKE_X, rtm=False))
+    assert [one.rule.name for one in broken] == ["pending RTM exception"]

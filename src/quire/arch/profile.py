@@ -109,6 +109,7 @@ class CpuProfile:
     ept_caps: int
     tlbs: tuple[TlbGeometry, ...]
     vmx: VmxCapabilities
+    rtm: bool = False  #: CPUID.7:EBX[11], restricted transactional memory
 
     def __post_init__(self) -> None:
         physical_reserved(self.maxphyaddr)  # raises with the bound when it is out of the architecture
@@ -149,6 +150,7 @@ SKYLAKE_X = CpuProfile(
     linear_bits=48,
     page_1g=True,
     nx=True,
+    rtm=True,
     ept_caps=EPT_VPID_CAP.encode(
         execute_only=1,
         walk_length_4=1,

@@ -39,14 +39,14 @@ LINE = 48  #: bytes of a line of the table
 LOOP, TABLE, TABLE_BYTES = 0x1000, 0x2000, 0x6000
 NEXT = LOOP + 0x1C  #: where the loop goes on with the next line
 ALIAS = 0x40000  #: from a table address to where the handlers see it
-STACK_TOP, _HANDLER_PAGE, KERNEL_STACK_TOP = 0x9000, 0x9000, 0xB000
+STACK_TOP, KERNEL_STACK_TOP = 0x9000, 0xB000
 _GDT, _TSS, _IDT = 0xB000, 0xB100, 0xC000
 USER_FRAMES = (*range(1, 9),)  #: the loop, the table and the stack
 SYSTEM_FRAMES = (9, 10, 11, 12)
 #: Selectors.
 CODE, DATA, USER_DATA, USER_CODE, _TASK_SELECTOR = 0x08, 0x10, 0x1B, 0x23, 0x28
 _FAULTS, _END = 0x9080, 0x90C0
-_GATES = {Vector.UD: _END, Vector.SS: _FAULTS, Vector.GP: _FAULTS + 4, Vector.PF: _FAULTS + 8}
+_GATES = {Vector.UD: _END, Vector.GP: _FAULTS, Vector.PF: _FAULTS + 4}
 _INTERRUPT_GATE = 0x8E
 _CODE_0, _CODE_3 = 0x00AF_9B00_0000_FFFF, 0x00AF_FB00_0000_FFFF
 _DATA_0, _DATA_3 = 0x00CF_9300_0000_FFFF, 0x00CF_F300_0000_FFFF
@@ -75,7 +75,6 @@ _LOOP = (
     "ebdc"  # jmp said
 )
 _HANDLERS = (
-    "6a0ceb06"  # push 12; jmp fault
     "6a0deb02"  # push 13; jmp fault
     "6a0e"  # push 14
     "58"  # fault:  pop rax

@@ -10,6 +10,7 @@ import mmap
 import os
 import struct
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Self
 
 import numpy as np
@@ -34,7 +35,7 @@ Words = npt.NDArray[np.uint64]
 CpuidLeaf = tuple[int, int]
 
 
-class ExitKind:
+class ExitKind(IntEnum):
     """Exit reasons of KVM_RUN that mean something here."""
 
     HALTED = 5
@@ -149,7 +150,7 @@ class KvmMachine:
         self._vm = self._keep(_ioctl(device, "KVM_CREATE_VM", _CREATE_VM))
         self._set_tss_address()
         self._size = size
-        self.map_memory()
+        self._region(size)
         self._cpu = self._keep(_ioctl(self._vm, "KVM_CREATE_VCPU", _CREATE_VCPU))
         _ioctl(self._cpu, "KVM_SET_CPUID2", _SET_CPUID2, _cpuid(device))
         length = _ioctl(device, "KVM_GET_VCPU_MMAP_SIZE", _GET_VCPU_MMAP_SIZE)
@@ -168,10 +169,6 @@ class KvmMachine:
         libc.ioctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong)
         if libc.ioctl(self._vm, _SET_TSS_ADDRESS, _TSS_ADDRESS) < 0:
             raise BackendError(f"KVM_SET_TSS_ADDR failed: {os.strerror(ctypes.get_errno())}")
-
-    def map_memory(self) -> None:
-        """Give the guest its memory."""
-        self._region(self._size)
 
     def forget_tables(self) -> None:
         """Make KVM drop what it derived from guest tables: what the host writes to them it does not see."""

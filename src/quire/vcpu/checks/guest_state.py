@@ -27,7 +27,7 @@ _ACTIVITY = "guest_activity_state"
 _BLOCKING = "guest_interruptibility_state"
 _PENDING = "guest_pending_debug_exceptions"
 # Exit qualifications of entries that fail here (SDM 3C §26.8).
-_PDPTE, _NMI, _LINK_POINTER = 2, 3, 4
+_PDPTE, _LINK_POINTER = 2, 4
 
 
 def _rule(name: str, field: str, wants: str, holds: Check, qualification: int = 0) -> EntryRule:
@@ -126,8 +126,10 @@ def _pending_rtm(view: EntryView) -> bool:
     value = view.read(_PENDING)
     if not PENDING_DEBUG_EXCEPTIONS.get(value, "RTM"):
         return True
-    return value == PENDING_DEBUG_EXCEPTIONS.mask("RTM", "enabled_breakpoint") and not _blocking(
-        view, "blocking_by_mov_ss"
+    return (
+        view.profile.rtm
+        and value == PENDING_DEBUG_EXCEPTIONS.mask("RTM", "enabled_breakpoint")
+        and not _blocking(view, "blocking_by_mov_ss")
     )
 
 
@@ -198,7 +200,6 @@ RULES: tuple[EntryRule, ...] = (
         _BLOCKING,
         "without blocking by MOV SS when an NMI is injected",
         _nmi_in_shadow,
-        _NMI,
     ),
     _rule(
         "blocking by SMI",
@@ -223,7 +224,7 @@ RULES: tuple[EntryRule, ...] = (
     _rule(
         "pending RTM exception",
         _PENDING,
-        "with bit 12 and no other when bit 16 is set, and MOV SS not blocking",
+        "with bit 16 only on a processor with RTM, beside bit 12 alone, and MOV SS not blocking",
         _pending_rtm,
     ),
     _rule(

@@ -4,9 +4,9 @@ Models the MSRs that a 64-bit kernel and its hypervisor write. An entry that nam
 would refuse it. The exit qualification is the number of the first refused entry, counted from 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from quire.arch import EFER, MSR_ENTRY
+from quire.arch import EFER, MSR_ENTRY, VMX_MISC
 from quire.vcpu.checks.msr_values import VALID
 from quire.vcpu.checks.rule import MSR_LOADING, EntryRule, EntryView
 
@@ -20,6 +20,7 @@ _SMM_MONITOR_CTL, _SMBASE = 0x9B, 0x9E
 # FS.base and GS.base have fields of their own, SMM has its monitor, 0x8xx are the local APIC's in x2APIC mode.
 _FORBIDDEN = (_FS_BASE, _GS_BASE, _SMM_MONITOR_CTL, _SMBASE)
 _X2APIC = 0x8
+_LIST_UNIT = 512  # entries
 
 Valid = Callable[[int, int], bool]
 
@@ -56,12 +57,17 @@ _WRITABLE: dict[int, Valid] = {
 }
 
 
-def _entries(view: EntryView) -> list[int]:
-    """Return the entries of the area, each as a 128-bit number; none of an area that is not in memory."""
+def _entries(view: EntryView) -> Iterator[int]:
+    """Yield the entries of the area, each as a 128-bit number; none of an area that is not in memory.
+
+    A longer list than the processor recommends (SDM 3D §A.6) has undefined behaviour; what is beyond is not read.
+    """
     count, start = view.read("vm_entry_msr_load_count"), view.read("vm_entry_msr_load_address")
     if start % _BYTES or start + _BYTES * count > 1 << view.profile.maxphyaddr:
-        return []
-    return [view.physical(start + _BYTES * n, _BYTES) for n in range(count)]
+        return
+    most = _LIST_UNIT * (VMX_MISC.get(view.profile.vmx.misc, "msr_list") + 1)
+    for n in range(min(count, most)):
+        yield view.physical(start + _BYTES * n, _BYTES)
 
 
 def _reserved(entry: int, _: EntryView) -> bool:

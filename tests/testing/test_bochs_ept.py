@@ -1,0 +1,59 @@
+"""Recorded EPT walks of Bochs: they agree but for its known faults, and each of those explains some of them."""
+
+import pytest
+
+from quire.testing import Setting, Tally
+from quire.testing.oracles.bochs_vectors import about, bochs_profile, vectors
+from quire.testing.suites import bochs_ept
+from quire.testing.suites.bochs_ept import BIT_12, DEVIATIONS, MISPLACED, SILENT_UPDATE, SUITES, WRITE_ONLY
+
+CASES = {case.name: case for case in SUITES[0].cases}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bochs_agrees(name: str) -> None:
+    tally = Tally()
+    CASES[name].function(Setting(), tally)
+    assert tally.differences == []
+    assert tally.compared > 1_400
+    assert set(tally.deviations) <= set(DEVIATIONS)
+
+
+@pytest.mark.parametrize(
+    ("case", "deviation"),
+    [
+        ("read", SILENT_UPDATE),
+        ("write", BIT_12),
+        ("fetch-flags", WRITE_ONLY),
+        ("read-mbec", MISPLACED),
+    ],
+)
+def test_the_deviation_is_still_there(case: str, deviation: str) -> None:
+    """Fails when new vectors no longer show it: take the deviation out of the suite then."""
+    tally = Tally()
+    CASES[case].function(Setting(), tally)
+    assert tally.deviations[deviation] >= 1
+
+
+def test_every_row_is_replayed() -> None:
+    rows = len(vectors("ept")["rows"])
+    total = Tally()
+    for case in CASES.values():
+        case.function(Setting(), total)
+    assert total.compared == 2 * rows  # kernel with twin, twin with Bochs
+
+
+def test_a_wrong_walk_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one physical-address bit less, the address of the guest's page is a reserved bit."""
+    right = bochs_ept.physical_reserved
+    monkeypatch.setattr(bochs_ept, "physical_reserved", lambda width: right(width - 1))
+    tally = Tally()
+    CASES["read"].function(Setting(), tally)
+    assert tally.different > 1_000
+
+
+def test_the_vectors_say_what_they_are() -> None:
+    made = vectors("ept")
+    assert about(made).startswith("bochscpu-python 0.4.0, 2026-")
+    profile = bochs_profile(made)
+    assert (profile.maxphyaddr, profile.linear_bits, profile.ept_caps) == (40, 48, 0xF01_0673_4141)
