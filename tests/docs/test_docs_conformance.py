@@ -38,3 +38,17 @@ def test_the_commands_are_accepted(tmp_path: Path) -> None:
 def test_every_suite_is_in_the_table() -> None:
     named = set(re.findall(r"`([a-z0-9-]+)`", "".join(re.findall(r"^\| (`[^|]*`) \|", TEXT, re.MULTILINE))))
     assert {suite.name for suite in known_suites()} == named
+
+
+def test_every_deviation_is_listed_and_no_other() -> None:
+    from quire.testing.suites import bochs_entry, bochs_ept, kvm_mmu, unicorn_mmu
+
+    named = {
+        *unicorn_mmu.DEVIATIONS,
+        *kvm_mmu.DEVIATIONS,
+        *bochs_ept.DEVIATIONS,
+        *(one.name for one in bochs_entry.DEVIATIONS),
+        bochs_entry.WRAPPED_COUNT,
+    }
+    listed = TEXT.split("## Known deviations")[1].split("## Mutation")[0]
+    assert set(re.findall(r"^- ([UKDE]\d+: .*)$", listed, re.MULTILINE)) == named
