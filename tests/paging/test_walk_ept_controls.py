@@ -142,12 +142,36 @@ def test_sub_page_write_permissions() -> None:
     assert walk(sub_pages(1, valid=3), Access.WRITE).rule.name == "SPPT misconfiguration"
 
 
+def test_each_level_of_the_sub_page_table_is_indexed_by_its_bits() -> None:
+    world = world_of(7, SPP=1, SPPTP=40 << 12)
+    gpa = 1 << 39 | 2 << 30 | 3 << 21 | 4 << 12
+    world.set(4, GVA >> 12 & 511, gpa | 7)
+    for root, first, leaf in ((16, 30, 1 | SPP | WB | PAGE << 12), (40, 41, 1 << 2 * (GVA >> 7 & 31))):
+        bits = 7 if root == 16 else 1
+        for frame, index, target in ((root, 1, first), (first, 2, first + 1), (first + 1, 3, first + 2)):
+            world.set(frame, index, target << 12 | bits)
+        world.set(first + 2, 4, leaf)
+    assert walk(world, Access.WRITE).status is Status.OK
+    world.set(43, 4, 0)
+    assert walk(world, Access.WRITE).rule.name == "EPT rights"
+
+
+@pytest.mark.parametrize("upper", [1, 5])
+def test_a_supervisor_shadow_stack_needs_writable_tables_above_it(upper: int) -> None:
+    world = world_of(1 | SSS, 1 | 1 << 6, USER=0, UPDATE=0)
+    world.context[Context.EPTP] |= 1 << 7
+    world.set(18, 0, 19 << 12 | upper)
+    record = walk(world, Access.SHADOW_READ)
+    assert record.rule.name == "supervisor shadow stack"
+
+
 def test_a_convertible_violation_fills_the_area_and_becomes_ve() -> None:
     world = world_of(1, VE=1, VE_INFO=INFO_FRAME << 12, EPTP_INDEX=9)
+    world.set(INFO_FRAME, 4, 0xABCD_1234)
     record = walk(world, Access.WRITE)
     assert (record.status, record.vector) == (Status.VIRTUALIZATION_EXCEPTION, Vector.VE)
     area = [int(world.memory[INFO_FRAME * 512 + n]) for n in range(5)]
-    assert area == [0xFFFF_FFFF_0000_0030, record.error, GVA, PAGE << 12 | GVA & 0xFFF, 9]
+    assert area == [0xFFFF_FFFF_0000_0030, record.error, GVA, PAGE << 12 | GVA & 0xFFF, 0xABCD_0000 | 9]
     assert walk(world, Access.WRITE).status is Status.EPT_VIOLATION, "the area is in use"
 
 

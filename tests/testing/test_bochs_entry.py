@@ -9,6 +9,8 @@ from quire.testing.suites import bochs_entry
 from quire.testing.suites.bochs_entry import DEVIATIONS, SUITES, WRAPPED_COUNT, Recording
 from quire.vcpu.checks import RULES
 
+# Recorded attempts are replayed once for all tests here: in one worker.
+pytestmark = pytest.mark.xdist_group("bochs-entry")
 CASES = {case.name: case for case in SUITES[0].cases}
 NAMES = {one.name for one in DEVIATIONS} | {WRAPPED_COUNT}
 

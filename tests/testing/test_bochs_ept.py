@@ -7,6 +7,8 @@ from quire.testing.oracles.bochs_vectors import about, bochs_profile, vectors
 from quire.testing.suites import bochs_ept
 from quire.testing.suites.bochs_ept import BIT_12, DEVIATIONS, MISPLACED, SILENT_UPDATE, SUITES, WRITE_ONLY
 
+# Recorded attempts are replayed once for all tests here: in one worker.
+pytestmark = pytest.mark.xdist_group("bochs-ept")
 CASES = {case.name: case for case in SUITES[0].cases}
 
 

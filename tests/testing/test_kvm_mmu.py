@@ -14,6 +14,8 @@ from quire.testing.oracles import kvm_machine
 from quire.testing.oracles.kvm_mmu import KvmMmu
 from quire.testing.suites.kvm_mmu import DEVIATIONS, FORBIDDEN_ENTRY, LATE_ACCESSED, SUITES
 
+# Recorded attempts are replayed once for all tests here: in one worker.
+pytestmark = pytest.mark.xdist_group("kvm")
 CASES = {case.name: case for case in SUITES[0].cases}
 ABSENT = SUITES[0].unavailable()
 needs_kvm = pytest.mark.skipif(bool(ABSENT), reason=ABSENT)

@@ -45,6 +45,7 @@ def random_context(world: World, rng: random.Random) -> None:
     world.context[Context.PML_ADDRESS] = LOG_FRAME << 12
     world.context[Context.PML_INDEX] = rng.choice((511, 3, 0, 511, 0xFFFF))
     world.context[Context.VE_INFO] = INFO_FRAME << 12
+    world.set(INFO_FRAME, 4, rng.getrandbits(64))
     world.context[Context.SPPTP] = SPPT_FRAME << 12
     world.context[Context.EPTP_INDEX] = 7
     if world.context[Context.EPTP]:

@@ -94,9 +94,8 @@ class World:
             self.set(SPPT_FRAME + n, 0, (SPPT_FRAME + n + 1) << 12 | (rng.random() < 0.9))
             self.entries.append((SPPT_FRAME + n, 0))
         for page in range(self.frames):
-            self.set(
-                SPPT_FRAME + 3, page, rng.getrandbits(64) & 0x5555_5555_5555_5555 | (rng.random() < 0.1) << 1
-            )
+            odd = (rng.random() < 0.1) << rng.randrange(1, 64, 2)
+            self.set(SPPT_FRAME + 3, page, rng.getrandbits(64) & 0x5555_5555_5555_5555 | odd)
 
     def identity_ept(self, rights: int = 7, flags: int = 0) -> None:
         """Map every frame to itself with 4 KiB EPT pages: root at frame 16."""
