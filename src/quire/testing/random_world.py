@@ -47,7 +47,7 @@ def random_context(world: World, rng: random.Random) -> None:
     world.context[Context.VE_INFO] = INFO_FRAME << 12
     world.set(INFO_FRAME, 4, rng.getrandbits(64))
     world.context[Context.SPPTP] = SPPT_FRAME << 12
-    world.context[Context.EPTP_INDEX] = 7
+    world.context[Context.EPTP_INDEX] = rng.choice((6, 7))
     if world.context[Context.EPTP]:
         length = 3 if rng.random() < 0.8 else 4
         flags = rng.getrandbits(1) << 6 | rng.getrandbits(1) << 7
