@@ -3,7 +3,8 @@
 import pytest
 
 from quire.arch import EPT_VIOLATION_QUALIFICATION, Access, MemoryType, PagingMode, Vector
-from quire.paging import Context, Rights, Status, WalkRecord, reference_walk
+from quire.paging import Context, Rights, Status, WalkRecord
+from quire.testing.walks import walk_both
 from quire.testing.world import EPT_ROOT_5, GVA, INFO_FRAME, LOG_FRAME, PAGE, SPPT_FRAME, World
 
 WB, A, D, XU = 6 << 3, 1 << 8, 1 << 9, 1 << 10
@@ -21,8 +22,11 @@ def world_of(leaf: int, guest: int = 7, **controls: int) -> World:
     return world
 
 
-def walk(world: World, access: Access = Access.READ) -> WalkRecord:
-    return reference_walk(world.memory, world.context, GVA, access)
+def walk(world: World, access: Access = Access.READ, gva: int = GVA) -> WalkRecord:
+    """Walk with the kernel and its twin; they say and do the same."""
+    both = walk_both(world, gva, access)
+    assert both.kernel == both.twin
+    return both.record
 
 
 def said(record: WalkRecord) -> str:
@@ -243,6 +247,6 @@ def test_the_memory_type_is_ept_s_and_the_pat_s() -> None:
 def test_without_paging_every_address_counts_as_user_and_writable() -> None:
     world = world_of(0, USER=0)
     world.context[Context.MODE] = PagingMode.NONE
-    record = reference_walk(world.memory, world.context, PAGE << 12, Access.READ)
+    record = walk(world, gva=PAGE << 12)
     assert said(record) == f"R {FINAL}"
     assert (record.guest_references, record.host_references) == (0, 4)

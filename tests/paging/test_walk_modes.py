@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from quire.arch import PF_ERROR, Access, MemoryType, PagingMode, Vector
-from quire.paging import Context, Rights, Status, WalkRecord, load_pdptes, reference_walk
+from quire.paging import Context, Rights, Status, WalkRecord, load_pdptes
+from quire.testing.walks import walk_both
 from quire.testing.world import GVA, NEAR, World
 
 P, RW, US, A, D, PS, XD = 1, 2, 4, 1 << 5, 1 << 6, 1 << 7, 1 << 63
@@ -31,7 +32,9 @@ def world_of(mode: PagingMode, entries: list[int]) -> World:
 def walk(world: World, access: Access = Access.READ, gva: int | None = None) -> WalkRecord:
     mode = world.context[Context.MODE]
     chosen = gva if gva is not None else NEAR if mode >= 4 else LOW
-    return reference_walk(world.memory, world.context, chosen, access)
+    both = walk_both(world, chosen, access)
+    assert both.kernel == both.twin
+    return both.record
 
 
 def error(record: WalkRecord) -> str:

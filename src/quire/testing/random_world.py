@@ -70,6 +70,9 @@ def random_world(rng: random.Random) -> World:
         world.sub_pages(rng)
     random_context(world, rng)
     world.context[Context.MODE] = mode
+    if world.context[Context.EPTP] and rng.random() < 0.1:
+        world.context[Context.SPP] = 1
+        world.set(19, PAGE, PAGE << 12 | 1 | 1 << 61 | 6 << 3)
     if rng.random() < 0.15:
         _point_at_the_edge(world, rng)
     if rng.random() < 0.05:
