@@ -50,7 +50,7 @@ def test_listed_survivors_are_mutants_that_there_are() -> None:
         assert all(len(reason) > 20 for reason in changes.values())
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", ["quire.paging._kernels", "quire.paging.reference"])
 def test_a_sample_is_killed_or_listed(name: str) -> None:
     done = subprocess.run(
         [sys.executable, str(HERE / "run.py"), name, "--every", "151", "--json"],
