@@ -15,7 +15,6 @@ from quire.cli.sizes import SizeType
 __all__ = ["command"]
 
 _PAGES = {"4K": 4 << 10, "2M": 2 << 20, "1G": 1 << 30}
-_CANNOT_SET_UP = 125
 #: Descriptors that Quire opens for itself are moved here, so that a guest's are numbered as in a native run.
 _OWN_DESCRIPTORS = 900
 

@@ -25,7 +25,7 @@ from quire.arch import (
     entry_layout,
     linear_width,
 )
-from quire.paging.context import MAX_REFERENCES, Context, Dimension, Result, Status
+from quire.paging.context import Context, Dimension, Result, Status
 from quire.paging.ept._kernels import WORDS, deny, may_update_table, pointer, walk_ept
 
 U = np.uint64
@@ -92,7 +92,6 @@ _10, _21, _22, _30, _39, _48, _511, _1023 = (U(n) for n in (10, 21, 22, 30, 39, 
 _READ, _WRITE, _EXECUTE, _USER_EXECUTE = _1, _2, _4, _8
 _LOW_32 = U(0xFFFF_FFFF)
 _FINE = U(1 << 32)  # no page-fault error code
-_MAX_REFERENCES = U(MAX_REFERENCES)
 _NOWHERE = U((1 << 64) - 1)
 
 

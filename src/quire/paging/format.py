@@ -12,7 +12,6 @@ from quire.paging.context import Dimension, Rights
 
 __all__ = ["EPT_FORMAT", "GUEST_FORMAT", "PagingFormat", "level_of"]
 
-_ALL = Rights.READ | Rights.WRITE | Rights.EXECUTE
 _ADDRESS = PTE.mask("addr")
 _PS = PDE.mask("PS")
 _US, _RW, _XD = PTE.mask("US"), PTE.mask("RW"), PTE.mask("XD")

@@ -58,7 +58,7 @@ _C_EPT_2M, _C_EPT_1G, _C_MBEC, _C_VERIFY, _C_PKE, _C_PKS = (
 _R_HPA, _R_ERROR = int(Result.HPA), int(Result.ERROR)
 _OK = np.int64(Status.OK)
 _LEAF_FOUND, _ALONE = U(1), U(2)
-_0, _1, _2, _3, _7, _9 = (U(n) for n in (0, 1, 2, 3, 7, 9))
+_0, _1, _3, _7 = (U(n) for n in (0, 1, 3, 7))
 _47, _63 = np.int64(47), np.int64(63)
 _511, _NOWHERE = U(511), U((1 << 64) - 1)
 

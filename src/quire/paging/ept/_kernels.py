@@ -20,7 +20,7 @@ from quire.arch import (
     Vector,
     ept_layout,
 )
-from quire.paging.context import MAX_REFERENCES, Context, Dimension, Result, Status
+from quire.paging.context import Context, Dimension, Result, Status
 
 U = np.uint64
 WORDS = types.CPointer(types.uint64)
@@ -54,13 +54,13 @@ _SPPT_VALID, _SPPT_RESERVED = U(SPPT_ENTRY.mask("V")), U(SPPT_ENTRY.reserved_mas
 _ODD_BITS = U(0xAAAA_AAAA_AAAA_AAAA)
 
 _Q_RIGHTS = U(EPT_VIOLATION_QUALIFICATION.shift("ept_r"))
-_Q_LINEAR, _Q_FINAL, _Q_SHADOW, _Q_SSS = (
-    U(EPT_VIOLATION_QUALIFICATION.mask(name)) for name in ("gla_valid", "final", "shadow_stack", "sss_leaf")
+_Q_FINAL, _Q_SHADOW, _Q_SSS = (
+    U(EPT_VIOLATION_QUALIFICATION.mask(name)) for name in ("final", "shadow_stack", "sss_leaf")
 )
 _SPP_MISS = U(1 << 11)
 _VE_BUSY = U(0xFFFF_FFFF << 32 | ExitReason.EPT_VIOLATION)
 
-_OK, _HOST, _VE = np.int64(Status.OK), U(Dimension.HOST), U(Vector.VE)
+_HOST, _VE = U(Dimension.HOST), U(Vector.VE)
 _VIOLATION, _MISCONFIGURATION, _BUS_ERROR, _CONVERTED, _LOG_FULL, _SPP_EVENT = (
     U(status)
     for status in (
@@ -100,9 +100,8 @@ _R_REFS, _R_VECTOR, _R_GVA, _R_ENTRY = (
 )
 _0, _1, _2, _3, _4, _5, _7, _8, _9, _12 = (U(n) for n in (0, 1, 2, 3, 4, 5, 7, 8, 9, 12))
 _31, _39, _48, _511 = (U(n) for n in (31, 39, 48, 511))
-_READ, _WRITE, _EXECUTE = _1, _2, _4
+_READ, _WRITE = _1, _2
 _PAGE_OFFSET, _LOW_16, _TOP_32, _INFO_BYTES = U(0xFFF), U(0xFFFF), U(32), U(40)
-_MAX_REFERENCES = U(MAX_REFERENCES)
 _NOWHERE = U((1 << 64) - 1)
 
 

@@ -13,8 +13,6 @@ from quire.arch.capabilities import VMX_BASIC, VMX_VMCS_ENUM
 
 __all__ = ["about", "bochs_profile", "vectors"]
 
-_ENTRY, _EPT = "entry", "ept"
-
 
 def vectors(name: str) -> dict[str, Any]:
     """Return the contents of the vectors called `name`, ``ept`` or ``entry``."""
