@@ -1,0 +1,183 @@
+"""Coherence: shadow entries follow the guest's tables, at once or when the guest flushes, as a TLB may (SDM 3A §4.10).
+
+A table above the leaves is always in sync: a write to it exits, is carried out, and :meth:`Coherence.written` compares
+table and shadow. A page table may go out of sync: the guest then writes it freely, and its shadow is compared when the
+guest invalidates. A table that is written three times without being used loses its shadow (KVM, mmu.rst).
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from quire.arch import PDE, PTE, PagingMode
+from quire.paging.shadow.page import ShadowPage
+from quire.paging.shadow.role import combine
+from quire.paging.shadow.tables import ShadowTables, leaf_entry
+
+__all__ = ["Coherence"]
+
+_P, _RW, _US, _A, _D, _G, _XD = (PTE.mask(name) for name in ("P", "RW", "US", "A", "D", "G", "XD"))
+_PS, _ADDRESS = PDE.mask("PS"), PTE.mask("addr")
+#: Bits of a guest leaf that may change while its shadow is mended in place: rights, flags, and what is ignored.
+_MENDABLE = _RW | _US | _D | _G | _XD | PTE.ignored_mask
+#: Bits of a guest entry that its shadow does not depend on.
+_IRRELEVANT = PTE.ignored_mask
+#: Writes to a table above the leaves, without a use of it between them, that end its shadow.
+_FLOOD = 3
+
+
+class Coherence:
+    """Keeps `tables` coherent. `roots` are by PCID the root pages that the guest loaded, `root` is the one in use."""
+
+    def __init__(self, tables: ShadowTables) -> None:
+        self._tables = tables
+        self.root: ShadowPage | None = None
+        self.roots: dict[int, dict[ShadowPage, None]] = {}
+        self._unsync: dict[ShadowPage, None] = {}
+        self._due: set[ShadowPage] = set()  # roots whose translations were flushed while others were in use
+        self.unsynced = self.resynced = self.unshadowed = self.reclaimed = 0
+
+    @property
+    def unsync_pages(self) -> int:
+        """How many pages are out of sync now."""
+        return len(self._unsync)
+
+    def release(self, frame: int) -> bool:
+        """Let the guest write table `frame` without exits if all its shadows are of leaves; return whether it may."""
+        pages = self._tables.pages.by_frame[frame]
+        if not all(page.leaves_only for page in pages):
+            return False
+        for page in pages:
+            if not page.unsync:
+                page.unsync = True
+                self._unsync[page] = None
+                self.unsynced += 1
+        return True
+
+    def sync_frame(self, frame: int) -> None:
+        """Bring the shadows of `frame` in sync: another one of it is about to be made."""
+        for page in self._tables.pages.by_frame.get(frame, ()):
+            if page.unsync:
+                self._sync(page)
+
+    def sync(self, pcid: int | None) -> None:
+        """Bring in sync what is reached from the roots of `pcid`, or from all: a flush without an address.
+
+        A root that is not in use waits until it is loaded again.
+        """
+        self._due.update(self._roots(pcid))
+        if self.root in self._due:
+            self.sync_root()
+
+    def sync_root(self) -> None:
+        """Bring in sync what is reached from the root in use, if a flush asked for it."""
+        if self.root is None or self.root not in self._due:
+            return
+        self._due.discard(self.root)
+        for page in list(self._unsync):
+            if self._reached_from(page, self.root):
+                self._sync(page)
+
+    def sync_address(self, gva: int, pcid: int | None) -> None:
+        """Bring the entry that translates `gva` in sync, in the roots of `pcid` or in all: INVLPG."""
+        if not self._unsync:
+            return
+        tables = self._tables
+        for root in self._roots(pcid):
+            page: ShadowPage | None = root
+            while page is not None and page.role.level > 1:
+                page = tables.child(page, gva >> 9 * page.role.level + 3 & 511)
+            index = gva >> 12 & 511
+            if page is not None and page.unsync and tables.memory.load(page.table + 8 * index) & _P:
+                self._refresh(page, index, tables.pages.entry(page, index))
+
+    def written(self, frame: int, *, count: bool = True) -> None:
+        """Follow a write to guest `frame`, which has just happened; with `count` it was an exit's."""
+        for page in list(self._tables.pages.by_frame.get(frame, ())):
+            if not page.unsync:
+                self._compare(page)
+            if page.leaves_only or not count:
+                continue
+            page.writes += 1
+            if page.writes >= _FLOOD and page is not self.root:
+                self.unshadowed += 1
+                self.zap(page)
+
+    def join(self, page: ShadowPage) -> None:
+        """Bring a page that is about to be linked up to date: flushes may have passed while nothing led to it."""
+        if page.unsync:
+            self._compare(page)
+
+    def reclaim(self, wanted: int) -> None:
+        """Zap the pages least recently used until `wanted` more are allowed."""
+        pages = self._tables.pages
+        while len(pages) + wanted > pages.limit:
+            self.zap(next(page for page in pages if page is not self.root))
+            self.reclaimed += 1
+
+    def zap(self, page: ShadowPage) -> None:
+        """Take `page` away, wherever it is known."""
+        self._unsync.pop(page, None)
+        self._due.discard(page)
+        for roots in self.roots.values():
+            roots.pop(page, None)
+        self._tables.zap(page)
+
+    def _sync(self, page: ShadowPage) -> None:
+        page.unsync = False
+        del self._unsync[page]
+        self._tables.write_protect(page.frame)
+        self._compare(page)
+        self.resynced += 1
+
+    def _compare(self, page: ShadowPage) -> None:
+        """Mend every present entry whose guest entry is no longer the one that it was made from."""
+        now, present = self._tables.pages.entries(page), self._tables.pages.table(page)
+        for index in np.flatnonzero((now != page.row) & (present != 0)).tolist():
+            self._refresh(page, index, int(now[index]))
+
+    def _refresh(self, page: ShadowPage, index: int, entry: int) -> None:
+        """Follow one guest entry from the one that its shadow was made from to `entry`: mend or drop the shadow.
+
+        Rights are taken here, never given: those come with the fault that asks for them.
+        """
+        tables, source = self._tables, page.source[index]
+        if not (entry ^ source) & ~_IRRELEVANT:
+            page.source[index] = entry
+            return
+        mendable = _MENDABLE if page.role.nxe else _MENDABLE & ~_XD
+        legacy = page.role.mode == PagingMode.BITS_32
+        if page.role.level > 1 or legacy or (entry ^ source) & ~mendable:
+            tables.drop(page, index)
+            return
+        where = page.table + 8 * index
+        old = tables.memory.load(where)
+        access = combine(page.role.access, entry, nxe=page.role.nxe)
+        new = leaf_entry(
+            old & _ADDRESS,
+            1,
+            access | old & _XD,
+            writable=bool(old & _RW and entry & _D),
+            is_global=bool(entry & _G),
+        )
+        if not old & _US:
+            new &= ~_US
+        tables.set_leaf(page, index, tables.mapped_frame(page, index), new, entry)
+
+    def _roots(self, pcid: int | None) -> Iterable[ShadowPage]:
+        if pcid is not None:
+            return self.roots.get(pcid, {})
+        return {page: None for roots in self.roots.values() for page in roots}
+
+    @staticmethod
+    def _reached_from(page: ShadowPage, root: ShadowPage) -> bool:
+        """Whether `page` is in the hierarchy of `root`: climbed from below, where parents are few."""
+        seen, ahead = {page}, [page]
+        while ahead:
+            one = ahead.pop()
+            if one is root:
+                return True
+            above = [parent for parent in one.parents.values() if parent not in seen]
+            seen.update(above)
+            ahead += above
+        return False
