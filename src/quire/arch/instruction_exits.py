@@ -1,12 +1,12 @@
-"""Exit qualifications of instructions that exit: I/O and MOV DR, and the operand of INVPCID.
+"""Exit qualifications of instructions that exit: I/O and MOV DR, and the operands of INVPCID.
 
-Models the qualifications that an emulator of these instructions reads. Does not model the VM-exit instruction
-information field, which repeats what the instruction's bytes say.
+Models what an emulator of these instructions reads. Of the VM-exit instruction-information field, which repeats what
+the instruction's bytes say, only INVPCID's is modelled: its exit names the register nowhere else.
 """
 
-from quire.arch.layout import Layout, bit, bits, reserved
+from quire.arch.layout import Layout, bit, bits, ignored, reserved
 
-__all__ = ["INVPCID_DESCRIPTOR", "IO_QUALIFICATION", "MOV_DR_QUALIFICATION"]
+__all__ = ["INVPCID_DESCRIPTOR", "INVPCID_INFORMATION", "IO_QUALIFICATION", "MOV_DR_QUALIFICATION"]
 
 IO_QUALIFICATION = Layout(
     "IO_QUALIFICATION",
@@ -46,5 +46,24 @@ INVPCID_DESCRIPTOR = Layout(
         bits(0, 11, "pcid", "process-context identifier"),
         reserved(12, 63),
         bits(64, 127, "gva", "linear address"),
+    ),
+)
+
+INVPCID_INFORMATION = Layout(
+    "INVPCID_INFORMATION",
+    32,
+    "SDM 3C §27.2.5",
+    (
+        bits(0, 1, "scaling", "of the index register: 1, 2, 4 or 8"),
+        ignored(2, 6),
+        bits(7, 9, "address_size", "0: 16 bits, 1: 32, 2: 64"),
+        reserved(10),
+        ignored(11, 14),
+        bits(15, 17, "segment", "segment register: 0 ES, 1 CS, 2 SS, 3 DS, 4 FS, 5 GS"),
+        bits(18, 21, "index", "index register"),
+        bit(22, "index_invalid", "there is no index register"),
+        bits(23, 26, "base", "base register"),
+        bit(27, "base_invalid", "there is no base register"),
+        bits(28, 31, "reg2", "the register that holds the type, numbered as in a MOV DR qualification"),
     ),
 )

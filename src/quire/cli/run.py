@@ -23,12 +23,12 @@ _OWN_DESCRIPTORS = 900
     context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
     options_metavar="[OPTIONS] [--]",
 )
-@click.option("--mmu", type=click.Choice(["native", "ept"]), default="ept", show_default=True,
-              help="One dimension of tables, or two.")  # fmt: skip
+@click.option("--mmu", type=click.Choice(["native", "ept", "shadow"]), default="ept", show_default=True,
+              help="One dimension of tables, two, or a shadow that joins them.")  # fmt: skip
 @click.option("--guest-page", type=click.Choice(["4K", "2M"]), default="4K", show_default=True,
               help="Largest page of the guest's own tables.")  # fmt: skip
 @click.option("--host-page", type=click.Choice(["4K", "2M", "1G"]), default="4K", show_default=True,
-              help="Page size of EPT.")  # fmt: skip
+              help="Size of the pages that back guest memory: of EPT, of shadow's memory map.")  # fmt: skip
 @click.option("--memory", type=SizeType(), default="2G", show_default=True, metavar="SIZE",
               help="Guest memory; costs only what is touched.")  # fmt: skip
 @click.option("--detail", type=click.Choice(["exits", "full"]), default="exits", show_default=True,

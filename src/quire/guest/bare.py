@@ -195,11 +195,13 @@ class BareGuest:
 
     def _set_state(self, entry: int, memory: int) -> None:
         """Put the first state into the VMCS and the registers."""
+        self.hypervisor.processor.reset(
+            CR0.encode(PE=1, MP=1, ET=1, NE=1, WP=1, PG=1),
+            _PML4,
+            CR4.encode(PAE=1, OSFXSR=1, OSXMMEXCPT=1),
+            EFER.encode(SCE=1, LME=1, LMA=1, NXE=1),
+        )
         fields = {
-            "guest_cr0": CR0.encode(PE=1, MP=1, ET=1, NE=1, WP=1, PG=1),
-            "guest_cr3": _PML4,
-            "guest_cr4": CR4.encode(PAE=1, OSFXSR=1, OSXMMEXCPT=1, VMXE=1),
-            "guest_ia32_efer": EFER.encode(SCE=1, LME=1, LMA=1, NXE=1),
             "guest_gdtr_base": _GDT,
             "guest_gdtr_limit": 8 * len(_DESCRIPTORS) - 1,
             "guest_idtr_base": 0,

@@ -27,7 +27,7 @@ def obituary(hypervisor: Hypervisor, death: GuestDeath, trap: Trap) -> str:
     if trap.vector == Vector.PF and death.signo in (signal.SIGSEGV, signal.SIGBUS):
         access = _access(trap.error_code)
         lines.append(f"  {access.name.lower()} of gva {trap.address:#018x}, walked level by level:")
-        walk = explanation(hypervisor.mmu.walk(trap.address, access), hypervisor.mmu.context)
+        walk = explanation(hypervisor.mmu.walk(trap.address, access), hypervisor.mmu.guest_context)
         lines.extend("    " + line for line in walk_lines(walk))
     return "\n".join(lines)
 

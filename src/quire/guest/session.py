@@ -23,7 +23,7 @@ from quire.guest.process import GuestOptions, ProcessGuest
 from quire.guest.siginfo import GuestDeath, signal_name
 from quire.guest.virtual_machine import VirtualMachine
 from quire.guest.watch import HostSignals
-from quire.hypervisor import EptMmu, GuestConfig, GuestStopped, Hypervisor
+from quire.hypervisor import BackedMmu, GuestConfig, GuestStopped, Hypervisor, ShadowMmu
 from quire.memory import OutOfFrames
 
 __all__ = ["SCHEMA", "Session", "SessionOptions"]
@@ -188,7 +188,7 @@ def _record(
         "config": {
             "mmu": config.mmu,
             "guest_page": config.guest_page,
-            "host_page": config.host_page if config.mmu == "ept" else None,
+            "host_page": None if config.mmu == "native" else config.host_page,
             "memory": config.memory,
             "detail": options.detail.name.lower(),
             "seed": options.seed,
@@ -255,11 +255,14 @@ def _memory(hypervisor: Hypervisor, guest: ProcessGuest) -> dict[str, Any]:
             "table_pages": mmu.tables.table_count,
         },
         "host": None,
+        "shadow": None,
     }
-    if isinstance(mmu, EptMmu):
+    if isinstance(mmu, BackedMmu):
         record["host"] = {
-            "mapped": mmu.ept.mapped_bytes,
+            "mapped": mmu.memory_map.mapped_bytes,
             "resident": mmu.resident_bytes(),
-            "table_pages": mmu.ept.table_count,
+            "table_pages": mmu.memory_map.table_count,
         }
+    if isinstance(mmu, ShadowMmu):
+        record["shadow"] = mmu.counts()
     return record

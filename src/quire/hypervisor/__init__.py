@@ -4,17 +4,19 @@ Contract: a hypervisor that could not be made leaves nothing behind; every VM ex
 that users may change; a guest sees the same results under each Mmu.
 """
 
+from quire.hypervisor.backed_mmu import BackedMmu, EptMmu
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
 from quire.hypervisor.host import Host
-from quire.hypervisor.hypervisor import STEPS, GuestConfig, GuestKernel, Hypervisor
+from quire.hypervisor.hypervisor import MMUS, STEPS, GuestConfig, GuestKernel, Hypervisor
 from quire.hypervisor.linear_memory import WalkedMemory
 from quire.hypervisor.machine_handlers import MACHINE_HANDLERS
-from quire.hypervisor.machine_mmu import MachineEptMmu, MachineNativeMmu
-from quire.hypervisor.mmu import EptMmu, NativeMmu, PagedMmu
+from quire.hypervisor.machine_mmu import MachineEptMmu, MachineNativeMmu, MachineShadowMmu
+from quire.hypervisor.mmu import NativeMmu, PagedMmu
 from quire.hypervisor.msrs import Msr
 from quire.hypervisor.ports import DEBUG_PORT, EXIT_PORT, DebugConsole, ExitPort, Port, Ports
 from quire.hypervisor.processor import GENERAL, Processor
 from quire.hypervisor.processor_exits import CrAccess, CrExit
+from quire.hypervisor.shadow_mmu import ShadowMmu, ShadowOptions
 
 __all__ = [
     "DEBUG_PORT",
@@ -22,7 +24,9 @@ __all__ = [
     "EXIT_PORT",
     "GENERAL",
     "MACHINE_HANDLERS",
+    "MMUS",
     "STEPS",
+    "BackedMmu",
     "CrAccess",
     "CrExit",
     "DebugConsole",
@@ -36,11 +40,14 @@ __all__ = [
     "Hypervisor",
     "MachineEptMmu",
     "MachineNativeMmu",
+    "MachineShadowMmu",
     "Msr",
     "NativeMmu",
     "PagedMmu",
     "Port",
     "Ports",
     "Processor",
+    "ShadowMmu",
+    "ShadowOptions",
     "WalkedMemory",
 ]

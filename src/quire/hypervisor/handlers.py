@@ -22,8 +22,9 @@ class GuestStopped(Exception):
     """The guest cannot go on: an exit that nothing mends."""
 
     def __init__(self, stop: Exit) -> None:
-        words = describe_exit(stop.reason, stop.qualification)
-        at_gpa = stop.reason in (ExitReason.EPT_VIOLATION, ExitReason.EPT_MISCONFIGURATION)
+        vector = None if stop.interruption is None else stop.interruption.vector
+        words = describe_exit(stop.reason, stop.qualification, vector)
+        at_gpa = stop.gpa or stop.reason in (ExitReason.EPT_VIOLATION, ExitReason.EPT_MISCONFIGURATION)
         super().__init__(f"{words}; GPA {stop.gpa:#x}" if at_gpa else words)
         self.exit = stop
 

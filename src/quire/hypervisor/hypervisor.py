@@ -7,40 +7,45 @@ stopped it: VM exits by the handler table, the rest by the guest's kernel.
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from quire.arch import PAGE_SHIFT, SKYLAKE_X, CpuProfile, ExitReason
 from quire.errors import MisuseError
+from quire.hypervisor.backed_mmu import BackedMmu, EptMmu, make_ept
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
 from quire.hypervisor.host import Host
 from quire.hypervisor.linear_memory import WalkedMemory
 from quire.hypervisor.machine_handlers import MACHINE_HANDLERS
-from quire.hypervisor.machine_mmu import MachineEptMmu, MachineNativeMmu, machine_host
-from quire.hypervisor.mmu import EptMmu, NativeMmu, PagedMmu, make_ept
+from quire.hypervisor.machine_mmu import MachineEptMmu, MachineNativeMmu, MachineShadowMmu, machine_host
+from quire.hypervisor.mmu import NativeMmu, PagedMmu
 from quire.hypervisor.ports import Ports
 from quire.hypervisor.processor import Processor
+from quire.hypervisor.shadow_handlers import MACHINE_SHADOW_HANDLERS, SHADOW_HANDLERS
+from quire.hypervisor.shadow_mmu import ShadowMmu, ShadowOptions
 from quire.hypervisor.walk_controls import follow_controls, save_log_index
 from quire.memory import Owner, OwnerKind
 from quire.paging import Tables
 from quire.tlb import Operation, Tlb
-from quire.vcpu import Cpu, Exit, Interrupted, Syscall, Trap, TrapKind, Vcpu, Vmcs
+from quire.vcpu import Cpu, Event, Exit, Interrupted, Syscall, Trap, TrapKind, Vcpu, Vmcs
 
-__all__ = ["STEPS", "GuestConfig", "GuestKernel", "Hypervisor"]
+__all__ = ["MMUS", "STEPS", "GuestConfig", "GuestKernel", "Hypervisor"]
 
 #: The steps of creation, in order.
 STEPS = ("memory", "EPT", "vCPU", "memory management", "TLB", "enable")
 
+#: The Mmus, by name.
+MMUS = ("native", "ept", "shadow")
 _LEAST_MEMORY = 4 << 20
 _VPID = 1
 
 
 @dataclass(frozen=True, slots=True)
 class GuestConfig:
-    """What a guest gets: sizes in bytes; `mmu` is native or ept; pages of each dimension.
+    """What a guest gets: sizes in bytes, `mmu` one of :data:`MMUS`, pages of the guest's tables and of what backs it.
 
     `kind` is process, whose kernel Quire plays, or machine, which brings its own: then guest-physical memory
-    begins at 0 and the guest's tables are the guest's.
+    begins at 0 and the guest's tables are the guest's. `shadow` counts under that Mmu alone.
     """
 
     mmu: str = "ept"
@@ -49,12 +54,13 @@ class GuestConfig:
     host_page: int = 4 << 10
     profile: CpuProfile = SKYLAKE_X
     kind: str = "process"
+    shadow: ShadowOptions = field(default_factory=ShadowOptions)
 
     def __post_init__(self) -> None:
         if self.kind not in ("process", "machine"):
             raise MisuseError(f"No guest is of kind {self.kind!r}: give process or machine")
-        if self.mmu not in ("native", "ept"):
-            raise MisuseError(f"No Mmu is called {self.mmu!r}: give native or ept")
+        if self.mmu not in MMUS:
+            raise MisuseError(f"No Mmu is called {self.mmu!r}: give {', '.join(MMUS[:-1])} or {MMUS[-1]}")
         if self.memory < _LEAST_MEMORY or self.memory % 4096:
             raise MisuseError(
                 f"Guest memory of {self.memory:#x} bytes is too small or no multiple of 4 KiB: "
@@ -123,6 +129,8 @@ class Hypervisor:
         if config.kind == "machine":
             self.handlers.update(MACHINE_HANDLERS)
             self.ports = Ports()
+        if config.mmu == "shadow":
+            self.handlers.update(SHADOW_HANDLERS if config.kind == "process" else MACHINE_SHADOW_HANDLERS)
         self.page_faults = 0
         self._followed = -1  # the VMCS generation whose controls the walk has
         self._make_cpu = make_cpu
@@ -149,9 +157,20 @@ class Hypervisor:
             raise MisuseError(f"The {self.mmu.name} Mmu has no EPT: make the guest with mmu='ept'")
         return self.mmu
 
+    @property
+    def shadow_mmu(self) -> ShadowMmu:
+        """The Mmu, when it keeps shadow tables. Raises MisuseError when it does not."""
+        if not isinstance(self.mmu, ShadowMmu):
+            raise MisuseError(f"The {self.mmu.name} Mmu has no shadow: make the guest with mmu='shadow'")
+        return self.mmu
+
     def back(self, gpa: int) -> bool:
         """Give guest-physical `gpa` a host page; False when the guest has no memory there."""
-        return self.ept_mmu.back(gpa)
+        if not isinstance(self.mmu, BackedMmu):
+            raise MisuseError(
+                f"Memory of a guest under {self.mmu.name} is there from the start: nothing to back"
+            )
+        return self.mmu.back(gpa)
 
     def handle_exit(self, stop: Exit) -> None:
         """Record a VM exit in the VMCS, count it, and let its handler deal with it. Raises GuestStopped."""
@@ -166,6 +185,8 @@ class Hypervisor:
         handler(self, stop)
         if stop.idt_vectoring is not None and self.vcpu.injection is None:
             self.vcpu.inject(stop.idt_vectoring)  # what the exit cut off happens after all (SDM 3C §27.2.4)
+        if hasattr(self, "mmu"):
+            self.mmu.check()
 
     def run(self, kernel: GuestKernel) -> None:
         """Run the guest until its kernel says that it has finished. Raises GuestStopped, EntryFailure."""
@@ -176,6 +197,9 @@ class Hypervisor:
                 kernel.syscall()
             elif isinstance(stop, Trap):
                 if stop.kind is TrapKind.PAGE_FAULT:
+                    if self.mmu.page_faults_exit:
+                        self._page_fault_exit(stop, kernel)
+                        continue
                     self.page_faults += 1
                     kernel.page_fault(stop.gva, stop.error_code)
                 else:
@@ -185,6 +209,16 @@ class Hypervisor:
             else:
                 self.handle_exit(stop)
                 self.enter(*registers.read_many(("rip", "rsp", "rflags")))
+
+    def _page_fault_exit(self, stop: Trap, kernel: GuestKernel) -> None:
+        """A #PF that leaves the guest; the next entry injects it if it is the guest's own."""
+        event = Event.exception(stop.vector, stop.error_code)
+        self.handle_exit(Exit(ExitReason.EXCEPTION_OR_NMI, stop.gva, interruption=event))
+        self.enter(*self.cpu.registers.read_many(("rip", "rsp", "rflags")))
+        own = self.vcpu.take_injection()
+        if own is not None:
+            self.page_faults += 1
+            kernel.page_fault(stop.gva, own.error_code or 0)
 
     def close(self) -> None:
         """Undo every step, last first."""
@@ -213,12 +247,12 @@ class Hypervisor:
             self.host = machine_host(config.memory)
             undo.callback(self.host.close)
             return
-        page = config.host_page if config.mmu == "ept" else config.guest_page
+        page = config.guest_page if config.mmu == "native" else config.host_page
         self.host = Host.for_guest(config.memory, page)
         undo.callback(self.host.close)
 
     def _build_ept(self, undo: ExitStack) -> None:
-        if self.config.mmu == "ept":
+        if self.config.mmu != "native":
             self._ept = make_ept(self.host)
             undo.callback(self._ept.close)
 
@@ -236,8 +270,12 @@ class Hypervisor:
             self.mmu = make_native(self.host, self.vcpu, config.memory)
             undo.callback(self.mmu.close)
         else:
-            make_paged = MachineEptMmu if machine else EptMmu
-            mmu = make_paged(self.host, self.vcpu, config.memory, config.host_page, self._ept)
+            arguments = self.host, self.vcpu, config.memory, config.host_page, self._ept
+            mmu: BackedMmu
+            if config.mmu == "ept":
+                mmu = (MachineEptMmu if machine else EptMmu)(*arguments)
+            else:
+                mmu = (MachineShadowMmu if machine else ShadowMmu)(*arguments, config.shadow)
             self.mmu = mmu
             mmu.on_exit = self.handle_exit
             undo.callback(mmu.close)

@@ -11,7 +11,7 @@ import numpy as np
 from quire.arch import Access, ExitReason, Vector
 from quire.hypervisor.mmu import PagedMmu
 from quire.paging import RESULT_WORDS, Context, Result, Status
-from quire.vcpu import Exit, MemoryFault, Nested, exit_of_walk
+from quire.vcpu import Event, Exit, MemoryFault, Nested, exit_of_walk
 
 __all__ = ["WalkedMemory"]
 
@@ -48,6 +48,7 @@ class WalkedMemory:
             self._changed(hpa, count)
             self._bytes[hpa : hpa + count] = data[done : done + count]
             done += count
+        self._mmu.wrote()
         return None
 
     def _reach(
@@ -74,13 +75,22 @@ class WalkedMemory:
         context[Context.IMPLICIT], context[Context.VE] = supervisor, 0
         status = walk(self._mmu.host.memory.words, context, np.uint64(gva), np.uint64(access), result)
         context[Context.IMPLICIT], context[Context.VE] = 0, virtualization
-        return int(result[Result.HPA]) if status == Status.OK else _refusal(Status(status), result, gva)
+        if status == Status.OK:
+            return int(result[Result.HPA])
+        if status == Status.PAGE_FAULT:
+            return self._page_fault(gva, access, int(result[Result.ERROR]), supervisor)
+        return _refusal(Status(status), result, gva)
+
+    def _page_fault(self, gva: int, access: Access, error: int, supervisor: bool) -> MemoryFault:
+        """Return the guest's own #PF, or the exit of one that the hypervisor has to mend."""
+        own = self._mmu.own_fault(gva, access, error, implicit=supervisor)
+        if own is not None:
+            return Nested(Vector.PF, own, gva)
+        return Exit(ExitReason.EXCEPTION_OR_NMI, gva, interruption=Event.exception(Vector.PF, error))
 
 
 def _refusal(status: Status, result: "np.ndarray[tuple[int], np.dtype[np.uint64]]", gva: int) -> MemoryFault:
     """Return what a failed walk of exactly `gva` comes to. A machine check within delivery shuts the vCPU down."""
-    if status is Status.PAGE_FAULT:
-        return Nested(Vector.PF, int(result[Result.ERROR]), gva)
     if status is Status.NON_CANONICAL:
         return Nested(Vector.GP, 0)
     stop = exit_of_walk(result, gva)

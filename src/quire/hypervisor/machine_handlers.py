@@ -67,7 +67,7 @@ def exception(hypervisor: "Hypervisor", stop: Exit) -> None:
     event = stop.interruption
     if event is None:
         raise GuestStopped(stop)
-    if event.vector == Vector.PF:
+    if event.vector == Vector.PF and hypervisor.config.kind == "machine":
         hypervisor.processor.cr2 = stop.qualification
     hypervisor.vcpu.inject(event)
 

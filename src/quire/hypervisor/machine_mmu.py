@@ -1,20 +1,22 @@
 """The Mmus of machine guests: guest-physical memory from address 0, and page tables that are the guest's own.
 
 Under native, guest-physical is host-physical: the guest has the low part of host memory, its pool is the rest, and
-the walk is told the guest's size, so that no table of the guest can reach a frame of the hypervisor. Under ept every
-guest-physical page is backed when an EPT violation asks for it.
+the walk is told the guest's size, so that no table of the guest can reach a frame of the hypervisor. Under ept and
+shadow every guest-physical page is backed when it is touched.
 """
 
 from quire.arch import PAGE_SHIFT
 from quire.errors import MisuseError
+from quire.hypervisor.backed_mmu import BackedMmu, EptMmu
 from quire.hypervisor.host import Host
-from quire.hypervisor.mmu import EptMmu, PagedMmu
+from quire.hypervisor.mmu import PagedMmu
+from quire.hypervisor.shadow_mmu import ShadowMmu
 from quire.memory import HostMemory, Pool
-from quire.paging import Context, Tables
+from quire.paging import Context
 from quire.tlb import AddressSpace
 from quire.vcpu import Vcpu
 
-__all__ = ["MachineEptMmu", "MachineNativeMmu", "machine_host"]
+__all__ = ["MachineEptMmu", "MachineNativeMmu", "MachineShadowMmu", "machine_host"]
 
 _OVERHEAD = 8 << 20  # VMCS and what else the hypervisor keeps beside the guest's memory
 
@@ -63,17 +65,23 @@ class MachineNativeMmu(PagedMmu):
         """Free nothing: the guest's tables lie in its memory, which goes with the host."""
 
 
-class MachineEptMmu(EptMmu):
-    """Two dimensions, guest-physical memory from 0."""
+class _OwnMemory(BackedMmu):
+    """Guest-physical memory from 0, all of it the guest's own to hand out, its tables among it."""
 
-    def __init__(self, host: Host, vcpu: Vcpu, guest_bytes: int, page_size: int, ept: Tables) -> None:
-        super().__init__(host, vcpu, guest_bytes, page_size, ept)
-        self.frames = Pool(0, guest_bytes >> PAGE_SHIFT)
+    _first_gfn = 0
 
     def start(self) -> None:
-        """Build nothing: the guest's tables are the guest's own."""
+        """Build nothing: the guest builds its tables."""
 
     def allocate(self, size: int) -> int | None:
-        """Return None: all memory is the guest's own to hand out."""
+        """Return None: there is nobody to ask."""
         del size
         return None
+
+
+class MachineEptMmu(_OwnMemory, EptMmu):
+    """Two dimensions."""
+
+
+class MachineShadowMmu(_OwnMemory, ShadowMmu):
+    """One dimension for hardware: the guest's tables composed with the memory map."""

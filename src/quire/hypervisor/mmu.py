@@ -1,7 +1,6 @@
-"""The Mmus: native (one dimension) and ept (two). Same page-table, TLB and cache operations, same guest results.
+"""What every Mmu does, and native, the one of one dimension: guest-physical is host-physical.
 
-Native puts the guest's tables and pages straight into host frames: guest-physical is host-physical. Ept gives the
-guest its own guest-physical space; a frame is allocated and mapped when an EPT violation asks for it.
+Same page-table, TLB and cache operations under each Mmu, same guest results.
 """
 
 from abc import ABC, abstractmethod
@@ -9,12 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from quire.arch import EPT_VIOLATION_QUALIFICATION, EPTP, PAGE_SHIFT, Access, ExitReason, MemoryType, ep4ta
+from quire.arch import PAGE_SHIFT, Access
 from quire.errors import MisuseError
 from quire.hypervisor.host import Host
 from quire.memory import Fill, OutOfFrames, Owner, OwnerKind, Pool
 from quire.paging import (
-    EPT_FORMAT,
     GUEST_FORMAT,
     RESULT_WORDS,
     Context,
@@ -29,28 +27,27 @@ from quire.paging import (
 from quire.tlb import AddressSpace, Operation, Tlb
 from quire.vcpu import Exit, Vcpu
 
-__all__ = ["EptMmu", "NativeMmu", "PagedMmu"]
+__all__ = ["NativeMmu", "PagedMmu", "block_order"]
 
-#: Guest-physical memory of a guest under EPT begins here, above the legacy hole, so that GPA 0 is never valid.
-_FIRST_GFN = 0x100
 _TABLE = Owner(OwnerKind.GUEST_TABLE, "guest tables")
 _PAGE = Owner(OwnerKind.GUEST_PAGE, "guest pages")
-_EPT_TABLE = Owner(OwnerKind.EPT_TABLE, "EPT")
 
 
 class PagedMmu(ABC):
-    """What the two share: guest tables in guest frames, the TLB, translation by the compiled walk.
+    """What all share: guest tables in guest frames, the TLB, translation by the compiled walk.
 
-    `on_exit` deals with an EPT violation that a software access meets; `forget` tells the Cpu.
+    `context` is what hardware walks with, `guest_context` what the guest set: they differ where hardware does not walk
+    the guest's tables. `on_exit` deals with an exit that a software access meets; `forget` tells the Cpu.
     """
 
     name: str
+    page_faults_exit = False  #: whether every #PF leaves the guest
 
     def __init__(self, host: Host, vcpu: Vcpu, frames: Pool) -> None:
         self.host = host
         self.vcpu = vcpu
         self.frames = frames
-        self.context = new_context(vcpu.profile, host.memory.size)
+        self.context = self.guest_context = new_context(vcpu.profile, host.memory.size)
         self.on_exit: Callable[[Exit], None] = _nobody
         self.forget: Callable[[int | None], None] = lambda gva: None
         self.tlb: Tlb | None = None
@@ -60,12 +57,35 @@ class PagedMmu(ABC):
 
     def _make_guest_tables(self) -> None:
         self.tables = Tables(_GuestFrames(self), GUEST_FORMAT, self.changed)
-        self.context[Context.CR3] = self.tables.root
+        self.guest_context[Context.CR3] = self.tables.root
         self.vcpu.vmcs.write("guest_cr3", self.tables.root)
 
-    def changed(self) -> None:
-        """A mapping of either dimension goes or changes: remembered walks are stale."""
+    def changed(self, start: int = 0, size: int = 0) -> None:
+        """Mappings of either dimension go or change, from `start` on: remembered walks are stale."""
+        del start, size
         self.context[Context.VERSION] += np.uint64(1)
+
+    def follow(self) -> None:
+        """The guest changed its control registers, and :attr:`guest_context` with them."""
+        self.changed()
+
+    def store(self, gpa: int, entry: int) -> None:
+        """Write the 8-byte entry at guest-physical `gpa` for the guest's kernel."""
+        self.host.memory.store(self.reach(gpa, write=True), entry)
+
+    def own_fault(self, gva: int, access: Access, error: int, *, implicit: bool) -> int | None:
+        """Return the error code of a #PF that is the guest's own, None if it is the hypervisor's to mend.
+
+        `error` is what hardware said; `implicit`: the access is a supervisor's by nature.
+        """
+        del gva, access, implicit
+        return error
+
+    def wrote(self) -> None:  # noqa: B027 - most Mmus let no instruction pass
+        """Software has written guest memory for the instruction that was let pass, if one was."""
+
+    def check(self) -> None:  # noqa: B027 - most Mmus keep nothing
+        """Raise InternalError if what is kept beside the guest's tables is not justified by them."""
 
     @property
     @abstractmethod
@@ -86,11 +106,11 @@ class PagedMmu(ABC):
 
     def free(self, gpa: int, size: int) -> None:
         """Take back what :meth:`allocate` returned."""
-        self.frames.free(gpa >> PAGE_SHIFT, _order(size), _PAGE)
+        self.frames.free(gpa >> PAGE_SHIFT, block_order(size), _PAGE)
 
     def divide(self, gpa: int, size: int) -> None:
         """Turn an allocated block into single frames, each to be freed alone."""
-        self.frames.divide(gpa >> PAGE_SHIFT, _order(size), _PAGE)
+        self.frames.divide(gpa >> PAGE_SHIFT, block_order(size), _PAGE)
 
     def map(self, gva: int, gpa: int, size: int, rights: Rights) -> None:
         """Map a guest page. No invalidation: a not-present entry is never cached (SDM 3A §4.10.4.3)."""
@@ -121,7 +141,7 @@ class PagedMmu(ABC):
 
     def walk(self, gva: int, access: Access, *, user: bool = True) -> WalkRecord:
         """Return the explained walk of `gva`, without side effects."""
-        context = self.context.copy()
+        context = self.guest_context.copy()
         context[Context.UPDATE] = 0
         context[Context.USER] = int(user)
         return reference_walk(self.host.memory.words, context, gva, access)
@@ -188,7 +208,7 @@ class NativeMmu(PagedMmu):
 
     def allocate(self, size: int) -> int | None:
         """Return the address of zeroed host frames, None when the guest has all that it may."""
-        order = _order(size)
+        order = block_order(size)
         if self._used() + (1 << order) > self._limit:
             return None
         try:
@@ -204,118 +224,6 @@ class NativeMmu(PagedMmu):
         return self.frames.frames_of(OwnerKind.GUEST_PAGE) + self.frames.frames_of(OwnerKind.GUEST_TABLE)
 
 
-class EptMmu(PagedMmu):
-    """Two dimensions: guest frames are numbers of the guest's own pool, backed on demand through EPT."""
-
-    name = "ept"
-
-    def __init__(self, host: Host, vcpu: Vcpu, guest_bytes: int, page_size: int, ept: Tables) -> None:
-        count = guest_bytes >> PAGE_SHIFT
-        super().__init__(host, vcpu, Pool(_FIRST_GFN, count - _FIRST_GFN))
-        self.guest_bytes = guest_bytes
-        self.page_size = page_size
-        self.ept = ept
-        ept.on_change = self.changed
-        self._blocks: list[int] = []
-        self._used_before = np.zeros(count, np.uint8)
-        eptp = EPTP.encode(MT=MemoryType.WB, walk_length=3, AD=1, addr=ept.root)
-        self._ep4ta = ep4ta(eptp)
-        self.context[Context.EPTP] = eptp
-        vcpu.enable_ept(eptp)
-
-    def start(self) -> None:
-        """Build the guest's tables: the first guest-physical accesses, so exits must be dealt with by now."""
-        self._make_guest_tables()
-
-    @property
-    def space(self) -> AddressSpace:
-        """Combined mappings of this vCPU and this EPT hierarchy."""
-        return AddressSpace(self.vcpu.vpid, self.pcid, self._ep4ta)
-
-    def reach(self, gpa: int, *, write: bool = False) -> int:
-        """Return the HPA of `gpa`; a hole is an EPT violation, dealt with as any other."""
-        hpa = self.ept.target(gpa)
-        if hpa is None:
-            said = EPT_VIOLATION_QUALIFICATION.encode(R=not write, W=write)
-            self.on_exit(Exit(ExitReason.EPT_VIOLATION, said, gpa))
-            hpa = self.ept.target(gpa)
-            if hpa is None:
-                raise MisuseError(
-                    f"The EPT violation handler left GPA {gpa:#x} unmapped: call hypervisor.back(gpa) in it"
-                )
-        return hpa
-
-    def back(self, gpa: int) -> bool:
-        """Give guest-physical `gpa` a host page; return False when the guest has no memory there.
-
-        Raises OutOfFrames when the host has none left.
-        """
-        if not 0 <= gpa < self.guest_bytes:
-            return False
-        size = self.page_size
-        start = gpa & ~(size - 1)
-        hfn = self.host.pool.allocate(_order(size), _PAGE, Fill.ZERO)
-        try:
-            self.ept.map(start, hfn << PAGE_SHIFT, size, Rights.READ | Rights.WRITE | Rights.EXECUTE)
-        except BaseException:
-            self.host.pool.free(hfn, _order(size), _PAGE)
-            raise
-        self._blocks.append(hfn)
-        return True
-
-    def allocate(self, size: int) -> int | None:
-        """Return guest-physical memory that reads as zero; frames are backed when they are touched."""
-        order = _order(size)
-        try:
-            gfn = self.frames.allocate(order, _PAGE)
-        except OutOfFrames:
-            return None
-        frames = self._used_before[gfn : gfn + (1 << order)]
-        if frames.any():
-            for n in range(1 << order):
-                if frames[n]:
-                    hpa = self.reach((gfn + n) << PAGE_SHIFT, write=True)
-                    self.host.memory.fill(hpa >> PAGE_SHIFT, 1, 0)
-        frames[:] = 1
-        return gfn << PAGE_SHIFT
-
-    def resident_bytes(self) -> int:
-        """Host pages given so far."""
-        return len(self._blocks) * self.page_size
-
-    def close(self) -> None:
-        """Free the guest's tables and every host page behind guest memory; EPT itself is its maker's."""
-        if hasattr(self, "tables"):
-            super().close()
-        for mapping in list(self.ept.mappings()):
-            self.ept.unmap(mapping.start)
-        for hfn in self._blocks:
-            self.host.pool.free(hfn, _order(self.page_size), _PAGE)
-        self._blocks.clear()
-
-
-class EptFrames:
-    """Where EPT tables live: frames of the host's pool. Addresses are HPAs."""
-
-    def __init__(self, host: Host) -> None:
-        self.load = host.memory.load
-        self.store = host.memory.store
-        self._pool = host.pool
-
-    def allocate_table(self) -> int:
-        """Return the HPA of a zeroed frame."""
-        return self._pool.allocate(0, _EPT_TABLE, Fill.ZERO) << PAGE_SHIFT
-
-    def free_table(self, address: int) -> None:
-        """Take the frame back."""
-        self._pool.free(address >> PAGE_SHIFT, 0, _EPT_TABLE)
-
-
-def make_ept(host: Host) -> Tables:
-    """Return an empty EPT hierarchy in frames of `host`."""
-    return Tables(EptFrames(host), EPT_FORMAT)
-
-
 class _GuestFrames:
     """Where guest tables live: guest-physical frames, reached as the guest's kernel reaches them."""
 
@@ -327,7 +235,7 @@ class _GuestFrames:
         return self._memory.load(self._mmu.reach(address))
 
     def store(self, address: int, entry: int) -> None:
-        self._memory.store(self._mmu.reach(address, write=True), entry)
+        self._mmu.store(address, entry)
 
     def allocate_table(self) -> int:
         gfn = self._mmu.frames.allocate(0, _TABLE)
@@ -339,7 +247,8 @@ class _GuestFrames:
         self._mmu.frames.free(address >> PAGE_SHIFT, 0, _TABLE)
 
 
-def _order(size: int) -> int:
+def block_order(size: int) -> int:
+    """Return the pool's order of a block of `size` bytes."""
     return (size >> PAGE_SHIFT).bit_length() - 1
 
 

@@ -45,6 +45,10 @@ _CR4_KNOWN = CR4.mask(
     )
 )
 _CR4_FIXED, _CR0_FIXED = CR4.mask("VMXE"), CR0.mask("NE")
+#: What shadow entries depend on: changes of it must exit.
+_CR0_OWNED = CR0.mask("PE", "WP", "CD", "PG")
+_CR4_OWNED = CR4.mask("PSE", "PAE", "PGE", "PCIDE", "SMEP", "SMAP", "LA57")
+_NXE = EFER.mask("NXE")
 _EFER_KNOWN = EFER.mask("SCE", "LME", "LMA", "NXE")
 _TICKS = 1000  # that the time-stamp counter grows by each time it is read: time is what the guest sees of it
 _VMCS_MSRS = {
@@ -70,12 +74,11 @@ class Processor:
         self._msrs = {number: msr.reset for number, msr in PLAIN_MSRS.items()}
         self._tsc = 0
         self._settled: tuple[int, ...] = ()
-        vcpu.vmcs.write_many(
-            cr0_guest_host_mask=_CR0_FIXED,
-            cr0_read_shadow=_CR0_FIXED,
-            cr4_guest_host_mask=_CR4_FIXED,
-            cr4_read_shadow=0,
-        )
+        # Under shadow paging hardware has another CR3 than the guest, and write protection and NX whatever it says.
+        self._hidden: dict[str, int] | None = {} if mmu.page_faults_exit else None
+        self._cr0_fixed = _CR0_FIXED | (CR0.mask("WP") if mmu.page_faults_exit else 0)
+        read = vcpu.vmcs.read
+        self.reset(*(read(f"guest_{name}") for name in ("cr0", "cr3", "cr4", "ia32_efer")))
         self._actions: dict[ExitReason, Callable[[Exit], Event | None]] = {
             ExitReason.CR_ACCESS: self._cr_access,
             ExitReason.MOV_DR: self._mov_dr,
@@ -88,6 +91,35 @@ class Processor:
             ExitReason.INVD: _nothing,
             ExitReason.RDPMC: _refused,
         }
+
+    def reset(self, cr0: int, cr3: int, cr4: int, efer: int) -> None:
+        """Give the guest these control registers; bits of them that are not its own it reads as they are here."""
+        owned = (_CR0_OWNED, _CR4_OWNED) if self._hidden is not None else (0, 0)
+        self._vcpu.vmcs.write_many(
+            guest_cr0=cr0 | self._cr0_fixed,
+            cr0_guest_host_mask=self._cr0_fixed | owned[0],
+            cr0_read_shadow=cr0 | _CR0_FIXED,
+            guest_cr4=cr4 | _CR4_FIXED,
+            cr4_guest_host_mask=_CR4_FIXED | owned[1],
+            cr4_read_shadow=cr4 & ~_CR4_FIXED,
+        )
+        self._write("cr3", cr3)
+        self._write("ia32_efer", efer)
+
+    def _read(self, name: str) -> int:
+        """Return CR3 or EFER as the guest has it."""
+        if self._hidden is not None:
+            return self._hidden[name]
+        return self._vcpu.vmcs.read(f"guest_{name}")
+
+    def _write(self, name: str, value: int) -> None:
+        """Set CR3 or EFER as the guest has it; hardware's CR3 under shadow paging is the Mmu's."""
+        if self._hidden is not None:
+            self._hidden[name] = value
+            if name == "cr3":
+                return
+            value |= _NXE
+        self._vcpu.vmcs.write(f"guest_{name}", value)
 
     def perform(self, stop: Exit) -> Event | None:
         """Do what the instruction that `stop` describes does; return the exception that it causes instead, if any.
@@ -103,8 +135,7 @@ class Processor:
 
     def settle(self) -> None:
         """Make context and address space follow the VMCS, where a handler may have changed control registers."""
-        read = self._vcpu.vmcs.read
-        cr0, cr3, cr4, efer = (read(f"guest_{name}") for name in ("cr0", "cr3", "cr4", "ia32_efer"))
+        cr0, cr4, cr3, efer = self.visible(0), self.visible(4), self._read("cr3"), self._read("ia32_efer")
         if (cr0, cr3, cr4, efer) == self._settled:
             return
         self._settled = (cr0, cr3, cr4, efer)
@@ -120,9 +151,9 @@ class Processor:
             (Context.MODE, paging_mode(cr0, cr4, efer)),
             (Context.PAT, self._msrs[Msr.PAT]),
         ):
-            mmu.context[field] = value
+            mmu.guest_context[field] = value
         mmu.pcid = pcid(cr3) if CR4.get(cr4, "PCIDE") else 0
-        mmu.changed()
+        mmu.follow()
         mmu.forget(None)
         if mmu.tlb is not None:
             mmu.enter_tlb(mmu.tlb)
@@ -137,7 +168,7 @@ class Processor:
         """Return control register `number` as MOV from CR reads it."""
         if number in (0, 4):
             return self.visible(number)
-        return {2: self.cr2, 3: self._vcpu.vmcs.read("guest_cr3"), 8: self.cr8}[number]
+        return {2: self.cr2, 3: self._read("cr3"), 8: self.cr8}[number]
 
     def write_cr(self, number: int, value: int) -> Event | None:
         """Write control register `number` as MOV to CR does."""
@@ -162,7 +193,7 @@ class Processor:
         if number in _REGISTER_MSRS:
             return self.registers.read(_REGISTER_MSRS[Msr(number)])
         if number == Msr.EFER:
-            return self._vcpu.vmcs.read("guest_ia32_efer")
+            return self._read("ia32_efer")
         if number == Msr.TSC:
             self._tsc = self._tsc + _TICKS & _WORD
             return self._tsc
@@ -223,7 +254,7 @@ class Processor:
             or (flags["NW"] and not flags["CD"])
         ):
             return _GP
-        self._flip(0, value & ~CR0.ignored_mask, _CR0_FIXED)
+        self._flip(0, value & ~CR0.ignored_mask, self._cr0_fixed)
         return None
 
     def _write_cr3(self, value: int) -> Event | None:
@@ -233,7 +264,7 @@ class Processor:
         value &= ~_KEEP if enabled else _WORD
         if value >> self._vcpu.profile.maxphyaddr:
             return _GP
-        self._vcpu.vmcs.write("guest_cr3", value)
+        self._write("cr3", value)
         self.settle()
         if keep:
             self._mmu.changed()
@@ -248,7 +279,7 @@ class Processor:
         if value & ~_CR4_KNOWN or not value & CR4.mask("PAE"):
             return _GP
         after = CR4.decode(value)
-        if after["PCIDE"] and not before["PCIDE"] and self._vcpu.vmcs.read("guest_cr3") & _PCID:
+        if after["PCIDE"] and not before["PCIDE"] and self._read("cr3") & _PCID:
             return _GP
         self._flip(4, value, _CR4_FIXED)
         # For SMEP the manual asks for the current PCID only; more may always go.
@@ -270,11 +301,11 @@ class Processor:
 
     def _write_efer(self, value: int) -> Event | None:
         """SDM 3A §2.2.1. LMA is the processor's; LME cannot change while paging is on, which it always is here."""
-        before = self._vcpu.vmcs.read("guest_ia32_efer")
+        before = self._read("ia32_efer")
         if value & ~_EFER_KNOWN or (value ^ before) & EFER.mask("LME"):
             return _GP
         lma = EFER.mask("LMA")
-        self._vcpu.vmcs.write("guest_ia32_efer", value & ~lma | before & lma)
+        self._write("ia32_efer", value & ~lma | before & lma)
         self.settle()
         return None
 
@@ -289,7 +320,7 @@ class Processor:
             if not legal_pat(value):
                 return _GP
             self._vcpu.vmcs.write("guest_ia32_pat", value)
-            self._mmu.context[Context.PAT] = value
+            self._mmu.guest_context[Context.PAT] = value
         self._msrs[msr] = value
         return None
 

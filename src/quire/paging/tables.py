@@ -64,11 +64,15 @@ class Mapping:
 class Tables:
     """A 4-level hierarchy in `form` whose root is allocated here and freed by :meth:`close`.
 
-    `on_change` is called before a mapping is removed or changed, so that who remembers walks can forget them.
+    `on_change` is called with start and size before what is mapped there is removed or changed, so that who remembers
+    walks can forget them.
     """
 
     def __init__(
-        self, memory: TableMemory, form: PagingFormat, on_change: Callable[[], None] = lambda: None
+        self,
+        memory: TableMemory,
+        form: PagingFormat,
+        on_change: Callable[[int, int], None] = lambda start, size: None,
     ) -> None:
         self.memory = memory
         self.on_change = on_change
@@ -131,7 +135,7 @@ class Tables:
         found = self.lookup(address)
         if found is None:
             raise self._unmapped(address)
-        self.on_change()
+        self.on_change(found.start, found.size)
         self.memory.store(found.entry_address, 0)
         self.mapped_bytes -= found.size
         table = found.entry_address & _TABLE
@@ -145,7 +149,7 @@ class Tables:
         found = self.lookup(address)
         if found is None:
             raise self._unmapped(address)
-        self.on_change()
+        self.on_change(found.start, found.size)
         flags = found.entry & (self.form.accessed | self.form.dirty)
         entry = self.form.leaf_entry(found.target, found.level, rights)
         self.memory.store(found.entry_address, entry | flags)
@@ -161,7 +165,7 @@ class Tables:
             raise self._unmapped(address)
         if found.level == 1:
             raise MisuseError(f"The page at {address:#x} has 0x1000 bytes: there is nothing smaller")
-        self.on_change()
+        self.on_change(found.start, found.size)
         below = found.level - 1
         table = self._allocate()
         for n in range(_ENTRIES):
@@ -196,7 +200,7 @@ class Tables:
             if not self.form.is_present(entry) or (entry ^ expected) & ~flags:
                 return False
             union |= entry & flags
-        self.on_change()
+        self.on_change(address & -page_size(level), page_size(level))
         self.memory.store(parent, self.form.resized(entries[0], base, level) | union)
         self._free(table)
         self._page_tables.pop(address >> 21, None)
@@ -208,7 +212,7 @@ class Tables:
 
     def close(self) -> None:
         """Free every table, root included. What the leaves map is the caller's."""
-        self.on_change()
+        self.on_change(0, 1 << 48)
         self._page_tables.clear()
         self._free_below(self.root, 4)
         self.mapped_bytes = 0

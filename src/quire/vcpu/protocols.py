@@ -1,5 +1,6 @@
 """What the hypervisor asks of a Cpu and of an Mmu: the consumer's side of both interfaces."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -50,6 +51,10 @@ class Cpu(Protocol):
 
     def run(self) -> Stop:
         """Execute guest instructions until something must be dealt with."""
+        ...
+
+    def step(self, then: Callable[[], None]) -> None:
+        """Have the next instruction run alone, and call `then` when it has passed."""
         ...
 
     def interrupt(self) -> None:

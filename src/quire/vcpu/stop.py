@@ -33,6 +33,7 @@ class Exit:
     gpa: int = 0
     gla: int | None = None
     instruction_length: int = 0
+    instruction_information: int = 0
     interruption: Event | None = None
     idt_vectoring: Event | None = None
 

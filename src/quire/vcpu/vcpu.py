@@ -7,9 +7,11 @@ control registers in the VMCS are those of a 64-bit kernel with NX and write pro
 from quire.arch import (
     EPT_VIOLATION_QUALIFICATION,
     INTERRUPTION_INFO,
+    PRIMARY_CONTROLS,
     SECONDARY_CONTROLS,
     CpuProfile,
     ExitReason,
+    Vector,
 )
 from quire.vcpu.checks import BrokenRule
 from quire.vcpu.entry import enter
@@ -50,6 +52,15 @@ class Vcpu:
         controls |= SECONDARY_CONTROLS.mask("enable_ept")
         self.vmcs.write("secondary_processor_based_controls", controls)
 
+    def intercept_paging(self) -> None:
+        """Make every #PF, MOV to and from CR3, and INVLPG a VM exit: what shadow paging lives on."""
+        read = self.vmcs.read
+        controls = PRIMARY_CONTROLS.mask("cr3_load_exiting", "cr3_store_exiting", "invlpg_exiting")
+        self.vmcs.write_many(
+            exception_bitmap=read("exception_bitmap") | 1 << Vector.PF,
+            primary_processor_based_controls=read("primary_processor_based_controls") | controls,
+        )
+
     def enter(self, rip: int, rsp: int, rflags: int) -> None:
         """Enter the guest: save the state that it starts from and check it. Raises EntryFailure.
 
@@ -72,6 +83,7 @@ class Vcpu:
             exit_qualification=stop.qualification,
             guest_physical_address=stop.gpa,
             vm_exit_instruction_length=stop.instruction_length,
+            vm_exit_instruction_information=stop.instruction_information,
             **_event_fields("vm_exit_interruption", stop.interruption),
             **_event_fields("idt_vectoring", stop.idt_vectoring),
         )
@@ -95,6 +107,13 @@ class Vcpu:
             read("vm_entry_instruction_length"),
             injected=True,
         )
+
+    def take_injection(self) -> Event | None:
+        """Return the event that VM entry injects, and take it: it has been delivered."""
+        event = self.injection
+        if event is not None:
+            self.vmcs.write("vm_entry_interruption_information", 0)
+        return event
 
     def inject(self, event: Event) -> None:
         """Have the next VM entry deliver `event`: an event that an exit cut off, for instance."""

@@ -67,6 +67,7 @@ class SoftCpu:
         self._wanted = threading.Event()
         self._stale_tlb = self._stale_code = False
         self._alone_at: int | None = None  # of an instruction that is to run alone, for what it touches
+        self._then: Callable[[], None] | None = None
         self._tlb_entries = _LEAST_TLB_ENTRIES
         self._fills_allowed = _FILLS_PER_ENTRY * _LEAST_TLB_ENTRIES
         self._state[SoftState.DETAIL] = detail
@@ -107,6 +108,8 @@ class SoftCpu:
                 state[SoftState.IMPLICIT_PAGE] = 0
             if state[SoftState.EPOCH]:
                 self._blocks.drain()
+            if alone and code == StopCode.NONE and not error:
+                self._stepped()
             if code == StopCode.SYSCALL:
                 return Syscall()
             self._leave_out_rest()
@@ -141,6 +144,11 @@ class SoftCpu:
         """Whether an interruption is asked for and :meth:`run` has not returned it yet."""
         return self._wanted.is_set()
 
+    def step(self, then: Callable[[], None]) -> None:
+        """Have the instruction at RIP run alone, and call `then` when it has passed."""
+        self._alone_at = self._registers.read("rip")
+        self._then = then
+
     def forget(self, gva: int | None) -> None:
         """Drop cached translations before the next instruction: all, the engine has no way to drop one."""
         del gva
@@ -167,6 +175,12 @@ class SoftCpu:
     def close(self) -> None:
         """Free the engine."""
         self._engine.close()
+
+    def _stepped(self) -> None:
+        """An instruction has passed alone: tell who asked for it."""
+        then, self._then = self._then, None
+        if then is not None:
+            then()
 
     def _make_registers(self) -> SoftRegisters:
         return SoftRegisters(self._engine)

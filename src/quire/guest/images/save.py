@@ -10,7 +10,7 @@ from typing import BinaryIO
 from quire.arch import ACCESS_RIGHTS, PAGE_SHIFT, PAGE_SIZE
 from quire.guest.images.core_writer import MemoryRange, write_core
 from quire.guest.images.processor import GENERAL, ProcessorState, SegmentState
-from quire.hypervisor import EptMmu, Hypervisor
+from quire.hypervisor import BackedMmu, Hypervisor
 from quire.memory import HostMemory
 from quire.paging import Context
 
@@ -33,8 +33,8 @@ _SEGMENTS = {
 def save_image(hypervisor: Hypervisor, file: BinaryIO, *, cr2: int = 0) -> None:
     """Write an ELF core of the guest to `file`. Raises OSError when it cannot be written."""
     memory = hypervisor.host.memory
-    if isinstance(hypervisor.mmu, EptMmu):
-        places = [(one.start, one.target, one.size) for one in hypervisor.mmu.ept.mappings()]
+    if isinstance(hypervisor.mmu, BackedMmu):
+        places = [(one.start, one.target, one.size) for one in hypervisor.mmu.memory_map.mappings()]
     else:
         places = [(start, start, size) for start, size in _touched(memory)]
     write_core(file, [_range(memory, *place) for place in _joined(places)], [_processor(hypervisor, cr2)])
@@ -72,7 +72,7 @@ def _processor(hypervisor: Hypervisor, cr2: int) -> ProcessorState:
     read, field = hypervisor.cpu.registers.read, hypervisor.vcpu.vmcs.read
     registers = {name: read(name) for name in (*GENERAL, "rip", "rflags")}
     registers |= {"cr0": field("guest_cr0"), "cr2": cr2, "cr4": field("guest_cr4")}
-    registers["cr3"] = int(hypervisor.mmu.context[Context.CR3])
+    registers["cr3"] = int(hypervisor.mmu.guest_context[Context.CR3])
     segments = {}
     for name, segment in _SEGMENTS.items():
         rights = field(f"guest_{segment}_access_rights") & ~ACCESS_RIGHTS.mask("unusable")

@@ -35,7 +35,7 @@ class Coherence:
         self.roots: dict[int, dict[ShadowPage, None]] = {}
         self._unsync: dict[ShadowPage, None] = {}
         self._due: set[ShadowPage] = set()  # roots whose translations were flushed while others were in use
-        self.unsynced = self.resynced = self.unshadowed = self.reclaimed = 0
+        self.followed = self.unsynced = self.resynced = self.unshadowed = self.reclaimed = 0
 
     @property
     def unsync_pages(self) -> int:
@@ -93,6 +93,7 @@ class Coherence:
 
     def written(self, frame: int, *, count: bool = True) -> None:
         """Follow a write to guest `frame`, which has just happened; with `count` it was an exit's."""
+        self.followed += count
         for page in list(self._tables.pages.by_frame.get(frame, ())):
             if not page.unsync:
                 self._compare(page)

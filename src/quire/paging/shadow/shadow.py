@@ -7,6 +7,7 @@ would take the page directories below as a PAE hierarchy. Protection keys and sh
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -38,6 +39,25 @@ class Verdict(Enum):
     GUEST_FAULT = "guest fault"  #: the guest's own #PF
     NO_MEMORY = "no memory"  #: the memory map has nothing there, or forbids it
     STEP = "step"  #: one instruction may pass, then :meth:`Shadow.settle`: it writes a table, or needs a passing right
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowCounts:
+    """Shadow pages now, and how often each thing happened."""
+
+    table_pages: int
+    filled: int  #: gaps that a #PF exit filled
+    prefetched: int  #: entries filled with them
+    guest_faults: int  #: #PF exits that were the guest's own
+    writes_followed: int  #: writes to tables in sync, carried out and followed
+    unsynced: int  #: page tables left to the guest to write
+    resynced: int  #: of them, compared again when the guest flushed
+    unshadowed: int  #: tables written again and again, no longer shadowed
+    zapped: int
+    reclaimed: int  #: of them, for the bound on pages
+    roots_built: int
+    roots_reused: int
+    flushes: int  #: of the TLB, because an entry went or lost rights
 
 
 class Resolution(NamedTuple):
@@ -75,7 +95,7 @@ class Shadow:
         self.tables = ShadowTables(memory, frames, limit)
         self.coherence = Coherence(self.tables)
         self.guest, self.hardware, self.memory_map = guest, hardware, memory_map
-        self.filled = self.guest_faults = self.prefetched = self.stepped = 0
+        self.filled = self.guest_faults = self.prefetched = 0
         self.roots_built = self.roots_reused = self.flushes = 0
         self._memory, self._flush, self._prefetch = memory, flush, prefetch
         self._result = np.zeros(RESULT_WORDS, np.uint64)
@@ -149,11 +169,11 @@ class Shadow:
         `error_code` is hardware's; its U, W and ID bits say what was tried.
         """
         access = Access.FETCH if error_code & _E_ID else Access.WRITE if error_code & _E_W else Access.READ
-        status = self.walk(gva, access, user=bool(error_code & _E_U))
+        user = bool(error_code & _E_U)
+        status = self.walk(gva, access, user=user, implicit=not user and bool(self.hardware[Context.USER]))
         if status == Status.OK:
             done = self._fill(gva, access)
             if done is _STEP:
-                self.stepped += 1
                 return done
             self.filled += 1
         elif status == Status.PAGE_FAULT:
@@ -166,20 +186,27 @@ class Shadow:
         self._finish()
         return done
 
-    def walk(self, gva: int, access: Access, *, user: bool) -> int:
-        """Walk the guest's tables and the memory map as the guest's own access would; return the status."""
+    def walk(self, gva: int, access: Access, *, user: bool, implicit: bool) -> int:
+        """Walk the guest's tables and the memory map as the guest's own access would; return the status.
+
+        `implicit` marks an access that is a supervisor's by nature, whatever the privilege.
+        """
         from quire.paging._kernels import walk
 
-        guest, hardware = self.guest, self.hardware
-        ring_3 = hardware[Context.USER]
-        guest[Context.USER], guest[Context.AC] = ring_3, hardware[Context.AC]
-        guest[Context.IMPLICIT] = ring_3 and not user
+        guest = self.guest
+        guest[Context.USER], guest[Context.AC] = user, self.hardware[Context.AC]
+        guest[Context.IMPLICIT] = implicit
         return int(walk(self._memory.words, guest, np.uint64(gva), np.uint64(access), self._result))
 
     @property
     def stepping(self) -> bool:
         """Whether one instruction may pass with more rights than it should have."""
         return bool(self._lifted)
+
+    @property
+    def error_code(self) -> int:
+        """The error code of the #PF that the last :meth:`walk` ended in."""
+        return int(self._result[Result.ERROR])
 
     def fault_gpa(self, gva: int) -> int:
         """Return the guest-physical address of a walk that the memory map ended."""
@@ -387,9 +414,11 @@ class Shadow:
 
     def forget_frame(self, gpa: int) -> None:
         """Somebody is about to write guest frame `gpa` in a way that is not followed: nothing may depend on it."""
-        for page in self.tables.pages.by_frame.get(gpa >> PAGE_SHIFT, ()):
-            self.tables.empty(page)
-        self._finish()
+        pages = self.tables.pages.by_frame.get(gpa >> PAGE_SHIFT)
+        if pages is not None:
+            for page in list(pages):
+                self._leave(page)
+            self._finish()
 
     def sync(self, pcid: int | None) -> None:
         """The guest flushed all translations of `pcid`, or of every one."""
@@ -408,11 +437,8 @@ class Shadow:
         frames = gpa >> PAGE_SHIFT, size >> PAGE_SHIFT
         self.tables.drop_leaves(*frames)
         for page in self.tables.shadowing(*frames):
-            if page is self.coherence.root:
-                self.tables.empty(page)
-                self.tables.pages.detach(page)
-            else:
-                self.coherence.zap(page)
+            self._leave(page)
+            self.tables.pages.detach(page)
         self._finish()
 
     def zap(self, *, frame: int | None = None, role: Role | None = None) -> int:
@@ -423,10 +449,7 @@ class Shadow:
             if (frame is None or page.frame == frame) and (role is None or page.role == role)
         ]
         for page in found:
-            if page is self.coherence.root:
-                self.tables.empty(page)
-            else:
-                self.coherence.zap(page)
+            self._leave(page)
         self._finish()
         return len(found)
 
@@ -434,6 +457,32 @@ class Shadow:
         """Free every page."""
         self.coherence.root = None
         self.zap()
+
+    def _leave(self, page: ShadowPage) -> None:
+        """Zap `page`, or empty it while hardware walks from it."""
+        if page is self.coherence.root:
+            self.tables.empty(page)
+        else:
+            self.coherence.zap(page)
+
+    def counts(self) -> ShadowCounts:
+        """Return what there is now and what happened so far."""
+        tables, coherence = self.tables, self.coherence
+        return ShadowCounts(
+            table_pages=len(tables.pages),
+            filled=self.filled,
+            prefetched=self.prefetched,
+            guest_faults=self.guest_faults,
+            writes_followed=coherence.followed,
+            unsynced=coherence.unsynced,
+            resynced=coherence.resynced,
+            unshadowed=coherence.unshadowed,
+            zapped=tables.zapped,
+            reclaimed=coherence.reclaimed,
+            roots_built=self.roots_built,
+            roots_reused=self.roots_reused,
+            flushes=self.flushes,
+        )
 
     def _finish(self) -> None:
         """Have TLBs flushed if they may hold what is gone."""

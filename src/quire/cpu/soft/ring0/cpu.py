@@ -12,7 +12,7 @@ import numpy.typing as npt
 from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 
-from quire.arch import RFLAGS, Access, ExitReason, InterruptionType, Vector
+from quire.arch import PF_ERROR, RFLAGS, Access, ExitReason, InterruptionType, Vector
 from quire.arch.guest_state import ActivityState
 from quire.cpu.soft import _kernels
 from quire.cpu.soft.registers import SoftRegisters
@@ -123,7 +123,8 @@ class MachineCpu(SoftCpu):
         access = np.uint64(self._scalars[SoftState.FAULT_ACCESS])
         if walk(self._memory.words, self._context, np.uint64(stop.gva), access, self._result) == Status.OK:
             return None  # only a remembered walk was stale
-        if self._environment.cpl == 3 and self._reads_table(stop.gva):
+        from_user = bool(stop.error_code & PF_ERROR.mask("U"))
+        if self._environment.cpl == 3 and from_user and self._reads_table(stop.gva):
             return self._read_table(stop.gva, Access(int(access)))
         return self._raise(Event.exception(Vector.PF, stop.error_code), stop.gva)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from quire.arch import EFER, RFLAGS, ExitReason, InterruptionType, Vector
 from quire.arch.guest_state import ActivityState
-from quire.arch.instruction_exits import IO_QUALIFICATION, MOV_DR_QUALIFICATION
+from quire.arch.instruction_exits import INVPCID_INFORMATION, IO_QUALIFICATION, MOV_DR_QUALIFICATION
 from quire.cpu.soft.ring0.controls import ExecutionControls
 from quire.cpu.soft.ring0.decode import Decoded
 from quire.cpu.soft.ring0.environment import Environment, Segment, SegmentName
@@ -163,7 +163,13 @@ class Intercepts:
             return _GP
         address = found.address(1, self._registers)
         if self.controls.primary("invlpg_exiting"):
-            return Exit(ExitReason.INVPCID, gla=address, instruction_length=found.length)
+            said = INVPCID_INFORMATION.encode(reg2=found.gpr(0))
+            return Exit(
+                ExitReason.INVPCID,
+                gla=address,
+                instruction_length=found.length,
+                instruction_information=said,
+            )
         descriptor = self._memory.read(address, 16, supervisor=False)
         if not isinstance(descriptor, bytes):
             return self._refused(descriptor)

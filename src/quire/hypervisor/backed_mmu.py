@@ -1,0 +1,160 @@
+"""Guest-physical memory that is backed on demand by a memory map, and ept, the Mmu whose hardware walks that map.
+
+The map is a hierarchy in EPT format: what hardware walks under ept is what the hypervisor looks up under shadow. A
+frame is allocated and mapped when something asks for it.
+"""
+
+from abc import abstractmethod
+
+import numpy as np
+
+from quire.arch import EPT_VIOLATION_QUALIFICATION, EPTP, PAGE_SHIFT, ExitReason, MemoryType, ep4ta
+from quire.errors import MisuseError
+from quire.hypervisor.host import Host
+from quire.hypervisor.mmu import PagedMmu, block_order
+from quire.memory import Fill, OutOfFrames, Owner, OwnerKind, Pool
+from quire.paging import EPT_FORMAT, Context, Rights, Tables
+from quire.tlb import AddressSpace
+from quire.vcpu import Exit, Vcpu
+
+__all__ = ["BackedMmu", "EptMmu", "TableFrames", "make_ept"]
+
+_PAGE = Owner(OwnerKind.GUEST_PAGE, "guest pages")
+_EPT_TABLE = Owner(OwnerKind.EPT_TABLE, "EPT")
+
+
+class BackedMmu(PagedMmu):
+    """Guest frames are numbers of the guest's own pool, backed on demand by host pages that `memory_map` maps."""
+
+    #: Memory of a process guest begins here, above the legacy hole, so that GPA 0 is never valid.
+    _first_gfn = 0x100
+    _handler: str  #: whose work it is to back memory
+
+    def __init__(self, host: Host, vcpu: Vcpu, guest_bytes: int, page_size: int, memory_map: Tables) -> None:
+        count = guest_bytes >> PAGE_SHIFT
+        super().__init__(host, vcpu, Pool(self._first_gfn, count - self._first_gfn))
+        self.guest_bytes = guest_bytes
+        self.page_size = page_size
+        self.memory_map = memory_map
+        memory_map.on_change = self.changed
+        self._blocks: list[int] = []
+        self._used_before = np.zeros(count, np.uint8)
+
+    def start(self) -> None:
+        """Build the guest's tables: the first guest-physical accesses, so exits must be dealt with by now."""
+        self._make_guest_tables()
+
+    @abstractmethod
+    def software_exit(self, gpa: int, *, write: bool) -> None:
+        """Let the hypervisor deal with a software access to guest-physical `gpa` that hardware would not allow."""
+
+    def reach(self, gpa: int, *, write: bool = False) -> int:
+        """Return the HPA of `gpa`; a hole is an exit, dealt with as any other."""
+        hpa = self.memory_map.target(gpa)
+        if hpa is None:
+            self.software_exit(gpa, write=write)
+            hpa = self.memory_map.target(gpa)
+            if hpa is None:
+                raise MisuseError(
+                    f"The {self._handler} handler left GPA {gpa:#x} unmapped: call hypervisor.back(gpa) in it"
+                )
+        return hpa
+
+    def back(self, gpa: int) -> bool:
+        """Give guest-physical `gpa` a host page; return False when the guest has no memory there.
+
+        Raises OutOfFrames when the host has none left.
+        """
+        if not 0 <= gpa < self.guest_bytes:
+            return False
+        size = self.page_size
+        start = gpa & ~(size - 1)
+        hfn = self.host.pool.allocate(block_order(size), _PAGE, Fill.ZERO)
+        try:
+            self.memory_map.map(start, hfn << PAGE_SHIFT, size, Rights.READ | Rights.WRITE | Rights.EXECUTE)
+        except BaseException:
+            self.host.pool.free(hfn, block_order(size), _PAGE)
+            raise
+        self._blocks.append(hfn)
+        return True
+
+    def allocate(self, size: int) -> int | None:
+        """Return guest-physical memory that reads as zero; frames are backed when they are touched."""
+        order = block_order(size)
+        try:
+            gfn = self.frames.allocate(order, _PAGE)
+        except OutOfFrames:
+            return None
+        frames = self._used_before[gfn : gfn + (1 << order)]
+        if frames.any():
+            for n in range(1 << order):
+                if frames[n]:
+                    hpa = self.reach((gfn + n) << PAGE_SHIFT, write=True)
+                    self.host.memory.fill(hpa >> PAGE_SHIFT, 1, 0)
+        frames[:] = 1
+        return gfn << PAGE_SHIFT
+
+    def resident_bytes(self) -> int:
+        """Host pages given so far."""
+        return len(self._blocks) * self.page_size
+
+    def close(self) -> None:
+        """Free the guest's tables and every host page behind guest memory; the map itself is its maker's."""
+        if hasattr(self, "tables"):
+            super().close()
+        for mapping in list(self.memory_map.mappings()):
+            self.memory_map.unmap(mapping.start)
+        for hfn in self._blocks:
+            self.host.pool.free(hfn, block_order(self.page_size), _PAGE)
+        self._blocks.clear()
+
+
+class EptMmu(BackedMmu):
+    """Two dimensions: hardware walks the guest's tables and EPT."""
+
+    name = "ept"
+    _handler = "EPT violation"
+
+    def __init__(self, host: Host, vcpu: Vcpu, guest_bytes: int, page_size: int, ept: Tables) -> None:
+        super().__init__(host, vcpu, guest_bytes, page_size, ept)
+        eptp = EPTP.encode(MT=MemoryType.WB, walk_length=3, AD=1, addr=ept.root)
+        self._ep4ta = ep4ta(eptp)
+        self.context[Context.EPTP] = eptp
+        vcpu.enable_ept(eptp)
+
+    @property
+    def ept(self) -> Tables:
+        """The memory map, which hardware walks."""
+        return self.memory_map
+
+    @property
+    def space(self) -> AddressSpace:
+        """Combined mappings of this vCPU and this EPT hierarchy."""
+        return AddressSpace(self.vcpu.vpid, self.pcid, self._ep4ta)
+
+    def software_exit(self, gpa: int, *, write: bool) -> None:
+        """An EPT violation of an access that has no linear address."""
+        said = EPT_VIOLATION_QUALIFICATION.encode(R=not write, W=write)
+        self.on_exit(Exit(ExitReason.EPT_VIOLATION, said, gpa))
+
+
+class TableFrames:
+    """Where tables of the hypervisor's own live: frames of the host's pool, owned by `owner`. Addresses are HPAs."""
+
+    def __init__(self, host: Host, owner: Owner) -> None:
+        self.load = host.memory.load
+        self.store = host.memory.store
+        self._pool, self._owner = host.pool, owner
+
+    def allocate_table(self) -> int:
+        """Return the HPA of a zeroed frame."""
+        return self._pool.allocate(0, self._owner, Fill.ZERO) << PAGE_SHIFT
+
+    def free_table(self, address: int) -> None:
+        """Take the frame back."""
+        self._pool.free(address >> PAGE_SHIFT, 0, self._owner)
+
+
+def make_ept(host: Host) -> Tables:
+    """Return an empty EPT hierarchy in frames of `host`."""
+    return Tables(TableFrames(host, _EPT_TABLE), EPT_FORMAT)

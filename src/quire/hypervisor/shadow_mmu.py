@@ -1,0 +1,227 @@
+"""Shadow, the Mmu whose hardware walks one dimension: tables that equal the guest's composed with the memory map.
+
+Every #PF, MOV to CR3 and INVLPG leaves the guest. The guest's walk is the two-dimensional one, made by software through
+the memory map; :class:`quire.paging.shadow.Shadow` keeps what hardware walks. The kernel that Quire plays for a process
+guest writes its tables and touches guest-physical memory through a direct map of its own, as Linux does.
+"""
+
+from dataclasses import asdict, dataclass
+
+from quire.arch import EPTP, PAGE_SHIFT, PF_ERROR, Access, ExitReason, MemoryType, Vector
+from quire.errors import InternalError
+from quire.hypervisor.backed_mmu import BackedMmu, TableFrames
+from quire.hypervisor.host import Host
+from quire.hypervisor.processor_exits import CrAccess, CrExit
+from quire.memory import Owner, OwnerKind
+from quire.paging import Context, Status, Tables
+from quire.paging.shadow import LEAST_PAGES, Resolution, Shadow, Verdict, audit
+from quire.tlb import AddressSpace, Operation
+from quire.vcpu import Event, Exit, Vcpu
+
+__all__ = ["ShadowMmu", "ShadowOptions"]
+
+_SHADOW_TABLE = Owner(OwnerKind.SHADOW_TABLE, "shadow tables")
+#: Where Linux has its direct map of physical memory (Documentation/arch/x86/x86_64/mm.rst).
+_DIRECT_MAP = 0xFFFF_8880_0000_0000
+_PER_MILLE = 20  # of guest memory: how much its shadow pages may take by default (KVM_PERMILLE_MMU_PAGES)
+_READ_FAULT, _WRITE_FAULT = PF_ERROR.encode(), PF_ERROR.encode(W=1)
+_TABLE_WRITE = PF_ERROR.encode(P=1, W=1)
+_INVLPG_LENGTH = _MOV_CR_LENGTH = 3  # of the played kernel's instructions
+_FILLED = Resolution(Verdict.FILLED)
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowOptions:
+    """How shadow tables are kept: `pages` bounds them (None: 2 % of guest memory), `prefetch` entries are filled
+    together, with `audit` every entry is justified anew after every exit.
+    """
+
+    pages: int | None = None
+    prefetch: int = 1
+    audit: bool = False
+
+
+class ShadowMmu(BackedMmu):
+    """One dimension for hardware. `context` is hardware's, `guest_context` is the guest's, over the memory map."""
+
+    name = "shadow"
+    page_faults_exit = True
+    _handler = "page fault"
+
+    def __init__(
+        self,
+        host: Host,
+        vcpu: Vcpu,
+        guest_bytes: int,
+        page_size: int,
+        memory_map: Tables,
+        options: ShadowOptions,
+    ) -> None:
+        super().__init__(host, vcpu, guest_bytes, page_size, memory_map)
+        self.guest_context = self.context.copy()
+        eptp = EPTP.encode(MT=MemoryType.WB, walk_length=3, addr=memory_map.root)
+        self.guest_context[Context.EPTP] = eptp
+        frames = guest_bytes >> PAGE_SHIFT
+        limit = max(LEAST_PAGES, frames * _PER_MILLE // 1000) if options.pages is None else options.pages
+        self.shadow = Shadow(
+            host.memory,
+            TableFrames(host, _SHADOW_TABLE),
+            memory_map,
+            self.guest_context,
+            self.context,
+            limit=limit,
+            flush=self._flush,
+            prefetch=options.prefetch,
+        )
+        memory_map.on_change = self._map_changes
+        self._audits = options.audit
+        self._asked: int | None = None  # the GPA of a software access whose exit is being dealt with
+        vcpu.intercept_paging()
+
+    def start(self) -> None:
+        """Build the guest's tables, and a root for hardware."""
+        super().start()
+        self.follow()
+
+    @property
+    def space(self) -> AddressSpace:
+        """Linear mappings of this vCPU and its current PCID."""
+        return AddressSpace(self.vcpu.vpid, self.pcid, None)
+
+    def follow(self) -> None:
+        """Load the root that the guest's registers ask for; settings that entries depend on flush what was cached."""
+        super().follow()
+        root = int(self.guest_context[Context.CR3]) & ~0xFFF
+        if self.memory_map.target(root) is None:
+            self.back(root)
+        if self.shadow.load(self.pcid):
+            self._flush()
+        cr3 = int(self.context[Context.CR3])
+        if self.vcpu.vmcs.read("guest_cr3") != cr3:
+            self.vcpu.vmcs.write("guest_cr3", cr3)
+
+    def resolve(self, gva: int, error_code: int) -> Resolution:
+        """Return what a #PF exit comes to, everything done that the hypervisor can do. Raises OutOfFrames."""
+        if self._asked is not None:
+            missing = self.memory_map.target(self._asked) is None
+            if missing and not self.back(self._asked):
+                return Resolution(Verdict.NO_MEMORY, gpa=self._asked)
+            return _FILLED
+        while True:
+            found = self.shadow.resolve(gva, error_code)
+            if found.verdict is not Verdict.NO_MEMORY:
+                return found
+            if self.memory_map.target(found.gpa) is not None or not self.back(found.gpa):
+                return found
+
+    def own_fault(self, gva: int, access: Access, error: int, *, implicit: bool) -> int | None:
+        """Return the error code of a #PF that the guest's own tables give; None leaves it to :meth:`resolve`."""
+        user = bool(error & PF_ERROR.mask("U"))
+        if self.shadow.walk(gva, access, user=user, implicit=implicit) == Status.PAGE_FAULT:
+            return self.shadow.error_code
+        return None
+
+    def translate(self, gva: int, access: Access) -> tuple[int, int]:
+        """Translate a user access through the shadow; each gap in it is an exit."""
+        while True:
+            status, value = super().translate(gva, access)
+            if status != Status.PAGE_FAULT:
+                return status, value
+            self.on_exit(_page_fault(gva, value))
+            event = self.vcpu.take_injection()
+            if event is not None:
+                return status, event.error_code or 0
+
+    def software_exit(self, gpa: int, *, write: bool) -> None:
+        """A #PF in the direct map of the guest's kernel."""
+        self._exit_at(gpa, _WRITE_FAULT if write else _READ_FAULT)
+
+    def reach(self, gpa: int, *, write: bool = False) -> int:
+        """Return the HPA of `gpa`; a shadow of a frame that is to be written is emptied: writes are not followed."""
+        if write:
+            self.shadow.forget_frame(gpa)
+        return super().reach(gpa, write=write)
+
+    def store(self, gpa: int, entry: int) -> None:
+        """Write an entry of the guest's tables; of a table that is in sync, that is an exit."""
+        hpa = super().reach(gpa, write=True)
+        if not self.shadow.write_exits(gpa):
+            self.host.memory.store(hpa, entry)
+            return
+        self._exit_at(gpa, _TABLE_WRITE)
+        follow = self.shadow.release(gpa)
+        self.host.memory.store(hpa, entry)
+        if follow:
+            self.shadow.written(gpa)
+
+    def wrote(self) -> None:
+        """Follow what event delivery wrote through a right that was lent for it."""
+        if self.shadow.stepping:
+            self.shadow.settle()
+
+    def invalidate(self, gva: int | None) -> None:
+        """INVLPG or MOV to CR3 of the played kernel: an exit, whose handler calls :meth:`perform_invalidation`."""
+        if gva is None:
+            said = CrExit(3, CrAccess.MOV_TO).qualification
+            self.on_exit(Exit(ExitReason.CR_ACCESS, said, instruction_length=_MOV_CR_LENGTH))
+        else:
+            self.on_exit(Exit(ExitReason.INVLPG, gva, instruction_length=_INVLPG_LENGTH))
+
+    def perform_invalidation(self, gva: int | None) -> None:
+        """Do what the instruction does, to TLB and shadow."""
+        super().invalidate(gva)
+
+    def apply(self, operation: Operation, *, pcid: int | None = None, gva: int = 0) -> None:
+        """Apply a row of the invalidation table to the TLB, and to what is out of sync in the shadow."""
+        super().apply(operation, pcid=pcid, gva=gva)
+        if operation is Operation.PAGE_FAULT:
+            return  # it flushes what hardware cached of one address; the shadow has just been asked
+        rule = operation.value
+        scope = (
+            (self.pcid if pcid is None else pcid)
+            if rule.pcid and not (rule.page and rule.global_pages)
+            else None
+        )
+        if rule.page:
+            self.shadow.sync_address(gva, scope)
+        else:
+            self.shadow.sync(scope)
+
+    def check(self) -> None:
+        """Audit the shadow, if the options say so. Raises InternalError with every breach."""
+        if self._audits and not self.shadow.stepping:
+            breaches = audit(self.shadow)
+            if breaches:
+                raise InternalError("; ".join(str(one) for one in breaches) + ".")
+
+    def counts(self) -> dict[str, int]:
+        """Return what the shadow has and did so far, by name."""
+        return asdict(self.shadow.counts())
+
+    def close(self) -> None:
+        """Free the shadow, then the rest."""
+        self.shadow.close()
+        super().close()
+
+    def _exit_at(self, gpa: int, error: int) -> None:
+        self._asked = gpa
+        try:
+            self.on_exit(_page_fault(_DIRECT_MAP + gpa, error))
+        finally:
+            self._asked = None
+
+    def _map_changes(self, start: int, size: int) -> None:
+        self.changed()
+        self.shadow.drop_range(start, size)
+
+    def _flush(self) -> None:
+        """What hardware may have cached is gone: INVVPID, and the engine's own TLB."""
+        self.changed()
+        self.forget(None)
+        if self.tlb is not None and self.tlb.state[0]:
+            self.tlb.invalidate(Operation.INVVPID_CONTEXT, vpid=self.vcpu.vpid)
+
+
+def _page_fault(gva: int, error: int) -> Exit:
+    event = Event.exception(Vector.PF, error)
+    return Exit(ExitReason.EXCEPTION_OR_NMI, gva, interruption=event)
