@@ -10,7 +10,7 @@ from quire.cpu.soft import Detail
 from quire.guest.bare import FIRST_FREE, BareGuest
 from quire.vcpu import Exit
 
-MMUS = ("native", "ept")
+MMUS = ("native", "ept", "shadow")
 EVERY = [(mmu, detail) for mmu in MMUS for detail in Detail]
 every = pytest.mark.parametrize(("mmu", "detail"), EVERY, ids=[f"{m}-{d.name.lower()}" for m, d in EVERY])
 both = pytest.mark.parametrize("mmu", MMUS)

@@ -14,7 +14,7 @@ from quire.guest.bare import BareGuest, BareOutcome
 from quire.hypervisor import GuestStopped
 from quire.vcpu import Exit
 
-both = pytest.mark.parametrize("mmu", ("native", "ept"))
+both = pytest.mark.parametrize("mmu", ("native", "ept", "shadow"))
 
 
 def recorded(source: str, mmu: str, **fields: int) -> tuple[BareOutcome, list[Exit]]:

@@ -5,7 +5,7 @@ from ring0_guest import SWITCH, run
 
 from quire.cpu.soft import Detail
 
-MMUS = ("native", "ept")
+MMUS = ("native", "ept", "shadow")
 EVERY = [(mmu, detail) for mmu in MMUS for detail in Detail]
 every = pytest.mark.parametrize(("mmu", "detail"), EVERY, ids=[f"{m}-{d.name.lower()}" for m, d in EVERY])
 both = pytest.mark.parametrize("mmu", MMUS)

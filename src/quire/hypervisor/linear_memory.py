@@ -48,7 +48,6 @@ class WalkedMemory:
             self._changed(hpa, count)
             self._bytes[hpa : hpa + count] = data[done : done + count]
             done += count
-        self._mmu.wrote()
         return None
 
     def _reach(

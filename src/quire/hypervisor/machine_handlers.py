@@ -10,7 +10,7 @@ from quire.arch import ExitReason, Vector, machine_cpuid
 from quire.arch.guest_state import ActivityState
 from quire.arch.instruction_exits import IO_QUALIFICATION
 from quire.hypervisor.handlers import GuestStopped, Handler
-from quire.vcpu import Event, Exit
+from quire.vcpu import Event, Exit, Nested, combine
 
 if TYPE_CHECKING:
     from quire.hypervisor.hypervisor import Hypervisor
@@ -63,13 +63,18 @@ def unknown_instruction(hypervisor: "Hypervisor", stop: Exit) -> None:
 
 
 def exception(hypervisor: "Hypervisor", stop: Exit) -> None:
-    """Give the guest the exception that the exception bitmap took from it."""
-    event = stop.interruption
+    """Give the guest the exception that the exception bitmap took from it, or what that makes of another's delivery."""
+    event: Event | None = stop.interruption
     if event is None:
         raise GuestStopped(stop)
     if event.vector == Vector.PF and hypervisor.config.kind == "machine":
         hypervisor.processor.cr2 = stop.qualification
-    hypervisor.vcpu.inject(event)
+    if stop.idt_vectoring is not None:
+        event = combine(stop.idt_vectoring, Nested(event.vector, event.error_code))
+    if event is None:
+        hypervisor.handle_exit(Exit(ExitReason.TRIPLE_FAULT))
+    else:
+        hypervisor.vcpu.inject(event)
 
 
 def io_instruction(hypervisor: "Hypervisor", stop: Exit) -> None:

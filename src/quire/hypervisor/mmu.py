@@ -81,9 +81,6 @@ class PagedMmu(ABC):
         del gva, access, implicit
         return error
 
-    def wrote(self) -> None:  # noqa: B027 - most Mmus let no instruction pass
-        """Software has written guest memory for the instruction that was let pass, if one was."""
-
     def check(self) -> None:  # noqa: B027 - most Mmus keep nothing
         """Raise InternalError if what is kept beside the guest's tables is not justified by them."""
 

@@ -154,11 +154,6 @@ class ShadowMmu(BackedMmu):
         if follow:
             self.shadow.written(gpa)
 
-    def wrote(self) -> None:
-        """Follow what event delivery wrote through a right that was lent for it."""
-        if self.shadow.stepping:
-            self.shadow.settle()
-
     def invalidate(self, gva: int | None) -> None:
         """INVLPG or MOV to CR3 of the played kernel: an exit, whose handler calls :meth:`perform_invalidation`."""
         if gva is None:

@@ -54,7 +54,7 @@ class Cpu(Protocol):
         ...
 
     def step(self, then: Callable[[], None]) -> None:
-        """Have the next instruction run alone, and call `then` when it has passed."""
+        """Have the next instruction run alone, and call `then` when it has passed, or before another runs."""
         ...
 
     def interrupt(self) -> None:

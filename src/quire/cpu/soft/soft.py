@@ -98,6 +98,8 @@ class SoftCpu:
             state[SoftState.SKIP_SYNC] = 1
             rip = self._registers.read("rip")
             alone, self._alone_at = rip == self._alone_at, None
+            if not alone and self._then is not None:
+                self._stepped()  # event delivery went elsewhere: that instruction is over
             state[SoftState.PASS_ALIASES] = alone
             # The engine cannot be told to end nowhere; it looks the end up before it starts, as if to fetch there.
             end = 1 if self._zero_is_code and rip == 0 else 0
@@ -145,7 +147,7 @@ class SoftCpu:
         return self._wanted.is_set()
 
     def step(self, then: Callable[[], None]) -> None:
-        """Have the instruction at RIP run alone, and call `then` when it has passed."""
+        """Have the instruction at RIP run alone, and call `then` when it has passed, or before another runs."""
         self._alone_at = self._registers.read("rip")
         self._then = then
 

@@ -181,8 +181,6 @@ class Shadow:
             done = Resolution(Verdict.GUEST_FAULT, int(self._result[Result.ERROR]))
         else:
             return Resolution(Verdict.NO_MEMORY, int(self._result[Result.ERROR]), self.fault_gpa(gva))
-        if self._lifted:
-            self.settle()
         self._finish()
         return done
 
