@@ -112,6 +112,15 @@ class HostMemory:
             )
         self._cells[hpa >> 3] = value
 
+    def cells(self, hpa: int, length: int) -> memoryview:
+        """Return the 64-bit words of a range as a view that yields Python integers: for who reads them often.
+
+        MisuseError unless the range is inside and both ends are multiples of 8.
+        """
+        if hpa < 0 or length < 0 or hpa + length > self._end or (hpa | length) & 7:
+            raise self._outside(hpa, length) if hpa + length > self._end else self._bad_word(hpa)
+        return self._cells[hpa >> 3 : hpa + length >> 3]
+
     def fill(self, hfn: int, count: int, byte: int) -> None:
         """Set every byte of ``count`` frames from ``hfn`` to ``byte`` (0 to 0xff); the frames become
         resident.
