@@ -70,6 +70,8 @@ class SoftState(IntEnum):
     IMPLICIT_PAGE = (
         33  #: linear page + 1 that one instruction may reach as a supervisor: its descriptor table
     )
+    END = 34  #: address at which the next run of the engine ends of itself; 0 again after it
+    COUNT = 35  #: instructions after which it ends, 0 for no such end; 0 again after it
 
 
 #: The scalars that count events, in report order.
@@ -95,6 +97,10 @@ class Pointer(IntEnum):
     RECENT_FETCH = 11  #: see Recent, by the low bits of the linear page
     MEMO = 12  #: of walks, see the paging room's kernels
     ENVIRONMENT = 13  #: the engine's CPU state, of a Cpu in ring 0; else null
+    ENGINE = 14  #: the library's handle
+    REGISTER_NUMBERS = 15  #: of RIP, RSP and RFLAGS, as the library has them
+    REGISTER_CELLS = 16  #: the address of each of their values
+    REGISTER_VALUES = 17
 
 
 class Recent(IntEnum):
