@@ -30,8 +30,8 @@ class GuestStopped(Exception):
 
 def ept_violation(hypervisor: "Hypervisor", stop: Exit) -> None:
     """Guest memory that is not there yet gets a host page; anything else ends the guest."""
-    mmu = hypervisor.ept_mmu
-    if mmu.ept.target(stop.gpa) is not None or not mmu.back(stop.gpa):
+    mmu, gpa = hypervisor.ept_mmu, stop.gpa
+    if mmu.ept.target(gpa) is not None or not mmu.back(gpa):
         raise GuestStopped(stop)
 
 

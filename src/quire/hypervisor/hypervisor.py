@@ -22,9 +22,9 @@ from quire.hypervisor.ports import Ports
 from quire.hypervisor.processor import Processor
 from quire.hypervisor.walk_controls import follow_controls, save_log_index
 from quire.memory import Owner, OwnerKind
-from quire.paging import Tables
+from quire.paging import Context, Tables
 from quire.tlb import Operation, Tlb
-from quire.vcpu import Cpu, Exit, Interrupted, Syscall, Trap, TrapKind, Vcpu, Vmcs
+from quire.vcpu import Cpu, Exit, Registers, Syscall, Trap, TrapKind, Vcpu, Vmcs
 
 __all__ = ["STEPS", "GuestConfig", "GuestKernel", "Hypervisor"]
 
@@ -33,6 +33,8 @@ STEPS = ("memory", "EPT", "vCPU", "memory management", "TLB", "enable")
 
 _LEAST_MEMORY = 4 << 20
 _VPID = 1
+_POINTERS = ("rip", "rsp", "rflags")
+_PAGE_FAULT = TrapKind.PAGE_FAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class Hypervisor:
             self.handlers.update(MACHINE_HANDLERS)
             self.ports = Ports()
         self.page_faults = 0
+        self._registers: Registers | None = None  # None until there is a Cpu: then exits have no guest behind them
+        self._logs = False  # whether the walk fills a page-modification log
         self._followed = -1  # the VMCS generation whose controls the walk has
         self._make_cpu = make_cpu
         self._given_host = host
@@ -155,36 +159,39 @@ class Hypervisor:
 
     def handle_exit(self, stop: Exit) -> None:
         """Record a VM exit in the VMCS, count it, and let its handler deal with it. Raises GuestStopped."""
-        registers = self.cpu.registers if hasattr(self, "cpu") else None
-        rip, rsp, rflags = registers.read_many(("rip", "rsp", "rflags")) if registers else (0, 0, 2)
-        self.vcpu.exit(stop, rip, rsp, rflags)
-        if hasattr(self, "mmu"):
-            save_log_index(self.vcpu.vmcs, self.mmu.context)
+        vcpu, registers = self.vcpu, self._registers
+        if registers is None:
+            vcpu.exit(stop, 0, 0, 2)
+        else:
+            rip, rsp, rflags = registers.read_many(_POINTERS)
+            vcpu.exit(stop, rip, rsp, rflags)
+        if self._logs:
+            save_log_index(vcpu.vmcs, self.mmu.context)
         handler = self.handlers.get(stop.reason)
         if handler is None:
             raise GuestStopped(stop)
         handler(self, stop)
-        if stop.idt_vectoring is not None and self.vcpu.injection is None:
-            self.vcpu.inject(stop.idt_vectoring)  # what the exit cut off happens after all (SDM 3C §27.2.4)
+        if stop.idt_vectoring is not None and vcpu.injection is None:
+            vcpu.inject(stop.idt_vectoring)  # what the exit cut off happens after all (SDM 3C §27.2.4)
 
     def run(self, kernel: GuestKernel) -> None:
         """Run the guest until its kernel says that it has finished. Raises GuestStopped, EntryFailure."""
         cpu, registers = self.cpu, self.cpu.registers
         while not kernel.finished:
             stop = cpu.run()
-            if isinstance(stop, Syscall):
+            if isinstance(stop, Exit):
+                self.handle_exit(stop)
+                self.enter(*registers.read_many(_POINTERS))
+            elif isinstance(stop, Syscall):
                 kernel.syscall()
             elif isinstance(stop, Trap):
-                if stop.kind is TrapKind.PAGE_FAULT:
+                if stop.kind is _PAGE_FAULT:
                     self.page_faults += 1
                     kernel.page_fault(stop.gva, stop.error_code)
                 else:
                     kernel.exception(stop.vector, stop.error_code)
-            elif isinstance(stop, Interrupted):
-                kernel.interrupted()
             else:
-                self.handle_exit(stop)
-                self.enter(*registers.read_many(("rip", "rsp", "rflags")))
+                kernel.interrupted()
 
     def close(self) -> None:
         """Undo every step, last first."""
@@ -254,6 +261,7 @@ class Hypervisor:
     def _enable(self, undo: ExitStack) -> None:
         self.cpu = self._make_cpu(self)
         undo.callback(self.cpu.close)
+        self._registers = self.cpu.registers
         self.mmu.forget = self.cpu.forget
         if self.config.kind == "machine":
             self.processor.registers = self.cpu.registers
@@ -267,4 +275,5 @@ class Hypervisor:
         if vmcs.generation != self._followed:
             self._followed = vmcs.generation
             follow_controls(vmcs, self.mmu.context)
+            self._logs = bool(self.mmu.context[Context.PML])
             self.cpu.forget(None)

@@ -36,6 +36,8 @@ _FIRST_GFN = 0x100
 _TABLE = Owner(OwnerKind.GUEST_TABLE, "guest tables")
 _PAGE = Owner(OwnerKind.GUEST_PAGE, "guest pages")
 _EPT_TABLE = Owner(OwnerKind.EPT_TABLE, "EPT")
+_ALL_RIGHTS = Rights.READ | Rights.WRITE | Rights.EXECUTE
+_ZERO = Fill.ZERO
 
 
 class PagedMmu(ABC):
@@ -218,6 +220,7 @@ class EptMmu(PagedMmu):
         ept.on_change = self.changed
         self._blocks: list[int] = []
         self._used_before = np.zeros(count, np.uint8)
+        self._used = self._used_before.data
         eptp = EPTP.encode(MT=MemoryType.WB, walk_length=3, AD=1, addr=ept.root)
         self._ep4ta = ep4ta(eptp)
         self.context[Context.EPTP] = eptp
@@ -254,9 +257,9 @@ class EptMmu(PagedMmu):
             return False
         size = self.page_size
         start = gpa & ~(size - 1)
-        hfn = self.host.pool.allocate(_order(size), _PAGE, Fill.ZERO)
+        hfn = self.host.pool.allocate(_order(size), _PAGE, _ZERO)
         try:
-            self.ept.map(start, hfn << PAGE_SHIFT, size, Rights.READ | Rights.WRITE | Rights.EXECUTE)
+            self.ept.map(start, hfn << PAGE_SHIFT, size, _ALL_RIGHTS)
         except BaseException:
             self.host.pool.free(hfn, _order(size), _PAGE)
             raise
@@ -270,6 +273,9 @@ class EptMmu(PagedMmu):
             gfn = self.frames.allocate(order, _PAGE)
         except OutOfFrames:
             return None
+        if not order and not self._used[gfn]:
+            self._used[gfn] = 1
+            return gfn << PAGE_SHIFT
         frames = self._used_before[gfn : gfn + (1 << order)]
         if frames.any():
             for n in range(1 << order):

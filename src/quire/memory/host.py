@@ -33,6 +33,7 @@ MAX_SIZE: Final = 1 << 52  # no x86-64 processor has more than 52 physical addre
 
 _WORD_END: Final = 1 << 64
 _OFFSET_MASK: Final = FRAME_SIZE - 1
+_SEEK_HOLE: Final = os.SEEK_HOLE
 _FALLOC_FL_KEEP_SIZE: Final = 0x01
 _FALLOC_FL_PUNCH_HOLE: Final = 0x02
 _SCAN_FRAMES: Final = 512  # find_data looks at 2 MiB at a time: bounded temporary memory
@@ -157,6 +158,8 @@ class HostMemory:
         apart). MisuseError when a frame is outside the memory.
         """
         start, end = self._frame_range(hfn, count)
+        if count == 1:  # the next hole begins here: found at once, where the search for data may go far
+            return os.lseek(self.fd, start, _SEEK_HOLE) == start
         return start == end or self._seek(start, os.SEEK_DATA) >= end
 
     def find_data(self, hfn: int, count: int) -> int | None:

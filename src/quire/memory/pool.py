@@ -77,6 +77,7 @@ class Pool:
         self._frames_by_kind[OwnerKind.FREE] = frame_count
         self._peak = 0
         self._allocations = 0
+        self._last_owner, self._last_owner_id = FREE_OWNER, FREE_ID
         self._frees = 0
 
     def allocate(self, order: int, owner: Owner, fill: Fill = Fill.POISON) -> int:
@@ -88,7 +89,11 @@ class Pool:
         0 to 18 or an owner of kind FREE.
         """
         order = operator.index(order)
-        owner_id = self.owners.register(owner)
+        if owner is self._last_owner:  # as nearly always: spares a hash, which the path of a fault notices
+            owner_id = self._last_owner_id
+        else:
+            owner_id = self._last_owner_id = self.owners.register(owner)
+            self._last_owner = owner
         if not owner_id or not 0 <= order <= MAX_ORDER:
             raise _bad_request(order, owner)
         blocks, counts = self._blocks, self._frames_by_kind
