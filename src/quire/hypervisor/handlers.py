@@ -39,9 +39,9 @@ def cpuid_exit(hypervisor: "Hypervisor", stop: Exit) -> None:
     """Answer CPUID with the profile's leaf; RIP is advanced by the Cpu."""
     del stop
     registers = hypervisor.cpu.registers
-    leaf, subleaf = (registers.read(name) & 0xFFFFFFFF for name in ("rax", "rcx"))
-    answer = cpuid(hypervisor.vcpu.profile, leaf, subleaf)
-    registers.write_many(dict(zip(("rax", "rbx", "rcx", "rdx"), answer, strict=True)))
+    leaf, subleaf = registers.read_many(("rax", "rcx"))
+    rax, rbx, rcx, rdx = cpuid(hypervisor.vcpu.profile, leaf & 0xFFFFFFFF, subleaf & 0xFFFFFFFF)
+    registers.write_many({"rax": rax, "rbx": rbx, "rcx": rcx, "rdx": rdx})
 
 
 #: What a hypervisor starts with; it copies the table, so that one guest's changes are its own.

@@ -20,7 +20,9 @@ _XMM = tuple(getattr(x86, f"UC_X86_REG_XMM{n}") for n in range(16))
 _ST = tuple(getattr(x86, f"UC_X86_REG_FP{n}") for n in range(8))
 _MXCSR_MASK = 0xFFFF
 _POINTERS = ("rip", "rsp", "rflags")
-_reg_read, _reg_write, _read_batch = uclib.uc_reg_read, uclib.uc_reg_write, uclib.uc_reg_read_batch
+_KEPT = {name: n for n, name in enumerate(_POINTERS)}
+_reg_read, _reg_write = uclib.uc_reg_read, uclib.uc_reg_write
+_read_batch, _write_batch = uclib.uc_reg_read_batch, uclib.uc_reg_write_batch
 
 
 class SoftRegisters:
@@ -42,15 +44,17 @@ class SoftRegisters:
 
     def read(self, name: str) -> int:
         """Return one register, unsigned."""
-        if self.fresh and name == "rip":
-            return self._kept[0]
+        if self.fresh and name in _KEPT:
+            return self._kept[_KEPT[name]]
         self._cell.value = 0
         _reg_read(self._handle, _number(name), self._reference)
         return self._cell.value
 
     def write(self, name: str, value: int) -> None:
         """Set one register, modulo 2**64."""
-        if name in _POINTERS:
+        if name == "rip":
+            self._kept[0] = value  # which the engine takes as it is
+        elif name in _KEPT:
             self.fresh = False
         self._cell.value = value
         _reg_write(self._handle, _number(name), self._reference)
@@ -75,8 +79,18 @@ class SoftRegisters:
 
     def write_many(self, values: dict[str, int]) -> None:
         """Set several registers."""
-        for name, value in values.items():
-            self.write(name, value)
+        names = tuple(values)
+        batch = self._batches.get(names)
+        if batch is None:
+            if not _IDS.keys() >= values.keys():
+                for name, value in values.items():  # one that only a subclass knows, or nobody
+                    self.write(name, value)
+                return
+            batch = self._batches[names] = Batch(names)
+        batch.values[:] = list(values.values())
+        if not _KEPT.keys().isdisjoint(names):
+            self.fresh = False
+        _write_batch(self._handle, batch.numbers, batch.pointers, batch.count)
 
     def save_fpu(self) -> bytes:
         """Return x87 and SSE state as FXSAVE64 would store it (SDM 1 §10.5.1)."""

@@ -41,10 +41,12 @@ _STOP, _PASS_ALIASES, _IMPLICIT_PAGE, _EPOCH, _END, _COUNT, _LAST_SIZE = (
         SoftState.LAST_BLOCK_SIZE,
     )
 )
-_SYSCALL, _FAULT = int(StopCode.SYSCALL), int(StopCode.FAULT)
-_STATUS, _ERROR = int(Result.STATUS), int(Result.ERROR)
+_VECTOR, _UPDATE = int(SoftState.VECTOR), int(Context.UPDATE)
+_SYSCALL, _FAULT, _TRAP = int(StopCode.SYSCALL), int(StopCode.FAULT), int(StopCode.TRAP)
+_STATUS, _ERROR, _HPA = int(Result.STATUS), int(Result.ERROR), int(Result.HPA)
+_FETCH = np.uint64(Access.FETCH)
 _PAGE_FAULT, _PF = int(Status.PAGE_FAULT), Vector.PF
-_PAGE_FAULT_TRAP = TrapKind.PAGE_FAULT
+_PAGE_FAULT_TRAP, _EXCEPTION_TRAP = TrapKind.PAGE_FAULT, TrapKind.EXCEPTION
 _VE_GLA, _VE_GPA = 16, 24  # offsets in the virtualization-exception information area
 #: The engine's own TLB: entries it begins with, at most asked for, and fills for each before more are asked for.
 _LEAST_TLB_ENTRIES, _MOST_TLB_ENTRIES, _FILLS_PER_ENTRY = 1 << 8, 1 << 19, 4
@@ -70,12 +72,14 @@ class SoftCpu:
         self.detail = detail
         self._memory = memory
         self._context = context
+        self._controls = memoryview(context)  # type: ignore[arg-type]
         self._tlb = tlb
         self._on_exit = on_exit
         self._state: npt.NDArray[np.uint64] = np.zeros(len(SoftState), np.uint64)
         self._scalars = memoryview(self._state)  # type: ignore[arg-type] # the same, without NumPy's scalars
         self._result: npt.NDArray[np.uint64] = np.zeros(RESULT_WORDS, np.uint64)
         self._found = memoryview(self._result)  # type: ignore[arg-type]
+        self._code_result = self._result.copy()  # of walks beside the guest's
         self._reverse: npt.NDArray[np.uint64] = np.zeros(memory.frame_count, np.uint64)
         self._blocks = BlockCounter(self._state)
         self._engine = Engine(memory.address, memory.size)
@@ -141,15 +145,15 @@ class SoftCpu:
 
     def _other_stop(self, rip: int, code: int, error: int) -> Stop | None:
         """Return what a run from `rip` stopped for but a system call or a fault; None if it goes on after all."""
+        if code == _TRAP:
+            self._engine.forget_exception()
+            return Trap(_EXCEPTION_TRAP, self._scalars[_VECTOR])
         if code == StopCode.TLB_FULL:
             self._stale_tlb = True
         elif code in (StopCode.ALIAS, StopCode.CODE_ALIAS):
             self._settle_aliases(rip, code)
         elif code == StopCode.BLOCKS_FULL:
             self._blocks.drain()
-        elif code == StopCode.TRAP:
-            self._engine.forget_exception()
-            return Trap(TrapKind.EXCEPTION, self._scalars[SoftState.VECTOR])
         elif error == _UC_ERR_INSN_INVALID:
             return Trap(TrapKind.EXCEPTION, Vector.UD)
         elif error:
@@ -322,16 +326,13 @@ class SoftCpu:
 
     def _code(self, gva: int, length: int) -> bytes:
         """Return code bytes as a fetch would see them, without side effects; short when a page is missing."""
-        saved, code = self._result.copy(), b""
-        self._context[Context.UPDATE] = 0
+        code, controls, found = b"", self._controls, self._code_result
+        controls[_UPDATE] = 0
         while len(code) < length:
             here = gva + len(code)
-            if walk(
-                self._memory.words, self._context, np.uint64(here), np.uint64(Access.FETCH), self._result
-            ):
+            if walk(self._memory.words, self._context, np.uint64(here), _FETCH, found):
                 break
             count = min(length - len(code), 0x1000 - (here & 0xFFF))
-            code += self._memory.read(int(self._result[Result.HPA]), count)
-        self._context[Context.UPDATE] = 1
-        self._result[:] = saved
+            code += self._memory.read(int(found[_HPA]), count)
+        controls[_UPDATE] = 1
         return code
