@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from quire.arch import EPT_VIOLATION_QUALIFICATION, EPTP, PAGE_SHIFT, Access, ExitReason, MemoryType, ep4ta
+from quire.arch import EPT_VIOLATION_QUALIFICATION, EPTP, PAGE_SHIFT, PAGE_SIZE, Access, ExitReason, MemoryType, ep4ta
 from quire.errors import MisuseError
 from quire.hypervisor.host import Host
 from quire.memory import Fill, OutOfFrames, Owner, OwnerKind, Pool
@@ -57,6 +57,7 @@ class PagedMmu(ABC):
         self.forget: Callable[[int | None], None] = lambda gva: None
         self.tlb: Tlb | None = None
         self.pcid = 0  #: current process-context identifier
+        self.table_pages: dict[int, int] = {}  #: host pages behind the guest's tables by frame, while none changes
         self.invalidations: dict[Operation, int] = {}  #: how often each operation was executed
         self._result = np.zeros(RESULT_WORDS, np.uint64)
 
@@ -68,6 +69,7 @@ class PagedMmu(ABC):
     def changed(self) -> None:
         """A mapping of either dimension goes or changes: remembered walks are stale."""
         self.context[Context.VERSION] += np.uint64(1)
+        self.table_pages.clear()
 
     @property
     @abstractmethod
@@ -328,12 +330,24 @@ class _GuestFrames:
     def __init__(self, mmu: PagedMmu) -> None:
         self._mmu = mmu
         self._memory = mmu.host.memory
+        self._pages = mmu.table_pages
 
     def load(self, address: int) -> int:
-        return self._memory.load(self._mmu.reach(address))
+        hpa = self._pages.get(address >> PAGE_SHIFT)
+        if hpa is None:
+            hpa = self._find(address, write=False)
+        return self._memory.load(hpa | address & PAGE_SIZE - 1)
 
     def store(self, address: int, entry: int) -> None:
-        self._memory.store(self._mmu.reach(address, write=True), entry)
+        hpa = self._pages.get(address >> PAGE_SHIFT)
+        if hpa is None:
+            hpa = self._find(address, write=True)
+        self._memory.store(hpa | address & PAGE_SIZE - 1, entry)
+
+    def _find(self, address: int, *, write: bool) -> int:
+        hpa = self._mmu.reach(address, write=write) & -PAGE_SIZE
+        self._pages[address >> PAGE_SHIFT] = hpa
+        return hpa
 
     def allocate_table(self) -> int:
         gfn = self._mmu.frames.allocate(0, _TABLE)
@@ -346,7 +360,7 @@ class _GuestFrames:
 
 
 def _order(size: int) -> int:
-    return (size >> PAGE_SHIFT).bit_length() - 1
+    return 0 if size == PAGE_SIZE else (size >> PAGE_SHIFT).bit_length() - 1
 
 
 def _nobody(stop: Exit) -> None:

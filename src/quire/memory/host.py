@@ -157,9 +157,11 @@ class HostMemory:
         False does not mean that something was written: reading makes a zero page (``find_data`` tells them
         apart). MisuseError when a frame is outside the memory.
         """
-        start, end = self._frame_range(hfn, count)
-        if count == 1:  # the next hole begins here: found at once, where the search for data may go far
+        if count == 1 and 0 <= hfn < self._end >> FRAME_SHIFT:
+            # The next hole begins here: that is found at once, where the search for data may go far.
+            start = hfn << FRAME_SHIFT
             return os.lseek(self.fd, start, _SEEK_HOLE) == start
+        start, end = self._frame_range(hfn, count)
         return start == end or self._seek(start, os.SEEK_DATA) >= end
 
     def find_data(self, hfn: int, count: int) -> int | None:

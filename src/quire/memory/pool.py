@@ -88,7 +88,8 @@ class Pool:
         fits; UseAfterFree when a frame of the block was written while free; MisuseError for an order outside
         0 to 18 or an owner of kind FREE.
         """
-        order = operator.index(order)
+        if type(order) is not int:
+            order = operator.index(order)
         if owner is self._last_owner:  # as nearly always: spares a hash, which the path of a fault notices
             owner_id = self._last_owner_id
         else:

@@ -18,7 +18,7 @@ _VM_FAILURES = {
 _CLEAR, _LAUNCHED = LaunchState.CLEAR, LaunchState.LAUNCHED
 _SUCCEEDED = VmSucceed()
 _RIP, _RFLAGS = word_of("guest_rip"), word_of("guest_rflags")
-_EVENTS = tuple(map(word_of, EVENT_FIELDS))
+_INJECTED, _BLOCKED, _DEBUG, _ACTIVITY = map(word_of, EVENT_FIELDS)
 # No entry check reads what arithmetic leaves, so that a guest between two exits seldom meets another state.
 _READ_FLAGS = ~RFLAGS.mask("CF", "PF", "AF", "ZF", "SF", "DF", "OF")
 _VM_SHIFT = RFLAGS.shift("VM")
@@ -72,7 +72,6 @@ def _moving(vmcs: Vmcs) -> tuple[int, ...] | None:
     Of RIP they read bits 63:32 at most: whether it is canonical, or narrow outside 64-bit code.
     """
     words = vmcs.words
-    for word in _EVENTS:
-        if words[word]:
-            return None
+    if words[_INJECTED] or words[_BLOCKED] or words[_DEBUG] or words[_ACTIVITY]:
+        return None
     return vmcs.generation, words[_RIP] >> 32, words[_RFLAGS] & _READ_FLAGS

@@ -29,8 +29,10 @@ _REASON, _QUALIFICATION, _LENGTH = map(
     word_of, ("exit_reason", "exit_qualification", "vm_exit_instruction_length")
 )
 _GPA, _GLA = map(word_of, ("guest_physical_address", "guest_linear_address"))
-_INTERRUPTION = word_of("vm_exit_interruption_information"), word_of("vm_exit_interruption_error_code")
-_VECTORING = word_of("idt_vectoring_information"), word_of("idt_vectoring_error_code")
+_INTERRUPTION, _INTERRUPTION_ERROR = map(
+    word_of, ("vm_exit_interruption_information", "vm_exit_interruption_error_code")
+)
+_VECTORING, _VECTORING_ERROR = map(word_of, ("idt_vectoring_information", "idt_vectoring_error_code"))
 _PENDING = word_of("vm_entry_interruption_information")
 
 
@@ -80,8 +82,11 @@ class Vcpu:
         words[_QUALIFICATION] = qualification
         words[_GPA] = stop.gpa
         words[_LENGTH] = stop.instruction_length
-        _record_event(words, _INTERRUPTION, stop.interruption)
-        _record_event(words, _VECTORING, stop.idt_vectoring)
+        if stop.interruption is None is stop.idt_vectoring:
+            words[_INTERRUPTION] = words[_INTERRUPTION_ERROR] = words[_VECTORING] = words[_VECTORING_ERROR] = 0
+        else:
+            words[_INTERRUPTION], words[_INTERRUPTION_ERROR] = _event_words(stop.interruption)
+            words[_VECTORING], words[_VECTORING_ERROR] = _event_words(stop.idt_vectoring)
         if qualification & _GLA_VALID and stop.gla is not None:
             words[_GLA] = stop.gla
         pending = words[_PENDING]
@@ -113,10 +118,6 @@ class Vcpu:
         )
 
 
-def _record_event(words: memoryview, fields: tuple[int, int], event: Event | None) -> None:
-    """Set the two words of exit information that describe `event`; not valid if there is none."""
-    information, error_code = fields
-    if event is None:
-        words[information] = words[error_code] = 0
-    else:
-        words[information], words[error_code] = event.information, event.error_code or 0
+def _event_words(event: Event | None) -> tuple[int, int]:
+    """Return the two fields of exit information that describe `event`; not valid if there is none."""
+    return (0, 0) if event is None else (event.information, event.error_code or 0)

@@ -110,20 +110,22 @@ class SoftCpu:
     def run(self) -> Stop:
         """Execute guest instructions until a fault, an exit, a system call or an interruption."""
         state, registers = self._scalars, self._registers
+        kept = registers.pointers.values
         while True:
             if self._wanted:
                 self._wanted = False
                 return Interrupted()
             if self._stale_tlb or self._stale_code:
                 self._refresh()
-            rip = registers.read("rip")
-            alone, self._alone_at = rip == self._alone_at, None
-            state[_PASS_ALIASES] = state[_COUNT] = alone
+            if not registers.fresh:
+                registers.refresh()
+            rip, alone = kept[0], False
+            if self._alone_at is not None:
+                alone, self._alone_at = rip == self._alone_at, None
+                state[_PASS_ALIASES] = state[_COUNT] = alone
             if not rip:
                 # The engine cannot be told to end nowhere; it looks the end up before it starts, as if to fetch.
                 state[_END] = self._zero_is_code
-            if not registers.fresh:
-                registers.refresh()
             registers.fresh = False
             error = self._start(self._user)
             registers.fresh = True

@@ -22,7 +22,7 @@ _P_STATE, _P_ENGINE, _P_NUMBERS, _P_CELLS, _P_VALUES = (
     )
 )
 _N_STATE = len(SoftState)
-_STOP, _LAST_FETCH, _LAST_SIZE, _SYNC, _END, _COUNT = (
+_STOP, _LAST_FETCH, _LAST_SIZE, _SYNC, _END, _COUNT, _PASS_ALIASES = (
     int(s)
     for s in (
         SoftState.STOP,
@@ -31,6 +31,7 @@ _STOP, _LAST_FETCH, _LAST_SIZE, _SYNC, _END, _COUNT = (
         SoftState.SKIP_SYNC,
         SoftState.END,
         SoftState.COUNT,
+        SoftState.PASS_ALIASES,
     )
 )
 _0, _1, _NONE = np.uint64(0), np.uint64(1), np.uint64((1 << 64) - 1)
@@ -56,5 +57,6 @@ def run(user):
     error = _emu_start(user[_P_ENGINE], values[0], state[_END], _0, state[_COUNT])
     state[_END] = _0
     state[_COUNT] = _0
+    state[_PASS_ALIASES] = _0
     _read_batch(user[_P_ENGINE], user[_P_NUMBERS], user[_P_CELLS], _REGISTERS)
     return error
