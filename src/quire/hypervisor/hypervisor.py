@@ -126,7 +126,7 @@ class Hypervisor:
             self.handlers.update(MACHINE_HANDLERS)
             self.ports = Ports()
         self.page_faults = 0
-        self._registers: Registers | None = None  # None until there is a Cpu: then exits have no guest behind them
+        self._registers: Registers | None = None  # while there is none, exits are the hypervisor's own
         self._logs = False  # whether the walk fills a page-modification log
         self._followed = -1  # the VMCS generation whose controls the walk has
         self._make_cpu = make_cpu

@@ -9,7 +9,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from quire.arch import EPT_VIOLATION_QUALIFICATION, EPTP, PAGE_SHIFT, PAGE_SIZE, Access, ExitReason, MemoryType, ep4ta
+from quire.arch import (
+    EPT_VIOLATION_QUALIFICATION,
+    EPTP,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    Access,
+    ExitReason,
+    MemoryType,
+    ep4ta,
+)
 from quire.errors import MisuseError
 from quire.hypervisor.host import Host
 from quire.memory import Fill, OutOfFrames, Owner, OwnerKind, Pool
@@ -57,7 +66,7 @@ class PagedMmu(ABC):
         self.forget: Callable[[int | None], None] = lambda gva: None
         self.tlb: Tlb | None = None
         self.pcid = 0  #: current process-context identifier
-        self.table_pages: dict[int, int] = {}  #: host pages behind the guest's tables by frame, while none changes
+        self.table_pages: dict[int, int] = {}  #: HPAs of guest tables by frame
         self.invalidations: dict[Operation, int] = {}  #: how often each operation was executed
         self._result = np.zeros(RESULT_WORDS, np.uint64)
 

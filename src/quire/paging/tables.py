@@ -120,8 +120,10 @@ class Tables:
         memory, form = self.memory, self.form
         if memory.load(where) & form.present:
             raise MisuseError(f"Address {address:#x} is mapped already at level {level}: unmap it first")
-        # A leaf of 4 KiB has no bit but these: a call less on the path of every fault.
-        memory.store(where, target | form.leaf_bits[rights] if level == 1 else form.leaf_entry(target, level, rights))
+        if level == 1:  # no bit but these: a call less on the path of every fault
+            memory.store(where, target | form.leaf_bits[rights])
+        else:
+            memory.store(where, form.leaf_entry(target, level, rights))
         self._present[where & _TABLE] += 1
         self.mapped_bytes += size
 

@@ -83,7 +83,8 @@ class Vcpu:
         words[_GPA] = stop.gpa
         words[_LENGTH] = stop.instruction_length
         if stop.interruption is None is stop.idt_vectoring:
-            words[_INTERRUPTION] = words[_INTERRUPTION_ERROR] = words[_VECTORING] = words[_VECTORING_ERROR] = 0
+            words[_INTERRUPTION] = words[_INTERRUPTION_ERROR] = 0
+            words[_VECTORING] = words[_VECTORING_ERROR] = 0
         else:
             words[_INTERRUPTION], words[_INTERRUPTION_ERROR] = _event_words(stop.interruption)
             words[_VECTORING], words[_VECTORING_ERROR] = _event_words(stop.idt_vectoring)

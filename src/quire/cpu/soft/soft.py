@@ -99,7 +99,7 @@ class SoftCpu:
         self._state[SoftState.SKIP_SYNC_OFFSET] = self._engine.sync_offset
         self._pointers = self._point()
         self._user = ctypes.c_void_p(self._pointers.ctypes.data)
-        self._start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(start_kernels.run.address)
+        self._start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(int(start_kernels.run.address or 0))
         self._add_hooks()
 
     @property

@@ -66,7 +66,9 @@ class SoftState(IntEnum):
     EPOCH = (
         31  #: of the guest's code, in bits 63:61: grows when a frame that was fetched from is about to change
     )
-    PASS_ALIASES = 32  #: 1: aliases do not stop, for the one instruction that touches two pages of a frame; then 0
+    PASS_ALIASES = (
+        32  #: 1: aliases do not stop this run of one instruction, which touches two pages of a frame
+    )
     IMPLICIT_PAGE = (
         33  #: linear page + 1 that one instruction may reach as a supervisor: its descriptor table
     )
