@@ -118,8 +118,11 @@ class HostMemory:
 
         MisuseError unless the range is inside and both ends are multiples of 8.
         """
-        if hpa < 0 or length < 0 or hpa + length > self._end or (hpa | length) & 7:
-            raise self._outside(hpa, length) if hpa + length > self._end else self._bad_word(hpa)
+        hpa, length = index(hpa), index(length)
+        if hpa < 0 or length < 0 or hpa + length > self._end:
+            raise self._outside(hpa, length)
+        if (hpa | length) & 7:
+            raise self._bad_word(hpa | length & 7)
         return self._cells[hpa >> 3 : hpa + length >> 3]
 
     def fill(self, hfn: int, count: int, byte: int) -> None:
@@ -159,7 +162,7 @@ class HostMemory:
         """
         if count == 1 and 0 <= hfn < self._end >> FRAME_SHIFT:
             # The next hole begins here: that is found at once, where the search for data may go far.
-            start = hfn << FRAME_SHIFT
+            start = index(hfn) << FRAME_SHIFT
             return os.lseek(self.fd, start, _SEEK_HOLE) == start
         start, end = self._frame_range(hfn, count)
         return start == end or self._seek(start, os.SEEK_DATA) >= end
