@@ -90,7 +90,9 @@ class Pool:
         """
         if type(order) is not int:
             order = operator.index(order)
-        if owner is not self._last_owner:  # it nearly always is: spares a hash, which the path of a fault notices
+        if (
+            owner is not self._last_owner
+        ):  # it nearly always is: spares a hash, which the path of a fault notices
             self._last_id, self._last_owner = self.owners.register(owner), owner
             self._last_kind = int(owner.kind)
         owner_id, kind = self._last_id, self._last_kind
