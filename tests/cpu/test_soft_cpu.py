@@ -8,6 +8,7 @@ import pytest
 from quire.arch import SKYLAKE_X, Vector
 from quire.cpu.soft import Detail, SoftCpu
 from quire.cpu.soft.engine import Engine
+from quire.errors import MisuseError
 from quire.memory import HostMemory
 from quire.paging import GUEST_FORMAT, Context, Rights, Tables, new_context
 from quire.tlb import AddressSpace, Tlb
@@ -135,6 +136,32 @@ def test_cpuid_is_an_exit_whose_handler_sets_the_registers(detail: Detail) -> No
     assert guest.cpu.run() == Syscall()
     assert [stop.reason.name for stop in guest.exits] == ["CPUID"]
     assert guest.cpu.registers.read_many(("rax", "rbx", "rcx", "rdx")) == [0x1111, 0x2222, 0x3333, 0x4444]
+
+
+def test_a_handler_inside_a_run_sees_the_registers_of_its_own_exit(detail: Detail) -> None:
+    guest = Guest(detail, "0fa2 54 0fa2 ffc0 0fa2 0f05")  # cpuid; push rsp; cpuid; inc eax; cpuid; syscall
+    seen = []
+    names = ("rip", "rsp", "rflags")
+    guest.cpu._on_exit = lambda stop: seen.append(guest.cpu.registers.read_many(names))
+    guest.cpu.registers.write_many({"rax": 1, "rsp": DATA + 0x8000})
+    assert guest.cpu.run() == Syscall()
+    assert [rip - CODE for rip, _, _ in seen] == [0, 3, 7]
+    assert [rsp - DATA for _, rsp, _ in seen] == [0x8000, 0x7FF8, 0x7FF8]
+    registers = guest.cpu.registers
+    assert registers.read_many(names) == [registers.read(name) for name in names]
+    assert registers.read("rip") == CODE + 11
+
+
+def test_registers_written_are_read_back_at_once() -> None:
+    registers = Guest(Detail.EXITS, "0f05").cpu.registers
+    registers.write_many({"rip": 0x1234, "rsp": -8, "rflags": 0x246, "rax": -38})
+    assert registers.read_many(("rip", "rsp", "rflags")) == [0x1234, (1 << 64) - 8, 0x246]
+    registers.write("rip", 0x5678)
+    registers.write("rflags", 0x202)
+    assert registers.read_many(("rip", "rsp", "rflags")) == [0x5678, (1 << 64) - 8, 0x202]
+    assert registers.read("rax") == (1 << 64) - 38
+    with pytest.raises(MisuseError):
+        registers.write_many({"rax": 0, "nosuch": 1})
 
 
 def test_interruptions_lose_nothing(detail: Detail) -> None:

@@ -143,6 +143,15 @@ class TestAccess:
         assert says(lambda: host.store(8, value)) == message
         assert host.load(8) == 0
 
+    def test_cells_are_words_as_integers(self, host):
+        host.store(0x1008, 7)
+        cells = host.cells(0x1000, 0x20)
+        cells[3] = 1 << 63
+        assert cells.tolist() == [0, 7, 0, host.load(0x1018)] == [0, 7, 0, 1 << 63]
+        for hpa, length in ((0x1001, 8), (0x1000, 9), (-8, 8), (host.size, 8)):
+            with pytest.raises(MisuseError):
+                host.cells(hpa, length)
+
     def test_fill_wants_a_byte(self, host):
         assert says(lambda: host.fill(0, 1, 256)) == "cannot fill with 0x100: a byte holds 0x0 to 0xff"
 

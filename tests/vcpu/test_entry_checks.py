@@ -4,9 +4,19 @@ import dataclasses
 
 import pytest
 
-from quire.arch import CR0, CR4, EFER, EPTP, SECONDARY_CONTROLS, SKYLAKE_X, ExitReason
+from quire.arch import (
+    CR0,
+    CR4,
+    EFER,
+    EPTP,
+    RFLAGS,
+    SECONDARY_CONTROLS,
+    SKYLAKE_X,
+    ExitReason,
+    InterruptionType,
+)
 from quire.memory import HostMemory
-from quire.vcpu import EntryFailure, Exit, LaunchState, Vcpu, Vmcs, check_entry
+from quire.vcpu import EntryFailure, Event, Exit, LaunchState, Vcpu, Vmcs, check_entry
 
 GOOD_EPTP = EPTP.encode(MT=6, walk_length=3, AD=1, addr=0x5000)
 
@@ -67,6 +77,37 @@ def test_moving_fields_are_checked_at_every_entry(vcpu: Vcpu, rip: int, rflags: 
         vcpu.enter(rip, 0x7000, rflags)
     assert [one.rule.name for one in error.value.broken] == [rule]
     assert vcpu.vmcs.read("exit_reason") == ExitReason.ENTRY_FAILURE_GUEST_STATE | 1 << 31
+
+
+def test_fields_that_move_only_with_an_event_are_checked_after_an_entry_that_passed(vcpu: Vcpu) -> None:
+    vcpu.enter(0x400000, 0x7000, 0x2)
+    vcpu.vmcs.write("guest_activity_state", 9)
+    with pytest.raises(EntryFailure):
+        vcpu.enter(0x400000, 0x7000, 0x2)
+    vcpu.vmcs.write("guest_activity_state", 0)
+    vcpu.inject(Event(32, InterruptionType.EXTERNAL_INTERRUPT))
+    with pytest.raises(EntryFailure) as error:  # IF is clear
+        vcpu.enter(0x400000, 0x7000, 0x2)
+    assert [one.rule.name for one in error.value.broken] == ["interrupt flag"]
+
+
+def test_a_field_that_changes_is_checked_after_an_entry_that_passed(vcpu: Vcpu) -> None:
+    vcpu.enter(0x400000, 0x7000, 0x202)
+    vcpu.vmcs.write("virtual_processor_identifier", 0)
+    with pytest.raises(EntryFailure):
+        vcpu.enter(0x400000, 0x7000, 0x202)
+
+
+@pytest.mark.parametrize("flag", ["CF", "PF", "AF", "ZF", "SF", "DF", "OF"])
+def test_no_check_reads_what_arithmetic_leaves(vcpu: Vcpu, flag: str) -> None:
+    """An entry that passed is taken for one with other such flags: no rule may tell them apart."""
+    mask = RFLAGS.mask(flag)
+    for rflags in (0x2, 0x202, 0x0, 0x2 | 1 << 17, 0x2 | 1 << 8, 0xFFFF_0002):
+        found = []
+        for value in (rflags & ~mask, rflags | mask):
+            vcpu.vmcs.write("guest_rflags", value)
+            found.append([one.rule.name for one in check_entry(vcpu.vmcs, SKYLAKE_X)])
+        assert found[0] == found[1]
 
 
 def test_rip_need_not_be_canonical(vcpu: Vcpu) -> None:

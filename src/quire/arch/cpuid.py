@@ -123,21 +123,28 @@ _LINE = 64
 _CACHES = ((1, 1, 8, 64), (2, 1, 8, 64), (3, 2, 16, 1024), (3, 3, 11, 32768))
 
 
+def _vendor(at: int) -> int:
+    return int.from_bytes(_VENDOR[at : at + 4], "little")
+
+
+#: Leaves that do not depend on the profile.
+_SAME_FOR_ALL: dict[int, tuple[int, int, int, int]] = {
+    0: (7, _vendor(0), _vendor(8), _vendor(4)),
+    1: (_SIGNATURE, _LINE // 8 << 8 | 1 << 16, _FEATURES_ECX, _FEATURES_EDX),
+    2: (0x00FEFF01, 0, 0, 0),  # "ask leaf 4"
+    0x80000000: (0x80000008, 0, 0, 0),
+}
+
+
 def cpuid(profile: CpuProfile, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
     """Return EAX, EBX, ECX, EDX of a CPUID leaf on `profile`; zeros for a leaf that is not modelled. SDM 2A §3.3."""
     if leaf == 4:
         return _cache(subleaf)
-    vendor = (int.from_bytes(_VENDOR[n : n + 4], "little") for n in (0, 8, 4))
-    leaves = {
-        0: (7, *vendor),
-        1: (_SIGNATURE, _LINE // 8 << 8 | 1 << 16, _FEATURES_ECX, _FEATURES_EDX),
-        2: (0x00FEFF01, 0, 0, 0),  # "ask leaf 4"
-        0x80000000: (0x80000008, 0, 0, 0),
-        0x80000001: (0, 0, 1, 1 << 11 | int(profile.nx) << 20 | int(profile.page_1g) << 26 | 1 << 29),
-        0x80000008: (profile.maxphyaddr | profile.linear_bits << 8, 0, 0, 0),
-    }
-    found = leaves.get(leaf, (0, 0, 0, 0))
-    return found[0], found[1], found[2], found[3]
+    if leaf == 0x80000001:
+        return 0, 0, 1, 1 << 11 | int(profile.nx) << 20 | int(profile.page_1g) << 26 | 1 << 29
+    if leaf == 0x80000008:
+        return profile.maxphyaddr | profile.linear_bits << 8, 0, 0, 0
+    return _SAME_FOR_ALL.get(leaf, (0, 0, 0, 0))
 
 
 def machine_cpuid(profile: CpuProfile, leaf: int, subleaf: int) -> tuple[int, int, int, int]:

@@ -10,7 +10,7 @@ __all__ = ["RUNNING", "WALKING", "say_if_compiling"]
 
 #: The kernels of a walk, and those of a run.
 WALKING = ("paging", "paging/ept")
-RUNNING = (*WALKING, "paging/memo", "tlb", "cpu/soft")
+RUNNING = (*WALKING, "paging/memo", "tlb", "cpu/soft", "cpu/soft/start")
 
 
 def say_if_compiling(rooms: Iterable[str]) -> None:

@@ -48,6 +48,7 @@ _GDT, _PML4, _PDPT, _DIRECTORIES = 0x1000, 0x2000, 0x3000, 0x4000
 FIRST_FREE = 0x10000
 _MOST_DIRECTORIES = 4
 _LARGE = 2 << 20
+_HLT = int(ActivityState.HLT)
 _CODE, _DATA = 0x08, 0x10
 _DESCRIPTORS = (0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF)
 _FLAT = 0xFFFFFFFF
@@ -159,7 +160,7 @@ class BareGuest:
     @property
     def halted(self) -> bool:
         """Whether the vCPU is in the HLT state."""
-        return self.hypervisor.vcpu.vmcs.read("guest_activity_state") == ActivityState.HLT
+        return self.hypervisor.vcpu.vmcs.read("guest_activity_state") == _HLT
 
     def _outcome(self, text: str) -> BareOutcome:
         hypervisor = self.hypervisor

@@ -134,7 +134,8 @@ class _Kernel:
 
     @property
     def finished(self) -> bool:
-        return self._guest.finished
+        guest = self._guest  # asked at every stop: the property of the guest would cost another call
+        return guest.exit_status is not None or guest.death is not None
 
     def interrupted(self) -> None:
         self._guest.collect_signals()

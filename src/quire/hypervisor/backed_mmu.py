@@ -20,6 +20,8 @@ from quire.vcpu import Exit, Vcpu
 __all__ = ["BackedMmu", "EptMmu", "TableFrames", "make_ept"]
 
 _PAGE = Owner(OwnerKind.GUEST_PAGE, "guest pages")
+_ALL_RIGHTS = Rights.READ | Rights.WRITE | Rights.EXECUTE
+_ZERO = Fill.ZERO
 _EPT_TABLE = Owner(OwnerKind.EPT_TABLE, "EPT")
 
 
@@ -39,6 +41,7 @@ class BackedMmu(PagedMmu):
         memory_map.on_change = self.changed
         self._blocks: list[int] = []
         self._used_before = np.zeros(count, np.uint8)
+        self._used = self._used_before.data
 
     def start(self) -> None:
         """Build the guest's tables: the first guest-physical accesses, so exits must be dealt with by now."""
@@ -69,9 +72,9 @@ class BackedMmu(PagedMmu):
             return False
         size = self.page_size
         start = gpa & ~(size - 1)
-        hfn = self.host.pool.allocate(block_order(size), _PAGE, Fill.ZERO)
+        hfn = self.host.pool.allocate(block_order(size), _PAGE, _ZERO)
         try:
-            self.memory_map.map(start, hfn << PAGE_SHIFT, size, Rights.READ | Rights.WRITE | Rights.EXECUTE)
+            self.memory_map.map(start, hfn << PAGE_SHIFT, size, _ALL_RIGHTS)
         except BaseException:
             self.host.pool.free(hfn, block_order(size), _PAGE)
             raise
@@ -85,6 +88,9 @@ class BackedMmu(PagedMmu):
             gfn = self.frames.allocate(order, _PAGE)
         except OutOfFrames:
             return None
+        if not order and not self._used[gfn]:
+            self._used[gfn] = 1
+            return gfn << PAGE_SHIFT
         frames = self._used_before[gfn : gfn + (1 << order)]
         if frames.any():
             for n in range(1 << order):

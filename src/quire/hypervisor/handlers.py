@@ -31,8 +31,8 @@ class GuestStopped(Exception):
 
 def ept_violation(hypervisor: "Hypervisor", stop: Exit) -> None:
     """Guest memory that is not there yet gets a host page; anything else ends the guest."""
-    mmu = hypervisor.ept_mmu
-    if mmu.ept.target(stop.gpa) is not None or not mmu.back(stop.gpa):
+    mmu, gpa = hypervisor.ept_mmu, stop.gpa
+    if mmu.ept.target(gpa) is not None or not mmu.back(gpa):
         raise GuestStopped(stop)
 
 
@@ -40,9 +40,9 @@ def cpuid_exit(hypervisor: "Hypervisor", stop: Exit) -> None:
     """Answer CPUID with the profile's leaf; RIP is advanced by the Cpu."""
     del stop
     registers = hypervisor.cpu.registers
-    leaf, subleaf = (registers.read(name) & 0xFFFFFFFF for name in ("rax", "rcx"))
-    answer = cpuid(hypervisor.vcpu.profile, leaf, subleaf)
-    registers.write_many(dict(zip(("rax", "rbx", "rcx", "rdx"), answer, strict=True)))
+    leaf, subleaf = registers.read_many(("rax", "rcx"))
+    rax, rbx, rcx, rdx = cpuid(hypervisor.vcpu.profile, leaf & 0xFFFFFFFF, subleaf & 0xFFFFFFFF)
+    registers.write_many({"rax": rax, "rbx": rbx, "rcx": rcx, "rdx": rdx})
 
 
 #: What a hypervisor starts with; it copies the table, so that one guest's changes are its own.

@@ -25,9 +25,9 @@ from quire.hypervisor.shadow_handlers import MACHINE_SHADOW_HANDLERS, SHADOW_HAN
 from quire.hypervisor.shadow_mmu import ShadowMmu, ShadowOptions
 from quire.hypervisor.walk_controls import follow_controls, save_log_index
 from quire.memory import Owner, OwnerKind
-from quire.paging import Tables
+from quire.paging import Context, Tables
 from quire.tlb import Operation, Tlb
-from quire.vcpu import Cpu, Event, Exit, Interrupted, Syscall, Trap, TrapKind, Vcpu, Vmcs
+from quire.vcpu import Cpu, Event, Exit, Registers, Syscall, Trap, TrapKind, Vcpu, Vmcs
 
 __all__ = ["MMUS", "STEPS", "GuestConfig", "GuestKernel", "Hypervisor"]
 
@@ -38,6 +38,8 @@ STEPS = ("memory", "EPT", "vCPU", "memory management", "TLB", "enable")
 MMUS = ("native", "ept", "shadow")
 _LEAST_MEMORY = 4 << 20
 _VPID = 1
+_POINTERS = ("rip", "rsp", "rflags")
+_PAGE_FAULT = TrapKind.PAGE_FAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,9 @@ class Hypervisor:
         if config.mmu == "shadow":
             self.handlers.update(SHADOW_HANDLERS if config.kind == "process" else MACHINE_SHADOW_HANDLERS)
         self.page_faults = 0
+        self._registers: Registers | None = None  # while there is none, exits are the hypervisor's own
+        self._audits = config.mmu == "shadow" and config.shadow.audit
+        self._logs = False  # whether the walk fills a page-modification log
         self._followed = -1  # the VMCS generation whose controls the walk has
         self._make_cpu = make_cpu
         self._given_host = host
@@ -174,47 +179,50 @@ class Hypervisor:
 
     def handle_exit(self, stop: Exit) -> None:
         """Record a VM exit in the VMCS, count it, and let its handler deal with it. Raises GuestStopped."""
-        registers = self.cpu.registers if hasattr(self, "cpu") else None
-        rip, rsp, rflags = registers.read_many(("rip", "rsp", "rflags")) if registers else (0, 0, 2)
-        self.vcpu.exit(stop, rip, rsp, rflags)
-        if hasattr(self, "mmu"):
-            save_log_index(self.vcpu.vmcs, self.mmu.context)
+        vcpu, registers = self.vcpu, self._registers
+        if registers is None:
+            vcpu.exit(stop, 0, 0, 2)
+        else:
+            rip, rsp, rflags = registers.read_many(_POINTERS)
+            vcpu.exit(stop, rip, rsp, rflags)
+        if self._logs:
+            save_log_index(vcpu.vmcs, self.mmu.context)
         handler = self.handlers.get(stop.reason)
         if handler is None:
             raise GuestStopped(stop)
         handler(self, stop)
-        if stop.idt_vectoring is not None and self.vcpu.injection is None:
-            self.vcpu.inject(stop.idt_vectoring)  # what the exit cut off happens after all (SDM 3C §27.2.4)
-        if hasattr(self, "mmu"):
-            self.mmu.check()
+        if stop.idt_vectoring is not None and vcpu.injection is None:
+            vcpu.inject(stop.idt_vectoring)  # what the exit cut off happens after all (SDM 3C §27.2.4)
+        if self._audits and self._registers is not None:
+            self.shadow_mmu.check()
 
     def run(self, kernel: GuestKernel) -> None:
         """Run the guest until its kernel says that it has finished. Raises GuestStopped, EntryFailure."""
-        cpu, registers = self.cpu, self.cpu.registers
+        cpu, registers, faults_exit = self.cpu, self.cpu.registers, self.mmu.page_faults_exit
         while not kernel.finished:
             stop = cpu.run()
-            if isinstance(stop, Syscall):
+            if isinstance(stop, Exit):
+                self.handle_exit(stop)
+                self.enter(*registers.read_many(_POINTERS))
+            elif isinstance(stop, Syscall):
                 kernel.syscall()
             elif isinstance(stop, Trap):
-                if stop.kind is TrapKind.PAGE_FAULT:
-                    if self.mmu.page_faults_exit:
+                if stop.kind is _PAGE_FAULT:
+                    if faults_exit:
                         self._page_fault_exit(stop, kernel)
                         continue
                     self.page_faults += 1
                     kernel.page_fault(stop.gva, stop.error_code)
                 else:
                     kernel.exception(stop.vector, stop.error_code)
-            elif isinstance(stop, Interrupted):
-                kernel.interrupted()
             else:
-                self.handle_exit(stop)
-                self.enter(*registers.read_many(("rip", "rsp", "rflags")))
+                kernel.interrupted()
 
     def _page_fault_exit(self, stop: Trap, kernel: GuestKernel) -> None:
         """A #PF that leaves the guest; the next entry injects it if it is the guest's own."""
         event = Event.exception(stop.vector, stop.error_code)
         self.handle_exit(Exit(ExitReason.EXCEPTION_OR_NMI, stop.gva, interruption=event))
-        self.enter(*self.cpu.registers.read_many(("rip", "rsp", "rflags")))
+        self.enter(*self.cpu.registers.read_many(_POINTERS))
         own = self.vcpu.take_injection()
         if own is not None:
             self.page_faults += 1
@@ -292,6 +300,7 @@ class Hypervisor:
     def _enable(self, undo: ExitStack) -> None:
         self.cpu = self._make_cpu(self)
         undo.callback(self.cpu.close)
+        self._registers = self.cpu.registers
         self.mmu.forget = self.cpu.forget
         if self.config.kind == "machine":
             self.processor.registers = self.cpu.registers
@@ -305,4 +314,5 @@ class Hypervisor:
         if vmcs.generation != self._followed:
             self._followed = vmcs.generation
             follow_controls(vmcs, self.mmu.context)
+            self._logs = bool(self.mmu.context[Context.PML])
             self.cpu.forget(None)

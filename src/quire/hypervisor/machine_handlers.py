@@ -44,9 +44,9 @@ def system_instruction(hypervisor: "Hypervisor", stop: Exit) -> None:
 def cpuid_exit(hypervisor: "Hypervisor", stop: Exit) -> None:
     """Answer CPUID with the profile's leaf for a machine guest."""
     registers = hypervisor.cpu.registers
-    leaf, subleaf = (registers.read(name) & 0xFFFFFFFF for name in ("rax", "rcx"))
-    answer = machine_cpuid(hypervisor.vcpu.profile, leaf, subleaf)
-    registers.write_many(dict(zip(("rax", "rbx", "rcx", "rdx"), answer, strict=True)))
+    leaf, subleaf = registers.read_many(("rax", "rcx"))
+    rax, rbx, rcx, rdx = machine_cpuid(hypervisor.vcpu.profile, leaf & 0xFFFFFFFF, subleaf & 0xFFFFFFFF)
+    registers.write_many({"rax": rax, "rbx": rbx, "rcx": rcx, "rdx": rdx})
     skip(hypervisor, stop)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from quire.arch import PAGE_SHIFT, Access
+from quire.arch import PAGE_SHIFT, PAGE_SIZE, Access
 from quire.errors import MisuseError
 from quire.hypervisor.host import Host
 from quire.memory import Fill, OutOfFrames, Owner, OwnerKind, Pool
@@ -52,6 +52,7 @@ class PagedMmu(ABC):
         self.forget: Callable[[int | None], None] = lambda gva: None
         self.tlb: Tlb | None = None
         self.pcid = 0  #: current process-context identifier
+        self.table_pages: dict[int, int] = {}  #: HPAs of guest tables by frame
         self.invalidations: dict[Operation, int] = {}  #: how often each operation was executed
         self._result = np.zeros(RESULT_WORDS, np.uint64)
 
@@ -64,6 +65,7 @@ class PagedMmu(ABC):
         """Mappings of either dimension go or change, from `start` on: remembered walks are stale."""
         del start, size
         self.context[Context.VERSION] += np.uint64(1)
+        self.table_pages.clear()
 
     def follow(self) -> None:
         """The guest changed its control registers, and :attr:`guest_context` with them."""
@@ -71,7 +73,14 @@ class PagedMmu(ABC):
 
     def store(self, gpa: int, entry: int) -> None:
         """Write the 8-byte entry at guest-physical `gpa` for the guest's kernel."""
-        self.host.memory.store(self.reach(gpa, write=True), entry)
+        self.host.memory.store(self.entry_hpa(gpa), entry)
+
+    def entry_hpa(self, gpa: int) -> int:
+        """Return the HPA of the guest's table entry at `gpa`."""
+        page = self.table_pages.get(gpa >> PAGE_SHIFT)
+        if page is None:
+            page = self.table_pages[gpa >> PAGE_SHIFT] = self.reach(gpa) & -PAGE_SIZE
+        return page | gpa & PAGE_SIZE - 1
 
     def own_fault(self, gva: int, access: Access, error: int, *, implicit: bool) -> int | None:
         """Return the error code of a #PF that is the guest's own, None if it is the hypervisor's to mend.
@@ -80,9 +89,6 @@ class PagedMmu(ABC):
         """
         del gva, access, implicit
         return error
-
-    def check(self) -> None:  # noqa: B027 - most Mmus keep nothing
-        """Raise InternalError if what is kept beside the guest's tables is not justified by them."""
 
     @property
     @abstractmethod
@@ -229,7 +235,7 @@ class _GuestFrames:
         self._memory = mmu.host.memory
 
     def load(self, address: int) -> int:
-        return self._memory.load(self._mmu.reach(address))
+        return self._memory.load(self._mmu.entry_hpa(address))
 
     def store(self, address: int, entry: int) -> None:
         self._mmu.store(address, entry)
@@ -246,7 +252,7 @@ class _GuestFrames:
 
 def block_order(size: int) -> int:
     """Return the pool's order of a block of `size` bytes."""
-    return (size >> PAGE_SHIFT).bit_length() - 1
+    return 0 if size == PAGE_SIZE else (size >> PAGE_SHIFT).bit_length() - 1
 
 
 def _nobody(stop: Exit) -> None:

@@ -39,6 +39,9 @@ class Fill(Enum):
     ZERO = "zero"
 
 
+_ZERO: Final = Fill.ZERO
+
+
 class Content(IntEnum):
     """What a frame contains as far as the pool knows. FRESH is 0: untouched records describe a new pool."""
 
@@ -89,12 +92,14 @@ class Contents:
         UseAfterFree or BackendError leave the block as free as before.
         """
         host = self._host
-        if host is not None:
-            if order == 0:
+        if order == 0:
+            if host is not None:
                 self._prepare_frame(host, index, fill)
-            else:
-                self._verify(host, index, 1 << order)
-                self._fill(host, index, order, fill)
+            self._states[index] = _LIVE
+            return
+        if host is not None:
+            self._verify(host, index, 1 << order)
+            self._fill(host, index, order, fill)
         self._mark(index, order, _LIVE)
 
     def retire(self, index: int, order: int) -> None:
@@ -128,7 +133,7 @@ class Contents:
             intact = state == _STALE or host.is_hole(hfn, 1)
         if not intact:
             self._verify(host, index, 1)
-        if fill is Fill.ZERO:
+        if fill is _ZERO:
             if state in (_POISONED, _STALE):
                 host.write(hfn << FRAME_SHIFT, _ZERO_PAGE)
         elif self._poison:

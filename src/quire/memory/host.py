@@ -33,6 +33,7 @@ MAX_SIZE: Final = 1 << 52  # no x86-64 processor has more than 52 physical addre
 
 _WORD_END: Final = 1 << 64
 _OFFSET_MASK: Final = FRAME_SIZE - 1
+_SEEK_HOLE: Final = os.SEEK_HOLE
 _FALLOC_FL_KEEP_SIZE: Final = 0x01
 _FALLOC_FL_PUNCH_HOLE: Final = 0x02
 _SCAN_FRAMES: Final = 512  # find_data looks at 2 MiB at a time: bounded temporary memory
@@ -112,6 +113,18 @@ class HostMemory:
             )
         self._cells[hpa >> 3] = value
 
+    def cells(self, hpa: int, length: int) -> memoryview:
+        """Return the 64-bit words of a range as a view that yields Python integers: for who reads them often.
+
+        MisuseError unless the range is inside and both ends are multiples of 8.
+        """
+        hpa, length = index(hpa), index(length)
+        if hpa < 0 or length < 0 or hpa + length > self._end:
+            raise self._outside(hpa, length)
+        if (hpa | length) & 7:
+            raise self._bad_word(hpa | length & 7)
+        return self._cells[hpa >> 3 : hpa + length >> 3]
+
     def fill(self, hfn: int, count: int, byte: int) -> None:
         """Set every byte of ``count`` frames from ``hfn`` to ``byte`` (0 to 0xff); the frames become
         resident.
@@ -147,6 +160,10 @@ class HostMemory:
         False does not mean that something was written: reading makes a zero page (``find_data`` tells them
         apart). MisuseError when a frame is outside the memory.
         """
+        if count == 1 and 0 <= hfn < self._end >> FRAME_SHIFT:
+            # The next hole begins here: that is found at once, where the search for data may go far.
+            start = index(hfn) << FRAME_SHIFT
+            return os.lseek(self.fd, start, _SEEK_HOLE) == start
         start, end = self._frame_range(hfn, count)
         return start == end or self._seek(start, os.SEEK_DATA) >= end
 

@@ -77,6 +77,7 @@ class Pool:
         self._frames_by_kind[OwnerKind.FREE] = frame_count
         self._peak = 0
         self._allocations = 0
+        self._last_owner, self._last_id, self._last_kind = FREE_OWNER, FREE_ID, FREE_ID
         self._frees = 0
 
     def allocate(self, order: int, owner: Owner, fill: Fill = Fill.POISON) -> int:
@@ -87,8 +88,14 @@ class Pool:
         fits; UseAfterFree when a frame of the block was written while free; MisuseError for an order outside
         0 to 18 or an owner of kind FREE.
         """
-        order = operator.index(order)
-        owner_id = self.owners.register(owner)
+        if type(order) is not int:
+            order = operator.index(order)
+        if (
+            owner is not self._last_owner
+        ):  # it nearly always is: spares a hash, which the path of a fault notices
+            self._last_id, self._last_owner = self.owners.register(owner), owner
+            self._last_kind = int(owner.kind)
+        owner_id, kind = self._last_id, self._last_kind
         if not owner_id or not 0 <= order <= MAX_ORDER:
             raise _bad_request(order, owner)
         blocks, counts = self._blocks, self._frames_by_kind
@@ -103,10 +110,10 @@ class Pool:
             self._ids[index] = owner_id
         else:
             self._owner_ids[index : index + frames] = owner_id
-        counts[owner.kind] += frames
-        counts[FREE_ID] -= frames
+        counts[kind] += frames
+        counts[FREE_ID] = free = counts[FREE_ID] - frames
         self._allocations += 1
-        used = self.frame_count - counts[FREE_ID]
+        used = self.frame_count - free
         if used > self._peak:
             self._peak = used
         return self._base_hfn + index

@@ -15,15 +15,16 @@ __all__ = ["EPT_FORMAT", "GUEST_FORMAT", "PagingFormat", "level_of"]
 _ADDRESS = PTE.mask("addr")
 _PS = PDE.mask("PS")
 _US, _RW, _XD = PTE.mask("US"), PTE.mask("RW"), PTE.mask("XD")
+_LEVELS = {page_size(level): level for level in (1, 2, 3)}
 _BY_NUMBER = tuple(Rights(n) for n in range(8))
 _RESTRICTIVE_PER_LEAF = PTE.mask("addr") | _PS
 
 
 def level_of(size: int) -> int:
     """Return the level whose leaf maps `size` bytes: 1 for 4 KiB, 2 for 2 MiB, 3 for 1 GiB."""
-    for level in (1, 2, 3):
-        if page_size(level) == size:
-            return level
+    level = _LEVELS.get(size)
+    if level is not None:
+        return level
     raise MisuseError(f"No page has {size:#x} bytes: give 0x1000, 0x200000 or 0x40000000")
 
 

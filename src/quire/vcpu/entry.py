@@ -5,9 +5,9 @@ injected event are the business of whoever runs the guest.
 """
 
 from quire.arch import ENTRY_FAILURE, INTERRUPTIBILITY, RFLAGS, CpuProfile, VmInstructionError
-from quire.vcpu.checks import BrokenRule, check_entry
+from quire.vcpu.checks import EVENT_FIELDS, BrokenRule, check_entry
 from quire.vcpu.result import EntryExit, VmFailValid, VmSucceed
-from quire.vcpu.vmcs import LaunchState, Vmcs
+from quire.vcpu.vmcs import LaunchState, Vmcs, word_of
 
 __all__ = ["enter", "fail"]
 
@@ -15,6 +15,13 @@ _VM_FAILURES = {
     int(error): error
     for error in (VmInstructionError.ENTRY_CONTROL_FIELDS, VmInstructionError.ENTRY_HOST_STATE_FIELDS)
 }
+_CLEAR, _LAUNCHED = LaunchState.CLEAR, LaunchState.LAUNCHED
+_SUCCEEDED = VmSucceed()
+_RIP, _RFLAGS = word_of("guest_rip"), word_of("guest_rflags")
+_INJECTED, _BLOCKED, _DEBUG, _ACTIVITY = map(word_of, EVENT_FIELDS)
+# No entry check reads what arithmetic leaves, so that a guest between two exits seldom meets another state.
+_READ_FLAGS = ~RFLAGS.mask("CF", "PF", "AF", "ZF", "SF", "DF", "OF")
+_VM_SHIFT = RFLAGS.shift("VM")
 _MOV_SS = INTERRUPTIBILITY.mask("blocking_by_mov_ss")
 
 
@@ -30,20 +37,26 @@ def enter(
     """Do what VMLAUNCH, or with `launch` false VMRESUME, does up to the first instruction of the guest.
 
     `interruptibility` is the state of the logical processor in VMX root operation. A VMCS that passed once has
-    only its moving fields checked until another field is written.
+    only its moving fields checked until another field is written, and none while all that the checks read of them
+    is as it was when they passed.
     """
     if interruptibility & _MOV_SS:
         return fail(vmcs, VmInstructionError.ENTRY_BLOCKED_BY_MOV_SS)
-    if launch and vmcs.launch_state is not LaunchState.CLEAR:
+    if launch and vmcs.launch_state is not _CLEAR:
         return fail(vmcs, VmInstructionError.VMLAUNCH_NOT_CLEAR)
-    if not launch and vmcs.launch_state is not LaunchState.LAUNCHED:
+    if not launch and vmcs.launch_state is not _LAUNCHED:
         return fail(vmcs, VmInstructionError.VMRESUME_NOT_LAUNCHED)
-    state = vmcs.generation, RFLAGS.get(vmcs.read("guest_rflags"), "VM")
+    moving = _moving(vmcs)
+    if moving is not None and moving == vmcs.passed:
+        vmcs.launch_state = _LAUNCHED
+        return _SUCCEEDED
+    state = vmcs.generation, vmcs.words[_RFLAGS] >> _VM_SHIFT & 1
     broken = tuple(check_entry(vmcs, profile, moving_only=vmcs.checked == state))
     if not broken:
         vmcs.checked = state
-        vmcs.launch_state = LaunchState.LAUNCHED
-        return VmSucceed()
+        vmcs.passed = moving
+        vmcs.launch_state = _LAUNCHED
+        return _SUCCEEDED
     first = broken[0]
     error = _VM_FAILURES.get(first.rule.result)
     if error is not None:
@@ -51,3 +64,14 @@ def enter(
     reason = first.rule.result | ENTRY_FAILURE
     vmcs.record_exit(exit_reason=reason, exit_qualification=first.qualification)
     return EntryExit(reason, first.qualification, broken)
+
+
+def _moving(vmcs: Vmcs) -> tuple[int, ...] | None:
+    """Return all that the entry checks read while no event is injected, blocked or pending; else None.
+
+    Of RIP they read bits 63:32 at most: whether it is canonical, or narrow outside 64-bit code.
+    """
+    words = vmcs.words
+    if words[_INJECTED] or words[_BLOCKED] or words[_DEBUG] or words[_ACTIVITY]:
+        return None
+    return vmcs.generation, words[_RIP] >> 32, words[_RFLAGS] & _READ_FLAGS

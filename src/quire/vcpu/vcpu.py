@@ -19,11 +19,24 @@ from quire.vcpu.event import Event
 from quire.vcpu.process_state import process_state
 from quire.vcpu.result import VmSucceed
 from quire.vcpu.stop import Exit
-from quire.vcpu.vmcs import LaunchState, Vmcs
+from quire.vcpu.vmcs import LaunchState, Vmcs, word_of
 
 __all__ = ["EntryFailure", "Vcpu"]
 
 _VALID = INTERRUPTION_INFO.mask("valid")
+_GLA_VALID = EPT_VIOLATION_QUALIFICATION.mask("gla_valid")
+_CLEAR = LaunchState.CLEAR
+# Every exit writes these: words of the region spare the look-up of each name.
+_REASON, _QUALIFICATION, _LENGTH = map(
+    word_of, ("exit_reason", "exit_qualification", "vm_exit_instruction_length")
+)
+_INFORMATION = word_of("vm_exit_instruction_information")
+_GPA, _GLA = map(word_of, ("guest_physical_address", "guest_linear_address"))
+_INTERRUPTION, _INTERRUPTION_ERROR = map(
+    word_of, ("vm_exit_interruption_information", "vm_exit_interruption_error_code")
+)
+_VECTORING, _VECTORING_ERROR = map(word_of, ("idt_vectoring_information", "idt_vectoring_error_code"))
+_PENDING = word_of("vm_entry_interruption_information")
 
 
 class EntryFailure(Exception):
@@ -67,10 +80,8 @@ class Vcpu:
         VMLAUNCH the first time, VMRESUME from then on; see :func:`quire.vcpu.entry.enter`.
         """
         vmcs = self.vmcs
-        vmcs.write("guest_rip", rip)
-        vmcs.write("guest_rsp", rsp)
-        vmcs.write("guest_rflags", rflags)
-        result = enter(vmcs, self.profile, launch=vmcs.launch_state is LaunchState.CLEAR)
+        vmcs.save_pointers(rip, rsp, rflags)
+        result = enter(vmcs, self.profile, launch=vmcs.launch_state is _CLEAR)
         if not isinstance(result, VmSucceed):
             raise EntryFailure(result.broken)
         self.entries += 1
@@ -78,31 +89,35 @@ class Vcpu:
     def exit(self, stop: Exit, rip: int, rsp: int, rflags: int) -> None:
         """Record a VM exit: reason, qualification, addresses, guest state (SDM 3C §27.2 and §27.3)."""
         vmcs = self.vmcs
-        vmcs.record_exit(
-            exit_reason=stop.reason,
-            exit_qualification=stop.qualification,
-            guest_physical_address=stop.gpa,
-            vm_exit_instruction_length=stop.instruction_length,
-            vm_exit_instruction_information=stop.instruction_information,
-            **_event_fields("vm_exit_interruption", stop.interruption),
-            **_event_fields("idt_vectoring", stop.idt_vectoring),
-        )
-        if stop.gla is not None and stop.qualification & EPT_VIOLATION_QUALIFICATION.mask("gla_valid"):
-            vmcs.record_exit(guest_linear_address=stop.gla)
-        pending = vmcs.read("vm_entry_interruption_information")
+        words, reason, qualification = vmcs.words, stop.reason, stop.qualification
+        words[_REASON] = reason
+        words[_QUALIFICATION] = qualification
+        words[_GPA] = stop.gpa
+        words[_LENGTH] = stop.instruction_length
+        words[_INFORMATION] = stop.instruction_information
+        if stop.interruption is None is stop.idt_vectoring:
+            words[_INTERRUPTION] = words[_INTERRUPTION_ERROR] = 0
+            words[_VECTORING] = words[_VECTORING_ERROR] = 0
+        else:
+            words[_INTERRUPTION], words[_INTERRUPTION_ERROR] = _event_words(stop.interruption)
+            words[_VECTORING], words[_VECTORING_ERROR] = _event_words(stop.idt_vectoring)
+        if qualification & _GLA_VALID and stop.gla is not None:
+            words[_GLA] = stop.gla
+        pending = words[_PENDING]
         if pending & _VALID:  # every exit takes back what the entry injected (SDM 3C §24.8.3)
-            vmcs.write("vm_entry_interruption_information", pending & ~_VALID)
-        vmcs.write("guest_rip", rip)
-        vmcs.write("guest_rsp", rsp)
-        vmcs.write("guest_rflags", rflags)
-        self.count(stop.reason)
+            words[_PENDING] = pending & ~_VALID
+        vmcs.save_pointers(rip, rsp, rflags)
+        exits = self.exits
+        exits[reason] = exits.get(reason, 0) + 1
 
     @property
     def injection(self) -> Event | None:
         """The event that the next VM entry delivers, from its interruption information (SDM 3C §26.6.1)."""
-        read = self.vmcs.read
+        read, information = self.vmcs.read, self.vmcs.words[_PENDING]
+        if not information & _VALID:
+            return None
         return Event.of(
-            read("vm_entry_interruption_information"),
+            information,
             read("vm_entry_exception_error_code"),
             read("vm_entry_instruction_length"),
             injected=True,
@@ -123,15 +138,7 @@ class Vcpu:
             vm_entry_instruction_length=event.instruction_length,
         )
 
-    def count(self, reason: ExitReason) -> None:
-        """Count one exit for `reason`."""
-        self.exits[reason] = self.exits.get(reason, 0) + 1
 
-
-def _event_fields(prefix: str, event: Event | None) -> dict[str, int]:
-    """Return the two exit-information fields that describe `event`; not valid if there is none."""
-    code = event.error_code if event is not None else None
-    return {
-        f"{prefix}_information": event.information if event is not None else 0,
-        f"{prefix}_error_code": code or 0,
-    }
+def _event_words(event: Event | None) -> tuple[int, int]:
+    """Return the two fields of exit information that describe `event`; not valid if there is none."""
+    return (0, 0) if event is None else (event.information, event.error_code or 0)

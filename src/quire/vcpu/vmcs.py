@@ -12,11 +12,12 @@ from quire.arch import PAGE_SIZE, VMCS_FIELDS, VMCS_REVISION, field_by_name
 from quire.errors import MisuseError
 from quire.memory import HostMemory
 
-__all__ = ["LaunchState", "Vmcs"]
+__all__ = ["LaunchState", "Vmcs", "word_of"]
 
 _DATA = 16
 _SHADOW = 1 << 31  # the shadow-VMCS indicator, next to the revision identifier
-_SLOTS = {field.name: (_DATA + 8 * n, field.bits) for n, field in enumerate(VMCS_FIELDS)}
+_WORDS = {field.name: _DATA // 8 + n for n, field in enumerate(VMCS_FIELDS)}
+_BITS = {field.name: field.bits for field in VMCS_FIELDS}
 #: What may differ from entry to entry; the rest changes seldom, and only then are all entry checks made anew.
 _MOVING = {
     "guest_rip",
@@ -29,6 +30,7 @@ _MOVING = {
     "vm_entry_exception_error_code",
     "vm_entry_instruction_length",
 }
+_RIP, _RSP, _RFLAGS = (_WORDS[name] for name in ("guest_rip", "guest_rsp", "guest_rflags"))
 assert _DATA + 8 * len(VMCS_FIELDS) <= PAGE_SIZE, "the VMCS region holds a slot a field"
 
 
@@ -48,6 +50,9 @@ class Vmcs:
         self.launch_state = LaunchState.CLEAR
         self.generation = 0  #: grows when a field changes that does not move from entry to entry
         self.checked: tuple[int, int] | None = None  #: generation and RFLAGS.VM that passed every entry check
+        self.passed: tuple[int, ...] | None = None  #: what the entry checks read when they passed last
+        #: The region as words; :func:`word_of` says which is which.
+        self.words = memory.cells(hpa, PAGE_SIZE)
         if fresh:
             memory.fill(hpa // PAGE_SIZE, 1, 0)
             memory.store(hpa, VMCS_REVISION)
@@ -59,21 +64,29 @@ class Vmcs:
 
     def read(self, name: str) -> int:
         """Return the field called `name`, unsigned."""
-        return self.memory.load(self.hpa + _slot(name)[0])
+        word = _WORDS.get(name)
+        return int(self.words[word_of(name) if word is None else word])
 
     def write(self, name: str, value: int) -> None:
         """Set the field called `name`, read-only ones too: exit information is ours to fill."""
-        slot, bits = _slot(name)
+        word, bits = word_of(name), _BITS[name]
         if value < 0 or value >> bits:
             raise MisuseError(f"VMCS field {name} has {bits} bits: {value:#x} does not fit, mask it first")
         if name not in _MOVING:
             self.generation += 1
-        self.memory.store(self.hpa + slot, value)
+        self.words[word] = value
+
+    def save_pointers(self, rip: int, rsp: int, rflags: int) -> None:
+        """Set the three registers of guest state that every exit saves."""
+        if (rip | rsp | rflags) >> 64:
+            self.write_many(guest_rip=rip, guest_rsp=rsp, guest_rflags=rflags)  # raises
+        words = self.words
+        words[_RIP], words[_RSP], words[_RFLAGS] = rip, rsp, rflags
 
     def record_exit(self, **values: int) -> None:
         """Set exit-information fields: what no entry check reads."""
         for name, value in values.items():
-            self.memory.store(self.hpa + _slot(name)[0], value)
+            self.words[word_of(name)] = value
 
     def write_many(self, **values: int) -> None:
         """Set several fields."""
@@ -86,6 +99,7 @@ class Vmcs:
         return {field.name: value for field, value in values if value}
 
 
-def _slot(name: str) -> tuple[int, int]:
-    found = _SLOTS.get(name)
-    return found if found is not None else _SLOTS[field_by_name(name).name]  # raises with the closest name
+def word_of(name: str) -> int:
+    """Return the index of the field called `name` in :attr:`Vmcs.words`."""
+    found = _WORDS.get(name)
+    return found if found is not None else _WORDS[field_by_name(name).name]  # raises with the closest name

@@ -68,7 +68,7 @@ _RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
     _EPOCH,
     _PASS_ALIASES,
     _IMPLICIT_PAGE,
-) = (int(s) for s in SoftState)
+) = (int(s) for s in list(SoftState)[:34])
 _R_HPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS = int(Result.HPA), int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT), 5
 _R_DIRTY, _R_GLOBAL = int(Result.DIRTY), int(Result.GLOBAL)
 _R_GREFS, _R_HREFS = int(Result.GUEST_REFERENCES), int(Result.HOST_REFERENCES)

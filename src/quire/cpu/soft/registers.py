@@ -9,7 +9,7 @@ from unicorn.unicorn_py3.unicorn import uclib
 from quire.cpu.soft.engine import Engine
 from quire.errors import MisuseError, did_you_mean
 
-__all__ = ["SoftRegisters"]
+__all__ = ["Batch", "SoftRegisters"]
 
 _GENERAL = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{n}" for n in range(8, 16)))
 _IDS: dict[str, int] = {
@@ -19,41 +19,78 @@ _IDS: dict[str, int] = {
 _XMM = tuple(getattr(x86, f"UC_X86_REG_XMM{n}") for n in range(16))
 _ST = tuple(getattr(x86, f"UC_X86_REG_FP{n}") for n in range(8))
 _MXCSR_MASK = 0xFFFF
+_POINTERS = ("rip", "rsp", "rflags")
+_KEPT = {name: n for n, name in enumerate(_POINTERS)}
+_reg_read, _reg_write = uclib.uc_reg_read, uclib.uc_reg_write
+_read_batch, _write_batch = uclib.uc_reg_read_batch, uclib.uc_reg_write_batch
 
 
 class SoftRegisters:
-    """Registers of `engine`. Raises MisuseError for a name that is not a register."""
+    """Registers of `engine`. Raises MisuseError for a name that is not a register.
+
+    RIP, RSP and RFLAGS, which every exit saves, are kept from the end of a run while they are as they were then:
+    the Cpu says with :attr:`fresh` when its run has read them, and when the engine goes on.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._handle = engine.handle
         self._cell = ctypes.c_uint64()
         self._reference = ctypes.byref(self._cell)
-        self._batches: dict[tuple[str, ...], _Batch] = {}
+        self.pointers = Batch(_POINTERS)
+        self._kept = self.pointers.values
+        self.fresh = False  #: whether the values of :attr:`pointers` are those of the engine
+        self._batches: dict[tuple[str, ...], Batch] = {}
         self._wide = ctypes.create_string_buffer(16)
 
     def read(self, name: str) -> int:
         """Return one register, unsigned."""
+        if self.fresh and name in _KEPT:
+            return self._kept[_KEPT[name]]
         self._cell.value = 0
-        uclib.uc_reg_read(self._handle, _number(name), self._reference)
+        _reg_read(self._handle, _number(name), self._reference)
         return self._cell.value
 
     def write(self, name: str, value: int) -> None:
         """Set one register, modulo 2**64."""
+        if name == "rip":
+            self._kept[0] = value  # which the engine takes as it is
+        elif name in _KEPT:
+            self.fresh = False
         self._cell.value = value
-        uclib.uc_reg_write(self._handle, _number(name), self._reference)
+        _reg_write(self._handle, _number(name), self._reference)
 
     def read_many(self, names: tuple[str, ...]) -> list[int]:
         """Return several registers."""
+        if names == _POINTERS:
+            if not self.fresh:
+                self.refresh()
+            return self._kept[:]
         batch = self._batches.get(names)
         if batch is None:
-            batch = self._batches[names] = _Batch(names)
-        uclib.uc_reg_read_batch(self._handle, batch.numbers, batch.pointers, batch.count)
+            batch = self._batches[names] = Batch(names)
+        _read_batch(self._handle, batch.numbers, batch.pointers, batch.count)
         return batch.values[:]
+
+    def refresh(self) -> None:
+        """Read RIP, RSP and RFLAGS into the values of :attr:`pointers`."""
+        batch = self.pointers
+        _read_batch(self._handle, batch.numbers, batch.pointers, batch.count)
+        self.fresh = True
 
     def write_many(self, values: dict[str, int]) -> None:
         """Set several registers."""
-        for name, value in values.items():
-            self.write(name, value)
+        names = tuple(values)
+        batch = self._batches.get(names)
+        if batch is None:
+            if not _IDS.keys() >= values.keys():
+                for name, value in values.items():  # one that only a subclass knows, or nobody
+                    self.write(name, value)
+                return
+            batch = self._batches[names] = Batch(names)
+        batch.values[:] = list(values.values())
+        if not _KEPT.keys().isdisjoint(names):
+            self.fresh = False
+        _write_batch(self._handle, batch.numbers, batch.pointers, batch.count)
 
     def save_fpu(self) -> bytes:
         """Return x87 and SSE state as FXSAVE64 would store it (SDM 1 §10.5.1)."""
@@ -88,16 +125,16 @@ class SoftRegisters:
             self._set_raw(number, image[160 + 16 * n : 176 + 16 * n])
 
     def _raw(self, number: int, length: int) -> bytes:
-        uclib.uc_reg_read(self._handle, number, self._wide)
+        _reg_read(self._handle, number, self._wide)
         return self._wide.raw[:length]
 
     def _set_raw(self, number: int, value: bytes) -> None:
         ctypes.memmove(self._wide, value, len(value))
-        uclib.uc_reg_write(self._handle, number, self._wide)
+        _reg_write(self._handle, number, self._wide)
 
 
-class _Batch:
-    """The arrays of one batched read: the engine's numbers of the registers, and a cell for each."""
+class Batch:
+    """The arrays of one batched read: the engine's numbers of the registers, the address of each value, the values."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.count = len(names)

@@ -1,7 +1,6 @@
 """The soft Cpu itself: arrays for the hooks, the run loop, and the translation of hook results into stops."""
 
 import ctypes
-import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +13,7 @@ from quire.cpu.soft import _kernels
 from quire.cpu.soft.blocks import BlockCounter
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.registers import SoftRegisters
+from quire.cpu.soft.start import _kernels as start_kernels
 from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
 from quire.errors import InternalError
 from quire.memory import HostMemory
@@ -28,6 +28,25 @@ _NOWHERE = (1 << 64) - 1
 _FETCHED = np.uint64(1 << 63)
 _UC_ERR_INSN_INVALID = uc.UC_ERR_INSN_INVALID
 _CPUID_LENGTH = 2
+# Members of an enumeration are looked up by a slow path, and a stop needs a dozen: their numbers are kept.
+_STOP, _PASS_ALIASES, _IMPLICIT_PAGE, _EPOCH, _END, _COUNT, _LAST_SIZE = (
+    int(scalar)
+    for scalar in (
+        SoftState.STOP,
+        SoftState.PASS_ALIASES,
+        SoftState.IMPLICIT_PAGE,
+        SoftState.EPOCH,
+        SoftState.END,
+        SoftState.COUNT,
+        SoftState.LAST_BLOCK_SIZE,
+    )
+)
+_VECTOR, _UPDATE = int(SoftState.VECTOR), int(Context.UPDATE)
+_SYSCALL, _FAULT, _TRAP = int(StopCode.SYSCALL), int(StopCode.FAULT), int(StopCode.TRAP)
+_STATUS, _ERROR, _HPA = int(Result.STATUS), int(Result.ERROR), int(Result.HPA)
+_FETCH = np.uint64(Access.FETCH)
+_PAGE_FAULT, _PF = int(Status.PAGE_FAULT), Vector.PF
+_PAGE_FAULT_TRAP, _EXCEPTION_TRAP = TrapKind.PAGE_FAULT, TrapKind.EXCEPTION
 _VE_GLA, _VE_GPA = 16, 24  # offsets in the virtualization-exception information area
 #: The engine's own TLB: entries it begins with, at most asked for, and fills for each before more are asked for.
 _LEAST_TLB_ENTRIES, _MOST_TLB_ENTRIES, _FILLS_PER_ENTRY = 1 << 8, 1 << 19, 4
@@ -53,18 +72,21 @@ class SoftCpu:
         self.detail = detail
         self._memory = memory
         self._context = context
+        self._controls = memoryview(context)  # type: ignore[arg-type]
         self._tlb = tlb
         self._on_exit = on_exit
         self._state: npt.NDArray[np.uint64] = np.zeros(len(SoftState), np.uint64)
         self._scalars = memoryview(self._state)  # type: ignore[arg-type] # the same, without NumPy's scalars
         self._result: npt.NDArray[np.uint64] = np.zeros(RESULT_WORDS, np.uint64)
+        self._found = memoryview(self._result)  # type: ignore[arg-type]
+        self._code_result = self._result.copy()  # of walks beside the guest's
         self._reverse: npt.NDArray[np.uint64] = np.zeros(memory.frame_count, np.uint64)
         self._blocks = BlockCounter(self._state)
         self._engine = Engine(memory.address, memory.size)
         self._registers = self._make_registers()
         self._memo: npt.NDArray[np.uint64] = np.zeros(MEMO_WORDS, np.uint64)
         self._recent = np.full((2, RECENT_SLOTS, len(Recent)), _NOWHERE, np.uint64)
-        self._wanted = threading.Event()
+        self._wanted = False  # an interruption; set by any thread
         self._stale_tlb = self._stale_code = False
         self._alone_at: int | None = None  # of an instruction that is to run alone, for what it touches
         self._then: Callable[[], None] | None = None
@@ -77,6 +99,8 @@ class SoftCpu:
         self._state[SoftState.TLB_CAPACITY] = tlb.capacity
         self._state[SoftState.SKIP_SYNC_OFFSET] = self._engine.sync_offset
         self._pointers = self._point()
+        self._user = ctypes.c_void_p(self._pointers.ctypes.data)
+        self._start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(int(start_kernels.run.address or 0))
         self._add_hooks()
 
     @property
@@ -86,57 +110,69 @@ class SoftCpu:
 
     def run(self) -> Stop:
         """Execute guest instructions until a fault, an exit, a system call or an interruption."""
-        state = self._scalars
+        state, registers = self._scalars, self._registers
+        kept = registers.pointers.values
         while True:
-            if self._wanted.is_set():
-                self._wanted.clear()
+            if self._wanted:
+                self._wanted = False
                 return Interrupted()
-            self._refresh()
-            state[SoftState.STOP] = StopCode.NONE
-            state[SoftState.LAST_FETCH] = _NOWHERE
-            state[SoftState.LAST_BLOCK_SIZE] = 0
-            state[SoftState.SKIP_SYNC] = 1
-            rip = self._registers.read("rip")
-            alone, self._alone_at = rip == self._alone_at, None
-            if not alone and self._then is not None:
-                self._stepped()  # event delivery went elsewhere: that instruction is over
-            state[SoftState.PASS_ALIASES] = alone
-            # The engine cannot be told to end nowhere; it looks the end up before it starts, as if to fetch there.
-            end = 1 if self._zero_is_code and rip == 0 else 0
-            error = self._engine.start(rip, end, int(alone))
-            code = state[SoftState.STOP]
+            if self._stale_tlb or self._stale_code:
+                self._refresh()
+            if not registers.fresh:
+                registers.refresh()
+            rip, alone = kept[0], False
+            if self._alone_at is not None:
+                alone, self._alone_at = rip == self._alone_at, None
+                if not alone and self._then is not None:
+                    self._stepped()  # event delivery went elsewhere: that instruction is over
+                state[_PASS_ALIASES] = state[_COUNT] = alone
+            if not rip:
+                # The engine cannot be told to end nowhere; it looks the end up before it starts, as if to fetch.
+                state[_END] = self._zero_is_code
+            registers.fresh = False
+            error = self._start(self._user)
+            registers.fresh = True
+            code = state[_STOP]
             if alone:  # what it touched may be cached under an alias or with a supervisor's rights
                 self._stale_tlb = self._stale_code = True
-                state[SoftState.IMPLICIT_PAGE] = 0
-            if state[SoftState.EPOCH]:
+                state[_IMPLICIT_PAGE] = 0
+            if state[_EPOCH]:
                 self._blocks.drain()
-            if alone and code == StopCode.NONE and not error:
+            if alone and not code and not error:
                 self._stepped()
-            if code == StopCode.SYSCALL:
+            if code == _SYSCALL:
                 return Syscall()
-            self._leave_out_rest()
-            if code == StopCode.TLB_FULL:
-                self._stale_tlb = True
-            elif code in (StopCode.ALIAS, StopCode.CODE_ALIAS):
-                self._settle_aliases(rip, code)
-            elif code == StopCode.BLOCKS_FULL:
-                self._blocks.drain()
-            elif code == StopCode.FAULT:
+            if state[_LAST_SIZE]:
+                self._leave_out_rest()
+            if code == _FAULT:
                 return self._fault()
-            elif code == StopCode.TRAP:
-                self._engine.forget_exception()
-                return Trap(TrapKind.EXCEPTION, int(state[SoftState.VECTOR]))
-            elif error == _UC_ERR_INSN_INVALID:
-                return Trap(TrapKind.EXCEPTION, Vector.UD)
-            elif error:
-                self._engine.check(error, f"execute at {self._registers.read('rip'):#x}")
-            elif not self._zero_is_code and self._registers.read("rip") == 0:
-                # The engine takes address 0 for the end of the run; for a guest it is a jump through a null pointer.
-                return self._fetch_at_zero()
+            stop = self._other_stop(rip, code, error)
+            if stop is not None:
+                return stop
+
+    def _other_stop(self, rip: int, code: int, error: int) -> Stop | None:
+        """Return what a run from `rip` stopped for but a system call or a fault; None if it goes on after all."""
+        if code == _TRAP:
+            self._engine.forget_exception()
+            return Trap(_EXCEPTION_TRAP, self._scalars[_VECTOR])
+        if code == StopCode.TLB_FULL:
+            self._stale_tlb = True
+        elif code in (StopCode.ALIAS, StopCode.CODE_ALIAS):
+            self._settle_aliases(rip, code)
+        elif code == StopCode.BLOCKS_FULL:
+            self._blocks.drain()
+        elif error == _UC_ERR_INSN_INVALID:
+            return Trap(TrapKind.EXCEPTION, Vector.UD)
+        elif error:
+            self._engine.check(error, f"execute at {self._registers.read('rip'):#x}")
+        elif not self._zero_is_code and self._registers.read("rip") == 0:
+            # The engine takes address 0 for the end of the run; for a guest it is a jump through a null pointer.
+            return self._fetch_at_zero()
+        return None
 
     def interrupt(self) -> None:
         """Make :meth:`run` return Interrupted soon; returns when it has been told. Any thread may call."""
-        self._wanted.set()
+        self._wanted = True
         self._state[SoftState.SKIP_SYNC] = 0
         self._engine.clear_skip_sync()
         self._engine.stop()
@@ -144,7 +180,7 @@ class SoftCpu:
     @property
     def interrupting(self) -> bool:
         """Whether an interruption is asked for and :meth:`run` has not returned it yet."""
-        return self._wanted.is_set()
+        return self._wanted
 
     def step(self, then: Callable[[], None]) -> None:
         """Have the instruction at RIP run alone, and call `then` when it has passed, or before another runs."""
@@ -204,6 +240,11 @@ class SoftCpu:
             Pointer.MEMO: self._memo,
         }
         addresses = {pointer: array.ctypes.data for pointer, array in arrays.items()}
+        batch = self._registers.pointers
+        addresses[Pointer.ENGINE] = self._engine.handle.value or 0
+        addresses[Pointer.REGISTER_NUMBERS] = ctypes.addressof(batch.numbers)
+        addresses[Pointer.REGISTER_CELLS] = ctypes.addressof(batch.pointers)
+        addresses[Pointer.REGISTER_VALUES] = ctypes.addressof(batch.values)
         return np.array([addresses.get(pointer, 0) for pointer in Pointer], np.uint64)
 
     def _add_hooks(self) -> None:
@@ -221,7 +262,9 @@ class SoftCpu:
             engine.hook(uc.UC_HOOK_MEM_WRITE, _kernels.on_memory.address, user)
 
     def _on_cpuid(self, _handle: int, _user: int) -> int:
+        self._registers.fresh = False  # the engine has gone on since they were read
         self._on_exit(Exit(ExitReason.CPUID, instruction_length=_CPUID_LENGTH))
+        self._registers.fresh = False
         return 1
 
     def _refresh(self) -> None:
@@ -256,15 +299,21 @@ class SoftCpu:
             self._alone_at = rip
 
     def _fault(self) -> Stop:
-        result = self._result
-        status = Status(int(result[Result.STATUS]))
         exact = self._engine.fault_address()
         if exact is None:
             raise InternalError(
                 "The address of a failed translation is not known. This is a bug in Quire: please report it."
             )
-        if status is Status.PAGE_FAULT:
-            return Trap(TrapKind.PAGE_FAULT, Vector.PF, int(result[Result.ERROR]), exact)
+        found = self._found
+        code = found[_STATUS]
+        if code == _PAGE_FAULT:
+            return Trap(_PAGE_FAULT_TRAP, _PF, found[_ERROR], exact)
+        stop = exit_of_walk(found, exact)
+        return self._fault_within(Status(code), exact) if stop is None else stop
+
+    def _fault_within(self, status: Status, exact: int) -> Stop:
+        """Return the exception of a failed walk that is neither a page fault nor an exit."""
+        result = self._result
         if status is Status.NON_CANONICAL:
             return Trap(TrapKind.EXCEPTION, Vector.GP, gva=exact)
         if status is Status.BUS_ERROR:
@@ -277,10 +326,7 @@ class SoftCpu:
             final = int(result[Result.ERROR]) & EPT_VIOLATION_QUALIFICATION.mask("final")
             self._memory.store(area + _VE_GPA, gpa | (exact & 0xFFF if final else 0))
             return Trap(TrapKind.EXCEPTION, Vector.VE)
-        stop = exit_of_walk(result, exact)
-        if stop is None:
-            raise InternalError(f"A walk ended with {status!r}. This is a bug in Quire: please report it.")
-        return stop
+        raise InternalError(f"A walk ended with {status!r}. This is a bug in Quire: please report it.")
 
     def _fetch_at_zero(self) -> Stop:
         self._state[SoftState.FAULT_ACCESS] = Access.FETCH
@@ -291,25 +337,20 @@ class SoftCpu:
 
     def _leave_out_rest(self) -> None:
         """Take off the instructions of the last block that the stop kept from executing."""
-        size = self._scalars[SoftState.LAST_BLOCK_SIZE]
-        if not size:
-            return
+        size = self._scalars[_LAST_SIZE]
         start, rip = int(self._state[SoftState.LAST_BLOCK]), self._registers.read("rip")
         if start <= rip < start + size:
             self._blocks.left_out(self._code(rip, start + size - rip))
 
     def _code(self, gva: int, length: int) -> bytes:
         """Return code bytes as a fetch would see them, without side effects; short when a page is missing."""
-        saved, code = self._result.copy(), b""
-        self._context[Context.UPDATE] = 0
+        code, controls, found = b"", self._controls, self._code_result
+        controls[_UPDATE] = 0
         while len(code) < length:
             here = gva + len(code)
-            if walk(
-                self._memory.words, self._context, np.uint64(here), np.uint64(Access.FETCH), self._result
-            ):
+            if walk(self._memory.words, self._context, np.uint64(here), _FETCH, found):
                 break
             count = min(length - len(code), 0x1000 - (here & 0xFFF))
-            code += self._memory.read(int(self._result[Result.HPA]), count)
-        self._context[Context.UPDATE] = 1
-        self._result[:] = saved
+            code += self._memory.read(int(found[_HPA]), count)
+        controls[_UPDATE] = 1
         return code

@@ -66,10 +66,14 @@ class SoftState(IntEnum):
     EPOCH = (
         31  #: of the guest's code, in bits 63:61: grows when a frame that was fetched from is about to change
     )
-    PASS_ALIASES = 32  #: 1: aliases do not stop, for the one instruction that touches two pages of a frame
+    PASS_ALIASES = (
+        32  #: 1: aliases do not stop this run of one instruction, which touches two pages of a frame
+    )
     IMPLICIT_PAGE = (
         33  #: linear page + 1 that one instruction may reach as a supervisor: its descriptor table
     )
+    END = 34  #: address at which the next run of the engine ends of itself; 0 again after it
+    COUNT = 35  #: instructions after which it ends, 0 for no such end; 0 again after it
 
 
 #: The scalars that count events, in report order.
@@ -95,6 +99,10 @@ class Pointer(IntEnum):
     RECENT_FETCH = 11  #: see Recent, by the low bits of the linear page
     MEMO = 12  #: of walks, see the paging room's kernels
     ENVIRONMENT = 13  #: the engine's CPU state, of a Cpu in ring 0; else null
+    ENGINE = 14  #: the library's handle
+    REGISTER_NUMBERS = 15  #: of RIP, RSP and RFLAGS, as the library has them
+    REGISTER_CELLS = 16  #: the address of each of their values
+    REGISTER_VALUES = 17
 
 
 class Recent(IntEnum):

@@ -17,7 +17,7 @@ from quire.vcpu.checks import (
 from quire.vcpu.checks.rule import BrokenRule, EntryRule, EntryView
 from quire.vcpu.vmcs import Vmcs
 
-__all__ = ["RULES", "BrokenRule", "EntryRule", "EntryView", "check_entry"]
+__all__ = ["EVENT_FIELDS", "RULES", "BrokenRule", "EntryRule", "EntryView", "check_entry"]
 
 RULES: tuple[EntryRule, ...] = (
     *execution.RULES,
@@ -29,8 +29,8 @@ RULES: tuple[EntryRule, ...] = (
     *msr_loading.RULES,
 )
 _MOVING_RULES = tuple(rule for rule in RULES if rule.moving)
-# While nothing is injected, blocked or pending in an active guest, no other moving rule can be broken.
-_EVENT_FIELDS = (
+#: While nothing is injected, blocked or pending in an active guest, no other moving rule can be broken.
+EVENT_FIELDS = (
     "vm_entry_interruption_information",
     "guest_interruptibility_state",
     "guest_pending_debug_exceptions",
@@ -48,7 +48,7 @@ def check_entry(vmcs: Vmcs, profile: CpuProfile, *, moving_only: bool = False) -
     view = EntryView(vmcs, profile)
     rules = RULES
     if moving_only:
-        rules = _MOVING_RULES if any(map(view.read, _EVENT_FIELDS)) else _POINTER_RULES
+        rules = _MOVING_RULES if any(map(view.read, EVENT_FIELDS)) else _POINTER_RULES
     return [
         BrokenRule(rule, view.read(rule.field), rule.qualification(view))
         for rule in rules

@@ -36,6 +36,10 @@ __all__ = ["MachineCpu"]
 _EXCEPTIONS = range(Intercept.EXCEPTION, Intercept.EXCEPTION + 32)
 _CODED = (Vector.DF, Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.PF, Vector.AC)
 _NOWHERE = (1 << 64) - 1
+_POINTERS = ("rip", "rsp", "rflags")
+_USER, _AC, _AC_SHIFT = int(Context.USER), int(Context.AC), RFLAGS.shift("AC")
+_PAGE_FAULT = TrapKind.PAGE_FAULT
+_FIRST_EXCEPTION = int(Intercept.EXCEPTION)
 _SINGLE_STEP = 1 << 14  # BS of DR6
 #: What the engine takes for invalid and a processor does not.
 _UNKNOWN_TO_ENGINE = (
@@ -111,7 +115,7 @@ class MachineCpu(SoftCpu):
         self._guest.save()
         if not isinstance(stop, Trap):
             return stop
-        if stop.kind is TrapKind.PAGE_FAULT:
+        if stop.kind is _PAGE_FAULT:
             return self._page_fault(stop)
         if stop.vector < INTERCEPT:
             return self._raise(Event.exception(stop.vector, 0 if stop.vector == Vector.GP else None))
@@ -156,7 +160,7 @@ class MachineCpu(SoftCpu):
         found = decode(self._code(rip, MAX_LENGTH), long_code=self._environment.long_code)
         if code not in _EXCEPTIONS:
             return Event.exception(Vector.UD) if found is None else self._intercepts.answer(found)
-        vector = code - Intercept.EXCEPTION
+        vector = code - _FIRST_EXCEPTION
         if vector == Vector.UD and found is not None and found.name in _UNKNOWN_TO_ENGINE:
             return self._intercepts.answer(found)
         if vector == Vector.DB and self._registers.read("rflags") & RFLAGS.mask("TF"):
@@ -191,8 +195,8 @@ class MachineCpu(SoftCpu):
 
     def _set_privilege(self) -> None:
         """Tell the walk the privilege of what Python does for the guest now; the hooks tell it while it runs."""
-        self._context[Context.USER] = self._environment.cpl == 3
-        self._context[Context.AC] = RFLAGS.get(self._registers.read("rflags"), "AC")
+        self._controls[_USER] = self._environment.cpl == 3
+        self._controls[_AC] = self._registers.read_many(_POINTERS)[2] >> _AC_SHIFT & 1
 
     def _make_registers(self) -> SoftRegisters:
         self._environment = enter_guest_mode(self._engine)

@@ -33,6 +33,7 @@ _GENERAL, _CANONICAL = 16, (1 << 47) - 1
 _HFLAGS, _SEGMENTS, _CONTROL = 176, 184, 424
 #: Bytes of one segment cache.
 SEGMENT_BYTES = 24
+_SEGMENTS_END = _SEGMENTS + 10 * SEGMENT_BYTES  # one for each SegmentName
 #: Index in 32-bit words of the hidden flags and of RFLAGS, for compiled hooks.
 HFLAGS_INDEX, EFLAGS_INDEX = _HFLAGS // 4, 136 // 4
 _CPL, _CODE_32, _STACK_32, _ADD_BASES, _CODE_64 = 3, 1 << 4, 1 << 5, 1 << 6, 1 << 15
@@ -140,7 +141,7 @@ class Environment:
 
     def segments(self) -> bytes:
         """Return all segment caches as the engine holds them, to see whether one changed."""
-        return bytes(self._octets[_SEGMENTS : _SEGMENTS + len(SegmentName) * SEGMENT_BYTES])
+        return bytes(self._octets[_SEGMENTS:_SEGMENTS_END])
 
     def segment(self, name: SegmentName) -> Segment:
         """Return one segment register."""

@@ -1,0 +1,62 @@
+"""A run of the engine, from the reset of what hooks leave to the registers that every stop needs.
+
+Each call of the library from Python costs as much as a level of interpretation, so that the four that a stop needs
+are made here. Called through ctypes, which lets other threads run meanwhile: hooks may call Python.
+"""
+
+import numpy as np
+from numba import carray, cfunc, types
+
+from quire.cpu.soft.state import Pointer, SoftState
+
+USER = types.CPointer(types.voidptr)
+
+_P_STATE, _P_ENGINE, _P_NUMBERS, _P_CELLS, _P_VALUES = (
+    int(p)
+    for p in (
+        Pointer.STATE,
+        Pointer.ENGINE,
+        Pointer.REGISTER_NUMBERS,
+        Pointer.REGISTER_CELLS,
+        Pointer.REGISTER_VALUES,
+    )
+)
+_N_STATE = len(SoftState)
+_STOP, _LAST_FETCH, _LAST_SIZE, _SYNC, _END, _COUNT, _PASS_ALIASES = (
+    int(s)
+    for s in (
+        SoftState.STOP,
+        SoftState.LAST_FETCH,
+        SoftState.LAST_BLOCK_SIZE,
+        SoftState.SKIP_SYNC,
+        SoftState.END,
+        SoftState.COUNT,
+        SoftState.PASS_ALIASES,
+    )
+)
+_0, _1, _NONE = np.uint64(0), np.uint64(1), np.uint64((1 << 64) - 1)
+_REGISTERS = np.int32(3)
+
+_emu_start = types.ExternalFunction(
+    "uc_emu_start", types.int32(types.voidptr, types.uint64, types.uint64, types.uint64, types.uint64)
+)
+_read_batch = types.ExternalFunction(
+    "uc_reg_read_batch", types.int32(types.voidptr, types.voidptr, types.voidptr, types.int32)
+)
+
+
+@cfunc(types.int32(USER), cache=True)
+def run(user):
+    """Run the engine from the first value, RIP, until END or for COUNT instructions; return its error number."""
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    values = carray(user[_P_VALUES], (3,), np.uint64)
+    state[_STOP] = _0
+    state[_LAST_FETCH] = _NONE
+    state[_LAST_SIZE] = _0
+    state[_SYNC] = _1
+    error = _emu_start(user[_P_ENGINE], values[0], state[_END], _0, state[_COUNT])
+    state[_END] = _0
+    state[_COUNT] = _0
+    state[_PASS_ALIASES] = _0
+    _read_batch(user[_P_ENGINE], user[_P_NUMBERS], user[_P_CELLS], _REGISTERS)
+    return error
