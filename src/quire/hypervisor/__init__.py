@@ -6,7 +6,7 @@ that users may change; a guest sees the same results under each Mmu.
 
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
 from quire.hypervisor.host import Host
-from quire.hypervisor.hypervisor import STEPS, GuestConfig, GuestKernel, Hypervisor
+from quire.hypervisor.hypervisor import MMUS, STEPS, GuestConfig, GuestKernel, Hypervisor
 from quire.hypervisor.linear_memory import WalkedMemory
 from quire.hypervisor.machine_handlers import MACHINE_HANDLERS
 from quire.hypervisor.machine_mmu import MachineEptMmu, MachineNativeMmu
@@ -22,6 +22,7 @@ __all__ = [
     "EXIT_PORT",
     "GENERAL",
     "MACHINE_HANDLERS",
+    "MMUS",
     "STEPS",
     "CrAccess",
     "CrExit",

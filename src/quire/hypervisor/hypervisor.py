@@ -26,7 +26,10 @@ from quire.paging import Tables
 from quire.tlb import Operation, Tlb
 from quire.vcpu import Cpu, Exit, Interrupted, Syscall, Trap, TrapKind, Vcpu, Vmcs
 
-__all__ = ["STEPS", "GuestConfig", "GuestKernel", "Hypervisor"]
+__all__ = ["MMUS", "STEPS", "GuestConfig", "GuestKernel", "Hypervisor"]
+
+#: Every Mmu by name, the baseline first.
+MMUS = ("native", "ept")
 
 #: The steps of creation, in order.
 STEPS = ("memory", "EPT", "vCPU", "memory management", "TLB", "enable")
@@ -53,8 +56,8 @@ class GuestConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("process", "machine"):
             raise MisuseError(f"No guest is of kind {self.kind!r}: give process or machine")
-        if self.mmu not in ("native", "ept"):
-            raise MisuseError(f"No Mmu is called {self.mmu!r}: give native or ept")
+        if self.mmu not in MMUS:
+            raise MisuseError(f"No Mmu is called {self.mmu!r}: give {' or '.join(MMUS)}")
         if self.memory < _LEAST_MEMORY or self.memory % 4096:
             raise MisuseError(
                 f"Guest memory of {self.memory:#x} bytes is too small or no multiple of 4 KiB: "
