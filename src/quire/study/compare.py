@@ -9,18 +9,49 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quire import __version__
-from quire.study.configuration import PAGES
-from quire.study.costs import Costs
+from quire.hypervisor import MMUS
+from quire.study.configuration import (
+    PAGES,
+    check_configurations,
+    configurations,
+    parse_mmus,
+    parse_pages,
+)
+from quire.study.costs import Costs, load_costs
 from quire.study.predict import NOT_MODELLED, predict
-from quire.study.runner import Order, Running
+from quire.study.runner import Order, Running, run_all
 from quire.study.verdict import verdict
 
-__all__ = ["SCHEMA", "compare_record", "compare_row"]
+__all__ = ["SCHEMA", "compare", "compare_record", "compare_row"]
 
 #: Version of the record's shape; grows when a field changes its meaning or goes.
 SCHEMA = 1
 _TABLE_BYTES = 4 << 10
 _TABLES = ("guest", "shadow", "host")
+
+
+def compare(
+    command: Sequence[str],
+    *,
+    pages: str = "4K/4K",
+    mmus: str = ",".join(MMUS),
+    costs: str = "skylake-x",
+    memory: int = 2 << 30,
+    seed: int = 0,
+    sandbox: bool = False,
+    remote_share: float = 0.0,
+    jobs: int = 1,
+) -> dict[str, Any]:
+    """Run `command` under every one of `mmus` with every one of `pages`, and return the record of the comparison.
+
+    Its standard input is empty and its output is not shown. Raises MisuseError for what cannot be asked, RunFailed
+    for a run that could not be made.
+    """
+    profile = load_costs(costs)
+    order = Order(command, memory, seed, sandbox)
+    asked = configurations(parse_mmus(mmus), parse_pages(pages))
+    check_configurations(asked, memory)
+    return compare_record(order, run_all(order, asked, jobs=jobs), profile, remote_share=remote_share)
 
 
 def compare_record(

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quire.errors import MisuseError, did_you_mean
-from quire.hypervisor import MMUS
+from quire.hypervisor import MMUS, GuestConfig
 
-__all__ = ["PAGES", "Configuration", "configurations", "parse_mmus", "parse_pages"]
+__all__ = ["PAGES", "Configuration", "check_configurations", "configurations", "parse_mmus", "parse_pages"]
 
 #: Page sizes by name.
 PAGES = {"4K": 4 << 10, "2M": 2 << 20, "1G": 1 << 30}
@@ -70,3 +70,10 @@ def configurations(mmus: Sequence[str], pages: Sequence[tuple[str, str]]) -> lis
     native = [Configuration(_NATIVE, guest, None) for guest, _ in pages if _NATIVE in mmus]
     others = [Configuration(mmu, guest, host) for guest, host in pages for mmu in mmus if mmu != _NATIVE]
     return [*dict.fromkeys(native), *others]
+
+
+def check_configurations(asked: Sequence[Configuration], memory: int) -> None:
+    """Raise MisuseError if a guest of `memory` bytes cannot be made under one of them."""
+    for one in asked:
+        host_page = one.host_page or one.guest_page
+        GuestConfig(mmu=one.mmu, memory=memory, guest_page=PAGES[one.guest_page], host_page=PAGES[host_page])

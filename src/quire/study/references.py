@@ -93,7 +93,7 @@ def published(guest: Dimension, host: Dimension | None) -> Published:
     if guest == host == Dimension(4, 1):
         return Published(24, _BHARGAVA)
     count = (guest.entries + 1) * (host.entries + 1) - 1
-    return Published(count, f"{FORMULA}, {_BHARGAVA}")
+    return Published(count, f"{FORMULA} with g and h entries, of which 24 is the case 4 x 4")
 
 
 def references_record() -> dict[str, Any]:

@@ -192,7 +192,9 @@ class _Runs:
         try:
             record = json.loads(report.read_text())
         except (OSError, ValueError):
-            raise RunFailed(status, f"{configuration.name} left no record and status {status}") from None
+            raise RunFailed(
+                status, f"{configuration.name} could not be run: status {status} and no record"
+            ) from None
         return Running(configuration, record, length, digest.hexdigest())
 
 
