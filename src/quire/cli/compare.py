@@ -64,9 +64,9 @@ def command(
     \b
     Examples:
       quire compare -- true
-      quire compare --pages 4K/4K,4K/2M,2M/2M -- sort /etc/passwd
-      quire compare --mmu native,ept --plot true.svg --parquet true.parquet -- true
-      quire compare --jobs 2 --json - -o true.txt -- true
+      quire compare --mmu ept --pages 4K/4K,4K/2M --jobs 2 -- sort /etc/passwd
+      quire compare --mmu ept --plot true.svg --parquet true.parquet -- true
+      quire compare --mmu native --pages 2M/2M --json - -o true.txt -- true
     """
     from quire.errors import FormatError, MisuseError
     from quire.report.progress import open_progress

@@ -56,7 +56,7 @@ def crossover_chart(record: Mapping[str, Any]) -> bytes:
         figure, axes = _figure(4.0)
         for mmu, (marker, colour) in zip(record["mmus"], _LINES, strict=False):
             points = [(row["updates"], row["cycles_per_read"][mmu]) for row in record["rows"]]
-            axes.plot(*zip(*points, strict=True), marker=marker, color=colour, label=mmu)
+            axes.plot(*zip(*points, strict=True), marker=marker, color=colour, label=mmu, clip_on=False)
         crossing = record["crossing"]["measured"]
         if crossing is not None:
             axes.axvline(crossing, color="black", linestyle=":", linewidth=1)
@@ -66,7 +66,7 @@ def crossover_chart(record: Mapping[str, Any]) -> bytes:
         axes.set_xlabel("page-table updates per 1000 reads")
         axes.set_ylabel("predicted cycles per read")
         axes.set_title(f"shadow against nested paging, costs {record['config']['costs']}", loc="left")
-        axes.legend(frameon=False)
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         return _svg(figure)
 
 

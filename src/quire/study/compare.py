@@ -143,7 +143,7 @@ def _differences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             )
         if mine["stdout_sha256"] != other["stdout_sha256"]:
             found.append(
-                f"{row['name']} wrote {mine['stdout_bytes']} bytes, other than the {other['stdout_bytes']} of "
-                f"{first['name']}"
+                f"{row['name']} wrote other bytes than {first['name']}: {mine['stdout_bytes']} and "
+                f"{other['stdout_bytes']} of them"
             )
     return found
