@@ -204,10 +204,11 @@ def test_the_table_of_a_crossover() -> None:
 
 
 def test_the_table_of_references_marks_what_differs() -> None:
+    walks = (("4K", None, 4, 4), ("2M", None, 3, 3), ("4K", "4K", 25, 24), ("2M", "4K", 19, 19))
     rows = [
         {"guest": guest, "host": host, "references": count, "published": said, "source": "formula"}
-        for guest, host, count, said in (("4K", None, 4, 4), ("2M", None, 3, 3), ("4K", "4K", 25, 24), ("2M", "4K", 19, 19))
-    ]  # fmt: skip
+        for guest, host, count, said in walks
+    ]
     for one in rows:
         one["equal"] = one["references"] == one["published"]
     text = table(render_references, {"rows": rows, "equal": 3, "total": 4})

@@ -1,4 +1,4 @@
-"""Comparisons: the list of configurations, overheads and differences, the sentence of the verdict, and the processes."""
+"""Comparisons: the configurations, overheads and differences, the sentence of the verdict, the processes."""
 
 import copy
 import os
@@ -148,5 +148,5 @@ def test_a_run_that_cannot_be_made() -> None:
         run_all(Order(["no-such-program-of-quire"]), [NATIVE, NESTED])
     assert failure.value.status == 127
     odd = Configuration("ept", "4K", "8K")
-    with pytest.raises(RunFailed, match="ept 4K/8K could not be run: status 125 .* it said: .*8K"):
+    with pytest.raises(RunFailed, match=r"ept 4K/8K could not be run: status 125 .* it said: .*8K"):
         run_all(Order(["true"]), [NATIVE, odd])

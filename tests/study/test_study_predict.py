@@ -129,7 +129,7 @@ def test_remote_memory_costs_its_share(tmp_path: Path) -> None:
 def test_a_record_without_the_modelled_tlb_is_refused(tmp_path: Path) -> None:
     made = record(tlb=None)
     made["config"]["detail"] = "exits"
-    with pytest.raises(MisuseError, match="--detail exits.*--detail full"):
+    with pytest.raises(MisuseError, match=r"--detail exits.*--detail full"):
         predict(made, round_costs(tmp_path))
 
 

@@ -2,7 +2,10 @@
 
 import io
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -76,6 +79,7 @@ def command(
     try:
         asked = configurations(parse_mmus(mmus), parse_pages(pages))
         profile = load_costs(costs)
+        profile.memory_latency(remote_share)  # refuses what is no share
         check_configurations(asked, memory)
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
@@ -83,7 +87,7 @@ def command(
     outputs = Outputs("compare", names)
     order = Order([program, *arguments], memory, seed, sandbox)
     try:
-        with open_progress("quire compare", len(asked)) as step:
+        with _ending_on_sigterm(), open_progress("quire compare", len(asked)) as step:
 
             def done(configuration: Configuration) -> None:
                 step(configuration.name)
@@ -98,6 +102,20 @@ def command(
     record = compare_record(order, runs, profile, remote_share=remote_share)
     _write(record, outputs)
     return int(runs[0].record["outcome"]["status"])
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Have SIGTERM end the runs as Ctrl-C does: none is left behind."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _input() -> int | None:

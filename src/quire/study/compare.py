@@ -48,6 +48,7 @@ def compare(
     for a run that could not be made.
     """
     profile = load_costs(costs)
+    profile.memory_latency(remote_share)  # before anything runs
     order = Order(command, memory, seed, sandbox)
     asked = configurations(parse_mmus(mmus), parse_pages(pages))
     check_configurations(asked, memory)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quire.errors import MisuseError
 from quire.study.capacity import MEMORY, groups_of, served_by
 from quire.study.costs import Costs
 from quire.study.counts import Counts
@@ -79,8 +78,6 @@ def predict(record: Mapping[str, Any], costs: Costs, *, remote_share: float = 0.
 
 def predict_counts(counts: Counts, costs: Costs, *, remote_share: float = 0.0) -> Prediction:
     """Return the cycles of a run that was counted otherwise; as :func:`predict`."""
-    if not 0 <= remote_share <= 1:
-        raise MisuseError(f"A share of remote memory of {remote_share!r} does not exist: give 0 to 1")
     latency = {cache.name: cache.latency.value for cache in costs.caches}
     latency[MEMORY] = costs.memory_latency(remote_share)
     served = served_by(groups_of(counts), costs.caches)

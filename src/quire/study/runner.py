@@ -153,6 +153,8 @@ class _Runs:
         try:
             return self._finish(configuration, process, report, show)
         finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)  # else the feeder may wait for it for ever
             os.close(end)
             feeder.join()
             os.close(ended)

@@ -74,7 +74,12 @@ class Costs:
         return self.round_trip.value + self.work.get(reason, self.work[_DEFAULT]).value
 
     def memory_latency(self, remote_share: float) -> float:
-        """Return the cycles of a reference to memory, of which `remote_share` are on another node."""
+        """Return the cycles of a reference to memory, of which `remote_share` are on another node.
+
+        Raises MisuseError for a share outside 0 to 1.
+        """
+        if not 0 <= remote_share <= 1:
+            raise MisuseError(f"A share of remote memory of {remote_share!r} does not exist: give 0 to 1")
         return (1 - remote_share) * self.local.value + remote_share * self.remote.value
 
 
