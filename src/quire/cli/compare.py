@@ -6,16 +6,21 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
+from quire.cli.output import write_bytes
 from quire.cli.outputs import Outputs
 from quire.cli.sizes import SizeType
 from quire.hypervisor import MMUS
 
+if TYPE_CHECKING:
+    from quire.study import Configuration, Order, Running
+
 __all__ = ["command"]
 
-_CANNOT_SET_UP, _INTERRUPTED = 125, 130
+_CANNOT_SET_UP, _INTERRUPTED, _UNREAD = 125, 130, 141
 
 
 @click.command(
@@ -67,14 +72,13 @@ def command(
     \b
     Examples:
       quire compare -- true
-      quire compare --mmu ept --pages 4K/4K,4K/2M --jobs 2 -- sort /etc/passwd
+      quire compare --mmu ept --pages 4K/2M -- sort /etc/passwd
       quire compare --mmu ept --plot true.svg --parquet true.parquet -- true
       quire compare --mmu native --pages 2M/2M --json - -o true.txt -- true
     """
     from quire.errors import FormatError, MisuseError
-    from quire.report.progress import open_progress
-    from quire.study import Order, RunFailed, compare_record, configurations, load_costs, run_all
-    from quire.study.configuration import Configuration, check_configurations, parse_mmus, parse_pages
+    from quire.study import Order, compare_record, configurations, load_costs, parse_mmus, parse_pages
+    from quire.study.configuration import check_configurations
 
     try:
         asked = configurations(parse_mmus(mmus), parse_pages(pages))
@@ -86,22 +90,36 @@ def command(
     names = {"--output": output, "--json": json, "--parquet": parquet, "--plot": plot}
     outputs = Outputs("compare", names)
     order = Order([program, *arguments], memory, seed, sandbox)
-    try:
-        with _ending_on_sigterm(), open_progress("quire compare", len(asked)) as step:
-
-            def done(configuration: Configuration) -> None:
-                step(configuration.name)
-
-            runs = run_all(order, asked, jobs=jobs, source=_input(), show=_show, done=done)
-    except RunFailed as failure:
-        click.echo(f"quire compare: {failure}", err=True)
-        return failure.status if failure.status > 0 else _CANNOT_SET_UP
-    except KeyboardInterrupt:
-        click.echo("quire compare: interrupted, no comparison was made", err=True)
-        return _INTERRUPTED
+    runs = _measure(order, asked, jobs)
+    if isinstance(runs, int):
+        return runs
     record = compare_record(order, runs, profile, remote_share=remote_share)
     _write(record, outputs)
     return int(runs[0].record["outcome"]["status"])
+
+
+def _measure(order: "Order", asked: "list[Configuration]", jobs: int) -> "list[Running] | int":
+    """Return what the runs left, or the status to exit with when there is nothing to compare."""
+    from quire.report.progress import open_progress
+    from quire.study import RunFailed, run_all
+
+    try:
+        with _ending_on_sigterm(), open_progress("quire compare", len(asked)) as step:
+            return run_all(
+                order, asked, jobs=jobs, source=_input(), show=write_bytes, done=lambda one: step(one.name)
+            )
+    except RunFailed as failure:
+        click.echo(f"quire compare: {failure}", err=True)
+        return failure.status if failure.status > 0 else _CANNOT_SET_UP
+    except BrokenPipeError:
+        click.echo("quire compare: nobody reads what the program writes, no comparison was made", err=True)
+        return _UNREAD
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise click.ClickException(f"compare: the program's output could not be kept: {what}") from None
+    except KeyboardInterrupt:
+        click.echo("quire compare: interrupted, no comparison was made", err=True)
+        return _INTERRUPTED
 
 
 @contextmanager
@@ -124,20 +142,6 @@ def _input() -> int | None:
         return None if os.isatty(0) or not os.fstat(0) else 0
     except OSError:
         return None
-
-
-def _show(data: bytes) -> None:
-    """Pass on what the first run writes."""
-    if sys.stdout is None:
-        return
-    try:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.buffer.write(data)
-        else:
-            sys.stdout.write(data.decode(errors="replace"))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _write(record: dict[str, object], outputs: Outputs) -> None:

@@ -1,11 +1,12 @@
 """Files that a verb writes its results to: opened before the work begins, so that no result is lost to a bad name."""
 
 import os
-import sys
 from collections.abc import Mapping
 from typing import BinaryIO
 
 import click
+
+from quire.cli.output import write_bytes
 
 __all__ = ["Outputs"]
 
@@ -17,7 +18,7 @@ class Outputs:
 
     def __init__(self, verb: str, names: Mapping[str, str | None]) -> None:
         self._verb = verb
-        self._files: dict[str, BinaryIO] = {}
+        self._files: dict[str, BinaryIO | None] = {}  # None is stdout
         asked = {option: name for option, name in names.items() if name is not None}
         to_stdout = [option for option, name in asked.items() if name == _STDOUT]
         if len(to_stdout) > 1:
@@ -26,7 +27,7 @@ class Outputs:
             )
         for option, name in asked.items():
             try:
-                self._files[option] = os.fdopen(_open(name), "wb")
+                self._files[option] = None if name == _STDOUT else _open(name)
             except OSError as error:
                 raise click.ClickException(
                     f"{verb}: cannot write {option} to {name!r}: {error.strerror}; choose another file"
@@ -38,11 +39,14 @@ class Outputs:
 
     def write(self, option: str, data: bytes | str) -> None:
         """Write `data` to the file of `option` and close it."""
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        raw = data.encode(errors="backslashreplace") if isinstance(data, str) else data
+        file = self._files[option]
         try:
-            with self._files[option] as file:
-                file.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
+            if file is None:
+                write_bytes(raw)
+            else:
+                with file:
+                    file.write(raw)
         except BrokenPipeError:
             pass  # a reader that leaves is no error
         except OSError as error:
@@ -51,7 +55,5 @@ class Outputs:
             ) from None
 
 
-def _open(name: str) -> int:
-    if name == _STDOUT:
-        return os.dup(1)
-    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+def _open(name: str) -> BinaryIO:
+    return os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666), "wb")

@@ -17,8 +17,8 @@ def command() -> None:
     \b
     Examples:
       quire validate references
+      quire validate references --json -
       quire validate references --json references.json
-      quire validate crossover --updates 0,10
       quire validate crossover --updates 0,10 --plot crossover.svg
     """
 
