@@ -22,6 +22,8 @@ OWNERS = {
     "elftools": {"guest"},
     "capstone": {"cpu", "guest"},
     "rich": {"report"},
+    "pyarrow": {"report"},
+    "matplotlib": {"report"},
     "click": {"cli"},
 }
 
@@ -69,7 +71,8 @@ def test_help_loads_nothing_heavy() -> None:
         "import sys; sys.argv = ['quire', '--help']\n"
         "from quire.cli import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "print(sorted({m.split('.')[0] for m in sys.modules} & {'numba', 'unicorn', 'numpy', 'rich', 'capstone'}))"
+        "heavy = {'numba', 'unicorn', 'numpy', 'rich', 'capstone', 'pyarrow', 'matplotlib'}\n"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & heavy))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]"

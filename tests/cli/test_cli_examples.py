@@ -14,7 +14,7 @@ _STATUS = "$ echo $?"
 _COMPILING = "quire: compiling kernels (once, up to 15 s)\n"  # of a first run
 
 
-@pytest.mark.parametrize("verb", ["walk", "decode", "lint"])
+@pytest.mark.parametrize("verb", ["walk", "decode", "lint", "validate"])
 def test_help_examples(verb: str, tmp_path: Path) -> None:
     """Every example of a help text runs; what it says is an answer and not a refusal."""
     example_files(tmp_path)
@@ -30,7 +30,7 @@ def test_help_examples(verb: str, tmp_path: Path) -> None:
 
 def test_overview_names_the_verbs(tmp_path: Path) -> None:
     text = quire(tmp_path, "--help").stdout
-    for verb in ("walk", "decode", "lint"):
+    for verb in ("walk", "decode", "lint", "compare", "validate"):
         assert re.search(rf"^  {verb} +\w", text, re.MULTILINE)
 
 

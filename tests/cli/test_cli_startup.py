@@ -33,6 +33,19 @@ def test_nothing_heavy_is_imported(name: str, tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.programs
+@pytest.mark.parametrize("line", ["run --report none -- true", "compare --mmu native -- true"])
+def test_charts_and_columns_are_loaded_when_asked_for(line: str) -> None:
+    code = (
+        f"import sys; sys.argv = ['quire', *{line.split()!r}]\n"
+        "from quire.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "sys.stderr.write(str([name for name in ('matplotlib', 'pyarrow') if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.endswith("[]")
+
+
 @pytest.mark.parametrize("name", _CASES)
 def test_stdout_that_takes_nothing(name: str, tmp_path: Path) -> None:
     """A full disk is one line, a reader that leaves and a closed stdout are nothing."""

@@ -12,10 +12,12 @@ __all__ = ["main"]
 #: Verb: what it is for, as the overview shows it. The module of the same name holds the command.
 _VERBS = {
     "run": "Run a program under Quire's page tables and EPT, and report what its memory cost.",
+    "compare": "Run a program under each Mmu and page size, and say what each would cost and why.",
     "walk": "Explain one access: every entry that its page walk reads, and the rule that decides.",
     "decode": "Put an entry, a register, a VMCS field, an error code or an exit into words.",
     "lint": "Check a hierarchy of tables or a VMCS for what is wrong, risky or wasteful.",
     "check": "Compare Quire with engines that nobody here wrote, suite by suite.",
+    "validate": "Show published results beside what Quire measures: walk references, shadow against nested.",
 }
 
 _CANNOT_SET_UP = 125
@@ -49,7 +51,16 @@ def group() -> None:
     Examples:
       quire run -- ls -l /
       quire run --detail full --report json -o report.json -- sort /etc/passwd
+      quire compare --pages 4K/4K,4K/2M -- sort /etc/passwd
     """
+
+
+def _verb(ctx: click.Context | None) -> str:
+    """Return the verb that a usage error is of, subcommands and all, with a blank before it; nothing of the group."""
+    words = ""
+    while ctx is not None and ctx.parent is not None:
+        words, ctx = f" {ctx.info_name}{words}", ctx.parent
+    return words
 
 
 def main() -> None:
@@ -61,7 +72,7 @@ def main() -> None:
         click.echo(error.format_message(), err=True)
         sys.exit(_CANNOT_SET_UP)
     except click.UsageError as error:
-        verb = f" {error.ctx.info_name}" if error.ctx and error.ctx.info_name in _VERBS else ""
+        verb = _verb(error.ctx)
         click.echo(f"quire{verb}: {error.format_message()} (see quire{verb} --help)", err=True)
         sys.exit(_CANNOT_SET_UP)
     except click.ClickException as error:  # its message begins with the verb

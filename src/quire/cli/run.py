@@ -11,6 +11,7 @@ import click
 
 from quire.cli.compile_notice import RUNNING, say_if_compiling
 from quire.cli.sizes import SizeType
+from quire.hypervisor import MMUS
 
 __all__ = ["command"]
 
@@ -23,7 +24,7 @@ _OWN_DESCRIPTORS = 900
     context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
     options_metavar="[OPTIONS] [--]",
 )
-@click.option("--mmu", type=click.Choice(["native", "ept", "shadow"]), default="ept", show_default=True,
+@click.option("--mmu", type=click.Choice(MMUS), default="ept", show_default=True,
               help="One dimension of tables, two, or a shadow that joins them.")  # fmt: skip
 @click.option("--guest-page", type=click.Choice(["4K", "2M"]), default="4K", show_default=True,
               help="Largest page of the guest's own tables.")  # fmt: skip

@@ -31,11 +31,12 @@ from quire.vcpu import Cpu, Event, Exit, Registers, Syscall, Trap, TrapKind, Vcp
 
 __all__ = ["MMUS", "STEPS", "GuestConfig", "GuestKernel", "Hypervisor"]
 
+#: Every Mmu by name, the baseline first.
+MMUS = ("native", "ept", "shadow")
+
 #: The steps of creation, in order.
 STEPS = ("memory", "EPT", "vCPU", "memory management", "TLB", "enable")
 
-#: The Mmus, by name.
-MMUS = ("native", "ept", "shadow")
 _LEAST_MEMORY = 4 << 20
 _VPID = 1
 _POINTERS = ("rip", "rsp", "rflags")
@@ -62,7 +63,7 @@ class GuestConfig:
         if self.kind not in ("process", "machine"):
             raise MisuseError(f"No guest is of kind {self.kind!r}: give process or machine")
         if self.mmu not in MMUS:
-            raise MisuseError(f"No Mmu is called {self.mmu!r}: give {', '.join(MMUS[:-1])} or {MMUS[-1]}")
+            raise MisuseError(f"No Mmu is called {self.mmu!r}: give {' or '.join(MMUS)}")
         if self.memory < _LEAST_MEMORY or self.memory % 4096:
             raise MisuseError(
                 f"Guest memory of {self.memory:#x} bytes is too small or no multiple of 4 KiB: "

@@ -3,13 +3,16 @@
 Contract: what a report shows is in the record; the same record gives the same bytes.
 """
 
-from quire.report.quantity import format_count, format_size
+from quire.report.compare import render_compare_table
+from quire.report.quantity import format_count, format_cycles, format_size
 from quire.report.run import render_json, render_table
 from quire.report.walk import render_walk_table, walk_lines
 
 __all__ = [
     "format_count",
+    "format_cycles",
     "format_size",
+    "render_compare_table",
     "render_json",
     "render_table",
     "render_walk_table",

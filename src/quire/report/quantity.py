@@ -1,6 +1,8 @@
 """Quantities as people read them."""
 
-__all__ = ["format_count", "format_size"]
+__all__ = ["format_count", "format_cycles", "format_size"]
+
+_CYCLES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def format_size(count: int) -> str:
@@ -16,3 +18,11 @@ def format_size(count: int) -> str:
 def format_count(count: int) -> str:
     """Return `count` with thousands separated: ``3_449_520``."""
     return f"{count:_}"
+
+
+def format_cycles(count: float) -> str:
+    """Return `count` cycles with three digits and a unit of 1000: ``0``, ``3.45 M``, ``612 k``."""
+    for unit, suffix in _CYCLES:
+        if abs(count) >= unit:
+            return f"{count / unit:#.3g}".rstrip(".") + f" {suffix}"
+    return f"{count:.0f}"

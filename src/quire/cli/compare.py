@@ -1,0 +1,165 @@
+"""``quire compare``: one program under each Mmu and page size, and which of them costs least."""
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from quire.cli.output import write_bytes
+from quire.cli.outputs import Outputs
+from quire.cli.sizes import SizeType
+from quire.hypervisor import MMUS
+
+if TYPE_CHECKING:
+    from quire.study import Configuration, Order, Running
+
+__all__ = ["command"]
+
+_CANNOT_SET_UP, _INTERRUPTED, _UNREAD = 125, 130, 141
+
+
+@click.command(
+    context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
+    options_metavar="[OPTIONS] [--]",
+)
+@click.option("--mmu", "mmus", default=",".join(MMUS), show_default=True, metavar="LIST",
+              help="Mmus to compare; native is what the others are measured against.")  # fmt: skip
+@click.option("--pages", default="4K/4K", show_default=True, metavar="LIST",
+              help="Pairs GUEST/HOST of page sizes: 4K or 2M, and 4K, 2M or 1G.")  # fmt: skip
+@click.option("--memory", type=SizeType(), default="2G", show_default=True, metavar="SIZE",
+              help="Guest memory; costs only what is touched.")  # fmt: skip
+@click.option("--costs", default="skylake-x", show_default=True, metavar="NAME|FILE",
+              help="Cycles of each event: a profile by name, or a TOML file.")  # fmt: skip
+@click.option("--remote-share", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+              help="Share of references to memory that go to another NUMA node.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True,
+              help="Seed of the guest's randomness and address layout.")  # fmt: skip
+@click.option("--sandbox", is_flag=True, help="Refuse writes but to stdout and stderr, and sockets.")
+@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True,
+              help="Runs at a time, after the first.")  # fmt: skip
+@click.option("-o", "--output", metavar="FILE", help="Write the table there, not to stderr; - is stdout.")
+@click.option("--json", metavar="FILE", help="Write the record there as JSON.")
+@click.option("--parquet", metavar="FILE", help="Write a row a configuration there, for data frames.")
+@click.option("--plot", metavar="FILE", help="Write a chart there as SVG: where the cycles go.")
+@click.argument("program")
+@click.argument("arguments", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED)
+def command(
+    mmus: str,
+    pages: str,
+    memory: int,
+    costs: str,
+    remote_share: float,
+    seed: int,
+    sandbox: bool,
+    jobs: int,
+    output: str | None,
+    json: str | None,
+    parquet: str | None,
+    plot: str | None,
+    program: str,
+    arguments: tuple[str, ...],
+) -> int:
+    """Run PROGRAM once under each configuration, and predict from what was counted what each costs a processor.
+
+    The program's output is shown once, its input is read once and given to each run; a program that writes or ends
+    otherwise under another configuration is reported. The exit status is the program's; quire's own failures are 125.
+
+    \b
+    Examples:
+      quire compare -- true
+      quire compare --mmu ept --pages 4K/2M -- sort /etc/passwd
+      quire compare --mmu ept --plot true.svg --parquet true.parquet -- true
+      quire compare --mmu native --pages 2M/2M --json - -o true.txt -- true
+    """
+    from quire.errors import FormatError, MisuseError
+    from quire.study import Order, compare_record, configurations, load_costs, parse_mmus, parse_pages
+    from quire.study.configuration import check_configurations
+
+    try:
+        asked = configurations(parse_mmus(mmus), parse_pages(pages))
+        profile = load_costs(costs)
+        profile.memory_latency(remote_share)  # refuses what is no share
+        check_configurations(asked, memory)
+    except (MisuseError, FormatError) as error:
+        raise click.UsageError(str(error)) from None
+    names = {"--output": output, "--json": json, "--parquet": parquet, "--plot": plot}
+    outputs = Outputs("compare", names)
+    order = Order([program, *arguments], memory, seed, sandbox)
+    runs = _measure(order, asked, jobs)
+    if isinstance(runs, int):
+        return runs
+    record = compare_record(order, runs, profile, remote_share=remote_share)
+    _write(record, outputs)
+    return int(runs[0].record["outcome"]["status"])
+
+
+def _measure(order: "Order", asked: "list[Configuration]", jobs: int) -> "list[Running] | int":
+    """Return what the runs left, or the status to exit with when there is nothing to compare."""
+    from quire.report.progress import open_progress
+    from quire.study import RunFailed, run_all
+
+    try:
+        with _ending_on_sigterm(), open_progress("quire compare", len(asked)) as step:
+            return run_all(
+                order, asked, jobs=jobs, source=_input(), show=write_bytes, done=lambda one: step(one.name)
+            )
+    except RunFailed as failure:
+        click.echo(f"quire compare: {failure}", err=True)
+        return failure.status if failure.status > 0 else _CANNOT_SET_UP
+    except BrokenPipeError:
+        click.echo("quire compare: nobody reads what the program writes, no comparison was made", err=True)
+        return _UNREAD
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise click.ClickException(f"compare: the program's output could not be kept: {what}") from None
+    except KeyboardInterrupt:
+        click.echo("quire compare: interrupted, no comparison was made", err=True)
+        return _INTERRUPTED
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Have SIGTERM end the runs as Ctrl-C does: none is left behind."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _input() -> int | None:
+    """Return the descriptor of standard input, None where there is none or it is a terminal."""
+    try:
+        return None if os.isatty(0) or not os.fstat(0) else 0
+    except OSError:
+        return None
+
+
+def _write(record: dict[str, object], outputs: Outputs) -> None:
+    from quire.report import render_compare_table, render_json
+
+    if "--output" in outputs:
+        table = io.StringIO()
+        render_compare_table(record, table)
+        outputs.write("--output", table.getvalue())
+    elif sys.stderr is not None:
+        render_compare_table(record, sys.stderr)
+    if "--json" in outputs:
+        outputs.write("--json", render_json(record))
+    if "--parquet" in outputs:
+        from quire.report.columns import compare_parquet
+
+        outputs.write("--parquet", compare_parquet(record))
+    if "--plot" in outputs:
+        from quire.report.chart import compare_chart
+
+        outputs.write("--plot", compare_chart(record))

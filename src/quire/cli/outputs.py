@@ -1,0 +1,59 @@
+"""Files that a verb writes its results to: opened before the work begins, so that no result is lost to a bad name."""
+
+import os
+from collections.abc import Mapping
+from typing import BinaryIO
+
+import click
+
+from quire.cli.output import write_bytes
+
+__all__ = ["Outputs"]
+
+_STDOUT = "-"
+
+
+class Outputs:
+    """The files that options named, ``-`` for stdout. Raises ClickException for one that cannot be written."""
+
+    def __init__(self, verb: str, names: Mapping[str, str | None]) -> None:
+        self._verb = verb
+        self._files: dict[str, BinaryIO | None] = {}  # None is stdout
+        asked = {option: name for option, name in names.items() if name is not None}
+        to_stdout = [option for option, name in asked.items() if name == _STDOUT]
+        if len(to_stdout) > 1:
+            raise click.UsageError(
+                f"{' and '.join(to_stdout)} are all -, and stdout takes one: give files for the others"
+            )
+        for option, name in asked.items():
+            try:
+                self._files[option] = None if name == _STDOUT else _open(name)
+            except OSError as error:
+                raise click.ClickException(
+                    f"{verb}: cannot write {option} to {name!r}: {error.strerror}; choose another file"
+                ) from None
+
+    def __contains__(self, option: str) -> bool:
+        """Whether the option was given."""
+        return option in self._files
+
+    def write(self, option: str, data: bytes | str) -> None:
+        """Write `data` to the file of `option` and close it."""
+        raw = data.encode(errors="backslashreplace") if isinstance(data, str) else data
+        file = self._files[option]
+        try:
+            if file is None:
+                write_bytes(raw)
+            else:
+                with file:
+                    file.write(raw)
+        except BrokenPipeError:
+            pass  # a reader that leaves is no error
+        except OSError as error:
+            raise click.ClickException(
+                f"{self._verb}: {option} could not be written: {error.strerror}"
+            ) from None
+
+
+def _open(name: str) -> BinaryIO:
+    return os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666), "wb")

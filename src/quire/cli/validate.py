@@ -1,0 +1,102 @@
+"""``quire validate``: published results beside what Quire measures now."""
+
+import click
+
+from quire.cli.output import write_answer
+from quire.cli.outputs import Outputs
+
+__all__ = ["command"]
+
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group(context_settings=_CONTEXT)
+def command() -> None:
+    """Show published results beside what is measured here.
+
+    \b
+    Examples:
+      quire validate references
+      quire validate references --json -
+      quire validate references --json references.json
+      quire validate crossover --updates 0,10 --plot crossover.svg
+    """
+
+
+@command.command(context_settings=_CONTEXT)
+@click.option(
+    "--json", metavar="FILE", help="Write the record there as JSON; - is stdout, without the table."
+)
+def references(json: str | None) -> int:
+    """Count the references of every walk, for each page size and depth of both dimensions.
+
+    Exit status: 0 when all counts are the published ones, 1 when not.
+    """
+    outputs = Outputs("validate references", {"--json": json})
+    from quire.cli.compile_notice import WALKING, say_if_compiling
+
+    say_if_compiling(WALKING)
+    from quire.report import render_json
+    from quire.report.validation import render_references
+    from quire.study.references import references_record
+
+    record = references_record()
+    if json != "-":
+        write_answer("validate references", lambda file: render_references(record, file))
+    if "--json" in outputs:
+        outputs.write("--json", render_json(record))
+    return 0 if record["equal"] == record["total"] else 1
+
+
+@command.command(context_settings=_CONTEXT)
+@click.option("--costs", default="skylake-x", show_default=True, metavar="NAME|FILE",
+              help="Cycles of each event: a profile by name, or a TOML file.")  # fmt: skip
+@click.option("--updates", metavar="LIST", help="Page-table updates per 1000 reads to sweep, ascending.")
+@click.option("--plot", metavar="FILE", help="Write a chart there as SVG: cycles per read over updates.")
+@click.option(
+    "--json", metavar="FILE", help="Write the record there as JSON; - is stdout, without the table."
+)
+def crossover(costs: str, updates: str | None, plot: str | None, json: str | None) -> None:
+    """Run a guest that reads memory and updates its page table, under each Mmu: where shadow and nested cross."""
+    from quire.errors import FormatError, MisuseError
+    from quire.study import load_costs
+
+    try:
+        profile = load_costs(costs)
+        asked = None if updates is None else [_number(part) for part in updates.split(",")]
+    except (MisuseError, FormatError) as error:
+        raise click.UsageError(str(error)) from None
+    outputs = Outputs("validate crossover", {"--json": json, "--plot": plot})
+    from quire.cli.compile_notice import RUNNING, say_if_compiling
+
+    say_if_compiling((*RUNNING, "cpu/soft/ring0"))
+    from quire.hypervisor import MMUS
+    from quire.report import render_json
+    from quire.report.progress import open_progress
+    from quire.report.validation import render_crossover
+    from quire.study.crossover import UPDATES, crossover_record
+
+    sweep = UPDATES if asked is None else asked
+    try:
+        with open_progress("quire validate crossover", len(sweep) * len(MMUS)) as step:
+            record = crossover_record(
+                profile, updates=sweep, done=lambda mmu, count: step(f"{mmu}, {count} updates")
+            )
+    except MisuseError as error:
+        raise click.UsageError(str(error)) from None
+    if "-" not in (json, plot):
+        write_answer("validate crossover", lambda file: render_crossover(record, file))
+    if "--json" in outputs:
+        outputs.write("--json", render_json(record))
+    if "--plot" in outputs:
+        from quire.report.chart import crossover_chart
+
+        outputs.write("--plot", crossover_chart(record))
+
+
+def _number(text: str) -> int:
+    from quire.errors import MisuseError
+
+    if not text.strip().isascii() or not text.strip().isdigit():
+        raise MisuseError(f"{text!r} is no number of updates: give a list such as 0,10,50")
+    return int(text)

@@ -1,0 +1,112 @@
+"""The report of a comparison: a row a configuration, where the cycles go, which is cheapest and why.
+
+Takes the record that docs/reference/compare.md describes; knows nothing of the model. A guest that did not compute the
+same under each configuration is said first and in red.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any
+
+from quire.report.quantity import format_count, format_cycles, format_size
+from quire.report.sheet import open_sheet
+
+__all__ = ["COMPONENT_TITLES", "component_cycles", "render_compare_table"]
+
+#: Components of a prediction by their keys in `cycles`, in the order in which they are shown.
+COMPONENT_TITLES: Mapping[str, str] = {
+    "execution": "execution",
+    "tlb_l2_hits": "L2 TLB",
+    "walk_guest": "guest walks",
+    "walk_host": "EPT walks",
+    "exits": "VM exits",
+    "guest_faults": "faults",
+    "clearing": "clearing",
+}
+_CAUSES_SHOWN = 3
+
+
+def component_cycles(row: Mapping[str, Any], component: str) -> int:
+    """Return the predicted cycles of one component, summed where it is split."""
+    value = row["cycles"][component]
+    return sum(value.values()) if isinstance(value, Mapping) else int(value)
+
+
+def render_compare_table(record: Mapping[str, Any], file: IO[str]) -> None:
+    """Write the record to `file` as tables and sentences, coloured if `file` is a terminal that wants colour."""
+    rows, config = record["rows"], record["config"]
+    with open_sheet(file) as sheet:
+        sheet.title(
+            f"quire compare: {record['program']['argv'][0]}, {config['profile']}, costs {config['costs']}"
+        )
+        for sentence in record["differences"]:
+            sheet.alarm(f"NOT THE SAME: {sentence}")
+        best = record["verdict"]["winner"]
+        sheet.table(_COUNTED, (_counted(row) for row in rows), _marked(rows, best))
+        sheet.text("")
+        sheet.title("predicted cycles")
+        sheet.table(_predicted_columns(rows), (_predicted(row, rows) for row in rows), _marked(rows, best))
+        sheet.text("")
+        sheet.highlight(record["verdict"]["sentence"])
+        sheet.text("")
+        sheet.title("what the model leaves out")
+        sheet.bullets(record["not_modelled"])
+        assumed = sum("assumption" in figure["source"] for figure in record["costs"].values())
+        sheet.bullets(
+            [f"{assumed} of the {len(record['costs'])} figures of {config['costs']} are assumptions."]
+        )
+
+
+_COUNTED = (
+    ("configuration", "left"),
+    ("walks", "right"),
+    ("refs/walk", "right"),
+    ("TLB misses", "right"),
+    ("faults", "right"),
+    ("tables", "right"),
+    ("VM exits", "right"),
+    ("by cause", "left"),
+)
+
+
+def _counted(row: Mapping[str, Any]) -> list[str]:
+    walks, exits = row["walks"], row["exits"]
+    return [
+        row["name"],
+        format_count(walks["count"]),
+        f"{walks['references_per_walk']:.2f}",
+        format_count(row["tlb"]["misses"]),
+        format_count(row["page_faults"]),
+        format_size(row["table_bytes"]["total"]),
+        *(
+            ("-", "")
+            if row["mmu"] == "native"
+            else (format_count(exits["total"]), _causes(exits["by_reason"]))
+        ),
+    ]
+
+
+def _causes(by_reason: Mapping[str, int]) -> str:
+    ranked = sorted(by_reason.items(), key=lambda item: (-item[1], item[0]))
+    words = [f"{name} {format_count(count)}" for name, count in ranked[:_CAUSES_SHOWN]]
+    rest = sum(count for _, count in ranked[_CAUSES_SHOWN:])
+    return ", ".join([*words, f"others {format_count(rest)}"] if rest else words)
+
+
+def _predicted_columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    names = [(title, "right") for key, title in COMPONENT_TITLES.items() if _is_shown(key, rows)]
+    return [("configuration", "left"), *names, ("total", "right"), ("over native", "right")]
+
+
+def _predicted(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    parts = [component_cycles(row, key) for key in COMPONENT_TITLES if _is_shown(key, rows)]
+    over = row["overhead"]["over_native"]
+    percent = "-" if over is None else f"{100 * over:+.1f} %"
+    return [row["name"], *map(format_cycles, parts), format_cycles(row["cycles"]["total"]), percent]
+
+
+def _is_shown(component: str, rows: Iterable[Mapping[str, Any]]) -> bool:
+    return any(component_cycles(row, component) for row in rows)
+
+
+def _marked(rows: Iterable[Mapping[str, Any]], name: str) -> set[int]:
+    return {number for number, row in enumerate(rows) if row["name"] == name}

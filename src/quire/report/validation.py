@@ -1,0 +1,96 @@
+"""The reports of `quire validate`: reference counts beside the published ones, and the crossover of shadow and nested.
+
+Takes the records of the study room; knows nothing of the model.
+"""
+
+from collections.abc import Mapping
+from typing import IO, Any
+
+from quire.report.quantity import format_count
+from quire.report.sheet import Sheet, open_sheet
+
+__all__ = ["render_crossover", "render_references"]
+
+_ALONE = "no EPT"
+
+
+def render_references(record: Mapping[str, Any], file: IO[str]) -> None:
+    """Write the matrix of references: a row for each EPT, a column for each guest; what differs is marked."""
+    rows = record["rows"]
+    guests = list(dict.fromkeys(row["guest"] for row in rows))
+    with open_sheet(file) as sheet:
+        sheet.title("references of a page walk, counted; in brackets what is published where it differs")
+        matrix = []
+        for host in dict.fromkeys(row["host"] for row in rows):
+            cells = {row["guest"]: _cell(row) for row in rows if row["host"] == host}
+            matrix.append([host or _ALONE, *(cells[guest] for guest in guests)])
+        columns = [("EPT \\ guest", "left"), *((guest, "right") for guest in guests)]
+        sheet.table(columns, matrix)
+        sheet.text("")
+        sheet.bullets(
+            f"{sum(row['source'] == source for row in rows)}: {source}"
+            for source in dict.fromkeys(row["source"] for row in rows)
+        )
+        sheet.text("")
+        sentence = f"{record['equal']} of {record['total']} counts equal the published ones"
+        (sheet.highlight if record["equal"] == record["total"] else sheet.alarm)(sentence)
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    count = str(row["references"])
+    return count if row["equal"] else f"{count} [{row['published']}]"
+
+
+def render_crossover(record: Mapping[str, Any], file: IO[str]) -> None:
+    """Write cycles per read and what was counted for each number of updates, then both crossings."""
+    config, mmus = record["config"], record["mmus"]
+    with open_sheet(file) as sheet:
+        sheet.title(
+            f"{format_count(config['reads'])} scattered reads of {format_count(config['pages'])} pages, "
+            f"{config['guest_page']}/{config['host_page']}, costs {config['costs']}; "
+            "cycles are per read, updates per 1000 reads"
+        )
+        columns = [("updates", "right")]
+        for mmu in mmus:
+            columns += [(f"{mmu} cycles", "right"), ("walks", "right"), ("exits", "right")]
+        sheet.table(columns, (_row(row, mmus) for row in record["rows"]))
+        sheet.text("")
+        _by_cause(sheet, record)
+        sheet.highlight(record["crossing"]["sentence"])
+        _formula(sheet, record)
+        sheet.text(f"Published: {record['published']}")
+        sheet.text("")
+        sheet.title("what the model leaves out")
+        sheet.bullets(record["not_modelled"])
+
+
+def _row(row: Mapping[str, Any], mmus: list[str]) -> list[str]:
+    cells = [str(row["updates"])]
+    for mmu in mmus:
+        counts = row["counts"][mmu]
+        exits = sum(counts["exits"].values())
+        cells += [f"{row['cycles_per_read'][mmu]:.1f}", format_count(counts["walks"]), format_count(exits)]
+    return cells
+
+
+def _by_cause(sheet: Sheet, record: Mapping[str, Any]) -> None:
+    """Write the exits of the last row by cause, where there are any."""
+    last = record["rows"][-1]
+    for mmu in record["mmus"]:
+        exits = last["counts"][mmu]["exits"]
+        if exits:
+            words = ", ".join(f"{name} {format_count(count)}" for name, count in exits.items())
+            per_update = last["counts"][mmu]["exits_per_update"]
+            sheet.text(f"{mmu} at {last['updates']}: {words}; {per_update:.2f} exits an update")
+            sheet.text("")
+
+
+def _formula(sheet: Sheet, record: Mapping[str, Any]) -> None:
+    terms = record["crossing"]["formula"]
+    sheet.text(f"Closed formula: {record['formula']}")
+    if terms is not None:
+        sheet.text(
+            f"  {terms['misses']:.0f} x ({terms['c_2d']:.1f} - {terms['c_1d']:.1f}) / "
+            f"({terms['c_exit']:.0f} + {terms['c_sync']:.0f}) = {terms['updates']:.1f} updates per 1000 reads, "
+            "with one exit an update"
+        )

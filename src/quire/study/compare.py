@@ -1,0 +1,150 @@
+"""One program under several configurations: the plain record that reports of a comparison show.
+
+Rows are in the order of the configurations. Only what is counted and predicted is in the record, nothing of the clock,
+so the same program, input, options and seed give the same bytes. Its fields are in docs/reference/compare.md.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from quire import __version__
+from quire.hypervisor import MMUS
+from quire.study.configuration import (
+    PAGES,
+    check_configurations,
+    configurations,
+    parse_mmus,
+    parse_pages,
+)
+from quire.study.costs import Costs, load_costs
+from quire.study.predict import NOT_MODELLED, predict
+from quire.study.runner import Order, Running, run_all
+from quire.study.verdict import verdict
+
+__all__ = ["SCHEMA", "compare", "compare_record", "compare_row"]
+
+#: Version of the record's shape; grows when a field changes its meaning or goes.
+SCHEMA = 1
+_TABLE_BYTES = 4 << 10
+_TABLES = ("guest", "shadow", "host")
+
+
+def compare(
+    command: Sequence[str],
+    *,
+    pages: str = "4K/4K",
+    mmus: str = ",".join(MMUS),
+    costs: str = "skylake-x",
+    memory: int = 2 << 30,
+    seed: int = 0,
+    sandbox: bool = False,
+    remote_share: float = 0.0,
+    jobs: int = 1,
+) -> dict[str, Any]:
+    """Run `command` under every one of `mmus` with every one of `pages`, and return the record of the comparison.
+
+    Its standard input is empty and its output is not shown. Raises MisuseError for what cannot be asked, RunFailed
+    for a run that could not be made.
+    """
+    profile = load_costs(costs)
+    profile.memory_latency(remote_share)  # before anything runs
+    order = Order(command, memory, seed, sandbox)
+    asked = configurations(parse_mmus(mmus), parse_pages(pages))
+    check_configurations(asked, memory)
+    return compare_record(order, run_all(order, asked, jobs=jobs), profile, remote_share=remote_share)
+
+
+def compare_record(
+    order: Order, runs: Sequence[Running], costs: Costs, *, remote_share: float = 0.0
+) -> dict[str, Any]:
+    """Return the record of a comparison: a row a run, what differed, which configuration won and why."""
+    rows = [compare_row(run, costs, remote_share) for run in runs]
+    _add_overheads(rows)
+    first = runs[0].record
+    return {
+        "schema": SCHEMA,
+        "quire": __version__,
+        "program": {"argv": [os.fsdecode(word) for word in order.command]},
+        "config": {
+            "memory": order.memory,
+            "seed": order.seed,
+            "sandbox": order.sandbox,
+            "profile": first["config"]["profile"],
+            "costs": costs.name,
+            "remote_share": remote_share,
+        },
+        "rows": rows,
+        "differences": _differences(rows),
+        "verdict": verdict(rows),
+        "costs": {
+            name: {"value": figure.value, "source": figure.source} for name, figure in costs.figures.items()
+        },
+        "not_modelled": list(NOT_MODELLED),
+    }
+
+
+def compare_row(run: Running, costs: Costs, remote_share: float = 0.0) -> dict[str, Any]:
+    """Return the row of one run; its overheads are for the whole record to fill in."""
+    record, configuration = run.record, run.configuration
+    exits, walks, tlb = record["exits"], record["walks"], record["tlb"]
+    references = walks["references"]
+    tables = {
+        part: (record["memory"].get(part) or {"table_pages": 0})["table_pages"] * _TABLE_BYTES
+        for part in _TABLES
+    }
+    return {
+        "name": configuration.name,
+        "mmu": configuration.mmu,
+        "guest_page": PAGES[configuration.guest_page],
+        "host_page": None if configuration.host_page is None else PAGES[configuration.host_page],
+        "outcome": {
+            **record["outcome"],
+            "stdout_bytes": run.stdout_bytes,
+            "stdout_sha256": run.stdout_sha256,
+        },
+        "instructions": record["instructions"],
+        "exits": {"total": sum(exits.values()), "by_reason": exits},
+        "page_faults": record["page_faults"],
+        "tlb": {"l2_hits": tlb["l2"]["hits"], "misses": tlb["l2"]["misses"]},
+        "walks": {
+            "count": walks["count"],
+            "references": {"guest": references["guest"], "host": references["host"]},
+            "references_per_walk": round(sum(references.values()) / max(1, walks["count"]), 4),
+        },
+        "table_bytes": {**tables, "total": sum(tables.values())},
+        "cycles": predict(record, costs, remote_share=remote_share).as_record(),
+        "overhead": {"over_native": None, "over_native_4k": None},
+    }
+
+
+def _add_overheads(rows: Sequence[dict[str, Any]]) -> None:
+    """Fill in what each row costs over native: with the same guest page, and with pages of 4 KiB."""
+    native = {row["guest_page"]: row["cycles"]["total"] for row in rows if row["mmu"] == "native"}
+    for row in rows:
+        total = row["cycles"]["total"]
+        row["overhead"] = {
+            "over_native": _over(total, native.get(row["guest_page"])),
+            "over_native_4k": _over(total, native.get(PAGES["4K"])),
+        }
+
+
+def _over(total: int, base: int | None) -> float | None:
+    return None if not base else round(total / base - 1, 6)
+
+
+def _differences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each run whose exit status or output is not that of the first."""
+    first, found = rows[0], []
+    for row in rows[1:]:
+        mine, other = row["outcome"], first["outcome"]
+        if mine["status"] != other["status"]:
+            found.append(
+                f"{row['name']} ended with status {mine['status']}, {first['name']} with {other['status']}"
+            )
+        if mine["stdout_sha256"] != other["stdout_sha256"]:
+            found.append(
+                f"{row['name']} wrote other bytes than {first['name']}: {mine['stdout_bytes']} and "
+                f"{other['stdout_bytes']} of them"
+            )
+    return found

@@ -1,0 +1,237 @@
+"""Runs one program once for each configuration, each in a process of its own, and collects records and output.
+
+The first run comes alone. Its standard input is ours, read as the program asks for it and kept; its output is shown
+as it comes. The others get the input that was kept, and their output is only compared. A terminal is not read: the
+program gets an empty input. Fails with RunFailed when `quire run` itself could not do its work.
+"""
+
+import hashlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from quire.errors import BackendError
+from quire.study.configuration import Configuration
+
+__all__ = ["Order", "RunFailed", "Running", "run_all"]
+
+_CHUNK = 1 << 16
+_ERRORS_SHOWN = 2000
+
+Take = Callable[[bytes], object]
+
+
+class RunFailed(BackendError):
+    """A run left no record; `status` is what `quire run` ended with."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to run: the program with its arguments, and the options that all configurations share."""
+
+    command: Sequence[str]
+    memory: int = 2 << 30
+    seed: int = 0
+    sandbox: bool = False
+
+    def argv(self, configuration: Configuration, report: str) -> list[str]:
+        """Return the command line that runs it under `configuration` and writes the record to `report`."""
+        options = ["--memory", str(self.memory), "--seed", str(self.seed), "--detail", "full"]
+        options += ["--sandbox"] if self.sandbox else []
+        quire = [sys.executable, "-P", "-m", "quire", "run", *configuration.options(), *options]
+        return [*quire, "--report", "json", "-o", report, "--", *self.command]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What one run left: its record, and its output as a length and a digest."""
+
+    configuration: Configuration
+    record: dict[str, Any]
+    stdout_bytes: int
+    stdout_sha256: str
+
+
+def run_all(
+    order: Order,
+    configurations: Sequence[Configuration],
+    *,
+    jobs: int = 1,
+    source: int | None = None,
+    show: Callable[[bytes], object] = lambda data: None,
+    done: Callable[[Configuration], object] = lambda configuration: None,
+) -> list[Running]:
+    """Run `order` under each configuration, `jobs` at a time after the first; return what each left, in order.
+
+    `source` is a descriptor to read standard input from, None for none. `show` gets the first run's output, `done`
+    hears of each run that has ended. Raises RunFailed for the first that failed; nothing is left running.
+    """
+    with tempfile.TemporaryFile() as kept, tempfile.TemporaryDirectory(prefix="quire-compare-") as folder:
+        runs = _Runs(order, Path(folder), kept)
+        try:
+            first = runs.first(configurations[0], source, show)
+            done(configurations[0])
+
+            def other(configuration: Configuration) -> Running:
+                left = runs.replay(configuration)
+                done(configuration)
+                return left
+
+            with ThreadPoolExecutor(jobs) as pool:
+                waiting = [pool.submit(other, one) for one in configurations[1:]]
+                try:
+                    return [first, *(one.result() for one in waiting)]
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    runs.stop()
+                    raise
+        finally:
+            runs.stop()
+
+
+class _Runs:
+    """The processes of one comparison, and the input that the first of them was given."""
+
+    def __init__(self, order: Order, folder: Path, kept: IO[bytes]) -> None:
+        self._order = order
+        self._folder = folder
+        self._kept = kept
+        self._has_input = False
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def first(
+        self, configuration: Configuration, source: int | None, show: Callable[[bytes], object]
+    ) -> Running:
+        """Run with `source` as input, of which what is read is kept, and show the output."""
+        self._has_input = source is not None
+        return self._run(configuration, source, self._kept.write, show, sys.stderr)
+
+    def replay(self, configuration: Configuration) -> Running:
+        """Run with the input that was kept; its output is only compared, its errors are shown if it fails."""
+        with open(f"/proc/self/fd/{self._kept.fileno()}", "rb") as kept, tempfile.TemporaryFile() as errors:
+            source = kept.fileno() if self._has_input else None
+            try:
+                return self._run(configuration, source, _ignore, _ignore, errors)
+            except RunFailed as failure:
+                errors.seek(0)
+                said = errors.read(_ERRORS_SHOWN).decode(errors="replace").strip()
+                raise RunFailed(failure.status, f"{failure}; it said: {said}") from None
+
+    def stop(self) -> None:
+        """End what still runs."""
+        with self._lock:
+            self._stopped = True
+            for process in self._processes:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+
+    def _run(
+        self, configuration: Configuration, source: int | None, keep: Take, show: Take, errors: IO[Any]
+    ) -> Running:
+        process, report = self._start(configuration, source is not None, errors)
+        if source is None:
+            return self._finish(configuration, process, report, show)
+        ended, end = os.pipe()
+        feeder = threading.Thread(target=_feed, args=(source, ended, process, keep), daemon=True)
+        feeder.start()
+        try:
+            return self._finish(configuration, process, report, show)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)  # else the feeder may wait for it for ever
+            os.close(end)
+            feeder.join()
+            os.close(ended)
+            self._kept.flush()
+
+    def _start(
+        self, configuration: Configuration, has_input: bool, errors: IO[Any]
+    ) -> tuple[subprocess.Popen[bytes], Path]:
+        with self._lock:
+            if self._stopped:
+                raise RunFailed(0, f"{configuration.name} was not run")
+            report = self._folder / f"{len(self._processes)}.json"
+            process = subprocess.Popen(
+                self._order.argv(configuration, str(report)),
+                stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=_real(errors),
+            )
+            self._processes.append(process)
+            return process, report
+
+    def _finish(
+        self,
+        configuration: Configuration,
+        process: subprocess.Popen[bytes],
+        report: Path,
+        show: Take,
+    ) -> Running:
+        assert process.stdout is not None
+        length, digest = 0, hashlib.sha256()
+        while data := os.read(process.stdout.fileno(), _CHUNK):
+            length += len(data)
+            digest.update(data)
+            show(data)
+        process.stdout.close()
+        status = process.wait()
+        try:
+            record = json.loads(report.read_text())
+        except (OSError, ValueError):
+            raise RunFailed(
+                status, f"{configuration.name} could not be run: status {status} and no record"
+            ) from None
+        return Running(configuration, record, length, digest.hexdigest())
+
+
+def _feed(source: int, ended: int, process: subprocess.Popen[bytes], keep: Take) -> None:
+    """Copy `source` to the process until either ends; `keep` gets what was copied."""
+    assert process.stdin is not None
+    sink = process.stdin.fileno()
+    try:
+        while True:
+            ready, _, _ = select.select([source, ended], [], [])
+            if source not in ready:
+                break
+            data = os.read(source, _CHUNK)
+            if not data:
+                break
+            keep(data)
+            while data:
+                data = data[os.write(sink, data) :]
+    except BrokenPipeError:
+        pass  # the program reads no more
+    finally:
+        try:
+            process.stdin.close()
+        except BrokenPipeError:
+            pass
+
+
+def _ignore(data: bytes) -> None:
+    """Take output that is only compared."""
+
+
+def _real(file: IO[Any]) -> IO[Any] | int:
+    """Return `file` if a process can have it, else nothing to write to: tests put other objects in its place."""
+    try:
+        file.fileno()
+    except (AttributeError, OSError, ValueError):
+        return subprocess.DEVNULL
+    return file

@@ -1,0 +1,118 @@
+"""``quire compare`` as a user meets it: examples, output, exit status, files, and what is refused."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import quire, refused
+
+from quire.hypervisor import MMUS
+
+pytestmark = pytest.mark.programs
+
+
+def run(folder: Path, line: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    argv = [sys.executable, "-m", "quire", "compare", *shlex.split(line)]
+    return subprocess.run(argv, cwd=folder, input=data, capture_output=True, timeout=120, check=False)
+
+
+def test_help_examples(tmp_path: Path) -> None:
+    """Every example of the help text runs and ends with a verdict; the one with a record gives it again to the byte."""
+    text = quire(tmp_path, "compare", "--help").stdout
+    examples = re.findall(r"^    quire compare (.*)$", text, re.MULTILINE)
+    assert len(examples) >= 4
+    assert all(len(line) <= 100 for line in text.splitlines())
+    for line in examples:
+        outcome = quire(tmp_path, "compare", *shlex.split(line))
+        assert outcome.status == 0, (line, outcome)
+        told = outcome.stderr + ((tmp_path / "true.txt").read_text() if "true.txt" in line else "")
+        assert "what the model leaves out" in told, line
+        assert "NOT THE SAME" not in told, line
+        for name in re.findall(r"true\.\w+", line):
+            assert (tmp_path / name).stat().st_size > 100
+        if "--json - " in line:
+            assert json.loads(outcome.stdout)["rows"][0]["mmu"] == "native"
+            assert quire(tmp_path, "compare", *shlex.split(line)).stdout == outcome.stdout
+
+
+def test_input_output_status_and_files(tmp_path: Path) -> None:
+    """One program, its input replayed: the record adds up, and the table says the same."""
+    code = shlex.quote('read a; read b; echo "$b$a"; exit 7')
+    done = run(tmp_path, f"--json a.json --plot a.svg -- sh -c {code}", b"abc\nde\n")
+    assert (done.returncode, done.stdout) == (7, b"deabc\n"), done.stderr
+    text = done.stderr.decode()
+    assert all(len(one) <= 110 for one in text.splitlines())
+    record = json.loads((tmp_path / "a.json").read_text())
+    rows = record["rows"]
+    assert [row["mmu"] for row in rows] == list(MMUS)
+    assert record["differences"] == []
+    assert {row["outcome"]["status"] for row in rows} == {7}
+    assert {row["instructions"] for row in rows} == {rows[0]["instructions"]}
+    by_name = {row["mmu"]: row for row in rows}
+    assert by_name["native"]["walks"]["references_per_walk"] == 4
+    assert by_name["ept"]["walks"]["references_per_walk"] == 24
+    assert by_name["ept"]["overhead"]["over_native"] > 0.1
+    assert record["verdict"]["winner"] != "native 4K"
+    assert record["verdict"]["sentence"] in " ".join(text.split())
+    for row in rows:
+        total = sum(
+            sum(part.values()) if isinstance(part, dict) else part
+            for name, part in row["cycles"].items()
+            if name != "total"
+        )
+        assert row["cycles"]["total"] == total
+
+
+def test_a_program_that_computes_otherwise_is_reported(tmp_path: Path) -> None:
+    """It keeps a line in a file, so that each run reads more than the one before."""
+    (tmp_path / "log").write_text("x\n")
+    code = shlex.quote('read a < log; echo "$a"; echo "x$a" > log')
+    done = run(tmp_path, f"--mmu native,ept -- sh -c {code}")
+    assert done.stdout == b"x\n"
+    assert b"NOT THE SAME: ept 4K/4K wrote other bytes than native 4K: 3 and 2 of them" in done.stderr
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    for line, said in (
+        ("--pages 4K/3K -- true", "'4K/3K' is no pair of pages: give GUEST/HOST"),
+        ("--mmu nativ -- true", "No Mmu is called 'nativ' (did you mean 'native'?)"),
+        ("--costs skylake -- true", "No cost profile is called 'skylake' (did you mean 'skylake-x'?)"),
+        ("--memory 1K -- true", "give at least 0x400000"),
+        ("--remote-share nan -- true", "A share of remote memory of nan does not exist: give 0 to 1"),
+        ("--remote-share 2 -- true", "2.0 is not in the range 0<=x<=1"),
+        ("--jobs 0 -- true", "0 is not in the range 1<=x<=64"),
+        ("--json - -o - -- true", "--output and --json are all -, and stdout takes one"),
+        ("--plot none/a.svg -- true", "cannot write --plot to 'none/a.svg': No such file or directory"),
+    ):
+        assert said in refused(tmp_path, "compare", *shlex.split(line))
+    (tmp_path / "bad.toml").write_text("name = 1")
+    assert "events is missing" in refused(tmp_path, "compare", "--costs", "bad.toml", "--", "true")
+
+
+def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+    """A module of the folder is not taken for Quire."""
+    (tmp_path / "quire.py").write_text("raise SystemExit(99)")
+    argv = [Path(sys.executable).parent / "quire", "compare", "--", "no-such-program-of-quire"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 127
+    assert done.stderr.splitlines()[-1].startswith(b"quire compare: native 4K could not be run")
+
+
+def test_output_that_nobody_takes(tmp_path: Path) -> None:
+    """The program would write for ever; its runs end when the reader leaves, or the disk is full."""
+    argv = [sys.executable, "-m", "quire", "compare", "--mmu", "native", "--", "yes"]
+    with subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == b"y\n"
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 141
+    assert b"nobody reads what the program writes, no comparison was made" in said
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(argv, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == 125
+    assert done.stderr.endswith(b"the program's output could not be kept: No space left on device\n")

@@ -1,0 +1,54 @@
+"""``quire validate``: its tables, files, exit status and errors. Its examples run with those of the other verbs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import quire, refused
+
+from quire.hypervisor import MMUS
+from quire.study import references
+
+
+def test_references(tmp_path: Path) -> None:
+    outcome = quire(tmp_path, "validate", "references", "--json", "found.json")
+    assert outcome.status == 0
+    assert "42 of 42 counts equal the published ones" in outcome.stdout
+    record = json.loads((tmp_path / "found.json").read_text())
+    assert record["equal"] == record["total"] == len(record["rows"]) == 42
+
+
+def test_a_count_that_differs_is_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = references.Published(23, "made up")
+    usual = references.published
+    nested = references.Dimension(4, 1)
+    monkeypatch.setattr(references, "published", lambda g, h: wrong if g == h == nested else usual(g, h))
+    outcome = quire(tmp_path, "validate", "references")
+    assert outcome.status == 1
+    assert "24 [23]" in outcome.stdout
+    assert "41 of 42 counts equal" in outcome.stdout
+
+
+def test_crossover(tmp_path: Path) -> None:
+    outcome = quire(tmp_path, "validate", "crossover", "--updates", "0,20", "--json", "a.json", "--plot", "a.svg")
+    assert outcome.status == 0
+    assert "Closed formula: shadow is better while" in outcome.stdout
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert record["mmus"] == list(MMUS)
+    assert [row["updates"] for row in record["rows"]] == [0, 20]
+    assert record["crossing"]["sentence"] in " ".join(outcome.stdout.split())
+    assert (tmp_path / "a.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    for words, said in (
+        (("--updates", "1,x"), "'x' is no number of updates: give a list such as 0,10,50"),
+        (("--updates", "5"), "A sweep over [5] updates shows no line: give two or more, ascending"),
+        (("--updates", "0,5000"), "5000 updates per 1000 reads cannot be swept: give 0 to 1000"),
+        (("--costs", "sky.toml"), "Cost profile 'sky.toml' cannot be read"),
+        (("--json", "-", "--plot", "-"), "--json and --plot are all -"),
+        (("--plot", "none/a.svg"), "cannot write --plot to 'none/a.svg'"),
+    ):
+        line = refused(tmp_path, "validate", "crossover", *words)
+        assert line.startswith("quire validate crossover: ")
+        assert said in line

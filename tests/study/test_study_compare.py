@@ -1,0 +1,152 @@
+"""Comparisons: the configurations, overheads and differences, the sentence of the verdict, the processes."""
+
+import copy
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from study_fakes import record, round_costs
+
+from quire.errors import MisuseError
+from quire.hypervisor import MMUS
+from quire.study import (
+    NOT_MODELLED,
+    Configuration,
+    Order,
+    RunFailed,
+    Running,
+    compare_record,
+    configurations,
+    parse_mmus,
+    parse_pages,
+    run_all,
+)
+
+NATIVE, NESTED = Configuration("native", "4K", None), Configuration("ept", "4K", "4K")
+LARGE = Configuration("ept", "4K", "2M")
+
+
+def running(configuration: Configuration, made: dict[str, Any], digest: str = "same") -> Running:
+    return Running(configuration, made, 5, digest)
+
+
+def test_configurations_are_each_named_once() -> None:
+    assert parse_pages("4K/4K, 4k/2m,4K/4K") == [("4K", "4K"), ("4K", "2M")]
+    found = configurations(["native", "ept", "shadow"], parse_pages("4K/4K,4K/2M,2M/1G"))
+    assert [one.name for one in found] == [
+        *("native 4K", "native 2M"),
+        *("ept 4K/4K", "shadow 4K/4K", "ept 4K/2M", "shadow 4K/2M", "ept 2M/1G", "shadow 2M/1G"),
+    ]
+    assert found[0].options() == ["--mmu", "native", "--guest-page", "4K"]
+    assert found[4].options() == ["--mmu", "ept", "--guest-page", "4K", "--host-page", "2M"]
+
+
+@pytest.mark.parametrize("text", ["4K", "4K/8K", "1G/1G", "", "4K/4K,,2M/2M"])
+def test_pages_that_cannot_be(text: str) -> None:
+    with pytest.raises(MisuseError, match=r"is no pair of pages: give GUEST/HOST .* for instance 4K/2M"):
+        parse_pages(text)
+
+
+def test_mmus_are_in_the_order_of_the_list() -> None:
+    assert parse_mmus(",".join(reversed(MMUS))) == list(MMUS)
+    with pytest.raises(MisuseError, match=r"'nativ' \(did you mean 'native'\?\): there is native"):
+        parse_mmus("ept,nativ")
+
+
+def test_a_record_of_two_runs(tmp_path: Path) -> None:
+    runs = [running(NATIVE, record()), running(NESTED, record("ept"))]
+    found = compare_record(Order(["prog", "a"]), runs, round_costs(tmp_path))
+    native, nested = found["rows"]
+    assert native["overhead"] == {"over_native": 0.0, "over_native_4k": 0.0}
+    assert native["cycles"]["total"] == 35338
+    assert nested["cycles"]["total"] == 500 + 30 + 85 + 290 + 22100 + 2000 + 65536
+    assert nested["overhead"]["over_native"] == round(nested["cycles"]["total"] / 35338 - 1, 6)
+    assert nested["walks"]["references_per_walk"] == 24
+    assert nested["table_bytes"] == {"guest": 16384, "shadow": 0, "host": 16384, "total": 32768}
+    assert found["differences"] == []
+    assert found["not_modelled"] == list(NOT_MODELLED)
+    assert found["verdict"] == {
+        "winner": "ept 4K/4K",
+        "component": "clearing",
+        "sentence": "ept 4K/4K takes 90.5 k cycles, 156.2 % over native; most of that, 32.8 k, is clearing memory.",
+    }
+
+
+def test_the_winner_is_the_cheapest_virtual_one_and_its_exits_say_why(tmp_path: Path) -> None:
+    few = record("ept", exits={"CPUID": 1, "EPT_VIOLATION": 1})
+    runs = [running(NATIVE, record()), running(NESTED, record("ept")), running(LARGE, few)]
+    verdict = compare_record(Order(["prog"]), runs, round_costs(tmp_path))["verdict"]
+    assert (verdict["winner"], verdict["component"]) == ("ept 4K/2M", "exits")
+    assert verdict["sentence"].endswith(
+        "15.0 k fewer than ept 4K/4K; what decides is VM exits, EPT_VIOLATION above all (1 against 4): "
+        "7.10 k cycles against 22.1 k."
+    )
+
+
+def test_what_is_alone_or_equal_is_said_so(tmp_path: Path) -> None:
+    costs = round_costs(tmp_path)
+    alone = compare_record(Order(["prog"]), [running(NESTED, record("ept"))], costs)
+    assert alone["verdict"]["sentence"] == "ept 4K/4K takes 90.5 k cycles, most of them for clearing memory."
+    assert alone["rows"][0]["overhead"] == {"over_native": None, "over_native_4k": None}
+    equal = compare_record(
+        Order(["prog"]), [running(NESTED, record("ept")), running(LARGE, record("ept"))], costs
+    )
+    assert equal["verdict"]["sentence"] == "ept 4K/4K takes 90.5 k cycles, as many as ept 4K/2M."
+
+
+def test_a_guest_that_computes_otherwise_is_named(tmp_path: Path) -> None:
+    other = copy.deepcopy(record("ept"))
+    other["outcome"]["status"] = 3
+    runs = [running(NATIVE, record()), running(NESTED, other, "other")]
+    found = compare_record(Order(["prog"]), runs, round_costs(tmp_path))
+    assert found["differences"] == [
+        "ept 4K/4K ended with status 3, native 4K with 0",
+        "ept 4K/4K wrote other bytes than native 4K: 5 and 5 of them",
+    ]
+
+
+def test_each_run_gets_the_input_that_the_first_one_read() -> None:
+    """The input never ends: what the first run did not ask for is not waited for."""
+    source, sink = os.pipe()
+    stop = threading.Event()
+
+    def write() -> None:
+        try:
+            while not stop.is_set():
+                os.write(sink, b"line\n" * 1000)
+        except BrokenPipeError:
+            pass
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    shown: list[bytes] = []
+    heard: list[str] = []
+    try:
+        runs = run_all(
+            Order(["head", "-n", "2"]),
+            [NATIVE, NESTED],
+            source=source,
+            show=shown.append,
+            done=lambda one: heard.append(one.name),
+        )
+    finally:
+        stop.set()
+        os.close(source)
+        writer.join()
+        os.close(sink)
+    assert b"".join(shown) == b"line\nline\n"
+    assert [run.stdout_bytes for run in runs] == [10, 10]
+    assert runs[0].stdout_sha256 == runs[1].stdout_sha256
+    assert heard == ["native 4K", "ept 4K/4K"]
+    assert [run.record["config"]["mmu"] for run in runs] == ["native", "ept"]
+
+
+def test_a_run_that_cannot_be_made() -> None:
+    with pytest.raises(RunFailed, match="native 4K could not be run: status 127") as failure:
+        run_all(Order(["no-such-program-of-quire"]), [NATIVE, NESTED])
+    assert failure.value.status == 127
+    odd = Configuration("ept", "4K", "8K")
+    with pytest.raises(RunFailed, match=r"ept 4K/8K could not be run: status 125 .* it said: .*8K"):
+        run_all(Order(["true"]), [NATIVE, odd])
