@@ -39,6 +39,12 @@ _OWN_DESCRIPTORS = 900
 @click.option("-o", "--output", metavar="FILE", help="Write the report there, not to stderr; - is stdout.")
 @click.option("--save-image", metavar="FILE",
               help="Save the guest's memory there when it ends, as an ELF core: see quire walk.")  # fmt: skip
+@click.option("--shadow-pages", type=click.IntRange(64), metavar="N",
+              help="Bound on shadow pages under shadow; by default 2 % of guest memory.")  # fmt: skip
+@click.option("--shadow-prefetch", type=click.Choice(["1", "2", "4", "8", "16", "32", "64"]), default="1",
+              show_default=True, help="Neighbouring shadow entries that one fault fills.")  # fmt: skip
+@click.option("--audit-shadow", is_flag=True,
+              help="Prove every shadow entry after every exit; slow.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True,
               help="Seed of the guest's randomness and address layout.")  # fmt: skip
 @click.option("--sandbox", is_flag=True, help="Refuse writes but to stdout and stderr, and sockets.")
@@ -53,6 +59,9 @@ def command(
     kind: str,
     output: str | None,
     save_image: str | None,
+    shadow_pages: int | None,
+    shadow_prefetch: str,
+    audit_shadow: bool,
     seed: int,
     sandbox: bool,
     program: str,
@@ -70,13 +79,18 @@ def command(
       quire run --detail full --report json -o report.json -- sort /etc/passwd
       quire run --guest-page 2M --host-page 1G --report none -- gzip -c /etc/services
       quire run --save-image true.core -- true
+      quire run --mmu shadow --shadow-prefetch 8 -- ls /
     """
     from quire.errors import MisuseError
-    from quire.hypervisor import GuestConfig
+    from quire.hypervisor import GuestConfig, ShadowOptions
 
     try:
         config = GuestConfig(
-            mmu=mmu, memory=memory, guest_page=_PAGES[guest_page], host_page=_PAGES[host_page]
+            mmu=mmu,
+            memory=memory,
+            guest_page=_PAGES[guest_page],
+            host_page=_PAGES[host_page],
+            shadow=ShadowOptions(shadow_pages, int(shadow_prefetch), audit_shadow),
         )
     except MisuseError as error:
         raise click.UsageError(str(error)) from None

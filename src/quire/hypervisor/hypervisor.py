@@ -224,10 +224,10 @@ class Hypervisor:
         event = Event.exception(stop.vector, stop.error_code)
         self.handle_exit(Exit(ExitReason.EXCEPTION_OR_NMI, stop.gva, interruption=event))
         self.enter(*self.cpu.registers.read_many(_POINTERS))
-        own = self.vcpu.take_injection()
+        own = self.vcpu.take_exception()
         if own is not None:
             self.page_faults += 1
-            kernel.page_fault(stop.gva, own.error_code or 0)
+            kernel.page_fault(stop.gva, own)
 
     def close(self) -> None:
         """Undo every step, last first."""

@@ -3,7 +3,6 @@
 A #PF is mended, given to the guest, or lets one instruction pass alone while a table that it writes is watched.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from quire.arch import ExitReason, Vector
@@ -31,10 +30,11 @@ def page_fault(hypervisor: "Hypervisor", stop: Exit) -> None:
     mmu = hypervisor.shadow_mmu
     found = mmu.resolve(stop.qualification, event.error_code or 0)
     if found.verdict is Verdict.GUEST_FAULT:
-        own = Event.exception(Vector.PF, found.error)
-        exception(hypervisor, replace(stop, interruption=own))
+        stop.interruption = Event.exception(Vector.PF, found.error)
+        exception(hypervisor, stop)
     elif found.verdict is Verdict.NO_MEMORY:
-        raise GuestStopped(replace(stop, gpa=found.gpa))
+        stop.gpa = found.gpa
+        raise GuestStopped(stop)
     elif found.verdict is Verdict.STEP:
         hypervisor.cpu.step(mmu.shadow.settle)
 

@@ -127,9 +127,9 @@ class ShadowMmu(BackedMmu):
             if status != Status.PAGE_FAULT:
                 return status, value
             self.on_exit(_page_fault(gva, value))
-            event = self.vcpu.take_injection()
-            if event is not None:
-                return status, event.error_code or 0
+            own = self.vcpu.take_exception()
+            if own is not None:
+                return status, own
 
     def software_exit(self, gpa: int, *, write: bool) -> None:
         """A #PF in the direct map of the guest's kernel."""

@@ -52,6 +52,8 @@ def _sections(record: dict[str, Any]) -> list[tuple[str, Rows]]:
         ("translation", _translation(record)),
         ("memory", _memory(record)),
     ]
+    if record["memory"]["shadow"] is not None:
+        sections.append(("shadow", _shadow(record["memory"]["shadow"])))
     if record["exits"]:
         sections.append(("VM exits", _counted(record["exits"])))
     if record["syscalls"]:
@@ -113,10 +115,11 @@ def _translation(record: dict[str, Any]) -> Rows:
     what = f"for TLB misses; {format_count(walks['to_set_dirty'])} of them to set a dirty flag"
     if tlb is None:
         what = "for misses of the engine's own TLB, not of a modelled one"
+    tables = "shadow" if record["config"]["mmu"] == "shadow" else "guest"
     rows += [
         ("page walks", format_count(walks["count"]), what),
         ("references per walk", f"{per_walk['guest'] + per_walk['host']:.2f}", ""),
-        ("  in guest tables", f"{per_walk['guest']:.2f}", f"{format_count(references['guest'])} in all"),
+        (f"  in {tables} tables", f"{per_walk['guest']:.2f}", f"{format_count(references['guest'])} in all"),
         ("  in EPT", f"{per_walk['host']:.2f}", f"{format_count(references['host'])} in all"),
         ("guest page faults", format_count(record["page_faults"]), ""),
     ]
@@ -125,7 +128,8 @@ def _translation(record: dict[str, Any]) -> Rows:
 
 def _memory(record: dict[str, Any]) -> Rows:
     rows: Rows = []
-    for name, title in (("guest", "guest-virtual"), ("host", "guest-physical (EPT)")):
+    backed_by = "EPT" if record["config"]["mmu"] == "ept" else "memory map"
+    for name, title in (("guest", "guest-virtual"), ("host", f"guest-physical ({backed_by})")):
         part = record["memory"][name]
         if part is not None:
             rows += [
@@ -134,6 +138,25 @@ def _memory(record: dict[str, Any]) -> Rows:
                 (f"{title} tables", format_count(part["table_pages"]), "pages of 4 KiB"),
             ]
     return rows
+
+
+def _shadow(counts: dict[str, int]) -> Rows:
+    notes = {
+        "table_pages": "of 4 KiB",
+        "filled": "#PF exits that were gaps in the shadow",
+        "prefetched": "entries filled with them",
+        "guest_faults": "#PF exits that were the guest's own",
+        "writes_followed": "writes to tables in sync, carried out by the hypervisor",
+        "unsynced": "page tables left to the guest to write",
+        "resynced": "of them, compared again at a flush",
+        "unshadowed": "tables written again and again",
+        "zapped": "pages, for any reason",
+        "reclaimed": "of them, for the bound on pages",
+        "roots_built": "",
+        "roots_reused": "found again, without a rebuild",
+        "flushes": "of the TLB, by the hypervisor",
+    }
+    return [(name.replace("_", " "), format_count(counts[name]), note) for name, note in notes.items()]
 
 
 def _counted(counts: dict[str, int]) -> Rows:

@@ -19,6 +19,8 @@ _CLEAR, _LAUNCHED = LaunchState.CLEAR, LaunchState.LAUNCHED
 _SUCCEEDED = VmSucceed()
 _RIP, _RFLAGS = word_of("guest_rip"), word_of("guest_rflags")
 _INJECTED, _BLOCKED, _DEBUG, _ACTIVITY = map(word_of, EVENT_FIELDS)
+_ERROR_CODE, _LENGTH = word_of("vm_entry_exception_error_code"), word_of("vm_entry_instruction_length")
+_MOST_PASSED = 64  # states remembered as passed: a guest at work enters with few
 # No entry check reads what arithmetic leaves, so that a guest between two exits seldom meets another state.
 _READ_FLAGS = ~RFLAGS.mask("CF", "PF", "AF", "ZF", "SF", "DF", "OF")
 _VM_SHIFT = RFLAGS.shift("VM")
@@ -47,14 +49,17 @@ def enter(
     if not launch and vmcs.launch_state is not _LAUNCHED:
         return fail(vmcs, VmInstructionError.VMRESUME_NOT_LAUNCHED)
     moving = _moving(vmcs)
-    if moving is not None and moving == vmcs.passed:
+    if moving is not None and moving in vmcs.passed:
         vmcs.launch_state = _LAUNCHED
         return _SUCCEEDED
     state = vmcs.generation, vmcs.words[_RFLAGS] >> _VM_SHIFT & 1
     broken = tuple(check_entry(vmcs, profile, moving_only=vmcs.checked == state))
     if not broken:
         vmcs.checked = state
-        vmcs.passed = moving
+        if len(vmcs.passed) == _MOST_PASSED:
+            vmcs.passed.clear()
+        if moving is not None:
+            vmcs.passed.add(moving)
         vmcs.launch_state = _LAUNCHED
         return _SUCCEEDED
     first = broken[0]
@@ -67,11 +72,14 @@ def enter(
 
 
 def _moving(vmcs: Vmcs) -> tuple[int, ...] | None:
-    """Return all that the entry checks read while no event is injected, blocked or pending; else None.
+    """Return all that the entry checks read of what moves while no event is blocked or pending; else None.
 
     Of RIP they read bits 63:32 at most: whether it is canonical, or narrow outside 64-bit code.
     """
     words = vmcs.words
-    if words[_INJECTED] or words[_BLOCKED] or words[_DEBUG] or words[_ACTIVITY]:
+    if words[_BLOCKED] or words[_DEBUG] or words[_ACTIVITY]:
         return None
-    return vmcs.generation, words[_RIP] >> 32, words[_RFLAGS] & _READ_FLAGS
+    injected, flags = words[_INJECTED], words[_RFLAGS] & _READ_FLAGS
+    if not injected:
+        return vmcs.generation, words[_RIP] >> 32, flags
+    return vmcs.generation, words[_RIP] >> 32, flags, injected, words[_ERROR_CODE], words[_LENGTH]

@@ -13,6 +13,11 @@ from quire.errors import MisuseError
 
 __all__ = ["Event"]
 
+_VALID, _ERROR_VALID, _VECTOR, _TYPE = (
+    INTERRUPTION_INFO.mask(name) for name in ("valid", "error_valid", "vector", "type")
+)
+_TYPE_SHIFT = INTERRUPTION_INFO.shift("type")
+_TYPES = {kind << _TYPE_SHIFT: kind for kind in InterruptionType}
 _SOFTWARE = (
     InterruptionType.SOFTWARE_INTERRUPT,
     InterruptionType.PRIVILEGED_SOFTWARE_EXCEPTION,
@@ -45,9 +50,14 @@ class Event:
             )
 
     @classmethod
-    def exception(cls, vector: int, error_code: int | None = None) -> Self:
+    def exception(cls, vector: int, error_code: int | None = None) -> "Event":
         """Return the hardware exception `vector`; `error_code` is None for one that has none."""
-        return cls(vector, InterruptionType.HARDWARE_EXCEPTION, error_code)
+        event = _EXCEPTIONS.get((vector, error_code))
+        if event is None:
+            event = cls(vector, InterruptionType.HARDWARE_EXCEPTION, error_code)
+            if len(_EXCEPTIONS) < _MOST_EXCEPTIONS:
+                _EXCEPTIONS[vector, error_code] = event
+        return event
 
     @classmethod
     def of(cls, information: int, error_code: int, length: int, *, injected: bool = False) -> Self | None:
@@ -56,16 +66,15 @@ class Event:
         `error_code` and `length` are the fields beside it, looked at where the information says so.
         Raises MisuseError for the reserved interruption type 1.
         """
-        said = INTERRUPTION_INFO.decode(information)
-        if not said["valid"]:
+        if not information & _VALID:
             return None
-        if said["type"] == 1:
+        kind = _TYPES.get(information & _TYPE)
+        if kind is None:
             raise MisuseError(f"Interruption information {information:#x} is of type 0x1, which is reserved")
-        kind = InterruptionType(said["type"])
         return cls(
-            said["vector"],
+            information & _VECTOR,
             kind,
-            error_code if said["error_valid"] else None,
+            error_code if information & _ERROR_VALID else None,
             length if kind in _SOFTWARE else 0,
             injected,
         )
@@ -73,8 +82,8 @@ class Event:
     @property
     def information(self) -> int:
         """The 32-bit interruption information that describes the event (SDM 3C §24.9.2)."""
-        coded = self.error_code is not None
-        return INTERRUPTION_INFO.encode(vector=self.vector, type=self.type, error_valid=int(coded), valid=1)
+        coded = 0 if self.error_code is None else _ERROR_VALID
+        return _VALID | coded | self.type << _TYPE_SHIFT | self.vector
 
     @property
     def software(self) -> bool:
@@ -96,3 +105,8 @@ class Event:
         A #DB counts as a trap: a fault-class one is an instruction breakpoint, which leaves RF alone too.
         """
         return self.type is InterruptionType.HARDWARE_EXCEPTION and self.vector not in _NOT_FAULTS
+
+
+#: Exceptions made before: each page fault needs one or two, and they are few.
+_EXCEPTIONS: dict[tuple[int, int | None], Event] = {}
+_MOST_EXCEPTIONS = 1024

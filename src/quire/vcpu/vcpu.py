@@ -36,7 +36,10 @@ _INTERRUPTION, _INTERRUPTION_ERROR = map(
     word_of, ("vm_exit_interruption_information", "vm_exit_interruption_error_code")
 )
 _VECTORING, _VECTORING_ERROR = map(word_of, ("idt_vectoring_information", "idt_vectoring_error_code"))
-_PENDING = word_of("vm_entry_interruption_information")
+_PENDING, _ERROR_CODE, _ENTRY_LENGTH = map(
+    word_of,
+    ("vm_entry_interruption_information", "vm_entry_exception_error_code", "vm_entry_instruction_length"),
+)
 
 
 class EntryFailure(Exception):
@@ -113,30 +116,26 @@ class Vcpu:
     @property
     def injection(self) -> Event | None:
         """The event that the next VM entry delivers, from its interruption information (SDM 3C §26.6.1)."""
-        read, information = self.vmcs.read, self.vmcs.words[_PENDING]
+        words = self.vmcs.words
+        information = words[_PENDING]
         if not information & _VALID:
             return None
-        return Event.of(
-            information,
-            read("vm_entry_exception_error_code"),
-            read("vm_entry_instruction_length"),
-            injected=True,
-        )
+        return Event.of(information, words[_ERROR_CODE], words[_ENTRY_LENGTH], injected=True)
 
-    def take_injection(self) -> Event | None:
-        """Return the event that VM entry injects, and take it: it has been delivered."""
-        event = self.injection
-        if event is not None:
-            self.vmcs.write("vm_entry_interruption_information", 0)
-        return event
+    def take_exception(self) -> int | None:
+        """Return the error code of the exception that VM entry injects, None without one, and take it: delivered."""
+        words = self.vmcs.words
+        if not words[_PENDING] & _VALID:
+            return None
+        words[_PENDING] = 0
+        return words[_ERROR_CODE]
 
     def inject(self, event: Event) -> None:
         """Have the next VM entry deliver `event`: an event that an exit cut off, for instance."""
-        self.vmcs.write_many(
-            vm_entry_interruption_information=event.information,
-            vm_entry_exception_error_code=event.error_code or 0,
-            vm_entry_instruction_length=event.instruction_length,
-        )
+        words = self.vmcs.words
+        words[_PENDING] = event.information
+        words[_ERROR_CODE] = event.error_code or 0
+        words[_ENTRY_LENGTH] = event.instruction_length
 
 
 def _event_words(event: Event | None) -> tuple[int, int]:

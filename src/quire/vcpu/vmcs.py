@@ -50,7 +50,9 @@ class Vmcs:
         self.launch_state = LaunchState.CLEAR
         self.generation = 0  #: grows when a field changes that does not move from entry to entry
         self.checked: tuple[int, int] | None = None  #: generation and RFLAGS.VM that passed every entry check
-        self.passed: tuple[int, ...] | None = None  #: what the entry checks read when they passed last
+        self.passed: set[tuple[int, ...]] = (
+            set()
+        )  #: what the entry checks read when they passed, the last times
         #: The region as words; :func:`word_of` says which is which.
         self.words = memory.cells(hpa, PAGE_SIZE)
         if fresh:

@@ -2,8 +2,7 @@
 
 A #PF exit is either the guest's own fault, found by the walk of its tables with exactly the guest's settings, or a gap
 in the shadow, which is filled. Models KVM's rules (mmu.rst) for write-protected tables, for CR0.WP = 0 and for large
-pages. Shadow tables have the 4-level format, of a guest with 5 levels the 5-level one; a processor outside IA-32e mode
-would take the page directories below as a PAE hierarchy. Protection keys and shadow stacks are not offered.
+pages. Protection keys and shadow stacks are not offered.
 """
 
 from collections.abc import Callable
@@ -13,13 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quire.arch import PAE_PDPTE, PAGE_SHIFT, PDE, PF_ERROR, PTE, Access, PagingMode
+from quire.arch import PAGE_SHIFT, PDE, PF_ERROR, PTE, Access, PagingMode
 from quire.errors import MisuseError
 from quire.memory import HostMemory
 from quire.paging.context import RESULT_WORDS, Context, Result, Rights, Status, Words
 from quire.paging.shadow.coherence import Coherence
+from quire.paging.shadow.hierarchy import Hierarchy
 from quire.paging.shadow.page import FrameSource, ShadowPage
-from quire.paging.shadow.role import ALL_ACCESS, Role, combine
+from quire.paging.shadow.role import Role, combine
 from quire.paging.shadow.tables import ShadowTables, leaf_entry
 from quire.paging.tables import Tables
 
@@ -27,8 +27,19 @@ __all__ = ["Resolution", "Shadow", "Verdict"]
 
 _P, _RW, _US, _A, _D, _G, _XD = (PTE.mask(name) for name in ("P", "RW", "US", "A", "D", "G", "XD"))
 _PS, _ADDRESS = PDE.mask("PS"), PTE.mask("addr")
+_READ, _WRITE, _FETCH = Access.READ, Access.WRITE, Access.FETCH
+_KINDS = {access: np.uint64(access) for access in Access}
+_OK, _PAGE_FAULT = Status.OK, Status.PAGE_FAULT
+_USER, _AC, _IMPLICIT = int(Context.USER), int(Context.AC), int(Context.IMPLICIT)
+_HPA, _GPA, _GUEST_SHIFT, _HOST_SHIFT, _ERROR, _FAULT_GPA, _GUEST_ENTRY, _HOST_ENTRY = (
+    int(field)
+    for field in (
+        *(Result.HPA, Result.GPA, Result.GUEST_SHIFT, Result.HOST_SHIFT),
+        *(Result.ERROR, Result.FAULT_GPA, Result.GUEST_ENTRY, Result.HOST_ENTRY),
+    )
+)
+_MAY_WRITE, _MAY_EXECUTE = int(Rights.WRITE), int(Rights.EXECUTE)
 _E_W, _E_U, _E_ID = (PF_ERROR.mask(name) for name in ("W", "U", "ID"))
-_DEEPEST = 5  # pages that one fault makes at most
 _UNPAGED = 63  # a shift that no page has: without paging the memory map alone decides
 
 
@@ -90,97 +101,52 @@ class Shadow:
         flush: Callable[[], None],
         prefetch: int = 1,
     ) -> None:
+        from quire.paging._kernels import walk  # compiled: only who runs a guest pays for it
+
         if prefetch < 1 or prefetch > 512 or prefetch & (prefetch - 1):
             raise MisuseError(f"{prefetch} entries cannot be fetched together: give a power of two up to 512")
         self.tables = ShadowTables(memory, frames, limit)
         self.coherence = Coherence(self.tables)
+        self.hierarchy = Hierarchy(self.tables, self.coherence, memory_map, guest, hardware)
         self.guest, self.hardware, self.memory_map = guest, hardware, memory_map
         self.filled = self.guest_faults = self.prefetched = 0
-        self.roots_built = self.roots_reused = self.flushes = 0
-        self._memory, self._flush, self._prefetch = memory, flush, prefetch
+        self.flushes = 0
+        self._words, self._flush, self._prefetch = memory.words, flush, prefetch
+        self._walk = walk
         self._result = np.zeros(RESULT_WORDS, np.uint64)
+        # The same arrays without NumPy's scalars.
+        self._found = memoryview(self._result)  # type: ignore[arg-type]
+        self._guest = memoryview(guest)  # type: ignore[arg-type]
+        self._hardware = memoryview(hardware)  # type: ignore[arg-type]
         self._lifted: list[tuple[ShadowPage, int, int | None]] = []
-        self._near: dict[int, ShadowPage] = {}  # pages of leaves by what they map, while no page is unlinked
-        self._near_of = (-1, 0)
-
-    # Roots.
 
     def load(self, pcid: int) -> bool:
         """Make hardware walk the shadow of the guest's current root; return whether the settings differ from before.
 
         Raises OutOfFrames when there is no frame for a root.
         """
-        state = self.guest
-        key, frame, role, guest = self._root_key()
-        root = self.tables.pages.find(key)
-        before = self.coherence.root
-        if root is None:
-            self.coherence.reclaim(1)
-            if guest is not None:
-                self.coherence.sync_frame(frame)
-            root = self.tables.new_page(key, frame, role, guest)
-            self.roots_built += 1
-        elif root is not before:
-            self.roots_reused += 1
-        self.tables.pages.touch(root)
-        self.coherence.root = root
-        self.coherence.roots.setdefault(pcid, {})[root] = None
-        self.coherence.sync_root()
-        hardware = self.hardware
-        hardware[Context.CR3] = root.table
-        hardware[Context.MODE] = PagingMode.LEVEL_5 if role.mode == PagingMode.LEVEL_5 else PagingMode.LEVEL_4
-        for field in (Context.CD, Context.PAT):
-            hardware[field] = state[field]
-        for field in (Context.SMEP, Context.SMAP):  # without paging, the guest has neither
-            hardware[field] = state[field] if role.mode else 0
+        changed = self.hierarchy.load(pcid)
         self._finish()
-        return before is None or before.role != role
-
-    def _root_key(self) -> tuple[tuple[object, Role], int, Role, int | None]:
-        """Return key, guest frame, role and the HPA of the guest table, None if it has none, of the current root."""
-        state = self.guest
-        mode = PagingMode(int(state[Context.MODE]))
-        wp = bool(state[Context.WP]) or mode is PagingMode.NONE
-        role = Role(
-            mode=mode,
-            level=5 if mode is PagingMode.LEVEL_5 else 4,
-            access=ALL_ACCESS,
-            wp=wp,
-            nxe=bool(state[Context.NXE]) and mode not in (PagingMode.BITS_32, PagingMode.NONE),
-            smep=not wp and bool(state[Context.SMEP]),
-            smap=not wp and bool(state[Context.SMAP]),
-            direct=mode is PagingMode.NONE,
-        )
-        frame = (int(state[Context.CR3]) & _ADDRESS) >> PAGE_SHIFT
-        if mode is PagingMode.PAE:
-            registers = tuple(int(state[Context.PDPTE0 + n]) for n in range(4))
-            return (registers, role), frame, role, None
-        if mode in (PagingMode.BITS_32, PagingMode.NONE):
-            frame = 0 if mode is PagingMode.NONE else frame
-            return (frame, role), frame, role, None
-        # A root that the memory map does not have yet, or never will: its shadow is empty until a walk finds it.
-        return (frame, role), frame, role, self.memory_map.target(frame << PAGE_SHIFT)
-
-    # Faults.
+        return changed
 
     def resolve(self, gva: int, error_code: int) -> Resolution:
         """Return what the #PF exit at `gva` comes to, the shadow filled if that was all. Raises OutOfFrames.
 
         `error_code` is hardware's; its U, W and ID bits say what was tried.
         """
-        access = Access.FETCH if error_code & _E_ID else Access.WRITE if error_code & _E_W else Access.READ
-        user = bool(error_code & _E_U)
-        status = self.walk(gva, access, user=user, implicit=not user and bool(self.hardware[Context.USER]))
-        if status == Status.OK:
+        access = _FETCH if error_code & _E_ID else _WRITE if error_code & _E_W else _READ
+        user = error_code & _E_U != 0
+        status = self.walk(gva, access, user=user, implicit=not user and self._hardware[_USER] != 0)
+        if status == _OK:
             done = self._fill(gva, access)
             if done is _STEP:
                 return done
             self.filled += 1
-        elif status == Status.PAGE_FAULT:
+        elif status == _PAGE_FAULT:
             self.guest_faults += 1
-            done = Resolution(Verdict.GUEST_FAULT, int(self._result[Result.ERROR]))
+            done = Resolution(Verdict.GUEST_FAULT, self._found[_ERROR])
         else:
-            return Resolution(Verdict.NO_MEMORY, int(self._result[Result.ERROR]), self.fault_gpa(gva))
+            return Resolution(Verdict.NO_MEMORY, self._found[_ERROR], self._found[_FAULT_GPA])
         self._finish()
         return done
 
@@ -189,12 +155,10 @@ class Shadow:
 
         `implicit` marks an access that is a supervisor's by nature, whatever the privilege.
         """
-        from quire.paging._kernels import walk
-
-        guest = self.guest
-        guest[Context.USER], guest[Context.AC] = user, self.hardware[Context.AC]
-        guest[Context.IMPLICIT] = implicit
-        return int(walk(self._memory.words, guest, np.uint64(gva), np.uint64(access), self._result))
+        state = self._guest
+        state[_USER], state[_AC], state[_IMPLICIT] = user, self._hardware[_AC], implicit
+        found: int = self._walk(self._words, self.guest, np.uint64(gva), _KINDS[access], self._result)
+        return found
 
     @property
     def stepping(self) -> bool:
@@ -204,51 +168,35 @@ class Shadow:
     @property
     def error_code(self) -> int:
         """The error code of the #PF that the last :meth:`walk` ended in."""
-        return int(self._result[Result.ERROR])
-
-    def fault_gpa(self, gva: int) -> int:
-        """Return the guest-physical address of a walk that the memory map ended."""
-        return int(self._result[Result.FAULT_GPA])
+        return int(self._result[_ERROR])
 
     def _fill(self, gva: int, access: Access) -> Resolution:
         """Make the shadow leaf of `gva` for an access that the guest's tables allow, as the last walk found them."""
-        result, tables = memoryview(self._result), self.tables  # type: ignore[arg-type]
-        guest_shift = result[Result.GUEST_SHIFT] or _UNPAGED
-        gpa, entry = result[Result.GPA], result[Result.GUEST_ENTRY]
-        frame = gpa >> PAGE_SHIFT
-        target = self._level(frame, min(guest_shift, result[Result.HOST_SHIFT]))
-        page = self._page_of_leaves(
-            gva, gpa, 3 if guest_shift == 30 else 2 if guest_shift > 12 else 1, target, entry
-        )
-        index = gva >> 9 * target + 3 & 511
-        role = page.role
-        rights = result[Result.HOST_ENTRY] & 7
-        writable = bool(rights & Rights.WRITE)
+        found, tables = self._found, self.tables
+        guest_shift, entry, rights = found[_GUEST_SHIFT] or _UNPAGED, found[_GUEST_ENTRY], found[_HOST_ENTRY]
+        frame = found[_GPA] >> PAGE_SHIFT
+        target = self._level(frame, min(guest_shift, found[_HOST_SHIFT]))
+        guest_level = 3 if guest_shift == 30 else 2 if guest_shift > 12 else 1
+        page = self.hierarchy.page_of_leaves(gva, guest_level, target, entry)
+        role, writable = page.role, rights & _MAY_WRITE != 0
         if role.direct:
             left = role.access
         else:
             left = combine(role.access, entry, nxe=role.nxe)
-            writable = writable and bool(entry & _D)
-        if not rights & Rights.EXECUTE:
+            writable = writable and entry & _D != 0
+        if not rights & _MAY_EXECUTE:
             left |= _XD
         frame &= -(1 << 9 * (target - 1))
         lifted = passing = False
-        if (
-            access is Access.WRITE and not left & _RW
-        ):  # CR0.WP = 0: a supervisor's page for now (KVM, mmu.rst)
-            passing = bool(role.smap and left & _US)
+        if access is _WRITE and not left & _RW:  # CR0.WP = 0: a supervisor's page for now (KVM, mmu.rst)
+            passing = role.smap and left & _US != 0
             left = (left | _RW | (_XD if role.smep and left & _US else 0)) & ~_US
         if target == 1 and writable and tables.pages.protects(frame):
-            if access is Access.WRITE and left & _RW and not self.coherence.release(frame):
-                lifted = True
+            lifted = access is _WRITE and left & _RW != 0 and not self.coherence.release(frame)
             writable = lifted or not tables.pages.protects(frame)
-        leaf = leaf_entry(
-            (result[Result.HPA] >> 9 * target + 3) << 9 * target + 3,
-            target,
-            left,
-            writable=writable,
-            is_global=bool(entry & _G),
-        )
+        hpa = found[_HPA] & -(8 << 9 * target)
+        leaf = leaf_entry(hpa, target, left, writable=writable, is_global=entry & _G != 0)
+        index = gva >> 9 * target + 3 & 511
         tables.set_leaf(page, index, frame, leaf, entry)
         if lifted or passing:
             self._lifted.append((page, index, frame if lifted else None))
@@ -263,88 +211,6 @@ class Shadow:
         while level > 1 and self.tables.pages.tables_in(frame, level):
             level -= 1
         return level
-
-    def _page_of_leaves(self, gva: int, gpa: int, guest_level: int, target: int, entry: int) -> ShadowPage:
-        """Return the page of `target` level that translates `gva`, every page on the way to it made and linked."""
-        root = self.coherence.root
-        assert root is not None, "a root is loaded before the guest runs"
-        now = (self.tables.generation, root.table)
-        if self._near_of != now:
-            self._near.clear()
-            self._near_of = now
-        if target == 1:
-            near = self._near.get(gva >> 21)
-            if near is not None:
-                near.writes = 0
-                return near
-        self.coherence.reclaim(_DEEPEST)
-        if root.guest is None and root.role.mode >= PagingMode.LEVEL_4:
-            self.coherence.sync_frame(root.frame)
-            self.tables.pages.attach(root, self._table(root.frame))
-            self.tables.write_protect(root.frame)
-        page = root
-        while page.role.level > target:
-            large = not page.role.direct and page.role.mode and page.role.level == guest_level
-            page = self._below(page, gva >> 9 * page.role.level + 3 & 511, entry if large else None)
-            self.tables.pages.touch(page)
-        if target == 1 and not page.role.direct and self._near_of == (self.tables.generation, root.table):
-            self._near[gva >> 21] = page
-        return page
-
-    def _below(self, page: ShadowPage, index: int, leaf: int | None) -> ShadowPage:
-        """Return the page that entry `index` of `page` leads to; `leaf` is the guest's large leaf, if it ends there."""
-        tables = self.tables
-        key, frame, role, guest, source = self._child(page, index, leaf)
-        child = tables.child(page, index)
-        if child is not None and child.key == key:
-            return child
-        tables.drop(page, index)
-        known = tables.pages.find(key)
-        if known is None:
-            if guest is not None:
-                self.coherence.sync_frame(frame)
-            known = tables.new_page(key, frame, role, guest)
-        else:
-            self.coherence.join(known)
-        tables.link(page, index, known, source)
-        return known
-
-    def _child(
-        self, page: ShadowPage, index: int, leaf: int | None
-    ) -> tuple[tuple[object, Role], int, Role, int | None, int]:
-        """Return key, guest frame, role, HPA of the guest table and guest entry of what is below entry `index`."""
-        role, level = page.role, page.role.level - 1
-        below = role._replace(level=level)
-        if role.direct:
-            frame = page.frame + (index << 9 * level)
-            return (frame, below), frame, below, None, 0
-        if (
-            role.mode < PagingMode.LEVEL_4 and level == 3
-        ):  # the hierarchy that hardware has above the guest's tables
-            return (page.key, below), page.frame, below, None, 0
-        if role.mode == PagingMode.BITS_32 and level == 2:
-            below = below._replace(quadrant=index)
-            return (page.frame, below), page.frame, below, self._table(page.frame), 0
-        if role.mode == PagingMode.PAE and level == 2:
-            source = int(self.guest[Context.PDPTE0 + index])
-            frame = (source & PAE_PDPTE.mask("addr")) >> PAGE_SHIFT
-            return (frame, below), frame, below, self._table(frame), source
-        source = self.tables.pages.entry(page, index)
-        access = combine(role.access, source, nxe=role.nxe)
-        if leaf is not None:
-            frame = self.tables.frame_of(page, index, leaf)
-            below = below._replace(access=access if leaf & _D else access & ~_RW, direct=True, quadrant=0)
-            return (frame, below), frame, below, None, leaf
-        quadrant = index & 1 if role.mode == PagingMode.BITS_32 else 0
-        below = below._replace(access=access, quadrant=quadrant)
-        frame = (source & _ADDRESS) >> PAGE_SHIFT
-        return (frame, below), frame, below, self._table(frame), source
-
-    def _table(self, frame: int) -> int:
-        """Return the HPA of the guest table in `frame`, which a walk has just read."""
-        hpa = self.memory_map.target(frame << PAGE_SHIFT)
-        assert hpa is not None, "a table that was walked is in the memory map"
-        return hpa
 
     def _fill_neighbours(self, page: ShadowPage, index: int) -> None:
         """Fill the entries beside `index` that the guest has used before: no flag of the guest's is set for them."""
@@ -379,8 +245,6 @@ class Shadow:
             return 0
         wide = PTE.reserved_mask | int(state[Context.RESERVED])
         return wide if state[Context.NXE] else wide | _XD
-
-    # What the guest does to its tables.
 
     def settle(self) -> None:
         """The one instruction has passed, or will not: take back what it was given and follow what it wrote."""
@@ -427,8 +291,6 @@ class Shadow:
         """The guest flushed the translations of `gva`."""
         self.coherence.sync_address(gva, pcid)
         self._finish()
-
-    # What the hypervisor does.
 
     def drop_range(self, gpa: int, size: int) -> None:
         """The memory map is about to change for `size` bytes from `gpa`."""
@@ -477,8 +339,8 @@ class Shadow:
             unshadowed=coherence.unshadowed,
             zapped=tables.zapped,
             reclaimed=coherence.reclaimed,
-            roots_built=self.roots_built,
-            roots_reused=self.roots_reused,
+            roots_built=self.hierarchy.roots_built,
+            roots_reused=self.hierarchy.roots_reused,
             flushes=self.flushes,
         )
 
