@@ -52,7 +52,7 @@ def _sections(record: dict[str, Any]) -> list[tuple[str, Rows]]:
         ("translation", _translation(record)),
         ("memory", _memory(record)),
     ]
-    if record["memory"]["shadow"] is not None:
+    if record["memory"].get("shadow") is not None:
         sections.append(("shadow", _shadow(record["memory"]["shadow"])))
     if record["exits"]:
         sections.append(("VM exits", _counted(record["exits"])))

@@ -92,5 +92,5 @@ def _formula(sheet: Sheet, record: Mapping[str, Any]) -> None:
         sheet.text(
             f"  {terms['misses']:.0f} x ({terms['c_2d']:.1f} - {terms['c_1d']:.1f}) / "
             f"({terms['c_exit']:.0f} + {terms['c_sync']:.0f}) = {terms['updates']:.1f} updates per 1000 reads, "
-            "with one exit an update"
+            "with two exits an update"
         )

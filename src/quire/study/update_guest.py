@@ -1,7 +1,7 @@
-"""A bare guest that reads pages in a scattered order and, every 1000 reads, rewrites entries of its page table.
+"""A bare guest that reads pages in a scattered order and, every 1000 reads, unmaps some of them and maps them again.
 
 It maps PAGES pages of 4 KiB at 1 GiB by tables of its own and touches each once; that is the warm-up. Then it makes
-`rounds` rounds: READS reads, and `updates` times an entry is changed and its page invalidated. Pages come in the order
+`rounds` rounds: READS reads, and `updates` times an entry is cleared, its page invalidated, the entry put back. Pages come in the order
 of a linear congruential generator of full period, so that with more pages than the TLB has entries each read misses.
 """
 
@@ -59,22 +59,25 @@ def _code(rounds: int, updates: int) -> bytes:
             _READ,                                # warm: read a page; loop to warm
             b"\xbe", _u32(rounds),                # mov esi, rounds
             b"\x85\xf6",                          # test esi, esi
-            b"\x74\x57",                          # jz done
+            b"\x74\x5d",                          # jz done
             b"\xb9", _u32(READS),                 # round: mov ecx, READS
             _READ,                                # read: read a page; loop to read
             b"\xb9", _u32(updates),               # mov ecx, updates
-            b"\xe3\x29",                          # jrcxz next
+            b"\xe3\x2f",                          # jrcxz next
             b"\x69\xdb\xcd\x04\x00\x00",          # update: imul ebx, ebx, 1229
             b"\x81\xc3\x67\x01\x00\x00",          # add ebx, 359
             b"\x81\xe3", _u32(PAGES - 1),         # and ebx, PAGES - 1
             b"\x89\xda",                          # mov edx, ebx
-            b"\x49\x81\x34\xd2\x00\x02\x00\x00",  # xor qword [r10 + 8 * rdx], 0x200: a bit that is software's
+            b"\x4d\x8d\x04\xd2",                  # lea r8, [r10 + 8 * rdx]
+            b"\x49\x8b\x38",                      # mov rdi, [r8]
+            b"\x49\x83\x20\x00",                  # and qword [r8], 0: unmapped
             b"\x48\xc1\xe2\x0c",                  # shl rdx, 12
             b"\x41\x0f\x01\x3c\x11",              # invlpg [r9 + rdx]
+            b"\x49\x89\x38",                      # mov [r8], rdi: mapped again, which needs no invalidation
             b"\xff\xc9",                          # dec ecx
-            b"\x75\xd7",                          # jnz update
+            b"\x75\xd1",                          # jnz update
             b"\xff\xce",                          # next: dec esi
-            b"\x75\xa9",                          # jnz round
+            b"\x75\xa3",                          # jnz round
             b"\x31\xc0",                          # done: xor eax, eax
             b"\xe6\xf4",                          # out EXIT_PORT, al
             b"\xf4",                              # hlt
