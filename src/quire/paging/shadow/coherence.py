@@ -79,17 +79,23 @@ class Coherence:
                 self._sync(page)
 
     def sync_address(self, gva: int, pcid: int | None) -> None:
-        """Bring the entry that translates `gva` in sync, in the roots of `pcid` or in all: INVLPG."""
+        """Bring the entry that translates `gva` in sync, in the roots of `pcid` or in all: INVLPG.
+
+        Where the entry is reached in one way only, the guest's own flush is all that TLBs need.
+        """
         if not self._unsync:
             return
-        tables = self._tables
+        tables, index = self._tables, gva >> 12 & 511
         for root in self._roots(pcid):
             page: ShadowPage | None = root
+            alone = len(self.roots) == 1
             while page is not None and page.role.level > 1:
                 page = tables.child(page, gva >> 9 * page.role.level + 3 & 511)
-            index = gva >> 12 & 511
+                alone = alone and page is not None and len(page.parents) == 1
             if page is not None and page.unsync and tables.memory.load(page.table + 8 * index) & _P:
+                stale = tables.stale
                 self._refresh(page, index, tables.pages.entry(page, index))
+                tables.stale = stale or (tables.stale and not alone)
 
     def written(self, frame: int, *, count: bool = True) -> None:
         """Follow a write to guest `frame`, which has just happened; with `count` it was an exit's."""
