@@ -22,8 +22,12 @@ _CONFIGS = {
     "ept 4K x 2M": ("--mmu", "ept", "--guest-page", "4K", "--host-page", "2M"),
     "ept 2M x 2M": ("--mmu", "ept", "--guest-page", "2M", "--host-page", "2M"),
     "native 4K": ("--mmu", "native", "--guest-page", "4K"),
+    "shadow 4K x 4K": ("--mmu", "shadow", "--guest-page", "4K", "--host-page", "4K"),
     "native 2M": ("--mmu", "native", "--guest-page", "2M"),
+    "shadow 2M x 2M": ("--mmu", "shadow", "--guest-page", "2M", "--host-page", "2M"),
 }
+#: Shadow in its steady state walks as native does: the Mmu that each is compared with (issue 4: within 5 %).
+_AS_FAST_AS = {"shadow 4K x 4K": "native 4K", "shadow 2M x 2M": "native 2M"}
 _HOT_PAGES = 32
 _CODE_AT, _DATA_AT = 0x10000, 0x200000
 
@@ -105,6 +109,10 @@ def test_random(guest: Path, small: bool, rounds: int, benchmark) -> None:  # ty
         goal = ""
         if name == "ept 4K x 4K":
             goal = f"2.5 (aim 5): {'reached' if figure >= 2.5 else 'MISSED'}"
+        if name in _AS_FAST_AS:
+            pairs = zip(phases, taken[_AS_FAST_AS[name]], strict=True)
+            ratio = statistics.median(ours["read"] / theirs["read"] for ours, theirs in pairs)
+            goal = f"0.95 of {_AS_FAST_AS[name]}: {ratio:.3f}, {'reached' if ratio >= 0.95 else 'MISSED'}"
         shown.add_row(
             name, f"{figure:.2f}", f"{min(figures):.2f} to {max(figures):.2f}", f"{touch:.4f}", goal
         )

@@ -7,7 +7,7 @@ from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 from quire.arch import PF_ERROR, Access, Vector
 from quire.guest.frame import Trap
 from quire.guest.siginfo import GuestDeath, signal_name
-from quire.hypervisor import Hypervisor
+from quire.hypervisor import Hypervisor, ShadowMmu
 from quire.paging import Status
 from quire.paging.explanation import explanation
 from quire.report.walk import walk_lines
@@ -29,6 +29,8 @@ def obituary(hypervisor: Hypervisor, death: GuestDeath, trap: Trap) -> str:
         lines.append(f"  {access.name.lower()} of gva {trap.address:#018x}, walked level by level:")
         walk = explanation(hypervisor.mmu.walk(trap.address, access), hypervisor.mmu.guest_context)
         lines.extend("    " + line for line in walk_lines(walk))
+        if isinstance(hypervisor.mmu, ShadowMmu):
+            lines.append("  (what is called EPT here is the memory map: hardware walks a shadow of both)")
     return "\n".join(lines)
 
 
