@@ -17,6 +17,7 @@ from quire.paging import Context, Status, Tables
 from quire.paging.shadow import LEAST_PAGES, Resolution, Shadow, Verdict, audit
 from quire.tlb import AddressSpace, Operation
 from quire.vcpu import Event, Exit, Vcpu
+from quire.vcpu.vmcs import word_of
 
 __all__ = ["ShadowMmu", "ShadowOptions"]
 
@@ -27,6 +28,7 @@ _PER_MILLE = 20  # of guest memory: how much its shadow pages may take by defaul
 _READ_FAULT, _WRITE_FAULT = PF_ERROR.encode(), PF_ERROR.encode(W=1)
 _TABLE_WRITE = PF_ERROR.encode(P=1, W=1)
 _INVLPG_LENGTH = _MOV_CR_LENGTH = 3  # of the played kernel's instructions
+_GUEST_CR3 = word_of("guest_cr3")
 _FILLED = Resolution(Verdict.FILLED)
 
 
@@ -95,9 +97,8 @@ class ShadowMmu(BackedMmu):
             self.back(root)
         if self.shadow.load(self.pcid):
             self._flush()
-        cr3 = int(self.context[Context.CR3])
-        if self.vcpu.vmcs.read("guest_cr3") != cr3:
-            self.vcpu.vmcs.write("guest_cr3", cr3)
+        # Not by Vmcs.write: no control and nothing of the guest's has changed, so that nobody need look at all fields.
+        self.vcpu.vmcs.words[_GUEST_CR3] = int(self.context[Context.CR3])
 
     def resolve(self, gva: int, error_code: int) -> Resolution:
         """Return what a #PF exit comes to, everything done that the hypervisor can do. Raises OutOfFrames."""

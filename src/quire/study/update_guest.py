@@ -1,8 +1,9 @@
 """A bare guest that reads pages in a scattered order and, every 1000 reads, unmaps some of them and maps them again.
 
 It maps PAGES pages of 4 KiB at 1 GiB by tables of its own and touches each once; that is the warm-up. Then it makes
-`rounds` rounds: READS reads, and `updates` times an entry is cleared, its page invalidated, the entry put back. Pages come in the order
-of a linear congruential generator of full period, so that with more pages than the TLB has entries each read misses.
+`rounds` rounds: READS reads, and `updates` times an entry is cleared, its page invalidated, the entry put back. Pages
+come in the order of a linear congruential generator of full period, so that with more pages than the TLB has entries
+each read misses.
 """
 
 import struct

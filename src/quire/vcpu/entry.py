@@ -17,7 +17,7 @@ _VM_FAILURES = {
 }
 _CLEAR, _LAUNCHED = LaunchState.CLEAR, LaunchState.LAUNCHED
 _SUCCEEDED = VmSucceed()
-_RIP, _RFLAGS = word_of("guest_rip"), word_of("guest_rflags")
+_RIP, _RFLAGS, _CR3 = word_of("guest_rip"), word_of("guest_rflags"), word_of("guest_cr3")
 _INJECTED, _BLOCKED, _DEBUG, _ACTIVITY = map(word_of, EVENT_FIELDS)
 _ERROR_CODE, _LENGTH = word_of("vm_entry_exception_error_code"), word_of("vm_entry_instruction_length")
 _MOST_PASSED = 64  # states remembered as passed: a guest at work enters with few
@@ -52,7 +52,7 @@ def enter(
     if moving is not None and moving in vmcs.passed:
         vmcs.launch_state = _LAUNCHED
         return _SUCCEEDED
-    state = vmcs.generation, vmcs.words[_RFLAGS] >> _VM_SHIFT & 1
+    state = vmcs.generation, vmcs.words[_RFLAGS] >> _VM_SHIFT & 1, vmcs.words[_CR3] >> 32
     broken = tuple(check_entry(vmcs, profile, moving_only=vmcs.checked == state))
     if not broken:
         vmcs.checked = state
@@ -74,12 +74,14 @@ def enter(
 def _moving(vmcs: Vmcs) -> tuple[int, ...] | None:
     """Return all that the entry checks read of what moves while no event is blocked or pending; else None.
 
-    Of RIP they read bits 63:32 at most: whether it is canonical, or narrow outside 64-bit code.
+    Of RIP they read bits 63:32 at most: whether it is canonical, or narrow outside 64-bit code; of CR3 those above
+    the physical-address width, which has 32 bits at least.
     """
     words = vmcs.words
     if words[_BLOCKED] or words[_DEBUG] or words[_ACTIVITY]:
         return None
     injected, flags = words[_INJECTED], words[_RFLAGS] & _READ_FLAGS
+    high = words[_RIP] >> 32, words[_CR3] >> 32
     if not injected:
-        return vmcs.generation, words[_RIP] >> 32, flags
-    return vmcs.generation, words[_RIP] >> 32, flags, injected, words[_ERROR_CODE], words[_LENGTH]
+        return vmcs.generation, *high, flags
+    return vmcs.generation, *high, flags, injected, words[_ERROR_CODE], words[_LENGTH]

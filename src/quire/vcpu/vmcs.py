@@ -49,10 +49,11 @@ class Vmcs:
         self.hpa = hpa
         self.launch_state = LaunchState.CLEAR
         self.generation = 0  #: grows when a field changes that does not move from entry to entry
-        self.checked: tuple[int, int] | None = None  #: generation and RFLAGS.VM that passed every entry check
-        self.passed: set[tuple[int, ...]] = (
-            set()
-        )  #: what the entry checks read when they passed, the last times
+        self.checked: tuple[int, ...] | None = (
+            None  #: generation, RFLAGS.VM, CR3 63:32 that passed every entry check
+        )
+        #: What the entry checks read of what moves when they passed, the last times.
+        self.passed: set[tuple[int, ...]] = set()
         #: The region as words; :func:`word_of` says which is which.
         self.words = memory.cells(hpa, PAGE_SIZE)
         if fresh:
