@@ -267,12 +267,12 @@ def test_a_page_is_table_and_descriptor_table() -> None:
     agree(
         SMALL_PAGES
         + """
+    gate 13, on_protection
     .irp table, 0x203000, 0x202000
     mov esi, offset gdt
     mov edi, \\table + 0xf00
     mov ecx, gdtr - gdt
     rep movsb
-    mov qword ptr [\\table + 0xf10], rax
     mov rax, 0x00cf92000000ffff     # data, not accessed
     mov [\\table + 0xf10], rax
     mov word ptr [0x340000], gdtr - gdt - 1
@@ -282,19 +282,23 @@ def test_a_page_is_table_and_descriptor_table() -> None:
     mov ds, ax
     mov es, ax
     report [\\table + 0xf10]
+    mov ax, USER_DATA               # SS at CPL 0 does not take it: #GP, with the selector
+    mov ss, ax
+    report [\\table + 0xf18]
+    lar ebx, eax
+    report rbx
     push CODE
     lea rax, [rip + 96f]
     push rax
     lretq
-96: sub byte ptr [\\table + 0xf0d], 1    # code, not accessed
-    report [\\table + 0xf08]
-    push CODE
-    lea rax, [rip + 95f]
-    push rax
-    lretq
-95: report [\\table + 0xf08]
+96:
     .endr
     finish
+on_protection:
+    report "[rsp]"
+    add rsp, 8
+    add qword ptr [rsp], 2
+    iretq
     """,
         None,
     )
@@ -347,6 +351,152 @@ def test_no_flush_is_needed_where_the_manual_asks_for_none() -> None:
     mov rax, 0x302003
     lock xchg [0x203018], rax
     report "[rbx + 0x3000]"
+    finish
+    """,
+        None,
+    )
+
+
+def test_accessed_and_dirty_flags_are_cleared_and_set_again() -> None:
+    """At every level, with INVLPG after: each access sets what it should, and no more."""
+    agree(
+        SMALL_PAGES
+        + WINDOW
+        + """
+    .macro flags
+    report [0x203000]
+    report [0x202010]
+    report [0x201000]
+    report [0x200000]
+    .endm
+    .macro clear mask
+    and qword ptr [0x203000], ~\\mask
+    and qword ptr [0x202010], ~\\mask
+    invlpg [0x400000]
+    .endm
+    mov rbx, 0x400000
+    store 0x203000, 0x300003
+    mov rax, [rbx]
+    flags
+    clear 0x60
+    flags
+    mov rax, [rbx]
+    flags
+    mov [rbx], rax
+    flags
+    clear 0x40
+    flags
+    mov rax, [rbx]
+    flags
+    clear 0x20
+    mov byte ptr [rbx], 0xc3
+    flags
+    clear 0x60
+    call rbx
+    flags
+    and qword ptr [0x201000], ~0x20
+    and qword ptr [0x200000], ~0x20
+    mov rax, cr3
+    mov cr3, rax
+    flags
+    and byte ptr [0x201008], 0          # an entry that is used for a prefetch alone keeps A = 0
+    store 0x203010, 0x302003
+    prefetcht0 [rbx + 0x2000]
+    and qword ptr [0x204190], ~0x60     # 0x32000: a large page's flags
+    store 0x202018, 0x200000 | P | RW | PS
+    mov rax, [0x600000]
+    report [0x202018]
+    and qword ptr [0x202018], ~0x20
+    invlpg [0x700000]
+    mov [0x7ff000], rax
+    report [0x202018]
+    and qword ptr [0x202018], ~0x60
+    invlpg [0x600000]
+    mov rax, [0x600000]
+    report [0x202018]
+    finish
+    """,
+        None,
+    )
+
+
+def test_string_and_locked_instructions_on_tables() -> None:
+    """REP STOS and MOVS over tables, stores across two tables, XCHG, CMPXCHG and LOCK on entries."""
+    agree(
+        SMALL_PAGES
+        + """
+    fill 0x300000, 0x30100001, 512
+    mov rbx, 0x400000
+    mov edi, 0x203000
+    mov rax, 0x300003
+    mov ecx, 512
+    rep stosq
+    report [rbx]
+    mov byte ptr [rbx + 0x1ff000], 5
+    report [rbx]
+    mov esi, 0x202000               # the used entries of a page directory, byte by byte onto themselves
+    mov edi, 0x202000
+    mov ecx, 32
+    rep movsb
+    report [rbx]
+    store 0x207000, 0x203003
+    store 0x208000, 0x206003
+    store 0x206000, 0x301003
+    store 0x201008, 0x207003
+    store 0x201010, 0x208003
+    mov rcx, 0x40000000
+    mov rsi, 0x80000000
+    store 0x301000, 7
+    report [rcx]
+    report [rsi]
+    store 0x208008, 0
+    mov rax, 0x206003
+    mov [0x207ffc], rax             # across two page directories: the last entry of one, the first of the other
+    report [0x207ff8]
+    report [0x208000]
+    invlpg [rsi]
+    try mov rax, [rsi]
+    mov rax, 0x0020600300000000
+    mov [0x207ffa], rax
+    report [0x207ff8]
+    report [0x208000]
+    store 0x208000, 0x206003
+    store 0x207ff8, 0
+    report [rsi]
+    mov rax, 0x203003
+    xchg [0x208000], rax
+    report rax
+    invlpg [rsi]
+    report [rsi]
+    mov rax, [0x208000]
+    mov rdx, 0x206003
+    lock cmpxchg [0x208000], rdx
+    sete al
+    invlpg [rsi]
+    report [rsi]
+    lock and qword ptr [0x208000], ~2
+    invlpg [rsi]
+    try mov qword ptr [rsi], 1
+    lock bts qword ptr [0x208000], 1
+    mov qword ptr [rsi], 8
+    report [0x301000]
+    mov rax, [0x206000]
+    mov rdx, 0x300001
+    lock xadd [0x206000], rdx       # the sum of two entries is none: bit 1 is P of the other
+    report [0x206000]
+    lock neg qword ptr [0x206000]
+    lock not qword ptr [0x206000]
+    lock inc qword ptr [0x208008]
+    mov rax, [0x208000]
+    xor rdx, rdx
+    mov rbx, 0x300003
+    mov ecx, 0
+    mov rax, [0x206000]
+    mov rdx, [0x206008]
+    lock cmpxchg16b [0x206000]
+    report [0x206000]
+    invlpg [rsi]
+    report [rsi]
     finish
     """,
         None,
