@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from quire.arch import PAGE_SHIFT, RFLAGS, SKYLAKE_X, CpuProfile, ExitReason
+from quire.arch import PAGE_SHIFT, RFLAGS, SKYLAKE_X, CpuProfile, ExitReason, Vector
 from quire.errors import MisuseError
 from quire.hypervisor.backed_mmu import BackedMmu, EptMmu, make_ept
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
@@ -199,13 +199,16 @@ class Hypervisor:
             self.shadow_mmu.check()
 
     def inject(self, event: Event) -> None:
-        """Have the next VM entry deliver `event`. The frame of a machine guest's fault has RF = 1.
+        """Have the next VM entry deliver `event`. The frame of a machine guest's fault has RF = 1, of an abort RF = 0.
 
         The exit that took the fault saves RFLAGS with it (SDM 3C §27.3.3); an injected event pushes RFLAGS as it is.
         """
-        if event.fault and not event.injected and self.config.kind == "machine":
+        if not event.injected and self.config.kind == "machine":
             registers = self.cpu.registers
-            registers.write("rflags", registers.read("rflags") | _RF)
+            if event.fault:
+                registers.write("rflags", registers.read("rflags") | _RF)
+            elif event.vector == Vector.DF:
+                registers.write("rflags", registers.read("rflags") & ~_RF)
         self.vcpu.inject(event)
 
     def run(self, kernel: GuestKernel) -> None:
