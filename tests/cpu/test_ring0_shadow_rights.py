@@ -260,6 +260,15 @@ def test_contexts_with_identifiers() -> None:
     report [rbx]
     try mov qword ptr [rbx], 1
     report [0x230000]
+    load 0x220000, 1
+    report [rbx + 0x1000]
+    load 0x240000, 2
+    store 0x230008, 0x302103            # a global page: INVLPG takes it from every PCID
+    invlpg [rbx + 0x1000]
+    load 0x220000, 1, 1
+    mov rcx, [rbx + 0x1000]
+    load 0x240000, 2, 1
+    report rcx
     load 0x240000, 1                    # another root under the same PCID
     report [rbx]
     load 0x220000, 3, 1                 # never used before
@@ -279,7 +288,7 @@ def test_contexts_with_identifiers() -> None:
     finish
     """,
         [
-            0xa, 0xa, 0xd, 0xc, 0xd, 0xa, 0x400000, 3, 0x300021, 0xd, 0xa, 0xe, 0x240002, 0xe,
+            0xa, 0xa, 0xd, 0xc, 0xd, 0xa, 0x400000, 3, 0x300021, 0xb, 0xc, 0xd, 0xa, 0xe, 0x240002, 0xe,
         ],
     )
 

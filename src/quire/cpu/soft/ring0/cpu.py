@@ -158,7 +158,8 @@ class MachineCpu(SoftCpu):
         """Return what the instruction or exception of an intercept comes to."""
         rip = self._registers.read("rip")
         text = self._code(rip, MAX_LENGTH)
-        if not text:  # the guest took its page away, and the engine's TLB has not noticed: it is to fetch again
+        if not text:
+            # The guest took its page away, which the engine's TLB has not noticed: it is to fetch again.
             self._processor.page_fault(rip)
             self.forget(None)
             return None
