@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,9 +136,9 @@ def assemble(source: str) -> bytes:
         return image.read_bytes()
 
 
-def make(source: str, mmu: str, detail: Detail = Detail.EXITS, **options: int) -> BareGuest:
+def make(source: str, mmu: str, detail: Detail = Detail.EXITS, **options: Any) -> BareGuest:
     """Return a guest that is about to execute `source`."""
-    return BareGuest(assemble(source), mmu=mmu, detail=detail, **options)  # type: ignore[arg-type]
+    return BareGuest(assemble(source), mmu=mmu, detail=detail, **options)
 
 
 def reported(outcome: BareOutcome) -> list[int]:
@@ -145,8 +146,22 @@ def reported(outcome: BareOutcome) -> list[int]:
     return list(struct.unpack(f"<{len(outcome.output) // 8}Q", outcome.output))
 
 
+def guest_made(outcome: BareOutcome, mmu: str) -> dict[str, int]:
+    """Return the TLB operations that the guest itself caused.
+
+    Under shadow every #PF exit flushes its address, gaps of the shadow too: of those the guest's own are counted, the
+    ones that it had delivered.
+    """
+    done = dict(outcome.invalidations)
+    if mmu == "shadow":
+        assert done.pop("PAGE_FAULT", 0) >= outcome.delivered.get(14, 0)
+        if 14 in outcome.delivered:
+            done["PAGE_FAULT"] = outcome.delivered[14]
+    return done
+
+
 def run(
-    source: str, mmu: str, detail: Detail = Detail.EXITS, **options: int
+    source: str, mmu: str, detail: Detail = Detail.EXITS, **options: Any
 ) -> tuple[BareOutcome, list[int]]:
     """Run `source` to its end; return the outcome and what it reported."""
     guest = make(source, mmu, detail, **options)

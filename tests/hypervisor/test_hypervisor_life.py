@@ -5,6 +5,7 @@ import pytest
 from quire.arch import ExitReason
 from quire.errors import MisuseError
 from quire.hypervisor import STEPS, GuestConfig, GuestStopped, Host, Hypervisor
+from quire.hypervisor.backed_mmu import BackedMmu
 from quire.memory import OwnerKind
 from quire.paging import Rights
 from quire.vcpu import Exit
@@ -41,7 +42,11 @@ CONFIGS = [
     GuestConfig(mmu="native", memory=8 << 20),
     GuestConfig(mmu="ept", memory=8 << 20),
     GuestConfig(mmu="ept", memory=8 << 20, host_page=2 << 20),
+    GuestConfig(mmu="shadow", memory=8 << 20),
+    GuestConfig(mmu="shadow", memory=8 << 20, host_page=2 << 20),
 ]
+#: One of each two-dimensional kind, with 4 KiB pages.
+BACKED = [CONFIGS[1], CONFIGS[3]]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.mmu}-{c.host_page:#x}")
@@ -68,11 +73,11 @@ def test_failure_at_each_step_leaves_the_pool_as_it_was(config: GuestConfig, ste
     host.close()
 
 
+@pytest.mark.parametrize("config", BACKED, ids=lambda c: c.mmu)
 @pytest.mark.parametrize("allocation", range(12))
 def test_failure_of_each_allocation_leaves_the_pool_as_it_was(
-    allocation: int, monkeypatch: pytest.MonkeyPatch
+    allocation: int, config: GuestConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = CONFIGS[1]
     host = Host.for_guest(config.memory, config.host_page)
     before = host.pool.statistics().frames_by_kind
     original, left = host.pool.allocate, [allocation]
@@ -98,16 +103,18 @@ def hypervisor() -> Hypervisor:
     return Hypervisor(CONFIGS[1], FakeCpu)  # type: ignore[arg-type]
 
 
-def test_two_guests_share_a_host_and_leave_nothing() -> None:
+@pytest.mark.parametrize(("one", "other"), [BACKED[:1] * 2, BACKED[1:] * 2, BACKED])
+def test_two_guests_share_a_host_and_leave_nothing(one: GuestConfig, other: GuestConfig) -> None:
     host = Host.for_guest(64 << 20, 4096)
-    first = Hypervisor(CONFIGS[1], FakeCpu, host=host)  # type: ignore[arg-type]
-    second = Hypervisor(CONFIGS[1], FakeCpu, host=host)  # type: ignore[arg-type]
-    for one in (first, second):
-        gpa = one.mmu.allocate(4096)
+    first = Hypervisor(one, FakeCpu, host=host)  # type: ignore[arg-type]
+    second = Hypervisor(other, FakeCpu, host=host)  # type: ignore[arg-type]
+    for guest in (first, second):
+        gpa = guest.mmu.allocate(4096)
         assert gpa is not None
-        one.mmu.map(0x400000, gpa, 4096, Rights.READ | Rights.WRITE)
-        assert one.ept_mmu.ept.target(gpa) is None  # backed only when it is touched
-        one.mmu.reach(gpa)
+        guest.mmu.map(0x400000, gpa, 4096, Rights.READ | Rights.WRITE)
+        assert isinstance(guest.mmu, BackedMmu)
+        assert guest.mmu.memory_map.target(gpa) is None  # backed only when it is touched
+        guest.mmu.reach(gpa)
     assert first.mmu.reach(gpa) != second.mmu.reach(gpa)
     first.close()
     second.close()
@@ -154,7 +161,7 @@ def test_a_handler_that_does_not_mend_is_told(hypervisor: Hypervisor) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"mmu": "shadow"}, "No Mmu is called 'shadow': give native or ept"),
+        ({"mmu": "tlb"}, "No Mmu is called 'tlb': give native or ept or shadow"),
         (
             {"memory": 0x1000},
             "Guest memory of 0x1000 bytes is too small or no multiple of 4 KiB: give at least 0x400000",

@@ -5,6 +5,7 @@ import pytest
 from quire.arch import CR0, CR4, EFER, ExitReason
 from quire.errors import MisuseError
 from quire.hypervisor import GuestConfig, Host, Hypervisor, Msr, Ports, Processor
+from quire.memory import OwnerKind
 from quire.paging import Context
 from quire.tlb import Operation
 from quire.vcpu import Event, Exit
@@ -43,7 +44,7 @@ class IdleCpu:
     def close(self) -> None: ...
 
 
-@pytest.fixture(params=["native", "ept"])
+@pytest.fixture(params=["native", "ept", "shadow"])
 def hypervisor(request: pytest.FixtureRequest) -> Hypervisor:
     config = GuestConfig(mmu=request.param, memory=8 << 20, kind="machine")
     made = Hypervisor(config, IdleCpu)  # type: ignore[arg-type]
@@ -66,7 +67,11 @@ def test_cr0(hypervisor: Hypervisor, processor: Processor) -> None:
     ):
         assert processor.write_cr(0, refused) == GP
     assert processor.write_cr(0, before & ~CR0.mask("WP", "NE")) is None
-    assert not hypervisor.mmu.context[Context.WP]
+    assert not hypervisor.mmu.guest_context[Context.WP]
+    hidden = hypervisor.mmu.page_faults_exit  # shadow paging write-protects tables with it
+    assert bool(hypervisor.mmu.context[Context.WP]) == hidden
+    assert CR0.get(hypervisor.vcpu.vmcs.read("guest_cr0"), "WP") == hidden
+    assert not CR0.get(processor.read_cr(0), "WP")
     assert not CR0.get(processor.read_cr(0), "NE")
     assert CR0.get(hypervisor.vcpu.vmcs.read("guest_cr0"), "NE")  # VMX wants it, the guest does not see it
 
@@ -79,7 +84,11 @@ def test_cr3_and_pcid(hypervisor: Hypervisor, processor: Processor) -> None:
     assert processor.write_cr(3, 1 << 63 | 0x5007) is None
     assert (hypervisor.mmu.pcid, hypervisor.mmu.space.pcid) == (7, 7)
     assert processor.read_cr(3) == 0x5007
-    assert hypervisor.mmu.context[Context.CR3] == 0x5007
+    assert hypervisor.mmu.guest_context[Context.CR3] == 0x5007
+    if hypervisor.mmu.page_faults_exit:  # hardware has the shadow's root
+        root = int(hypervisor.mmu.context[Context.CR3])
+        assert hypervisor.vcpu.vmcs.read("guest_cr3") == root
+        assert hypervisor.host.pool.owner_of(root >> 12).kind is OwnerKind.SHADOW_TABLE
     assert hypervisor.mmu.invalidations == {Operation.MOV_CR3: 1}
     assert processor.write_cr(4, processor.read_cr(4) & ~PCIDE) is None
     assert hypervisor.mmu.pcid == 0
@@ -107,6 +116,7 @@ def test_cr4(hypervisor: Hypervisor, processor: Processor) -> None:
     ):
         assert processor.write_cr(4, value) is None
         assert hypervisor.mmu.invalidations.get(Operation.MOV_CR4_PGE, 0) == flushes
+    assert hypervisor.mmu.guest_context[Context.SMEP]
     assert hypervisor.mmu.context[Context.SMEP]
     assert CR4.get(hypervisor.vcpu.vmcs.read("guest_cr4"), "VMXE")
 
@@ -118,7 +128,8 @@ def test_efer(hypervisor: Hypervisor, processor: Processor) -> None:
     assert processor.write_msr(Msr.EFER, before | 1 << 12) == GP
     assert processor.write_msr(Msr.EFER, before & ~EFER.mask("NXE", "LMA")) is None
     assert processor.read_msr(Msr.EFER) == before & ~EFER.mask("NXE")
-    assert not hypervisor.mmu.context[Context.NXE]
+    assert not hypervisor.mmu.guest_context[Context.NXE]
+    assert bool(hypervisor.mmu.context[Context.NXE]) == hypervisor.mmu.page_faults_exit
 
 
 def test_msrs(processor: Processor) -> None:

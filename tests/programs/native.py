@@ -22,7 +22,7 @@ QUIRE = str(Path(sysconfig.get_path("scripts")) / "quire")
 REPO = Path(__file__).resolve().parents[2]
 #: A guest that hangs is a failure, not a stuck suite.
 TIMEOUT = 90.0
-MMUS = ("native", "ept")
+MMUS = ("native", "ept", "shadow")
 
 
 @dataclass(frozen=True)

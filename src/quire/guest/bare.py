@@ -37,6 +37,7 @@ from quire.hypervisor import (
     GuestConfig,
     GuestStopped,
     Hypervisor,
+    ShadowOptions,
 )
 from quire.memory import OutOfFrames
 from quire.vcpu import EntryFailure, Event
@@ -55,6 +56,7 @@ _FLAT = 0xFFFFFFFF
 _CODE_RIGHTS = ACCESS_RIGHTS.encode(type=11, S=1, P=1, L=1, G=1)
 _DATA_RIGHTS = ACCESS_RIGHTS.encode(type=3, S=1, P=1, DB=1, G=1)
 _TSS_RIGHTS = ACCESS_RIGHTS.encode(type=11, P=1)
+_SHADOW = ShadowOptions()
 _UNUSABLE = ACCESS_RIGHTS.mask("unusable")
 
 
@@ -77,7 +79,7 @@ class BareOutcome:
 
 
 class BareGuest:
-    """One machine guest: `image` at `load_gpa`, entered at `entry`, `memory` bytes, under `mmu` native or ept.
+    """One machine guest: `image` at `load_gpa`, entered at `entry`, `memory` bytes, under `mmu` native, ept or shadow.
 
     Deterministic: same image, same outcome. Raises MisuseError for an image that does not fit, and what making a
     hypervisor raises. :attr:`hypervisor` is there for whoever wants other handlers, controls or ports.
@@ -93,13 +95,14 @@ class BareGuest:
         mmu: str = "ept",
         host_page: int = 4 << 10,
         detail: Detail = Detail.EXITS,
+        shadow: ShadowOptions = _SHADOW,
     ) -> None:
         if not FIRST_FREE <= load_gpa <= memory - len(image):
             raise MisuseError(
                 f"An image of {len(image):#x} bytes at GPA {load_gpa:#x} is not within guest memory "
                 f"{FIRST_FREE:#x} to {memory:#x}: load it elsewhere or give the guest more memory"
             )
-        config = GuestConfig(mmu=mmu, memory=memory, host_page=host_page, kind="machine")
+        config = GuestConfig(mmu=mmu, memory=memory, host_page=host_page, kind="machine", shadow=shadow)
         self.console, self.exit_port = DebugConsole(), ExitPort()
         self.hypervisor = Hypervisor(config, lambda hypervisor: MachineCpu(hypervisor, detail))
         self.hypervisor.ports.attach(DEBUG_PORT, self.console)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from quire.arch import PAGE_SHIFT, SKYLAKE_X, CpuProfile, ExitReason
+from quire.arch import PAGE_SHIFT, RFLAGS, SKYLAKE_X, CpuProfile, ExitReason, Vector
 from quire.errors import MisuseError
 from quire.hypervisor.backed_mmu import BackedMmu, EptMmu, make_ept
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
@@ -41,6 +41,7 @@ _LEAST_MEMORY = 4 << 20
 _VPID = 1
 _POINTERS = ("rip", "rsp", "rflags")
 _PAGE_FAULT = TrapKind.PAGE_FAULT
+_RF = RFLAGS.mask("RF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +194,22 @@ class Hypervisor:
             raise GuestStopped(stop)
         handler(self, stop)
         if stop.idt_vectoring is not None and vcpu.injection is None:
-            vcpu.inject(stop.idt_vectoring)  # what the exit cut off happens after all (SDM 3C §27.2.4)
+            self.inject(stop.idt_vectoring)  # what the exit cut off happens after all (SDM 3C §27.2.4)
         if self._audits and self._registers is not None:
             self.shadow_mmu.check()
+
+    def inject(self, event: Event) -> None:
+        """Have the next VM entry deliver `event`. The frame of a machine guest's fault has RF = 1, of an abort RF = 0.
+
+        The exit that took the fault saves RFLAGS with it (SDM 3C §27.3.3); an injected event pushes RFLAGS as it is.
+        """
+        if not event.injected and self.config.kind == "machine":
+            registers = self.cpu.registers
+            if event.fault:
+                registers.write("rflags", registers.read("rflags") | _RF)
+            elif event.vector == Vector.DF:
+                registers.write("rflags", registers.read("rflags") & ~_RF)
+        self.vcpu.inject(event)
 
     def run(self, kernel: GuestKernel) -> None:
         """Run the guest until its kernel says that it has finished. Raises GuestStopped, EntryFailure."""

@@ -33,7 +33,7 @@ def finish(hypervisor: "Hypervisor", stop: Exit, event: Event | None) -> None:
     if event is None:
         skip(hypervisor, stop)
     else:
-        hypervisor.vcpu.inject(event)
+        hypervisor.inject(event)
 
 
 def system_instruction(hypervisor: "Hypervisor", stop: Exit) -> None:
@@ -59,7 +59,7 @@ def hlt(hypervisor: "Hypervisor", stop: Exit) -> None:
 def unknown_instruction(hypervisor: "Hypervisor", stop: Exit) -> None:
     """VMX instructions and what CPUID does not offer: #UD."""
     del stop
-    hypervisor.vcpu.inject(Event.exception(Vector.UD))
+    hypervisor.inject(Event.exception(Vector.UD))
 
 
 def exception(hypervisor: "Hypervisor", stop: Exit) -> None:
@@ -74,7 +74,7 @@ def exception(hypervisor: "Hypervisor", stop: Exit) -> None:
     if event is None:
         hypervisor.handle_exit(Exit(ExitReason.TRIPLE_FAULT))
     else:
-        hypervisor.vcpu.inject(event)
+        hypervisor.inject(event)
 
 
 def io_instruction(hypervisor: "Hypervisor", stop: Exit) -> None:
@@ -116,7 +116,7 @@ def _string(hypervisor: "Hypervisor", stop: Exit, said: dict[str, int], size: in
         if fault is not None:
             if fault.cr2 is not None:
                 hypervisor.processor.cr2 = fault.cr2
-            hypervisor.vcpu.inject(Event.exception(fault.vector, fault.error_code))
+            hypervisor.inject(Event.exception(fault.vector, fault.error_code))
             return
         address = address + step & _WORD
         registers.write(pointer, registers.read(pointer) + step & _WORD)

@@ -63,7 +63,7 @@ def invpcid(hypervisor: "Hypervisor", stop: Exit) -> None:
     else:
         if read.cr2 is not None:
             hypervisor.processor.cr2 = read.cr2
-        hypervisor.vcpu.inject(Event.exception(read.vector, read.error_code))
+        hypervisor.inject(Event.exception(read.vector, read.error_code))
 
 
 #: What a hypervisor has under shadow besides :data:`quire.hypervisor.DEFAULT_HANDLERS`.

@@ -7,7 +7,7 @@ fault; SDM 3C §27.2.4 which event a VM exit reports as IDT-vectoring informatio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from quire.arch import ExitReason, InterruptionType, Vector
+from quire.arch import RFLAGS, ExitReason, InterruptionType, Vector
 from quire.vcpu.delivery import EventState, LinearMemory, Nested, deliver
 from quire.vcpu.event import Event
 from quire.vcpu.stop import Exit
@@ -82,6 +82,8 @@ def deliver_event(
         # A double fault that exits is the event itself, not one met during delivery.
         if after != second and intercepted(after):
             return Outcome(exit=_exception_exit(after, None), cr2=cr2)
+        if event.injected and event.fault and not after.fault:
+            state.rflags &= ~RFLAGS.mask("RF")  # it was that of the fault, saved by the exit that took it
         event = after
 
 

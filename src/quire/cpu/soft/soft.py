@@ -116,16 +116,12 @@ class SoftCpu:
             if self._wanted:
                 self._wanted = False
                 return Interrupted()
-            if self._stale_tlb or self._stale_code:
-                self._refresh()
             if not registers.fresh:
                 registers.refresh()
-            rip, alone = kept[0], False
-            if self._alone_at is not None:
-                alone, self._alone_at = rip == self._alone_at, None
-                if not alone and self._then is not None:
-                    self._stepped()  # event delivery went elsewhere: that instruction is over
-                state[_PASS_ALIASES] = state[_COUNT] = alone
+            rip = kept[0]
+            alone = self._alone_at is not None and self._begin_alone(rip)
+            if self._stale_tlb or self._stale_code:
+                self._refresh()
             if not rip:
                 # The engine cannot be told to end nowhere; it looks the end up before it starts, as if to fetch.
                 state[_END] = self._zero_is_code
@@ -139,7 +135,7 @@ class SoftCpu:
             if state[_EPOCH]:
                 self._blocks.drain()
             if alone and not code and not error:
-                self._stepped()
+                self._end_alone()
             if code == _SYSCALL:
                 return Syscall()
             if state[_LAST_SIZE]:
@@ -214,9 +210,24 @@ class SoftCpu:
         """Free the engine."""
         self._engine.close()
 
-    def _stepped(self) -> None:
-        """An instruction has passed alone: tell who asked for it."""
-        then, self._then = self._then, None
+    def _begin_alone(self, rip: int) -> bool:
+        """Return whether the instruction at `rip` is the one that is to run alone; if not, that one is over.
+
+        What somebody waits for runs alone until it has passed, however many faults it meets on the way.
+        """
+        alone = rip == self._alone_at
+        if not alone:
+            self._end_alone()  # event delivery went elsewhere
+        elif self._then is None:
+            self._alone_at = None
+        if alone:
+            self._stale_code = True  # a compiled block would run whole: the engine counts when it compiles
+        self._scalars[_PASS_ALIASES] = self._scalars[_COUNT] = alone
+        return alone
+
+    def _end_alone(self) -> None:
+        """The instruction has passed, or will not: tell who asked for it to run alone."""
+        then, self._then, self._alone_at = self._then, None, None
         if then is not None:
             then()
 

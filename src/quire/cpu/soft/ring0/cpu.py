@@ -157,7 +157,13 @@ class MachineCpu(SoftCpu):
     def _intercepted(self, code: int) -> Answer:
         """Return what the instruction or exception of an intercept comes to."""
         rip = self._registers.read("rip")
-        found = decode(self._code(rip, MAX_LENGTH), long_code=self._environment.long_code)
+        text = self._code(rip, MAX_LENGTH)
+        if not text:
+            # The guest took its page away, which the engine's TLB has not noticed: it is to fetch again.
+            self._processor.page_fault(rip)
+            self.forget(None)
+            return None
+        found = decode(text, long_code=self._environment.long_code)
         if code not in _EXCEPTIONS:
             return Event.exception(Vector.UD) if found is None else self._intercepts.answer(found)
         vector = code - _FIRST_EXCEPTION
