@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quire.arch import PAE_PDPTE, PAGE_SHIFT, PDE, PF_ERROR, PTE, Access, PagingMode
+from quire.arch import PAE_PDPTE, PAE_PTE, PAGE_SHIFT, PDE, PF_ERROR, PTE, Access, PagingMode
 from quire.errors import MisuseError
 from quire.memory import HostMemory
 from quire.paging.context import RESULT_WORDS, Context, Result, Rights, Status, Words
@@ -123,9 +123,7 @@ class Shadow:
         elif root is not before:
             self.roots_reused += 1
         self.tables.pages.touch(root)
-        self.coherence.root = root
-        self.coherence.roots.setdefault(pcid, {})[root] = None
-        self.coherence.sync_root()
+        self.coherence.use(root, pcid)
         hardware = self.hardware
         hardware[Context.CR3] = root.table
         hardware[Context.MODE] = PagingMode.LEVEL_5 if role.mode == PagingMode.LEVEL_5 else PagingMode.LEVEL_4
@@ -150,6 +148,7 @@ class Shadow:
             smep=not wp and bool(state[Context.SMEP]),
             smap=not wp and bool(state[Context.SMAP]),
             direct=mode is PagingMode.NONE,
+            pse=mode is PagingMode.BITS_32 and bool(state[Context.PSE]),
         )
         frame = (int(state[Context.CR3]) & _ADDRESS) >> PAGE_SHIFT
         if mode is PagingMode.PAE:
@@ -232,11 +231,12 @@ class Shadow:
         if not rights & Rights.EXECUTE:
             left |= _XD
         frame &= -(1 << 9 * (target - 1))
-        lifted = passing = False
+        lifted = False
+        passing = not rights & Rights.READ  # no entry of one dimension allows a fetch and no read
         if (
             access is Access.WRITE and not left & _RW
         ):  # CR0.WP = 0: a supervisor's page for now (KVM, mmu.rst)
-            passing = bool(role.smap and left & _US)
+            passing = passing or bool(role.smap and left & _US)
             left = (left | _RW | (_XD if role.smep and left & _US else 0)) & ~_US
         if target == 1 and writable and tables.pages.protects(frame):
             if access is Access.WRITE and left & _RW and not self.coherence.release(frame):
@@ -377,7 +377,8 @@ class Shadow:
         state = self.guest
         if state[Context.MODE] == PagingMode.BITS_32:
             return 0
-        wide = PTE.reserved_mask | int(state[Context.RESERVED])
+        layout = PAE_PTE if state[Context.MODE] == PagingMode.PAE else PTE
+        wide = layout.reserved_mask | int(state[Context.RESERVED])
         return wide if state[Context.NXE] else wide | _XD
 
     # What the guest does to its tables.
@@ -388,7 +389,7 @@ class Shadow:
         for page, index, frame in lifted:
             if self.tables.pages.by_table.get(page.table) is not page:
                 continue
-            if frame is None:
+            if frame is None or page.role.smap:  # a supervisor's page would pass SMAP
                 self.tables.drop(page, index)
             else:
                 self.tables.forbid_writes(page.table + 8 * index)
