@@ -14,7 +14,7 @@ from quire.arch import ARCHITECTURE, EPTP, PDE, PTE, Access, MemoryType, PagingM
 from quire.memory import Fill, HostMemory, Owner, OwnerKind, Pool
 from quire.paging import EPT_FORMAT, RESULT_WORDS, Context, Result, Rights, Status, Tables, new_context
 from quire.paging._kernels import walk
-from quire.paging.shadow import Resolution, Shadow, Verdict, audit
+from quire.paging.shadow import Shadow, Verdict, audit
 
 P, RW, US, A, D, G, XD = (PTE.mask(name) for name in ("P", "RW", "US", "A", "D", "G", "XD"))
 PS = PDE.mask("PS")
@@ -258,10 +258,10 @@ class ShadowWorld:
         wanted = {Access.READ: Rights.READ, Access.WRITE: Rights.WRITE, Access.FETCH: Rights.EXECUTE}[access]
         found = set()
         for one in self.held.get(self.pcid, set()) | (self.held_global if self.pge else set()):
-            if one.gva == gva and self.allows(one, access, user=user, ac=ac):
+            if one.gva == gva & ~0xFFF and self.allows(one, access, user=user, ac=ac):
                 place = self.map.lookup(one.gpa)
                 if place is not None and place.rights & wanted:
-                    found.add(("ok", place.target + one.gpa - place.start))
+                    found.add(("ok", place.target + one.gpa - place.start + gva % 0x1000))
         return found
 
     # What the guest does.

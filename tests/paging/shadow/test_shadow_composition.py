@@ -6,7 +6,7 @@ Written from what a TLB may keep (SDM 3A §4.10), not from the code: see ``shado
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from shadow_world import ALL, DATA, INDICES, LARGE, PS, TABLES, XD, A, D, G, P, RW, ShadowWorld, US
+from shadow_world import ALL, DATA, INDICES, LARGE, PS, RW, TABLES, US, XD, A, D, G, P, ShadowWorld
 
 from quire.arch import Access, PagingMode
 from quire.paging import Context, Rights
@@ -132,50 +132,42 @@ class Composition(RuleBasedStateMachine):
 
     # The hypervisor.
 
-    @rule(frame=st.integers(0, 15))
-    def move(self, frame: int) -> None:
-        if frame not in self.world.missing:
+    @rule(frame=st.integers(0, 15), how=st.sampled_from(("move", "unmap", "split or join")))
+    def map_changes(self, frame: int, how: str) -> None:
+        found = self.world.map.lookup(LARGE << 12)
+        assert found is not None
+        if how == "split or join":
+            if found.size > 0x1000:
+                self.world.map.split(LARGE << 12)
+            else:
+                self.world.map.join(LARGE << 12)
+        elif self.world.missing:
+            self.world.bring_back()
+        elif how == "move":
             self.world.move(frame)
-
-    @rule(frame=st.integers(0, 10))
-    def unmap(self, frame: int) -> None:
-        if frame not in self.world.missing:
+        else:
             self.world.unmap(frame)
-
-    @precondition(lambda self: self.world.missing)
-    @rule()
-    def bring_back(self) -> None:
-        self.world.bring_back()
 
     @rule(
         frame=st.sampled_from((*range(11), LARGE + 1, LARGE + 3)),
-        rights=st.sampled_from((ALL, ALL, Rights.READ, Rights.READ | Rights.WRITE, Rights.READ | Rights.EXECUTE)),
+        rights=st.sampled_from((ALL, ALL, Rights.READ, Rights.READ | Rights.WRITE, Rights.EXECUTE)),
     )
     def protect(self, frame: int, rights: Rights) -> None:
         if frame not in self.world.missing:
             self.world.map.protect(frame << 12, rights)
 
-    @rule()
-    def split_or_join(self) -> None:
-        found = self.world.map.lookup(LARGE << 12)
-        assert found is not None
-        if found.size > 0x1000:
-            self.world.map.split(LARGE << 12)
+    @rule(what=st.sampled_from(("frame", "frame", "role", "all", "forget")), pick=picks)
+    def zap(self, what: str, pick: int) -> None:
+        shadow = self.world.shadow
+        if what == "frame":
+            shadow.zap(frame=TABLES[pick % len(TABLES)])
+        elif what == "role":
+            roles = [page.role for page in shadow.tables.pages]
+            shadow.zap(role=roles[pick % len(roles)])
+        elif what == "forget":
+            shadow.forget_frame(TABLES[pick % len(TABLES)] << 12)
         else:
-            self.world.map.join(LARGE << 12)
-
-    @rule(frame=st.sampled_from(TABLES))
-    def zap_frame(self, frame: int) -> None:
-        self.world.shadow.zap(frame=frame)
-
-    @rule(pick=picks)
-    def zap_role(self, pick: int) -> None:
-        roles = [page.role for page in self.world.shadow.tables.pages]
-        self.world.shadow.zap(role=roles[pick % len(roles)])
-
-    @rule()
-    def zap_all(self) -> None:
-        self.world.shadow.zap()
+            shadow.zap()
 
     @invariant()
     def justified(self) -> None:
