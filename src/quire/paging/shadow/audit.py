@@ -79,8 +79,10 @@ def _link(shadow: Shadow, page: ShadowPage, index: int, entry: int) -> Iterator[
             yield f"guest entry {guest:#x} maps no page of guest frame {child.frame:#x}"
         if child.role.access & _RW and not guest & _D:
             yield f"guest entry {guest:#x} is not dirty, but {child} allows writes"
-    elif guest & _PS or (guest & _ADDRESS) >> PAGE_SHIFT != child.frame:
-        yield f"guest entry {guest:#x} does not reference {child}"
+    else:
+        large = guest & _PS and (page.role.pse or page.role.mode != PagingMode.BITS_32)
+        if large or (guest & _ADDRESS) >> PAGE_SHIFT != child.frame:
+            yield f"guest entry {guest:#x} does not reference {child}"
     yield from _access(child.role.access, page.role.access, guest, page.role.nxe)
 
 
@@ -105,19 +107,21 @@ def _leaf(shadow: Shadow, page: ShadowPage, index: int, entry: int) -> Iterator[
         yield f"guest frame {frame:#x} is a table that must be write-protected"
     if level > 1 and tables.pages.tables_in(frame, level):
         yield f"the large page of guest frame {frame:#x} holds a table"
-    if page.role.direct:
-        yield from _access(entry & (_RW | _US | _XD), page.role.access, page.role.access, page.role.nxe)
-        return
-    guest = page.source[index] if page.unsync else tables.pages.entry(page, index)
-    if not guest & _P or not guest & _A:
-        yield f"guest entry {guest:#x} is not present or not accessed"
-    if tables.frame_of(page, index, guest) != frame or (level > 1) != bool(guest & _PS and level > 1):
-        yield f"guest entry {guest:#x} does not map guest frame {frame:#x}"
-    if entry & _RW and not guest & _D:
-        yield f"guest entry {guest:#x} is not dirty"
-    if entry & _RW and not entry & _US and not page.role.wp:  # a supervisor's page for now, see mmu.rst
-        if page.role.smep and page.role.access & guest & _US and not entry & _XD:
+    guest = page.role.access
+    if not page.role.direct:
+        guest = page.source[index] if page.unsync else tables.pages.entry(page, index)
+        if not guest & _P or not guest & _A:
+            yield f"guest entry {guest:#x} is not present or not accessed"
+        if tables.frame_of(page, index, guest) != frame or (level > 1) != bool(guest & _PS and level > 1):
+            yield f"guest entry {guest:#x} does not map guest frame {frame:#x}"
+        if entry & _RW and not guest & _D:
+            yield f"guest entry {guest:#x} is not dirty"
+    if page.role.access & guest & _US and not entry & _US:
+        if page.role.wp or page.role.smap:
+            yield f"guest entry {guest:#x} is a user page: SMEP and SMAP must know it as one"
+        elif page.role.smep and not entry & _XD:
             yield f"guest entry {guest:#x} is a user page: SMEP forbids the supervisor to execute it"
+    if entry & _RW and not entry & _US and not page.role.wp:  # a supervisor's page for now, see mmu.rst
         yield from _access(entry & _XD, page.role.access, guest, page.role.nxe)
         return
     yield from _access(entry & (_RW | _US | _XD), page.role.access, guest, page.role.nxe)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from quire.arch import PDE, PTE, PagingMode
+from quire.arch import PAE_PTE, PDE, PTE, PagingMode
 from quire.paging.shadow.page import ShadowPage
 from quire.paging.shadow.role import combine
 from quire.paging.shadow.tables import ShadowTables, leaf_entry
@@ -19,9 +19,7 @@ __all__ = ["Coherence"]
 _P, _RW, _US, _A, _D, _G, _XD = (PTE.mask(name) for name in ("P", "RW", "US", "A", "D", "G", "XD"))
 _PS, _ADDRESS = PDE.mask("PS"), PTE.mask("addr")
 #: Bits of a guest leaf that may change while its shadow is mended in place: rights, flags, and what is ignored.
-_MENDABLE = _RW | _US | _D | _G | _XD | PTE.ignored_mask
-#: Bits of a guest entry that its shadow does not depend on.
-_IRRELEVANT = PTE.ignored_mask
+_MENDABLE = _RW | _US | _D | _G | _XD
 #: Writes to a table above the leaves, without a use of it between them, that end its shadow.
 _FLOOD = 3
 
@@ -111,9 +109,21 @@ class Coherence:
                 self.zap(page)
 
     def join(self, page: ShadowPage) -> None:
-        """Bring a page that is about to be linked up to date: flushes may have passed while nothing led to it."""
-        if page.unsync:
-            self._compare(page)
+        """Bring a page that is about to be linked up to date, and what is below it: flushes may have passed while
+        nothing led to it, and by the new way no TLB has cached anything.
+        """
+        for one in list(self._unsync):
+            if self._reached_from(one, page):
+                self._compare(one)
+
+    def use(self, root: ShadowPage, pcid: int) -> None:
+        """Make `root` the one in use, under `pcid`; what was cached of it under others says nothing about this one."""
+        self.root = root
+        roots = self.roots.setdefault(pcid, {})
+        if root not in roots:
+            roots[root] = None
+            self._due.add(root)
+        self.sync_root()
 
     def reclaim(self, wanted: int) -> None:
         """Zap the pages least recently used until `wanted` more are allowed."""
@@ -148,18 +158,22 @@ class Coherence:
 
         Rights are taken here, never given: those come with the fault that asks for them.
         """
-        tables, source = self._tables, page.source[index]
-        if not (entry ^ source) & ~_IRRELEVANT:
+        tables, source, mode = self._tables, page.source[index], page.role.mode
+        ignored = PTE.ignored_mask if mode >= PagingMode.LEVEL_4 else PAE_PTE.ignored_mask
+        if not (entry ^ source) & ~ignored:
             page.source[index] = entry
             return
-        mendable = _MENDABLE if page.role.nxe else _MENDABLE & ~_XD
-        legacy = page.role.mode == PagingMode.BITS_32
+        mendable = ignored | (_MENDABLE if page.role.nxe else _MENDABLE & ~_XD)
+        legacy = mode == PagingMode.BITS_32
         if page.role.level > 1 or legacy or (entry ^ source) & ~mendable:
             tables.drop(page, index)
             return
         where = page.table + 8 * index
         old = tables.memory.load(where)
         access = combine(page.role.access, entry, nxe=page.role.nxe)
+        if access & _US and not old & _US:  # it would pass SMEP and SMAP as a supervisor's page
+            tables.drop(page, index)
+            return
         new = leaf_entry(
             old & _ADDRESS,
             1,
@@ -167,8 +181,6 @@ class Coherence:
             writable=bool(old & _RW and entry & _D),
             is_global=bool(entry & _G),
         )
-        if not old & _US:
-            new &= ~_US
         tables.set_leaf(page, index, tables.mapped_frame(page, index), new, entry)
 
     def _roots(self, pcid: int | None) -> Iterable[ShadowPage]:

@@ -53,9 +53,7 @@ class Hierarchy:
         elif root is not before:
             self.roots_reused += 1
         self.tables.pages.touch(root)
-        self.coherence.root = root
-        self.coherence.roots.setdefault(pcid, {})[root] = None
-        self.coherence.sync_root()
+        self.coherence.use(root, pcid)
         hardware = self.hardware
         hardware[Context.CR3] = root.table
         hardware[Context.MODE] = PagingMode.LEVEL_5 if role.mode == PagingMode.LEVEL_5 else PagingMode.LEVEL_4
@@ -79,6 +77,7 @@ class Hierarchy:
             smep=not wp and bool(state[Context.SMEP]),
             smap=not wp and bool(state[Context.SMAP]),
             direct=mode is PagingMode.NONE,
+            pse=mode is PagingMode.BITS_32 and bool(state[Context.PSE]),
         )
         frame = (int(state[Context.CR3]) & _ADDRESS) >> PAGE_SHIFT
         if mode is PagingMode.PAE:

@@ -23,7 +23,8 @@ class Role(NamedTuple):
     `access` is what all guest entries above allow: RW and US granted, XD denied, by the bits of an entry. `smep` and
     `smap` count only without CR0.WP: then a supervisor's write makes an entry that depends on them. A `direct` page
     shadows no table: its entries map consecutive guest frames, the parts of a large guest page, or all of memory
-    without paging. `quadrant` says which part of a table of 1,024 entries the 512 of the page are.
+    without paging. `quadrant` says which part of a table of 1,024 entries the 512 of the page are;
+    `pse` whether a directory of those may map pages of 4 MiB.
     """
 
     mode: int
@@ -35,6 +36,7 @@ class Role(NamedTuple):
     smap: bool
     direct: bool = False
     quadrant: int = 0
+    pse: bool = False
 
 
 def combine(access: int, entry: int, *, nxe: bool) -> int:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quire.arch import PAGE_SHIFT, PDE, PF_ERROR, PTE, Access, PagingMode
+from quire.arch import PAE_PTE, PAGE_SHIFT, PDE, PF_ERROR, PTE, Access, PagingMode
 from quire.errors import MisuseError
 from quire.memory import HostMemory
 from quire.paging.context import RESULT_WORDS, Context, Result, Rights, Status, Words
@@ -38,7 +38,7 @@ _HPA, _GPA, _GUEST_SHIFT, _HOST_SHIFT, _ERROR, _FAULT_GPA, _GUEST_ENTRY, _HOST_E
         *(Result.ERROR, Result.FAULT_GPA, Result.GUEST_ENTRY, Result.HOST_ENTRY),
     )
 )
-_MAY_WRITE, _MAY_EXECUTE = int(Rights.WRITE), int(Rights.EXECUTE)
+_MAY_READ, _MAY_WRITE, _MAY_EXECUTE = int(Rights.READ), int(Rights.WRITE), int(Rights.EXECUTE)
 _E_W, _E_U, _E_ID = (PF_ERROR.mask(name) for name in ("W", "U", "ID"))
 _UNPAGED = 63  # a shift that no page has: without paging the memory map alone decides
 
@@ -187,9 +187,10 @@ class Shadow:
         if not rights & _MAY_EXECUTE:
             left |= _XD
         frame &= -(1 << 9 * (target - 1))
-        lifted = passing = False
+        lifted = False
+        passing = not rights & _MAY_READ  # no entry of one dimension allows a fetch and no read
         if access is _WRITE and not left & _RW:  # CR0.WP = 0: a supervisor's page for now (KVM, mmu.rst)
-            passing = role.smap and left & _US != 0
+            passing = passing or (role.smap and left & _US != 0)
             left = (left | _RW | (_XD if role.smep and left & _US else 0)) & ~_US
         if target == 1 and writable and tables.pages.protects(frame):
             lifted = access is _WRITE and left & _RW != 0 and not self.coherence.release(frame)
@@ -243,7 +244,8 @@ class Shadow:
         state = self.guest
         if state[Context.MODE] == PagingMode.BITS_32:
             return 0
-        wide = PTE.reserved_mask | int(state[Context.RESERVED])
+        layout = PAE_PTE if state[Context.MODE] == PagingMode.PAE else PTE
+        wide = layout.reserved_mask | int(state[Context.RESERVED])
         return wide if state[Context.NXE] else wide | _XD
 
     def settle(self) -> None:
@@ -252,7 +254,7 @@ class Shadow:
         for page, index, frame in lifted:
             if self.tables.pages.by_table.get(page.table) is not page:
                 continue
-            if frame is None:
+            if frame is None or page.role.smap:  # a supervisor's page would pass SMAP
                 self.tables.drop(page, index)
             else:
                 self.tables.forbid_writes(page.table + 8 * index)
