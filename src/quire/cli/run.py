@@ -5,13 +5,16 @@ import io
 import os
 import resource
 import sys
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from quire.cli.compile_notice import RUNNING, say_if_compiling
 from quire.cli.sizes import SizeType
 from quire.hypervisor import MMUS
+
+if TYPE_CHECKING:
+    from quire.hypervisor import GuestConfig
 
 __all__ = ["command"]
 
@@ -50,23 +53,7 @@ _OWN_DESCRIPTORS = 900
 @click.option("--sandbox", is_flag=True, help="Refuse writes but to stdout and stderr, and sockets.")
 @click.argument("program")
 @click.argument("arguments", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED)
-def command(
-    mmu: str,
-    guest_page: str,
-    host_page: str,
-    memory: int,
-    detail: str,
-    kind: str,
-    output: str | None,
-    save_image: str | None,
-    shadow_pages: int | None,
-    shadow_prefetch: str,
-    audit_shadow: bool,
-    seed: int,
-    sandbox: bool,
-    program: str,
-    arguments: tuple[str, ...],
-) -> int:
+def command(**options: Any) -> int:
     """Run PROGRAM as a guest: any x86-64 Linux ELF, or a script, found on PATH as a shell would.
 
     The guest has your files, directory, environment and rights. Its exit status is quire's, 128 + N when signal N
@@ -81,36 +68,25 @@ def command(
       quire run --save-image true.core -- true
       quire run --mmu shadow --shadow-prefetch 8 -- ls /
     """
-    from quire.errors import MisuseError
-    from quire.hypervisor import GuestConfig, ShadowOptions
-
-    try:
-        config = GuestConfig(
-            mmu=mmu,
-            memory=memory,
-            guest_page=_PAGES[guest_page],
-            host_page=_PAGES[host_page],
-            shadow=ShadowOptions(shadow_pages, int(shadow_prefetch), audit_shadow),
-        )
-    except MisuseError as error:
-        raise click.UsageError(str(error)) from None
+    config = _config(options)
     _raise_descriptor_limit()
     environ = dict(os.environb)
-    os.environ.setdefault(
-        "OPENBLAS_NUM_THREADS", "1"
-    )  # NumPy's pool of threads would only cost start-up time
-    sink = None if kind == "none" else _open_report(output)
-    image = None if save_image is None else os.fdopen(_open_file(save_image, "image", "--save-image"), "wb")
+    # NumPy's pool of threads would only cost start-up time.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    kind, saved = options["kind"], options["save_image"]
+    sink = None if kind == "none" else _open_report(options["output"])
+    image = None if saved is None else os.fdopen(_open_file(saved, "image", "--save-image"), "wb")
     say_if_compiling(RUNNING)
     from quire.cpu.soft import Detail
     from quire.guest.launch import LaunchError, prepare
     from quire.guest.session import Session, SessionOptions
 
     try:
-        found = prepare([program, *arguments], os.environ.get("PATH"), _directory())
-        options = SessionOptions(config, Detail[detail.upper()], seed, sandbox, image)
+        found = prepare([options["program"], *options["arguments"]], os.environ.get("PATH"), _directory())
+        detail = Detail[options["detail"].upper()]
+        wanted = SessionOptions(config, detail, options["seed"], options["sandbox"], image)
         gc.freeze()  # what is loaded by now stays: no collection need look at it
-        session = Session(found, environ, options)
+        session = Session(found, environ, wanted)
         status = session.run()
     except LaunchError as error:
         click.echo(f"quire run: {error}", err=True)
@@ -122,6 +98,29 @@ def command(
     if sink is not None:
         _write_report(session.record, kind, sink)
     return status
+
+
+def _config(options: dict[str, Any]) -> "GuestConfig":
+    """Return the guest's hardware. Raises click.UsageError for what cannot be."""
+    from quire.errors import MisuseError
+    from quire.hypervisor import GuestConfig, ShadowOptions
+
+    shadow = ShadowOptions(options["shadow_pages"], int(options["shadow_prefetch"]), options["audit_shadow"])
+    if options["mmu"] != "shadow" and shadow != ShadowOptions():
+        raise click.UsageError(
+            f"--shadow-pages, --shadow-prefetch and --audit-shadow say nothing under --mmu {options['mmu']}: "
+            "give --mmu shadow, or leave them out"
+        )
+    try:
+        return GuestConfig(
+            mmu=options["mmu"],
+            memory=options["memory"],
+            guest_page=_PAGES[options["guest_page"]],
+            host_page=_PAGES[options["host_page"]],
+            shadow=shadow,
+        )
+    except MisuseError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _directory() -> str:
