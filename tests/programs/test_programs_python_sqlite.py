@@ -107,7 +107,7 @@ def test_python_with_site_and_an_uncaught_exception(tmp_path: Path) -> None:
     assert record["outcome"]["status"] == 1
 
 
-@pytest.mark.parametrize(("mmu", "rows"), [("native", 10_000), ("ept", 100_000)])
+@pytest.mark.parametrize(("mmu", "rows"), [("native", 10_000), ("ept", 100_000), ("shadow", 1_000)])
 def test_sqlite_builds_and_queries_a_table(mmu: str, rows: int, tmp_path: Path) -> None:
     sqlite3 = need("sqlite3")
     outcomes = {}

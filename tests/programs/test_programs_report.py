@@ -144,7 +144,7 @@ def _accounts(record: dict[str, Any]) -> None:
     assert walks["count"] - walks["faulted"] == tlb["l2"]["misses"] + walks["to_set_dirty"]
     memory = record["memory"]
     assert memory["guest"]["mapped"] >= memory["guest"]["resident"] > 0
-    if record["config"]["mmu"] == "ept":
+    if record["config"]["mmu"] != "native":
         assert memory["host"]["mapped"] >= memory["host"]["resident"] > 0
 
 
@@ -169,11 +169,13 @@ def test_counts_are_exact(mmu: str, counted: str) -> None:
     outcome, record = quire_report([counted], "--mmu", mmu, "--detail", "full")
     assert (outcome.status, outcome.stdout, outcome.stderr) == (0, b"", b"")
     assert record["instructions"] == INSTRUCTIONS
-    assert record["accesses"] == {"read": READS, "write": WRITES, "fetch": INSTRUCTIONS}
+    # Under shadow the write of ADD meets a page without its dirty flag, a gap: ADD is done over, its read too.
+    reads = READS + (mmu == "shadow")
+    assert record["accesses"] == {"read": reads, "write": WRITES, "fetch": INSTRUCTIONS}
     assert record["syscalls"] == {"exit": 1}
     # One page of code, one of data, the stack's (which execve touched): the data page is read before it is written.
     assert record["tlb"] == {
-        "l1d": {"hits": READS + WRITES - 2, "misses": 2},
+        "l1d": {"hits": reads + WRITES - 2, "misses": 2},
         "l1i": {"hits": INSTRUCTIONS - 1, "misses": 1},
         "l2": {"hits": 0, "misses": 3},
     }

@@ -8,10 +8,12 @@ justify it.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from quire.arch import PAGE_SHIFT, PDE, PTE, PagingMode
 from quire.errors import MisuseError
 from quire.paging.context import Rights
-from quire.paging.shadow.page import ENTRIES, ShadowPage
+from quire.paging.shadow.page import ShadowPage
 from quire.paging.shadow.shadow import Shadow
 
 __all__ = ["Breach", "audit"]
@@ -45,12 +47,11 @@ def _page(shadow: Shadow, page: ShadowPage) -> Iterator[Breach]:
     for where, parent in page.parents.items():
         if tables.memory.load(where) & _ADDRESS != page.table:
             yield Breach(parent, where, tables.memory.load(where), f"it should reference {page}")
-    for index in range(ENTRIES):
+    for index in np.flatnonzero(tables.pages.table(page)).tolist():
         where = page.table + 8 * index
         entry = tables.memory.load(where)
         if not entry & _P:
-            if entry:
-                yield Breach(page, where, entry, "it is neither present nor 0")
+            yield Breach(page, where, entry, "it is neither present nor 0")
             continue
         check = _link if page.role.level > 1 and not entry & _PS else _leaf
         for why in check(shadow, page, index, entry):
