@@ -113,10 +113,17 @@ def same_memory(one: Sequence[bytes], other: Sequence[bytes]) -> None:
             raise AssertionError(f"GPA {number * _PAGE + 8 * at:#x} holds {a:#x} and {b:#x}")
 
 
-def agree(source: str, expected: list[int] | None, *, reason: str = "exited", host_page: int = _PAGE) -> Seen:
+def agree(
+    source: str,
+    expected: list[int] | None,
+    *,
+    reason: str = "exited",
+    host_page: int = _PAGE,
+    runs: Sequence[tuple[str, Detail, bool]] = RUNS,
+) -> Seen:
     """Assert that the guest `source` reports `expected` and ends for `reason` under every Mmu, memory equal too."""
     first: Seen | None = None
-    for mmu, detail, audit in RUNS:
+    for mmu, detail, audit in runs:
         seen = see(assemble(source), mmu, detail, audit=audit, host_page=host_page, seconds=_SECONDS)
         name = f"{mmu}, {detail.name}"
         assert seen.reason == reason, (name, seen.reason, [hex(value) for value in seen.values])
