@@ -95,7 +95,9 @@ class ShadowWorld:
         self.pool = Pool(0, self.memory.frame_count, self.memory)
         self.frames = Frames(self.memory, self.pool)
         self.map = Tables(self.frames, EPT_FORMAT)
-        self.missing: dict[int, int] = {}  # guest frames that the memory map does not have now, with their host frame
+        self.missing: dict[
+            int, int
+        ] = {}  # guest frames that the memory map does not have now, with their host frame
         for frame in range(SMALL_FRAMES):
             self.map.map(frame << 12, self.pool.allocate(0, _GUEST, Fill.ZERO) << 12, 0x1000, ALL)
         block = self.pool.allocate(9, _GUEST, Fill.ZERO)

@@ -120,7 +120,12 @@ class Composition(RuleBasedStateMachine):
     def toggle_pge(self) -> None:
         self.world.toggle_pge()
 
-    @rule(root=st.sampled_from((0, 0, 1, 4)), pcid=pcids, flush=st.booleans(), registers=st.sampled_from(REGISTERS))
+    @rule(
+        root=st.sampled_from((0, 0, 1, 4)),
+        pcid=pcids,
+        flush=st.booleans(),
+        registers=st.sampled_from(REGISTERS),
+    )
     def mov_to_cr3(self, root: int, pcid: int, flush: bool, registers: tuple[int | None, ...]) -> None:
         for n, frame in enumerate(registers):
             self.world.guest[Context.PDPTE0 + n] = 0 if frame is None else frame << 12 | P

@@ -116,7 +116,9 @@ def test_bits_that_pae_reserves_are_seen_when_they_are_set(bit: int, level: int)
 def test_cr4_pse_changes_what_a_directory_entry_is(first: int) -> None:
     one = ShadowWorld(PagingMode.BITS_32)
     one.set_controls(pse=first)
-    one.put(0, 1, (0 if first else 1) << 12 | GOOD | PS)  # frame 1 with PSE off is the page table of the others
+    one.put(
+        0, 1, (0 if first else 1) << 12 | GOOD | PS
+    )  # frame 1 with PSE off is the page table of the others
     for gva in (1 << 22, 1 << 22 | 0x1000):
         one.check_access(gva, Access.READ, user=True)
     assert one.audit() == []
@@ -134,7 +136,12 @@ def test_a_large_page_without_the_right_to_write_under_wp_0() -> None:
     one.put(LARGE + 1, 0, 0)
     one.map.split(LARGE << 12)
     hpa = one.hpa(LARGE)
-    for user, access in ((True, Access.READ), (False, Access.WRITE), (True, Access.READ), (False, Access.READ)):
+    for user, access in (
+        (True, Access.READ),
+        (False, Access.WRITE),
+        (True, Access.READ),
+        (False, Access.READ),
+    ):
         assert one.check_access(GVA, access, user=user) == ("ok", hpa)
         assert one.audit() == []
     assert one.check_access(GVA, Access.WRITE, user=True)[0] == "fault"

@@ -76,15 +76,18 @@ def _link(shadow: Shadow, page: ShadowPage, index: int, entry: int) -> Iterator[
         return
     if child.role.direct:
         frame = tables.frame_of(page, index, guest)
-        if not guest & _PS or child.frame != frame:
+        if not _large(page, guest) or child.frame != frame:
             yield f"guest entry {guest:#x} maps no page of guest frame {child.frame:#x}"
         if child.role.access & _RW and not guest & _D:
             yield f"guest entry {guest:#x} is not dirty, but {child} allows writes"
-    else:
-        large = guest & _PS and (page.role.pse or page.role.mode != PagingMode.BITS_32)
-        if large or (guest & _ADDRESS) >> PAGE_SHIFT != child.frame:
-            yield f"guest entry {guest:#x} does not reference {child}"
+    elif _large(page, guest) or (guest & _ADDRESS) >> PAGE_SHIFT != child.frame:
+        yield f"guest entry {guest:#x} does not reference {child}"
     yield from _access(child.role.access, page.role.access, guest, page.role.nxe)
+
+
+def _large(page: ShadowPage, guest: int) -> bool:
+    """Whether `guest`, an entry of a directory, maps a page: without CR4.PSE, 32-bit paging has none."""
+    return bool(guest & _PS) and (page.role.pse or page.role.mode != PagingMode.BITS_32)
 
 
 def _access(have: int, above: int, guest: int, nxe: bool) -> Iterator[str]:
