@@ -20,19 +20,21 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ranked = sorted(field, key=lambda row: int(row["cycles"]["total"]))
     winner = ranked[0]
     base = _base(rows, winner)
-    other = ranked[1] if len(ranked) > 1 else base
+    alike = [row for row in ranked[1:] if row["cycles"]["total"] == winner["cycles"]["total"]]
+    dearer = ranked[1 + len(alike) :]
+    other = dearer[0] if dearer else base
     over = winner["overhead"]["over_native"]
     text = f"{winner['name']} takes {format_cycles(winner['cycles']['total'])} cycles"
+    if alike:
+        text += f", as {' and '.join(row['name'] for row in alike)} {'do' if len(alike) > 1 else 'does'}"
     if over is not None and winner is not base:
         text += f", {100 * over:.1f} % over native"
     if other is None or other is winner:
         name = max(COMPONENTS, key=lambda one: _part(winner, one))
         return _record(winner, name, f"{text}, most of them for {_what(winner, winner, name)}.")
-    if len(ranked) > 1:
+    if dearer:
         name = max(COMPONENTS, key=lambda one: _part(other, one) - _part(winner, one))
         less = other["cycles"]["total"] - winner["cycles"]["total"]
-        if not less:
-            return _record(winner, name, f"{text}, as many as {other['name']}.")
         text += f", {format_cycles(less)} fewer than {other['name']}; what decides is {_what(winner, other, name)}"
         return _record(
             winner,
