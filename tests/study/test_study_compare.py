@@ -93,7 +93,8 @@ def test_what_is_alone_or_equal_is_said_so(tmp_path: Path) -> None:
     equal = compare_record(
         Order(["prog"]), [running(NESTED, record("ept")), running(LARGE, record("ept"))], costs
     )
-    assert equal["verdict"]["sentence"] == "ept 4K/4K takes 90.5 k cycles, as ept 4K/2M does, most of them for clearing memory."
+    sentence = "ept 4K/4K takes 90.5 k cycles, as ept 4K/2M does, most of them for clearing memory."
+    assert equal["verdict"]["sentence"] == sentence
 
 
 def test_a_guest_that_computes_otherwise_is_named(tmp_path: Path) -> None:
