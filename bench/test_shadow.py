@@ -1,7 +1,7 @@
 """Shadow paging where it is decided: MOV to CR3 between two roots, and entries that are fetched together.
 
-A switch back to a root must cost no rebuild: it is compared with native, where it is no exit. Prefetch is measured where
-it can help, a guest with more page tables than shadow pages are allowed, reading in order.
+A switch back to a root must cost no rebuild: it is compared with native, where it is no exit. Prefetch is measured
+where it can help: a guest with more page tables than shadow pages are allowed reads in order.
 """
 
 import json
