@@ -81,6 +81,9 @@ class MachineCpu(SoftCpu):
 
     def run(self) -> Stop:
         """Execute guest instructions until a VM exit or an interruption, or until the guest halts for good."""
+        if self._wanted:  # asked here too: an exit of event delivery comes back before any instruction
+            self._wanted = False
+            return Interrupted()
         stop = self._enter()
         while stop is None:
             stop = self._answer(super().run()) or self._load()
