@@ -215,10 +215,12 @@ class Shadow:
         guest_shift = result[Result.GUEST_SHIFT] or _UNPAGED
         gpa, entry = result[Result.GPA], result[Result.GUEST_ENTRY]
         frame = gpa >> PAGE_SHIFT
-        target = self._level(frame, min(guest_shift, result[Result.HOST_SHIFT]))
-        page = self._page_of_leaves(
-            gva, gpa, 3 if guest_shift == 30 else 2 if guest_shift > 12 else 1, target, entry
-        )
+        shift = min(guest_shift, result[Result.HOST_SHIFT])
+        guest_level = 3 if guest_shift == 30 else 2 if guest_shift > 12 else 1
+        target = 0
+        while target != self._level(frame, shift):  # the tables on the way may lie in the large page itself
+            target = self._level(frame, shift)
+            page = self._page_of_leaves(gva, gpa, guest_level, target, entry)
         index = gva >> 9 * target + 3 & 511
         role = page.role
         rights = result[Result.HOST_ENTRY] & 7
