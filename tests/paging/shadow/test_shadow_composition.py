@@ -247,8 +247,5 @@ TestLevel5 = Composition5.TestCase
 TestPae = CompositionPae.TestCase
 Test32Bits = Composition32.TestCase
 TestUnpaged = CompositionUnpaged.TestCase
-TestLevel4.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, derandomize=True)
-TestLevel5.settings = TestPae.settings = Test32Bits.settings = settings(
-    max_examples=25, stateful_step_count=30, deadline=None, derandomize=True
-)
-TestUnpaged.settings = settings(max_examples=10, stateful_step_count=15, deadline=None, derandomize=True)
+for case, examples in ((TestLevel4, 24), (TestLevel5, 6), (TestPae, 12), (Test32Bits, 10), (TestUnpaged, 5)):
+    case.settings = settings(max_examples=examples, stateful_step_count=25, deadline=None, derandomize=True)
