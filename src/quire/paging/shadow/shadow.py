@@ -235,9 +235,7 @@ class Shadow:
         frame &= -(1 << 9 * (target - 1))
         lifted = False
         passing = not rights & Rights.READ  # no entry of one dimension allows a fetch and no read
-        if (
-            access is Access.WRITE and not left & _RW
-        ):  # CR0.WP = 0: a supervisor's page for now (KVM, mmu.rst)
+        if access is Access.WRITE and not left & _RW:  # CR0.WP = 0: a supervisor's page (KVM, mmu.rst)
             passing = passing or bool(role.smap and left & _US)
             left = (left | _RW | (_XD if role.smep and left & _US else 0)) & ~_US
         if target == 1 and writable and tables.pages.protects(frame):
@@ -320,9 +318,7 @@ class Shadow:
         if role.direct:
             frame = page.frame + (index << 9 * level)
             return (frame, below), frame, below, None, 0
-        if (
-            role.mode < PagingMode.LEVEL_4 and level == 3
-        ):  # the hierarchy that hardware has above the guest's tables
+        if role.mode < PagingMode.LEVEL_4 and level == 3:  # what hardware has above the guest's tables
             return (page.key, below), page.frame, below, None, 0
         if role.mode == PagingMode.BITS_32 and level == 2:
             below = below._replace(quadrant=index)
