@@ -6,7 +6,8 @@ Written from what a TLB may keep (SDM 3A §4.10), not from the code: see ``shado
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from shadow_world import ALL, DATA, INDICES, LARGE, PS, RW, TABLES, US, XD, A, D, G, P, ShadowWorld
+from shadow_parts import ALL, DATA, INDICES, LARGE, PS, RW, TABLES, US, XD, A, D, G, P
+from shadow_world import ShadowWorld
 
 from quire.arch import Access, PagingMode
 from quire.paging import Context, Rights

@@ -1,7 +1,8 @@
 """Large pages: as large in the shadow as both dimensions allow, and no table of the guest within them."""
 
 import pytest
-from shadow_world import ALL, LARGE, PS, RW, US, A, D, P, ShadowWorld
+from shadow_parts import ALL, LARGE, PS, RW, US, A, D, P
+from shadow_world import ShadowWorld
 
 from quire.arch import Access, PagingMode
 from quire.memory import Fill, Owner, OwnerKind
