@@ -6,76 +6,36 @@ What a TLB could hold (SDM 3A §4.10.2) is kept for each PCID in `held`: every t
 since the last invalidation that covered it. An access must end as the present tables say, or as one of those.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
+from shadow_parts import (
+    ALL,
+    FRAMES,
+    INDICES,
+    LARGE,
+    PS,
+    RW,
+    SMALL_FRAMES,
+    US,
+    XD,
+    A,
+    Cached,
+    D,
+    Frames,
+    G,
+    P,
+    addresses,
+)
 
-from quire.arch import ARCHITECTURE, EPTP, PDE, PTE, Access, MemoryType, PagingMode, entry_layout
+from quire.arch import ARCHITECTURE, EPTP, PTE, Access, MemoryType, PagingMode, entry_layout
 from quire.memory import Fill, HostMemory, Owner, OwnerKind, Pool
 from quire.paging import EPT_FORMAT, RESULT_WORDS, Context, Result, Rights, Status, Tables, new_context
 from quire.paging._kernels import walk
 from quire.paging.shadow import Shadow, Verdict, audit
 
-P, RW, US, A, D, G, XD = (PTE.mask(name) for name in ("P", "RW", "US", "A", "D", "G", "XD"))
-PS = PDE.mask("PS")
-ALL = Rights.READ | Rights.WRITE | Rights.EXECUTE
-LARGE = 512  #: the first guest frame of the large page
-SMALL_FRAMES = 16
-FRAMES = (*range(SMALL_FRAMES), *range(LARGE, LARGE + 4))  #: frames that may be tables
-TABLES = (0, 1, 2, 3, 4, 5, LARGE + 1)  #: frames that entries above the leaves are made to reference
-DATA = (*range(8), 8, 9, 10, LARGE, LARGE + 1, LARGE + 3)  #: frames that leaves are made to map
 _GUEST = Owner(OwnerKind.GUEST_PAGE, "guest memory")
-_SHADOW = Owner(OwnerKind.SHADOW_TABLE, "shadow tables")
 _TRIES = 4  # #PF exits that one access may take
-
-#: Indices that are used at each level, from the top; the rest of a table stays empty.
-INDICES = {
-    PagingMode.LEVEL_4: ((0, 511), (0, 1), (0, 1), (0, 1, 9)),
-    PagingMode.LEVEL_5: ((0,), (0, 511), (0, 1), (0, 1), (0, 1, 9)),
-    PagingMode.PAE: ((0, 1, 3), (0, 1), (0, 1, 9)),
-    PagingMode.BITS_32: ((0, 1, 513), (0, 1, 9, 1023)),
-}
-
-
-class Frames:
-    """Frames of a pool for tables of one owner."""
-
-    def __init__(self, memory: HostMemory, pool: Pool) -> None:
-        self.load, self.store, self.pool = memory.load, memory.store, pool
-
-    def allocate_table(self) -> int:
-        return self.pool.allocate(0, _SHADOW, Fill.ZERO) << 12
-
-    def free_table(self, address: int) -> None:
-        self.pool.free(address >> 12, 0, _SHADOW)
-
-
-@dataclass(frozen=True, slots=True)
-class Cached:
-    """A translation as a TLB holds it: the guest's page, what all entries allow, dirty and global flags of the leaf."""
-
-    gva: int
-    gpa: int
-    shift: int
-    writable: bool
-    user: bool
-    no_execute: bool
-    dirty: bool
-    is_global: bool
-
-
-def addresses(mode: PagingMode) -> list[int]:
-    """Return every linear page address whose indices are all in use."""
-    if mode is PagingMode.NONE:
-        return [frame << 12 for frame in (*range(SMALL_FRAMES), LARGE, LARGE + 1, LARGE + 511, 1024)]
-    found, width = [0], 10 if mode is PagingMode.BITS_32 else 9
-    for indices in INDICES[mode]:
-        found = [place << width | index for place in found for index in indices]
-    top = {PagingMode.LEVEL_4: 47, PagingMode.LEVEL_5: 56}.get(mode)
-    found = [place << 12 for place in found]
-    if top:
-        found = [gva | (-1 << top & (1 << 64) - 1 if gva >> top & 1 else 0) for gva in found]
-    return found
 
 
 class ShadowWorld:
@@ -134,15 +94,16 @@ class ShadowWorld:
 
     # Tables.
 
-    def wire(self) -> None:
+    def wire(self, put: Callable[[int, int, int], object] | None = None) -> None:
         """Let every address be translated: one table a level, frames 0 and up, and data frames behind the last."""
+        put = put or self.put
         levels = INDICES[self.mode]
         first = 1 if self.mode is PagingMode.PAE else 0
         for depth, indices in enumerate(levels[first:]):
             for n, index in enumerate(indices):
                 last = depth + first == len(levels) - 1
                 frame = (8, LARGE, 9, LARGE + 3)[n] if last else depth + 1
-                self.put(depth, index, frame << 12 | P | RW | US | A)
+                put(depth, index, frame << 12 | P | RW | US | A)
         if self.mode is PagingMode.PAE:
             for n in range(4):
                 self.guest[Context.PDPTE0 + n] = P
@@ -193,42 +154,57 @@ class ShadowWorld:
 
     # What a TLB may hold.
 
-    def translation(self, gva: int) -> Cached | None:
-        """Return what a processor may cache for `gva` now: no entry lacks P or A, or has a reserved bit."""
+    def path(self, gva: int) -> list[tuple[int, int, int, bool]]:
+        """Return frame, index, entry and whether it is a leaf of each guest entry that translates `gva`.
+
+        It ends where an entry is not present, or its table is not in the memory map.
+        """
         state, mode = self.guest, self.mode
-        if mode is PagingMode.NONE:
-            return Cached(gva, gva & 0xFFFF_FFFF, 12, True, True, False, True, False)
-        legacy, nxe = mode is PagingMode.BITS_32, bool(state[Context.NXE])
-        step = 10 if legacy else 9
-        levels = 2 if mode < PagingMode.LEVEL_4 else int(mode)
+        old = mode < PagingMode.LEVEL_4
+        step, level = 10 if mode is PagingMode.BITS_32 else 9, 2 if old else int(mode)
         table = int(state[Context.CR3]) >> 12
+        found: list[tuple[int, int, int, bool]] = []
         if mode is PagingMode.PAE:
             register = int(state[Context.PDPTE0 + (gva >> 30 & 3)])
             if not register & P:
-                return None
-            table = register >> 12 & 0xFF_FFFF_FFFF
+                return found
+            table = register >> 12
+        while self.hpa(table) is not None:
+            index = gva >> 12 + step * (level - 1) & (1 << step) - 1
+            entry = self.entry(table, index)
+            large = bool(entry & PS) and 1 < level <= (2 if old else 3)
+            leaf = level == 1 or (large and (mode is not PagingMode.BITS_32 or bool(state[Context.PSE])))
+            found.append((table, index, entry, leaf))
+            if leaf or not entry & P:
+                break
+            level -= 1
+            table = (entry & PTE.mask("addr")) >> 12
+        return found
+
+    def translation(self, gva: int) -> Cached | None:
+        """Return what a processor may cache for `gva` now: no entry lacks P or A, or has a reserved bit."""
+        mode = self.mode
+        if mode is PagingMode.NONE:
+            return Cached(gva, gva & 0xFFFF_FFFF, 12, True, True, False, True, False)
+        legacy = mode is PagingMode.BITS_32
+        path = self.path(gva)
+        if not path or not path[-1][3]:
+            return None
         writable = user = True
         no_execute = False
-        for level in range(levels, 0, -1):
-            shift = 12 + step * (level - 1)
-            if self.hpa(table) is None:
-                return None
-            entry = self.entry(table, gva >> shift & (1 << step) - 1)
-            leaf = level == 1 or (bool(entry & PS) and level <= (2 if mode < PagingMode.LEVEL_4 else 3))
-            leaf = leaf and (level == 1 or not legacy or bool(state[Context.PSE]))
+        level = 2 if mode < PagingMode.LEVEL_4 else int(mode)
+        for _, _, entry, leaf in path:
             layout = entry_layout(level, leaf, mode)
-            reserved = layout.reserved_mask | (0 if nxe or legacy else XD)
+            reserved = layout.reserved_mask | (0 if self.guest[Context.NXE] or legacy else XD)
             if entry & (P | A) != P | A or entry & reserved:
                 return None
             writable, user = writable and bool(entry & RW), user and bool(entry & US)
             no_execute = no_execute or (bool(entry & XD) and not legacy)
-            if leaf:
-                base = layout.get(entry, "addr")
-                gpa = base | gva & (1 << shift) - 1 & ~0xFFF
-                dirty, is_global = bool(entry & D), bool(entry & G) and self.pge
-                return Cached(gva, gpa, shift, writable, user, no_execute, dirty, is_global)
-            table = layout.get(entry, "addr") >> 12
-        raise AssertionError("level 1 entries are leaves")
+            level -= 1
+        shift = 12 + (10 if legacy else 9) * level
+        gpa = layout.get(entry, "addr") | gva & (1 << shift) - 1 & ~0xFFF
+        is_global = bool(entry & G) and self.pge
+        return Cached(gva, gpa, shift, writable, user, no_execute, bool(entry & D), is_global)
 
     def remember(self) -> None:
         """A processor may cache at any time what the tables say: do so for every address."""
@@ -432,9 +408,3 @@ class ShadowWorld:
         self.map.close()
         assert self.pool.frames_of(OwnerKind.SHADOW_TABLE) == 0
         self.memory.close()
-
-
-__all__ = [
-    *("A", "ALL", "D", "DATA", "FRAMES", "G", "INDICES", "LARGE", "P", "PS", "RW", "TABLES", "US", "XD"),
-    *("Cached", "Resolution", "ShadowWorld", "addresses"),
-]

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from shadow_world import ALL, LARGE, PS, RW, US, XD, A, D, P, ShadowWorld
+from shadow_parts import ALL, LARGE, PS, RW, US, XD, A, D, P
+from shadow_world import ShadowWorld
 
 from quire.arch import Access, PagingMode
 from quire.errors import MisuseError

@@ -1,7 +1,8 @@
 """Single stories of staleness: each is a few steps that once went wrong, or that nearly do."""
 
 import pytest
-from shadow_world import LARGE, PS, RW, US, A, D, P, ShadowWorld
+from shadow_parts import LARGE, PS, RW, US, A, D, P
+from shadow_world import ShadowWorld
 
 from quire.arch import Access, PagingMode
 from quire.paging import Rights

@@ -1,11 +1,12 @@
 """Large pages: as large in the shadow as both dimensions allow, and no table of the guest within them."""
 
 import pytest
-from shadow_world import ALL, LARGE, PS, RW, US, A, D, P, ShadowWorld
+from shadow_parts import ALL, LARGE, PS, RW, US, A, D, P
+from shadow_world import ShadowWorld
 
 from quire.arch import Access, PagingMode
 from quire.memory import Fill, Owner, OwnerKind
-from quire.paging import Result
+from quire.paging import Context, Result
 from quire.paging._kernels import walk
 
 GOOD = P | RW | US | A | D
@@ -130,4 +131,21 @@ def test_4_mib_over_2_mib() -> None:
     world.put(0, 0, GOOD | PS)
     assert shift_of(world, 0x205000, Access.WRITE) == 21
     assert shift_of(world, 0x5000) == PLAIN  # frame 5 is in 4 KiB pages of the map
+    world.close()
+
+
+@pytest.mark.parametrize("level", [2, 3, 4])
+def test_a_large_page_that_holds_its_own_tables(level: int) -> None:
+    world = ShadowWorld()
+    table = LARGE + 1
+    world.put(4 - level, 0, (5 - level) << 12 | GOOD)
+    if level == 4:
+        world.guest[Context.CR3] = table << 12
+        world.put(table, 0, 1 << 12 | GOOD)
+        world.root(table)
+    else:
+        world.put(3 - level, 0, table << 12 | GOOD)
+        world.put(table, 0, 2 << 12 | GOOD)
+    world.put(table if level == 2 else 2, 0, LARGE << 12 | GOOD | PS)
+    assert shift_of(world, 0x2000, Access.WRITE) == PLAIN
     world.close()

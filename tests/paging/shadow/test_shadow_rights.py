@@ -7,7 +7,8 @@ supervisor's page that may be written, until a user comes and it is that of a us
 import itertools
 
 import pytest
-from shadow_world import LARGE, PS, RW, US, XD, A, D, P, ShadowWorld
+from shadow_parts import LARGE, PS, RW, US, XD, A, D, P
+from shadow_world import ShadowWorld
 
 from quire.arch import PF_ERROR, Access, PagingMode
 from quire.paging import Context, Status, reference_walk

@@ -4,7 +4,8 @@ import itertools
 from dataclasses import asdict
 
 import pytest
-from shadow_world import LARGE, PS, RW, US, XD, A, D, P, ShadowWorld
+from shadow_parts import LARGE, PS, RW, US, XD, A, D, P
+from shadow_world import ShadowWorld
 
 from quire.arch import Access, PagingMode
 from quire.errors import MisuseError

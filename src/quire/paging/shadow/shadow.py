@@ -175,9 +175,12 @@ class Shadow:
         found, tables = self._found, self.tables
         guest_shift, entry, rights = found[_GUEST_SHIFT] or _UNPAGED, found[_GUEST_ENTRY], found[_HOST_ENTRY]
         frame = found[_GPA] >> PAGE_SHIFT
-        target = self._level(frame, min(guest_shift, found[_HOST_SHIFT]))
+        shift = min(guest_shift, found[_HOST_SHIFT])
         guest_level = 3 if guest_shift == 30 else 2 if guest_shift > 12 else 1
-        page = self.hierarchy.page_of_leaves(gva, guest_level, target, entry)
+        target = 0
+        while target != self._level(frame, shift):  # the tables on the way may lie in the large page itself
+            target = self._level(frame, shift)
+            page = self.hierarchy.page_of_leaves(gva, guest_level, target, entry)
         role, writable = page.role, rights & _MAY_WRITE != 0
         if role.direct:
             left = role.access
