@@ -159,9 +159,6 @@ def test_memory_that_may_only_be_executed_is_not_read() -> None:
     one.close()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="PCIDs share the shadow of a page table: one sees what was read into it for the other"
-)
 def test_two_pcids_over_one_page_table() -> None:
     one = world()
     one.root(0, 1)

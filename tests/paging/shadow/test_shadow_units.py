@@ -117,8 +117,14 @@ def test_invlpg_leaves_the_page_table_out_of_sync() -> None:
     world.kernel_write(3, 0, 9 << 12 | GOOD)
     before = counts(world)
     world.invlpg(0)
-    assert grown(world, before) == {"flushes": 1}
+    assert grown(world, before) == {}  # reached in one way: the guest's own flush is all that TLBs need
     assert world.shadow.coherence.unsync_pages == 1
+    world.root(0, 1)
+    world.access(0, Access.READ, user=True)
+    world.kernel_write(3, 0, 10 << 12 | GOOD)
+    before = counts(world)
+    world.invlpg(0)  # it may be cached under the other PCID too
+    assert grown(world, before) == {"flushes": 1}
     world.close()
 
 

@@ -30,6 +30,7 @@ class Coherence:
     def __init__(self, tables: ShadowTables) -> None:
         self._tables = tables
         self.root: ShadowPage | None = None
+        self._pcid = 0  # under which it is in use
         self.roots: dict[int, dict[ShadowPage, None]] = {}
         self._unsync: dict[ShadowPage, None] = {}
         self._due: set[ShadowPage] = set()  # roots whose translations were flushed while others were in use
@@ -117,8 +118,11 @@ class Coherence:
                 self._compare(one)
 
     def use(self, root: ShadowPage, pcid: int) -> None:
-        """Make `root` the one in use, under `pcid`; what was cached of it under others says nothing about this one."""
+        """Make `root` the one in use, under `pcid`; what was cached under another says nothing about this one."""
         self.root = root
+        if pcid != self._pcid:
+            self._pcid = pcid
+            self.join(root)
         roots = self.roots.setdefault(pcid, {})
         if root not in roots:
             roots[root] = None
