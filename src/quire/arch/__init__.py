@@ -94,7 +94,12 @@ from quire.arch.guest_state import (
     S_CET,
     ActivityState,
 )
-from quire.arch.instruction_exits import INVPCID_DESCRIPTOR, IO_QUALIFICATION, MOV_DR_QUALIFICATION
+from quire.arch.instruction_exits import (
+    INVPCID_DESCRIPTOR,
+    INVPCID_INFORMATION,
+    IO_QUALIFICATION,
+    MOV_DR_QUALIFICATION,
+)
 from quire.arch.layout import (
     Field,
     Kind,
@@ -265,6 +270,7 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "EXIT_REASON",
     "INTERRUPTION_INFO",
     "INVPCID_DESCRIPTOR",
+    "INVPCID_INFORMATION",
     "IO_QUALIFICATION",
     "MOV_DR_QUALIFICATION",
     "NMI_UNBLOCKING_QUALIFICATION",

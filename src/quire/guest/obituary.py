@@ -26,11 +26,10 @@ def obituary(hypervisor: Hypervisor, death: GuestDeath, trap: Trap) -> str:
     lines.append(f"  at rip {death.rip:#018x}  {disassemble(hypervisor, death.rip)}")
     if trap.vector == Vector.PF and death.signo in (signal.SIGSEGV, signal.SIGBUS):
         access = _access(trap.error_code)
-        lines.append(f"  {access.name.lower()} of gva {trap.address:#018x}, walked level by level:")
+        how = " (EPT is the memory map here)" if isinstance(hypervisor.mmu, ShadowMmu) else ""
+        lines.append(f"  {access.name.lower()} of gva {trap.address:#018x}, walked level by level{how}:")
         walk = explanation(hypervisor.mmu.walk(trap.address, access), hypervisor.mmu.guest_context)
         lines.extend("    " + line for line in walk_lines(walk))
-        if isinstance(hypervisor.mmu, ShadowMmu):
-            lines.append("  (what is called EPT here is the memory map: hardware walks a shadow of both)")
     return "\n".join(lines)
 
 
