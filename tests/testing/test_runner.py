@@ -1,6 +1,8 @@
 """Suites of any kind of case: each outcome is told apart, none taints another, results keep their order."""
 
+import faulthandler
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -33,6 +35,8 @@ def mixed() -> Suite:
 
     @suite.case("crashes")
     def crashes(state: list[int], tally: Tally) -> None:
+        faulthandler.disable()  # its traceback and a core file would take longer than the case may
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.kill(os.getpid(), signal.SIGSEGV)
 
     @suite.case("leaves")
