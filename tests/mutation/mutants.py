@@ -42,25 +42,30 @@ _NEXT = {name: names[(n + 1) % len(names)] for names in _FIELDS for n, name in e
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A changed module: where, what was changed into what, and its code as a tree. `name` outlives other edits."""
+    """A changed module: where, and what was changed into what. `name` outlives other edits."""
 
     line: int
     name: str
-    tree: ast.Module
+    source: str
+    site: int
+
+    @property
+    def tree(self) -> ast.Module:
+        """Its code."""
+        changed = ast.parse(self.source)
+        _mutate(next(node for at, node in enumerate(_sites(changed)) if at == self.site))
+        return ast.fix_missing_locations(changed)
 
 
 def mutants(source: str) -> Iterator[Mutant]:
     """Yield every mutant of `source`, in the order of its lines. Decorators, annotations and ``__all__`` stay."""
     tree, lines = ast.parse(source), source.splitlines()
-    count = sum(1 for _ in _sites(tree))
-    for n in range(count):
-        changed = copy.deepcopy(tree)
-        node = next(node for at, node in enumerate(_sites(changed)) if at == n)
-        before = ast.unparse(node)
-        _mutate(node)
+    for n, node in enumerate(_sites(tree)):
+        changed = copy.deepcopy(node)
+        _mutate(changed)
         line = getattr(node, "lineno", 1)
-        name = f"{lines[line - 1].strip()} :: {before} -> {ast.unparse(node)}"
-        yield Mutant(line, name, ast.fix_missing_locations(changed))
+        name = f"{lines[line - 1].strip()} :: {ast.unparse(node)} -> {ast.unparse(changed)}"
+        yield Mutant(line, name, source, n)
 
 
 def _sites(tree: ast.Module) -> Iterator[ast.AST]:
