@@ -54,6 +54,11 @@ OPTIONS = {
         "Invalid value for '--memory': 'abc' is not a size: give a number with K, M, G or T, for instance 512M "
         "(see quire run --help)",
     ),
+    "shadow": (
+        ["--audit-shadow"],
+        "--shadow-pages, --shadow-prefetch and --audit-shadow say nothing under --mmu ept: "
+        "give --mmu shadow, or leave them out (see quire run --help)",
+    ),
     "mmu": (
         ["--mmu", "tlb"],
         "Invalid value for '--mmu': 'tlb' is not one of 'native', 'ept', 'shadow'. (see quire run --help)",

@@ -65,6 +65,7 @@ class ShadowMmu(BackedMmu):
         self.guest_context[Context.EPTP] = eptp
         frames = guest_bytes >> PAGE_SHIFT
         limit = max(LEAST_PAGES, frames * _PER_MILLE // 1000) if options.pages is None else options.pages
+        limit = min(limit, host.pool.frame_count)  # there are no frames for more
         self.shadow = Shadow(
             host.memory,
             TableFrames(host, _SHADOW_TABLE),
