@@ -304,3 +304,21 @@ def test_registers_and_flags_are_exact_at_io(mmu: str) -> None:
     assert "IO_INSTRUCTION" in outcome.text
     assert state == [[5, 0x46]]
     guest.close()
+
+
+@both
+def test_a_loaded_code_segment_is_accessed(mmu: str) -> None:
+    """A far return to a descriptor without the accessed flag; an exit behind it enters again."""
+    source = """
+    store gdt+8, 0x00af9a000000ffff
+    lea rax, [rip + behind]
+    push CODE
+    push rax
+    lretq
+behind: xor eax, eax
+    cpuid
+    report 7
+    finish
+"""
+    outcome, values = run(source, mmu)
+    assert (outcome.reason, values) == ("exited", [7]), outcome

@@ -16,6 +16,7 @@ DATA_RIGHTS = ACCESS_RIGHTS.encode(type=3, S=1, P=1, DB=1, G=1)
 FLAT = 0xFFFFFFFF
 _TABLES = (SegmentName.GDTR, SegmentName.IDTR)
 _UNUSABLE = ACCESS_RIGHTS.mask("unusable")
+_ACCESSED = 1  # of a code or data segment's type
 _AVAILABLE_TSS, _BUSY_TSS = 9, 11
 
 
@@ -117,7 +118,9 @@ class GuestState:
 
 
 def _rights(name: SegmentName, segment: Segment) -> int:
-    """Return access rights as the VMCS keeps them: the engine leaves a loaded TSS available."""
+    """Return access rights as the VMCS keeps them: the engine leaves a loaded TSS available, and does not set the
+    accessed flag of a code segment that a far transfer loads (SDM 3A §3.4.5.1).
+    """
     if name is SegmentName.TR and ACCESS_RIGHTS.get(segment.rights, "type") == _AVAILABLE_TSS:
         return segment.rights | _BUSY_TSS
-    return segment.rights
+    return segment.rights | _ACCESSED if ACCESS_RIGHTS.get(segment.rights, "S") else segment.rights
