@@ -9,15 +9,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from quire.arch import PAE_PTE, PDE, PTE, PagingMode
+from quire.arch import PAE_PTE, PTE, PagingMode
 from quire.paging.shadow.page import ShadowPage
 from quire.paging.shadow.role import combine
 from quire.paging.shadow.tables import ShadowTables, leaf_entry
 
 __all__ = ["Coherence"]
 
-_P, _RW, _US, _A, _D, _G, _XD = (PTE.mask(name) for name in ("P", "RW", "US", "A", "D", "G", "XD"))
-_PS, _ADDRESS = PDE.mask("PS"), PTE.mask("addr")
+_P, _RW, _US, _D, _G, _XD = (PTE.mask(name) for name in ("P", "RW", "US", "D", "G", "XD"))
+_ADDRESS = PTE.mask("addr")
 #: Bits of a guest leaf that may change while its shadow is mended in place: rights, flags, and what is ignored.
 _MENDABLE = _RW | _US | _D | _G | _XD
 #: Writes to a table above the leaves, without a use of it between them, that end its shadow.
@@ -96,13 +96,13 @@ class Coherence:
                 self._refresh(page, index, tables.pages.entry(page, index))
                 tables.stale = stale or (tables.stale and not alone)
 
-    def written(self, frame: int, *, count: bool = True) -> None:
-        """Follow a write to guest `frame`, which has just happened; with `count` it was an exit's."""
-        self.followed += count
+    def written(self, frame: int) -> None:
+        """Follow a write to guest `frame`, which has just been carried out for an exit."""
+        self.followed += 1
         for page in list(self._tables.pages.by_frame.get(frame, ())):
             if not page.unsync:
                 self._compare(page)
-            if page.leaves_only or not count:
+            if page.leaves_only:
                 continue
             page.writes += 1
             if page.writes >= _FLOOD and page is not self.root:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quire.arch import PAE_PTE, PAGE_SHIFT, PDE, PF_ERROR, PTE, Access, PagingMode
+from quire.arch import PAE_PTE, PAGE_SHIFT, PF_ERROR, PTE, Access, PagingMode
 from quire.errors import MisuseError
 from quire.memory import HostMemory
 from quire.paging.context import RESULT_WORDS, Context, Result, Rights, Status, Words
@@ -26,7 +26,6 @@ from quire.paging.tables import Tables
 __all__ = ["Resolution", "Shadow", "Verdict"]
 
 _P, _RW, _US, _A, _D, _G, _XD = (PTE.mask(name) for name in ("P", "RW", "US", "A", "D", "G", "XD"))
-_PS, _ADDRESS = PDE.mask("PS"), PTE.mask("addr")
 _READ, _WRITE, _FETCH = Access.READ, Access.WRITE, Access.FETCH
 _KINDS = {access: np.uint64(access) for access in Access}
 _OK, _PAGE_FAULT = Status.OK, Status.PAGE_FAULT
@@ -273,10 +272,10 @@ class Shadow:
         """Deal with such an exit: let the table go out of sync if it may; return whether it has to be followed."""
         return not self.coherence.release(gpa >> PAGE_SHIFT)
 
-    def written(self, gpa: int, *, count: bool = True) -> None:
+    def written(self, gpa: int) -> None:
         """Follow a write at `gpa` that has just been carried out for the guest."""
         if gpa >> PAGE_SHIFT in self.tables.pages.by_frame:
-            self.coherence.written(gpa >> PAGE_SHIFT, count=count)
+            self.coherence.written(gpa >> PAGE_SHIFT)
             self._finish()
 
     def forget_frame(self, gpa: int) -> None:
