@@ -82,6 +82,7 @@ from quire.arch.faults import (
     Vector,
     describe_page_fault,
 )
+from quire.arch.geometry import Held, Replacement, Side, TlbGeometry, WalkCacheGeometry
 from quire.arch.guest_state import (
     BNDCFGS,
     DEBUGCTL,
@@ -143,7 +144,6 @@ from quire.arch.profile import (
     PROFILES,
     SKYLAKE_X,
     CpuProfile,
-    TlbGeometry,
     profile_by_name,
 )
 from quire.arch.registers import (
@@ -330,6 +330,10 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "PROFILES",
     "SKYLAKE_X",
     "CpuProfile",
+    "Held",
+    "Replacement",
+    "Side",
     "TlbGeometry",
+    "WalkCacheGeometry",
     "profile_by_name",
 ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from quire.arch.capabilities import ARCHITECTURE_VMX, SKYLAKE_X_VMX, VmxCapabilities, VmxMsr
 from quire.arch.entries import physical_reserved
+from quire.arch.geometry import Held, Side, TlbGeometry, WalkCacheGeometry
 from quire.arch.layout import Layout, bit, bits, reserved
 from quire.errors import MisuseError, did_you_mean
 
@@ -61,38 +62,6 @@ EPT_VPID_CAP = Layout(
 
 
 @dataclass(frozen=True, slots=True)
-class TlbGeometry:
-    """Size and shape of one TLB: `entries` in `ways`, for the page sizes ``1 << shift`` of `page_shifts`.
-
-    Fully associative means ways equal to entries. Raises MisuseError unless the ways divide the entries, the
-    number of sets is a power of two (an index is a bit range of the page number), and there is a page size.
-    """
-
-    name: str
-    entries: int
-    ways: int
-    page_shifts: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if self.ways < 1 or self.entries < 1 or self.entries % self.ways:
-            raise MisuseError(
-                f"TLB {self.name}: {self.entries:#x} entries do not divide into {self.ways:#x} ways: "
-                "give entries as a multiple of ways"
-            )
-        if self.sets & (self.sets - 1):
-            raise MisuseError(
-                f"TLB {self.name}: {self.sets:#x} sets are not a power of two: change entries or ways"
-            )
-        if not self.page_shifts:
-            raise MisuseError(f"TLB {self.name} holds no page size: give page_shifts, (12,) for 4 KiB")
-
-    @property
-    def sets(self) -> int:
-        """The number of sets: 1 when fully associative."""
-        return self.entries // self.ways
-
-
-@dataclass(frozen=True, slots=True)
 class CpuProfile:
     """A processor model.
 
@@ -109,6 +78,7 @@ class CpuProfile:
     ept_caps: int
     tlbs: tuple[TlbGeometry, ...]
     vmx: VmxCapabilities
+    walk_caches: tuple[WalkCacheGeometry, ...] = ()
     rtm: bool = False  #: CPUID.7:EBX[11], restricted transactional memory
 
     def __post_init__(self) -> None:
@@ -170,13 +140,22 @@ SKYLAKE_X = CpuProfile(
         invvpid_retaining_globals=1,
     ),
     tlbs=(
-        TlbGeometry("l1i_4k", entries=128, ways=8, page_shifts=(12,)),
-        TlbGeometry("l1i_2m", entries=8, ways=8, page_shifts=(21,)),
-        TlbGeometry("l1d_4k", entries=64, ways=4, page_shifts=(12,)),
-        TlbGeometry("l1d_2m", entries=32, ways=4, page_shifts=(21,)),
-        TlbGeometry("l1d_1g", entries=4, ways=4, page_shifts=(30,)),
-        TlbGeometry("l2_shared", entries=1536, ways=12, page_shifts=(12, 21)),
-        TlbGeometry("l2_1g", entries=16, ways=4, page_shifts=(30,)),
+        TlbGeometry("L1I 4K", 1, (Side.FETCH,), (12,), entries=128, ways=8),
+        TlbGeometry("L1I 2M", 1, (Side.FETCH,), (21,), entries=8, ways=8),
+        TlbGeometry("L1D 4K", 1, (Side.LOAD, Side.STORE), (12,), entries=64, ways=4),
+        TlbGeometry("L1D 2M", 1, (Side.LOAD, Side.STORE), (21,), entries=32, ways=4),
+        TlbGeometry("L1D 1G", 1, (Side.LOAD, Side.STORE), (30,), entries=4, ways=4),
+        TlbGeometry("L2", 2, tuple(Side), (12, 21), entries=1536, ways=12),
+        TlbGeometry("L2 1G", 2, tuple(Side), (30,), entries=16, ways=4),
+    ),
+    walk_caches=(
+        WalkCacheGeometry("PDE cache", False, (Held.PDE,), 32, 4),
+        WalkCacheGeometry("PDPTE cache", False, (Held.PDPTE,), 4, 4),
+        WalkCacheGeometry("PML4E cache", False, (Held.PML4E,), 2, 2),
+        WalkCacheGeometry("EPT PDE cache", True, (Held.PDE,), 32, 4),
+        WalkCacheGeometry("EPT PDPTE cache", True, (Held.PDPTE,), 4, 4),
+        WalkCacheGeometry("EPT PML4E cache", True, (Held.PML4E,), 2, 2),
+        WalkCacheGeometry("nested TLB", True, (Held.PAGE,), 32, 32),
     ),
     vmx=SKYLAKE_X_VMX,
 )
