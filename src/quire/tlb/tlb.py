@@ -1,7 +1,7 @@
 """The modelled TLBs and walk caches of one vCPU, tagged with VPID, PCID and EP4TA.
 
-Geometry comes from a CPU profile. Compiled callers use the arrays with the kernels; Python uses the methods. Models what
-hardware may keep until it is told otherwise. Nothing fails but a MisuseError for more structures than there is room.
+Geometry comes from a CPU profile. Compiled callers use the arrays with the kernels; Python uses the methods. Models
+what hardware may keep until it is told otherwise.
 """
 
 from collections.abc import Callable, Iterator
@@ -65,7 +65,7 @@ class Structure:
 
 @dataclass(frozen=True, slots=True)
 class TlbEntry:
-    """One valid entry: in which structure and set, whose (`space`), of what (`kind`, `address`, `size`), where to (`hpa`).
+    """One valid entry: in which structure and set, whose (`space`), of what (`kind`, `address`, `size`), to which `hpa`.
 
     `value` is a TRANSLATION; `stamp` the clock of its last use.
     """
@@ -195,6 +195,10 @@ class Tlb:
             found[f"l{level + 1}d_misses"] = load + store
             found[f"l{level + 1}i_misses"] = fetch
         return found
+
+    def lookups(self) -> dict[Side, int]:
+        """Return the look-ups that replays made so far."""
+        return {side: int(self.state[TlbState.LOOKUPS + n]) for n, side in enumerate(_SIDES)}
 
     def grow(self) -> None:
         """Give a table without bound twice the room. The arrays are new; indices of its entries are no longer valid."""
