@@ -181,7 +181,7 @@ class PagedMmu(ABC):
         if self.tlb is None or not self.tlb.state[0]:
             return  # nothing was ever looked up
         self.tlb.invalidate(
-            operation, vpid=self.space.vpid, pcid=self.pcid if pcid is None else pcid, gva=gva
+            operation, vpid=self.vcpu.vpid, pcid=self.pcid if pcid is None else pcid, gva=gva
         )
 
     def close(self) -> None:

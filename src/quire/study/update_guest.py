@@ -131,12 +131,12 @@ class UpdateGuest:
         events.subtract(before.events)
         exits = Counter(after.exits)
         exits.subtract(before.exits)
-        l2_hits = events["l2d_hits"] + events["l2i_hits"]
+        misses = events["l2d_misses"] + events["l2i_misses"]
         return Counts(
             mmu=self.mmu,
             instructions=events["instructions"],
-            tlb_l2_hits=l2_hits,
-            tlb_misses=events["l1d_misses"] + events["l1i_misses"] - l2_hits,
+            tlb_l2_hits=events["l1d_misses"] + events["l1i_misses"] - misses,
+            tlb_misses=misses,
             walks=events["walks"],
             faulted=events["faulted_walks"],
             guest_references=events["guest_references"],

@@ -1,32 +1,75 @@
-"""Address spaces: the small numbers that stand for (VPID, PCID, EP4TA) in TLB tags, and who they match.
+"""Address spaces: the tags of cached mappings, which class they make, and the small numbers that stand for them.
 
-A mapping is linear (no EPT; EP4TA is None) or combined (EPT on), SDM 3C §28.4.1; its tags are VPID, PCID and EP4TA.
-Global pages are kept under PCID None: they match any PCID. Numbers are given once and never reused; there are 65,536.
+The manual has three classes (SDM 3C §28.4.1): linear mappings, made without EPT and tagged VPID and PCID;
+guest-physical mappings, tagged EP4TA; combined mappings, tagged all three. Global pages are kept under PCID None: they
+match any PCID. Numbers are given once and never reused; there are 65,535, from 1 on.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
 from quire.errors import MisuseError
+from quire.tlb.invalidation import MappingClass, Operand, Rule
 
-__all__ = ["AddressSpace", "AddressSpaces"]
+__all__ = ["AddressSpace", "AddressSpaces", "Extent"]
 
-_CAPACITY = 1 << 16
+_CAPACITY = (1 << 16) - 1
+
+
+class Extent(StrEnum):
+    """How much of an address space an operation drops."""
+
+    NOTHING = "nothing"
+    ALL = "all"
+    GVA = "gva"  #: what translates the operand's linear address
+    GPA = "gpa"  #: what translates the operand's guest-physical address
 
 
 @dataclass(frozen=True, slots=True)
 class AddressSpace:
-    """One (VPID, PCID, EP4TA). `pcid` None: global pages. `ep4ta` None: linear mappings, made without EPT."""
+    """One (VPID, PCID, EP4TA). `vpid` None: guest-physical mappings. `pcid` None: global pages. `ep4ta` None: no EPT."""
 
-    vpid: int
+    vpid: int | None
     pcid: int | None
     ep4ta: int | None
 
+    @property
+    def mapping_class(self) -> MappingClass:
+        """The class of the mappings that have these tags."""
+        if self.vpid is None:
+            return MappingClass.GUEST_PHYSICAL
+        return MappingClass.LINEAR if self.ep4ta is None else MappingClass.COMBINED
+
+    @property
+    def shared(self) -> "AddressSpace":
+        """Where global pages of this space are kept."""
+        return AddressSpace(self.vpid, None, self.ep4ta)
+
+    @property
+    def guest_physical(self) -> "AddressSpace | None":
+        """The guest-physical mappings that this space's combined ones are made with, None without EPT."""
+        return None if self.ep4ta is None else AddressSpace(None, None, self.ep4ta)
+
+    def extent(self, rule: Rule, operand: Operand) -> Extent:
+        """Return how much of this space an operation with `rule` drops."""
+        of_ept = self.vpid is None
+        if self.mapping_class not in rule.classes or (rule.ep4ta and self.ep4ta != operand.ep4ta):
+            return Extent.NOTHING
+        if not of_ept:
+            if (rule.vpid and self.vpid != operand.vpid) or (rule.spare_vpid_0 and self.vpid == 0):
+                return Extent.NOTHING
+            if not rule.global_pages if self.pcid is None else rule.pcid and self.pcid != operand.pcid:
+                return Extent.NOTHING
+        if not rule.page:
+            return Extent.ALL
+        return Extent.GPA if of_ept else Extent.GVA
+
 
 class AddressSpaces:
-    """The numbers given so far. Raises MisuseError for the 65,537th space."""
+    """The numbers given so far. Raises MisuseError for the 65,536th space."""
 
     def __init__(self) -> None:
         self._numbers: dict[AddressSpace, int] = {}
@@ -36,8 +79,8 @@ class AddressSpaces:
         """Return the number of `space`, given at its first use."""
         found = self._numbers.get(space)
         if found is None:
-            found = len(self._spaces)
-            if found == _CAPACITY:
+            found = len(self._spaces) + 1
+            if found > _CAPACITY:
                 raise MisuseError(
                     f"There are {_CAPACITY:#x} address spaces already: flush all and start anew"
                 )
@@ -47,30 +90,12 @@ class AddressSpaces:
 
     def space(self, number: int) -> AddressSpace:
         """Return the space that `number` stands for."""
-        return self._spaces[number]
+        return self._spaces[number - 1]
 
-    def matching(
-        self,
-        *,
-        vpid: int | None = None,
-        pcid: int | None = None,
-        ep4ta: int | None = None,
-        global_pages: bool = True,
-        vpid_zero: bool = True,
-        linear: bool = True,
-    ) -> npt.NDArray[np.uint8]:
-        """Return a mark for each number whose space has the given tags; a tag that is None matches all.
-
-        Global pages match any `pcid` but only when `global_pages`. VPID 0 matches a VPID of None only when
-        `vpid_zero` (INVVPID all-context spares it). Linear mappings match only when `linear` (INVEPT spares
-        them).
-        """
-        marks = np.zeros(max(1, len(self._spaces)), np.uint8)
-        for number, space in enumerate(self._spaces):
-            marks[number] = (
-                (space.vpid == vpid if vpid is not None else vpid_zero or space.vpid != 0)
-                and (global_pages if space.pcid is None else pcid is None or space.pcid == pcid)
-                and (ep4ta is None or space.ep4ta == ep4ta)
-                and (linear or space.ep4ta is not None)
-            )
-        return marks
+    def marks(self, rule: Rule, operand: Operand) -> npt.NDArray[np.uint8]:
+        """Return what `rule` drops of each space, by number: the index of its :class:`Extent`."""
+        order = list(Extent)
+        found = np.zeros(len(self._spaces) + 1, np.uint8)
+        for number, space in enumerate(self._spaces, 1):
+            found[number] = order.index(space.extent(rule, operand))
+        return found
