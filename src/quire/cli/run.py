@@ -33,6 +33,8 @@ _OWN_DESCRIPTORS = 900
               help="Largest page of the guest's own tables.")  # fmt: skip
 @click.option("--host-page", type=click.Choice(["4K", "2M", "1G"]), default="4K", show_default=True,
               help="Size of the pages that back guest memory: of EPT, of shadow's memory map.")  # fmt: skip
+@click.option("--profile", default="skylake-x", show_default=True, metavar="NAME|FILE",
+              help="The processor: one that quire profiles lists, or a TOML file.")  # fmt: skip
 @click.option("--memory", type=SizeType(), default="2G", show_default=True, metavar="SIZE",
               help="Guest memory; costs only what is touched.")  # fmt: skip
 @click.option("--detail", type=click.Choice(["exits", "full"]), default="exits", show_default=True,
@@ -67,6 +69,7 @@ def command(**options: Any) -> int:
       quire run --guest-page 2M --host-page 1G --report none -- gzip -c /etc/services
       quire run --save-image true.core -- true
       quire run --mmu shadow --shadow-prefetch 8 -- ls /
+      quire run --profile zen4 --detail full -- ls /
     """
     config = _config(options)
     _raise_descriptor_limit()
@@ -102,7 +105,8 @@ def command(**options: Any) -> int:
 
 def _config(options: dict[str, Any]) -> "GuestConfig":
     """Return the guest's hardware. Raises click.UsageError for what cannot be."""
-    from quire.errors import MisuseError
+    from quire.arch import profile_by_name
+    from quire.errors import FormatError, MisuseError
     from quire.hypervisor import GuestConfig, ShadowOptions
 
     shadow = ShadowOptions(options["shadow_pages"], int(options["shadow_prefetch"]), options["audit_shadow"])
@@ -114,12 +118,13 @@ def _config(options: dict[str, Any]) -> "GuestConfig":
     try:
         return GuestConfig(
             mmu=options["mmu"],
+            profile=profile_by_name(options["profile"]),
             memory=options["memory"],
             guest_page=_PAGES[options["guest_page"]],
             host_page=_PAGES[options["host_page"]],
             shadow=shadow,
         )
-    except MisuseError as error:
+    except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
 
 
