@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from quire.arch import CpuProfile, Replacement, Side, TlbGeometry, WalkCacheGeometry
 from quire.errors import MisuseError
-from quire.tlb.invalidation import Operand, Operation, Structures
+from quire.tlb.invalidation import MappingClass, Operand, Operation, Structures
 from quire.tlb.layout import (
     KIND_OF_HELD,
     KINDS,
@@ -65,7 +65,7 @@ class Structure:
 
 @dataclass(frozen=True, slots=True)
 class TlbEntry:
-    """One valid entry: in which structure and set, whose (`space`), of what (`kind`, `address`, `size`), to which `hpa`.
+    """One valid entry: in which structure and set, whose (`space`), what (`kind`, `address`, `size`), and its `hpa`.
 
     `value` is a TRANSLATION; `stamp` the clock of its last use.
     """
@@ -195,6 +195,22 @@ class Tlb:
             found[f"l{level + 1}d_misses"] = load + store
             found[f"l{level + 1}i_misses"] = fetch
         return found
+
+    def walk_hits(self) -> dict[str, int]:
+        """Return how often each walk cache answered, by what it holds: ``linear PDE``, ``guest-physical page``."""
+        found: dict[str, int] = {}
+        for of_ept, name in enumerate((MappingClass.LINEAR, MappingClass.GUEST_PHYSICAL)):
+            for kind in Kind:
+                hits = int(self.state[TlbState.WALK_HITS + KINDS * of_ept + kind])
+                held = f"{name} {'page' if kind.is_page else kind.name}"
+                if self.shapes[Shapes.WALK_HOLDERS + KINDS * of_ept + kind] >= 0:
+                    found[held] = found.get(held, 0) + hits
+        return found
+
+    @property
+    def conflicts(self) -> int:
+        """How often a page was looked up that was still held with another size (SDM 3A §4.10.2.3)."""
+        return int(self.state[TlbState.CONFLICTS])
 
     def lookups(self) -> dict[Side, int]:
         """Return the look-ups that replays made so far."""
