@@ -13,6 +13,7 @@ profile: what a guest does wrong is a value that the rooms below return. ``quire
 its name says nothing outside its module.
 """
 
+from quire.arch.apic import ICR, DeliveryMode, Shorthand, X2Apic
 from quire.arch.capabilities import (
     VMCS_REVISION,
     VMX_BASIC,
@@ -311,6 +312,11 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "VmcsWidth",
     "field_by_encoding",
     "field_by_name",
+    # The local APIC
+    "ICR",
+    "DeliveryMode",
+    "Shorthand",
+    "X2Apic",
     # CPUID
     "CPUID_1_ECX",
     "CPUID_1_EDX",

@@ -55,10 +55,10 @@ def _check_shape(what: str, entries: int, ways: int) -> None:
 class TlbGeometry:
     """One TLB: `entries` in `ways`, at `level` (1 is looked up first), for the accesses of `sides`.
 
-    Entries hold pages of ``1 << shift`` bytes for each of `page_shifts`; a larger page that no TLB of the level
-    takes is held in pieces of the largest size that one does. Fully associative means ways equal to entries;
-    `entries` of None is a TLB without bound. `source` says who published it, `assumed` which fields nobody did. Raises
-    MisuseError unless the ways divide the entries, the number of sets is a power of two (an index is a bit range of the page
+    Entries hold pages of ``1 << shift`` bytes for each of `page_shifts`; a larger page that no TLB of the level takes
+    is held in pieces of the largest size that one does. Fully associative means ways equal to entries; `entries` of
+    None is a TLB without bound. `source` says who published it, `assumed` which fields nobody did. Raises MisuseError
+    unless the ways divide the entries, the number of sets is a power of two (an index is a bit range of the page
     number), and there is a side and a page size.
     """
 

@@ -37,7 +37,7 @@ _OWN_DESCRIPTORS = 900
 @click.option("--profile", default="skylake-x", show_default=True, metavar="NAME|FILE",
               help="The processor: one that quire profiles lists, or a TOML file.")  # fmt: skip
 @click.option("--tlb-replacement", type=click.Choice(["lru", "plru", "random"]), metavar="POLICY",
-              help="Of every TLB and walk cache: lru, plru (tree), random (seeded); by default the profile's.")  # fmt: skip
+              help="Of every TLB and walk cache: lru, plru, random; by default the profile's.")  # fmt: skip
 @click.option("--tlb-largest-page", type=click.Choice(list(_PAGES)), default="1G", show_default=True,
               help="Larger pages are held in TLBs in pieces of this size.")  # fmt: skip
 @click.option("--walk-caches/--no-walk-caches", default=True, show_default=True,

@@ -5,7 +5,7 @@ first, and the pool is as it was. :meth:`Hypervisor.run` enters the vCPU, lets t
 stopped it: VM exits by the handler table, the rest by the guest's kernel.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -110,9 +110,10 @@ MakeCpu = Callable[["Hypervisor"], Cpu]
 
 
 class Hypervisor:
-    """One guest's hypervisor. `make_cpu` builds the Cpu in the last step; `host` may be shared between guests.
+    """One vCPU of a guest, and all that runs it. `make_cpu` builds the Cpu in the last step; guests may share a `host`.
 
-    `on_step` hears of each step before it happens. Raises what a step raises, with everything undone.
+    `first` is the guest's first vCPU, whose memory, handlers and ports this one shares; close it last. `on_step` hears
+    of each step before it happens. Raises what a step raises, with everything undone.
     """
 
     cpu: Cpu
@@ -130,6 +131,7 @@ class Hypervisor:
         make_cpu: MakeCpu,
         *,
         host: Host | None = None,
+        first: "Hypervisor | None" = None,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
         self.config = config
@@ -145,7 +147,13 @@ class Hypervisor:
         self._logs = False  # whether the walk fills a page-modification log
         self._followed = -1  # the VMCS generation whose controls the walk has
         self._make_cpu = make_cpu
-        self._given_host = host
+        self._given_host = host if first is None else first.host
+        self._first = first
+        self.vcpus: list[Hypervisor] = (
+            [] if first is None else first.vcpus
+        )  #: every vCPU of the guest, in order
+        if first is not None:
+            self._join(first)
         self._ept: Tables | None = None
         actions = (
             self._take_memory,
@@ -160,6 +168,14 @@ class Hypervisor:
                 on_step(step)
                 action(undo)
             self._undo = undo.pop_all()
+
+    def _join(self, first: "Hypervisor") -> None:
+        if self.config.kind != "machine" or self.config.mmu == "shadow":
+            raise MisuseError(
+                f"A {self.config.kind} guest under {self.config.mmu} has one vCPU: several share the memory of a "
+                "machine guest under native or ept"
+            )
+        self.handlers, self.ports = first.handlers, first.ports
 
     @property
     def ept_mmu(self) -> EptMmu:
@@ -203,6 +219,30 @@ class Hypervisor:
             self.inject(stop.idt_vectoring)  # what the exit cut off happens after all (SDM 3C §27.2.4)
         if self._audits and self._registers is not None:
             self.shadow_mmu.check()
+
+    def shoot_down(
+        self,
+        operation: Operation,
+        *,
+        vcpus: "Sequence[Hypervisor] | None" = None,
+        pcid: int = 0,
+        gva: int = 0,
+        gpa: int = 0,
+    ) -> None:
+        """Execute `operation` on `vcpus`, by default every vCPU of the guest: a flush that the hypervisor asks for.
+
+        VPID and EP4TA are those of each vCPU.
+        """
+        for one in self.vcpus if vcpus is None else vcpus:
+            vpid, ep4ta = one.vcpu.vpid, one.mmu.space.ep4ta
+            one.tlb.invalidate(operation, vpid=vpid, pcid=pcid, ep4ta=ep4ta, gva=gva, gpa=gpa)
+            one.mmu.changed()
+            one.cpu.forget(None)
+
+    def forget_code(self, hpa: int, length: int) -> None:
+        """Bytes of host memory change behind the guest's back: no vCPU may go on with code compiled from them."""
+        for one in self.vcpus:
+            one.cpu.forget_code(hpa, length)
 
     def inject(self, event: Event) -> None:
         """Have the next VM entry deliver `event`. The frame of a machine guest's fault has RF = 1, of an abort RF = 0.
@@ -265,6 +305,9 @@ class Hypervisor:
     def _take_memory(self, undo: ExitStack) -> None:
         config = self.config
         machine_native = config.kind == "machine" and config.mmu == "native"
+        if self._first is not None:
+            self.host = self._first.host
+            return
         if self._given_host is not None:
             if machine_native:
                 raise MisuseError(
@@ -281,7 +324,9 @@ class Hypervisor:
         undo.callback(self.host.close)
 
     def _build_ept(self, undo: ExitStack) -> None:
-        if self.config.mmu != "native":
+        if self._first is not None:
+            self._ept = self._first._ept
+        elif self.config.mmu != "native":
             self._ept = make_ept(self.host)
             undo.callback(self._ept.close)
 
@@ -307,11 +352,13 @@ class Hypervisor:
                 mmu = (MachineShadowMmu if machine else ShadowMmu)(*arguments, config.shadow)
             self.mmu = mmu
             mmu.on_exit = self.handle_exit
+            if self._first is not None and isinstance(self._first.mmu, BackedMmu):
+                mmu.share(self._first.mmu)
             undo.callback(mmu.close)
             mmu.start()
         if machine:
             self.processor = Processor(self.vcpu, self.mmu)
-            self.linear_memory = WalkedMemory(self.mmu, lambda hpa, length: self.cpu.forget_code(hpa, length))
+            self.linear_memory = WalkedMemory(self.mmu, self.forget_code)
 
     def _build_tlb(self, undo: ExitStack) -> None:
         self.tlb = Tlb(self.config.profile, self.config.tlb)
@@ -325,6 +372,8 @@ class Hypervisor:
         self.mmu.forget = self.cpu.forget
         if self.config.kind == "machine":
             self.processor.registers = self.cpu.registers
+        self.vcpus.append(self)
+        undo.callback(self.vcpus.remove, self)
         rip, rsp, rflags = self.cpu.registers.read_many(("rip", "rsp", "rflags"))
         self.enter(rip, rsp, rflags)
 

@@ -180,9 +180,7 @@ class PagedMmu(ABC):
         self.invalidations[operation] = self.invalidations.get(operation, 0) + 1
         if self.tlb is None or not self.tlb.state[0]:
             return  # nothing was ever looked up
-        self.tlb.invalidate(
-            operation, vpid=self.vcpu.vpid, pcid=self.pcid if pcid is None else pcid, gva=gva
-        )
+        self.tlb.invalidate(operation, vpid=self.vcpu.vpid, pcid=self.pcid if pcid is None else pcid, gva=gva)
 
     def close(self) -> None:
         """Free the guest's tables."""

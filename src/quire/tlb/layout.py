@@ -2,8 +2,8 @@
 
 One ``uint64`` array holds three blocks of equal length, an element an entry: tags, stamps of the last use, values;
 behind them a word a set, the tree of tree-PLRU. One ``uint64`` array of :class:`TlbState` holds what changes, one
-``int64`` array of :class:`Shapes` says which structure holds what and where each begins. A tag is an address-space number (never
-0), a :class:`Kind` and the page number of that kind; the number stands for (VPID, PCID, EP4TA), see
+``int64`` array of :class:`Shapes` says which structure holds what and where each begins. A tag is an address-space
+number (never 0), a :class:`Kind` and the page number of that kind; the number stands for (VPID, PCID, EP4TA), see
 :mod:`quire.tlb.spaces`.
 """
 

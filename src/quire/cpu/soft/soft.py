@@ -159,6 +159,8 @@ class SoftCpu:
             self._blocks.drain()
         elif code == StopCode.TLB_GROWS:
             self._grow_tlb()
+        elif code == StopCode.SLICE_ENDS:
+            return Interrupted()
         elif error == _UC_ERR_INSN_INVALID:
             return Trap(TrapKind.EXCEPTION, Vector.UD)
         elif error:

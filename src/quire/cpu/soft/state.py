@@ -27,6 +27,7 @@ class StopCode(IntEnum):
     TLB_FULL = 6  #: the engine's own TLB is too small for the guest: it grows when it is flushed
     CODE_ALIAS = 7  #: as ALIAS, and one page writes what the other executes: compiled code goes as well
     TLB_GROWS = 8  #: a modelled TLB without bound wants more room
+    SLICE_ENDS = 9  #: another vCPU's turn
 
 
 class SoftState(IntEnum):
@@ -69,6 +70,7 @@ class SoftState(IntEnum):
     )
     END = 28  #: address at which the next run of the engine ends of itself; 0 again after it
     COUNT = 29  #: instructions after which it ends, 0 for no such end; 0 again after it
+    SLICE = 30  #: blocks until SLICE_ENDS, of a guest with several vCPUs
 
 
 #: The scalars that count events, in report order.

@@ -105,9 +105,7 @@ def recall(memory, context, memo, gva, access, result):
         return _WHOLE
     upper = memo[slot + _2]
     combined = (entry & upper & (_RW | _US)) | ((entry | upper) & _XD)
-    allowed = guest_rights(
-        context, combined & _US != _0, combined & _RW != _0, combined & _XD != _0, entry
-    )
+    allowed = guest_rights(context, combined & _US != _0, combined & _RW != _0, combined & _XD != _0, entry)
     if (_1 << access) & ~allowed:
         return _WHOLE
     hpa = gpa = (entry & _ADDRESS) | (gva & _PAGE_OFFSET)

@@ -251,7 +251,7 @@ def walk_behind_caches(memory, context, memo, gva, access, result, entries, stat
         status = walk_from(memory, context, gva, access, result)
         if status == _OK:
             remember(memory, context, memo, gva, result)
-        if not caches or (status != _OK and status != _PAGE_FAULT) or context[_C_MODE] < _MODE_4:  # noqa: PLR1714
+        if not caches or (status != _OK and status != _PAGE_FAULT) or context[_C_MODE] < _MODE_4:
             return status
         trace(memory, context, result, path)
     references = account(entries, state, shapes, path, gva)
