@@ -15,6 +15,7 @@ from quire.hypervisor import MMUS
 
 if TYPE_CHECKING:
     from quire.hypervisor import GuestConfig
+    from quire.tlb import TlbOptions
 
 __all__ = ["command"]
 
@@ -35,6 +36,14 @@ _OWN_DESCRIPTORS = 900
               help="Size of the pages that back guest memory: of EPT, of shadow's memory map.")  # fmt: skip
 @click.option("--profile", default="skylake-x", show_default=True, metavar="NAME|FILE",
               help="The processor: one that quire profiles lists, or a TOML file.")  # fmt: skip
+@click.option("--tlb-replacement", type=click.Choice(["lru", "plru", "random"]), metavar="POLICY",
+              help="Of every TLB and walk cache: lru, plru (tree), random (seeded); by default the profile's.")  # fmt: skip
+@click.option("--tlb-largest-page", type=click.Choice(list(_PAGES)), default="1G", show_default=True,
+              help="Larger pages are held in TLBs in pieces of this size.")  # fmt: skip
+@click.option("--walk-caches/--no-walk-caches", default=True, show_default=True,
+              help="Paging-structure caches and nested TLB; without, each walk makes all its references.")  # fmt: skip
+@click.option("--vpid/--no-vpid", default=True, show_default=True,
+              help="Without, every VM entry and exit flushes the guest's translations.")  # fmt: skip
 @click.option("--memory", type=SizeType(), default="2G", show_default=True, metavar="SIZE",
               help="Guest memory; costs only what is touched.")  # fmt: skip
 @click.option("--detail", type=click.Choice(["exits", "full"]), default="exits", show_default=True,
@@ -70,6 +79,7 @@ def command(**options: Any) -> int:
       quire run --save-image true.core -- true
       quire run --mmu shadow --shadow-prefetch 8 -- ls /
       quire run --profile zen4 --detail full -- ls /
+      quire run --detail full --no-walk-caches --tlb-replacement plru -- ls /
     """
     config = _config(options)
     _raise_descriptor_limit()
@@ -123,9 +133,24 @@ def _config(options: dict[str, Any]) -> "GuestConfig":
             guest_page=_PAGES[options["guest_page"]],
             host_page=_PAGES[options["host_page"]],
             shadow=shadow,
+            tlb=_tlb_options(options),
+            vpid=int(options["vpid"]),
         )
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
+
+
+def _tlb_options(options: dict[str, Any]) -> "TlbOptions":
+    from quire.arch import Replacement
+    from quire.tlb import TlbOptions
+
+    policy = options["tlb_replacement"]
+    return TlbOptions(
+        replacement=None if policy is None else Replacement(policy),
+        largest_page=_PAGES[options["tlb_largest_page"]],
+        walk_caches=options["walk_caches"],
+        seed=options["seed"],
+    )
 
 
 def _directory() -> str:

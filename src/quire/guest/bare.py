@@ -23,6 +23,8 @@ from quire.arch import (
     PDPTE,
     PML4E,
     RFLAGS,
+    SKYLAKE_X,
+    CpuProfile,
     InterruptionType,
 )
 from quire.arch.guest_state import ActivityState
@@ -40,6 +42,7 @@ from quire.hypervisor import (
     ShadowOptions,
 )
 from quire.memory import OutOfFrames
+from quire.tlb import TlbOptions
 from quire.vcpu import EntryFailure, Event
 
 __all__ = ["FIRST_FREE", "BareGuest", "BareOutcome"]
@@ -56,7 +59,7 @@ _FLAT = 0xFFFFFFFF
 _CODE_RIGHTS = ACCESS_RIGHTS.encode(type=11, S=1, P=1, L=1, G=1)
 _DATA_RIGHTS = ACCESS_RIGHTS.encode(type=3, S=1, P=1, DB=1, G=1)
 _TSS_RIGHTS = ACCESS_RIGHTS.encode(type=11, P=1)
-_SHADOW = ShadowOptions()
+_SHADOW, _TLB = ShadowOptions(), TlbOptions()
 _UNUSABLE = ACCESS_RIGHTS.mask("unusable")
 
 
@@ -96,13 +99,25 @@ class BareGuest:
         host_page: int = 4 << 10,
         detail: Detail = Detail.EXITS,
         shadow: ShadowOptions = _SHADOW,
+        profile: CpuProfile = SKYLAKE_X,
+        tlb: TlbOptions = _TLB,
+        vpid: int = 1,
     ) -> None:
         if not FIRST_FREE <= load_gpa <= memory - len(image):
             raise MisuseError(
                 f"An image of {len(image):#x} bytes at GPA {load_gpa:#x} is not within guest memory "
                 f"{FIRST_FREE:#x} to {memory:#x}: load it elsewhere or give the guest more memory"
             )
-        config = GuestConfig(mmu=mmu, memory=memory, host_page=host_page, kind="machine", shadow=shadow)
+        config = GuestConfig(
+            mmu=mmu,
+            memory=memory,
+            host_page=host_page,
+            kind="machine",
+            shadow=shadow,
+            profile=profile,
+            tlb=tlb,
+            vpid=vpid,
+        )
         self.console, self.exit_port = DebugConsole(), ExitPort()
         self.hypervisor = Hypervisor(config, lambda hypervisor: MachineCpu(hypervisor, detail))
         self.hypervisor.ports.attach(DEBUG_PORT, self.console)

@@ -26,7 +26,7 @@ from quire.hypervisor.shadow_mmu import ShadowMmu, ShadowOptions
 from quire.hypervisor.walk_controls import follow_controls, save_log_index
 from quire.memory import Owner, OwnerKind
 from quire.paging import Context, Tables
-from quire.tlb import Operation, Tlb
+from quire.tlb import Operation, Tlb, TlbOptions
 from quire.vcpu import Cpu, Event, Exit, Registers, Syscall, Trap, TrapKind, Vcpu, Vmcs
 
 __all__ = ["MMUS", "STEPS", "GuestConfig", "GuestKernel", "Hypervisor"]
@@ -38,7 +38,6 @@ MMUS = ("native", "ept", "shadow")
 STEPS = ("memory", "EPT", "vCPU", "memory management", "TLB", "enable")
 
 _LEAST_MEMORY = 4 << 20
-_VPID = 1
 _POINTERS = ("rip", "rsp", "rflags")
 _PAGE_FAULT = TrapKind.PAGE_FAULT
 _RF = RFLAGS.mask("RF")
@@ -49,7 +48,8 @@ class GuestConfig:
     """What a guest gets: sizes in bytes, `mmu` one of :data:`MMUS`, pages of the guest's tables and of what backs it.
 
     `kind` is process, whose kernel Quire plays, or machine, which brings its own: then guest-physical memory
-    begins at 0 and the guest's tables are the guest's. `shadow` counts under that Mmu alone.
+    begins at 0 and the guest's tables are the guest's. `shadow` counts under that Mmu alone. `tlb` changes what the
+    profile says of caches; `vpid` 0 turns VPIDs off, so that every VM entry and exit flushes.
     """
 
     mmu: str = "ept"
@@ -59,10 +59,14 @@ class GuestConfig:
     profile: CpuProfile = SKYLAKE_X
     kind: str = "process"
     shadow: ShadowOptions = field(default_factory=ShadowOptions)
+    tlb: TlbOptions = field(default_factory=TlbOptions)
+    vpid: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in ("process", "machine"):
             raise MisuseError(f"No guest is of kind {self.kind!r}: give process or machine")
+        if self.vpid >> 16:
+            raise MisuseError(f"VPID {self.vpid:#x} has more than 16 bits: give 1 to 0xffff, or 0 for none")
         if self.mmu not in MMUS:
             raise MisuseError(f"No Mmu is called {self.mmu!r}: give {' or '.join(MMUS)}")
         if self.memory < _LEAST_MEMORY or self.memory % 4096:
@@ -189,6 +193,8 @@ class Hypervisor:
             vcpu.exit(stop, rip, rsp, rflags)
         if self._logs:
             save_log_index(vcpu.vmcs, self.mmu.context)
+        if not vcpu.vpid and registers is not None:
+            self.tlb.invalidate(Operation.VM_EXIT_VPID_0)
         handler = self.handlers.get(stop.reason)
         if handler is None:
             raise GuestStopped(stop)
@@ -283,7 +289,7 @@ class Hypervisor:
         owner = Owner(OwnerKind.VMCS, "VMCS")
         hfn = self.host.pool.allocate(0, owner)
         undo.callback(self.host.pool.free, hfn, 0, owner)
-        self.vcpu = Vcpu(Vmcs(self.host.memory, hfn << PAGE_SHIFT), self.config.profile, _VPID)
+        self.vcpu = Vcpu(Vmcs(self.host.memory, hfn << PAGE_SHIFT), self.config.profile, self.config.vpid)
 
     def _build_memory_management(self, undo: ExitStack) -> None:
         config = self.config
@@ -308,9 +314,9 @@ class Hypervisor:
             self.linear_memory = WalkedMemory(self.mmu, lambda hpa, length: self.cpu.forget_code(hpa, length))
 
     def _build_tlb(self, undo: ExitStack) -> None:
-        self.tlb = Tlb(self.config.profile)
+        self.tlb = Tlb(self.config.profile, self.config.tlb)
         self.mmu.enter_tlb(self.tlb)
-        undo.callback(self.tlb.invalidate, Operation.INVVPID_CONTEXT, vpid=_VPID)
+        undo.callback(self.tlb.invalidate, Operation.INVVPID_CONTEXT, vpid=self.config.vpid)
 
     def _enable(self, undo: ExitStack) -> None:
         self.cpu = self._make_cpu(self)
@@ -326,6 +332,8 @@ class Hypervisor:
         """Enter the vCPU; when fields have changed, let the walk's controls follow. Raises EntryFailure."""
         vmcs = self.vcpu.vmcs
         self.vcpu.enter(rip, rsp, rflags)
+        if not self.vcpu.vpid:
+            self.tlb.invalidate(Operation.VM_ENTRY_VPID_0)
         if vmcs.generation != self._followed:
             self._followed = vmcs.generation
             follow_controls(vmcs, self.mmu.context)

@@ -48,9 +48,10 @@ _LRU, _PLRU, _RANDOMLY, _WITHOUT_BOUND = (
 )
 _N_LEVELS, _N_SIZES, _PDE = np.int64(LEVELS), np.int64(SIZES), U(Kind.PDE)
 _HASH = U(0x9E3779B97F4A7C15)
-_0, _1, _3, _7, _13, _17, _32 = (U(n) for n in (0, 1, 3, 7, 13, 17, 32))
+_0, _1, _2, _3, _7, _13, _17, _32 = (U(n) for n in (0, 1, 2, 3, 7, 13, 17, 32))
 _WHOLE = U((1 << 64) - 1)
-_I0, _I1 = np.int64(0), np.int64(1)
+_I0, _I1, _I2, _I3, _I4 = (np.int64(n) for n in range(5))
+_WAY_BITS, _WAY_MASK = U(7), U(127)  # ways of a set at most: 128
 
 
 @njit(types.uint64(types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
@@ -70,6 +71,43 @@ def find_unbounded(entries, shapes, row, tag):
     return start + np.int64(slot)
 
 
+@njit(types.int64(WORDS, types.int64, types.int64, types.uint64), inline="always", cache=True, nogil=True)
+def scan(entries, start, ways, tag):
+    """Return the entry of the set at `start` that holds `tag`, or -1: four ways at a time, without a branch on any."""
+    found, way = np.int64(-1), _I0
+    while way + _I4 <= ways:
+        at = start + way
+        first = at if entries[at] == tag else np.int64(-1)
+        second = at + _I1 if entries[at + _I1] == tag else np.int64(-1)
+        third = at + _I2 if entries[at + _I2] == tag else np.int64(-1)
+        fourth = at + _I3 if entries[at + _I3] == tag else np.int64(-1)
+        found = max(found, max(max(first, second), max(third, fourth)))
+        way += _I4
+    while way < ways:
+        if entries[start + way] == tag:
+            found = start + way
+        way += _I1
+    return found
+
+
+@njit(types.int64(WORDS, types.int64, types.int64), inline="always", cache=True, nogil=True)
+def oldest(stamps, start, ways):
+    """Return the entry of the set at `start` with the least stamp, the first of equals; a free one has stamp 0."""
+    least, way = _WHOLE, _I0
+    while way + _I4 <= ways:
+        at, number = start + way, U(way)
+        first = (stamps[at] << _WAY_BITS) | number
+        second = (stamps[at + _I1] << _WAY_BITS) | (number + _1)
+        third = (stamps[at + _I2] << _WAY_BITS) | (number + _2)
+        fourth = (stamps[at + _I3] << _WAY_BITS) | (number + _3)
+        least = min(least, min(min(first, second), min(third, fourth)))
+        way += _I4
+    while way < ways:
+        least = min(least, (stamps[start + way] << _WAY_BITS) | U(way))
+        way += _I1
+    return start + np.int64(least & _WAY_MASK)
+
+
 @njit(types.int64(WORDS, SHAPES, types.int64, types.uint64), cache=True, nogil=True)
 def find(entries, shapes, row, tag):
     """Return the entry of the structure at `row` that holds `tag`, or -1; nothing is touched."""
@@ -78,11 +116,7 @@ def find(entries, shapes, row, tag):
         index = find_unbounded(entries, shapes, row, tag)
         return index if entries[index] == tag else np.int64(-1)
     start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
-    found = np.int64(-1)
-    for way in range(ways):
-        if entries[start + way] == tag:
-            found = start + way
-    return found
+    return scan(entries, start, ways, tag)
 
 
 @njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64), cache=True, nogil=True)
@@ -137,13 +171,8 @@ def probe(entries, state, shapes, row, tag):
 @njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.int64), cache=True, nogil=True)
 def least_recent(entries, state, shapes, row, start):
     """Return the entry of a set that was used longest ago; one that was invalidated has stamp 0."""
-    stamps = np.int64(state[_CAPACITY]) + start
-    victim, oldest = _I0, _WHOLE
-    for way in range(shapes[row + _WAYS]):
-        if entries[stamps + way] < oldest:
-            oldest = entries[stamps + way]
-            victim = np.int64(way)
-    return start + victim
+    capacity = np.int64(state[_CAPACITY])
+    return oldest(entries, capacity + start, shapes[row + _WAYS]) - capacity
 
 
 @njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.int64), cache=True, nogil=True)
@@ -200,23 +229,15 @@ def insert(entries, state, shapes, row, tag, value):
         return insert_unbounded(entries, state, shapes, row, tag, value)
     ways = shapes[row + _WAYS]
     start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
-    victim, free = np.int64(-1), np.int64(-1)
-    for way in range(ways):
-        index = start + ways - _I1 - way
-        if entries[index] == tag:
-            victim = index
-        elif entries[index] == _0:
-            free = index
+    victim = scan(entries, start, ways, tag)
     if victim < 0:
-        victim = free
-    if victim < 0:
-        state[_EVICTIONS] += _1
-        if policy == _LRU:
-            victim = least_recent(entries, state, shapes, row, start)
-        elif policy == _PLRU:
-            victim = pointed_at(entries, state, shapes, row, start)
-        else:
-            victim = start + any_way(entries, state, shapes, row)
+        victim = least_recent(entries, state, shapes, row, start)
+        if entries[victim] != _0:
+            state[_EVICTIONS] += _1
+            if policy == _PLRU:
+                victim = pointed_at(entries, state, shapes, row, start)
+            elif policy == _RANDOMLY:
+                victim = start + any_way(entries, state, shapes, row)
     entries[victim] = tag
     entries[2 * np.int64(state[_CAPACITY]) + victim] = value
     touch(entries, state, shapes, row, victim)
@@ -257,13 +278,44 @@ def probe_level(entries, state, shapes, gva, side, level, space):
     return found
 
 
+@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
+def insert_absent(entries, state, shapes, row, tag, value):
+    """Do what :func:`insert` does, for a `tag` that the structure at `row` is known not to hold."""
+    if shapes[row + _POLICY] != _LRU:
+        return insert(entries, state, shapes, row, tag, value)
+    capacity = np.int64(state[_CAPACITY])
+    start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * shapes[row + _WAYS]
+    victim = least_recent(entries, state, shapes, row, start)
+    if entries[victim] != _0:
+        state[_EVICTIONS] += _1
+    entries[victim] = tag
+    entries[capacity + victim] = state[_CLOCK]
+    entries[2 * capacity + victim] = value
+    return victim
+
+
 @njit(
-    types.int64(WORDS, WORDS, SHAPES, types.uint64, types.int64, types.int64, types.uint64, types.uint64),
+    types.int64(
+        *(
+            WORDS,
+            WORDS,
+            SHAPES,
+            types.uint64,
+            types.int64,
+            types.int64,
+            types.uint64,
+            types.uint64,
+            types.boolean,
+        )
+    ),
     cache=True,
     nogil=True,
 )
-def hold(entries, state, shapes, gva, side, level, tag, value):
-    """Put the page of `tag` into `level` of `side`, whole or the piece of it that `gva` is in; return its entry, or -1."""
+def hold(entries, state, shapes, gva, side, level, tag, value, absent):
+    """Put the page of `tag` into `level` of `side`, whole or the piece that `gva` is in; return its entry, or -1.
+
+    `absent`: it is known not to be there.
+    """
     size = np.int64((tag >> _KIND) & _7)
     held = held_size(state, shapes, side, level, size)
     row = holder(shapes, side, level, held)
@@ -275,6 +327,8 @@ def hold(entries, state, shapes, gva, side, level, tag, value):
         tag = make_tag(gva, U(held), tag >> _SPACE_SHIFT)
     if held:
         state[_LARGE] += _1
+    if absent:
+        return insert_absent(entries, state, shapes, row, tag, value)
     return insert(entries, state, shapes, row, tag, value)
 
 
@@ -295,7 +349,8 @@ def lookup(entries, state, shapes, gva, side):
             tag = entries[found]
             value = entries[2 * np.int64(state[_CAPACITY]) + found]
             for nearer in range(level):
-                copied = hold(entries, state, shapes, gva, side, np.int64(level - 1 - nearer), tag, value)
+                at = np.int64(level - 1 - nearer)
+                copied = hold(entries, state, shapes, gva, side, at, tag, value, True)
                 if copied >= 0:
                     found = copied
             return found + (np.int64(level) << np.int64(32))
@@ -339,7 +394,7 @@ def fill(entries, state, shapes, gva, side, size, is_global, value):
     index = np.int64(-1)
     depth = np.int64(state[_DEPTH])
     for n in range(depth):
-        held = hold(entries, state, shapes, gva, side, depth - _I1 - n, tag, value)
+        held = hold(entries, state, shapes, gva, side, depth - _I1 - n, tag, value, False)
         if held >= 0:
             index = held
     return index
@@ -365,9 +420,9 @@ def invalidate(entries, state, marks, gva, gpa, every_structure):
         mark = marks[np.int64(space)]
         if mark == 0:
             continue
-        if mark >= 2 and not (mark == 2 and every_structure and kind >= _PDE):
-            if tag != make_tag(gva if mark == 2 else gpa, kind, space):
-                continue
+        one_page = mark >= 2 and not (mark == 2 and every_structure and kind >= _PDE)
+        if one_page and tag != make_tag(gva if mark == 2 else gpa, kind, space):
+            continue
         entries[index] = _0 if U(index) < state[_UNBOUNDED_START] else _TOMB
         entries[capacity + index] = _0
         dropped += 1

@@ -1,8 +1,8 @@
 """How TLBs and walk caches lie in arrays: tags, stamps, values, trees, and the index of every field.
 
-One ``uint64`` array holds three blocks of equal length, an element an entry: tags, stamps of the last use, values; behind
-them a word a set, the tree of tree-PLRU. One ``uint64`` array of :class:`TlbState` holds what changes, one ``int64``
-array of :class:`Shapes` says which structure holds what and where each begins. A tag is an address-space number (never
+One ``uint64`` array holds three blocks of equal length, an element an entry: tags, stamps of the last use, values;
+behind them a word a set, the tree of tree-PLRU. One ``uint64`` array of :class:`TlbState` holds what changes, one
+``int64`` array of :class:`Shapes` says which structure holds what and where each begins. A tag is an address-space number (never
 0), a :class:`Kind` and the page number of that kind; the number stands for (VPID, PCID, EP4TA), see
 :mod:`quire.tlb.spaces`.
 """
@@ -141,4 +141,5 @@ class TlbState(IntEnum):
     LOOKUPS = 21  #: by side, of a replay; three words
     MISSES = 24  #: by side and level; twelve words
     WALK_HITS = 36  #: by dimension and kind; sixteen words
-    END = 52
+    KINDS_NESTED = 52  #: a bit for each kind of page that a nested TLB was given
+    END = 53

@@ -5,10 +5,11 @@ is chosen by the page number's low bits, an insertion takes a free way, else the
 longest ago; the one to which a binary tree points, whose nodes point away from what was used; or any, by xorshift64.
 """
 
-from quire.arch import CpuProfile, Replacement, Side, TlbGeometry
+from quire.arch import CpuProfile, Replacement, Side, TlbGeometry, WalkCacheGeometry
+from quire.tlb.layout import KIND_SHIFTS
 from quire.tlb.tlb import TlbOptions
 
-__all__ = ["ReferenceTlb"]
+__all__ = ["ReferenceArray", "ReferenceTlb"]
 
 Key = tuple[int, int, int]
 
@@ -55,14 +56,19 @@ class _Set:
         self.tree.touch(way)
 
 
-class _Array:
-    def __init__(self, twin: "ReferenceTlb", geometry: TlbGeometry, policy: Replacement) -> None:
+class ReferenceArray:
+    """One structure. Keys are (space, kind, page)."""
+
+    def __init__(
+        self, twin: "ReferenceTlb", geometry: TlbGeometry | WalkCacheGeometry, policy: Replacement
+    ) -> None:
         self.twin, self.policy = twin, policy
         self.ways = geometry.ways
         self.unbounded: dict[Key, int] | None = {} if geometry.entries is None else None
         self.sets = [_Set(self.ways) for _ in range(geometry.sets)]
 
     def probe(self, key: Key) -> int | None:
+        """Return the value of `key`, now used last, or None."""
         if self.unbounded is not None:
             return self.unbounded.get(key)
         chosen = self.sets[key[2] % len(self.sets)]
@@ -73,6 +79,7 @@ class _Array:
         return chosen.values[way]
 
     def insert(self, key: Key, value: int) -> None:
+        """Hold `key`."""
         if self.unbounded is not None:
             self.unbounded[key] = value
             return
@@ -91,8 +98,10 @@ class _Array:
         chosen.touch(way, self.twin.clock)
 
     def drop(self, spaces: set[int], gva: int | None) -> None:
+        """Drop what is tagged with one of `spaces`, of the page that holds `gva` unless that is None."""
+
         def goes(key: Key) -> bool:
-            return key[0] in spaces and (gva is None or gva >> _SHIFTS[key[1]] == key[2])
+            return key[0] in spaces and (gva is None or gva >> KIND_SHIFTS[key[1]] == key[2])
 
         if self.unbounded is not None:
             self.unbounded = {key: value for key, value in self.unbounded.items() if not goes(key)}
@@ -111,7 +120,7 @@ class ReferenceTlb:
         self._largest = _SHIFTS.index(options.largest_page.bit_length() - 1)
         self.depth = max((one.level for one in profile.tlbs), default=0)
         self.arrays = [
-            (one, _Array(self, one, options.replacement or one.replacement)) for one in profile.tlbs
+            (one, ReferenceArray(self, one, options.replacement or one.replacement)) for one in profile.tlbs
         ]
 
     def draw(self) -> int:
@@ -148,7 +157,7 @@ class ReferenceTlb:
         for _, array in self.arrays:
             array.drop(spaces, gva)
 
-    def _array(self, side: Side, level: int, size: int) -> _Array | None:
+    def _array(self, side: Side, level: int, size: int) -> ReferenceArray | None:
         for one, array in self.arrays:
             if one.level == level and side in one.sides and _SHIFTS[size] in one.page_shifts:
                 return array

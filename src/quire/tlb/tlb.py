@@ -1,7 +1,7 @@
 """The modelled TLBs and walk caches of one vCPU, tagged with VPID, PCID and EP4TA.
 
-Geometry comes from a CPU profile. Compiled callers use the arrays with the kernels; Python uses the methods. Models what
-hardware may keep until it is told otherwise. Nothing fails but a MisuseError for more structures than there is room.
+Geometry comes from a CPU profile. Compiled callers use the arrays with the kernels; Python uses the methods. Models
+what hardware may keep until it is told otherwise.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from quire.arch import CpuProfile, Replacement, Side, TlbGeometry, WalkCacheGeometry
 from quire.errors import MisuseError
-from quire.tlb.invalidation import Operand, Operation, Structures
+from quire.tlb.invalidation import MappingClass, Operand, Operation, Structures
 from quire.tlb.layout import (
     KIND_OF_HELD,
     KINDS,
@@ -65,7 +65,7 @@ class Structure:
 
 @dataclass(frozen=True, slots=True)
 class TlbEntry:
-    """One valid entry: in which structure and set, whose (`space`), of what (`kind`, `address`, `size`), where to (`hpa`).
+    """One valid entry: in which structure and set, whose (`space`), what (`kind`, `address`, `size`), and its `hpa`.
 
     `value` is a TRANSLATION; `stamp` the clock of its last use.
     """
@@ -195,6 +195,26 @@ class Tlb:
             found[f"l{level + 1}d_misses"] = load + store
             found[f"l{level + 1}i_misses"] = fetch
         return found
+
+    def walk_hits(self) -> dict[str, int]:
+        """Return how often each walk cache answered, by what it holds: ``linear PDE``, ``guest-physical page``."""
+        found: dict[str, int] = {}
+        for of_ept, name in enumerate((MappingClass.LINEAR, MappingClass.GUEST_PHYSICAL)):
+            for kind in Kind:
+                hits = int(self.state[TlbState.WALK_HITS + KINDS * of_ept + kind])
+                held = f"{name} {'page' if kind.is_page else kind.name}"
+                if self.shapes[Shapes.WALK_HOLDERS + KINDS * of_ept + kind] >= 0:
+                    found[held] = found.get(held, 0) + hits
+        return found
+
+    @property
+    def conflicts(self) -> int:
+        """How often a page was looked up that was still held with another size (SDM 3A §4.10.2.3)."""
+        return int(self.state[TlbState.CONFLICTS])
+
+    def lookups(self) -> dict[Side, int]:
+        """Return the look-ups that replays made so far."""
+        return {side: int(self.state[TlbState.LOOKUPS + n]) for n, side in enumerate(_SIDES)}
 
     def grow(self) -> None:
         """Give a table without bound twice the room. The arrays are new; indices of its entries are no longer valid."""

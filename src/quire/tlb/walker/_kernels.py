@@ -11,7 +11,7 @@ from quire.paging._kernels import walk_from
 from quire.paging.context import MEMO_SLOTS, Context, Result, Status
 from quire.paging.ept._kernels import WORDS
 from quire.paging.memo._kernels import recall, remember
-from quire.tlb._kernels import SHAPES, find, insert, make_tag, probe
+from quire.tlb._kernels import SHAPES, find, insert_absent, make_tag, probe
 from quire.tlb.layout import TRANSLATION, Kind, Shape, Shapes, TlbState
 from quire.tlb.walker.path import Path
 
@@ -33,8 +33,12 @@ _R_GREFS, _R_HREFS, _R_REFS = (
 _R_GUEST, _R_HOST, _R_COMBINED, _R_EPT = (
     int(r) for r in (Result.GUEST_ENTRY, Result.HOST_ENTRY, Result.COMBINED, Result.EPT_RIGHTS)
 )
-_SPACE, _EPT_SPACE, _WALK_CACHES, _WALK_HITS = (
-    int(s) for s in (TlbState.SPACE, TlbState.EPT_SPACE, TlbState.WALK_CACHES, TlbState.WALK_HITS)
+_SPACE, _EPT_SPACE, _WALK_CACHES, _WALK_HITS, _NESTED = (
+    int(s)
+    for s in (
+        *(TlbState.SPACE, TlbState.EPT_SPACE, TlbState.WALK_CACHES, TlbState.WALK_HITS),
+        TlbState.KINDS_NESTED,
+    )
 )
 _LEVELS, _LEAF, _HOST_LEVELS, _GPA, _HSHIFT = (int(p) for p in list(Path)[:5])
 _TABLE_GPA, _TABLE_SHIFT, _TABLE_HPA = (int(p) for p in (Path.TABLE_GPA, Path.TABLE_SHIFT, Path.TABLE_HPA))
@@ -106,7 +110,7 @@ def account_host(entries, state, shapes, gpa, shift, levels):
     space = state[_EPT_SPACE]
     size = np.int64(size_of_shift(shift))
     for kind in range(_PAGE_KINDS):
-        row = walk_holder(shapes, _I1, np.int64(kind))
+        row = walk_holder(shapes, _I1, np.int64(kind)) if (state[_NESTED] >> U(kind)) & _1 else np.int64(-1)
         if row >= 0 and probe(entries, state, shapes, row, make_tag(gpa, U(kind), space)) >= 0:
             state[_WALK_HITS + _KINDS + kind] += _1
             return _0
@@ -123,11 +127,12 @@ def account_host(entries, state, shapes, gpa, shift, levels):
         kind = _PDE + level - _I2
         row = walk_holder(shapes, _I1, kind)
         if row >= 0:
-            insert(entries, state, shapes, row, make_tag(gpa, U(kind), space), _0)
+            insert_absent(entries, state, shapes, row, make_tag(gpa, U(kind), space), _0)
         level -= _I1
     row = walk_holder(shapes, _I1, size)
     if row >= 0:
-        insert(entries, state, shapes, row, make_tag(gpa, U(size), space), _0)
+        state[_NESTED] |= _1 << U(size)
+        insert_absent(entries, state, shapes, row, make_tag(gpa, U(size), space), _0)
     return references
 
 
@@ -162,7 +167,9 @@ def account(entries, state, shapes, path, gva):
         row = walk_holder(shapes, _I0, kind)
         level -= _I1
         if row >= 0:
-            insert(entries, state, shapes, row, make_tag(gva, U(kind), space), path[_TABLE_HPA + level])
+            insert_absent(
+                entries, state, shapes, row, make_tag(gva, U(kind), space), path[_TABLE_HPA + level]
+            )
     if two and path[_HSHIFT]:
         of_host += account_host(entries, state, shapes, path[_GPA], path[_HSHIFT], path[_HOST_LEVELS])
     return of_guest | of_host << _32
