@@ -1,8 +1,8 @@
 """The CPU profiles that come with Quire, found by name, and those that users bring in files of their own."""
 
+import os.path
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 from quire.arch.capabilities import ARCHITECTURE_VMX
 from quire.arch.profile import EPT_VPID_CAP, CpuProfile
@@ -12,15 +12,16 @@ from quire.errors import FormatError, MisuseError, did_you_mean
 __all__ = ["ARCHITECTURE", "SKYLAKE_X", "profile_by_name", "profile_names"]
 
 _SUFFIX = ".toml"
-#: A path and not importlib.resources: this is read whenever Quire starts, and importing that takes longer than reading.
-_FOLDER = Path(__file__).parent / "profiles"
+#: Neither importlib.resources nor pathlib: this runs whenever Quire starts, and importing them takes longer.
+_FOLDER = os.path.join(os.path.dirname(__file__), "profiles")
 #: In the order in which help texts list them.
 _FILES = ("skylake-x", "icelake-sp", "sapphire-rapids", "zen2", "zen3", "zen4", "ideal", "none")
 
 
 @cache
 def _shipped(name: str) -> CpuProfile:
-    return parse_profile((_FOLDER / (name + _SUFFIX)).read_text(encoding="utf-8"), name)
+    with open(os.path.join(_FOLDER, name + _SUFFIX), encoding="utf-8") as file:
+        return parse_profile(file.read(), name)
 
 
 #: What is modelled where nobody says otherwise.
@@ -69,7 +70,8 @@ def profile_by_name(name: str) -> CpuProfile:
 
 def _read(name: str) -> CpuProfile:
     try:
-        text = Path(name).read_bytes().decode()
+        with open(name, encoding="utf-8") as file:
+            text = file.read()
     except OSError as error:
         raise MisuseError(
             f"CPU profile {name!r} cannot be read: {error.strerror}: give a file, or one of "

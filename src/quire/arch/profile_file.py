@@ -17,15 +17,15 @@ from quire.errors import FormatError, MisuseError, did_you_mean
 __all__ = ["ASSUMPTION", "PAGE_SHIFTS", "UNBOUNDED", "parse_profile"]
 
 ASSUMPTION = "assumption"  #: what a source says of a number that nobody published
-UNBOUNDED = "unbounded"
+UNBOUNDED = "unbounded"  #: entries of a TLB that forgets nothing
 PAGE_SHIFTS = {"4K": 12, "2M": 21, "1G": 30}  #: page sizes as files and reports name them
 
 _FULL = "full"
 _MAPPINGS = ("linear", "guest-physical")
 _NEEDED = ("name", "title", "vendor", "maxphyaddr", "linear_bits", "page_1g", "nx", "walkers", "source")
 _OPTIONAL = ("aliases", "rtm", "ept_walk_length_5", "notes", "tlb", "walk_cache")
-_TLB = ("name", "level", "sides", "pages", "entries", "ways", "replacement", "source")
-_UNBOUNDED_TLB = ("name", "level", "sides", "pages", "entries", "source")
+_TLB = ("name", "level", "sides", "pages", "entries", "source")
+_OF_SETS = ("ways", "replacement")
 _WALK_CACHE = ("name", "mappings", "holds", "entries", "ways", "replacement", "source")
 _ASSUMED = "assumed"
 
@@ -91,14 +91,14 @@ class _Table:
         return tuple(value)
 
     def choice(self, key: str, known: Iterable[str]) -> str:
-        known = list(known)
+        known = [str(one) for one in known]  # members of an enumeration would show as such
         value = self.string(key)
         if value not in known:
             raise self.wrong(key, f"is {value!r}{did_you_mean(value, known)}: give one of {', '.join(known)}")
         return value
 
     def choices(self, key: str, known: Iterable[str]) -> tuple[str, ...]:
-        known = list(known)
+        known = [str(one) for one in known]
         values = self.strings(key)
         for value in values:
             if value not in known:
@@ -143,7 +143,10 @@ def _profile(table: _Table) -> CpuProfile:
 
 def _tlb(table: _Table) -> TlbGeometry:
     unbounded = table.content.get("entries") == UNBOUNDED
-    table.check_keys(_UNBOUNDED_TLB if unbounded else _TLB, (_ASSUMED,))
+    for key in _OF_SETS:
+        if unbounded and key in table.content:
+            raise table.wrong(key, f"means nothing where entries are {UNBOUNDED!r}: leave it out")
+    table.check_keys((*_TLB, *(() if unbounded else _OF_SETS)), (_ASSUMED,))
     entries = None if unbounded else _number(table, "entries", UNBOUNDED)
     name, level = table.string("name"), table.integer("level")
     sides = tuple(Side(one) for one in table.choices("sides", Side))

@@ -21,8 +21,9 @@ def command(ctx: click.Context) -> None:
     \b
     Examples:
       quire profiles
-      quire profiles list --json profiles.json
       quire profiles show zen4
+      quire profiles show my-processor.toml
+      quire profiles list --json profiles.json
       quire profiles show skylake-sp --json -
     """
     if ctx.invoked_subcommand is None:
@@ -41,7 +42,7 @@ def list_profiles(json: str | None) -> None:
 
     records = [profile_record(profile_by_name(name)) for name in profile_names()]
     if json != "-":
-        write_answer("profiles list", lambda file: render_profiles(records, file))
+        write_answer("profiles", lambda file: render_profiles(records, file))
     if "--json" in outputs:
         outputs.write("--json", render_json({"profiles": records}))
 
