@@ -148,6 +148,7 @@ class Processor:
             (Context.SMEP, CR4.get(cr4, "SMEP")),
             (Context.SMAP, CR4.get(cr4, "SMAP")),
             (Context.PSE, CR4.get(cr4, "PSE")),
+            (Context.PGE, CR4.get(cr4, "PGE")),
             (Context.MODE, paging_mode(cr0, cr4, efer)),
             (Context.PAT, self._msrs[Msr.PAT]),
         ):
@@ -255,6 +256,7 @@ class Processor:
         ):
             return _GP
         self._flip(0, value & ~CR0.ignored_mask, self._cr0_fixed)
+        self._mmu.apply(Operation.MOV_CR0_OTHER)
         return None
 
     def _write_cr3(self, value: int) -> Event | None:
@@ -266,11 +268,7 @@ class Processor:
             return _GP
         self._write("cr3", value)
         self.settle()
-        if keep:
-            self._mmu.changed()
-            self._mmu.forget(None)
-        else:
-            self._invalidate(Operation.MOV_CR3)
+        self._invalidate(Operation.MOV_CR3_KEEP if keep else Operation.MOV_CR3)
         return None
 
     def _write_cr4(self, value: int) -> Event | None:
@@ -282,13 +280,17 @@ class Processor:
         if after["PCIDE"] and not before["PCIDE"] and self._read("cr3") & _PCID:
             return _GP
         self._flip(4, value, _CR4_FIXED)
-        # For SMEP the manual asks for the current PCID only; more may always go.
-        if (
-            before["PGE"] != after["PGE"]
-            or before["PCIDE"] > after["PCIDE"]
-            or before["SMEP"] < after["SMEP"]
-        ):
-            self._invalidate(Operation.MOV_CR4_PGE)
+        operations = [
+            operation
+            for operation, happened in (
+                (Operation.MOV_CR4_PGE, before["PGE"] != after["PGE"]),
+                (Operation.MOV_CR4_PCIDE, before["PCIDE"] > after["PCIDE"]),
+                (Operation.MOV_CR4_SMEP, before["SMEP"] < after["SMEP"]),
+            )
+            if happened
+        ]
+        for operation in operations or (Operation.MOV_CR4_OTHER,):
+            self._invalidate(operation)
         return None
 
     def _flip(self, number: int, value: int, fixed: int) -> None:

@@ -167,11 +167,13 @@ class ShadowMmu(BackedMmu):
         """Do what the instruction does, to TLB and shadow."""
         super().invalidate(gva)
 
-    def apply(self, operation: Operation, *, pcid: int | None = None, gva: int = 0) -> None:
+    def apply(self, operation: Operation, *, pcid: int | None = None, gva: int = 0, gpa: int = 0) -> None:
         """Apply a row of the invalidation table to the TLB, and to what is out of sync in the shadow."""
-        super().apply(operation, pcid=pcid, gva=gva)
+        super().apply(operation, pcid=pcid, gva=gva, gpa=gpa)
         if operation is Operation.PAGE_FAULT:
             return  # it flushes what hardware cached of one address; the shadow has just been asked
+        if not operation.value.classes:
+            return
         rule = operation.value
         scope = (
             (self.pcid if pcid is None else pcid)
@@ -214,7 +216,7 @@ class ShadowMmu(BackedMmu):
         """What hardware may have cached is gone: INVVPID, and the engine's own TLB."""
         self.changed()
         self.forget(None)
-        if self.tlb is not None and self.tlb.state[0]:
+        if self.tlb is not None:
             self.tlb.invalidate(Operation.INVVPID_CONTEXT, vpid=self.vcpu.vpid)
 
 

@@ -23,6 +23,7 @@ from quire.arch import (
 from quire.paging.context import Context, Dimension, Rights, Status, Words
 from quire.paging.memory_type import final_memory_type
 from quire.paging.reference_ept import EptWalk, Purpose
+from quire.paging.walk_caches import NO_CACHES, GuestFlags, GuestPage, GuestTable, WalkCaches
 from quire.paging.walk_record import Reference, Stopped, Walk, WalkRecord, WordMemory
 
 __all__ = ["load_pdptes", "reference_walk"]
@@ -42,14 +43,17 @@ _LOW_32 = 0xFFFF_FFFF
 _PDPTE_TABLE = 32  # bytes: four entries, so CR3 holds bits 31:5
 
 
-def reference_walk(memory: WordMemory, context: Words, gva: int, access: Access) -> WalkRecord:
+def reference_walk(
+    memory: WordMemory, context: Words, gva: int, access: Access, caches: WalkCaches = NO_CACHES
+) -> WalkRecord:
     """Translate `gva` for `access` through `memory` (8-byte words) under `context`; see Context for its fields.
 
     SDM 3A §4.3 to §4.9 and SDM 3C §28.3. Sets accessed and dirty flags in `memory`, and takes the index of the
-    page-modification log down in `context`, unless UPDATE is 0.
+    page-modification log down in `context`, unless UPDATE is 0. What `caches` keeps is used instead of entries: a
+    translation if it allows the access and its dirty flag is set for a write, the tables that it says, EPT's pages.
     """
     mode = PagingMode(int(context[Context.MODE]))
-    walker = _GuestWalk(memory, context, WalkRecord(gva, access, mode))
+    walker = _GuestWalk(memory, context, WalkRecord(gva, access, mode), caches)
     try:
         walker.translate()
     except Stopped:
@@ -78,10 +82,12 @@ def load_pdptes(memory: WordMemory, context: Words) -> WalkRecord:
 class _GuestWalk(Walk):
     """One walk of the guest's tables in progress: what the entries so far allow, and where the walk stands."""
 
-    def __init__(self, memory: WordMemory, context: Words, record: WalkRecord) -> None:
+    def __init__(
+        self, memory: WordMemory, context: Words, record: WalkRecord, caches: WalkCaches = NO_CACHES
+    ) -> None:
         super().__init__(memory, context, record)
-        self.mode = record.mode
-        self.ept = EptWalk(memory, context, record) if self.state[Context.EPTP] else None
+        self.mode, self.caches = record.mode, caches
+        self.ept = EptWalk(memory, context, record, caches) if self.state[Context.EPTP] else None
         self.supervisor = not self.state[Context.USER] or bool(self.state[Context.IMPLICIT])
         self.writable = self.user = self.above_writable = True
         self.no_execute = False
@@ -103,6 +109,9 @@ class _GuestWalk(Walk):
             record.rights = Rights.READ | Rights.WRITE | Rights.EXECUTE
             self._finish(gva, dirty=True)
             return
+        for kept in self.caches.pages(gva):
+            if self._use(kept, gva):
+                return
         entry_gpa, entry_hpa = self._descend(gva)
         if self.forbids(record.access):
             raise self.page_fault(self.forbids(record.access))
@@ -113,18 +122,88 @@ class _GuestWalk(Walk):
         frame = self.leaf_layout.get(self.leaf, "addr")
         if self.mode is PagingMode.BITS_32 and self.level == 2:
             frame |= self.leaf_layout.get(self.leaf, "addr_high") << 32
+        self._finish_leaf(shift, frame | gva & ((1 << shift) - 1))
+        self._keep(gva)
+
+    def _finish_leaf(self, shift: int, gpa: int) -> None:
+        """Record what the guest's leaf says, and translate the page at `gpa` that it maps."""
+        record, layout = self.record, self.leaf_layout
         record.guest_shift, record.guest_entry = shift, self.leaf
-        record.global_page = bool(self.leaf_layout.get(self.leaf, "G"))
-        self._finish(frame | gva & ((1 << shift) - 1), dirty=bool(self.leaf_layout.get(self.leaf, "D")))
+        record.global_page = bool(layout.get(self.leaf, "G") and self.state[Context.PGE])
+        self._finish(gpa, dirty=bool(layout.get(self.leaf, "D")))
+
+    def _keep(self, gva: int) -> None:
+        """Offer the translation that the walk has made (SDM 3A §4.10.2.2)."""
+        record = self.record
+        page = GuestPage(
+            *(self.level, record.guest_shift, self.leaf, self._flags(), self.above_writable),
+            *(None if self.ept is None else self.ept.page, record.gpa, record.hpa, record.dirty),
+        )
+        self.caches.keep_page(gva, page, is_global=record.global_page)
+
+    def _flags(self) -> GuestFlags:
+        return GuestFlags(self.writable, self.user, self.no_execute)
+
+    def _take(self, flags: GuestFlags) -> None:
+        self.writable, self.user, self.no_execute = flags.writable, flags.user, flags.no_execute
+
+    def _use(self, kept: GuestPage, gva: int) -> bool:
+        """Answer the access by a kept translation, unless rights are missing or a dirty flag is to be set."""
+        record = self.record
+        before = self._flags()
+        self._take(kept.flags)
+        self.leaf, self.level, self.at_leaf = kept.leaf, kept.level, True
+        self.leaf_layout = entry_layout(kept.level, True, self.mode)
+        self.above_writable = kept.above_writable
+        if self.forbids(record.access) or (record.access in _WRITES and not kept.dirty):
+            self._take(before)
+            self.above_writable = True
+            return False
+        record.rights = self._allowed()
+        offset = gva & ((1 << kept.size_shift) - 1)
+        if self.ept is not None and kept.host is not None:
+            rights = self._executable(kept.host.rights)
+            if _WANTED[record.access] & ~rights:
+                self._take(before)
+                return False
+            record.rights &= rights
+            record.host_shift, record.host_entry = kept.host.shift, kept.host.leaf
+        else:
+            record.host_shift = kept.shift
+        record.gpa, record.hpa, record.dirty = kept.gpa | offset, kept.hpa | offset, kept.dirty
+        record.guest_shift, record.guest_entry = kept.shift, kept.leaf
+        record.global_page = bool(self.leaf_layout.get(kept.leaf, "G") and self.state[Context.PGE])
+        record.memory_type = final_memory_type(self.context, kept.leaf, kept.shift, record.host_entry)
+        return True
+
+    def _reach_entry(self, gpa: int, gva: int, kept: GuestTable | None) -> int:
+        """Return the HPA of an entry, through the table that was kept if it is there."""
+        if kept is not None and kept.level == self.level:
+            if self.ept is not None and kept.host is not None:
+                self.ept.resume(kept.host)
+            return kept.hpa | gpa & 0xFFF
+        hpa = self._reach(gpa, Purpose.TABLE)
+        if self.at_table:
+            shift = level_shift(self.level + 1, self.mode)
+            host = None if self.ept is None else self.ept.page
+            table = GuestTable(self.level, gpa & ~0xFFF, hpa & ~0xFFF, self._flags(), self.tables_marked, host)
+            self.caches.keep_table(gva, shift, table)
+        return hpa
 
     def _descend(self, gva: int) -> tuple[int, int]:
         """Read entries down to the leaf; return where it lies. SDM 3A §4.3 to §4.5."""
         table, top = self._root(gva)
+        kept = self.caches.table(gva)
+        self.at_table = False
+        if kept is not None:
+            table, top = kept.table, kept.level
+            self._take(kept.flags)
+            self.tables_marked = kept.marked
         for self.level in range(top, 0, -1):
             index = gva_index(gva, self.level, self.mode)
             size = 4 if self.mode is PagingMode.BITS_32 else 8
             gpa = table + size * index
-            hpa = self._reach(gpa, Purpose.TABLE)
+            hpa = self._reach_entry(gpa, gva, kept)
             entry = self.load(hpa, gpa, self.level, _GUEST)
             if size == 4:
                 entry = entry >> 8 * (hpa & 4) & _LOW_32
@@ -139,6 +218,7 @@ class _GuestWalk(Walk):
             if is_leaf:
                 return gpa, hpa
             self._set_flags(gpa, hpa, ("A",))
+            self.at_table = bool(layout.get(self.leaf, "A"))
             table = layout.get(entry, "addr")
         raise AssertionError("level 1 entries are leaves")
 

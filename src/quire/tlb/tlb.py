@@ -5,6 +5,7 @@ kernels; Python uses the methods. Models what hardware may keep until it is told
 paging-structure caches. Nothing fails but a MisuseError for a profile without a 4 KiB L1 or an L2.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quire.arch import CpuProfile
-from quire.tlb.invalidation import Operation
+from quire.tlb.invalidation import Operand, Operation
 from quire.tlb.layout import TAG, TRANSLATION, Role, Shape, TlbState
 from quire.tlb.spaces import AddressSpace, AddressSpaces
 
@@ -61,6 +62,8 @@ class Tlb:
         self.capacity = start
         self.entries: npt.NDArray[np.uint64] = np.zeros(3 * start, np.uint64)
         self.state: npt.NDArray[np.uint64] = np.zeros(len(TlbState), np.uint64)
+        #: Called with every operation and its operand, whether or not it drops anything.
+        self.observers: list[Callable[[Operation, Operand], None]] = []
 
     def enter(self, space: AddressSpace) -> None:
         """Make `space` the one that lookups and insertions tag; nothing is invalidated."""
@@ -69,24 +72,38 @@ class Tlb:
         self.state[TlbState.GLOBAL_SPACE] = self.spaces.number(shared)
 
     def invalidate(
-        self, operation: Operation, *, vpid: int = 0, pcid: int = 0, ep4ta: int | None = None, gva: int = 0
+        self,
+        operation: Operation,
+        *,
+        vpid: int = 0,
+        pcid: int = 0,
+        ep4ta: int | None = None,
+        gva: int = 0,
+        gpa: int = 0,
     ) -> int:
         """Apply one row of the invalidation table to its operand; return how many entries were dropped.
 
-        Operands that the rule does not name are ignored.
+        Operands that the rule does not name are ignored. :attr:`observers` hear of every call.
         """
         from quire.tlb import _kernels
 
+        if not self.observers and not self.state[TlbState.CLOCK]:
+            return 0  # nothing was ever looked up
+        operand = Operand(vpid, pcid, ep4ta, gva, gpa)
+        for observer in self.observers:
+            observer(operation, operand)
+        if not self.state[TlbState.CLOCK]:
+            return 0
         rule = operation.value
-        marks = self.spaces.matching(
-            vpid=vpid if rule.vpid else None,
-            pcid=pcid if rule.pcid else None,
-            ep4ta=ep4ta if rule.ep4ta else None,
-            global_pages=rule.global_pages,
-            vpid_zero=not rule.spare_vpid_0,
-            linear=rule.linear,
-        )
+        marks = np.minimum(self.spaces.marks(rule, operand), 1).astype(np.uint8)
         return int(_kernels.invalidate(self.entries, self.state, marks, np.uint64(gva), rule.page))
+
+    def evict(self, chosen: Callable[[], bool]) -> None:
+        """Drop each valid entry that `chosen`, asked once an entry, answers true for."""
+        for index in np.flatnonzero(self.entries[: self.capacity]).tolist():
+            if chosen():
+                self.entries[index] = 0
+                self.entries[self.capacity + index] = 0
 
     def valid(self) -> "Iterator[TlbEntry]":
         """Yield every valid entry, structure by structure."""
