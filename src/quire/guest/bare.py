@@ -32,6 +32,7 @@ from quire.errors import MisuseError
 from quire.hypervisor import (
     DEBUG_PORT,
     EXIT_PORT,
+    CachingMode,
     DebugConsole,
     ExitPort,
     GuestConfig,
@@ -96,13 +97,25 @@ class BareGuest:
         host_page: int = 4 << 10,
         detail: Detail = Detail.EXITS,
         shadow: ShadowOptions = _SHADOW,
+        caching: CachingMode = CachingMode.MODELLED,
+        seed: int = 0,
+        check_flushes: bool = False,
     ) -> None:
         if not FIRST_FREE <= load_gpa <= memory - len(image):
             raise MisuseError(
                 f"An image of {len(image):#x} bytes at GPA {load_gpa:#x} is not within guest memory "
                 f"{FIRST_FREE:#x} to {memory:#x}: load it elsewhere or give the guest more memory"
             )
-        config = GuestConfig(mmu=mmu, memory=memory, host_page=host_page, kind="machine", shadow=shadow)
+        config = GuestConfig(
+            mmu=mmu,
+            memory=memory,
+            host_page=host_page,
+            kind="machine",
+            shadow=shadow,
+            caching=caching,
+            seed=seed,
+            check_flushes=check_flushes,
+        )
         self.console, self.exit_port = DebugConsole(), ExitPort()
         self.hypervisor = Hypervisor(config, lambda hypervisor: MachineCpu(hypervisor, detail))
         self.hypervisor.ports.attach(DEBUG_PORT, self.console)

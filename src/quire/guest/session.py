@@ -150,6 +150,8 @@ def _make(options: SessionOptions) -> Hypervisor:
             hypervisor.tlb,
             options.detail,
             hypervisor.handle_exit,
+            fills=hypervisor.fills,
+            evictions=hypervisor.evictions,
         )
 
     try:

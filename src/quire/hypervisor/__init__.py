@@ -5,6 +5,7 @@ that users may change; a guest sees the same results under each Mmu.
 """
 
 from quire.hypervisor.backed_mmu import BackedMmu, EptMmu
+from quire.hypervisor.caching import CachingMode
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
 from quire.hypervisor.host import Host
 from quire.hypervisor.hypervisor import MMUS, STEPS, GuestConfig, GuestKernel, Hypervisor
@@ -27,6 +28,7 @@ __all__ = [
     "MMUS",
     "STEPS",
     "BackedMmu",
+    "CachingMode",
     "CrAccess",
     "CrExit",
     "DebugConsole",

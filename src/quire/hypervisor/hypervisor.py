@@ -5,6 +5,7 @@ first, and the pool is as it was. :meth:`Hypervisor.run` enters the vCPU, lets t
 stopped it: VM exits by the handler table, the rest by the guest's kernel.
 """
 
+import random
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,8 +14,12 @@ from typing import Protocol
 from quire.arch import PAGE_SHIFT, RFLAGS, SKYLAKE_X, CpuProfile, ExitReason, Vector
 from quire.errors import MisuseError
 from quire.hypervisor.backed_mmu import BackedMmu, EptMmu, make_ept
+from quire.hypervisor.caching import CachingMode
+from quire.hypervisor.checked import check_flushes
+from quire.hypervisor.flushes import FlushCheck
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
 from quire.hypervisor.host import Host
+from quire.hypervisor.kept_fills import KeptFills
 from quire.hypervisor.linear_memory import WalkedMemory
 from quire.hypervisor.machine_handlers import MACHINE_HANDLERS
 from quire.hypervisor.machine_mmu import MachineEptMmu, MachineNativeMmu, MachineShadowMmu, machine_host
@@ -49,7 +54,8 @@ class GuestConfig:
     """What a guest gets: sizes in bytes, `mmu` one of :data:`MMUS`, pages of the guest's tables and of what backs it.
 
     `kind` is process, whose kernel Quire plays, or machine, which brings its own: then guest-physical memory
-    begins at 0 and the guest's tables are the guest's. `shadow` counts under that Mmu alone.
+    begins at 0 and the guest's tables are the guest's. `shadow` counts under that Mmu alone. `caching` says what the
+    processor does with translations, `seed` chooses what goes in evict mode, `check_flushes` looks for stale ones.
     """
 
     mmu: str = "ept"
@@ -59,12 +65,18 @@ class GuestConfig:
     profile: CpuProfile = SKYLAKE_X
     kind: str = "process"
     shadow: ShadowOptions = field(default_factory=ShadowOptions)
+    caching: CachingMode = CachingMode.MODELLED
+    seed: int = 0
+    check_flushes: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in ("process", "machine"):
             raise MisuseError(f"No guest is of kind {self.kind!r}: give process or machine")
         if self.mmu not in MMUS:
             raise MisuseError(f"No Mmu is called {self.mmu!r}: give {' or '.join(MMUS)}")
+        if self.caching not in list(CachingMode):
+            raise MisuseError(f"No caching mode is called {self.caching!r}: give {' or '.join(CachingMode)}")
+        object.__setattr__(self, "caching", CachingMode(self.caching))
         if self.memory < _LEAST_MEMORY or self.memory % 4096:
             raise MisuseError(
                 f"Guest memory of {self.memory:#x} bytes is too small or no multiple of 4 KiB: "
@@ -116,6 +128,9 @@ class Hypervisor:
     vcpu: Vcpu
     tlb: Tlb
     host: Host
+    flush_check: FlushCheck | None  #: of a checked run
+    fills: KeptFills | None = None  #: who says what the guest gets of a page, None for the walk
+    evictions: random.Random | None = None  #: what goes when, in evict mode
     processor: Processor  #: of a machine guest alone, like the two that follow
     linear_memory: WalkedMemory
     ports: Ports
@@ -171,6 +186,11 @@ class Hypervisor:
             raise MisuseError(f"The {self.mmu.name} Mmu has no shadow: make the guest with mmu='shadow'")
         return self.mmu
 
+    @property
+    def guest_rip(self) -> int:
+        """Where the guest stands, 0 before it was there."""
+        return 0 if self._registers is None else self._registers.read("rip")
+
     def back(self, gpa: int) -> bool:
         """Give guest-physical `gpa` a host page; False when the guest has no memory there."""
         if not isinstance(self.mmu, BackedMmu):
@@ -189,6 +209,8 @@ class Hypervisor:
             vcpu.exit(stop, rip, rsp, rflags)
         if self._logs:
             save_log_index(vcpu.vmcs, self.mmu.context)
+        if stop.reason is ExitReason.EPT_VIOLATION and self.mmu.tlb is not None:
+            self.mmu.violated(stop.gla or 0, stop.gpa)
         handler = self.handlers.get(stop.reason)
         if handler is None:
             raise GuestStopped(stop)
@@ -310,7 +332,19 @@ class Hypervisor:
     def _build_tlb(self, undo: ExitStack) -> None:
         self.tlb = Tlb(self.config.profile)
         self.mmu.enter_tlb(self.tlb)
+        self._build_caching()
         undo.callback(self.tlb.invalidate, Operation.INVVPID_CONTEXT, vpid=_VPID)
+
+    def _build_caching(self) -> None:
+        """Make what answers fills in other modes than modelled, and for a check."""
+        config = self.config
+        retain = config.caching is CachingMode.RETAIN
+        self.flush_check = check_flushes(self) if config.check_flushes else None
+        if retain or config.check_flushes:
+            self.fills = KeptFills(self.mmu, retain=retain, check=self.flush_check)
+            self.tlb.observers.append(self.fills.observe)
+        if config.caching is CachingMode.EVICT:
+            self.evictions = random.Random(config.seed)
 
     def _enable(self, undo: ExitStack) -> None:
         self.cpu = self._make_cpu(self)

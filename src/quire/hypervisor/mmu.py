@@ -193,6 +193,19 @@ class PagedMmu(ABC):
                 gpa=gpa,
             )
 
+    def violated(self, gva: int, gpa: int) -> None:
+        """Drop what an EPT violation at `gpa`, met on the way to `gva`, drops; no software asked for it."""
+        if self.tlb is not None:
+            space = self.space
+            self.tlb.invalidate(
+                Operation.EPT_VIOLATION,
+                vpid=space.vpid or 0,
+                pcid=self.pcid,
+                ep4ta=space.ep4ta,
+                gva=gva,
+                gpa=gpa,
+            )
+
     def close(self) -> None:
         """Free the guest's tables."""
         self.tables.close()

@@ -87,6 +87,7 @@ class _GuestWalk(Walk):
     ) -> None:
         super().__init__(memory, context, record)
         self.mode, self.caches = record.mode, caches
+        caches.begin(record)
         self.ept = EptWalk(memory, context, record, caches) if self.state[Context.EPTP] else None
         self.supervisor = not self.state[Context.USER] or bool(self.state[Context.IMPLICIT])
         self.writable = self.user = self.above_writable = True
@@ -135,9 +136,11 @@ class _GuestWalk(Walk):
     def _keep(self, gva: int) -> None:
         """Offer the translation that the walk has made (SDM 3A §4.10.2.2)."""
         record = self.record
+        host = None if self.ept is None else self.ept.page
+        base = -1 << min(record.guest_shift, record.host_shift)
         page = GuestPage(
             *(self.level, record.guest_shift, self.leaf, self._flags(), self.above_writable),
-            *(None if self.ept is None else self.ept.page, record.gpa, record.hpa, record.dirty),
+            *(host, record.gpa & base, record.hpa & base, record.dirty),
         )
         self.caches.keep_page(gva, page, is_global=record.global_page)
 

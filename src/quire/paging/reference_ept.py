@@ -85,9 +85,8 @@ class EptWalk(Walk):
         shift = level_shift(self.level)
         self.record.host_shift = shift
         self.record.host_entry = self.leaf
-        hpa = self.layout.get(self.leaf, "addr") | gpa & ((1 << shift) - 1)
-        self.caches.keep_host_page(gpa, self.page, hpa)
-        return hpa
+        self.caches.keep_host_page(gpa, self.page)
+        return self.layout.get(self.leaf, "addr") | gpa & ((1 << shift) - 1)
 
     @property
     def page(self) -> HostPage:

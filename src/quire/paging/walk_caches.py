@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from quire.paging.context import Rights
+from quire.paging.walk_record import WalkRecord
 
 __all__ = ["NO_CACHES", "GuestFlags", "GuestPage", "GuestTable", "HostPage", "HostTable", "WalkCaches"]
 
@@ -82,6 +83,10 @@ class GuestPage:
 class WalkCaches(Protocol):
     """Where a walk may begin, and who hears of what it used. Addresses are linear, or guest-physical for `host_`."""
 
+    def begin(self, record: WalkRecord) -> None:
+        """A walk begins, whose references will be in `record`."""
+        ...
+
     def pages(self, gva: int) -> Iterable[GuestPage]:
         """Return the kept translations of `gva`, in the order in which they are to be tried."""
         ...
@@ -106,8 +111,8 @@ class WalkCaches(Protocol):
         """A walk has reached `table` through an entry that maps 2**shift bytes."""
         ...
 
-    def keep_host_page(self, gpa: int, page: HostPage, hpa: int) -> None:
-        """EPT has translated `gpa`."""
+    def keep_host_page(self, gpa: int, page: HostPage) -> None:
+        """EPT has translated `gpa`, by `page` that was kept or by a walk."""
         ...
 
     def keep_host_table(self, gpa: int, shift: int, table: HostTable) -> None:
@@ -116,6 +121,9 @@ class WalkCaches(Protocol):
 
 
 class _NoCaches:
+    def begin(self, record: WalkRecord) -> None:
+        pass
+
     def pages(self, gva: int) -> Iterable[GuestPage]:
         return ()
 
@@ -134,7 +142,7 @@ class _NoCaches:
     def keep_table(self, gva: int, shift: int, table: GuestTable) -> None:
         pass
 
-    def keep_host_page(self, gpa: int, page: HostPage, hpa: int) -> None:
+    def keep_host_page(self, gpa: int, page: HostPage) -> None:
         pass
 
     def keep_host_table(self, gpa: int, shift: int, table: HostTable) -> None:

@@ -69,13 +69,15 @@ _RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
     _PASS_ALIASES,
     _IMPLICIT_PAGE,
 ) = (int(s) for s in list(SoftState)[:34])
+_ANSWERED = int(SoftState.ANSWERED)
+_R_STATUS = int(Result.STATUS)
 _R_HPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS = int(Result.HPA), int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT), 5
 _R_DIRTY, _R_GLOBAL = int(Result.DIRTY), int(Result.GLOBAL)
 _R_GREFS, _R_HREFS = int(Result.GUEST_REFERENCES), int(Result.HOST_REFERENCES)
 _FULL = U(Detail.FULL)
 _OK = np.int64(Status.OK)
 _S_FAULT, _S_SYSCALL, _S_TRAP, _S_ALIAS, _S_FULL, _S_TLB_FULL, _S_CODE_ALIAS = (
-    U(s) for s in list(StopCode)[1:]
+    U(s) for s in list(StopCode)[1:8]
 )
 _T_DIRTY, _T_FRAME = U(TRANSLATION.mask("dirty")), U(TRANSLATION.mask("frame"))
 _T_SHIFT = U(TRANSLATION.shift("walk_shift"))
@@ -160,7 +162,17 @@ def on_fill(handle, gva, kind, entry, user):
         return False
     state[_FILLS_LEFT] -= _1
     state[_FILLS] += _1
-    if state[_DETAIL] == _FULL:
+    if state[_ANSWERED]:
+        if state[_STOP]:
+            return False
+        status = np.int64(result[_R_STATUS])
+        if state[_DETAIL] != _FULL and result[_R_GREFS]:
+            state[_WALKS] += _1
+            state[_GUEST_REFS] += result[_R_GREFS]
+            state[_HOST_REFS] += result[_R_HREFS]
+            if status != _OK:
+                state[_FAULTED] += _1
+    elif state[_DETAIL] == _FULL:
         memory = carray(user[_P_MEMORY], (np.int64(state[_MEMORY_WORDS]),), np.uint64)
         context = carray(user[_P_CONTEXT], (_N_CONTEXT,), np.uint64)
         memo = carray(user[_P_MEMO], (MEMO_WORDS,), np.uint64)

@@ -26,6 +26,7 @@ class StopCode(IntEnum):
     BLOCKS_FULL = 5  #: the table of blocks wants emptying
     TLB_FULL = 6  #: the engine's own TLB is too small for the guest: it grows when it is flushed
     CODE_ALIAS = 7  #: as ALIAS, and one page writes what the other executes: compiled code goes as well
+    HELD = 8  #: who answers fills has more to do before the instruction may go on
 
 
 class SoftState(IntEnum):
@@ -74,6 +75,7 @@ class SoftState(IntEnum):
     )
     END = 34  #: address at which the next run of the engine ends of itself; 0 again after it
     COUNT = 35  #: instructions after which it ends, 0 for no such end; 0 again after it
+    ANSWERED = 36  #: 1: the result array holds the walk of a fill by the time that the hook is called
 
 
 #: The scalars that count events, in report order.

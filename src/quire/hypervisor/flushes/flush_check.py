@@ -1,0 +1,219 @@
+"""The flush sanitizer of one vCPU: every fill by a kept mapping is compared with what the tables say.
+
+A mapping whose entries have changed in a way that requires a flush, and that gives the access something that the
+tables do not give, is stale: the access uses it or may use it, and that is a finding. Documented in
+docs/reference/flushes.md.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quire.arch import Access
+from quire.hypervisor.flushes.advice import Advice
+from quire.hypervisor.flushes.finding import AnyKept, Attempt, StaleUse, difference, first_changed
+from quire.hypervisor.flushes.remedy import remedy
+from quire.hypervisor.flushes.requirement import spared
+from quire.hypervisor.flushes.table_log import Actor, TableLog
+from quire.hypervisor.flushes.watch import Watch
+from quire.hypervisor.mmu import PagedMmu
+from quire.paging import Context, WalkRecord, reference_walk
+from quire.paging.context import Words
+from quire.tlb import Operation
+from quire.tlb.invalidation import Operand
+from quire.tlb.retained import KeptPage, KeptTable, Retained, RetainedWalk
+from quire.tlb.retained.walk import roots_of
+
+__all__ = ["FlushCheck"]
+
+#: What a processor does of itself: nobody asked for it, and nobody could have left it out.
+_HARDWARE = frozenset((Operation.PAGE_FAULT, Operation.EPT_VIOLATION))
+_REMEMBERED = 64  # operations, to be named in findings
+_NAMED = 3  # of them in one finding
+
+
+class _Stale:
+    """A stale mapping that the access at hand meets."""
+
+    def __init__(self, mapping: AnyKept, kept: WalkRecord, tables: WalkRecord, kind: str) -> None:
+        self.mapping, self.kept, self.tables, self.kind = mapping, kept, tables, kind
+
+
+class FlushCheck:
+    """Checks the fills of the vCPU called `vcpu`, whose translations `mmu` makes; `log` is the machine's.
+
+    `retain`: stale mappings are really given. `actor` says who acts now, `watch` is there for a guest that writes its
+    own tables. Afterwards :attr:`findings` and :attr:`advice` are what was found, in the order of first occurrence.
+    """
+
+    def __init__(
+        self,
+        mmu: PagedMmu,
+        log: TableLog,
+        actor: Callable[[str], Actor],
+        *,
+        vcpu: str,
+        retain: bool,
+        watches: bool,
+    ) -> None:
+        self.retained = Retained()
+        self.log = log
+        self.stale: _Stale | None = None  #: what the fill at hand met
+        self.watch = Watch(mmu.host.memory.words, self.retained, log) if watches else None
+        self._mmu, self._vcpu, self._retain, self._actor = mmu, vcpu, retain, actor
+        self._findings: dict[tuple[object, ...], StaleUse] = {}
+        self._advice: dict[tuple[object, ...], Advice] = {}
+        self._done: list[tuple[int, Operation, Operand]] = []
+        self._admitted: set[tuple[object, ...]] = set()
+        self._pending: tuple[str, tuple[object, ...]] = ("", ())
+        self._load = mmu.host.memory.load
+
+    @property
+    def findings(self) -> list[StaleUse]:
+        """What was found, in the order of first occurrence."""
+        return list(self._findings.values())
+
+    @property
+    def advice(self) -> list[Advice]:
+        """Operations that were executed for nothing at least once."""
+        return [one for one in self._advice.values() if one.count]
+
+    def looks(self, gva: int, access: Access, record: WalkRecord | None, walk: RetainedWalk) -> None:
+        """Find a stale mapping that this access may use; `record` is the walk with what is kept, None if it failed."""
+        self.log.tick()
+        self.stale = None
+        space, retained = self._mmu.space, self.retained
+        own: list[KeptPage | KeptTable] = [*retained.pages(space, gva), *retained.tables(space, gva)]
+        root = roots_of(self._mmu.context).guest  # a global page may have been met in another address space
+        suspects = [kept for kept in own if self._changed(kept) or kept.roots.guest != root]
+        hosts = [kept for kept in walk.host if self._changed(kept)] if record is not None else []
+        if not suspects and not hosts:
+            return
+        context = self._mmu.context.copy()
+        context[Context.UPDATE] = 0
+        tables = reference_walk(self._mmu.host.memory.words, context, gva, access)
+        for kept in suspects:
+            found = self._walk_from(kept, context, gva, access)
+            kind = None if found.status else difference(found, tables)
+            if kind is not None:
+                self.stale = _Stale(kept, found, tables, kind)
+                return
+        if record is not None and hosts:
+            kind = difference(record, tables)
+            if kind is not None:
+                self.stale = _Stale(hosts[0], record, tables, kind)
+
+    def gives(self, record: WalkRecord, result: npt.NDArray[np.uint64]) -> bool:
+        """Return whether the guest may have `record` now; if not, :meth:`held` is to follow."""
+        context = self._mmu.context
+        asked = (
+            *(record.gva >> 12, record.access, int(context[Context.USER]), int(context[Context.AC])),
+            *(int(context[Context.IMPLICIT]), self.log.version),
+        )
+        if self.stale is not None and asked not in self._admitted:
+            self._pending = "stale", asked
+            return False
+        return self.watch is None or self.watch.admits(record, result, self._hold)
+
+    def held(self, gva: int, rip: int) -> bool:
+        """Do what an instruction was held back for; return whether it is to run alone."""
+        what, asked = self._pending
+        if what == "stale":
+            self._admitted.add(asked)
+            self._report(gva, rip)
+        elif what == "flush":
+            self._mmu.forget(None)
+        return what == "step"
+
+    def settle(self) -> None:
+        """The instruction that wrote a table has passed."""
+        if self.watch is not None:
+            self.watch.settle(self._actor("guest"))
+
+    def invalidated(self, operation: Operation, operand: Operand, dropped: list[AnyKept]) -> None:
+        """`operation` has dropped `dropped`: note it, and whether anything required it."""
+        step = self.log.tick()
+        self._admitted.clear()
+        if operation in _HARDWARE:
+            return
+        self._done.append((step, operation, operand))
+        del self._done[:-_REMEMBERED]
+        if not dropped:
+            return
+        actor = self._actor("")
+        advice = self._advice.setdefault((operation, actor.kind, actor.rip), Advice(operation, actor))
+        if any(self._changed(kept) for kept in dropped):
+            advice.needed += 1
+        else:
+            advice.count += 1
+            advice.dropped += len(dropped)
+
+    def record(self, symbols: Callable[[int], str | None]) -> dict[str, Any]:
+        """Return findings and advice as plain data."""
+        return {
+            "findings": [finding.record(symbols) for finding in self.findings],
+            "advice": [one.record(symbols(one.actor.rip)) for one in self.advice],
+        }
+
+    def _hold(self, what: str) -> None:
+        self._pending = what, ()
+
+    def _changed(self, kept: AnyKept) -> bool:
+        """Whether entries that `kept` was made from, or the root, have changed so that a flush is required."""
+        roots = roots_of(self._mmu.context)
+        mark = self.log.version, roots
+        if kept.verified == mark:
+            return False
+        of_one_root = kept.space.vpid is not None and kept.space.pcid is not None
+        if (of_one_root and kept.roots.guest != roots.guest) or kept.roots.host != roots.host:
+            return True
+        if first_changed(kept, self._load)[0] is not None:
+            return True
+        kept.verified = mark
+        return False
+
+    def _walk_from(
+        self, kept: KeptPage | KeptTable, context: Words, gva: int, access: Access
+    ) -> WalkRecord:
+        words = self._mmu.host.memory.words
+        caches = RetainedWalk(
+            self.retained, self._mmu.space, words, context, self.log.step, begin_with=kept
+        )
+        return reference_walk(words, context, gva, access, caches)
+
+    def _report(self, gva: int, rip: int) -> None:
+        """Make a finding of the stale mapping that the instruction at `rip` met at `gva`."""
+        stale, context = self.stale, self._mmu.context
+        assert stale is not None
+        mapping = stale.mapping
+        entry, now = first_changed(mapping, self._load)
+        change = None if entry is None else self.log.last(entry.hpa, mapping.step)
+        since = mapping.step if change is None else change.step
+        later = [done for done in self._done if done[0] > since]
+        missing, operand, note = remedy(mapping, entry, change, [done[1] for done in later])
+        user = bool(context[Context.USER]) and not context[Context.IMPLICIT]
+        implicit = "implicit supervisor" if context[Context.IMPLICIT] else "supervisor"
+        found = StaleUse(
+            vcpu=self._vcpu,
+            gva=gva,
+            access=stale.kept.access,
+            privilege="user" if user else implicit,
+            rip=rip,
+            mapping=mapping,
+            kind=stale.kind,
+            kept=stale.kept,
+            tables=stale.tables,
+            entry=entry,
+            now=now,
+            change=change,
+            missing=missing,
+            operand=operand,
+            note=note,
+            attempts=tuple(
+                Attempt(step, done, spared(done, on, mapping.space)) for step, done, on in later[-_NAMED:]
+            ),
+            used=self._retain,
+        )
+        self._findings.setdefault(found.key, found).count += 1
