@@ -140,6 +140,6 @@ def agree(
     assert first is not None
     for mmu, caching in CACHING:
         seen = see(assemble(source), mmu, Detail.EXITS, host_page=host_page, caching=caching)
-        assert seen[:4] == first[:4], (mmu, caching)
+        assert seen[:4] == first[:4], f"{mmu}, {caching}"
         same_memory(first.memory, seen.memory)
     return first

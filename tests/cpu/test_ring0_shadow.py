@@ -173,6 +173,7 @@ def test_tables_are_mapped_by_themselves() -> None:
     report [rcx]
     mov qword ptr [r15 + 8], 0
     invlpg [rcx]
+    invlpg [rax]
     try mov rax, [rcx]
     try mov rax, [rax]
     report [r15 + 0xff8]

@@ -169,6 +169,7 @@ def test_no_execute_is_turned_off_and_on() -> None:
     user 0
     report rax
     wrmsr_ 0xc0000080, 0x501
+    invlpg [rbx]
     try mov rax, [rbx]
     try mov qword ptr [rbx], 1
     user 0

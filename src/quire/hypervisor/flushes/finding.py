@@ -25,12 +25,16 @@ _WRITES = (Access.WRITE, Access.SHADOW_WRITE)
 
 
 def difference(kept: WalkRecord, tables: WalkRecord) -> str | None:
-    """Return what a walk by kept mappings gives that the tables do not, None if nothing; `kept` did not fault."""
+    """Return what a walk by kept mappings gives that the tables do not, None if nothing; `kept` did not fault.
+
+    A page size that changes alone is allowed: it must not change together with rights or attributes (SDM 3A §4.10.2.3).
+    """
     if tables.status:
         return "access"
     if kept.hpa != tables.hpa:
         return "address"
-    if (kept.guest_shift, kept.host_shift) != (tables.guest_shift, tables.host_shift):
+    sizes = (kept.guest_shift, kept.host_shift), (tables.guest_shift, tables.host_shift)
+    if sizes[0] != sizes[1] and kept.rights != tables.rights:
         return "page size"
     if kept.access in _WRITES and kept.dirty and not tables.dirty:
         return "dirty flag"
