@@ -15,7 +15,7 @@ from quire.paging import Context, Status, WalkRecord, reference_walk
 from quire.paging.overlay import Overlay
 from quire.tlb import Operation
 from quire.tlb.invalidation import Operand
-from quire.tlb.retained import Retained, RetainedWalk
+from quire.tlb.retained import KeptPage, Retained, RetainedWalk
 
 __all__ = ["KeptFills"]
 
@@ -36,20 +36,24 @@ class KeptFills:
         dropped = self.retained.invalidate(operation, operand)
         if self.check is not None:
             self.check.invalidated(operation, operand, dropped)
-        if dropped:
+        if any(isinstance(kept, KeptPage) for kept in dropped):  # the engine holds nothing else
             self._mmu.forget(None)
 
     def answer(self, gva: int, access: Access, result: npt.NDArray[np.uint64]) -> bool:
         """Fill `result` as a walk of the page at `gva` would; False holds the instruction back."""
         result[:] = 0
-        record, walk = self._kept_walk(gva, access)
+        overlay = Overlay(self._mmu.host.memory.words)
+        record, walk = self._kept_walk(overlay, gva, access)
         check = self.check
         if check is not None:
             check.looks(gva, access, record, walk)
-            if check.stale and not self._retain:
-                record = self._walk(gva, access, keeps=False)
-        if record is None:
-            record = self._walk(gva, access, keeps=True)
+        stale = check is not None and check.stale is not None
+        if record is None or (stale and not self._retain):
+            record = self._walk(gva, access, keeps=not stale)
+        else:
+            for number, word in overlay.written.items():
+                self._mmu.host.memory.words[number] = word
+            walk.commit()
         record.put(result)
         return check is None or check.gives(record, result)
 
@@ -63,20 +67,17 @@ class KeptFills:
         assert self.check is not None
         self.check.settle()
 
-    def _kept_walk(self, gva: int, access: Access) -> tuple[WalkRecord | None, RetainedWalk]:
-        """Walk with whatever is kept; no record if that ends in a fault, and nothing has changed then."""
-        mmu, context = self._mmu, self._mmu.context
-        words = mmu.host.memory.words
+    def _kept_walk(
+        self, overlay: Overlay, gva: int, access: Access
+    ) -> tuple[WalkRecord | None, RetainedWalk]:
+        """Walk with whatever is kept; no record if that ends in a fault. Flags are set in `overlay`."""
+        context = self._mmu.context
         log_index = context[Context.PML_INDEX]
-        overlay = Overlay(words)
-        walk = RetainedWalk(self.retained, mmu.space, overlay, context, self._step)
+        walk = RetainedWalk(self.retained, self._mmu.space, overlay, context, self._step)
         record = reference_walk(overlay, context, gva, access, walk)
         if record.status is not Status.OK:
             context[Context.PML_INDEX] = log_index
             return None, walk
-        for number, word in overlay.written.items():
-            words[number] = word
-        walk.commit()
         return record, walk
 
     @property

@@ -193,6 +193,15 @@ class PagedMmu(ABC):
                 gpa=gpa,
             )
 
+    def execute(self, operation: Operation, *, pcid: int | None = None, gva: int = 0, gpa: int = 0) -> None:
+        """Do what an instruction does that invalidates: to remembered walks, to the Cpu, to the modelled TLB.
+
+        For exit handlers too: who changes EPT executes INVEPT_CONTEXT, who gives the VPID away INVVPID_CONTEXT.
+        """
+        self.changed()
+        self.forget(None)
+        self.apply(operation, pcid=pcid, gva=gva, gpa=gpa)
+
     def violated(self, gva: int, gpa: int) -> None:
         """Drop what an EPT violation at `gpa`, met on the way to `gva`, drops; no software asked for it."""
         if self.tlb is not None:

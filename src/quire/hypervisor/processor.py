@@ -231,18 +231,13 @@ class Processor:
             Operation.INVPCID_ALL,
             Operation.INVPCID_ALL_RETAINING_GLOBALS,
         )[kind]
-        self._invalidate(operation, pcid=said["pcid"], gva=said["gva"])
+        self._mmu.execute(operation, pcid=said["pcid"], gva=said["gva"])
         return None
 
     def page_fault(self, gva: int) -> None:
         """Note what a #PF does before it is delivered: cached translations of its address go (SDM 3A §4.10.4.1)."""
         self._mmu.changed()
         self._mmu.apply(Operation.PAGE_FAULT, gva=gva)
-
-    def _invalidate(self, operation: Operation, *, pcid: int | None = None, gva: int = 0) -> None:
-        self._mmu.changed()
-        self._mmu.forget(None)
-        self._mmu.apply(operation, pcid=pcid, gva=gva)
 
     def _write_cr0(self, value: int) -> Event | None:
         """SDM 2B §4.3, MOV to CR0."""
@@ -268,7 +263,7 @@ class Processor:
             return _GP
         self._write("cr3", value)
         self.settle()
-        self._invalidate(Operation.MOV_CR3_KEEP if keep else Operation.MOV_CR3)
+        self._mmu.execute(Operation.MOV_CR3_KEEP if keep else Operation.MOV_CR3)
         return None
 
     def _write_cr4(self, value: int) -> Event | None:
@@ -290,7 +285,7 @@ class Processor:
             if happened
         ]
         for operation in operations or (Operation.MOV_CR4_OTHER,):
-            self._invalidate(operation)
+            self._mmu.execute(operation)
         return None
 
     def _flip(self, number: int, value: int, fixed: int) -> None:
@@ -353,7 +348,7 @@ class Processor:
 
     def _invlpg(self, stop: Exit) -> None:
         if is_canonical(stop.qualification):  # else INVLPG does nothing
-            self._invalidate(Operation.INVLPG, gva=stop.qualification)
+            self._mmu.execute(Operation.INVLPG, gva=stop.qualification)
 
     def _rdmsr(self, stop: Exit) -> Event | None:
         del stop

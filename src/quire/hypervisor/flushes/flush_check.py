@@ -35,10 +35,13 @@ _NAMED = 3  # of them in one finding
 
 
 class _Stale:
-    """A stale mapping that the access at hand meets."""
+    """A stale mapping that the access at hand meets, and the entry that changed, before a walk sets its flags again."""
 
-    def __init__(self, mapping: AnyKept, kept: WalkRecord, tables: WalkRecord, kind: str) -> None:
+    def __init__(
+        self, mapping: AnyKept, kept: WalkRecord, tables: WalkRecord, kind: str, load: Callable[[int], int]
+    ) -> None:
         self.mapping, self.kept, self.tables, self.kind = mapping, kept, tables, kind
+        self.entry, self.now = first_changed(mapping, load)
 
 
 class FlushCheck:
@@ -98,12 +101,12 @@ class FlushCheck:
             found = self._walk_from(kept, context, gva, access)
             kind = None if found.status else difference(found, tables)
             if kind is not None:
-                self.stale = _Stale(kept, found, tables, kind)
+                self.stale = _Stale(kept, found, tables, kind, self._load)
                 return
         if record is not None and hosts:
             kind = difference(record, tables)
             if kind is not None:
-                self.stale = _Stale(hosts[0], record, tables, kind)
+                self.stale = _Stale(hosts[0], record, tables, kind, self._load)
 
     def gives(self, record: WalkRecord, result: npt.NDArray[np.uint64]) -> bool:
         """Return whether the guest may have `record` now; if not, :meth:`held` is to follow."""
@@ -187,8 +190,7 @@ class FlushCheck:
         """Make a finding of the stale mapping that the instruction at `rip` met at `gva`."""
         stale, context = self.stale, self._mmu.context
         assert stale is not None
-        mapping = stale.mapping
-        entry, now = first_changed(mapping, self._load)
+        mapping, entry = stale.mapping, stale.entry
         change = None if entry is None else self.log.last(entry.hpa, mapping.step)
         since = mapping.step if change is None else change.step
         later = [done for done in self._done if done[0] > since]
@@ -206,7 +208,7 @@ class FlushCheck:
             kept=stale.kept,
             tables=stale.tables,
             entry=entry,
-            now=now,
+            now=stale.now,
             change=change,
             missing=missing,
             operand=operand,

@@ -1,0 +1,165 @@
+"""Guests that forget a flush and guests that do not: each rule broken once, each kept once."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from agreement import FAULTS
+from ring0_guest import SWITCH, make, reported
+
+from quire.arch import ExitReason
+from quire.guest.bare import BareGuest
+from quire.hypervisor import CachingMode, Hypervisor
+from quire.hypervisor.flushes import StaleUse
+from quire.paging import Rights
+from quire.report import render_advice, render_findings
+from quire.tlb import Operation
+from quire.vcpu import Exit
+
+#: 0x400000 to 0x402000 are pages at 0x300000 to 0x302000, which hold 10, 20, 30; RBX and RCX are the first two.
+START = (
+    FAULTS
+    + SWITCH
+    + """
+    .macro control number, bits
+        mov rax, cr\\number
+        xor rax, \\bits
+        mov cr\\number, rax
+    .endm
+    .macro root value, bits=0
+        mov rax, (\\value) | (\\bits << 63)
+        mov cr3, rax
+    .endm
+    .macro invpcid_ type, pcid, address
+        mov rax, \\address
+        mov [descriptor + 8], rax
+        mov rax, \\pcid
+        mov [descriptor], rax
+        mov eax, \\type
+        invpcid rax, [descriptor]
+    .endm
+    .set PGE, 0x80
+    .set PCIDE, 0x20000
+    .set SMEP, 0x100000
+    .set TSD, 4
+    jmp 1f
+    descriptor: .quad 0, 0
+1:  store 0x300000, 10
+    store 0x301000, 20
+    store 0x302000, 30
+    store 0x203000, 0x300003
+    store 0x203008, 0x301003
+    store 0x203010, 0x302003
+    mov rbx, 0x400000
+    mov rcx, 0x401000
+"""
+)
+END = "\nfinish\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    """`before`, then the rule that is broken or, with `flush`, kept, then `after`; what is found if it is broken."""
+
+    name: str
+    before: str
+    flush: str
+    after: str
+    differs: str
+    missing: Operation
+    attempts: tuple[str, ...] = ()
+    broken: str = ""  #: in place of `flush`, what does not do
+    mapping: str = "translation"
+
+    def source(self, *, kept: bool) -> str:
+        return START + self.before + (self.flush if kept else self.broken) + self.after + END
+
+
+INVLPG = "\ninvlpg [rbx]\n"
+READ = "\nmov rax, [rbx]\n"
+REMAP = READ + "\nstore 0x203000, 0x302003\n"
+TRY_READ, TRY_WRITE = "\ntry mov rax, [rbx]\n", "\ntry mov qword ptr [rbx], 1\n"
+GLOBAL = "\ncontrol 4, PGE\nstore 0x203000, 0x300003 | G\n" + READ + "\nstore 0x203000, 0x302003 | G\n"
+PCIDS = "\ncontrol 4, PCIDE\n"
+RELOAD = "\nmov rax, cr3\nmov cr3, rax\n"
+
+CASES = (
+    Case("another frame", REMAP, INVLPG, READ, "address", Operation.INVLPG),
+    Case("another frame, CR3 loaded", REMAP, RELOAD, READ, "address", Operation.INVLPG),
+    Case("a right that goes", "\nmov qword ptr [rbx], 1\nstore 0x203000, 0x300001\n", INVLPG, TRY_WRITE,
+         "access", Operation.INVLPG),
+    Case("a page that goes", READ + "\nstore 0x203000, 0\n", INVLPG, TRY_READ, "access", Operation.INVLPG),
+    Case("a dirty flag that is cleared", "\nmov qword ptr [rbx], 1\nand qword ptr [0x203000], ~0x40\n", INVLPG,
+         "\nmov qword ptr [rbx], 2\n", "dirty flag", Operation.INVLPG),
+    Case("a memory type", READ + "\nor qword ptr [0x203000], 0x10\n", INVLPG, READ, "memory type", Operation.INVLPG),
+    Case("another page table", READ + "\nstore 0x204000, 0x302003\nstore 0x202010, 0x204007\n", INVLPG, READ,
+         "address", Operation.INVLPG),
+    Case("another page table, of a page not met before",
+         READ + "\nstore 0x204008, 0x302003\nstore 0x202010, 0x204007\n", INVLPG, "\nmov rax, [rcx]\n",
+         "address", Operation.INVLPG, mapping="paging-structure entry"),
+    Case("a large page made small, and read-only",
+         "\nstore 0x202018, 0x200000 | P | RW | PS\nmov rdi, 0x600000\nmov rax, [rdi]\nstore 0x204000, 0x200001\n"
+         "store 0x202018, 0x204007\n", "\ninvlpg [rdi]\n", "\nmov rax, [rdi]\n", "page size", Operation.INVLPG),
+    Case("a global page", GLOBAL, INVLPG, READ, "address", Operation.INVLPG,
+         attempts=("MOV_CR3 keeps global pages",), broken=RELOAD),
+    Case("a global page, CR4.PGE", GLOBAL, "\ncontrol 4, PGE\n", READ, "address", Operation.INVLPG,
+         attempts=("MOV_CR4_OTHER invalidates nothing",), broken="\ncontrol 4, TSD\n"),
+    Case("INVPCID, type 0", PCIDS + REMAP, "\ninvpcid_ 0, 0, 0x400000\n", READ, "address", Operation.INVLPG,
+         attempts=("INVPCID_ADDRESS reaches address 0x401000 only",), broken="\ninvpcid_ 0, 0, 0x401000\n"),
+    Case("INVPCID, type 1", PCIDS + REMAP, "\ninvpcid_ 1, 0, 0\n", READ, "address", Operation.INVLPG,
+         attempts=("INVPCID_CONTEXT reaches PCID 0x1 only",), broken="\ninvpcid_ 1, 1, 0\n"),
+    Case("INVPCID, types 2 and 3", PCIDS + GLOBAL, "\ninvpcid_ 2, 0, 0\n", READ, "address", Operation.INVLPG,
+         attempts=("INVPCID_ALL_RETAINING_GLOBALS keeps global pages",), broken="\ninvpcid_ 3, 0, 0\n"),
+    Case("bit 63 of CR3", PCIDS + REMAP, "\nroot 0x200000\n", READ, "address", Operation.INVLPG,
+         attempts=("MOV_CR3_KEEP invalidates nothing",), broken="\nroot 0x200000, 1\n"),
+    Case("another PCID", PCIDS + "\nroot 0x200001\n" + READ + "\nroot 0x200002\nstore 0x203000, 0x302003\n",
+         "\ninvpcid_ 0, 1, 0x400000\n", "\nroot 0x200001, 1\n" + READ, "address", Operation.INVPCID_ADDRESS,
+         attempts=("INVLPG reaches PCID 0x2 only", "MOV_CR3_KEEP invalidates nothing"), broken=INVLPG),
+    Case("another root of a PCID",
+         PCIDS + "\nmov rax, [0x200000]\nmov [0x206000], rax\n" + READ
+         + "\nstore 0x206000, 0x207007\nstore 0x207000, 0x208007\nstore 0x208000, P | RW | PS\n"
+         "store 0x208008, 0x200000 | P | RW | PS\nstore 0x208010, 0x204007\nstore 0x204000, 0x302003\n",
+         "\nroot 0x206000\n", READ, "address", Operation.INVPCID_CONTEXT,
+         attempts=("MOV_CR3_KEEP invalidates nothing",), broken="\nroot 0x206000, 1\n"),
+    Case("PCIDs turned off", PCIDS + REMAP, "\ncontrol 4, PCIDE\n", READ, "address", Operation.INVLPG),
+    Case("SMEP turned on", REMAP, "\ncontrol 4, SMEP\n", READ, "address", Operation.INVLPG),
+)  # fmt: skip
+
+
+def found(source: str, mmu: str, caching: CachingMode = CachingMode.MODELLED, **handlers: Any) -> BareGuest:
+    """Return the guest that has run `source` checked; it is closed."""
+    guest = make(source, mmu, caching=caching, check_flushes=True)
+    for reason, handler in handlers.items():
+        guest.hypervisor.handlers[ExitReason[reason]] = handler
+    try:
+        outcome = guest.run(30.0)
+    finally:
+        guest.close()
+    assert outcome.reason == "exited", outcome
+    return guest
+
+
+def findings(guest: BareGuest) -> list[StaleUse]:
+    assert guest.hypervisor.flush_check is not None
+    return guest.hypervisor.flush_check.findings
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_rule_is_broken(case: Case) -> None:
+    mmu = "ept" if len(case.name) % 2 else "native"
+    seen = findings(found(case.source(kept=False), mmu))
+    assert [(one.kind, one.missing) for one in seen] == [(case.differs, case.missing)]
+    record = seen[0].record(lambda rip: None)
+    attempts = tuple(f"{one['operation']} {one['spared']}" for one in record["attempts"])
+    assert attempts == case.attempts
+    assert record["mapping"]["kind"] == case.mapping
+    assert (record["used"], record["count"]) == (False, 1)
+    json.dumps(record)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_rule_is_kept(case: Case) -> None:
+    mmu = "native" if len(case.name) % 2 else "ept"
+    assert findings(found(case.source(kept=True), mmu)) == []
