@@ -163,3 +163,92 @@ def test_a_rule_is_broken(case: Case) -> None:
 def test_a_rule_is_kept(case: Case) -> None:
     mmu = "native" if len(case.name) % 2 else "ept"
     assert findings(found(case.source(kept=True), mmu)) == []
+
+
+NOT_REQUIRED = {
+    "a page that comes": "\nstore 0x203018, 0x302003\nmov rax, [0x403000]\n",
+    "rights that come": "\nstore 0x203000, 0x300001\nmov rax, [rbx]\nstore 0x203000, 0x300003\nmov qword ptr [rbx], 1\n",
+    "an accessed flag": "\nmov rax, [rbx]\nand qword ptr [0x203000], ~0x20\nmov rax, [rbx]\n",
+    "a page size alone": (
+        "\nstore 0x202018, 0x200000 | P | RW | PS\nmov rax, [0x600000]\nstore 0x204000, 0x200003\n"
+        "store 0x202018, 0x204007\nmov rax, [0x600000]\n"
+    ),
+    "a fault drops what it met": "\nmov rax, [rbx]\nstore 0x203000, 0x300001\ntry mov qword ptr [rbx], 1\n",
+    "CR0.WP and RFLAGS are not cached": (
+        "\nstore 0x203000, 0x300001\nmov rax, [rbx]\ncontrol 0, 0x10000\nmov qword ptr [rbx], 1\n"
+        "control 0, 0x10000\ntry mov qword ptr [rbx], 1\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_REQUIRED)
+def test_what_requires_no_flush(name: str) -> None:
+    seen = findings(found(START + NOT_REQUIRED[name] + END, "ept"))
+    # A right that goes while it is kept is stale for the write, which faults: that one is the guest's to flush.
+    assert [one.kind for one in seen] == [] or name == "a fault drops what it met", render(seen)
+
+
+def render(seen: list[StaleUse]) -> str:
+    return render_findings([one.record(lambda rip: None) for one in seen])
+
+
+Action = Callable[[Hypervisor], None]
+
+
+def moved(hypervisor: Hypervisor) -> None:
+    """Guest-physical 0x300000 moves to where 0x302000 lies."""
+    ept = hypervisor.ept_mmu.memory_map
+    target = ept.target(0x302000)
+    assert target is not None
+    ept.unmap(0x300000)
+    ept.map(0x300000, target, 0x1000, Rights.READ | Rights.WRITE | Rights.EXECUTE)
+
+
+def write_protected(hypervisor: Hypervisor) -> None:
+    hypervisor.ept_mmu.memory_map.protect(0x300000, Rights.READ | Rights.EXECUTE)
+
+
+def another_guest(hypervisor: Hypervisor) -> None:
+    hypervisor.vcpu.vmcs.write("guest_cr3", 0x206000)
+
+
+TWO_ROOTS = (
+    "\nstore 0x206000, 0x207007\nstore 0x207000, 0x208007\nstore 0x208000, P | RW | PS\n"
+    "store 0x208008, 0x200000 | P | RW | PS\nstore 0x208010, 0x204007\nstore 0x204000, 0x302003\n"
+)
+HYPERVISORS: dict[str, tuple[str, Action, str, str, Operation, dict[str, int]]] = {
+    "EPT maps another page": (READ, moved, READ, "address", Operation.INVEPT_CONTEXT, {}),
+    "EPT maps another page, INVLPG does not do": (
+        READ, moved, INVLPG + READ, "address", Operation.INVEPT_CONTEXT, {},
+    ),
+    "EPT takes a right": (
+        "\nmov qword ptr [rbx], 1\n", write_protected, "\nmov qword ptr [rbx], 1\n", "access",
+        Operation.INVEPT_CONTEXT, {},
+    ),
+    "a VPID is used again": (READ + TWO_ROOTS, another_guest, READ, "address", Operation.INVVPID_CONTEXT, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("flushed", (False, True), ids=("broken", "kept"))
+@pytest.mark.parametrize("name", HYPERVISORS)
+def test_a_rule_of_the_hypervisor(name: str, flushed: bool) -> None:
+    """CPUID exits, and its handler does what a hypervisor does behind the guest's back."""
+    before, action, after, differs, missing, _ = HYPERVISORS[name]
+
+    def handler(hypervisor: Hypervisor, stop: Exit) -> None:
+        action(hypervisor)
+        if flushed:
+            hypervisor.mmu.execute(missing)
+        registers = hypervisor.cpu.registers
+        registers.write("rip", registers.read("rip") + stop.instruction_length)
+
+    def writable(hypervisor: Hypervisor, stop: Exit) -> None:
+        if hypervisor.ept_mmu.ept.target(stop.gpa) is not None:
+            hypervisor.ept_mmu.memory_map.protect(stop.gpa, Rights.READ | Rights.WRITE | Rights.EXECUTE)
+        else:
+            hypervisor.back(stop.gpa)
+
+    source = START + before + "\npush rbx\ncpuid\npop rbx\n" + after + END
+    seen = findings(found(source.replace("cpuid", "mov r8, rbx\ncpuid\nmov rbx, r8"), "ept",
+                          CPUID=handler, EPT_VIOLATION=writable))  # fmt: skip
+    assert [(one.kind, one.missing) for one in seen] == ([] if flushed else [(differs, missing)])

@@ -42,17 +42,21 @@ class KeptFills:
     def answer(self, gva: int, access: Access, result: npt.NDArray[np.uint64]) -> bool:
         """Fill `result` as a walk of the page at `gva` would; False holds the instruction back."""
         result[:] = 0
-        overlay = Overlay(self._mmu.host.memory.words)
-        record, walk = self._kept_walk(overlay, gva, access)
+        words, context = self._mmu.host.memory.words, self._mmu.context
+        overlay, log_index = Overlay(words), context[Context.PML_INDEX]
+        walk = RetainedWalk(self.retained, self._mmu.space, overlay, context, self._step)
+        kept = reference_walk(overlay, context, gva, access, walk)
+        record = kept if kept.status is Status.OK else None
         check = self.check
         if check is not None:
             check.looks(gva, access, record, walk)
         stale = check is not None and check.stale is not None
         if record is None or (stale and not self._retain):
+            context[Context.PML_INDEX] = log_index  # the walk that nobody gets has set no flags either
             record = self._walk(gva, access, keeps=not stale)
         else:
             for number, word in overlay.written.items():
-                self._mmu.host.memory.words[number] = word
+                words[number] = word
             walk.commit()
         record.put(result)
         return check is None or check.gives(record, result)
@@ -66,19 +70,6 @@ class KeptFills:
         """An instruction that writes a table has passed."""
         assert self.check is not None
         self.check.settle()
-
-    def _kept_walk(
-        self, overlay: Overlay, gva: int, access: Access
-    ) -> tuple[WalkRecord | None, RetainedWalk]:
-        """Walk with whatever is kept; no record if that ends in a fault. Flags are set in `overlay`."""
-        context = self._mmu.context
-        log_index = context[Context.PML_INDEX]
-        walk = RetainedWalk(self.retained, self._mmu.space, overlay, context, self._step)
-        record = reference_walk(overlay, context, gva, access, walk)
-        if record.status is not Status.OK:
-            context[Context.PML_INDEX] = log_index
-            return None, walk
-        return record, walk
 
     @property
     def _step(self) -> int:

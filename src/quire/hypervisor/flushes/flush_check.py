@@ -72,6 +72,7 @@ class FlushCheck:
         self._admitted: set[tuple[object, ...]] = set()
         self._pending: tuple[str, tuple[object, ...]] = ("", ())
         self._load = mmu.host.memory.load
+        log.listeners.append(lambda: mmu.forget(None))  # so that the next access is looked at
 
     @property
     def findings(self) -> list[StaleUse]:

@@ -12,6 +12,7 @@ from quire.paging import TableMemory
 __all__ = ["Actor", "Change", "EntryMemory", "LoggedEntries", "LoggedTables", "TableLog"]
 
 _KEPT = 8  # changes remembered of each entry
+_PRESENT = 7  # P of a guest's entry, R, W and X of EPT's
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,12 @@ class Change:
 
 
 class TableLog:
-    """`step` is the time, `version` grows with each change."""
+    """`step` is the time, `version` grows with each change. `listeners` are called when an entry in use has changed."""
 
     def __init__(self) -> None:
         self.step = 0
         self.version = 0
+        self.listeners: list[Callable[[], None]] = []
         self._changes: dict[int, list[Change]] = {}
 
     def tick(self) -> int:
@@ -61,6 +63,9 @@ class TableLog:
         known = self._changes.setdefault(hpa, [])
         known.append(Change(self.tick(), hpa, old, new, actor))
         del known[:-_KEPT]
+        if old & _PRESENT:
+            for listener in self.listeners:
+                listener()
 
     def last(self, hpa: int, since: int) -> Change | None:
         """Return the first change of the entry at `hpa` after step `since`, None if none was seen."""
