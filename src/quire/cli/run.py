@@ -50,9 +50,9 @@ _OWN_DESCRIPTORS = 900
               help="Prove every shadow entry after every exit; slow.")  # fmt: skip
 @click.option("--caching", type=click.Choice(["modelled", "retain", "evict"]), default="modelled",
               show_default=True,
-              help="retain: stale translations are used until a flush drops them; evict: any may go at any time.")  # fmt: skip
+              help="retain: a stale translation is used until a flush; evict: any may go at any time.")  # fmt: skip
 @click.option("--check-flushes", is_flag=True,
-              help="Report stale translations, the flush that is missing, and flushes that nothing needed.")  # fmt: skip
+              help="Report stale translations, flushes that are missing, flushes not needed.")  # fmt: skip
 @click.option("--error-exitcode", type=click.IntRange(1, 255), metavar="N",
               help="Exit with N if --check-flushes finds a stale translation.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True,

@@ -65,7 +65,7 @@ class Symbols:
         self._files: dict[tuple[int, int], _File] = {}
 
     def name(self, address: int) -> str | None:
-        """Return ``symbol+0x12 in file`` for code at `address`, the file alone without symbols, None if no file is there."""
+        """Return ``symbol+0x12 in file`` for code at `address`: the file alone without symbols, None without a file."""
         area = self._space.areas.find(address)
         if area is None or not isinstance(area.backing, FileBacking):
             return None

@@ -147,8 +147,8 @@ MEMO_WORDS = 2 * MEMO_SLOTS * 4
 def new_context(profile: CpuProfile, memory_bytes: int) -> Words:
     """Return a context for a user-mode vCPU of `profile` over `memory_bytes` of host-physical memory.
 
-    CR3 and EPTP are 0 and for the caller to set; 4-level paging with NXE, WP and PGE, all other controls off, PAT as after
-    reset, flags are updated.
+    CR3 and EPTP are 0 and for the caller to set; 4-level paging with NXE, WP and PGE, all other controls off, PAT as
+    after reset, flags are updated.
     Raises MisuseError when memory is not a positive multiple of the page size.
     """
     if memory_bytes <= 0 or memory_bytes % PAGE_SIZE:

@@ -189,7 +189,9 @@ class _GuestWalk(Walk):
         if self.at_table:
             shift = level_shift(self.level + 1, self.mode)
             host = None if self.ept is None else self.ept.page
-            table = GuestTable(self.level, gpa & ~0xFFF, hpa & ~0xFFF, self._flags(), self.tables_marked, host)
+            table = GuestTable(
+                self.level, gpa & ~0xFFF, hpa & ~0xFFF, self._flags(), self.tables_marked, host
+            )
             self.caches.keep_table(gva, shift, table)
         return hpa
 

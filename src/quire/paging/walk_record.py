@@ -80,10 +80,9 @@ class WalkRecord:
         """How many references read EPT tables."""
         return sum(ref.dimension is Dimension.HOST for ref in self.references)
 
-
     def put(self, result: Words) -> None:
         """Write the outcome into a result array as the compiled walk does, but for the addresses of references."""
-        for field, value in (
+        for word, value in (
             (Result.STATUS, self.status),
             (Result.HPA, self.hpa),
             (Result.GPA, self.gpa),
@@ -103,7 +102,7 @@ class WalkRecord:
             (Result.GUEST_ENTRY, self.guest_entry),
             (Result.HOST_ENTRY, self.host_entry),
         ):
-            result[field] = value
+            result[word] = value
 
 
 class Stopped(Exception):

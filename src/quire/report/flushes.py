@@ -30,13 +30,13 @@ def render_advice(advice: list[dict[str, Any]]) -> str:
 
 def _finding(number: int, found: dict[str, Any]) -> str:
     mapping, missing = found["mapping"], found["missing"]
-    times = f", {found['count']} times" if found["count"] > 1 else ""
+    times = f", {_times(found['count'])}" if found["count"] > 1 else ""
     how = "uses" if found["used"] else "may use"
     where = _place(found["rip"], found["symbol"])
     lines = [
         f"{number}. {found['privilege']} {found['access']} of {found['gva']} at {where}, {found['vcpu']}, "
         f"{how} a stale {mapping['kind']}{times}: {_WHAT[found['differs']]}",
-        f"kept     {mapping['class']} mapping of {mapping['start']}, {_size(mapping['size'])}, "
+        f"kept     {mapping['class']} mapping of {mapping['start']}, {format_size(mapping['size'])}, "
         f"{_tags(mapping['tags'])}, since step {mapping['step']}: {_answer(found['kept'])}",
         f"tables   {_answer(found['tables'])}",
         f"changed  {_changed(found['entry'], found['changed'])}",
@@ -51,7 +51,7 @@ def _place(rip: str, symbol: str | None) -> str:
     return f"rip {rip}" if symbol is None else f"rip {rip} ({symbol})"
 
 
-def _size(size: int) -> str:
+def format_size(size: int) -> str:
     return format_size(size)
 
 
@@ -64,7 +64,9 @@ def _answer(answer: dict[str, Any]) -> str:
     if "rule" in answer:
         return f"refused: {answer['rule']} ({answer['section']})"
     dirty = "dirty" if answer["dirty"] else "clean"
-    return f"hpa {answer['hpa']}, {answer['rights']}, {dirty}, {_size(answer['size'])}, {answer['memory_type']}"
+    return (
+        f"hpa {answer['hpa']}, {answer['rights']}, {dirty}, {format_size(answer['size'])}, {answer['memory_type']}"
+    )
 
 
 def _changed(entry: dict[str, Any] | None, changed: dict[str, Any] | None) -> str:
@@ -80,8 +82,13 @@ def _changed(entry: dict[str, Any] | None, changed: dict[str, Any] | None) -> st
 
 def _advice(one: dict[str, Any]) -> str:
     place = _place(one["rip"], one["symbol"])
-    needed = f", needed {one['needed']} times" if one["needed"] else ""
+    needed = f", needed {_times(one['needed'])}" if one["needed"] else ""
+    plural = "s" * (one["dropped"] != 1)
     return (
-        f"{one['when']} by the {one['by']} at {place}: {one['count']} times for nothing{needed}; "
-        f"dropped {one['dropped']} mappings that the tables still say\n"
+        f"{one['when']} by the {one['by']} at {place}: {_times(one['count'])} for nothing{needed}; "
+        f"dropped {one['dropped']} mapping{plural} that the tables still say\n"
     )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -23,7 +23,7 @@ from quire.paging import Context, WalkRecord, reference_walk
 from quire.paging.context import Words
 from quire.tlb import Operation
 from quire.tlb.invalidation import Operand
-from quire.tlb.retained import KeptPage, KeptTable, Retained, RetainedWalk
+from quire.tlb.retained import KeptPage, KeptTable, Retained, RetainedWalk, Roots
 from quire.tlb.retained.walk import roots_of
 
 __all__ = ["FlushCheck"]
@@ -71,6 +71,7 @@ class FlushCheck:
         self._done: list[tuple[int, Operation, Operand]] = []
         self._admitted: set[tuple[object, ...]] = set()
         self._pending: tuple[str, tuple[object, ...]] = ("", ())
+        self._writer: Actor | None = None  # the instruction that runs alone
         self._load = mmu.host.memory.load
         log.listeners.append(lambda: mmu.forget(None))  # so that the next access is looked at
 
@@ -90,9 +91,10 @@ class FlushCheck:
         self.stale = None
         space, retained = self._mmu.space, self.retained
         own: list[KeptPage | KeptTable] = [*retained.pages(space, gva), *retained.tables(space, gva)]
-        root = roots_of(self._mmu.context).guest  # a global page may have been met in another address space
-        suspects = [kept for kept in own if self._changed(kept) or kept.roots.guest != root]
-        hosts = [kept for kept in walk.host if self._changed(kept)] if record is not None else []
+        roots = roots_of(self._mmu.context)
+        # A global page may have been met in another address space.
+        suspects = [kept for kept in own if self._changed(kept, roots) or kept.roots.guest != roots.guest]
+        hosts = [kept for kept in walk.host if self._changed(kept, roots)] if record is not None else []
         if not suspects and not hosts:
             return
         context = self._mmu.context.copy()
@@ -129,12 +131,14 @@ class FlushCheck:
             self._report(gva, rip)
         elif what == "flush":
             self._mmu.forget(None)
+        else:
+            self._writer = self._actor("guest")
         return what == "step"
 
     def settle(self) -> None:
         """The instruction that wrote a table has passed."""
-        if self.watch is not None:
-            self.watch.settle(self._actor("guest"))
+        if self.watch is not None and self._writer is not None:
+            self.watch.settle(self._writer)
 
     def invalidated(self, operation: Operation, operand: Operand, dropped: list[AnyKept]) -> None:
         """`operation` has dropped `dropped`: note it, and whether anything required it."""
@@ -148,7 +152,8 @@ class FlushCheck:
             return
         actor = self._actor("")
         advice = self._advice.setdefault((operation, actor.kind, actor.rip), Advice(operation, actor))
-        if any(self._changed(kept) for kept in dropped):
+        roots = roots_of(self._mmu.context)
+        if any(self._changed(kept, roots) for kept in dropped):
             advice.needed += 1
         else:
             advice.count += 1
@@ -164,9 +169,8 @@ class FlushCheck:
     def _hold(self, what: str) -> None:
         self._pending = what, ()
 
-    def _changed(self, kept: AnyKept) -> bool:
+    def _changed(self, kept: AnyKept, roots: Roots) -> bool:
         """Whether entries that `kept` was made from, or the root, have changed so that a flush is required."""
-        roots = roots_of(self._mmu.context)
         mark = self.log.version, roots
         if kept.verified == mark:
             return False
@@ -178,13 +182,9 @@ class FlushCheck:
         kept.verified = mark
         return False
 
-    def _walk_from(
-        self, kept: KeptPage | KeptTable, context: Words, gva: int, access: Access
-    ) -> WalkRecord:
+    def _walk_from(self, kept: KeptPage | KeptTable, context: Words, gva: int, access: Access) -> WalkRecord:
         words = self._mmu.host.memory.words
-        caches = RetainedWalk(
-            self.retained, self._mmu.space, words, context, self.log.step, begin_with=kept
-        )
+        caches = RetainedWalk(self.retained, self._mmu.space, words, context, self.log.step, begin_with=kept)
         return reference_walk(words, context, gva, access, caches)
 
     def _report(self, gva: int, rip: int) -> None:

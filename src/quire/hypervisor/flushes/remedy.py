@@ -27,7 +27,11 @@ def remedy(
     page = f"address {mapping.start:#x}"
     pcid = "any PCID" if space.pcid is None else f"PCID {space.pcid:#x}"
     if change is not None and change.actor.kind == "hypervisor":
-        return Operation.INVVPID_ADDRESS, f"VPID {space.vpid:#x}, {page}", "the guest cannot know of the change"
+        return (
+            Operation.INVVPID_ADDRESS,
+            f"VPID {space.vpid:#x}, {page}",
+            "the guest cannot know of the change",
+        )
     if entry is None and not {Operation.MOV_CR3, Operation.MOV_CR3_KEEP} & set(later):
         return Operation.INVVPID_CONTEXT, f"VPID {space.vpid:#x}", "the VPID has another address space"
     if entry is None and space.pcid is not None:

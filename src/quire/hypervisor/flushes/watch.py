@@ -27,7 +27,9 @@ class Watch:
         self._words, self._retained, self._log = words, retained, log
         self._watched: set[int] = set()
         self._given: set[int] = set()  # frames that the engine may hold a right to write for
-        self._open: dict[int, npt.NDArray[np.uint64]] = {}  # as they were before the instruction that runs alone
+        self._open: dict[
+            int, npt.NDArray[np.uint64]
+        ] = {}  # as they were before the instruction that runs alone
         self._alone = False
 
     def admits(self, record: WalkRecord, result: npt.NDArray[np.uint64], hold: Callable[[str], None]) -> bool:

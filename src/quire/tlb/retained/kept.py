@@ -1,7 +1,7 @@
 """What is kept: four kinds of mappings, each with its tags, what it says, and the entries that it was made from."""
 
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from quire.paging import Dimension
 from quire.paging.walk_caches import GuestPage, GuestTable, HostPage, HostTable
@@ -23,8 +23,7 @@ class Entry:
     value: int
 
 
-@dataclass(frozen=True, slots=True)
-class Roots:
+class Roots(NamedTuple):
     """Where the walk began: frame of the guest's root, and of EPT's, None in one dimension."""
 
     guest: int

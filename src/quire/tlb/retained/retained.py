@@ -92,7 +92,7 @@ class Retained:
             self._host_tables.setdefault(kept.space, _Shelf()).put(kept)
 
     def pages(self, space: AddressSpace, gva: int) -> list[KeptPage]:
-        """Return the translations of `gva` that an access in `space` may use: its own, then global ones; small first."""
+        """Return the translations of `gva` that an access in `space` may use: its own, then global ones."""
         found: list[KeptPage] = []
         for tags in (space, space.shared):
             shelf = self._pages.get(tags)

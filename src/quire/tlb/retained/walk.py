@@ -13,19 +13,21 @@ from quire.tlb.spaces import AddressSpace
 
 __all__ = ["RetainedWalk", "roots_of"]
 
+_CR3, _EPTP = int(Context.CR3), int(Context.EPTP)
+_ROOT, _EPT_ROOT = CR3.mask("addr"), EPTP.mask("addr")
+
 
 def roots_of(context: Words) -> Roots:
     """Return where walks under `context` begin."""
-    eptp = int(context[Context.EPTP])
-    host = EPTP.get(eptp, "addr") if eptp else None
-    return Roots(CR3.get(int(context[Context.CR3]), "addr"), host)
+    eptp = int(context[_EPTP])
+    return Roots(int(context[_CR3]) & _ROOT, eptp & _EPT_ROOT if eptp else None)
 
 
 class RetainedWalk:
     """The caches of one walk in `space` through `memory`: reads :class:`Retained` and puts into it what it may keep.
 
-    By default the walk uses what is kept. `begin_with` makes it begin with that mapping, a page or a table, and no other
-    of the guest's; with `fresh` it uses nothing. What the walk may leave is put into the store by :meth:`commit`.
+    By default the walk uses what is kept. `begin_with` makes it begin with that mapping, a page or a table, and no
+    other of the guest's; with `fresh` it uses nothing. What the walk may leave is put into the store by :meth:`commit`.
     After the walk :attr:`page`, :attr:`table_used` and :attr:`host` are the mappings that it used.
     """
 
@@ -115,7 +117,9 @@ class RetainedWalk:
         """Keep a paging-structure entry."""
         self._collect()
         path = tuple(self._path)
-        self._made.append(KeptTable(self._space, gva & -1 << shift, shift, table, path, self._roots, self._step))
+        self._made.append(
+            KeptTable(self._space, gva & -1 << shift, shift, table, path, self._roots, self._step)
+        )
 
     def keep_host_page(self, gpa: int, page: HostPage) -> None:
         """Keep a guest-physical translation, unless it was kept already."""
@@ -138,7 +142,9 @@ class RetainedWalk:
         space = self._space.guest_physical
         assert space is not None
         path = self._host_path(table.level + 1)
-        self._made.append(KeptHostTable(space, gpa & -1 << shift, shift, table, path, self._roots, self._step))
+        self._made.append(
+            KeptHostTable(space, gpa & -1 << shift, shift, table, path, self._roots, self._step)
+        )
 
     def commit(self) -> None:
         """Keep what the walk made: flags that it set are in memory now."""
