@@ -51,10 +51,6 @@ def _place(rip: str, symbol: str | None) -> str:
     return f"rip {rip}" if symbol is None else f"rip {rip} ({symbol})"
 
 
-def format_size(size: int) -> str:
-    return format_size(size)
-
-
 def _tags(tags: dict[str, str | None]) -> str:
     names = {"vpid": "VPID", "pcid": "PCID", "ep4ta": "EP4TA"}
     return ", ".join(f"{names[name]} {value}" for name, value in tags.items())
