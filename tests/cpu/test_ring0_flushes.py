@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from agreement import FAULTS
@@ -11,7 +10,7 @@ from ring0_guest import SWITCH, make, reported
 
 from quire.arch import ExitReason
 from quire.guest.bare import BareGuest
-from quire.hypervisor import CachingMode, Hypervisor
+from quire.hypervisor import CachingMode, GuestStopped, Hypervisor
 from quire.hypervisor.flushes import StaleUse
 from quire.paging import Rights
 from quire.report import render_advice, render_findings
@@ -77,6 +76,7 @@ class Case:
         return START + self.before + (self.flush if kept else self.broken) + self.after + END
 
 
+EVERY = Rights.READ | Rights.WRITE | Rights.EXECUTE
 INVLPG = "\ninvlpg [rbx]\n"
 READ = "\nmov rax, [rbx]\n"
 REMAP = READ + "\nstore 0x203000, 0x302003\n"
@@ -128,11 +128,35 @@ CASES = (
 )  # fmt: skip
 
 
-def found(source: str, mmu: str, caching: CachingMode = CachingMode.MODELLED, **handlers: Any) -> BareGuest:
-    """Return the guest that has run `source` checked; it is closed."""
+Action = Callable[[BareGuest], None]
+
+
+def found(
+    source: str, mmu: str, caching: CachingMode = CachingMode.MODELLED, on_cpuid: Action | None = None
+) -> BareGuest:
+    """Return the guest that has run `source` checked; it is closed. `on_cpuid` is what the hypervisor does there."""
     guest = make(source, mmu, caching=caching, check_flushes=True)
-    for reason, handler in handlers.items():
-        guest.hypervisor.handlers[ExitReason[reason]] = handler
+
+    def cpuid(hypervisor: Hypervisor, stop: Exit) -> None:
+        assert on_cpuid is not None
+        on_cpuid(guest)
+        registers = hypervisor.cpu.registers
+        registers.write("rip", registers.read("rip") + stop.instruction_length)
+
+    def violation(hypervisor: Hypervisor, stop: Exit) -> None:
+        if not hypervisor.back(stop.gpa):
+            raise GuestStopped(stop)
+
+    def restore(hypervisor: Hypervisor, stop: Exit) -> None:
+        """Give back a right that the action has taken."""
+        if hypervisor.ept_mmu.ept.target(stop.gpa) is None:
+            violation(hypervisor, stop)
+        else:
+            hypervisor.ept_mmu.memory_map.protect(stop.gpa, EVERY)
+
+    if on_cpuid is not None:
+        guest.hypervisor.handlers[ExitReason.CPUID] = cpuid
+        guest.hypervisor.handlers[ExitReason.EPT_VIOLATION] = restore
     try:
         outcome = guest.run(30.0)
     finally:
@@ -196,24 +220,26 @@ def render(seen: list[StaleUse]) -> str:
     return render_findings([one.record(lambda rip: None) for one in seen])
 
 
-Action = Callable[[Hypervisor], None]
-
-
-def moved(hypervisor: Hypervisor) -> None:
+def moved(guest: BareGuest) -> None:
     """Guest-physical 0x300000 moves to where 0x302000 lies."""
-    ept = hypervisor.ept_mmu.memory_map
+    ept = guest.hypervisor.ept_mmu.memory_map
     target = ept.target(0x302000)
     assert target is not None
     ept.unmap(0x300000)
-    ept.map(0x300000, target, 0x1000, Rights.READ | Rights.WRITE | Rights.EXECUTE)
+    ept.map(0x300000, target, 0x1000, EVERY)
 
 
-def write_protected(hypervisor: Hypervisor) -> None:
-    hypervisor.ept_mmu.memory_map.protect(0x300000, Rights.READ | Rights.EXECUTE)
+def write_protected(guest: BareGuest) -> None:
+    guest.hypervisor.ept_mmu.memory_map.protect(0x300000, Rights.READ | Rights.EXECUTE)
 
 
-def another_guest(hypervisor: Hypervisor) -> None:
-    hypervisor.vcpu.vmcs.write("guest_cr3", 0x206000)
+def another_guest(guest: BareGuest) -> None:
+    guest.hypervisor.vcpu.vmcs.write("guest_cr3", 0x206000)
+
+
+def edited(guest: BareGuest) -> None:
+    """The hypervisor writes the guest's table, as a debugger would."""
+    guest.write(0x203000, (0x302003).to_bytes(8, "little"))
 
 
 TWO_ROOTS = (
@@ -229,6 +255,7 @@ HYPERVISORS: dict[str, tuple[str, Action, str, str, Operation]] = {
         "\nmov qword ptr [rbx], 1\n", write_protected, "\nmov qword ptr [rbx], 1\n", "access",
         Operation.INVEPT_CONTEXT,
     ),
+    "the guest's table is edited": (READ, edited, READ, "address", Operation.INVVPID_ADDRESS),
     "a VPID is used again": (READ + TWO_ROOTS, another_guest, READ, "address", Operation.INVVPID_CONTEXT),
 }  # fmt: skip
 
@@ -239,23 +266,15 @@ def test_a_rule_of_the_hypervisor(name: str, flushed: bool) -> None:
     """CPUID exits, and its handler does what a hypervisor does behind the guest's back."""
     before, action, after, differs, missing = HYPERVISORS[name]
 
-    def handler(hypervisor: Hypervisor, stop: Exit) -> None:
-        action(hypervisor)
+    def on_cpuid(guest: BareGuest) -> None:
+        action(guest)
         if flushed:
-            hypervisor.mmu.execute(missing)
-        registers = hypervisor.cpu.registers
-        registers.write("rip", registers.read("rip") + stop.instruction_length)
+            guest.hypervisor.mmu.execute(missing, gva=0x400000)
 
-    def writable(hypervisor: Hypervisor, stop: Exit) -> None:
-        if hypervisor.ept_mmu.ept.target(stop.gpa) is not None:
-            hypervisor.ept_mmu.memory_map.protect(stop.gpa, Rights.READ | Rights.WRITE | Rights.EXECUTE)
-        else:
-            hypervisor.back(stop.gpa)
-
-    source = START + before + "\npush rbx\ncpuid\npop rbx\n" + after + END
-    seen = findings(found(source.replace("cpuid", "mov r8, rbx\ncpuid\nmov rbx, r8"), "ept",
-                          CPUID=handler, EPT_VIOLATION=writable))  # fmt: skip
+    seen = findings(found(START + before + "\ncpuid\n" + after + END, "ept", on_cpuid=on_cpuid))
     assert [(one.kind, one.missing) for one in seen] == ([] if flushed else [(differs, missing)])
+    if not flushed and missing is not Operation.INVVPID_CONTEXT:
+        assert seen[0].change is not None and seen[0].change.actor.kind == "hypervisor"
 
 
 REMAPPED = """\
@@ -338,3 +357,17 @@ def test_an_instruction_writes_two_tables() -> None:
     assert [(one.kind, one.change and (hex(one.change.old), hex(one.change.new))) for one in seen] == [
         ("address", ("0x300023", "0x302003"))
     ]
+
+
+def test_evictions_depend_on_the_seed_alone() -> None:
+    """The pages of a loop are walked for again, in each run alike, and in a run with another seed differently."""
+    loop = "\nmov r8d, 5\n2: mov edi, 0x300000\n1: mov rax, [rdi]\nadd edi, 0x1000\ncmp edi, 0x340000\njb 1b"
+    source = START + loop + "\ndec r8d\njnz 2b" + END
+    walks = []
+    for seed in (1, 1, 2):
+        guest = make(source, "native", caching=CachingMode.EVICT, seed=seed)
+        try:
+            walks.append(guest.run(30.0).events["walks"])
+        finally:
+            guest.close()
+    assert walks[0] == walks[1] != walks[2]

@@ -61,15 +61,6 @@ def test_counts_do_not_depend_on_who_answers_fills(build: Build) -> None:  # noq
         assert retained[part] == modelled[part]
 
 
-def test_evictions_depend_on_the_seed_alone(build: Build) -> None:  # noqa: F811
-    path = build("startup", "static")
-    options = "--caching", "evict", "--mmu", "native"
-    first, again, other = (
-        quire_report([path], *options, "--seed", seed)[1]["walks"] for seed in ("1", "1", "2")
-    )
-    assert first == again != other
-
-
 def test_an_exit_code_without_a_check_is_refused() -> None:
     outcome = quire([need("true")], "--error-exitcode", "3")
     said = b"--error-exitcode says nothing without --check-flushes: give both, or neither"

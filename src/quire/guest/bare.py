@@ -136,7 +136,8 @@ class BareGuest:
         for at, count in _pages(gpa, len(data)):
             hpa = self.hypervisor.mmu.reach(at, write=True)
             self.cpu.forget_code(hpa, count)
-            self.hypervisor.host.memory.write(hpa, data[at - gpa : at - gpa + count])
+            with self.hypervisor.noting_writes(hpa):
+                self.hypervisor.host.memory.write(hpa, data[at - gpa : at - gpa + count])
 
     def read(self, gpa: int, length: int) -> bytes:
         """Return guest-physical memory."""

@@ -7,7 +7,7 @@ stopped it: VM exits by the handler table, the rest by the guest's kernel.
 
 import random
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -186,6 +186,10 @@ class Hypervisor:
             raise MisuseError(f"The {self.mmu.name} Mmu has no shadow: make the guest with mmu='shadow'")
         return self.mmu
 
+    def noting_writes(self, hpa: int) -> AbstractContextManager[None]:
+        """Return the context in which Python may write guest memory in the frame of `hpa`: a check must know."""
+        return nullcontext() if self.flush_check is None else self.flush_check.noting(hpa)
+
     @property
     def guest_rip(self) -> int:
         """Where the guest stands, 0 before it was there."""
@@ -327,7 +331,9 @@ class Hypervisor:
             mmu.start()
         if machine:
             self.processor = Processor(self.vcpu, self.mmu)
-            self.linear_memory = WalkedMemory(self.mmu, lambda hpa, length: self.cpu.forget_code(hpa, length))
+            self.linear_memory = WalkedMemory(
+                self.mmu, lambda hpa, length: self.cpu.forget_code(hpa, length), self.noting_writes
+            )
 
     def _build_tlb(self, undo: ExitStack) -> None:
         self.tlb = Tlb(self.config.profile)

@@ -52,8 +52,7 @@ _PAGE_FAULT_TRAP, _EXCEPTION_TRAP = TrapKind.PAGE_FAULT, TrapKind.EXCEPTION
 _VE_GLA, _VE_GPA = 16, 24  # offsets in the virtualization-exception information area
 #: The engine's own TLB: entries it begins with, at most asked for, and fills for each before more are asked for.
 _LEAST_TLB_ENTRIES, _MOST_TLB_ENTRIES, _FILLS_PER_ENTRY = 1 << 8, 1 << 19, 4
-#: No instruction touches as many pages as the fewest fills; the most are few enough to meet every instruction.
-_FILLS_BETWEEN_EVICTIONS = (12, 64)
+_MOST_FILLS = 32  # between two evictions: few, but more than one instruction needs
 
 
 class SoftCpu:
@@ -79,6 +78,7 @@ class SoftCpu:
     ) -> None:
         self.detail = detail
         self._evictions = evictions
+        self._stuck = False  # whether an eviction kept an instruction from passing
         self._memory = memory
         self._context = context
         self._controls = memoryview(context)  # type: ignore[arg-type]
@@ -165,6 +165,7 @@ class SoftCpu:
             return Trap(_EXCEPTION_TRAP, self._scalars[_VECTOR])
         if code == StopCode.TLB_FULL:
             self._stale_tlb = True
+            self._stuck = self._registers.read("rip") == rip
         elif code == StopCode.HELD:
             self._held()
         elif code in (StopCode.ALIAS, StopCode.CODE_ALIAS):
@@ -328,12 +329,14 @@ class SoftCpu:
     def _evict(self) -> None:
         """Drop half of the modelled TLB, by lot, and say after how many fills that happens again.
 
-        An instruction that touches more pages than there may be fills would never pass.
+        An instruction that did not pass is given more: it may touch more pages than there were fills.
         """
         assert self._evictions is not None
         choose = self._evictions
         self._tlb.evict(lambda: choose.random() < 0.5)
-        self._scalars[SoftState.FILLS_LEFT] = choose.randint(*_FILLS_BETWEEN_EVICTIONS)
+        least = _MOST_FILLS if self._stuck else 1
+        self._stuck = False
+        self._scalars[SoftState.FILLS_LEFT] = choose.randint(least, _MOST_FILLS)
 
     def _held(self) -> None:
         """Let who answers fills go on with what it held an instruction back for."""

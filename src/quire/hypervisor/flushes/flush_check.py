@@ -5,7 +5,8 @@ tables do not give, is stale: the access uses it or may use it, and that is a fi
 docs/reference/flushes.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,14 @@ class FlushCheck:
         """The instruction that wrote a table has passed."""
         if self.watch is not None and self._writer is not None:
             self.watch.settle(self._writer)
+
+    @contextmanager
+    def noting(self, hpa: int) -> Iterator[None]:
+        """Note what is written, while the context lasts, into the frame of `hpa` by somebody else than a Cpu."""
+        before = None if self.watch is None else self.watch.snapshot(hpa)
+        yield
+        if self.watch is not None and before is not None:
+            self.watch.changed(hpa >> 12, before, self._actor("hypervisor"))
 
     def invalidated(self, operation: Operation, operand: Operand, dropped: list[AnyKept]) -> None:
         """`operation` has dropped `dropped`: note it, and whether anything required it."""
