@@ -23,22 +23,13 @@ from quire.arch import (
 from quire.paging.context import Context, Dimension, Rights, Status, Words
 from quire.paging.memory_type import final_memory_type
 from quire.paging.reference_ept import EptWalk, Purpose
-from quire.paging.walk_caches import NO_CACHES, GuestFlags, GuestPage, GuestTable, WalkCaches
-from quire.paging.walk_record import Reference, Stopped, Walk, WalkRecord, WordMemory
+from quire.paging.reference_rights import SHADOW, WANTED, WRITES, GuestRights
+from quire.paging.walk_caches import NO_CACHES, GuestPage, GuestTable, WalkCaches
+from quire.paging.walk_record import Reference, Stopped, WalkRecord, WordMemory
 
 __all__ = ["load_pdptes", "reference_walk"]
 
 _GUEST = Dimension.GUEST
-_ORDINARY = {Rights.READ: Access.READ, Rights.WRITE: Access.WRITE, Rights.EXECUTE: Access.FETCH}
-_WANTED = {
-    Access.READ: Rights.READ,
-    Access.WRITE: Rights.WRITE,
-    Access.FETCH: Rights.EXECUTE,
-    Access.SHADOW_READ: Rights.READ,
-    Access.SHADOW_WRITE: Rights.WRITE,
-}
-_WRITES = (Access.WRITE, Access.SHADOW_WRITE)
-_SHADOW = (Access.SHADOW_READ, Access.SHADOW_WRITE)
 _LOW_32 = 0xFFFF_FFFF
 _PDPTE_TABLE = 32  # bytes: four entries, so CR3 holds bits 31:5
 
@@ -79,23 +70,20 @@ def load_pdptes(memory: WordMemory, context: Words) -> WalkRecord:
     return walker.record
 
 
-class _GuestWalk(Walk):
+class _GuestWalk(GuestRights):
     """One walk of the guest's tables in progress: what the entries so far allow, and where the walk stands."""
 
     def __init__(
         self, memory: WordMemory, context: Words, record: WalkRecord, caches: WalkCaches = NO_CACHES
     ) -> None:
         super().__init__(memory, context, record)
-        self.mode, self.caches = record.mode, caches
+        self.caches = caches
         caches.begin(record)
         self.ept = EptWalk(memory, context, record, caches) if self.state[Context.EPTP] else None
-        self.supervisor = not self.state[Context.USER] or bool(self.state[Context.IMPLICIT])
-        self.writable = self.user = self.above_writable = True
-        self.no_execute = False
         self.tables_marked = True
-        # The entry read last; a leaf once the walk is through.
-        self.leaf, self.leaf_layout, self.at_leaf = 0, entry_layout(1, True), False
+        self.leaf_layout = entry_layout(1, True)
         self.level = 0
+        self.at_table = False  # whether the entry before led to the table that is read now
 
     def translate(self) -> None:
         record = self.record
@@ -116,8 +104,8 @@ class _GuestWalk(Walk):
         entry_gpa, entry_hpa = self._descend(gva)
         if self.forbids(record.access):
             raise self.page_fault(self.forbids(record.access))
-        record.rights = self._allowed()
-        writes = record.access in _WRITES
+        record.rights = self.allowed()
+        writes = record.access in WRITES
         self._set_flags(entry_gpa, entry_hpa, ("A", "D") if writes else ("A",))
         shift = level_shift(self.level, self.mode)
         frame = self.leaf_layout.get(self.leaf, "addr")
@@ -139,43 +127,33 @@ class _GuestWalk(Walk):
         host = None if self.ept is None else self.ept.page
         base = -1 << min(record.guest_shift, record.host_shift)
         page = GuestPage(
-            *(self.level, record.guest_shift, self.leaf, self._flags(), self.above_writable),
+            *(self.level, record.guest_shift, self.leaf, self.flags),
             *(host, record.gpa & base, record.hpa & base, record.dirty),
         )
         self.caches.keep_page(gva, page, is_global=record.global_page)
 
-    def _flags(self) -> GuestFlags:
-        return GuestFlags(self.writable, self.user, self.no_execute)
-
-    def _take(self, flags: GuestFlags) -> None:
-        self.writable, self.user, self.no_execute = flags.writable, flags.user, flags.no_execute
-
     def _use(self, kept: GuestPage, gva: int) -> bool:
-        """Answer the access by a kept translation, unless rights are missing or a dirty flag is to be set."""
-        record = self.record
-        before = self._flags()
-        self._take(kept.flags)
-        self.leaf, self.level, self.at_leaf = kept.leaf, kept.level, True
-        self.leaf_layout = entry_layout(kept.level, True, self.mode)
-        self.above_writable = kept.above_writable
-        if self.forbids(record.access) or (record.access in _WRITES and not kept.dirty):
-            self._take(before)
-            self.above_writable = True
-            return False
-        record.rights = self._allowed()
-        offset = gva & ((1 << kept.size_shift) - 1)
+        """Answer the access by a kept translation, unless rights are missing or a dirty flag is to be set.
+
+        A shadow-stack access depends on more than a translation keeps: it is always walked for.
+        """
+        record, before = self.record, self.flags
+        self.flags, self.leaf, self.at_leaf = kept.flags, kept.leaf, True
+        refused = record.access in SHADOW or self.forbids(record.access)
+        rights = self.allowed()
         if self.ept is not None and kept.host is not None:
-            rights = self._executable(kept.host.rights)
-            if _WANTED[record.access] & ~rights:
-                self._take(before)
-                return False
-            record.rights &= rights
-            record.host_shift, record.host_entry = kept.host.shift, kept.host.leaf
-        else:
-            record.host_shift = kept.shift
-        record.gpa, record.hpa, record.dirty = kept.gpa | offset, kept.hpa | offset, kept.dirty
+            rights &= self._executable(kept.host.rights)
+        if refused or WANTED[record.access] & ~rights or (record.access in WRITES and not kept.dirty):
+            self.flags, self.at_leaf = before, False
+            return False
+        offset = gva & ((1 << kept.size_shift) - 1)
+        record.rights, record.dirty = rights, kept.dirty
+        record.gpa, record.hpa = kept.gpa | offset, kept.hpa | offset
         record.guest_shift, record.guest_entry = kept.shift, kept.leaf
-        record.global_page = bool(self.leaf_layout.get(kept.leaf, "G") and self.state[Context.PGE])
+        record.host_shift = kept.shift if kept.host is None else kept.host.shift
+        record.host_entry = 0 if kept.host is None else kept.host.leaf
+        layout = entry_layout(kept.level, True, self.mode)
+        record.global_page = bool(layout.get(kept.leaf, "G") and self.state[Context.PGE])
         record.memory_type = final_memory_type(self.context, kept.leaf, kept.shift, record.host_entry)
         return True
 
@@ -189,9 +167,7 @@ class _GuestWalk(Walk):
         if self.at_table:
             shift = level_shift(self.level + 1, self.mode)
             host = None if self.ept is None else self.ept.page
-            table = GuestTable(
-                self.level, gpa & ~0xFFF, hpa & ~0xFFF, self._flags(), self.tables_marked, host
-            )
+            table = GuestTable(self.level, gpa & ~0xFFF, hpa & ~0xFFF, self.flags, self.tables_marked, host)
             self.caches.keep_table(gva, shift, table)
         return hpa
 
@@ -199,10 +175,9 @@ class _GuestWalk(Walk):
         """Read entries down to the leaf; return where it lies. SDM 3A §4.3 to §4.5."""
         table, top = self._root(gva)
         kept = self.caches.table(gva)
-        self.at_table = False
         if kept is not None:
             table, top = kept.table, kept.level
-            self._take(kept.flags)
+            self.flags = kept.flags
             self.tables_marked = kept.marked
         for self.level in range(top, 0, -1):
             index = gva_index(gva, self.level, self.mode)
@@ -270,60 +245,8 @@ class _GuestWalk(Walk):
             self.user = self.user and bool(layout.get(entry, "US"))
             if self.mode is not PagingMode.BITS_32:
                 self.no_execute = self.no_execute or bool(layout.get(entry, "XD"))
-        rights = self._allowed() if present else Rights(0)
+        rights = self.allowed() if present else Rights(0)
         self.record.references.append(Reference(_GUEST, self.level, index, gpa, hpa, entry, layout, rights))
-
-    def _allowed(self) -> Rights:
-        """Return the ordinary accesses that no rule forbids; of a shadow-stack access, that access alone."""
-        if self.record.access in _SHADOW:
-            return Rights(0) if self.forbids(self.record.access) else _WANTED[self.record.access]
-        rights = Rights(0)
-        for right, access in _ORDINARY.items():
-            if not self.forbids(access):
-                rights |= right
-        return rights
-
-    def forbids(self, access: Access) -> str:
-        """SDM 3A §4.6.1: return the rule that forbids `access` by the entries used so far, or nothing."""
-        state = self.state
-        if access in _SHADOW:
-            return self._forbids_shadow(access)
-        if not self.supervisor:
-            if not self.user:
-                return "user page"
-            if access is Access.FETCH:
-                return "execute disable" if self.no_execute else ""
-            if access is Access.WRITE and not self.writable:
-                return "read-only page"
-            return "protection key" if self._key_forbids(access) else ""
-        if access is Access.FETCH:
-            if self.no_execute:
-                return "execute disable"
-            return "SMEP" if self.user and state[Context.SMEP] else ""
-        if self.user and state[Context.SMAP] and (state[Context.IMPLICIT] or not state[Context.AC]):
-            return "SMAP"
-        if access is Access.WRITE and state[Context.WP] and not self.writable:
-            return "write protect"
-        return "protection key" if self._key_forbids(access) else ""
-
-    def _forbids_shadow(self, access: Access) -> str:
-        if not self.at_leaf:
-            return ""
-        is_stack = self.above_writable and not self.writable and bool(self.leaf & 1 << 6)
-        if not is_stack or self.user == self.supervisor:
-            return "shadow stack"
-        return "protection key" if self._key_forbids(access) else ""
-
-    def _key_forbids(self, access: Access) -> bool:
-        """SDM 3A §4.6.2: AD forbids data accesses, WD writes; user keys by PKRU, supervisor keys by IA32_PKRS."""
-        state = self.state
-        enabled, rights = (Context.PKE, Context.PKRU) if self.user else (Context.PKS, Context.PKRS)
-        if access is Access.FETCH or self.mode < PagingMode.LEVEL_4 or not (state[enabled] and self.at_leaf):
-            return False
-        key = entry_layout(1, True).get(self.leaf, "pkey")
-        access_disabled, write_disabled = (state[rights] >> 2 * key & bit for bit in (1, 2))
-        binds = bool(state[Context.WP]) or not self.supervisor
-        return bool(access_disabled or (write_disabled and access in _WRITES and binds))
 
     def page_fault(self, rule: str, *, present: bool = True, reserved: bool = False) -> Stopped:
         """Record a #PF at this level; SDM 3A §4.7 says when each bit of the error code is set."""
@@ -332,11 +255,11 @@ class _GuestWalk(Walk):
         error = PF_ERROR.encode(
             P=present,
             RSVD=reserved,
-            W=access in _WRITES,
+            W=access in WRITES,
             U=not self.supervisor,
             ID=access is Access.FETCH and bool(execute_matters or state[Context.SMEP]),
-            PK=present and not reserved and self._key_forbids(access),
-            SS=access in _SHADOW,
+            PK=present and not reserved and self.key_forbids(access),
+            SS=access in SHADOW,
         )
         return self.stop(Status.PAGE_FAULT, rule, self.level, _GUEST, error=error, vector=Vector.PF)
 
@@ -369,7 +292,7 @@ class _GuestWalk(Walk):
             hpa = self.ept.translate(gpa, self._wanted(), Purpose.FINAL, self._linear())
             if self.mode:
                 self.ept.verify_paging(self.tables_marked)
-            if record.access not in _SHADOW:
+            if record.access not in SHADOW:
                 record.rights &= self._executable(self.ept.rights)
             dirty = dirty and self.ept.dirty
         if hpa >= state[Context.MEMORY_BYTES]:
@@ -380,7 +303,7 @@ class _GuestWalk(Walk):
         )
 
     def _wanted(self) -> Rights:
-        wanted = _WANTED[self.record.access]
+        wanted = WANTED[self.record.access]
         by_user_bit = self.state[Context.MBEC] and self.user
         return Rights.USER_EXECUTE if wanted is Rights.EXECUTE and by_user_bit else wanted
 
@@ -393,7 +316,7 @@ class _GuestWalk(Walk):
 
     def _linear(self) -> int:
         """Return what the exit qualification says of the linear address (SDM 3C §27.2.1, table 27-7)."""
-        said = EPT_VIOLATION_QUALIFICATION.encode(shadow_stack=self.record.access in _SHADOW)
+        said = EPT_VIOLATION_QUALIFICATION.encode(shadow_stack=self.record.access in SHADOW)
         if self.state[Context.ADVANCED]:
             said |= EPT_VIOLATION_QUALIFICATION.encode(
                 user=self.user, writable=self.writable, xd=self.no_execute

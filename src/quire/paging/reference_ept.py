@@ -102,7 +102,10 @@ class EptWalk(Walk):
     def _use(self, kept: HostPage) -> bool:
         """Translate by a kept guest-physical translation, unless rights are missing or a dirty flag is to be set."""
         self.resume(kept)
-        return not self.wanted & ~self.rights and (self.dirty or not self.wanted & Rights.WRITE)
+        shadow = self.record.access in (Access.SHADOW_READ, Access.SHADOW_WRITE)
+        if self.wanted & ~self.rights or (shadow and self.purpose is Purpose.FINAL):
+            return False
+        return self.dirty or not self.wanted & Rights.WRITE
 
     def _descend(self) -> None:
         state = self.state

@@ -68,7 +68,6 @@ class GuestPage:
     shift: int
     leaf: int
     flags: GuestFlags
-    above_writable: bool
     host: HostPage | None
     gpa: int
     hpa: int

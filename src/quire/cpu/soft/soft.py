@@ -14,6 +14,7 @@ from quire.cpu.soft import _kernels
 from quire.cpu.soft.answered import AnsweredFills, FillSource
 from quire.cpu.soft.blocks import BlockCounter
 from quire.cpu.soft.engine import Engine
+from quire.cpu.soft.fill_budget import FillBudget
 from quire.cpu.soft.registers import SoftRegisters
 from quire.cpu.soft.start import _kernels as start_kernels
 from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
@@ -50,9 +51,6 @@ _FETCH = np.uint64(Access.FETCH)
 _PAGE_FAULT, _PF = int(Status.PAGE_FAULT), Vector.PF
 _PAGE_FAULT_TRAP, _EXCEPTION_TRAP = TrapKind.PAGE_FAULT, TrapKind.EXCEPTION
 _VE_GLA, _VE_GPA = 16, 24  # offsets in the virtualization-exception information area
-#: The engine's own TLB: entries it begins with, at most asked for, and fills for each before more are asked for.
-_LEAST_TLB_ENTRIES, _MOST_TLB_ENTRIES, _FILLS_PER_ENTRY = 1 << 8, 1 << 19, 4
-_MOST_FILLS = 32  # between two evictions: few, but more than one instruction needs
 
 
 class SoftCpu:
@@ -77,8 +75,6 @@ class SoftCpu:
         evictions: random.Random | None = None,
     ) -> None:
         self.detail = detail
-        self._evictions = evictions
-        self._stuck = False  # whether an eviction kept an instruction from passing
         self._memory = memory
         self._context = context
         self._controls = memoryview(context)  # type: ignore[arg-type]
@@ -99,17 +95,13 @@ class SoftCpu:
         self._stale_tlb = self._stale_code = False
         self._alone_at: int | None = None  # of an instruction that is to run alone, for what it touches
         self._then: Callable[[], None] | None = None
-        self._tlb_entries = _LEAST_TLB_ENTRIES
-        self._fills_allowed = _FILLS_PER_ENTRY * _LEAST_TLB_ENTRIES
         self._state[SoftState.DETAIL] = detail
-        self._state[SoftState.FILLS_LEFT] = self._fills_allowed
         self._state[SoftState.MEMORY_WORDS] = memory.words.size
         self._state[SoftState.TLB_WORDS] = tlb.entries.size
         self._state[SoftState.TLB_CAPACITY] = tlb.capacity
         self._state[SoftState.SKIP_SYNC_OFFSET] = self._engine.sync_offset
         self._answered = None if fills is None else AnsweredFills(fills, self._state, self._result)
-        if evictions is not None:
-            self._evict()
+        self._budget = FillBudget(self._scalars, tlb, evictions)
         self._pointers = self._point()
         self._user = ctypes.c_void_p(self._pointers.ctypes.data)
         self._start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(int(start_kernels.run.address or 0))
@@ -165,7 +157,7 @@ class SoftCpu:
             return Trap(_EXCEPTION_TRAP, self._scalars[_VECTOR])
         if code == StopCode.TLB_FULL:
             self._stale_tlb = True
-            self._stuck = self._registers.read("rip") == rip
+            self._budget.stuck = self._registers.read("rip") == rip
         elif code == StopCode.HELD:
             self._held()
         elif code in (StopCode.ALIAS, StopCode.CODE_ALIAS):
@@ -306,37 +298,7 @@ class SoftCpu:
         if self._stale_tlb:
             self._engine.flush_tlb()
             self._stale_tlb = False
-            if self._evictions is None:
-                self._size_tlb()
-            else:
-                self._evict()
-
-    def _size_tlb(self) -> None:
-        """Say after how many fills the engine's TLB should be flushed in order to grow.
-
-        The engine doubles it at a flush that finds it over 70 % full and shrinks it below 30 %; it tells nobody its
-        size, so the size is followed here, roughly: only when to ask depends on it.
-        """
-        filled = self._fills_allowed - self._scalars[SoftState.FILLS_LEFT]
-        if filled > 2 * self._tlb_entries:
-            self._tlb_entries = min(2 * self._tlb_entries, _MOST_TLB_ENTRIES)
-        elif filled < self._tlb_entries // 4:
-            self._tlb_entries = max(self._tlb_entries // 2, _LEAST_TLB_ENTRIES)
-        grown = self._tlb_entries == _MOST_TLB_ENTRIES
-        self._fills_allowed = _NOWHERE if grown else _FILLS_PER_ENTRY * self._tlb_entries
-        self._scalars[SoftState.FILLS_LEFT] = self._fills_allowed
-
-    def _evict(self) -> None:
-        """Drop half of the modelled TLB, by lot, and say after how many fills that happens again.
-
-        An instruction that did not pass is given more: it may touch more pages than there were fills.
-        """
-        assert self._evictions is not None
-        choose = self._evictions
-        self._tlb.evict(lambda: choose.random() < 0.5)
-        least = _MOST_FILLS if self._stuck else 1
-        self._stuck = False
-        self._scalars[SoftState.FILLS_LEFT] = choose.randint(least, _MOST_FILLS)
+            self._budget.renew()
 
     def _held(self) -> None:
         """Let who answers fills go on with what it held an instruction back for."""
