@@ -141,7 +141,7 @@ class _GuestWalk(GuestRights):
         self.flags, self.leaf, self.at_leaf = kept.flags, kept.leaf, True
         refused = record.access in SHADOW or self.forbids(record.access)
         rights = self.allowed()
-        if self.ept is not None and kept.host is not None:
+        if kept.host is not None:
             rights &= self._executable(kept.host.rights)
         if refused or WANTED[record.access] & ~rights or (record.access in WRITES and not kept.dirty):
             self.flags, self.at_leaf = before, False
