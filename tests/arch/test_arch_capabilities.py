@@ -11,7 +11,6 @@ from quire.arch import (
     EXIT_CONTROLS,
     PIN_BASED,
     PRIMARY_CONTROLS,
-    PROFILES,
     SECONDARY_CONTROLS,
     SECONDARY_EXIT_CONTROLS,
     SKYLAKE_X,
@@ -24,10 +23,13 @@ from quire.arch import (
     Layout,
     VmxMsr,
     profile_by_name,
+    profile_names,
 )
 from quire.errors import MisuseError
 
-each_profile = pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+each_profile = pytest.mark.parametrize(
+    "profile", [profile_by_name(name) for name in profile_names()], ids=lambda profile: profile.name
+)
 ARCHITECTURE = profile_by_name("architecture")
 
 # Typed from the values that Skylake servers report.

@@ -91,7 +91,7 @@ PROCESSOR = ProcessorState(
 
 def example_files(folder: Path) -> None:
     """Write every file that help texts and documents name."""
-    for name in ("walk", "lint"):
+    for name in ("walk", "lint", "profiles"):
         write_blocks(name, folder)
     tables = contents(read_tables(str(folder / "tables.toml")).memory)
     nested = contents(read_tables(str(folder / "nested.toml")).memory)[1:]

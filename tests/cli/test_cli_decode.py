@@ -63,7 +63,8 @@ REFUSALS = {
     "give its number, or a name such as VMCALL_IN_ROOT",
     "exit-qualification 1": "An exit qualification means nothing without its exit: give --reason 48 or a name",
     "pte 1 --reason 48": "--reason and --vector go with exit-qualification, not with pte: leave them out",
-    "pte 1 --profile zen": "No CPU profile is called 'zen': there is skylake-x, architecture",
+    "pte 1 --profile zen": "No CPU profile is called 'zen' (did you mean 'zen4'?): there is skylake-x, "
+    "icelake-sp, sapphire-rapids, zen2, zen3, zen4, ideal, none, architecture, or give a file that ends in .toml",
     "ia32-vmx-misc 0x1_0000_0000_0000_0000": "VMX_MISC = 0x10000000000000000 does not fit in 64 bits: "
     "give a value from 0x0 to 0xffffffffffffffff",
 }

@@ -14,7 +14,7 @@ _STATUS = "$ echo $?"
 _COMPILING = "quire: compiling kernels (once, up to 15 s)\n"  # of a first run
 
 
-@pytest.mark.parametrize("verb", ["walk", "decode", "lint", "validate"])
+@pytest.mark.parametrize("verb", ["walk", "decode", "lint", "profiles", "validate"])
 def test_help_examples(verb: str, tmp_path: Path) -> None:
     """Every example of a help text runs; what it says is an answer and not a refusal."""
     example_files(tmp_path)
@@ -30,11 +30,11 @@ def test_help_examples(verb: str, tmp_path: Path) -> None:
 
 def test_overview_names_the_verbs(tmp_path: Path) -> None:
     text = quire(tmp_path, "--help").stdout
-    for verb in ("walk", "decode", "lint", "compare", "validate"):
+    for verb in ("walk", "decode", "lint", "compare", "profiles", "validate"):
         assert re.search(rf"^  {verb} +\w", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["walk", "decode", "lint"])
+@pytest.mark.parametrize("name", ["walk", "decode", "lint", "profiles"])
 def test_document(name: str, tmp_path: Path) -> None:
     """Each console block, in order, in one fresh directory; the whole output is compared."""
     path = sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"]

@@ -111,7 +111,8 @@ REFUSALS = {
     "number": (["--vmcs", "number"], "number: 'on' of guest_cr0 is not a number: give 0x1f, 0b11111 or 31"),
     "limit": (["--limit", "0"], "Invalid value for '--limit': 0 is not in the range x>=1. (see quire lint --help)"),
     "profile": (["--vmcs", "vmcs.toml", "--profile", "zen"],
-                "No CPU profile is called 'zen': there is skylake-x, architecture"),
+                "No CPU profile is called 'zen' (did you mean 'zen4'?): there is skylake-x, icelake-sp, "
+                "sapphire-rapids, zen2, zen3, zen4, ideal, none, architecture, or give a file that ends in .toml"),
 }  # fmt: skip
 
 

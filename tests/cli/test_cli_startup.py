@@ -14,6 +14,7 @@ _CASES = {
     "walk-tables": ["walk", "--tables", "tables.toml", "0x7fff_f123"],
     "walk-core": ["walk", "--image", "dead.core", "0x7fff_f123"],
     "decode": ["decode", "pte", "0x67"],
+    "profiles": ["profiles"],
     "lint": ["lint", "--tables", "tables.toml", "--vmcs", "vmcs.toml"],
 }
 

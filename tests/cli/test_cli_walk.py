@@ -268,7 +268,8 @@ REFUSALS = {
            "There is no memory for the virtualization-exception information area at 0x9000: "
            "set ve_info to the address of a page that is there, or ve=0"),
     "profile": ([*TABLES, "--profile", "skylake", "0"], "No CPU profile is called 'skylake' "
-                "(did you mean 'skylake-x'?): there is skylake-x, architecture"),
+                "(did you mean 'skylake-x'?): there is skylake-x, icelake-sp, sapphire-rapids, zen2, zen3, zen4, "
+                "ideal, none, architecture, or give a file that ends in .toml"),
     "base": (["--image", "ram.lime", "--base", "0", "0"],
              "ram.lime says itself where its memory lies: leave --base 0x0 out, it is for raw images"),
     "mode": ([*TABLES, "--mode", "6", "0"],

@@ -77,8 +77,11 @@ _start:
     mov ss, ax
     mov ds, ax
     mov es, ax
+    test rsi, rsi
+    jnz 1f  # the one task segment is the first vCPU's
     mov ax, TASK
     ltr ax
+1:
     lea rax, [rip + main]
     push CODE
     push rax

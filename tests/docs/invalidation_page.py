@@ -9,7 +9,7 @@ from quire.tlb.invalidation import MappingClass, Structures
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "invalidation.md"
 _TABLE = re.compile(r"(?<=<!-- table -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
 _HEAD = (
-    "| operation | executed as | classes | equal tags | of the page | paging-structure entries | global pages | manual |",
+    "| operation | executed as | classes | equal tags | one page | paging-structure entries | global | manual |",
     "|---|---|---|---|---|---|---|---|",
 )
 

@@ -325,7 +325,10 @@ BAD_TABLES = {
              "t.toml: table 0x1000, entry 0: the entry does not fit in 4 bytes"),
     "negative": ("cr3 = -1\n" + TABLE, "t.toml: cr3 is -1: give a number that is not negative, 0x1000 for instance"),
     "setting": ("settings = { wq = 1 }\n" + TABLE, None),
-    "profile": ('profile = "zen"\n' + TABLE, "t.toml: profile is 'zen': give one of skylake-x, architecture"),
+    "profile": ('profile = "zen"\n' + TABLE,
+                "t.toml: No CPU profile is called 'zen' (did you mean 'zen4'?): there is skylake-x, icelake-sp, "
+                "sapphire-rapids, zen2, zen3, zen4, ideal, none, architecture, or give a file that ends in .toml"),
+    "profile's type": ("profile = 5\n" + TABLE, "t.toml: profile is 5: give a name in quotes, such as 'skylake-x'"),
     "memory": ("memory = 5\n" + TABLE, "t.toml: memory is 0x5 bytes: give a multiple of 0x1000 below 0x10000000000000"),
     "width": ("settings = { wp = 2 }\n" + TABLE, "t.toml: settings.wp is 0x2: give 0x0 to 0x1"),
 }  # fmt: skip

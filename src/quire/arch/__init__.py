@@ -1,18 +1,19 @@
 """The manual as data: bit layouts, registers, table entries, faults, exits, the VMCS, CPU profiles.
 
-Contract of the room. Everything here is a constant or a pure function of integers: no state, no input or
-output, no third-party import (``quire --help`` imports it). Every bit is declared once, in a
-:class:`~quire.arch.layout.Layout` that covers its whole width; masks for kernels, decoders and documentation
-are derived from that. Every public layout cites the manual as ``SDM 3C §28.3.2``: volume and section of
+Contract of the room. Everything here is a constant or a pure function of integers: no state, no third-party import
+(``quire --help`` imports it); CPU profiles alone are read from files, TOML beside the code or a user's own. Every bit
+is declared once, in a :class:`~quire.arch.layout.Layout` that covers its whole width; masks for kernels, decoders and
+documentation are derived from that. Every public layout cites the manual as ``SDM 3C §28.3.2``: volume and section of
 Intel's *Software Developer's Manual* as numbered in 2020 to 2022, where chapter 28 of volume 3C is the VMX
 support for address translation. Editions from December 2022 on number the chapters of volume 3C that follow
 22 one higher; the 2016 edition has EPT at 28.2 and its caching at 28.3.
 
-Imports nothing from Quire but :mod:`quire.errors`. Fails with MisuseError only: what a guest does wrong is a
-value that the rooms below return. ``quire.arch.vmcs.encode`` is not offered here, its name says nothing
-outside its module.
+Imports nothing from Quire but :mod:`quire.errors`. Fails with MisuseError, and with FormatError for the file of a CPU
+profile: what a guest does wrong is a value that the rooms below return. ``quire.arch.vmcs.encode`` is not offered here,
+its name says nothing outside its module.
 """
 
+from quire.arch.apic import X2APIC_ICR, DeliveryMode, Shorthand, X2Apic
 from quire.arch.capabilities import (
     VMCS_REVISION,
     VMX_BASIC,
@@ -82,6 +83,7 @@ from quire.arch.faults import (
     Vector,
     describe_page_fault,
 )
+from quire.arch.geometry import Held, Replacement, Side, TlbGeometry, WalkCacheGeometry
 from quire.arch.guest_state import (
     BNDCFGS,
     DEBUGCTL,
@@ -100,6 +102,7 @@ from quire.arch.instruction_exits import (
     IO_QUALIFICATION,
     MOV_DR_QUALIFICATION,
 )
+from quire.arch.known_profiles import ARCHITECTURE, SKYLAKE_X, profile_by_name, profile_names
 from quire.arch.layout import (
     Field,
     Kind,
@@ -137,15 +140,7 @@ from quire.arch.modes import (
     page_size,
     paging_mode,
 )
-from quire.arch.profile import (
-    ARCHITECTURE,
-    EPT_VPID_CAP,
-    PROFILES,
-    SKYLAKE_X,
-    CpuProfile,
-    TlbGeometry,
-    profile_by_name,
-)
+from quire.arch.profile import EPT_VPID_CAP, CpuProfile
 from quire.arch.registers import (
     CR0,
     CR3,
@@ -317,6 +312,11 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "VmcsWidth",
     "field_by_encoding",
     "field_by_name",
+    # The local APIC
+    "X2APIC_ICR",
+    "DeliveryMode",
+    "Shorthand",
+    "X2Apic",
     # CPUID
     "CPUID_1_ECX",
     "CPUID_1_EDX",
@@ -327,9 +327,13 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     # Processor models
     "ARCHITECTURE",
     "EPT_VPID_CAP",
-    "PROFILES",
     "SKYLAKE_X",
     "CpuProfile",
+    "Held",
+    "Replacement",
+    "Side",
     "TlbGeometry",
+    "WalkCacheGeometry",
     "profile_by_name",
+    "profile_names",
 ]

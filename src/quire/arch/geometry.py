@@ -43,7 +43,8 @@ _PAGE_SHIFTS = (12, 21, 30)
 def _check_shape(what: str, entries: int, ways: int) -> None:
     if ways < 1 or entries < 1 or entries % ways:
         raise MisuseError(
-            f"{what}: {entries:#x} entries do not divide into {ways:#x} ways: give entries as a multiple of ways"
+            f"{what}: {entries:#x} entries do not divide into {ways:#x} ways: "
+            "give entries as a multiple of ways"
         )
     sets = entries // ways
     if sets & (sets - 1):
@@ -54,9 +55,9 @@ def _check_shape(what: str, entries: int, ways: int) -> None:
 class TlbGeometry:
     """One TLB: `entries` in `ways`, at `level` (1 is looked up first), for the accesses of `sides`.
 
-    Entries hold pages of ``1 << shift`` bytes for each of `page_shifts`; a larger page that no TLB of the level takes is
-    held in pieces of the largest size that one does. Fully associative means ways equal to entries; `entries` of None
-    is a TLB without bound. `source` says who published it, `assumed` which fields nobody did. Raises MisuseError
+    Entries hold pages of ``1 << shift`` bytes for each of `page_shifts`; a larger page that no TLB of the level takes
+    is held in pieces of the largest size that one does. Fully associative means ways equal to entries; `entries` of
+    None is a TLB without bound. `source` says who published it, `assumed` which fields nobody did. Raises MisuseError
     unless the ways divide the entries, the number of sets is a power of two (an index is a bit range of the page
     number), and there is a side and a page size.
     """
@@ -94,8 +95,8 @@ class TlbGeometry:
 class WalkCacheGeometry:
     """One cache of the page walker: `entries` in `ways`, each a paging-structure entry or a page as `holds` says.
 
-    `guest_physical`: of EPT, tagged by EP4TA; else of linear addresses, tagged VPID and PCID (and EP4TA under EPT).
-    Raises MisuseError as :class:`TlbGeometry` does, or when it holds nothing, or pages of linear addresses, which are TLBs.
+    `guest_physical`: of EPT, tagged by EP4TA; else of linear addresses, tagged VPID and PCID, and EP4TA under EPT.
+    Raises MisuseError as :class:`TlbGeometry` does, or when it holds nothing, or pages of linear addresses: a TLB.
     """
 
     name: str

@@ -1,27 +1,22 @@
-"""CPU profiles: what a processor model can do for virtual memory, and the geometry of its TLBs.
+"""CPU profiles: what a processor model can do for virtual memory, and the geometry of its TLBs and walk caches.
 
-A profile is data that a study names and reports print. Geometry is what the vendor documents; replacement
-policy, page-walk caches and latencies are not documented and are the tlb and study rooms' business. Fails
-with MisuseError for a geometry that cannot exist, a width outside the architecture, or the name of a profile
-that is not here.
+A profile is data that a study names and reports print; those that come with Quire are TOML files, see
+:mod:`quire.arch.known_profiles`. Latencies are not here: they are the study room's business. Fails with MisuseError
+for a width outside the architecture, and for structures that do not make one hierarchy.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from quire.arch.capabilities import ARCHITECTURE_VMX, SKYLAKE_X_VMX, VmxCapabilities, VmxMsr
+from quire.arch.capabilities import VmxCapabilities, VmxMsr
 from quire.arch.entries import physical_reserved
+from quire.arch.geometry import Side, TlbGeometry, WalkCacheGeometry
 from quire.arch.layout import Layout, bit, bits, reserved
 from quire.errors import MisuseError, did_you_mean
 
-__all__ = [
-    "ARCHITECTURE",
-    "EPT_VPID_CAP",
-    "PROFILES",
-    "SKYLAKE_X",
-    "CpuProfile",
-    "TlbGeometry",
-    "profile_by_name",
-]
+__all__ = ["EPT_VPID_CAP", "CpuProfile"]
+
+_PAGES = {12: "4 KiB", 21: "2 MiB", 30: "1 GiB"}
 
 EPT_VPID_CAP = Layout(
     "EPT_VPID_CAP",
@@ -61,47 +56,19 @@ EPT_VPID_CAP = Layout(
 
 
 @dataclass(frozen=True, slots=True)
-class TlbGeometry:
-    """Size and shape of one TLB: `entries` in `ways`, for the page sizes ``1 << shift`` of `page_shifts`.
-
-    Fully associative means ways equal to entries. Raises MisuseError unless the ways divide the entries, the
-    number of sets is a power of two (an index is a bit range of the page number), and there is a page size.
-    """
-
-    name: str
-    entries: int
-    ways: int
-    page_shifts: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if self.ways < 1 or self.entries < 1 or self.entries % self.ways:
-            raise MisuseError(
-                f"TLB {self.name}: {self.entries:#x} entries do not divide into {self.ways:#x} ways: "
-                "give entries as a multiple of ways"
-            )
-        if self.sets & (self.sets - 1):
-            raise MisuseError(
-                f"TLB {self.name}: {self.sets:#x} sets are not a power of two: change entries or ways"
-            )
-        if not self.page_shifts:
-            raise MisuseError(f"TLB {self.name} holds no page size: give page_shifts, (12,) for 4 KiB")
-
-    @property
-    def sets(self) -> int:
-        """The number of sets: 1 when fully associative."""
-        return self.entries // self.ways
-
-
-@dataclass(frozen=True, slots=True)
 class CpuProfile:
     """A processor model.
 
-    `maxphyaddr` and `linear_bits` are in bits; `ept_caps` is the value of IA32_VMX_EPT_VPID_CAP (SDM 3D
-    §A.10, layout EPT_VPID_CAP), `vmx` the other VMX capabilities. Raises MisuseError for widths that the
-    architecture excludes, reserved capability bits, or two TLBs of one name.
+    `title` is its name for people; it is also found by its `aliases`. `maxphyaddr` and `linear_bits` are in bits;
+    `ept_caps` is the value of IA32_VMX_EPT_VPID_CAP (SDM 3D §A.10, layout EPT_VPID_CAP), `vmx` the other VMX
+    capabilities. `source` says who published widths and walkers, `notes` what a reader must know besides. Raises
+    MisuseError for widths that the architecture excludes, reserved capability bits, no walker, two structures of one
+    name or for the same look-up, or a level of TLBs that is left out.
     """
 
     name: str
+    title: str
+    vendor: str
     maxphyaddr: int
     linear_bits: int
     page_1g: bool
@@ -110,6 +77,11 @@ class CpuProfile:
     tlbs: tuple[TlbGeometry, ...]
     vmx: VmxCapabilities
     rtm: bool = False  #: CPUID.7:EBX[11], restricted transactional memory
+    walk_caches: tuple[WalkCacheGeometry, ...] = ()
+    walkers: int = 1  #: page walks in flight at once; said, not modelled
+    aliases: tuple[str, ...] = ()
+    source: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         physical_reserved(self.maxphyaddr)  # raises with the bound when it is out of the architecture
@@ -121,8 +93,23 @@ class CpuProfile:
         stray = self.ept_caps & EPT_VPID_CAP.reserved_mask
         if stray:
             raise MisuseError(f"Profile {self.name}: ept_caps has reserved bits {stray:#x} set: clear them")
-        if len({tlb.name for tlb in self.tlbs}) != len(self.tlbs):
-            raise MisuseError(f"Profile {self.name} has two TLBs of one name: rename one of them")
+        if self.walkers < 1:
+            raise MisuseError(f"Profile {self.name} has {self.walkers} page walkers: give 1 or more")
+        for what, known in (
+            ("TLBs", [one.name for one in self.tlbs]),
+            ("walk caches", [one.name for one in self.walk_caches]),
+        ):
+            if len(set(known)) != len(known):
+                raise MisuseError(f"Profile {self.name} has two {what} of one name: rename one of them")
+        self._check_unique("TLBs", (
+            (tlb.name, f"{_PAGES[shift]} pages for a {side} at level {tlb.level}")
+            for tlb in self.tlbs for side in tlb.sides for shift in tlb.page_shifts
+        ))  # fmt: skip
+        self._check_unique("walk caches", (
+            (cache.name, f"{held} of {'guest-physical' if cache.guest_physical else 'linear'} mappings")
+            for cache in self.walk_caches for held in cache.holds
+        ))  # fmt: skip
+        self._check_levels()
 
     def vmx_msr(self, number: int) -> int:
         """Return the 64-bit value of the VMX capability MSR `number`, 0x480 to 0x493; MisuseError for another.
@@ -138,72 +125,27 @@ class CpuProfile:
                 return one
         known = [one.name for one in self.tlbs]
         raise MisuseError(
-            f"Profile {self.name} has no TLB {name!r}{did_you_mean(name, known)}: it has {', '.join(known)}"
+            f"Profile {self.name} has no TLB {name!r}{did_you_mean(name, known)}: "
+            f"it has {', '.join(known) or 'none at all'}"
         )
 
+    def _check_unique(self, what: str, held: Iterable[tuple[str, str]]) -> None:
+        """Raise MisuseError when two structures hold the same: which of them would answer?"""
+        holders: dict[str, str] = {}
+        for name, content in held:
+            other = holders.setdefault(content, name)
+            if other != name:
+                raise MisuseError(
+                    f"Profile {self.name}: {what} {other} and {name} both hold {content}: "
+                    "take it from one of them"
+                )
 
-# Geometry: Intel 64 and IA-32 Architectures Optimization Reference Manual, Skylake microarchitecture, "TLB
-# parameters". The 2M/4M arrays hold 2 MiB pages only here: 4 MiB pages do not exist in 4-level paging.
-SKYLAKE_X = CpuProfile(
-    name="skylake-x",
-    maxphyaddr=46,
-    linear_bits=48,
-    page_1g=True,
-    nx=True,
-    rtm=True,
-    ept_caps=EPT_VPID_CAP.encode(
-        execute_only=1,
-        walk_length_4=1,
-        memory_type_uc=1,
-        memory_type_wb=1,
-        page_2m=1,
-        page_1g=1,
-        invept=1,
-        accessed_dirty=1,
-        advanced_exit_info=1,
-        invept_single=1,
-        invept_all=1,
-        invvpid=1,
-        invvpid_individual=1,
-        invvpid_single=1,
-        invvpid_all=1,
-        invvpid_retaining_globals=1,
-    ),
-    tlbs=(
-        TlbGeometry("l1i_4k", entries=128, ways=8, page_shifts=(12,)),
-        TlbGeometry("l1i_2m", entries=8, ways=8, page_shifts=(21,)),
-        TlbGeometry("l1d_4k", entries=64, ways=4, page_shifts=(12,)),
-        TlbGeometry("l1d_2m", entries=32, ways=4, page_shifts=(21,)),
-        TlbGeometry("l1d_1g", entries=4, ways=4, page_shifts=(30,)),
-        TlbGeometry("l2_shared", entries=1536, ways=12, page_shifts=(12, 21)),
-        TlbGeometry("l2_1g", entries=16, ways=4, page_shifts=(30,)),
-    ),
-    vmx=SKYLAKE_X_VMX,
-)
-
-# No product has exactly these: what a study or a conformance suite needs to reach every rule that Quire models.
-ARCHITECTURE = replace(
-    SKYLAKE_X,
-    name="architecture",
-    maxphyaddr=52,
-    linear_bits=57,
-    vmx=ARCHITECTURE_VMX,
-    ept_caps=SKYLAKE_X.ept_caps | EPT_VPID_CAP.mask("walk_length_5", "sss"),
-)
-
-#: Every profile, in the order in which help texts list them.
-PROFILES: tuple[CpuProfile, ...] = (SKYLAKE_X, ARCHITECTURE)
-
-
-def profile_by_name(name: str) -> CpuProfile:
-    """Return the profile called `name`, ``skylake-x`` for instance.
-
-    Raises MisuseError, with the closest name, if there is none.
-    """
-    for profile in PROFILES:
-        if profile.name == name:
-            return profile
-    known = [profile.name for profile in PROFILES]
-    raise MisuseError(
-        f"No CPU profile is called {name!r}{did_you_mean(name, known)}: there is {', '.join(known)}"
-    )
+    def _check_levels(self) -> None:
+        for side in Side:
+            levels = {tlb.level for tlb in self.tlbs if side in tlb.sides}
+            missing = set(range(1, max(levels, default=0))) - levels
+            if missing:
+                raise MisuseError(
+                    f"Profile {self.name} has a TLB for a {side} at level {max(levels)} and none at level "
+                    f"{min(missing)}: number the levels without gaps"
+                )

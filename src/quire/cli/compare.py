@@ -33,6 +33,8 @@ _CANNOT_SET_UP, _INTERRUPTED, _UNREAD = 125, 130, 141
               help="Pairs GUEST/HOST of page sizes: 4K or 2M, and 4K, 2M or 1G.")  # fmt: skip
 @click.option("--memory", type=SizeType(), default="2G", show_default=True, metavar="SIZE",
               help="Guest memory; costs only what is touched.")  # fmt: skip
+@click.option("--profile", default="skylake-x", show_default=True, metavar="NAME|FILE",
+              help="The processor: one that quire profiles lists, or a TOML file.")  # fmt: skip
 @click.option("--costs", default="skylake-x", show_default=True, metavar="NAME|FILE",
               help="Cycles of each event: a profile by name, or a TOML file.")  # fmt: skip
 @click.option("--remote-share", type=click.FloatRange(0, 1), default=0.0, show_default=True,
@@ -52,6 +54,7 @@ def command(
     mmus: str,
     pages: str,
     memory: int,
+    profile: str,
     costs: str,
     remote_share: float,
     seed: int,
@@ -76,24 +79,25 @@ def command(
       quire compare --mmu ept --plot true.svg --parquet true.parquet -- true
       quire compare --mmu native --pages 2M/2M --json - -o true.txt -- true
     """
+    from quire.arch import profile_by_name
     from quire.errors import FormatError, MisuseError
     from quire.study import Order, compare_record, configurations, load_costs, parse_mmus, parse_pages
     from quire.study.configuration import check_configurations
 
     try:
         asked = configurations(parse_mmus(mmus), parse_pages(pages))
-        profile = load_costs(costs)
-        profile.memory_latency(remote_share)  # refuses what is no share
-        check_configurations(asked, memory)
+        figures = load_costs(costs)
+        figures.memory_latency(remote_share)  # refuses what is no share
+        check_configurations(asked, memory, profile_by_name(profile))
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
     names = {"--output": output, "--json": json, "--parquet": parquet, "--plot": plot}
     outputs = Outputs("compare", names)
-    order = Order([program, *arguments], memory, seed, sandbox)
+    order = Order([program, *arguments], memory, seed, sandbox, profile)
     runs = _measure(order, asked, jobs)
     if isinstance(runs, int):
         return runs
-    record = compare_record(order, runs, profile, remote_share=remote_share)
+    record = compare_record(order, runs, figures, remote_share=remote_share)
     _write(record, outputs)
     return int(runs[0].record["outcome"]["status"])
 

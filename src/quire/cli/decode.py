@@ -14,7 +14,7 @@ __all__ = ["command"]
 @click.option("--reason", metavar="REASON", help="Exit reason of an exit-qualification: number or name.")
 @click.option("--vector", metavar="VECTOR", help="Vector, if the reason is EXCEPTION_OR_NMI.")
 @click.option(
-    "--profile", metavar="NAME", help="CPU profile: address bits beyond its MAXPHYADDR are reserved."
+    "--profile", metavar="NAME|FILE", help="CPU profile: address bits beyond its MAXPHYADDR are reserved."
 )
 @click.option("--all", "whole", is_flag=True, help="Show bits that are 0 as well.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout, all bits included.")
@@ -46,7 +46,7 @@ def command(
       quire decode vm-instruction-error 7
       quire decode --list
     """
-    from quire.errors import MisuseError
+    from quire.errors import FormatError, MisuseError
     from quire.report.decode import render_decode_table
     from quire.report.page import to_json
 
@@ -56,7 +56,7 @@ def command(
         raise click.UsageError("give WHAT and VALUE; --list shows what can be decoded")
     try:
         record = _decode(what, value, reason, vector, profile)
-    except MisuseError as error:
+    except (FormatError, MisuseError) as error:
         raise click.ClickException(f"decode: {error}") from None
     write_answer(
         "decode",
@@ -83,7 +83,7 @@ def _decode(
     what: str, value: str, reason: str | None, vector: str | None, profile: str | None
 ) -> dict[str, Any]:
     from quire.arch.decode import decode_qualification, decode_subject
-    from quire.arch.profile import profile_by_name
+    from quire.arch.known_profiles import profile_by_name
     from quire.errors import MisuseError
 
     subject = what.lower().replace("_", "-")

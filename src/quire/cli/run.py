@@ -15,6 +15,7 @@ from quire.hypervisor import MMUS
 
 if TYPE_CHECKING:
     from quire.hypervisor import GuestConfig
+    from quire.tlb import TlbOptions
 
 __all__ = ["command"]
 
@@ -33,6 +34,16 @@ _OWN_DESCRIPTORS = 900
               help="Largest page of the guest's own tables.")  # fmt: skip
 @click.option("--host-page", type=click.Choice(["4K", "2M", "1G"]), default="4K", show_default=True,
               help="Size of the pages that back guest memory: of EPT, of shadow's memory map.")  # fmt: skip
+@click.option("--profile", default="skylake-x", show_default=True, metavar="NAME|FILE",
+              help="The processor: one that quire profiles lists, or a TOML file.")  # fmt: skip
+@click.option("--tlb-replacement", type=click.Choice(["lru", "plru", "random"]), metavar="POLICY",
+              help="Of every TLB and walk cache: lru, plru, random; by default the profile's.")  # fmt: skip
+@click.option("--tlb-largest-page", type=click.Choice(list(_PAGES)), default="1G", show_default=True,
+              help="Larger pages are held in TLBs in pieces of this size.")  # fmt: skip
+@click.option("--walk-caches/--no-walk-caches", default=True, show_default=True,
+              help="Paging-structure caches and nested TLB; without, each walk makes all its references.")  # fmt: skip
+@click.option("--vpid/--no-vpid", default=True, show_default=True,
+              help="Without, every VM entry and exit flushes the guest's translations.")  # fmt: skip
 @click.option("--memory", type=SizeType(), default="2G", show_default=True, metavar="SIZE",
               help="Guest memory; costs only what is touched.")  # fmt: skip
 @click.option("--detail", type=click.Choice(["exits", "full"]), default="exits", show_default=True,
@@ -76,6 +87,8 @@ def command(**options: Any) -> int:
       quire run --mmu shadow --shadow-prefetch 8 -- ls /
       quire run --caching retain -- ls /
       quire run --mmu shadow --check-flushes --error-exitcode 9 -- sort /etc/passwd
+      quire run --profile zen4 --detail full -- ls /
+      quire run --detail full --no-walk-caches --tlb-replacement plru -- ls /
     """
     config = _config(options)
     _raise_descriptor_limit()
@@ -111,7 +124,8 @@ def command(**options: Any) -> int:
 
 def _config(options: dict[str, Any]) -> "GuestConfig":
     """Return the guest's hardware. Raises click.UsageError for what cannot be."""
-    from quire.errors import MisuseError
+    from quire.arch import profile_by_name
+    from quire.errors import FormatError, MisuseError
     from quire.hypervisor import CachingMode, GuestConfig, ShadowOptions
 
     shadow = ShadowOptions(options["shadow_pages"], int(options["shadow_prefetch"]), options["audit_shadow"])
@@ -125,6 +139,7 @@ def _config(options: dict[str, Any]) -> "GuestConfig":
     try:
         return GuestConfig(
             mmu=options["mmu"],
+            profile=profile_by_name(options["profile"]),
             memory=options["memory"],
             guest_page=_PAGES[options["guest_page"]],
             host_page=_PAGES[options["host_page"]],
@@ -132,8 +147,10 @@ def _config(options: dict[str, Any]) -> "GuestConfig":
             caching=CachingMode(options["caching"]),
             seed=options["seed"],
             check_flushes=options["check_flushes"],
+            tlb=_tlb_options(options),
+            vpid=int(options["vpid"]),
         )
-    except MisuseError as error:
+    except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
 
 
@@ -147,6 +164,19 @@ def _checked(record: dict[str, Any], kind: str, error_status: int | None, status
 
         click.echo(render_findings(flushes["findings"]), err=True, nl=False)
     return status if error_status is None else error_status
+
+
+def _tlb_options(options: dict[str, Any]) -> "TlbOptions":
+    from quire.arch import Replacement
+    from quire.tlb import TlbOptions
+
+    policy = options["tlb_replacement"]
+    return TlbOptions(
+        replacement=None if policy is None else Replacement(policy),
+        largest_page=_PAGES[options["tlb_largest_page"]],
+        walk_caches=options["walk_caches"],
+        seed=options["seed"],
+    )
 
 
 def _directory() -> str:

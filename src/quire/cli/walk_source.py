@@ -40,7 +40,7 @@ def source_options(command: click.Command) -> click.Command:
         click.Option(["--mode"], type=click.Choice(_MODE_NAMES), help="Paging mode.  [default: the source's, or 4]"),
         click.Option(["--set", "settings"], metavar="NAME=VALUE,...",
                      help="Mode bits: wp=0,smep=1,nxe=1,smap=1,ac=1,pke=1,pkru=0xc and others."),
-        click.Option(["--profile"], metavar="NAME", help="CPU profile.  [default: the source's, or skylake-x]"),
+        click.Option(["--profile"], metavar="NAME|FILE", help="CPU profile.  [default: the source's, or skylake-x]"),
     ]  # fmt: skip
     command.params[:0] = options
     return command

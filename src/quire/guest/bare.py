@@ -4,14 +4,17 @@ The boot protocol. Guest-physical memory runs from 0 to `memory`. The page at 0x
 GDT: null, 64-bit code (selector 0x08), data (0x10). At 0x2000 lies a PML4, at 0x3000 a page-directory-pointer
 table, from 0x4000 a page directory for each GiB, which map the first 4 GiB at most, as far as there is memory, at
 their own addresses with writable, executable supervisor pages of 2 MiB. The stack ends at 0x10000; the image lies
-above that, where the caller says. RDI holds the size of memory in bytes, all other general registers are 0. There is
+above that, where the caller says. RDI holds the size of memory in bytes, RSI the number of the vCPU, all other general
+registers are 0; with several vCPUs all begin there at once, each with 1 KiB of stack below that of the one before, and
+a local APIC in x2APIC mode. There is
 no IDT and no TSS; interrupts are off. CR0 has PG, WP, NE, ET, MP and PE, CR4 has PAE, OSFXSR and OSXMMEXCPT, EFER has
 SCE, LME, LMA and NXE. Port 0xE9 collects output, a write to port 0xF4 ends the guest with a status, HLT halts it.
 """
 
 import struct
 import threading
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 from quire.arch import (
     ACCESS_RIGHTS,
@@ -23,12 +26,16 @@ from quire.arch import (
     PDPTE,
     PML4E,
     RFLAGS,
+    SKYLAKE_X,
+    CpuProfile,
+    ExitReason,
     InterruptionType,
 )
 from quire.arch.guest_state import ActivityState
 from quire.cpu.soft import Detail
 from quire.cpu.soft.ring0 import MachineCpu
 from quire.errors import MisuseError
+from quire.guest.turns import SLICE, Turns, machine_cpu
 from quire.hypervisor import (
     DEBUG_PORT,
     EXIT_PORT,
@@ -38,9 +45,11 @@ from quire.hypervisor import (
     GuestConfig,
     GuestStopped,
     Hypervisor,
+    LocalApic,
     ShadowOptions,
 )
 from quire.memory import OutOfFrames
+from quire.tlb import TlbOptions
 from quire.vcpu import EntryFailure, Event
 
 __all__ = ["FIRST_FREE", "BareGuest", "BareOutcome"]
@@ -57,8 +66,9 @@ _FLAT = 0xFFFFFFFF
 _CODE_RIGHTS = ACCESS_RIGHTS.encode(type=11, S=1, P=1, L=1, G=1)
 _DATA_RIGHTS = ACCESS_RIGHTS.encode(type=3, S=1, P=1, DB=1, G=1)
 _TSS_RIGHTS = ACCESS_RIGHTS.encode(type=11, P=1)
-_SHADOW = ShadowOptions()
+_SHADOW, _TLB = ShadowOptions(), TlbOptions()
 _UNUSABLE = ACCESS_RIGHTS.mask("unusable")
+_MOST_VCPUS, _STACK = 16, 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,11 @@ class BareGuest:
         caching: CachingMode = CachingMode.MODELLED,
         seed: int = 0,
         check_flushes: bool = False,
+        profile: CpuProfile = SKYLAKE_X,
+        tlb: TlbOptions = _TLB,
+        vpid: int = 1,
+        vcpus: int = 1,
+        slice_blocks: int = SLICE,
     ) -> None:
         if not FIRST_FREE <= load_gpa <= memory - len(image):
             raise MisuseError(
@@ -115,27 +130,61 @@ class BareGuest:
             caching=caching,
             seed=seed,
             check_flushes=check_flushes,
+            profile=profile,
+            tlb=tlb,
+            vpid=vpid,
         )
+        if not 1 <= vcpus <= _MOST_VCPUS:
+            raise MisuseError(f"A guest with {vcpus} vCPUs cannot be made: give 1 to {_MOST_VCPUS}")
+        if slice_blocks < 1:
+            raise MisuseError(f"A turn of {slice_blocks} blocks does nothing: give at least 1")
         self.console, self.exit_port = DebugConsole(), ExitPort()
-        self.hypervisor = Hypervisor(config, lambda hypervisor: MachineCpu(hypervisor, detail))
+        self.hypervisor = self._make(config, detail, vcpus)
         self.hypervisor.ports.attach(DEBUG_PORT, self.console)
         self.hypervisor.ports.attach(EXIT_PORT, self.exit_port)
         self._build_tables(memory)
         self.write(load_gpa, image)
-        self._set_state(load_gpa if entry is None else entry, memory)
+        for number, one in enumerate(self.vcpus):
+            _set_state(one, number, load_gpa if entry is None else entry, memory)
+        self._turns = Turns(self.vcpus, slice_blocks, lambda: self.exit_port.status is not None)
+
+    @property
+    def vcpus(self) -> list[Hypervisor]:
+        """Every vCPU, the first being :attr:`hypervisor`."""
+        return self.hypervisor.vcpus
 
     @property
     def cpu(self) -> MachineCpu:
-        """The Cpu."""
-        cpu = self.hypervisor.cpu
-        assert isinstance(cpu, MachineCpu)
-        return cpu
+        """The Cpu of the first vCPU."""
+        return machine_cpu(self.hypervisor)
+
+    @staticmethod
+    def _make(config: GuestConfig, detail: Detail, vcpus: int) -> Hypervisor:
+        """Return the first vCPU, with the others made; each has a VPID of its own."""
+
+        def make_cpu(hypervisor: Hypervisor) -> MachineCpu:
+            return MachineCpu(hypervisor, detail, in_slices=vcpus > 1)
+
+        first = Hypervisor(config, make_cpu)
+        try:
+            for number in range(1, vcpus):
+                vpid = config.vpid + number if config.vpid else 0
+                Hypervisor(replace(config, vpid=vpid), make_cpu, first=first)
+        except BaseException:
+            for one in reversed(first.vcpus.copy()):
+                one.close()
+            raise
+        if vcpus > 1:
+            peers: list[LocalApic] = []
+            for number, one in enumerate(first.vcpus):
+                one.processor.apic = LocalApic(number, peers)
+        return first
 
     def write(self, gpa: int, data: bytes) -> None:
         """Write `data` to guest-physical memory; backs it first if need be."""
         for at, count in _pages(gpa, len(data)):
             hpa = self.hypervisor.mmu.reach(at, write=True)
-            self.cpu.forget_code(hpa, count)
+            self.hypervisor.forget_code(hpa, count)
             with self.hypervisor.noting_writes(hpa):
                 self.hypervisor.host.memory.write(hpa, data[at - gpa : at - gpa + count])
 
@@ -151,16 +200,13 @@ class BareGuest:
 
     def run(self, timeout: float | None = None) -> BareOutcome:
         """Run until the guest halts, exits or cannot go on, or for `timeout` seconds; it may be run again."""
-        kernel = _Kernel(self)
-        timer = threading.Timer(timeout, self.cpu.interrupt) if timeout is not None else None
+        timer = threading.Timer(timeout, self._turns.interrupt) if timeout is not None else None
         if timer is not None:
             timer.daemon = True
             timer.start()
         text = ""
         try:
-            registers = self.cpu.registers.read_many(("rip", "rsp", "rflags"))
-            self.hypervisor.enter(*registers)
-            self.hypervisor.run(kernel)
+            self._turns.run()
         except (GuestStopped, EntryFailure) as end:
             text = str(end)
         except OutOfFrames as end:
@@ -172,32 +218,40 @@ class BareGuest:
 
     def close(self) -> None:
         """Give memory and engine back."""
+        for one in reversed(self.vcpus[1:]):
+            one.close()
         self.hypervisor.discard()
 
     @property
     def halted(self) -> bool:
-        """Whether the vCPU is in the HLT state."""
-        return self.hypervisor.vcpu.vmcs.read("guest_activity_state") == _HLT
+        """Whether every vCPU is in the HLT state."""
+        return all(one.vcpu.vmcs.read("guest_activity_state") == _HLT for one in self.vcpus)
 
     def _outcome(self, text: str) -> BareOutcome:
-        hypervisor = self.hypervisor
         if text:
             reason = "stopped"
         elif self.exit_port.status is not None:
             reason = "exited"
         else:
             reason = "halted" if self.halted else "interrupted"
-        exits = sorted(hypervisor.vcpu.exits.items())
-        invalidations = sorted((done.name, count) for done, count in hypervisor.mmu.invalidations.items())
+        exits: Counter[ExitReason] = Counter()
+        invalidations: Counter[str] = Counter()
+        delivered: Counter[int] = Counter()
+        events: Counter[str] = Counter()
+        for one in self.vcpus:
+            exits.update(one.vcpu.exits)
+            invalidations.update({done.name: count for done, count in one.mmu.invalidations.items()})
+            delivered.update(machine_cpu(one).delivered)
+            events.update(one.cpu.events())
         return BareOutcome(
             reason=reason,
             status=self.exit_port.status,
             text=text,
             output=bytes(self.console.output),
-            exits={exit.name: count for exit, count in exits},
-            delivered=dict(sorted(self.cpu.delivered.items())),
-            invalidations=dict(invalidations),
-            events=self.cpu.events(),
+            exits={exit.name: count for exit, count in sorted(exits.items())},
+            delivered=dict(sorted(delivered.items())),
+            invalidations=dict(sorted(invalidations.items())),
+            events=dict(events),
         )
 
     def _build_tables(self, memory: int) -> None:
@@ -211,55 +265,34 @@ class BareGuest:
         pages = [PDE_2M.encode(P=1, RW=1, PS=1, addr=_LARGE * n) for n in range(large)]
         self.write(_DIRECTORIES, struct.pack(f"<{large}Q", *pages))
 
-    def _set_state(self, entry: int, memory: int) -> None:
-        """Put the first state into the VMCS and the registers."""
-        self.hypervisor.processor.reset(
-            CR0.encode(PE=1, MP=1, ET=1, NE=1, WP=1, PG=1),
-            _PML4,
-            CR4.encode(PAE=1, OSFXSR=1, OSXMMEXCPT=1),
-            EFER.encode(SCE=1, LME=1, LMA=1, NXE=1),
-        )
-        fields = {
-            "guest_gdtr_base": _GDT,
-            "guest_gdtr_limit": 8 * len(_DESCRIPTORS) - 1,
-            "guest_idtr_base": 0,
-            "guest_idtr_limit": 0,
-        }
-        for name in ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"):
-            rights = {"cs": _CODE_RIGHTS, "tr": _TSS_RIGHTS, "ldtr": _UNUSABLE}.get(name, _DATA_RIGHTS)
-            selector = {"cs": _CODE, "tr": 0, "ldtr": 0}.get(name, _DATA)
-            fields[f"guest_{name}_selector"] = selector
-            fields[f"guest_{name}_base"] = 0
-            fields[f"guest_{name}_limit"] = 0xFFFF if name in ("tr", "ldtr") else _FLAT
-            fields[f"guest_{name}_access_rights"] = rights
-        self.hypervisor.vcpu.vmcs.write_many(**fields)
-        self.cpu.registers.write_many(
-            {"rip": entry, "rsp": FIRST_FREE, "rdi": memory, "rflags": RFLAGS.encode(always_1=1)}
-        )
 
-
-class _Kernel:
-    """A machine guest's kernel is its own: the hypervisor's loop has only to see when it has finished."""
-
-    def __init__(self, guest: BareGuest) -> None:
-        self._guest = guest
-        self._interrupted = False
-
-    @property
-    def finished(self) -> bool:
-        return self._interrupted or self._guest.halted or self._guest.exit_port.status is not None
-
-    def syscall(self) -> None:
-        raise AssertionError("SYSCALL of a machine guest is executed by its Cpu")
-
-    def page_fault(self, gva: int, error_code: int) -> None:
-        raise AssertionError(f"#PF at {gva:#x} ({error_code:#x}) is delivered by the Cpu")
-
-    def exception(self, vector: int, error_code: int) -> None:
-        raise AssertionError(f"exception {vector:#x} ({error_code:#x}) is delivered by the Cpu")
-
-    def interrupted(self) -> None:
-        self._interrupted = True
+def _set_state(vcpu: Hypervisor, number: int, entry: int, memory: int) -> None:
+    """Put the first state of vCPU `number` into its VMCS and its registers."""
+    vcpu.processor.reset(
+        CR0.encode(PE=1, MP=1, ET=1, NE=1, WP=1, PG=1),
+        _PML4,
+        CR4.encode(PAE=1, OSFXSR=1, OSXMMEXCPT=1),
+        EFER.encode(SCE=1, LME=1, LMA=1, NXE=1),
+    )
+    fields = {
+        "guest_gdtr_base": _GDT,
+        "guest_gdtr_limit": 8 * len(_DESCRIPTORS) - 1,
+        "guest_idtr_base": 0,
+        "guest_idtr_limit": 0,
+    }
+    for name in ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"):
+        rights = {"cs": _CODE_RIGHTS, "tr": _TSS_RIGHTS, "ldtr": _UNUSABLE}.get(name, _DATA_RIGHTS)
+        selector = {"cs": _CODE, "tr": 0, "ldtr": 0}.get(name, _DATA)
+        fields[f"guest_{name}_selector"] = selector
+        fields[f"guest_{name}_base"] = 0
+        fields[f"guest_{name}_limit"] = 0xFFFF if name in ("tr", "ldtr") else _FLAT
+        fields[f"guest_{name}_access_rights"] = rights
+    vcpu.vcpu.vmcs.write_many(**fields)
+    stack = FIRST_FREE - number * _STACK
+    rflags = RFLAGS.encode(always_1=1)
+    vcpu.cpu.registers.write_many(
+        {"rip": entry, "rsp": stack, "rdi": memory, "rsi": number, "rflags": rflags}
+    )
 
 
 def _pages(gpa: int, length: int) -> list[tuple[int, int]]:

@@ -199,6 +199,10 @@ def _record(
             "seed": options.seed,
             "sandbox": options.sandbox,
             "profile": config.profile.name,
+            "replacement": None if config.tlb.replacement is None else str(config.tlb.replacement),
+            "largest_tlb_page": config.tlb.largest_page,
+            "walk_caches": config.tlb.walk_caches,
+            "vpid": config.vpid,
         },
         "outcome": {
             "status": session.status,
@@ -209,6 +213,8 @@ def _record(
         "instructions": events.get("instructions"),
         "accesses": _accesses(events) if full else None,
         "tlb": _tlb(events) if full else None,
+        "walk_caches": hypervisor.tlb.walk_hits() if full else None,
+        "size_conflicts": hypervisor.tlb.conflicts if full else None,
         "walks": _walks(events),
         "page_faults": hypervisor.page_faults,
         "exits": {reason.name: count for reason, count in sorted(hypervisor.vcpu.exits.items())},
@@ -228,13 +234,16 @@ def _tlb(events: dict[str, int]) -> dict[str, dict[str, int]]:
     """Hits and misses by level. An access is looked up once a page: one that crosses a page, twice."""
     data = events["reads"] + events["writes"] + events["splits"]
     fetch = events["instructions"] + events["fetch_pages"]
-    l2_lookups = events["l1d_misses"] + events["l1i_misses"]
-    l2_hits = events["l2d_hits"] + events["l2i_hits"]
-    return {
+    found = {
         "l1d": {"hits": data - events["l1d_misses"], "misses": events["l1d_misses"]},
         "l1i": {"hits": fetch - events["l1i_misses"], "misses": events["l1i_misses"]},
-        "l2": {"hits": l2_hits, "misses": l2_lookups - l2_hits},
     }
+    lookups, level = events["l1d_misses"] + events["l1i_misses"], 2
+    while f"l{level}d_misses" in events:
+        misses = events[f"l{level}d_misses"] + events[f"l{level}i_misses"]
+        found[f"l{level}"] = {"hits": lookups - misses, "misses": misses}
+        lookups, level = misses, level + 1
+    return found
 
 
 def _walks(events: dict[str, int]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
 from quire.hypervisor.host import Host
 from quire.hypervisor.hypervisor import MMUS, STEPS, GuestConfig, GuestKernel, Hypervisor
 from quire.hypervisor.linear_memory import WalkedMemory
+from quire.hypervisor.local_apic import LocalApic
 from quire.hypervisor.machine_handlers import MACHINE_HANDLERS
 from quire.hypervisor.machine_mmu import MachineEptMmu, MachineNativeMmu, MachineShadowMmu
 from quire.hypervisor.mmu import NativeMmu, PagedMmu
@@ -40,6 +41,7 @@ __all__ = [
     "Handler",
     "Host",
     "Hypervisor",
+    "LocalApic",
     "MachineEptMmu",
     "MachineNativeMmu",
     "MachineShadowMmu",

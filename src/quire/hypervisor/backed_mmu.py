@@ -38,14 +38,27 @@ class BackedMmu(PagedMmu):
         self.guest_bytes = guest_bytes
         self.page_size = page_size
         self.memory_map = memory_map
-        memory_map.on_change = self.changed
+        self._sharers = [self]
+        memory_map.on_change = self._map_changed
         self._blocks: list[int] = []
+        self._shared = False
         self._used_before = np.zeros(count, np.uint8)
         self._used = self._used_before.data
 
     def start(self) -> None:
         """Build the guest's tables: the first guest-physical accesses, so exits must be dealt with by now."""
         self._make_guest_tables()
+
+    def share(self, first: "BackedMmu") -> None:
+        """Be the Mmu of another vCPU of the guest that `first` has the memory of."""
+        self._sharers = first._sharers
+        self._sharers.append(self)
+        self._blocks, self._shared = first._blocks, True
+        self.memory_map.on_change = first._map_changed
+
+    def _map_changed(self, start: int = 0, size: int = 0) -> None:
+        for one in self._sharers:
+            one.changed(start, size)
 
     @abstractmethod
     def software_exit(self, gpa: int, *, write: bool) -> None:
@@ -106,6 +119,9 @@ class BackedMmu(PagedMmu):
 
     def close(self) -> None:
         """Free the guest's tables and every host page behind guest memory; the map itself is its maker's."""
+        if self._shared:
+            self._sharers.remove(self)
+            return
         if hasattr(self, "tables"):
             super().close()
         for mapping in list(self.memory_map.mappings()):

@@ -6,7 +6,7 @@ stopped it: VM exits by the handler table, the rest by the guest's kernel.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,7 +15,7 @@ from quire.arch import PAGE_SHIFT, RFLAGS, SKYLAKE_X, CpuProfile, ExitReason, Ve
 from quire.errors import MisuseError
 from quire.hypervisor.backed_mmu import BackedMmu, EptMmu, make_ept
 from quire.hypervisor.caching import CachingMode
-from quire.hypervisor.checked import check_flushes
+from quire.hypervisor.checked import choose_fills
 from quire.hypervisor.flushes import FlushCheck
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
 from quire.hypervisor.host import Host
@@ -31,7 +31,7 @@ from quire.hypervisor.shadow_mmu import ShadowMmu, ShadowOptions
 from quire.hypervisor.walk_controls import follow_controls, save_log_index
 from quire.memory import Owner, OwnerKind
 from quire.paging import Context, Tables
-from quire.tlb import Operation, Tlb
+from quire.tlb import Operation, Tlb, TlbOptions
 from quire.vcpu import Cpu, Event, Exit, Registers, Syscall, Trap, TrapKind, Vcpu, Vmcs
 
 __all__ = ["MMUS", "STEPS", "GuestConfig", "GuestKernel", "Hypervisor"]
@@ -43,7 +43,6 @@ MMUS = ("native", "ept", "shadow")
 STEPS = ("memory", "EPT", "vCPU", "memory management", "TLB", "enable")
 
 _LEAST_MEMORY = 4 << 20
-_VPID = 1
 _POINTERS = ("rip", "rsp", "rflags")
 _PAGE_FAULT = TrapKind.PAGE_FAULT
 _RF = RFLAGS.mask("RF")
@@ -54,8 +53,9 @@ class GuestConfig:
     """What a guest gets: sizes in bytes, `mmu` one of :data:`MMUS`, pages of the guest's tables and of what backs it.
 
     `kind` is process, whose kernel Quire plays, or machine, which brings its own: then guest-physical memory
-    begins at 0 and the guest's tables are the guest's. `shadow` counts under that Mmu alone. `caching` says what the
-    processor does with translations, `seed` chooses what goes in evict mode, `check_flushes` looks for stale ones.
+    begins at 0 and the guest's tables are the guest's. `shadow` counts under that Mmu alone. `tlb` changes what the
+    profile says of caches; `vpid` 0 turns VPIDs off, so that every VM entry and exit flushes. `caching` says what
+    the processor does with translations, `seed` chooses what goes in evict mode, `check_flushes` looks for stale ones.
     """
 
     mmu: str = "ept"
@@ -65,6 +65,8 @@ class GuestConfig:
     profile: CpuProfile = SKYLAKE_X
     kind: str = "process"
     shadow: ShadowOptions = field(default_factory=ShadowOptions)
+    tlb: TlbOptions = field(default_factory=TlbOptions)
+    vpid: int = 1
     caching: CachingMode = CachingMode.MODELLED
     seed: int = 0
     check_flushes: bool = False
@@ -72,6 +74,8 @@ class GuestConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("process", "machine"):
             raise MisuseError(f"No guest is of kind {self.kind!r}: give process or machine")
+        if self.vpid >> 16:
+            raise MisuseError(f"VPID {self.vpid:#x} has more than 16 bits: give 1 to 0xffff, or 0 for none")
         if self.mmu not in MMUS:
             raise MisuseError(f"No Mmu is called {self.mmu!r}: give {' or '.join(MMUS)}")
         if self.caching not in list(CachingMode):
@@ -118,9 +122,10 @@ MakeCpu = Callable[["Hypervisor"], Cpu]
 
 
 class Hypervisor:
-    """One guest's hypervisor. `make_cpu` builds the Cpu in the last step; `host` may be shared between guests.
+    """One vCPU of a guest, and all that runs it. `make_cpu` builds the Cpu in the last step; guests may share a `host`.
 
-    `on_step` hears of each step before it happens. Raises what a step raises, with everything undone.
+    `first` is the guest's first vCPU, whose memory, handlers and ports this one shares; close it last. `on_step` hears
+    of each step before it happens. Raises what a step raises, with everything undone.
     """
 
     cpu: Cpu
@@ -141,6 +146,7 @@ class Hypervisor:
         make_cpu: MakeCpu,
         *,
         host: Host | None = None,
+        first: "Hypervisor | None" = None,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
         self.config = config
@@ -156,7 +162,13 @@ class Hypervisor:
         self._logs = False  # whether the walk fills a page-modification log
         self._followed = -1  # the VMCS generation whose controls the walk has
         self._make_cpu = make_cpu
-        self._given_host = host
+        self._given_host = host if first is None else first.host
+        self._first = first
+        self.vcpus: list[Hypervisor] = (
+            [] if first is None else first.vcpus
+        )  #: every vCPU of the guest, in order
+        if first is not None:
+            self._join(first)
         self._ept: Tables | None = None
         actions = (
             self._take_memory,
@@ -171,6 +183,14 @@ class Hypervisor:
                 on_step(step)
                 action(undo)
             self._undo = undo.pop_all()
+
+    def _join(self, first: "Hypervisor") -> None:
+        if self.config.kind != "machine" or self.config.mmu == "shadow":
+            raise MisuseError(
+                f"A {self.config.kind} guest under {self.config.mmu} has one vCPU: several share the memory of a "
+                "machine guest under native or ept"
+            )
+        self.handlers, self.ports = first.handlers, first.ports
 
     @property
     def ept_mmu(self) -> EptMmu:
@@ -213,6 +233,8 @@ class Hypervisor:
             vcpu.exit(stop, rip, rsp, rflags)
         if self._logs:
             save_log_index(vcpu.vmcs, self.mmu.context)
+        if not vcpu.vpid and registers is not None:
+            self.tlb.invalidate(Operation.VM_EXIT_VPID_0)
         if stop.reason is ExitReason.EPT_VIOLATION and self.mmu.tlb is not None:
             self.mmu.violated(stop.gla or 0, stop.gpa)
         handler = self.handlers.get(stop.reason)
@@ -223,6 +245,30 @@ class Hypervisor:
             self.inject(stop.idt_vectoring)  # what the exit cut off happens after all (SDM 3C §27.2.4)
         if self._audits and self._registers is not None:
             self.shadow_mmu.check()
+
+    def shoot_down(
+        self,
+        operation: Operation,
+        *,
+        vcpus: "Sequence[Hypervisor] | None" = None,
+        pcid: int = 0,
+        gva: int = 0,
+        gpa: int = 0,
+    ) -> None:
+        """Execute `operation` on `vcpus`, by default every vCPU of the guest: a flush that the hypervisor asks for.
+
+        VPID and EP4TA are those of each vCPU.
+        """
+        for one in self.vcpus if vcpus is None else vcpus:
+            vpid, ep4ta = one.vcpu.vpid, one.mmu.space.ep4ta
+            one.tlb.invalidate(operation, vpid=vpid, pcid=pcid, ep4ta=ep4ta, gva=gva, gpa=gpa)
+            one.mmu.changed()
+            one.cpu.forget(None)
+
+    def forget_code(self, hpa: int, length: int) -> None:
+        """Bytes of host memory change behind the guest's back: no vCPU may go on with code compiled from them."""
+        for one in self.vcpus:
+            one.cpu.forget_code(hpa, length)
 
     def inject(self, event: Event) -> None:
         """Have the next VM entry deliver `event`. The frame of a machine guest's fault has RF = 1, of an abort RF = 0.
@@ -285,6 +331,9 @@ class Hypervisor:
     def _take_memory(self, undo: ExitStack) -> None:
         config = self.config
         machine_native = config.kind == "machine" and config.mmu == "native"
+        if self._first is not None:
+            self.host = self._first.host
+            return
         if self._given_host is not None:
             if machine_native:
                 raise MisuseError(
@@ -301,7 +350,9 @@ class Hypervisor:
         undo.callback(self.host.close)
 
     def _build_ept(self, undo: ExitStack) -> None:
-        if self.config.mmu != "native":
+        if self._first is not None:
+            self._ept = self._first._ept
+        elif self.config.mmu != "native":
             self._ept = make_ept(self.host)
             undo.callback(self._ept.close)
 
@@ -309,7 +360,7 @@ class Hypervisor:
         owner = Owner(OwnerKind.VMCS, "VMCS")
         hfn = self.host.pool.allocate(0, owner)
         undo.callback(self.host.pool.free, hfn, 0, owner)
-        self.vcpu = Vcpu(Vmcs(self.host.memory, hfn << PAGE_SHIFT), self.config.profile, _VPID)
+        self.vcpu = Vcpu(Vmcs(self.host.memory, hfn << PAGE_SHIFT), self.config.profile, self.config.vpid)
 
     def _build_memory_management(self, undo: ExitStack) -> None:
         config = self.config
@@ -327,30 +378,19 @@ class Hypervisor:
                 mmu = (MachineShadowMmu if machine else ShadowMmu)(*arguments, config.shadow)
             self.mmu = mmu
             mmu.on_exit = self.handle_exit
+            if self._first is not None and isinstance(self._first.mmu, BackedMmu):
+                mmu.share(self._first.mmu)
             undo.callback(mmu.close)
             mmu.start()
         if machine:
             self.processor = Processor(self.vcpu, self.mmu)
-            self.linear_memory = WalkedMemory(
-                self.mmu, lambda hpa, length: self.cpu.forget_code(hpa, length), self.noting_writes
-            )
+            self.linear_memory = WalkedMemory(self.mmu, self.forget_code, self.noting_writes)
 
     def _build_tlb(self, undo: ExitStack) -> None:
-        self.tlb = Tlb(self.config.profile)
+        self.tlb = Tlb(self.config.profile, self.config.tlb)
         self.mmu.enter_tlb(self.tlb)
-        self._build_caching()
-        undo.callback(self.tlb.invalidate, Operation.INVVPID_CONTEXT, vpid=_VPID)
-
-    def _build_caching(self) -> None:
-        """Make what answers fills in other modes than modelled, and for a check."""
-        config = self.config
-        retain = config.caching is CachingMode.RETAIN
-        self.flush_check = check_flushes(self) if config.check_flushes else None
-        if retain or config.check_flushes:
-            self.fills = KeptFills(self.mmu, retain=retain, check=self.flush_check)
-            self.tlb.observers.append(self.fills.observe)
-        if config.caching is CachingMode.EVICT:
-            self.evictions = random.Random(config.seed)
+        choose_fills(self)
+        undo.callback(self.tlb.invalidate, Operation.INVVPID_CONTEXT, vpid=self.config.vpid)
 
     def _enable(self, undo: ExitStack) -> None:
         self.cpu = self._make_cpu(self)
@@ -359,6 +399,8 @@ class Hypervisor:
         self.mmu.forget = self.cpu.forget
         if self.config.kind == "machine":
             self.processor.registers = self.cpu.registers
+        self.vcpus.append(self)
+        undo.callback(self.vcpus.remove, self)
         rip, rsp, rflags = self.cpu.registers.read_many(("rip", "rsp", "rflags"))
         self.enter(rip, rsp, rflags)
 
@@ -366,6 +408,8 @@ class Hypervisor:
         """Enter the vCPU; when fields have changed, let the walk's controls follow. Raises EntryFailure."""
         vmcs = self.vcpu.vmcs
         self.vcpu.enter(rip, rsp, rflags)
+        if not self.vcpu.vpid:
+            self.tlb.invalidate(Operation.VM_ENTRY_VPID_0)
         if vmcs.generation != self._followed:
             self._followed = vmcs.generation
             follow_controls(vmcs, self.mmu.context)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from quire.arch import CR0, CR4, EFER, ExitReason, Vector, is_canonical, paging_mode, pcid
 from quire.arch.instruction_exits import INVPCID_DESCRIPTOR, MOV_DR_QUALIFICATION
 from quire.errors import MisuseError
+from quire.hypervisor.local_apic import LocalApic
 from quire.hypervisor.mmu import PagedMmu
 from quire.hypervisor.msrs import PLAIN_MSRS, Msr, legal_pat
 from quire.hypervisor.processor_exits import CrAccess, CrExit
@@ -59,6 +60,7 @@ _VMCS_MSRS = {
     Msr.GS_BASE: "guest_gs_base",
 }
 _REGISTER_MSRS = {Msr.STAR: "star", Msr.KERNEL_GS_BASE: "kernel_gs_base"}
+_X2APIC = range(0x800, 0x900)
 _ADDRESSES = (Msr.SYSENTER_ESP, Msr.SYSENTER_EIP, Msr.FS_BASE, Msr.GS_BASE, Msr.KERNEL_GS_BASE)
 
 
@@ -69,6 +71,7 @@ class Processor:
 
     def __init__(self, vcpu: Vcpu, mmu: PagedMmu) -> None:
         self.cr2 = self.cr8 = 0
+        self.apic: LocalApic | None = None  #: of a guest with several vCPUs
         self.debug = [0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400]
         self._vcpu, self._mmu = vcpu, mmu
         self._msrs = {number: msr.reset for number, msr in PLAIN_MSRS.items()}
@@ -198,6 +201,8 @@ class Processor:
         if number == Msr.TSC:
             self._tsc = self._tsc + _TICKS & _WORD
             return self._tsc
+        if number in _X2APIC and self.apic is not None:
+            return self.apic.read(number)
         plain = self._msrs.get(number)  # type: ignore[call-overload]
         return _GP if plain is None else plain
 
@@ -213,6 +218,8 @@ class Processor:
             return self._write_efer(value)
         elif number == Msr.TSC:
             self._tsc = value
+        elif number in _X2APIC and self.apic is not None:
+            return self.apic.write(number, value)
         else:
             return self._write_plain(number, value)
         return None

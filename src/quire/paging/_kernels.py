@@ -86,10 +86,12 @@ _R_ERROR, _R_FAULT_GPA, _R_LEVEL, _R_DIMENSION, _R_GREFS, _R_HREFS, _R_VECTOR, _
     int(r) for r in list(Result)[8:17]
 )
 _R_GUEST, _R_HOST = int(Result.GUEST_ENTRY), int(Result.HOST_ENTRY)
+_R_COMBINED, _R_EPT = int(Result.COMBINED), int(Result.EPT_RIGHTS)
 
 _0, _1, _2, _3, _4, _5, _7, _8, _9, _12 = (U(n) for n in (0, 1, 2, 3, 4, 5, 7, 8, 9, 12))
 _10, _21, _22, _30, _39, _48, _511, _1023 = (U(n) for n in (10, 21, 22, 30, 39, 48, 511, 1023))
 _READ, _WRITE, _EXECUTE, _USER_EXECUTE = _1, _2, _4, _8
+_ALL = U(15)
 _LOW_32 = U(0xFFFF_FFFF)
 _FINE = U(1 << 32)  # no page-fault error code
 _NOWHERE = U((1 << 64) - 1)
@@ -213,12 +215,13 @@ def finish(memory, context, result, gpa, access, allowed, linear):
             level = (result[_R_HSHIFT] - _12) // _9 + _1
             deny(memory, context, result, gpa, want, said | _Q_VERIFY, level)
             return np.int64(result[_R_STATUS])
+        rights = result[_R_EPT] = result[_R_RIGHTS]
         if access < _SHADOW:
-            rights = result[_R_RIGHTS]
             allowed &= ((rights & _3) | ((rights >> _1) & _EXECUTE)) if by_user_bit else rights
     else:
         result[_R_HSHIFT] = result[_R_GSHIFT]
         result[_R_DIRTY] = _1
+        result[_R_EPT] = _ALL
     if hpa >= context[_C_BYTES]:
         return outside(result, gpa, result[_R_LEVEL])
     result[_R_STATUS] = U(_OK)
@@ -345,6 +348,7 @@ def walk_from(memory, context, gva, access, result):
     result[_R_GSHIFT] = shift
     result[_R_GUEST] = entry
     result[_R_GLOBAL] = _1 if entry & _G and context[_C_PGE] else _0
+    result[_R_COMBINED] = (both & (_RW | _US)) | (either & _XD)
     result[_R_LEVEL] = level
     linear = (
         (_Q_USER if user_page else _0)

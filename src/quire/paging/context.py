@@ -134,6 +134,8 @@ class Result(IntEnum):
     REFERENCES = 16  #: first of the entry addresses (HPA), in the order they were read
     GUEST_ENTRY = 52  #: the guest leaf as it is after the walk; 0 without paging
     HOST_ENTRY = 53  #: the EPT leaf of the last guest-physical address translated; 0 in one dimension
+    COMBINED = 54  #: RW, US and XD of a PTE, over all levels of the guest's tables
+    EPT_RIGHTS = 55  #: over all levels of EPT (:class:`Rights`), of the page; all of them in one dimension
 
 
 #: (5 + 1) * (5 + 1) - 1 of a 5x5 walk.

@@ -60,9 +60,7 @@ def _answer(answer: dict[str, Any]) -> str:
     if "rule" in answer:
         return f"refused: {answer['rule']} ({answer['section']})"
     dirty = "dirty" if answer["dirty"] else "clean"
-    return (
-        f"hpa {answer['hpa']}, {answer['rights']}, {dirty}, {format_size(answer['size'])}, {answer['memory_type']}"
-    )
+    return f"hpa {answer['hpa']}, {answer['rights']}, {dirty}, {format_size(answer['size'])}, {answer['memory_type']}"
 
 
 def _changed(entry: dict[str, Any] | None, changed: dict[str, Any] | None) -> str:

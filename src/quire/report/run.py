@@ -114,12 +114,10 @@ def _translation(record: dict[str, Any]) -> Rows:
     if tlb is None:
         rows.append(("TLB", "-", _NOT_COUNTED))
     else:
-        for name, title in (
-            ("l1d", "L1 data TLB misses"),
-            ("l1i", "L1 code TLB misses"),
-            ("l2", "L2 TLB misses"),
-        ):
-            hits, misses = tlb[name]["hits"], tlb[name]["misses"]
+        first = {"l1d": "L1 data TLB misses", "l1i": "L1 code TLB misses"}
+        for name, counts in tlb.items():
+            title = first.get(name) or f"{name.upper()} TLB misses"
+            hits, misses = counts["hits"], counts["misses"]
             share = f"{100 * misses / (hits + misses):.3f} % of " if hits + misses else ""
             rows.append((title, format_count(misses), f"{share}{format_count(hits + misses)} look-ups"))
     walks = record["walks"]
@@ -133,8 +131,14 @@ def _translation(record: dict[str, Any]) -> Rows:
         ("references per walk", f"{per_walk['guest'] + per_walk['host']:.2f}", ""),
         (f"  in {tables} tables", f"{per_walk['guest']:.2f}", f"{format_count(references['guest'])} in all"),
         ("  in EPT", f"{per_walk['host']:.2f}", f"{format_count(references['host'])} in all"),
-        ("guest page faults", format_count(record["page_faults"]), ""),
     ]
+    for name, hits in (record["walk_caches"] or {}).items():
+        if hits:
+            rows.append((f"  {name} cache", format_count(hits), "hits of walks"))
+    rows.append(("guest page faults", format_count(record["page_faults"]), ""))
+    if record["size_conflicts"]:
+        note = "look-ups of a page that a TLB still had with another size"
+        rows.append(("page size conflicts", format_count(record["size_conflicts"]), note))
     return rows
 
 

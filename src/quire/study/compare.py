@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quire import __version__
+from quire.arch import profile_by_name
 from quire.hypervisor import MMUS
 from quire.study.configuration import (
     PAGES,
@@ -35,6 +36,7 @@ def compare(
     *,
     pages: str = "4K/4K",
     mmus: str = ",".join(MMUS),
+    profile: str = "skylake-x",
     costs: str = "skylake-x",
     memory: int = 2 << 30,
     seed: int = 0,
@@ -47,12 +49,12 @@ def compare(
     Its standard input is empty and its output is not shown. Raises MisuseError for what cannot be asked, RunFailed
     for a run that could not be made.
     """
-    profile = load_costs(costs)
-    profile.memory_latency(remote_share)  # before anything runs
-    order = Order(command, memory, seed, sandbox)
+    figures = load_costs(costs)
+    figures.memory_latency(remote_share)  # before anything runs
+    order = Order(command, memory, seed, sandbox, profile)
     asked = configurations(parse_mmus(mmus), parse_pages(pages))
-    check_configurations(asked, memory)
-    return compare_record(order, run_all(order, asked, jobs=jobs), profile, remote_share=remote_share)
+    check_configurations(asked, memory, profile_by_name(profile))
+    return compare_record(order, run_all(order, asked, jobs=jobs), figures, remote_share=remote_share)
 
 
 def compare_record(

@@ -7,6 +7,7 @@ pairs that differ in it alone are one native configuration. Fails with MisuseErr
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from quire.arch import CpuProfile
 from quire.errors import MisuseError, did_you_mean
 from quire.hypervisor import MMUS, GuestConfig
 
@@ -72,8 +73,14 @@ def configurations(mmus: Sequence[str], pages: Sequence[tuple[str, str]]) -> lis
     return [*dict.fromkeys(native), *others]
 
 
-def check_configurations(asked: Sequence[Configuration], memory: int) -> None:
-    """Raise MisuseError if a guest of `memory` bytes cannot be made under one of them."""
+def check_configurations(asked: Sequence[Configuration], memory: int, profile: CpuProfile) -> None:
+    """Raise MisuseError if a guest of `memory` bytes on `profile` cannot be made under one of them."""
     for one in asked:
         host_page = one.host_page or one.guest_page
-        GuestConfig(mmu=one.mmu, memory=memory, guest_page=PAGES[one.guest_page], host_page=PAGES[host_page])
+        GuestConfig(
+            mmu=one.mmu,
+            profile=profile,
+            memory=memory,
+            guest_page=PAGES[one.guest_page],
+            host_page=PAGES[host_page],
+        )

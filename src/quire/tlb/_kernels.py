@@ -1,167 +1,429 @@
 """Compiled TLB lookups, insertions and invalidations: fixed-trip tag scans with age stamps, no lists moved.
 
-``entries`` is tags, stamps and translations one after the other (see layout.py). An index identifies an entry;
--1 is a miss. The slow twin is ``reference.py``.
+Pointers go in (see layout.py for what they point to); an index identifies an entry, -1 is a miss. The slow twin is
+``reference.py``.
 """
 
 import numpy as np
 from numba import njit, types
 
-from quire.tlb.layout import TAG, Role, Shape, TlbState
+from quire.arch import Replacement
+from quire.paging.ept._kernels import WORDS
+from quire.tlb.layout import (
+    KIND_SHIFTS,
+    LEVELS,
+    POLICIES,
+    SIZES,
+    TAG,
+    TRANSLATION,
+    UNBOUNDED,
+    Kind,
+    Shape,
+    Shapes,
+    TlbState,
+)
 
 U = np.uint64
-WORDS = types.uint64[::1]
-SHAPES = types.int64[:, ::1]
+SHAPES = types.CPointer(types.int64)
 
-_VALID = U(TAG.mask("valid"))
-_SIZE_SHIFT, _SPACE_SHIFT = U(TAG.shift("size")), U(TAG.shift("space"))
-_SPACE_MASK = U(TAG.mask("space"))
-_L1I_4K, _L1I_2M, _L1D_4K, _L1D_2M, _L1D_1G, _L2, _L2_1G = (int(r) for r in Role)
-_START, _SET_MASK, _WAYS = (int(s) for s in Shape)
-_CLOCK, _SPACE, _GLOBAL_SPACE, _GLOBALS, _LARGE, _EVICTIONS = (int(s) for s in TlbState)
-_0, _1, _2, _12, _21, _30 = (U(n) for n in (0, 1, 2, 12, 21, 30))
+KIND_SHIFTS_ARRAY = np.array(KIND_SHIFTS, np.uint64)
+_KIND, _SPACE_SHIFT = U(TAG.shift("kind")), U(TAG.shift("space"))
+_LINEAR = U((1 << 57) - 1)
+_LEAST_TAG, _TOMB = U(1 << TAG.shift("space")), U(1)
+_FRAME, _VALUE_REST = U(TRANSLATION.mask("frame")), U(~TRANSLATION.mask("frame") & (1 << 64) - 1)
+_START, _SET_MASK, _WAYS, _POLICY, _TREES = (int(s) for s in Shape)
+_ROW, _ROWS, _WALK_HOLDERS = len(Shape), int(Shapes.ROWS), int(Shapes.WALK_HOLDERS)
+_CLOCK, _SPACE, _GLOBAL_SPACE, _EPT_SPACE, _GLOBALS, _LARGE, _EVICTIONS, _CAPACITY, _DEPTH, _RANDOM = (
+    int(s) for s in list(TlbState)[:10]
+)
+_LARGEST, _CONFLICTS, _CONFLICT_GVA = (
+    int(s) for s in (TlbState.LARGEST, TlbState.CONFLICTS, TlbState.CONFLICT_GVA)
+)
+_UNBOUNDED_START, _USED, _FULL, _MISSES = (
+    int(s) for s in (TlbState.UNBOUNDED_START, TlbState.USED, TlbState.FULL, TlbState.MISSES)
+)
+_LRU, _PLRU, _RANDOMLY, _WITHOUT_BOUND = (
+    *(np.int64(POLICIES[one]) for one in Replacement),
+    np.int64(UNBOUNDED),
+)
+_N_LEVELS, _N_SIZES, _PDE = np.int64(LEVELS), np.int64(SIZES), U(Kind.PDE)
+_HASH = U(0x9E3779B97F4A7C15)
+_0, _1, _2, _3, _7, _13, _17, _32 = (U(n) for n in (0, 1, 2, 3, 7, 13, 17, 32))
+_WHOLE = U((1 << 64) - 1)
+_I0, _I1, _I2, _I3, _I4 = (np.int64(n) for n in range(5))
+_WAY_BITS, _WAY_MASK = U(7), U(127)  # ways of a set at most: 128
 
 
 @njit(types.uint64(types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
-def make_tag(gva, size, space):
-    """Return the tag of the page of `size` (0, 1, 2 for 4 KiB, 2 MiB, 1 GiB) that holds `gva`."""
-    page = (gva & U((1 << 48) - 1)) >> (_12 + size * U(9))
-    return _VALID | (space << _SPACE_SHIFT) | (size << _SIZE_SHIFT) | page
+def make_tag(address, kind, space):
+    """Return the tag of the entry of `kind` that covers `address` in address space `space`."""
+    return ((address & _LINEAR) >> KIND_SHIFTS_ARRAY[kind]) | kind << _KIND | space << _SPACE_SHIFT
+
+
+@njit(types.int64(WORDS, SHAPES, types.int64, types.uint64), cache=True, nogil=True)
+def find_unbounded(entries, shapes, row, tag):
+    """Return the entry of a table without bound that holds `tag`, else of the free one that ends its search."""
+    mask = U(shapes[row + _SET_MASK])
+    slot = ((tag * _HASH) >> _32) & mask
+    start = shapes[row + _START]
+    while entries[start + np.int64(slot)] != tag and entries[start + np.int64(slot)] != _0:
+        slot = (slot + _1) & mask
+    return start + np.int64(slot)
+
+
+@njit(types.int64(WORDS, types.int64, types.int64, types.uint64), inline="always", cache=True, nogil=True)
+def scan(entries, start, ways, tag):
+    """Return the entry of the set at `start` that holds `tag`, or -1: four ways at a time, without a branch on any."""
+    found, way = np.int64(-1), _I0
+    while way + _I4 <= ways:
+        at = start + way
+        first = at if entries[at] == tag else np.int64(-1)
+        second = at + _I1 if entries[at + _I1] == tag else np.int64(-1)
+        third = at + _I2 if entries[at + _I2] == tag else np.int64(-1)
+        fourth = at + _I3 if entries[at + _I3] == tag else np.int64(-1)
+        found = max(found, max(max(first, second), max(third, fourth)))
+        way += _I4
+    while way < ways:
+        if entries[start + way] == tag:
+            found = start + way
+        way += _I1
+    return found
+
+
+@njit(types.int64(WORDS, types.int64, types.int64), inline="always", cache=True, nogil=True)
+def oldest(stamps, start, ways):
+    """Return the entry of the set at `start` with the least stamp, the first of equals; a free one has stamp 0."""
+    least, way = _WHOLE, _I0
+    while way + _I4 <= ways:
+        at, number = start + way, U(way)
+        first = (stamps[at] << _WAY_BITS) | number
+        second = (stamps[at + _I1] << _WAY_BITS) | (number + _1)
+        third = (stamps[at + _I2] << _WAY_BITS) | (number + _2)
+        fourth = (stamps[at + _I3] << _WAY_BITS) | (number + _3)
+        least = min(least, min(min(first, second), min(third, fourth)))
+        way += _I4
+    while way < ways:
+        least = min(least, (stamps[start + way] << _WAY_BITS) | U(way))
+        way += _I1
+    return start + np.int64(least & _WAY_MASK)
+
+
+@njit(types.int64(WORDS, SHAPES, types.int64, types.uint64), cache=True, nogil=True)
+def find(entries, shapes, row, tag):
+    """Return the entry of the structure at `row` that holds `tag`, or -1; nothing is touched."""
+    ways = shapes[row + _WAYS]
+    if shapes[row + _POLICY] == _WITHOUT_BOUND:
+        index = find_unbounded(entries, shapes, row, tag)
+        return index if entries[index] == tag else np.int64(-1)
+    start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
+    return scan(entries, start, ways, tag)
+
+
+@njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64), cache=True, nogil=True)
+def point_away(entries, state, shapes, row, index):
+    """Make the tree of the set of entry `index` point away from it, at every node on its way."""
+    ways = shapes[row + _WAYS]
+    offset = index - shapes[row + _START]
+    way = offset % ways
+    tree = np.int64(3) * np.int64(state[_CAPACITY]) + shapes[row + _TREES] + offset // ways
+    leaves = _I1
+    while leaves < ways:
+        leaves <<= _I1
+    word = entries[tree]
+    node, half = _I1, leaves >> _I1
+    while half > _I0:
+        if way & half:
+            word &= ~(_1 << U(node))
+            node = (node << _I1) + _I1
+        else:
+            word |= _1 << U(node)
+            node <<= _I1
+        half >>= _I1
+    entries[tree] = word
+
+
+@njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64), cache=True, nogil=True)
+def touch(entries, state, shapes, row, index):
+    """Note that entry `index` of the structure at `row` was used now."""
+    entries[np.int64(state[_CAPACITY]) + index] = state[_CLOCK]
+    if shapes[row + _POLICY] == _PLRU:
+        point_away(entries, state, shapes, row, index)
+
+
+@njit(types.void(WORDS, WORDS, SHAPES, types.int64), cache=True, nogil=True)
+def touch_entry(entries, state, shapes, index):
+    """Do what :func:`touch` does, for a caller that has no structure at hand."""
+    row = np.int64(_ROWS)
+    while index >= shapes[row + _START] + (shapes[row + _SET_MASK] + _I1) * shapes[row + _WAYS]:
+        row += np.int64(_ROW)
+    touch(entries, state, shapes, row, index)
 
 
 @njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64), cache=True, nogil=True)
-def probe(entries, state, shapes, role, tag):
-    """Return the entry of structure `role` that holds `tag`, its stamp renewed, or -1."""
-    ways = shapes[role, _WAYS]
-    start = shapes[role, _START] + np.int64(tag & U(shapes[role, _SET_MASK])) * ways
-    found = np.int64(-1)
-    for way in range(ways):
-        if entries[start + way] == tag:
-            found = start + way
+def probe(entries, state, shapes, row, tag):
+    """Return the entry of the structure at `row` that holds `tag`, now used last, or -1."""
+    found = find(entries, shapes, row, tag)
     if found >= 0:
-        entries[entries.size // 3 + found] = state[_CLOCK]
+        touch(entries, state, shapes, row, found)
+    return found
+
+
+@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.int64), cache=True, nogil=True)
+def least_recent(entries, state, shapes, row, start):
+    """Return the entry of a set that was used longest ago; one that was invalidated has stamp 0."""
+    capacity = np.int64(state[_CAPACITY])
+    return oldest(entries, capacity + start, shapes[row + _WAYS]) - capacity
+
+
+@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.int64), cache=True, nogil=True)
+def pointed_at(entries, state, shapes, row, start):
+    """Return the entry of a full set that its tree points at; a tree of other than 2**n ways lacks its last leaves."""
+    ways = shapes[row + _WAYS]
+    set_number = (start - shapes[row + _START]) // ways
+    word = entries[np.int64(3) * np.int64(state[_CAPACITY]) + shapes[row + _TREES] + set_number]
+    leaves = _I1
+    while leaves < ways:
+        leaves <<= _I1
+    node, half, way = _I1, leaves >> _I1, _I0
+    while half > _I0:
+        right = (word >> U(node)) & _1 != _0 and way + half < ways
+        node <<= _I1
+        if right:
+            node += _I1
+            way += half
+        half >>= _I1
+    return start + way
+
+
+@njit(types.int64(WORDS, WORDS, SHAPES, types.int64), cache=True, nogil=True)
+def any_way(entries, state, shapes, row):
+    """Return a way by the generator of :class:`TlbState` RANDOM (xorshift64)."""
+    word = state[_RANDOM]
+    word ^= word << _13
+    word ^= word >> _7
+    word ^= word << _17
+    state[_RANDOM] = word
+    return np.int64(word % U(shapes[row + _WAYS]))
+
+
+@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
+def insert_unbounded(entries, state, shapes, row, tag, value):
+    """Put `tag` into a table without bound, which asks to grow when it is three quarters full."""
+    index = find_unbounded(entries, shapes, row, tag)
+    if entries[index] != tag:
+        state[_USED] += _1
+        if state[_USED] * U(4) > U(shapes[row + _SET_MASK]) * _3:
+            state[_FULL] = _1
+    capacity = np.int64(state[_CAPACITY])
+    entries[index] = tag
+    entries[capacity + index] = state[_CLOCK]
+    entries[2 * capacity + index] = value
+    return index
+
+
+@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
+def insert(entries, state, shapes, row, tag, value):
+    """Put `tag` into the structure at `row`: in place of itself, else of a free entry, else of the policy's choice."""
+    policy = shapes[row + _POLICY]
+    if policy == _WITHOUT_BOUND:
+        return insert_unbounded(entries, state, shapes, row, tag, value)
+    ways = shapes[row + _WAYS]
+    start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
+    victim = scan(entries, start, ways, tag)
+    if victim < 0:
+        victim = least_recent(entries, state, shapes, row, start)
+        if entries[victim] != _0:
+            state[_EVICTIONS] += _1
+            if policy == _PLRU:
+                victim = pointed_at(entries, state, shapes, row, start)
+            elif policy == _RANDOMLY:
+                victim = start + any_way(entries, state, shapes, row)
+    entries[victim] = tag
+    entries[2 * np.int64(state[_CAPACITY]) + victim] = value
+    touch(entries, state, shapes, row, victim)
+    return victim
+
+
+@njit(types.int64(SHAPES, types.int64, types.int64, types.int64), inline="always", cache=True, nogil=True)
+def holder(shapes, side, level, size):
+    """Return the row of the structure for pages of `size` at `level` of `side`, or -1."""
+    number = shapes[(side * _N_LEVELS + level) * _N_SIZES + size]
+    return number * np.int64(_ROW) + np.int64(_ROWS) if number >= 0 else number
+
+
+@njit(types.int64(WORDS, SHAPES, types.int64, types.int64, types.int64), cache=True, nogil=True)
+def held_size(state, shapes, side, level, size):
+    """Return the size in which `level` of `side` holds a page of `size`: the largest that some structure takes."""
+    held = min(size, np.int64(state[_LARGEST]))
+    while held > 0 and holder(shapes, side, level, held) < 0:
+        held -= 1
+    return held
+
+
+@njit(
+    types.int64(WORDS, WORDS, SHAPES, types.uint64, types.int64, types.int64, types.uint64),
+    cache=True,
+    nogil=True,
+)
+def probe_level(entries, state, shapes, gva, side, level, space):
+    """Return the entry at `level` (0 is nearest) of `side` that translates `gva` in address space `space`, or -1."""
+    found = np.int64(-1)
+    sizes = _N_SIZES if state[_LARGE] else _I1
+    for size in range(sizes):
+        row = holder(shapes, side, level, np.int64(size))
+        if row >= 0:
+            found = probe(entries, state, shapes, row, make_tag(gva, U(size), space))
+            if found >= 0:
+                break
     return found
 
 
 @njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
-def insert(entries, state, shapes, role, tag, translation):
-    """Put `tag` into structure `role` in place of itself, else of a free, else of the oldest entry of its set."""
-    count = entries.size // 3
-    ways = shapes[role, _WAYS]
-    if ways == 0:
-        return np.int64(-1)
-    start = shapes[role, _START] + np.int64(tag & U(shapes[role, _SET_MASK])) * ways
-    victim = start
-    oldest = U((1 << 64) - 1)
-    for way in range(ways):
-        index = start + way
-        if entries[index] == tag:
-            victim = index
-            break
-        if entries[count + index] < oldest:
-            oldest = entries[count + index]
-            victim = index
-    if entries[victim] != _0 and entries[victim] != tag:
+def insert_absent(entries, state, shapes, row, tag, value):
+    """Do what :func:`insert` does, for a `tag` that the structure at `row` is known not to hold."""
+    if shapes[row + _POLICY] != _LRU:
+        return insert(entries, state, shapes, row, tag, value)
+    capacity = np.int64(state[_CAPACITY])
+    start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * shapes[row + _WAYS]
+    victim = least_recent(entries, state, shapes, row, start)
+    if entries[victim] != _0:
         state[_EVICTIONS] += _1
     entries[victim] = tag
-    entries[count + victim] = state[_CLOCK]
-    entries[2 * count + victim] = translation
+    entries[capacity + victim] = state[_CLOCK]
+    entries[2 * capacity + victim] = value
     return victim
 
 
-@njit(types.int64(WORDS, WORDS, SHAPES, types.uint64, types.uint64, types.boolean), cache=True, nogil=True)
-def probe_level_1(entries, state, shapes, gva, space, fetch):
-    """Return the L1 entry that translates `gva` in address space `space`, or -1."""
-    found = probe(entries, state, shapes, _L1I_4K if fetch else _L1D_4K, make_tag(gva, _0, space))
-    if found < 0 and state[_LARGE]:
-        found = probe(entries, state, shapes, _L1I_2M if fetch else _L1D_2M, make_tag(gva, _1, space))
-        if found < 0 and not fetch:
-            found = probe(entries, state, shapes, _L1D_1G, make_tag(gva, _2, space))
-    return found
-
-
-@njit(types.int64(WORDS, WORDS, SHAPES, types.uint64, types.uint64), cache=True, nogil=True)
-def probe_level_2(entries, state, shapes, gva, space):
-    """Return the L2 entry that translates `gva` in address space `space`, or -1."""
-    found = probe(entries, state, shapes, _L2, make_tag(gva, _0, space))
-    if found < 0 and state[_LARGE]:
-        found = probe(entries, state, shapes, _L2, make_tag(gva, _1, space))
-        if found < 0:
-            found = probe(entries, state, shapes, _L2_1G, make_tag(gva, _2, space))
-    return found
-
-
-@njit(types.int64(types.uint64, types.boolean), cache=True, nogil=True)
-def level_1_role(size, fetch):
-    """Return the L1 structure for pages of `size`; 1 GiB fetches use the large-page ITLB."""
-    if fetch:
-        return np.int64(_L1I_4K if size == _0 else _L1I_2M)
-    if size == _0:
-        return np.int64(_L1D_4K)
-    return np.int64(_L1D_2M if size == _1 else _L1D_1G)
-
-
-@njit(types.int64(WORDS, WORDS, SHAPES, types.uint64, types.boolean), cache=True, nogil=True)
-def lookup(entries, state, shapes, gva, fetch):
-    """Look `gva` up: return its entry's index, plus 2**32 when it was in L2 and was copied to L1; -1 is a miss."""
-    state[_CLOCK] += _1
-    found = probe_level_1(entries, state, shapes, gva, state[_SPACE], fetch)
-    if found < 0 and state[_GLOBALS]:
-        found = probe_level_1(entries, state, shapes, gva, state[_GLOBAL_SPACE], fetch)
-    if found >= 0:
-        return found
-    found = probe_level_2(entries, state, shapes, gva, state[_SPACE])
-    if found < 0 and state[_GLOBALS]:
-        found = probe_level_2(entries, state, shapes, gva, state[_GLOBAL_SPACE])
-    if found < 0:
-        return found
-    tag = entries[found]
-    size = (tag >> _SIZE_SHIFT) & U(3)
-    copied = insert(
-        entries, state, shapes, level_1_role(size, fetch), tag, entries[2 * (entries.size // 3) + found]
-    )
-    return (copied if copied >= 0 else found) + (np.int64(1) << 32)
-
-
 @njit(
-    types.int64(WORDS, WORDS, SHAPES, types.uint64, types.boolean, types.uint64, types.boolean, types.uint64),
+    types.int64(
+        *(
+            WORDS,
+            WORDS,
+            SHAPES,
+            types.uint64,
+            types.int64,
+            types.int64,
+            types.uint64,
+            types.uint64,
+            types.boolean,
+        )
+    ),
     cache=True,
     nogil=True,
 )
-def fill(entries, state, shapes, gva, fetch, shift, is_global, translation):
-    """Insert the translation of `gva` into L2 and L1; `shift` is log2 of the page that both dimensions share.
+def hold(entries, state, shapes, gva, side, level, tag, value, absent):
+    """Put the page of `tag` into `level` of `side`, whole or the piece that `gva` is in; return its entry, or -1.
 
-    Returns the index of the L1 entry.
+    `absent`: it is known not to be there.
     """
-    size = _0 if shift < _21 else (_1 if shift < _30 else _2)
+    size = np.int64((tag >> _KIND) & _7)
+    held = held_size(state, shapes, side, level, size)
+    row = holder(shapes, side, level, held)
+    if row < 0:
+        return np.int64(-1)
+    if held != size:
+        inside = ((_1 << KIND_SHIFTS_ARRAY[size]) - _1) & ~((_1 << KIND_SHIFTS_ARRAY[held]) - _1)
+        value = (value & _VALUE_REST) | (((value & _FRAME) & ~inside) | (gva & inside))
+        tag = make_tag(gva, U(held), tag >> _SPACE_SHIFT)
+    if held:
+        state[_LARGE] += _1
+    if absent:
+        return insert_absent(entries, state, shapes, row, tag, value)
+    return insert(entries, state, shapes, row, tag, value)
+
+
+@njit(types.int64(WORDS, WORDS, SHAPES, types.uint64, types.int64), cache=True, nogil=True)
+def lookup(entries, state, shapes, gva, side):
+    """Look `gva` up for an access of `side` (0 fetch, 1 load, 2 store).
+
+    Return its entry's index, plus 2**32 for each level that missed before one hit and gave a copy to those nearer; -1
+    is a miss of all.
+    """
+    state[_CLOCK] += _1
+    depth = np.int64(state[_DEPTH])
+    for level in range(depth):
+        found = probe_level(entries, state, shapes, gva, side, np.int64(level), state[_SPACE])
+        if found < 0 and state[_GLOBALS]:
+            found = probe_level(entries, state, shapes, gva, side, np.int64(level), state[_GLOBAL_SPACE])
+        if found >= 0:
+            tag = entries[found]
+            value = entries[2 * np.int64(state[_CAPACITY]) + found]
+            for nearer in range(level):
+                at = np.int64(level - 1 - nearer)
+                copied = hold(entries, state, shapes, gva, side, at, tag, value, True)
+                if copied >= 0:
+                    found = copied
+            return found + (np.int64(level) << np.int64(32))
+        state[_MISSES + side * _N_LEVELS + level] += _1
+    if depth == 0:
+        state[_MISSES + side * _N_LEVELS] += _1
+    return np.int64(-1)
+
+
+@njit(types.void(WORDS, WORDS, SHAPES, types.uint64, types.int64, types.uint64), cache=True, nogil=True)
+def note_conflict(entries, state, shapes, gva, side, tag):
+    """Count it if the page of `tag` is held with another size already (SDM 3A §4.10.2.3)."""
+    space = tag >> _SPACE_SHIFT
+    for level in range(np.int64(state[_DEPTH])):
+        held = held_size(state, shapes, side, np.int64(level), np.int64((tag >> _KIND) & _7))
+        for other in range(_N_SIZES):
+            row = holder(shapes, side, np.int64(level), np.int64(other))
+            if other != held and row >= 0 and find(entries, shapes, row, make_tag(gva, U(other), space)) >= 0:
+                state[_CONFLICTS] += _1
+                state[_CONFLICT_GVA] = gva
+                return
+
+
+@njit(
+    types.int64(WORDS, WORDS, SHAPES, types.uint64, types.int64, types.uint64, types.boolean, types.uint64),
+    cache=True,
+    nogil=True,
+)
+def fill(entries, state, shapes, gva, side, size, is_global, value):
+    """Insert the translation of `gva` into every level of `side`; `size` of the page that both dimensions share.
+
+    Returns the index of the nearest entry, -1 when no structure takes it.
+    """
     space = state[_SPACE]
     if is_global:
         space = state[_GLOBAL_SPACE]
         state[_GLOBALS] += _1
-    if size:
-        state[_LARGE] += _1
     tag = make_tag(gva, size, space)
-    insert(entries, state, shapes, _L2_1G if size == _2 else _L2, tag, translation)
-    return insert(entries, state, shapes, level_1_role(size, fetch), tag, translation)
+    if state[_LARGE] or size:
+        note_conflict(entries, state, shapes, gva, side, tag)
+    index = np.int64(-1)
+    depth = np.int64(state[_DEPTH])
+    for n in range(depth):
+        held = hold(entries, state, shapes, gva, side, depth - _I1 - n, tag, value, False)
+        if held >= 0:
+            index = held
+    return index
 
 
-@njit(types.int64(WORDS, WORDS, types.uint8[::1], types.uint64, types.boolean), cache=True, nogil=True)
-def invalidate(entries, state, spaces, gva, one_page):
-    """Drop every entry whose address space is marked in `spaces`, of the page holding `gva` if `one_page`.
+@njit(
+    types.int64(WORDS, WORDS, types.CPointer(types.uint8), types.uint64, types.uint64, types.boolean),
+    cache=True,
+    nogil=True,
+)
+def invalidate(entries, state, marks, gva, gpa, every_structure):
+    """Drop what `marks` says of each address space: 1 all, 2 what covers `gva`, 3 what covers `gpa`.
 
-    Returns how many were dropped.
+    With `every_structure`, 2 takes all paging-structure entries of the space. Returns how many were dropped.
     """
-    count = entries.size // 3
-    dropped = np.int64(0)
-    for index in range(count):
+    capacity = np.int64(state[_CAPACITY])
+    dropped = _I0
+    for index in range(capacity):
         tag = entries[index]
-        if tag == _0 or spaces[np.int64((tag & _SPACE_MASK) >> _SPACE_SHIFT)] == 0:
+        if tag < _LEAST_TAG:
             continue
-        if one_page:
-            size = (tag >> _SIZE_SHIFT) & U(3)
-            if tag != make_tag(gva, size, (tag & _SPACE_MASK) >> _SPACE_SHIFT):
-                continue
-        entries[index] = _0
-        entries[count + index] = _0
+        space, kind = tag >> _SPACE_SHIFT, (tag >> _KIND) & _7
+        mark = marks[np.int64(space)]
+        if mark == 0:
+            continue
+        one_page = mark >= 2 and not (mark == 2 and every_structure and kind >= _PDE)
+        if one_page and tag != make_tag(gva if mark == 2 else gpa, kind, space):
+            continue
+        entries[index] = _0 if U(index) < state[_UNBOUNDED_START] else _TOMB
+        entries[capacity + index] = _0
         dropped += 1
     return dropped

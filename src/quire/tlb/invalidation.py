@@ -47,9 +47,9 @@ _COMBINED = frozenset((MappingClass.COMBINED,))
 class Rule:
     """One row. `when` says when it is executed, `section` where the manual says what it does.
 
-    `classes` are reached, none of them where nothing is required. `vpid`, `pcid`, `ep4ta`: the tag must be the operand's
-    (guest-physical mappings have only EP4TA). `page`: only what translates the operand's address, and of
-    paging-structure caches what `structures` says. `global_pages`: they too. `spare_vpid_0`: mappings of VPID 0 stay.
+    `classes` are reached, none of them where nothing is required. `vpid`, `pcid`, `ep4ta`: the tag must be the
+    operand's (guest-physical mappings have only EP4TA). `page`: only what translates the operand's address, and of
+    paging-structure caches what `structures` says. `global_pages`: they too. `spare_vpid_0`: those of VPID 0 stay.
     """
 
     when: str

@@ -1,27 +1,41 @@
-"""How a TLB hierarchy lies in arrays: tags, stamps, translations, and the index of every field.
+"""How TLBs and walk caches lie in arrays: tags, stamps, values, trees, and the index of every field.
 
-One ``uint64`` array holds three blocks of equal length, an element an entry: tags, LRU stamps, translations. One
-``uint64`` array of :class:`TlbState` holds what changes, one ``int64``-valued table of :class:`Shape` rows says
-where each structure begins. A tag is a valid bit, an address-space number and a page number of the entry's size;
-the number stands for one (VPID, PCID, EP4TA) triple, see :mod:`quire.tlb.spaces`.
+One ``uint64`` array holds three blocks of equal length, an element an entry: tags, stamps of the last use, values;
+behind them a word a set, the tree of tree-PLRU. One ``uint64`` array of :class:`TlbState` holds what changes, one
+``int64`` array of :class:`Shapes` says which structure holds what and where each begins. A tag is an address-space
+number (never 0), a :class:`Kind` and the page number of that kind; the number stands for (VPID, PCID, EP4TA), see
+:mod:`quire.tlb.spaces`.
 """
 
 from enum import IntEnum
 
-from quire.arch import Layout, bit, bits, ignored
+from quire.arch import Held, Layout, Replacement, bit, bits
 
-__all__ = ["TAG", "TRANSLATION", "Role", "Shape", "TlbState"]
+__all__ = [
+    "KINDS",
+    "KIND_OF_HELD",
+    "KIND_SHIFTS",
+    "LEVELS",
+    "POLICIES",
+    "SIDES",
+    "SIZES",
+    "TAG",
+    "TRANSLATION",
+    "UNBOUNDED",
+    "Kind",
+    "Shape",
+    "Shapes",
+    "TlbState",
+]
 
 TAG = Layout(
     "TLB_TAG",
     64,
     "SDM 3C §28.4.1",
     (
-        bits(0, 35, "page", "linear address above the page offset"),
-        bits(36, 37, "size", "0: 4 KiB, 1: 2 MiB, 2: 1 GiB"),
-        bits(38, 53, "space", "number of the (VPID, PCID, EP4TA) triple"),
-        ignored(54, 62),
-        bit(63, "valid", "the entry holds a translation"),
+        bits(0, 44, "page", "address above the offset that the kind leaves out"),
+        bits(45, 47, "kind", "what the entry holds: a page by size, a paging-structure entry by level"),
+        bits(48, 63, "space", "number of the (VPID, PCID, EP4TA), from 1 on"),
     ),
 )
 
@@ -30,34 +44,76 @@ TRANSLATION = Layout(
     64,
     "SDM 3A §4.10.2.2",
     (
-        bits(0, 2, "rights", "combined R, W, X at the privilege of the access"),
+        bit(0, "RW", "writable at every level of the guest's tables"),
+        bit(1, "US", "a user page at every level"),
+        bit(2, "XD", "no fetches, at any level"),
         bit(3, "dirty", "a write needs no walk: the dirty flags are set"),
-        bits(4, 9, "walk_shift", "log2 of the guest page's size, before splintering"),
-        ignored(10, 11),
-        bits(12, 51, "frame", "host-physical frame number of the entry's page"),
-        ignored(52, 63),
+        bit(4, "G", "global"),
+        bits(5, 8, "ept_rights", "R, W, X, user X of both: what EPT allows, all of them without EPT"),
+        bits(9, 10, "walk_size", "guest page before splintering: 0 4 KiB, 1 2 MiB, 2 1 GiB"),
+        bit(11, "IPAT", "EPT's memory type counts alone"),
+        bits(12, 51, "frame", "host-physical frame number of the entry's page or table"),
+        bits(52, 54, "pat", "index in IA32_PAT, of the guest's leaf"),
+        bits(55, 57, "ept_type", "memory type of the EPT leaf, 6 without EPT"),
+        bits(58, 61, "pkey", "protection key"),
+        bits(62, 63, "unused", "0"),
     ),
 )
 
 
-class Role(IntEnum):
-    """The structures of a hierarchy, in the order of the shape table: level, side and page size."""
+class Kind(IntEnum):
+    """What an entry holds."""
 
-    L1I_4K = 0
-    L1I_2M = 1
-    L1D_4K = 2
-    L1D_2M = 3
-    L1D_1G = 4
-    L2 = 5  #: unified, 4 KiB and 2 MiB
-    L2_1G = 6
+    PAGE_4K = 0
+    PAGE_2M = 1
+    PAGE_1G = 2
+    PDE = 4
+    PDPTE = 5
+    PML4E = 6
+    PML5E = 7
+
+    @property
+    def shift(self) -> int:
+        """log2 of the bytes that one entry covers."""
+        return KIND_SHIFTS[self]
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is a translation, not a paging-structure entry."""
+        return self < Kind.PDE
+
+
+#: log2 of the bytes that an entry of each kind covers; 3 is no kind.
+KIND_SHIFTS = (12, 21, 30, 0, 21, 30, 39, 48)
+KIND_OF_HELD = {Held.PDE: Kind.PDE, Held.PDPTE: Kind.PDPTE, Held.PML4E: Kind.PML4E, Held.PML5E: Kind.PML5E}
+
+#: Sides of a TLB (fetch, load, store), levels at most, page sizes.
+SIDES, LEVELS, SIZES = 3, 4, 3
+_DIMENSIONS, KINDS = 2, 8
+
+#: Replacement policies by number, and the one of a TLB without bound.
+POLICIES = {Replacement.LRU: 0, Replacement.PLRU: 1, Replacement.RANDOM: 2}
+UNBOUNDED = 3
+
+
+class Shapes(IntEnum):
+    """Parts of the shape array. HOLDERS: the structure for (side, level, size), -1 for none."""
+
+    HOLDERS = 0
+    WALK_HOLDERS = (
+        SIDES * LEVELS * SIZES
+    )  #: the structure for (linear 0 or guest-physical 1, kind), -1 for none
+    ROWS = WALK_HOLDERS + _DIMENSIONS * KINDS  #: five words a structure, see Shape
 
 
 class Shape(IntEnum):
-    """Columns of the shape table, a row a :class:`Role`; a structure that a CPU lacks has 0 ways."""
+    """Words of a structure's row."""
 
     START = 0  #: index of its first entry
-    SET_MASK = 1  #: sets - 1
+    SET_MASK = 1  #: sets - 1; entries - 1 of a table without bound
     WAYS = 2
+    POLICY = 3
+    TREES = 4  #: index of the tree of its first set
 
 
 class TlbState(IntEnum):
@@ -66,6 +122,24 @@ class TlbState(IntEnum):
     CLOCK = 0  #: grows by one a lookup; the stamp of the entry that it touched
     SPACE = 1  #: number of the current (VPID, PCID, EP4TA)
     GLOBAL_SPACE = 2  #: number of (VPID, any PCID, EP4TA), under which global pages are held
-    GLOBALS = 3  #: how many global translations were inserted since the last flush of all
-    LARGE = 4  #: how many 2 MiB and 1 GiB translations were inserted since the last flush of all
-    EVICTIONS = 5
+    EPT_SPACE = 3  #: number of the guest-physical mappings of EP4TA, 0 without EPT
+    GLOBALS = 4  #: how many global translations were inserted
+    LARGE = 5  #: how many entries of 2 MiB and 1 GiB were inserted
+    EVICTIONS = 6
+    CAPACITY = 7  #: entries of all structures
+    DEPTH = 8  #: levels of TLBs
+    RANDOM = 9  #: state of the generator of random replacement, never 0
+    WALK_CACHES = 10  #: 1 if there is any cache of the walker
+    LARGEST = 11  #: largest page that is held whole: 0 4 KiB, 1 2 MiB, 2 1 GiB
+    CONFLICTS = 12  #: fills that found an entry of another page size for the same address
+    CONFLICT_GVA = 13  #: of the last of them
+    UNBOUNDED_START = 14  #: index of the first entry of tables without bound
+    USED = 15  #: entries of tables without bound that are not free
+    FULL = 16  #: 1: a table without bound should grow
+    TREES = 17  #: 1 if a structure has trees, which a hit moves
+    REPLAY_PAGE = 18  #: last page + 1 that a replay looked up, by side; three words
+    LOOKUPS = 21  #: by side, of a replay; three words
+    MISSES = 24  #: by side and level; twelve words
+    WALK_HITS = 36  #: by dimension and kind; sixteen words
+    KINDS_NESTED = 52  #: a bit for each kind of page that a nested TLB was given
+    END = 53

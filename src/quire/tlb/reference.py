@@ -1,82 +1,174 @@
-"""The TLB hierarchy in plain Python: ordered dicts as LRU sets. The slow twin of the kernels.
+"""The TLB hierarchy in plain Python: lists and dicts. The slow twin of the kernels.
 
-Written from the description of a set-associative cache, not from the kernels: an entry is (size, space, page), a set
-is chosen by the page number's low bits, a hit makes an entry the youngest, a miss in L1 that hits L2 copies it.
+Written from the description of a set-associative cache, not from the kernels: an entry is (space, size, page), a set
+is chosen by the page number's low bits, an insertion takes a free way, else the one that the policy names: the one used
+longest ago; the one to which a binary tree points, whose nodes point away from what was used; or any, by xorshift64.
 """
 
-from collections import OrderedDict
+from quire.arch import CpuProfile, Replacement, Side, TlbGeometry, WalkCacheGeometry
+from quire.tlb.layout import KIND_SHIFTS
+from quire.tlb.tlb import TlbOptions
 
-from quire.arch import CpuProfile
-
-__all__ = ["ReferenceTlb"]
+__all__ = ["ReferenceArray", "ReferenceTlb"]
 
 Key = tuple[int, int, int]
 
 _SHIFTS = (12, 21, 30)
+_WORD = (1 << 64) - 1
 
 
-class _Array:
-    def __init__(self, profile: CpuProfile, name: str) -> None:
-        geometry = profile.tlb(name)
+class _Tree:
+    """Tree-PLRU: nodes are named by the ways below them, and say whether the next victim is in the upper half."""
+
+    def __init__(self, ways: int) -> None:
+        self.ways = ways
+        self.span = 1 << (ways - 1).bit_length()
+        self.upper: dict[tuple[int, int], bool] = {}
+
+    def touch(self, way: int) -> None:
+        low, span = 0, self.span
+        while span > 1:
+            span //= 2
+            in_upper = way >= low + span
+            self.upper[low, span] = not in_upper
+            low += span * in_upper
+
+    def victim(self) -> int:
+        low, span = 0, self.span
+        while span > 1:
+            span //= 2
+            if self.upper.get((low, span), False) and low + span < self.ways:
+                low += span
+        return low
+
+
+class _Set:
+    """One set: its ways, when each was used, its tree."""
+
+    def __init__(self, ways: int) -> None:
+        self.keys: list[Key | None] = [None] * ways
+        self.values = [0] * ways
+        self.used = [0] * ways
+        self.tree = _Tree(ways)
+
+    def touch(self, way: int, clock: int) -> None:
+        self.used[way] = clock
+        self.tree.touch(way)
+
+
+class ReferenceArray:
+    """One structure. Keys are (space, kind, page)."""
+
+    def __init__(
+        self, twin: "ReferenceTlb", geometry: TlbGeometry | WalkCacheGeometry, policy: Replacement
+    ) -> None:
+        self.twin, self.policy = twin, policy
         self.ways = geometry.ways
-        self.sets: list[OrderedDict[Key, int]] = [OrderedDict() for _ in range(geometry.sets)]
-
-    def at(self, key: Key) -> OrderedDict[Key, int]:
-        return self.sets[key[2] % len(self.sets)]
+        self.unbounded: dict[Key, int] | None = {} if geometry.entries is None else None
+        self.sets = [_Set(self.ways) for _ in range(geometry.sets)]
 
     def probe(self, key: Key) -> int | None:
-        chosen = self.at(key)
-        if key not in chosen:
+        """Return the value of `key`, now used last, or None."""
+        if self.unbounded is not None:
+            return self.unbounded.get(key)
+        chosen = self.sets[key[2] % len(self.sets)]
+        if key not in chosen.keys:
             return None
-        chosen.move_to_end(key)
-        return chosen[key]
+        way = chosen.keys.index(key)
+        chosen.touch(way, self.twin.clock)
+        return chosen.values[way]
 
-    def insert(self, key: Key, translation: int) -> None:
-        chosen = self.at(key)
-        if key not in chosen and len(chosen) == self.ways:
-            chosen.popitem(last=False)
-        chosen[key] = translation
-        chosen.move_to_end(key)
+    def insert(self, key: Key, value: int) -> None:
+        """Hold `key`."""
+        if self.unbounded is not None:
+            self.unbounded[key] = value
+            return
+        chosen = self.sets[key[2] % len(self.sets)]
+        if key in chosen.keys:
+            way = chosen.keys.index(key)
+        elif None in chosen.keys:
+            way = chosen.keys.index(None)
+        elif self.policy is Replacement.LRU:
+            way = min(range(self.ways), key=lambda n: (chosen.used[n], n))
+        elif self.policy is Replacement.PLRU:
+            way = chosen.tree.victim()
+        else:
+            way = self.twin.draw() % self.ways
+        chosen.keys[way], chosen.values[way] = key, value
+        chosen.touch(way, self.twin.clock)
+
+    def drop(self, spaces: set[int], gva: int | None) -> None:
+        """Drop what is tagged with one of `spaces`, of the page that holds `gva` unless that is None."""
+
+        def goes(key: Key) -> bool:
+            return key[0] in spaces and (gva is None or gva >> KIND_SHIFTS[key[1]] == key[2])
+
+        if self.unbounded is not None:
+            self.unbounded = {key: value for key, value in self.unbounded.items() if not goes(key)}
+        for chosen in self.sets:
+            for way, key in enumerate(chosen.keys):
+                if key is not None and goes(key):
+                    chosen.keys[way], chosen.used[way] = None, 0
 
 
 class ReferenceTlb:
     """One vCPU's TLBs. `space` and `global_space` are the numbers that tag look-ups and insertions."""
 
-    def __init__(self, profile: CpuProfile) -> None:
-        self.data = [_Array(profile, name) for name in ("l1d_4k", "l1d_2m", "l1d_1g")]
-        small, large = _Array(profile, "l1i_4k"), _Array(profile, "l1i_2m")
-        self.code = [small, large, large]
-        shared, huge = _Array(profile, "l2_shared"), _Array(profile, "l2_1g")
-        self.second = [shared, shared, huge]
-        self.space = self.global_space = 0
+    def __init__(self, profile: CpuProfile, options: TlbOptions, random_state: int) -> None:
+        self.clock = self.space = self.global_space = 0
+        self._random = random_state
+        self._largest = _SHIFTS.index(options.largest_page.bit_length() - 1)
+        self.depth = max((one.level for one in profile.tlbs), default=0)
+        self.arrays = [
+            (one, ReferenceArray(self, one, options.replacement or one.replacement)) for one in profile.tlbs
+        ]
 
-    def lookup(self, gva: int, fetch: bool) -> tuple[int, int] | None:
-        """Return (level, translation) of a hit, None of a miss."""
-        first = self.code if fetch else self.data
-        sizes = (0, 1) if fetch else (0, 1, 2)
-        for level, arrays, tried in ((1, first, sizes), (2, self.second, (0, 1, 2))):
+    def draw(self) -> int:
+        """Return the next number of the generator."""
+        word = self._random
+        word ^= word << 13 & _WORD
+        word ^= word >> 7
+        word ^= word << 17 & _WORD
+        self._random = word
+        return word
+
+    def lookup(self, gva: int, side: Side) -> tuple[int, int] | None:
+        """Return (level that hit, from 1; translation), None of a miss."""
+        self.clock += 1
+        for level in range(1, self.depth + 1):
             for space in (self.space, self.global_space):
-                for size in tried:
-                    key = (size, space, gva >> _SHIFTS[size])
-                    found = arrays[size].probe(key)
-                    if found is not None:
-                        if level == 2:
-                            first[size].insert(key, found)
-                        return level, found
+                for size in range(3):
+                    array = self._array(side, level, size)
+                    value = None if array is None else array.probe((space, size, gva >> _SHIFTS[size]))
+                    if value is not None:
+                        for nearer in range(level - 1, 0, -1):
+                            self._hold(gva, side, nearer, space, size, value)
+                        return level, value
         return None
 
-    def fill(self, gva: int, fetch: bool, size: int, is_global: bool, translation: int) -> None:
-        """Insert a translation of the page of `size` (0, 1, 2) into L2 and L1."""
+    def fill(self, gva: int, side: Side, size: int, is_global: bool, value: int) -> None:
+        """Insert a translation of the page of `size` (0, 1, 2) into every level, the farthest first."""
         space = self.global_space if is_global else self.space
-        key = (size, space, gva >> _SHIFTS[size])
-        self.second[size].insert(key, translation)
-        (self.code if fetch else self.data)[size].insert(key, translation)
+        for level in range(self.depth, 0, -1):
+            self._hold(gva, side, level, space, size, value)
 
     def invalidate(self, spaces: set[int], gva: int | None) -> None:
         """Drop what is tagged with one of `spaces`, of the page that holds `gva` unless that is None."""
-        for array in {id(a): a for a in (*self.data, *self.code, *self.second)}.values():
-            for chosen in array.sets:
-                for key in list(chosen):
-                    size, space, page = key
-                    if space in spaces and (gva is None or gva >> _SHIFTS[size] == page):
-                        del chosen[key]
+        for _, array in self.arrays:
+            array.drop(spaces, gva)
+
+    def _array(self, side: Side, level: int, size: int) -> ReferenceArray | None:
+        for one, array in self.arrays:
+            if one.level == level and side in one.sides and _SHIFTS[size] in one.page_shifts:
+                return array
+        return None
+
+    def _hold(self, gva: int, side: Side, level: int, space: int, size: int, value: int) -> None:
+        """Put a page into one level, whole or the piece of it that `gva` is in."""
+        for held in range(min(size, self._largest), -1, -1):
+            array = self._array(side, level, held)
+            if array is not None:
+                if held != size:
+                    value += (gva >> _SHIFTS[held] << _SHIFTS[held]) % (1 << _SHIFTS[size])
+                array.insert((space, held, gva >> _SHIFTS[held]), value)
+                return

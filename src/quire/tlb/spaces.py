@@ -30,7 +30,7 @@ class Extent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AddressSpace:
-    """One (VPID, PCID, EP4TA). `vpid` None: guest-physical mappings. `pcid` None: global pages. `ep4ta` None: no EPT."""
+    """One (VPID, PCID, EP4TA). None: `vpid` of guest-physical mappings, `pcid` of global pages, `ep4ta` without EPT."""
 
     vpid: int | None
     pcid: int | None

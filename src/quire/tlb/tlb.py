@@ -1,75 +1,133 @@
-"""The modelled TLB of one vCPU: split L1, unified L2, tagged with VPID, PCID and EP4TA.
+"""The modelled TLBs and walk caches of one vCPU, tagged with VPID, PCID and EP4TA.
 
-Geometry comes from a CPU profile; replacement is exact LRU in each set. Compiled callers use the arrays with the
-kernels; Python uses the methods. Models what hardware may keep until it is told otherwise; does not model
-paging-structure caches. Nothing fails but a MisuseError for a profile without a 4 KiB L1 or an L2.
+Geometry comes from a CPU profile. Compiled callers use the arrays with the kernels; Python uses the methods. Models
+what hardware may keep until it is told otherwise.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from quire.arch import CpuProfile
-from quire.tlb.invalidation import Operand, Operation
-from quire.tlb.layout import TAG, TRANSLATION, Role, Shape, TlbState
+from quire.arch import CpuProfile, Replacement, Side, TlbGeometry, WalkCacheGeometry
+from quire.errors import MisuseError
+from quire.tlb.invalidation import MappingClass, Operand, Operation, Structures
+from quire.tlb.layout import (
+    KIND_OF_HELD,
+    KINDS,
+    LEVELS,
+    POLICIES,
+    SIDES,
+    SIZES,
+    TAG,
+    TRANSLATION,
+    UNBOUNDED,
+    Kind,
+    Shape,
+    Shapes,
+    TlbState,
+)
 from quire.tlb.spaces import AddressSpace, AddressSpaces
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+__all__ = ["Structure", "Tlb", "TlbEntry", "TlbOptions", "held_kinds"]
 
-__all__ = ["Tlb", "TlbEntry"]
+_SIDES = list(Side)
+_SIZE_OF_SHIFT = {12: 0, 21: 1, 30: 2}
+_FIRST_SLOTS = 1 << 12  # of a table without bound; it doubles
+_CANONICAL = 57
 
-_ROLE_NAMES = {
-    Role.L1I_4K: "l1i_4k",
-    Role.L1I_2M: "l1i_2m",
-    Role.L1D_4K: "l1d_4k",
-    Role.L1D_2M: "l1d_2m",
-    Role.L1D_1G: "l1d_1g",
-    Role.L2: "l2_shared",
-    Role.L2_1G: "l2_1g",
-}
+
+@dataclass(frozen=True, slots=True)
+class TlbOptions:
+    """What a study changes of a profile: the `replacement` of every structure, the `largest_page` that is held whole
+    (larger ones are held in pieces, as the manual permits), no `walk_caches`; `seed` of random replacement.
+    """
+
+    replacement: Replacement | None = None
+    largest_page: int = 1 << 30
+    walk_caches: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """One TLB or walk cache: where its entries lie, and how they are chosen."""
+
+    name: str
+    start: int
+    sets: int
+    ways: int
+    replacement: Replacement
+    bounded: bool
+    geometry: TlbGeometry | WalkCacheGeometry
 
 
 @dataclass(frozen=True, slots=True)
 class TlbEntry:
-    """One valid entry: which structure, whose (`space`), which page (`gva`, `size`), where to (`hpa`)."""
+    """One valid entry: in which structure and set, whose (`space`), what (`kind`, `address`, `size`), and its `hpa`.
 
-    role: Role
+    `value` is a TRANSLATION; `stamp` the clock of its last use.
+    """
+
+    structure: str
+    set_number: int
     space: AddressSpace
-    gva: int
+    kind: Kind
+    address: int
     size: int
     hpa: int
-    rights: int
-    dirty: bool
+    value: int
     stamp: int
 
 
 class Tlb:
-    """See the module. `entries`, `state` and `shapes` are what the kernels take, as layout.py describes them."""
+    """See the module. `entries`, `state` and `shapes` are what the kernels take, as layout.py describes them.
 
-    def __init__(self, profile: CpuProfile) -> None:
+    Whoever wants to hear of invalidations adds itself to :attr:`observers`.
+    """
+
+    def __init__(self, profile: CpuProfile, options: TlbOptions | None = None) -> None:
         self.profile = profile
+        self.options = options or TlbOptions()
         self.spaces = AddressSpaces()
-        self.shapes: npt.NDArray[np.int64] = np.zeros((len(Role), len(Shape)), np.int64)
-        start = 0
-        for role, name in _ROLE_NAMES.items():
-            geometry = profile.tlb(name)
-            self.shapes[role] = (start, geometry.sets - 1, geometry.ways)
-            start += geometry.entries
-        self.capacity = start
-        self.entries: npt.NDArray[np.uint64] = np.zeros(3 * start, np.uint64)
-        self.state: npt.NDArray[np.uint64] = np.zeros(len(TlbState), np.uint64)
-        #: Called with every operation and its operand, whether or not it drops anything.
         self.observers: list[Callable[[Operation, Operand], None]] = []
+        caches = profile.walk_caches if self.options.walk_caches else ()
+        geometries: list[TlbGeometry | WalkCacheGeometry] = sorted(
+            (*profile.tlbs, *caches), key=_is_unbounded
+        )
+        self.structures: tuple[Structure, ...] = tuple(self._lay_out(geometries))
+        self.shapes: npt.NDArray[np.int64] = np.full(Shapes.ROWS + len(Shape) * len(geometries), -1, np.int64)
+        trees = 0
+        for number, one in enumerate(self.structures):
+            self._claim(number, one.geometry)
+            row = Shapes.ROWS + number * len(Shape)
+            policy = POLICIES[one.replacement] if one.bounded else UNBOUNDED
+            self.shapes[row : row + len(Shape)] = (one.start, one.sets - 1, one.ways, policy, trees)
+            trees += one.sets if one.bounded else 0
+        self.capacity = sum(one.sets * one.ways for one in self.structures)
+        self.entries: npt.NDArray[np.uint64] = np.zeros(3 * self.capacity + trees, np.uint64)
+        self.state: npt.NDArray[np.uint64] = np.zeros(TlbState.END, np.uint64)
+        for field, value in (
+            (TlbState.CAPACITY, self.capacity),
+            (TlbState.DEPTH, max((one.level for one in profile.tlbs), default=0)),
+            (TlbState.RANDOM, _scrambled(self.options.seed)),
+            (TlbState.WALK_CACHES, bool(caches)),
+            (TlbState.TREES, any(one.replacement is Replacement.PLRU for one in self.structures)),
+            (TlbState.LARGEST, _SIZE_OF_SHIFT[self.options.largest_page.bit_length() - 1]),
+            (
+                TlbState.UNBOUNDED_START,
+                sum(one.sets * one.ways for one in self.structures if one.bounded),
+            ),
+        ):
+            self.state[field] = value
 
     def enter(self, space: AddressSpace) -> None:
         """Make `space` the one that lookups and insertions tag; nothing is invalidated."""
+        below = space.guest_physical
         self.state[TlbState.SPACE] = self.spaces.number(space)
-        shared = AddressSpace(space.vpid, None, space.ep4ta)
-        self.state[TlbState.GLOBAL_SPACE] = self.spaces.number(shared)
+        self.state[TlbState.GLOBAL_SPACE] = self.spaces.number(space.shared)
+        self.state[TlbState.EPT_SPACE] = 0 if below is None else self.spaces.number(below)
 
     def invalidate(
         self,
@@ -83,45 +141,170 @@ class Tlb:
     ) -> int:
         """Apply one row of the invalidation table to its operand; return how many entries were dropped.
 
-        Operands that the rule does not name are ignored. :attr:`observers` hear of every call.
+        Operands that the rule does not name are ignored.
         """
-        from quire.tlb import _kernels
-
-        if not self.observers and not self.state[TlbState.CLOCK]:
-            return 0  # nothing was ever looked up
         operand = Operand(vpid, pcid, ep4ta, gva, gpa)
+        rule = operation.value
+        dropped = 0
+        if self.state[TlbState.CLOCK]:  # something was looked up
+            from quire.tlb.arrays._kernels import invalidate
+
+            marks = self.spaces.marks(rule, operand)
+            everything = rule.structures is Structures.ALL
+            dropped = int(
+                invalidate(self.entries, self.state, marks, np.uint64(gva), np.uint64(gpa), everything)
+            )
         for observer in self.observers:
             observer(operation, operand)
-        if not self.state[TlbState.CLOCK]:
-            return 0
-        rule = operation.value
-        marks = np.minimum(self.spaces.marks(rule, operand), 1).astype(np.uint8)
-        return int(_kernels.invalidate(self.entries, self.state, marks, np.uint64(gva), rule.page))
+        return dropped
 
     def evict(self, chosen: Callable[[], bool]) -> None:
-        """Drop each valid entry that `chosen`, asked once an entry, answers true for."""
-        for index in np.flatnonzero(self.entries[: self.capacity]).tolist():
+        """Drop each valid entry of a bounded structure that `chosen`, asked once an entry, answers true for."""
+        bounded = int(self.state[TlbState.UNBOUNDED_START])
+        for index in np.flatnonzero(self.entries[:bounded]).tolist():
             if chosen():
-                self.entries[index] = 0
-                self.entries[self.capacity + index] = 0
+                self.entries[index] = self.entries[self.capacity + index] = 0
 
-    def valid(self) -> "Iterator[TlbEntry]":
+    def put(self, structure: str, space: AddressSpace, kind: Kind, address: int, value: int) -> None:
+        """Enter a mapping of `address` by hand, as if it had just been used; `value` is a TRANSLATION.
+
+        Raises MisuseError if there is no such structure or it does not hold that kind.
+        """
+        from quire.tlb.arrays._kernels import insert
+
+        names = [one.name for one in self.structures]
+        if structure not in names:
+            raise MisuseError(f"No TLB or walk cache is called {structure!r}: there is {', '.join(names)}")
+        number = names.index(structure)
+        if kind not in held_kinds(self.structures[number].geometry):
+            raise MisuseError(f"{structure} does not hold a {kind.name}: choose another structure")
+        self.state[TlbState.CLOCK] += np.uint64(1)
+        if space.pcid is None and space.vpid is not None:
+            self.state[TlbState.GLOBALS] += np.uint64(1)
+        if kind in (Kind.PAGE_2M, Kind.PAGE_1G):
+            self.state[TlbState.LARGE] += np.uint64(1)
+        tag = TAG.encode(
+            page=(address & (1 << _CANONICAL) - 1) >> kind.shift, kind=kind, space=self.spaces.number(space)
+        )
+        row = Shapes.ROWS + number * len(Shape)
+        insert(self.entries, self.state, self.shapes, row, np.uint64(tag), np.uint64(value))
+
+    def misses(self) -> dict[str, int]:
+        """Return the look-ups that missed so far, of data (``l1d_misses``) and code (``l1i_misses``), by level.
+
+        There are at least two levels: one that a profile lacks misses what the one before it missed.
+        """
+        found = {}
+        last = max(0, int(self.state[TlbState.DEPTH]) - 1)
+        for level in range(max(2, last + 1)):
+            at = TlbState.MISSES + min(level, last)
+            fetch, load, store = (int(self.state[at + side * LEVELS]) for side in range(SIDES))
+            found[f"l{level + 1}d_misses"] = load + store
+            found[f"l{level + 1}i_misses"] = fetch
+        return found
+
+    def walk_hits(self) -> dict[str, int]:
+        """Return how often each walk cache answered, by what it holds: ``linear PDE``, ``guest-physical page``."""
+        found: dict[str, int] = {}
+        for of_ept, name in enumerate((MappingClass.LINEAR, MappingClass.GUEST_PHYSICAL)):
+            for kind in Kind:
+                hits = int(self.state[TlbState.WALK_HITS + KINDS * of_ept + kind])
+                held = f"{name} {'page' if kind.is_page else kind.name}"
+                if self.shapes[Shapes.WALK_HOLDERS + KINDS * of_ept + kind] >= 0:
+                    found[held] = found.get(held, 0) + hits
+        return found
+
+    @property
+    def conflicts(self) -> int:
+        """How often a page was looked up that was still held with another size (SDM 3A §4.10.2.3)."""
+        return int(self.state[TlbState.CONFLICTS])
+
+    def lookups(self) -> dict[Side, int]:
+        """Return the look-ups that replays made so far."""
+        return {side: int(self.state[TlbState.LOOKUPS + n]) for n, side in enumerate(_SIDES)}
+
+    def grow(self) -> None:
+        """Give a table without bound twice the room. The arrays are new; indices of its entries are no longer valid."""
+        number = next(n for n, one in enumerate(self.structures) if not one.bounded)
+        old, row = self.structures[number], Shapes.ROWS + number * len(Shape)
+        fresh = Structure(old.name, old.start, old.sets * 2, 1, old.replacement, False, old.geometry)
+        capacity = fresh.start + fresh.sets
+        entries = np.zeros(3 * capacity + self.entries.size - 3 * self.capacity, np.uint64)
+        for block in range(3):
+            part = self.entries[block * self.capacity : block * self.capacity + old.start]
+            entries[block * capacity : block * capacity + old.start] = part
+        entries[3 * capacity :] = self.entries[3 * self.capacity :]
+        before, size = self.entries, self.capacity
+        self.entries, self.capacity = entries, capacity
+        self.structures = (*self.structures[:number], fresh, *self.structures[number + 1 :])
+        self.shapes[row + Shape.SET_MASK] = fresh.sets - 1
+        self.state[TlbState.CAPACITY] = capacity
+        self.state[TlbState.USED] = self.state[TlbState.FULL] = 0
+        from quire.tlb.arrays._kernels import take_over
+
+        take_over(before[old.start : size].copy(), before[size + old.start : 2 * size].copy(),
+                  before[2 * size + old.start : 3 * size].copy(), entries, self.state, self.shapes, row)  # fmt: skip
+
+    def valid(self) -> Iterator[TlbEntry]:
         """Yield every valid entry, structure by structure."""
-        for role in Role:
-            first, set_mask, ways = (int(n) for n in self.shapes[role])
-            for index in range(first, first + (set_mask + 1) * ways):
+        for one in self.structures:
+            for index in range(one.start, one.start + one.sets * one.ways):
                 tag = int(self.entries[index])
-                if not tag:
+                if not TAG.get(tag, "space"):
                     continue
-                shift = 12 + 9 * TAG.get(tag, "size")
-                translation = int(self.entries[2 * self.capacity + index])
+                kind = Kind(TAG.get(tag, "kind"))
+                value = int(self.entries[2 * self.capacity + index])
                 yield TlbEntry(
-                    role=role,
+                    structure=one.name,
+                    set_number=(index - one.start) // one.ways,
                     space=self.spaces.space(TAG.get(tag, "space")),
-                    gva=TAG.get(tag, "page") << shift,
-                    size=1 << shift,
-                    hpa=TRANSLATION.get(translation, "frame") << 12,
-                    rights=TRANSLATION.get(translation, "rights"),
-                    dirty=bool(TRANSLATION.get(translation, "dirty")),
+                    kind=kind,
+                    address=_signed(TAG.get(tag, "page") << kind.shift),
+                    size=1 << kind.shift,
+                    hpa=TRANSLATION.get(value, "frame") << 12,
+                    value=value,
                     stamp=int(self.entries[self.capacity + index]),
                 )
+
+    def _lay_out(self, geometries: list[TlbGeometry | WalkCacheGeometry]) -> Iterator[Structure]:
+        start = 0
+        for one in geometries:
+            replacement = self.options.replacement or one.replacement
+            if _is_unbounded(one):
+                made = Structure(one.name, start, _FIRST_SLOTS, 1, replacement, False, one)
+            else:
+                made = Structure(one.name, start, one.sets, one.ways, replacement, True, one)
+            yield made
+            start += made.sets * made.ways
+
+    def _claim(self, number: int, one: TlbGeometry | WalkCacheGeometry) -> None:
+        """Enter structure `number` as the holder of what it holds."""
+        for kind in held_kinds(one):
+            if isinstance(one, TlbGeometry):
+                for side in one.sides:
+                    at = (_SIDES.index(side) * LEVELS + one.level - 1) * SIZES
+                    self.shapes[Shapes.HOLDERS + at + kind] = number
+            else:
+                self.shapes[Shapes.WALK_HOLDERS + KINDS * one.guest_physical + kind] = number
+
+
+def held_kinds(one: TlbGeometry | WalkCacheGeometry) -> list[Kind]:
+    """Return the kinds of entries that a structure holds."""
+    if isinstance(one, TlbGeometry):
+        return [Kind(_SIZE_OF_SHIFT[shift]) for shift in one.page_shifts]
+    pages = [kind for kind in Kind if kind.is_page]
+    return [kind for held in one.holds for kind in ([KIND_OF_HELD[held]] if held in KIND_OF_HELD else pages)]
+
+
+def _is_unbounded(one: object) -> bool:
+    return isinstance(one, TlbGeometry) and one.entries is None
+
+
+def _scrambled(seed: int) -> int:
+    """Return a state of the generator that is never 0, different for each seed."""
+    return (seed * 0x9E3779B97F4A7C15 + 0x1234567) & (1 << 64) - 1 or 1
+
+
+def _signed(address: int) -> int:
+    """Return a linear address in its canonical form."""
+    return address if not address >> (_CANONICAL - 1) else address | (1 << 64) - (1 << _CANONICAL)

@@ -42,7 +42,9 @@ def _controls(profile: CpuProfile, vpid: int) -> dict[str, int]:
         "primary_processor_based_controls": vmx.primary.adjust(
             PRIMARY_CONTROLS.encode(hlt_exiting=1, unconditional_io_exiting=1, activate_secondary_controls=1)
         ),
-        "secondary_processor_based_controls": vmx.secondary.adjust(SECONDARY_CONTROLS.encode(enable_vpid=1)),
+        "secondary_processor_based_controls": vmx.secondary.adjust(
+            SECONDARY_CONTROLS.encode(enable_vpid=vpid != 0)
+        ),
         "vm_entry_controls": vmx.entry.adjust(ENTRY_CONTROLS.encode(ia32e_guest=1, load_efer=1)),
         "vm_exit_controls": vmx.exit.adjust(
             EXIT_CONTROLS.encode(host_address_space_size=1, save_efer=1, load_efer=1)

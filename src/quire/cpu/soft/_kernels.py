@@ -7,13 +7,15 @@ refuses the fill (the instruction has not happened) or calls ``uc_emu_stop``.
 
 import numpy as np
 from numba import carray, cfunc, njit, types
+from numba.extending import intrinsic
 
 from quire.cpu.soft.state import RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
-from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
-from quire.paging.ept._kernels import pointer
+from quire.paging import RESULT_WORDS, Context, Result, Status
+from quire.paging.ept._kernels import WORDS
 from quire.paging.memo._kernels import walk_with_memo_from
-from quire.tlb import TRANSLATION, Role, Shape, TlbState
-from quire.tlb._kernels import fill, lookup
+from quire.tlb import TAG, TRANSLATION, TlbState
+from quire.tlb._kernels import KIND_SHIFTS_ARRAY, SHAPES, fill, lookup, touch_entry
+from quire.tlb.walker._kernels import size_of_shift, translation, walk_behind_caches
 
 U = np.uint64
 HANDLE = types.CPointer(types.uint8)
@@ -23,24 +25,22 @@ USER = types.CPointer(types.voidptr)
 BLOCK_SLOTS = 1 << 20
 LOG_WORDS = 1 << 21
 
-_N_STATE, _N_CONTEXT, _N_TLB_STATE = len(SoftState), len(Context), len(TlbState)
-_CLOCK = int(TlbState.CLOCK)
-_N_SHAPES = (len(Role), len(Shape))
-_P_STATE, _P_MEMORY, _P_CONTEXT, _P_RESULT, _P_REVERSE = (int(p) for p in list(Pointer)[:5])
-_P_TLB, _P_TLB_STATE, _P_SHAPES, _P_BLOCKS, _P_LOG, _P_DATA, _P_FETCH, _P_MEMO = (
-    int(p) for p in list(Pointer)[5:13]
+_N_STATE, _N_CONTEXT = len(SoftState), len(Context)
+_CLOCK, _CAPACITY, _GROWS, _TREES = (
+    int(s) for s in (TlbState.CLOCK, TlbState.CAPACITY, TlbState.FULL, TlbState.TREES)
 )
-_PAGE_COLUMN, _WRITABLE, _INDEX, _TAG = (np.uint64(c) for c in Recent)
-_RECENT_WORDS = RECENT_SLOTS * len(Recent)
+_P_STATE, _P_MEMORY, _P_CONTEXT, _P_RESULT, _P_REVERSE = (int(p) for p in list(Pointer)[:5])
+_P_ENGINE = int(Pointer.ENGINE)
+_P_TLB, _P_TLB_STATE, _P_SHAPES, _P_BLOCKS, _P_LOG, _P_FETCH, _P_LOAD, _P_STORE, _P_MEMO, _P_PATH = (
+    int(p) for p in list(Pointer)[5:15]
+)
+_INDEX, _TAG = (np.uint64(c) for c in list(Recent)[1:])
+_RECENT_WORDS, _COLUMNS = RECENT_SLOTS * len(Recent), np.uint64(len(Recent))
 _RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
 (
     _READS,
     _WRITES,
     _SPLITS,
-    _L1D_MISSES,
-    _L2D_HITS,
-    _L1I_MISSES,
-    _L2I_HITS,
     _FETCH_PAGES,
     _WALKS,
     _DIRTY_WALKS,
@@ -62,13 +62,11 @@ _RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
     _SYNC_OFFSET,
     _SYNC,
     _MEMORY_WORDS,
-    _TLB_WORDS,
-    _CAPACITY,
     _FILLS_LEFT,
     _EPOCH,
     _PASS_ALIASES,
     _IMPLICIT_PAGE,
-) = (int(s) for s in list(SoftState)[:34])
+) = (int(s) for s in list(SoftState)[:28])
 _ANSWERED = int(SoftState.ANSWERED)
 _R_STATUS = int(Result.STATUS)
 _R_HPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS = int(Result.HPA), int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT), 5
@@ -76,11 +74,12 @@ _R_DIRTY, _R_GLOBAL = int(Result.DIRTY), int(Result.GLOBAL)
 _R_GREFS, _R_HREFS = int(Result.GUEST_REFERENCES), int(Result.HOST_REFERENCES)
 _FULL = U(Detail.FULL)
 _OK = np.int64(Status.OK)
-_S_FAULT, _S_SYSCALL, _S_TRAP, _S_ALIAS, _S_FULL, _S_TLB_FULL, _S_CODE_ALIAS = (
-    U(s) for s in list(StopCode)[1:8]
+_S_FAULT, _S_SYSCALL, _S_TRAP, _S_ALIAS, _S_FULL, _S_TLB_FULL, _S_CODE_ALIAS, _S_GROWS = (
+    U(s) for s in list(StopCode)[1:9]
 )
 _T_DIRTY, _T_FRAME = U(TRANSLATION.mask("dirty")), U(TRANSLATION.mask("frame"))
-_T_SHIFT = U(TRANSLATION.shift("walk_shift"))
+_KIND = U(TAG.shift("kind"))
+_FAULTED_LOOKUP, _NOT_HELD = np.int64(-1), np.int64(-2)
 _0, _1, _2, _3, _4, _8, _12, _48, _63 = (U(n) for n in (0, 1, 2, 3, 4, 8, 12, 48, 63))
 _OFFSET, _PAGE = U(0xFFF), U(0x1000)
 _NONE = U((1 << 64) - 1)
@@ -89,25 +88,58 @@ _LOW = U((1 << 48) - 1)
 _SIGN = U(1 << 47)
 _EPOCH_ONE = U(1 << 61)
 _UC_READ, _UC_WRITE, _UC_FETCH = 16, 17, 18
-_L2_HIT = np.int64(1) << 32
+_INDEX_MASK = np.int64((1 << 32) - 1)
 _HASH = U(0x9E3779B97F4A7C15)
 _SLOT_MASK = U(BLOCK_SLOTS - 1)
 _SLOT_SHIFT = U(64 - 20)
 
-_stop = types.ExternalFunction("uc_emu_stop", types.int32(HANDLE))
+_stop = types.ExternalFunction("uc_emu_stop", types.int32(types.voidptr))
+
+
+def _cast(pointer_type):
+    """Return a function of kernels that takes a void pointer for a `pointer_type`."""
+
+    @intrinsic
+    def cast(typing_context, address):
+        def generate(context, builder, signature, arguments):
+            return builder.bitcast(arguments[0], context.get_value_type(pointer_type))
+
+        return pointer_type(types.voidptr), generate
+
+    return cast
+
+
+words, shape_words, octets = _cast(WORDS), _cast(SHAPES), _cast(HANDLE)
+
+
+@njit(types.void(USER), cache=True, nogil=True)
+def stop(user):
+    """End the run behind a hook that does not leave the instruction: the engine computes the program counter again."""
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    if state[_SYNC_OFFSET]:
+        octets(user[_P_ENGINE])[state[_SYNC_OFFSET]] = np.uint8(0)
+    _stop(user[_P_ENGINE])
 
 
 @njit(types.int64(USER, types.uint64, types.uint64), cache=True, nogil=True)
 def counted_walk(user, gva, access):
     """Walk and count it; return the status. The result array holds the rest."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
-    memory = carray(user[_P_MEMORY], (np.int64(state[_MEMORY_WORDS]),), np.uint64)
-    context = carray(user[_P_CONTEXT], (_N_CONTEXT,), np.uint64)
-    result = carray(user[_P_RESULT], (RESULT_WORDS,), np.uint64)
-    memo = carray(user[_P_MEMO], (MEMO_WORDS,), np.uint64)
-    status = walk_with_memo_from(
-        pointer(memory), pointer(context), pointer(memo), gva, access, pointer(result)
-    )
+    result = words(user[_P_RESULT])
+    if state[_DETAIL] == _FULL:
+        status = walk_behind_caches(
+            *(words(user[_P_MEMORY]), words(user[_P_CONTEXT]), words(user[_P_MEMO]), gva, access, result),
+            *(
+                words(user[_P_TLB]),
+                words(user[_P_TLB_STATE]),
+                shape_words(user[_P_SHAPES]),
+                words(user[_P_PATH]),
+            ),
+        )
+    else:
+        status = walk_with_memo_from(
+            words(user[_P_MEMORY]), words(user[_P_CONTEXT]), words(user[_P_MEMO]), gva, access, result
+        )
     state[_WALKS] += _1
     state[_GUEST_REFS] += result[_R_GREFS]
     state[_HOST_REFS] += result[_R_HREFS]
@@ -118,33 +150,30 @@ def counted_walk(user, gva, access):
 
 @njit(types.int64(USER, types.uint64, types.uint64), cache=True, nogil=True)
 def look_up(user, gva, access):
-    """Send one access through the modelled TLB, walking on a miss; return the entry's index, -1 if that faults."""
+    """Send one access through the modelled TLB, walking on a miss.
+
+    Return the index of its nearest entry, FAULTED_LOOKUP, or NOT_HELD when it was translated but no TLB takes it.
+    """
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
-    result = carray(user[_P_RESULT], (RESULT_WORDS,), np.uint64)
-    entries = carray(user[_P_TLB], (np.int64(state[_TLB_WORDS]),), np.uint64)
-    tlb_state = carray(user[_P_TLB_STATE], (_N_TLB_STATE,), np.uint64)
-    shapes = carray(user[_P_SHAPES], _N_SHAPES, np.int64)
-    fetch = access == _2
-    index = lookup(entries, tlb_state, shapes, gva, fetch)
-    values = 2 * (entries.size // 3)
-    if index >= _L2_HIT:
-        state[_L1I_MISSES if fetch else _L1D_MISSES] += _1
-        state[_L2I_HITS if fetch else _L2D_HITS] += _1
-        index -= _L2_HIT
-    elif index < 0:
-        state[_L1I_MISSES if fetch else _L1D_MISSES] += _1
-    if index >= 0 and not (access == _1 and entries[values + index] & _T_DIRTY == _0):
-        return index
+    result = words(user[_P_RESULT])
+    entries, tlb_state = words(user[_P_TLB]), words(user[_P_TLB_STATE])
+    shapes = shape_words(user[_P_SHAPES])
+    side = np.int64(0) if access == _2 else np.int64(access) + np.int64(1)
+    index = lookup(entries, tlb_state, shapes, gva, side)
+    if index >= 0:
+        index &= _INDEX_MASK
+        if access != _1 or entries[_2 * tlb_state[_CAPACITY] + U(index)] & _T_DIRTY:
+            return index
     if counted_walk(user, gva, access) != _OK:
-        return np.int64(-1)
+        return _FAULTED_LOOKUP
     if index >= 0:
         state[_DIRTY_WALKS] += _1
-    shift = min(result[_R_GSHIFT], result[_R_HSHIFT])
-    frame = (result[_R_HPA] >> shift) << shift
-    translation = frame | result[_R_RIGHTS] | (result[_R_GSHIFT] << _T_SHIFT)
-    if result[_R_DIRTY]:
-        translation |= _T_DIRTY
-    return fill(entries, tlb_state, shapes, gva, fetch, shift, result[_R_GLOBAL] != _0, translation)
+    size = size_of_shift(min(result[_R_GSHIFT], result[_R_HSHIFT]))
+    index = fill(entries, tlb_state, shapes, gva, side, size, result[_R_GLOBAL] != _0, translation(result))
+    if tlb_state[_GROWS] and state[_STOP] == _0:
+        state[_STOP] = _S_GROWS
+        stop(user)
+    return index if index >= 0 else _NOT_HELD
 
 
 @cfunc(types.boolean(HANDLE, types.uint64, types.int32, types.CPointer(types.uint64), USER), cache=True)
@@ -173,11 +202,9 @@ def on_fill(handle, gva, kind, entry, user):
             if status != _OK:
                 state[_FAULTED] += _1
     elif state[_DETAIL] == _FULL:
-        memory = carray(user[_P_MEMORY], (np.int64(state[_MEMORY_WORDS]),), np.uint64)
-        context = carray(user[_P_CONTEXT], (_N_CONTEXT,), np.uint64)
-        memo = carray(user[_P_MEMO], (MEMO_WORDS,), np.uint64)
         status = walk_with_memo_from(
-            pointer(memory), pointer(context), pointer(memo), gva, access, pointer(result)
+            *(words(user[_P_MEMORY]), words(user[_P_CONTEXT]), words(user[_P_MEMO])),
+            *(gva, access, words(user[_P_RESULT])),
         )
     else:
         status = counted_walk(user, gva, access)
@@ -209,10 +236,9 @@ def on_fill(handle, gva, kind, entry, user):
         if before & ~_FETCHED != _0 and before & ~_FETCHED != page and (full or fetched != _0):
             if full:
                 state[_ALIASES] += _1
-                recent = carray(user[_P_DATA], (_RECENT_WORDS,), np.uint64)
-                slot = (U(frame) & _RECENT_MASK) << _2
-                recent[slot] = _NONE
-                recent[slot + _WRITABLE] = _NONE
+                slot = (U(frame) & _RECENT_MASK) * _COLUMNS
+                words(user[_P_LOAD])[slot] = _NONE
+                words(user[_P_STORE])[slot] = _NONE
             if state[_PASS_ALIASES] == _0:
                 state[_STOP] = _S_ALIAS
                 if fetched != _0:
@@ -227,19 +253,33 @@ def on_fill(handle, gva, kind, entry, user):
 @njit(types.void(USER, types.int64, types.uint64, types.uint64, types.int64), cache=True, nogil=True)
 def remember(user, array, key, page, index):
     """Note in recent-page array `array`, in the slot of `key`, that `page` is in TLB entry `index` (-1: nowhere)."""
-    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
-    recent = carray(user[array], (_RECENT_WORDS,), np.uint64)
-    entries = carray(user[_P_TLB], (np.int64(state[_TLB_WORDS]),), np.uint64)
-    slot = (key & _RECENT_MASK) << _2
+    recent = words(user[array])
+    slot = (key & _RECENT_MASK) * _COLUMNS
     recent[slot] = _NONE
-    recent[slot + _WRITABLE] = _NONE
     if index < 0:
         return
     recent[slot] = page
-    if entries[_2 * state[_CAPACITY] + U(index)] & _T_DIRTY:
-        recent[slot + _WRITABLE] = page
     recent[slot + _INDEX] = U(index)
-    recent[slot + _TAG] = entries[U(index)]
+    recent[slot + _TAG] = words(user[_P_TLB])[U(index)]
+
+
+@njit(types.boolean(USER, types.int64, types.uint64, types.uint64), inline="always", cache=True, nogil=True)
+def recall_page(user, array, key, page):
+    """Whether `page` is where recent-page array `array` has it, by `key`; its entry is then used now."""
+    recent = words(user[array])
+    slot = (key & _RECENT_MASK) * _COLUMNS
+    if recent[slot] != page:
+        return False
+    entries, tlb_state = words(user[_P_TLB]), words(user[_P_TLB_STATE])
+    index = recent[slot + _INDEX]
+    if entries[index] != recent[slot + _TAG]:
+        return False
+    tlb_state[_CLOCK] += _1
+    if tlb_state[_TREES]:
+        touch_entry(entries, tlb_state, shape_words(user[_P_SHAPES]), np.int64(index))
+    else:
+        entries[tlb_state[_CAPACITY] + index] = tlb_state[_CLOCK]
+    return True
 
 
 @njit(types.void(types.int32, types.uint64, types.int32, USER), cache=True, nogil=True)
@@ -252,7 +292,7 @@ def slow_access(kind, hpa, size, user):
     gva = ((((reverse[frame] & ~_FETCHED) - _1) << _12) ^ _SIGN) - _SIGN
     access = _1 if kind == _UC_WRITE else _0
     index = look_up(user, gva | (hpa & _OFFSET), access)
-    remember(user, _P_DATA, frame, frame, index)
+    remember(user, _P_STORE if access == _1 else _P_LOAD, frame, frame, index)
     if (hpa & _OFFSET) + U(size) > _PAGE:
         state[_SPLITS] += _1
         look_up(user, gva + _PAGE, access)
@@ -262,24 +302,28 @@ def slow_access(kind, hpa, size, user):
 def on_memory(handle, kind, hpa, size, value, user):
     """UC_HOOK_MEM_READ and UC_HOOK_MEM_WRITE: count a data access, look it up; one that crosses a page comes once."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
-    recent = carray(user[_P_DATA], (_RECENT_WORDS,), np.uint64)
     frame = hpa >> _12
-    slot = (frame & _RECENT_MASK) << _2
-    column = _0
+    array = _P_LOAD
     if kind == _UC_WRITE:
         state[_WRITES] += _1
-        column = _1
+        array = _P_STORE
     else:
         state[_READS] += _1
-    if recent[slot + column] == frame and (hpa & _OFFSET) + U(size) <= _PAGE:
-        entries = carray(user[_P_TLB], (np.int64(state[_TLB_WORDS]),), np.uint64)
-        index = recent[slot + _INDEX]
-        if entries[index] == recent[slot + _TAG]:
-            tlb_state = carray(user[_P_TLB_STATE], (_N_TLB_STATE,), np.uint64)
-            tlb_state[_CLOCK] += _1
-            entries[state[_CAPACITY] + index] = tlb_state[_CLOCK]
-            return
-    slow_access(kind, hpa, size, user)
+    if (hpa & _OFFSET) + U(size) > _PAGE or not recall_page(user, array, frame, frame):
+        slow_access(kind, hpa, size, user)
+
+
+@njit(types.uint64(USER, types.uint64, types.int64), cache=True, nogil=True)
+def page_looked_up(user, gva, index):
+    """Return the HPA of the page of `gva`, which :func:`look_up` found at `index`; all ones if that was a fault."""
+    if index == _FAULTED_LOOKUP:
+        return _NONE
+    if index < 0:
+        return words(user[_P_RESULT])[_R_HPA] & ~_OFFSET
+    entries = words(user[_P_TLB])
+    value = entries[_2 * words(user[_P_TLB_STATE])[_CAPACITY] + U(index)]
+    inside = (_1 << KIND_SHIFTS_ARRAY[(entries[U(index)] >> _KIND) & U(7)]) - _1
+    return (value & _T_FRAME & ~inside) | (gva & inside & ~_OFFSET)
 
 
 @njit(types.void(USER, types.uint64, types.uint64, types.uint64, types.int64), cache=True, nogil=True)
@@ -289,8 +333,6 @@ def log_block(user, gva, size, key, slot):
     blocks = carray(user[_P_BLOCKS], (2 * BLOCK_SLOTS,), np.uint64)
     log = carray(user[_P_LOG], (LOG_WORDS,), np.uint64)
     memory = carray(user[_P_MEMORY], (np.int64(state[_MEMORY_WORDS]),), np.uint64)
-    entries = carray(user[_P_TLB], (np.int64(state[_TLB_WORDS]),), np.uint64)
-    values = 2 * (entries.size // 3)
     blocks[2 * slot] = key
     blocks[2 * slot + 1] = _1
     state[_KNOWN] += _1
@@ -301,14 +343,7 @@ def log_block(user, gva, size, key, slot):
         here = gva + U(n)
         if here >> _12 != page:
             page = here >> _12
-            index = look_up(user, here, _2)
-            value = entries[values + index] if index >= 0 else _0
-            shift = (_1 << U(12)) - _1
-            base = _NONE
-            if index >= 0:
-                size_code = (entries[index] >> U(36)) & _3
-                shift = (_1 << (_12 + size_code * U(9))) - _1
-                base = (value & _T_FRAME & ~shift) | (here & shift & ~_OFFSET)
+            base = page_looked_up(user, here, look_up(user, here, _2))
         byte = _0
         if base != _NONE:
             hpa = base | (here & _OFFSET)
@@ -332,18 +367,9 @@ def fetch_page(handle, user, page):
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     if state[_SYNC_OFFSET]:
         handle[state[_SYNC_OFFSET]] = np.uint8(state[_SYNC])
-    recent = carray(user[_P_FETCH], (_RECENT_WORDS,), np.uint64)
-    entries = carray(user[_P_TLB], (np.int64(state[_TLB_WORDS]),), np.uint64)
-    slot = (page & _RECENT_MASK) << _2
     state[_LAST_FETCH] = page
-    if recent[slot] == page:
-        index = recent[slot + _INDEX]
-        if entries[index] == recent[slot + _TAG]:
-            tlb_state = carray(user[_P_TLB_STATE], (_N_TLB_STATE,), np.uint64)
-            tlb_state[_CLOCK] += _1
-            entries[state[_CAPACITY] + index] = tlb_state[_CLOCK]
-            return
-    remember(user, _P_FETCH, page, page, look_up(user, page << _12, _2))
+    if not recall_page(user, _P_FETCH, page, page):
+        remember(user, _P_FETCH, page, page, look_up(user, page << _12, _2))
 
 
 @njit(
@@ -361,9 +387,7 @@ def slow_block(handle, gva, size, key, slot, user):
     log_block(user, gva, size, key, np.int64(slot))
     if state[_KNOWN] > U(3 * BLOCK_SLOTS // 4) or state[_LOG_USED] > U(3 * LOG_WORDS // 4):
         state[_STOP] = _S_FULL
-        if state[_SYNC_OFFSET]:
-            handle[state[_SYNC_OFFSET]] = np.uint8(0)
-        _stop(handle)
+        stop(user)
 
 
 @cfunc(types.void(HANDLE, types.uint64, types.uint32, USER), cache=True)
@@ -395,7 +419,7 @@ def on_syscall(handle, user):
     """UC_HOOK_INSN for SYSCALL: stop behind the instruction."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     state[_STOP] = _S_SYSCALL
-    _stop(handle)
+    _stop(user[_P_ENGINE])
 
 
 @cfunc(types.void(HANDLE, types.uint32, USER), cache=True)
@@ -404,4 +428,4 @@ def on_interrupt(handle, vector, user):
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     state[_STOP] = _S_TRAP
     state[_VECTOR] = U(vector)
-    _stop(handle)
+    _stop(user[_P_ENGINE])

@@ -23,6 +23,7 @@ from quire.memory import HostMemory
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
 from quire.paging._kernels import walk
 from quire.tlb import Tlb
+from quire.tlb.walker import PATH_WORDS
 from quire.vcpu import Exit, Interrupted, Stop, Syscall, Trap, TrapKind, exit_of_walk
 
 __all__ = ["SoftCpu"]
@@ -90,15 +91,14 @@ class SoftCpu:
         self._engine = Engine(memory.address, memory.size)
         self._registers = self._make_registers()
         self._memo: npt.NDArray[np.uint64] = np.zeros(MEMO_WORDS, np.uint64)
-        self._recent = np.full((2, RECENT_SLOTS, len(Recent)), _NOWHERE, np.uint64)
+        self._path: npt.NDArray[np.uint64] = np.zeros(PATH_WORDS, np.uint64)
+        self._recent = np.full((3, RECENT_SLOTS, len(Recent)), _NOWHERE, np.uint64)
         self._wanted = False  # an interruption; set by any thread
         self._stale_tlb = self._stale_code = False
         self._alone_at: int | None = None  # of an instruction that is to run alone, for what it touches
         self._then: Callable[[], None] | None = None
         self._state[SoftState.DETAIL] = detail
         self._state[SoftState.MEMORY_WORDS] = memory.words.size
-        self._state[SoftState.TLB_WORDS] = tlb.entries.size
-        self._state[SoftState.TLB_CAPACITY] = tlb.capacity
         self._state[SoftState.SKIP_SYNC_OFFSET] = self._engine.sync_offset
         self._answered = None if fills is None else AnsweredFills(fills, self._state, self._result)
         self._budget = FillBudget(self._scalars, tlb, evictions)
@@ -164,6 +164,10 @@ class SoftCpu:
             self._settle_aliases(rip, code)
         elif code == StopCode.BLOCKS_FULL:
             self._blocks.drain()
+        elif code == StopCode.TLB_GROWS:
+            self._grow_tlb()
+        elif code == StopCode.SLICE_ENDS:
+            return Interrupted()
         elif error == _UC_ERR_INSN_INVALID:
             return Trap(TrapKind.EXCEPTION, Vector.UD)
         elif error:
@@ -211,6 +215,7 @@ class SoftCpu:
         counted = {event.name.lower(): int(self._state[event]) for event in EVENTS}
         if self.detail is Detail.FULL:
             counted["instructions"] = self._blocks.total()
+            counted |= self._tlb.misses()
         return counted
 
     def close(self) -> None:
@@ -253,9 +258,11 @@ class SoftCpu:
             Pointer.TLB_SHAPES: self._tlb.shapes,
             Pointer.BLOCKS: self._blocks.table,
             Pointer.LOG: self._blocks.log,
-            Pointer.RECENT_DATA: self._recent[0],
-            Pointer.RECENT_FETCH: self._recent[1],
+            Pointer.RECENT_FETCH: self._recent[0],
+            Pointer.RECENT_LOAD: self._recent[1],
+            Pointer.RECENT_STORE: self._recent[2],
             Pointer.MEMO: self._memo,
+            Pointer.PATH: self._path,
         }
         addresses = {pointer: array.ctypes.data for pointer, array in arrays.items()}
         batch = self._registers.pointers
@@ -308,6 +315,12 @@ class SoftCpu:
         gva = int(self._result[Result.GVA]) if exact is None else exact
         if source.held(gva, self._registers.read("rip")):
             self.step(source.passed)
+
+    def _grow_tlb(self) -> None:
+        """Give the modelled TLB without bound more room; where pages were found in it is no longer true."""
+        self._tlb.grow()
+        self._pointers[Pointer.TLB_ENTRIES] = self._tlb.entries.ctypes.data
+        self._recent.fill(_NOWHERE)
 
     def _settle_aliases(self, rip: int, code: int) -> None:
         """Flush for an alias; an instruction that touches two pages of a frame itself must pass next time."""

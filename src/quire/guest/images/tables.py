@@ -11,12 +11,12 @@ from typing import Any
 from quire.arch import (
     EPTP,
     PAGE_SIZE,
-    PROFILES,
     Layout,
     PagingMode,
     entry_layout,
     ept_layout,
     level_shift,
+    profile_by_name,
 )
 from quire.errors import FormatError, MisuseError, did_you_mean
 from quire.guest.images.image import Image
@@ -71,8 +71,10 @@ def _image(path: str, content: dict[str, Any]) -> Image:
     if size % PAGE_SIZE or size >> 52:
         raise FormatError(f"memory is {size:#x} bytes: give a multiple of 0x1000 below {1 << 52:#x}")
     profile = content.get("profile")
-    if profile is not None and profile not in [one.name for one in PROFILES]:
-        raise FormatError(f"profile is {profile!r}: give one of {', '.join(one.name for one in PROFILES)}")
+    if profile is not None:
+        if not isinstance(profile, str):
+            raise FormatError(f"profile is {profile!r}: give a name in quotes, such as 'skylake-x'")
+        profile_by_name(profile)  # raises for what is none
     count = f"{len(tables)} table{'s' * (len(tables) != 1)}"
     return Image(ImageMemory(ranges, size), f"{count} in {path}", settings, profile=profile, whole=bool(size))
 

@@ -8,6 +8,7 @@ from quire.hypervisor.flushes.advice import Advice
 from quire.hypervisor.flushes.finding import Attempt, StaleUse
 from quire.hypervisor.flushes.flush_check import FlushCheck
 from quire.hypervisor.flushes.table_log import Actor, Change, LoggedEntries, LoggedTables, TableLog
+from quire.hypervisor.flushes.watch import Watched
 
 __all__ = [
     "Actor",
@@ -19,4 +20,5 @@ __all__ = [
     "LoggedTables",
     "StaleUse",
     "TableLog",
+    "Watched",
 ]

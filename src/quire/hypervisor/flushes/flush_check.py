@@ -5,7 +5,7 @@ tables do not give, is stale: the access uses it or may use it, and that is a fi
 docs/reference/flushes.md.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +16,9 @@ from quire.arch import Access
 from quire.hypervisor.flushes.advice import Advice
 from quire.hypervisor.flushes.finding import AnyKept, Attempt, StaleUse, difference, first_changed
 from quire.hypervisor.flushes.remedy import remedy
-from quire.hypervisor.flushes.requirement import spared
-from quire.hypervisor.flushes.table_log import Actor, TableLog
-from quire.hypervisor.flushes.watch import Watch
+from quire.hypervisor.flushes.requirement import reaches, spared
+from quire.hypervisor.flushes.table_log import Actor, Done, TableLog
+from quire.hypervisor.flushes.watch import Watch, Watched
 from quire.hypervisor.mmu import PagedMmu
 from quire.paging import Context, WalkRecord, reference_walk
 from quire.paging.context import Words
@@ -30,9 +30,10 @@ from quire.tlb.retained.walk import roots_of
 __all__ = ["FlushCheck"]
 
 #: What a processor does of itself: nobody asked for it, and nobody could have left it out.
-_HARDWARE = frozenset((Operation.PAGE_FAULT, Operation.EPT_VIOLATION))
-_REMEMBERED = 64  # operations, to be named in findings
-_NAMED = 3  # of them in one finding
+_HARDWARE = frozenset(
+    (Operation.PAGE_FAULT, Operation.EPT_VIOLATION, Operation.VM_ENTRY_VPID_0, Operation.VM_EXIT_VPID_0)
+)
+_NAMED = 3  # operations in one finding
 
 
 class _Stale:
@@ -48,8 +49,8 @@ class _Stale:
 class FlushCheck:
     """Checks the fills of the vCPU called `vcpu`, whose translations `mmu` makes; `log` is the machine's.
 
-    `retain`: stale mappings are really given. `actor` says who acts now, `watch` is there for a guest that writes its
-    own tables. Afterwards :attr:`findings` and :attr:`advice` are what was found, in the order of first occurrence.
+    `retain`: stale mappings are really given. `actor` says who acts now, `watched` is there for a guest that writes
+    its own tables. Afterwards :attr:`findings` and :attr:`advice` are what was found, in the order of first occurrence.
     """
 
     def __init__(
@@ -60,16 +61,19 @@ class FlushCheck:
         *,
         vcpu: str,
         retain: bool,
-        watches: bool,
+        watched: Watched | None,
     ) -> None:
         self.retained = Retained()
         self.log = log
         self.stale: _Stale | None = None  #: what the fill at hand met
-        self.watch = Watch(mmu.host.memory.words, self.retained, log) if watches else None
+        self.watched = watched
+        self.watch: Watch | None = None
+        if watched is not None:
+            words = mmu.host.memory.words
+            self.watch = Watch(words, self.retained, log, watched, lambda: mmu.forget(None))
         self._mmu, self._vcpu, self._retain, self._actor = mmu, vcpu, retain, actor
         self._findings: dict[tuple[object, ...], StaleUse] = {}
         self._advice: dict[tuple[object, ...], Advice] = {}
-        self._done: list[tuple[int, Operation, Operand]] = []
         self._admitted: set[tuple[object, ...]] = set()
         self._pending: tuple[str, tuple[object, ...]] = ("", ())
         self._writer: Actor | None = None  # the instruction that runs alone
@@ -151,12 +155,11 @@ class FlushCheck:
 
     def invalidated(self, operation: Operation, operand: Operand, dropped: list[AnyKept]) -> None:
         """`operation` has dropped `dropped`: note it, and whether anything required it."""
-        step = self.log.tick()
+        self.log.tick()
         self._admitted.clear()
         if operation in _HARDWARE:
             return
-        self._done.append((step, operation, operand))
-        del self._done[:-_REMEMBERED]
+        self.log.executed(self._vcpu, operation, operand)
         if not dropped:
             return
         actor = self._actor("")
@@ -174,6 +177,19 @@ class FlushCheck:
             "findings": [finding.record(symbols) for finding in self.findings],
             "advice": [one.record(symbols(one.actor.rip)) for one in self.advice],
         }
+
+    def _attempts(self, mapping: AnyKept, later: Sequence[Done]) -> tuple[Attempt, ...]:
+        """Return what was executed and spared `mapping`: here, or on another vCPU where it would have done."""
+        found = []
+        for done in later:
+            if done.vcpu == self._vcpu:
+                why = spared(done.operation, done.operand, mapping)
+            elif reaches(done.operation, done.operand, mapping):
+                why = f"was executed on {done.vcpu}"
+            else:
+                continue
+            found.append(Attempt(done.step, done.operation, why))
+        return tuple(found[-_NAMED:])
 
     def _hold(self, what: str) -> None:
         self._pending = what, ()
@@ -203,8 +219,11 @@ class FlushCheck:
         mapping, entry = stale.mapping, stale.entry
         change = None if entry is None else self.log.last(entry.hpa, mapping.step)
         since = mapping.step if change is None else change.step
-        later = [done for done in self._done if done[0] > since]
-        missing, operand, note = remedy(mapping, entry, change, [done[1] for done in later])
+        later = [done for done in self.log.done if done.step > since]
+        here = [done.operation for done in later if done.vcpu == self._vcpu]
+        missing, operand, note = remedy(mapping, entry, change, here)
+        if change is not None and change.actor.vcpu != self._vcpu:
+            operand += f", on {self._vcpu}"
         user = bool(context[Context.USER]) and not context[Context.IMPLICIT]
         implicit = "implicit supervisor" if context[Context.IMPLICIT] else "supervisor"
         found = StaleUse(
@@ -223,9 +242,7 @@ class FlushCheck:
             missing=missing,
             operand=operand,
             note=note,
-            attempts=tuple(
-                Attempt(step, done, spared(done, on, mapping.space)) for step, done, on in later[-_NAMED:]
-            ),
+            attempts=self._attempts(mapping, later),
             used=self._retain,
         )
         self._findings.setdefault(found.key, found).count += 1

@@ -5,13 +5,17 @@ that goes, presence that goes, a dirty flag that is cleared. Not required: 0 to 
 flags either way (software that reads them must flush, translations stay right).
 """
 
+from dataclasses import replace
+
 from quire.arch import EPT_PDE_2M, EPT_PTE, PDE_2M, PTE
 from quire.paging import Dimension
-from quire.tlb.invalidation import MappingClass, Operand, Operation
-from quire.tlb.retained import Entry
-from quire.tlb.spaces import AddressSpace, Extent
+from quire.tlb.invalidation import MappingClass, Operand, Operation, Structures
+from quire.tlb.retained import Entry, KeptHostPage, KeptHostTable, KeptPage, KeptTable
+from quire.tlb.spaces import Extent
 
-__all__ = ["requires_flush", "spared"]
+__all__ = ["reaches", "requires_flush", "spared"]
+
+AnyKept = KeptPage | KeptTable | KeptHostPage | KeptHostTable
 
 _ADDRESS = PTE.mask("addr")
 _PAT_OR_PS, _PAT_LARGE = PDE_2M.mask("PS"), PDE_2M.mask("PAT")
@@ -31,9 +35,23 @@ def requires_flush(entry: Entry, now: int) -> bool:
     return bool((then ^ now) & _EPT_SAME or then & ~now & _EPT_GOES)
 
 
-def spared(operation: Operation, operand: Operand, space: AddressSpace) -> str:
-    """Say why `operation` left a mapping of `space` that it did not drop, in words that follow its name."""
-    rule = operation.value
+def reaches(operation: Operation, operand: Operand, mapping: AnyKept) -> bool:
+    """Return whether `operation` would have dropped `mapping`, executed on its vCPU with that one's VPID."""
+    space = mapping.space
+    here = replace(operand, vpid=space.vpid or 0)
+    extent = space.extent(operation.value, here)
+    if extent is Extent.ALL:
+        return True
+    if isinstance(mapping, KeptPage):
+        return extent is Extent.GVA and mapping.translates(here.gva)
+    address = here.gva if extent is Extent.GVA else here.gpa
+    every = operation.value.structures is Structures.ALL and not isinstance(mapping, KeptHostPage)
+    return extent is not Extent.NOTHING and (every or mapping.covers(address))
+
+
+def spared(operation: Operation, operand: Operand, mapping: AnyKept) -> str:
+    """Say why `operation` left `mapping`, which it did not drop, in words that follow its name."""
+    rule, space = operation.value, mapping.space
     if not rule.classes:
         return "invalidates nothing"
     if space.mapping_class not in rule.classes:

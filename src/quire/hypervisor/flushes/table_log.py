@@ -5,13 +5,16 @@ Time is a step number: it grows by one with each fill, write and invalidation, s
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from quire.paging import TableMemory
+from quire.tlb import Operation
+from quire.tlb.invalidation import Operand
 
-__all__ = ["Actor", "Change", "EntryMemory", "LoggedEntries", "LoggedTables", "TableLog"]
+__all__ = ["Actor", "Change", "Done", "EntryMemory", "LoggedEntries", "LoggedTables", "TableLog"]
 
 _KEPT = 8  # changes remembered of each entry
+_REMEMBERED = 64  # operations
 _PRESENT = 7  # P of a guest's entry, R, W and X of EPT's
 
 
@@ -41,6 +44,15 @@ class Change:
     actor: Actor
 
 
+class Done(NamedTuple):
+    """An invalidation that was executed, and on which vCPU."""
+
+    step: int
+    vcpu: str
+    operation: Operation
+    operand: Operand
+
+
 class TableLog:
     """`step` is the time, `version` grows with each change. `listeners` are called when an entry in use has changed."""
 
@@ -48,6 +60,7 @@ class TableLog:
         self.step = 0
         self.version = 0
         self.listeners: list[Callable[[], None]] = []
+        self.done: list[Done] = []  #: the last operations that software executed
         self._changes: dict[int, list[Change]] = {}
 
     def tick(self) -> int:
@@ -66,6 +79,11 @@ class TableLog:
         if old & _PRESENT:
             for listener in self.listeners:
                 listener()
+
+    def executed(self, vcpu: str, operation: Operation, operand: Operand) -> None:
+        """Note an invalidation."""
+        self.done.append(Done(self.step, vcpu, operation, operand))
+        del self.done[:-_REMEMBERED]
 
     def last(self, hpa: int, since: int) -> Change | None:
         """Return the first change of the entry at `hpa` after step `since`, None if none was seen."""

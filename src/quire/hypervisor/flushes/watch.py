@@ -14,18 +14,37 @@ from quire.hypervisor.flushes.table_log import Actor, TableLog
 from quire.paging import Dimension, Result, Rights, Status, WalkRecord
 from quire.tlb.retained import Retained
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "Watched"]
 
 _WRITE = int(Rights.WRITE)
 _FLAGS = 0x60  # accessed and dirty: a walk of the same instruction may set them
 
 
-class Watch:
-    """The watched frames of one machine's memory `words`, as the fills of one vCPU meet them."""
+class Watched:
+    """What is watched in one machine, by all its vCPUs: frames, and the kept mappings that were made from them."""
 
-    def __init__(self, words: npt.NDArray[np.uint64], retained: Retained, log: TableLog) -> None:
-        self._words, self._retained, self._log = words, retained, log
-        self._watched: set[int] = set()
+    def __init__(self) -> None:
+        self.frames: set[int] = set()
+        self.watches: list[Watch] = []
+
+
+class Watch:
+    """The watched frames of one machine's memory `words`, as the fills of one vCPU meet them.
+
+    `flush` drops what the engine of this vCPU holds; another vCPU calls it, while this one does not run.
+    """
+
+    def __init__(
+        self,
+        words: npt.NDArray[np.uint64],
+        retained: Retained,
+        log: TableLog,
+        watched: Watched,
+        flush: Callable[[], None],
+    ) -> None:
+        self.retained, self._flush = retained, flush
+        self._words, self._log, self._watched = words, log, watched
+        watched.watches.append(self)
         self._given: set[int] = set()  # frames that the engine may hold a right to write for
         self._open: dict[
             int, npt.NDArray[np.uint64]
@@ -37,19 +56,18 @@ class Watch:
 
         That is `flush`, if a page that was given is a table now, or `step`.
         """
-        read = {ref.hpa >> 12 for ref in record.references if ref.dimension is Dimension.GUEST}
-        new = read - self._watched
-        self._watched |= new
-        if new & self._given:
-            self._given.clear()
+        frames = self._watched.frames
+        new = {ref.hpa >> 12 for ref in record.references if ref.dimension is Dimension.GUEST} - frames
+        frames |= new
+        if new and self._take_back(new):
             hold("flush")
             return False
         frame = record.hpa >> 12
         if record.status is not Status.OK or not int(result[Result.RIGHTS]) & _WRITE:
             return True
-        if frame in self._watched and not self._needed(frame):
-            self._watched.discard(frame)
-        if frame not in self._watched:
+        if frame in frames and not self._needed(frame):
+            frames.discard(frame)
+        if frame not in frames:
             self._given.add(frame)
             return True
         if record.access is not Access.WRITE:
@@ -73,7 +91,7 @@ class Watch:
     def snapshot(self, hpa: int) -> npt.NDArray[np.uint64] | None:
         """Return a copy of the frame at `hpa`, which is about to be written by somebody else; None if nobody cares."""
         frame = hpa >> 12
-        return self._words[frame << 9 : frame + 1 << 9].copy() if frame in self._watched else None
+        return self._words[frame << 9 : frame + 1 << 9].copy() if frame in self._watched.frames else None
 
     def changed(self, frame: int, before: npt.NDArray[np.uint64], actor: Actor) -> None:
         """Note each entry of `frame` that is not as it was `before`."""
@@ -83,6 +101,21 @@ class Watch:
             if (old ^ new) & ~_FLAGS or old & ~new:
                 self._log.wrote((frame << 12) + 8 * n, old, new, actor)
 
+    def _take_back(self, frames: set[int]) -> bool:
+        """Have every vCPU that may write one of `frames` ask again; return whether this one may."""
+        mine = bool(frames & self._given)
+        for one in self._watched.watches:
+            if frames & one._given:
+                one._given.clear()
+                if one is not self:
+                    one._flush()
+        return mine
+
     def _needed(self, frame: int) -> bool:
-        """Whether a kept mapping was made from an entry in `frame`."""
-        return any(entry.hpa >> 12 == frame for kept in self._retained for entry in kept.path)
+        """Whether a mapping that any vCPU keeps was made from an entry in `frame`."""
+        return any(
+            entry.hpa >> 12 == frame
+            for one in self._watched.watches
+            for kept in one.retained
+            for entry in kept.path
+        )

@@ -34,11 +34,15 @@ _R_STATUS, _R_HPA, _R_GPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS, _R_DIRTY, _R_GLOBAL 
 _R_ERROR, _R_FAULT_GPA, _R_LEVEL, _R_DIMENSION, _R_GREFS, _R_HREFS, _R_REFS = (
     int(r) for r in (*list(Result)[8:14], Result.REFERENCES)
 )
-_R_VECTOR, _R_GVA, _R_GUEST, _R_HOST = (
-    int(r) for r in (Result.VECTOR, Result.GVA, Result.GUEST_ENTRY, Result.HOST_ENTRY)
+_R_VECTOR, _R_GVA, _R_GUEST, _R_HOST, _R_COMBINED, _R_EPT = (
+    int(r)
+    for r in (
+        *(Result.VECTOR, Result.GVA, Result.GUEST_ENTRY, Result.HOST_ENTRY),
+        *(Result.COMBINED, Result.EPT_RIGHTS),
+    )
 )
 _0, _1, _2, _3, _4, _7, _9, _12, _21 = (U(n) for n in (0, 1, 2, 3, 4, 7, 9, 12, 21))
-_READ, _WRITE, _EXECUTE = _1, _2, _4
+_READ, _ALL = _1, U(15)
 _LINEAR_TOP = U(47)
 _ONES = U((1 << 17) - 1)
 _NOWHERE = U((1 << 64) - 1)
@@ -48,7 +52,6 @@ _FULL_DEPTH = U(20)  # EPT references of a 4x4 walk; the guest's are 4
 _32 = U(32)
 _WHOLE = np.int64(-1)
 _PTE_RESERVED, _EPT_PTE_RESERVED = U(PTE.reserved_mask), U(EPT_PTE.reserved_mask)
-_MEMO_W, _MEMO_U, _MEMO_NX = _1, _2, _4
 _LINEAR = U((1 << 48) - 1)
 _PAGE_OFFSET, _TABLE_OFFSET = U(0xFFF), U(0xFF8)
 
@@ -102,17 +105,12 @@ def recall(memory, context, memo, gva, access, result):
     if entry & flags != flags or entry & reserved:
         return _WHOLE
     upper = memo[slot + _2]
-    allowed = guest_rights(
-        context,
-        upper & _MEMO_U != _0 and entry & _US != _0,
-        upper & _MEMO_W != _0 and entry & _RW != _0,
-        upper & _MEMO_NX != _0 or entry & _XD != _0,
-        entry,
-    )
+    combined = (entry & upper & (_RW | _US)) | ((entry | upper) & _XD)
+    allowed = guest_rights(context, combined & _US != _0, combined & _RW != _0, combined & _XD != _0, entry)
     if (_1 << access) & ~allowed:
         return _WHOLE
     hpa = gpa = (entry & _ADDRESS) | (gva & _PAGE_OFFSET)
-    result[_R_RIGHTS] = _READ | _WRITE | _EXECUTE
+    result[_R_RIGHTS] = _ALL
     result[_R_DIRTY] = _1
     result[_R_HREFS] = _0
     result[_R_HOST] = _0
@@ -125,7 +123,9 @@ def recall(memory, context, memo, gva, access, result):
     result[_R_GPA] = gpa
     result[_R_GSHIFT] = _12
     result[_R_HSHIFT] = _12
+    result[_R_EPT] = result[_R_RIGHTS]
     result[_R_RIGHTS] &= allowed
+    result[_R_COMBINED] = combined
     if entry & _D == _0:
         result[_R_DIRTY] = _0
     result[_R_GLOBAL] = _1 if entry & _G and context[_C_PGE] else _0
@@ -159,9 +159,8 @@ def remember(memory, context, memo, gva, result):
     slot = (region & _MEMO_MASK) << _2
     memo[slot] = region | context[_C_VERSION] << _32
     memo[slot + _1] = result[first + stride * 3] & ~_PAGE_OFFSET
-    memo[slot + _2] = (
-        (_MEMO_W if both & _RW else _0) | (_MEMO_U if both & _US else _0) | (_MEMO_NX if either else _0)
-    )
+    memo[slot + _2] = (both & (_RW | _US)) | either
+    memo[slot + _3] = entry & _ADDRESS
     if two:
         rights = _EPT_RIGHTS
         for n in range(20, 23):

@@ -37,6 +37,8 @@ def bochs_profile(made: dict[str, Any]) -> CpuProfile:
 
     return CpuProfile(
         name="bochs",
+        title="What Bochs reported",
+        vendor="Bochs",
         maxphyaddr=cpuid[0x8000_0008][0] & 0xFF,
         linear_bits=cpuid[0x8000_0008][0] >> 8 & 0xFF,
         page_1g=bool(cpuid[0x8000_0001][3] >> 26 & 1),

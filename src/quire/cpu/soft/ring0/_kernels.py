@@ -11,9 +11,10 @@ import numpy as np
 from numba import carray, cfunc, njit, types
 
 from quire.arch import RFLAGS
+from quire.cpu.soft._kernels import stop
 from quire.cpu.soft.ring0.codes import Intercept
 from quire.cpu.soft.ring0.environment import EFLAGS_INDEX, HFLAGS_INDEX
-from quire.cpu.soft.state import Pointer, SoftState
+from quire.cpu.soft.state import Pointer, SoftState, StopCode
 from quire.paging import Context
 
 HANDLE = types.CPointer(types.uint8)
@@ -24,7 +25,10 @@ _P_STATE, _P_CONTEXT, _P_ENVIRONMENT = (
 )
 _N_STATE, _N_CONTEXT = len(SoftState), len(Context)
 _C_USER, _C_AC, _C_IMPLICIT = int(Context.USER), int(Context.AC), int(Context.IMPLICIT)
-_IMPLICIT_PAGE = int(SoftState.IMPLICIT_PAGE)
+_IMPLICIT_PAGE, _STOP, _SLICE, _COUNT = (
+    int(s) for s in (SoftState.IMPLICIT_PAGE, SoftState.STOP, SoftState.SLICE, SoftState.COUNT)
+)
+_SLICE_ENDS = np.uint64(StopCode.SLICE_ENDS)
 _HFLAGS, _EFLAGS = HFLAGS_INDEX, EFLAGS_INDEX
 _HALVES = max(HFLAGS_INDEX, EFLAGS_INDEX) + 1
 _CPL = np.uint32(3)
@@ -61,6 +65,20 @@ def on_fill_privilege(handle, gva, kind, entry, user):
 def on_block_privilege(handle, gva, size, user):
     """UC_HOOK_BLOCK, before the one that counts: CPL and AC change between blocks only."""
     set_privilege(user)
+
+
+@cfunc(types.void(HANDLE, types.uint64, types.uint32, USER), cache=True)
+def on_block_of_slice(handle, gva, size, user):
+    """UC_HOOK_BLOCK of a guest with several vCPUs: stop in front of the block when the slice is used up.
+
+    An instruction that runs alone is not kept from it.
+    """
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    if state[_SLICE] > _0:
+        state[_SLICE] -= _1
+    elif state[_COUNT] == _0:
+        state[_STOP] = _SLICE_ENDS
+        stop(user)
 
 
 @cfunc(types.uint32(HANDLE, types.uint32, types.int32, USER), cache=True)

@@ -64,8 +64,9 @@ class MachineCpu(SoftCpu):
 
     _zero_is_code = True
 
-    def __init__(self, hypervisor: Hypervisor, detail: Detail) -> None:
+    def __init__(self, hypervisor: Hypervisor, detail: Detail, *, in_slices: bool = False) -> None:
         mmu = hypervisor.mmu
+        self._in_slices = in_slices
         super().__init__(
             *(hypervisor.host.memory, mmu.context, hypervisor.tlb, detail, hypervisor.handle_exit),
             fills=hypervisor.fills,
@@ -92,6 +93,15 @@ class MachineCpu(SoftCpu):
         while stop is None:
             stop = self._answer(super().run()) or self._load()
         return stop
+
+    def begin_slice(self, blocks: int) -> None:
+        """Let :meth:`run` return Interrupted after so many blocks of instructions, of a Cpu that runs in slices."""
+        self._scalars[SoftState.SLICE] = blocks
+
+    @property
+    def slice_over(self) -> bool:
+        """Whether all blocks of :meth:`begin_slice` have run."""
+        return self._in_slices and not self._scalars[SoftState.SLICE]
 
     def forget(self, gva: int | None) -> None:
         """Drop cached translations before the next instruction, and where they were found: the space may change."""
@@ -230,6 +240,8 @@ class MachineCpu(SoftCpu):
         engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_system_call.address, user, x86.UC_X86_INS_SYSCALL)
         engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_in.address, user, x86.UC_X86_INS_IN)
         engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_out.address, user, x86.UC_X86_INS_OUT)
+        if self._in_slices:
+            engine.hook(uc.UC_HOOK_BLOCK, ring0_kernels.on_block_of_slice.address, user)
         if self.detail is Detail.FULL:
             engine.hook(uc.UC_HOOK_BLOCK, ring0_kernels.on_block_privilege.address, user)
             engine.hook(uc.UC_HOOK_BLOCK, _kernels.on_block.address, user)

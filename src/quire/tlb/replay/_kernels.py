@@ -1,0 +1,262 @@
+"""Compiled replay: a loop over records with the nearest TLB's scan in line, everything else by the room's kernels."""
+
+import numpy as np
+from numba import njit, types
+
+from quire.arch import PTE, Replacement
+from quire.paging.context import MEMO_SLOTS, Context, Result, Status
+from quire.paging.ept._kernels import WORDS, pointer
+from quire.tlb._kernels import SHAPES, fill, holder, lookup, make_tag, oldest, scan
+from quire.tlb.layout import LEVELS, POLICIES, TAG, TRANSLATION, Shape, TlbState
+from quire.tlb.replay.record import RECORD
+from quire.tlb.walker._kernels import size_of_shift, translation, walk_behind_caches
+
+U = np.uint64
+ARRAY = types.uint64[::1]
+SHAPE_ARRAY = types.int64[::1]
+
+_SIDE, _SIDE_HIGH, _GVA = U(RECORD.shift("side")), U(RECORD.shift("side") + 1), U(RECORD.mask("gva"))
+_STRAY, _HIGH_SIDE = U(~RECORD.mask("gva", "side") & (1 << 64) - 1), U(1 << RECORD.shift("side"))
+_START, _SET_MASK, _WAYS, _POLICY = (int(s) for s in list(Shape)[:4])
+_CLOCK, _SPACE, _GLOBALS, _LARGE, _CAPACITY, _DEPTH, _FULL = (
+    int(s)
+    for s in (
+        *(TlbState.CLOCK, TlbState.SPACE, TlbState.GLOBALS, TlbState.LARGE, TlbState.CAPACITY),
+        *(TlbState.DEPTH, TlbState.FULL),
+    )
+)
+_PAGE, _LOOKUPS, _MISSES, _EVICTIONS = (
+    int(s) for s in (TlbState.REPLAY_PAGE, TlbState.LOOKUPS, TlbState.MISSES, TlbState.EVICTIONS)
+)
+_N_LEVELS, _PAGES = np.int64(LEVELS), U(TAG.mask("page"))
+_LRU = np.int64(POLICIES[Replacement.LRU])
+_DIRTY = U(TRANSLATION.mask("dirty"))
+_R_GSHIFT, _R_HSHIFT, _R_GLOBAL, _R_GREFS, _R_HREFS = (
+    int(r)
+    for r in (
+        *(Result.GUEST_SHIFT, Result.HOST_SHIFT, Result.GLOBAL),
+        *(Result.GUEST_REFERENCES, Result.HOST_REFERENCES),
+    )
+)
+_ADDRESS, _PTE_OFFSET = U(PTE.mask("addr")), U(0xFF8)
+_MEMO_MASK, _HOST_HALF = U(MEMO_SLOTS - 1), U(MEMO_SLOTS * 4)
+_C_EPTP, _C_BYTES = int(Context.EPTP), int(Context.MEMORY_BYTES)
+_OK = np.int64(Status.OK)
+_0, _1, _2, _3, _7, _9, _12, _21 = (U(n) for n in (0, 1, 2, 3, 7, 9, 12, 21))
+_I0, _I1, _STORE = np.int64(0), np.int64(1), np.int64(2)
+_INDEX_MASK = np.int64((1 << 32) - 1)
+_AHEAD = np.int64(32)
+
+
+@njit(types.int64(ARRAY, ARRAY), cache=True, nogil=True)
+def count_records(state, stream):
+    """Add to the look-ups of each side, or return the number of the first word that is no record; -1 if all are.
+
+    No record has a bit that no field has, or side 3.
+    """
+    stray, loads, stores = _0, _0, _0
+    for n in range(stream.size):
+        record = stream[n]
+        stray |= (record & _STRAY) | (record & (record >> _1) & _HIGH_SIDE)
+        loads += (record >> _SIDE) & _1
+        stores += (record >> _SIDE_HIGH) & _1
+    if stray == _0:
+        state[_LOOKUPS] += U(stream.size) - loads - stores
+        state[_LOOKUPS + 1] += loads
+        state[_LOOKUPS + 2] += stores
+        return np.int64(-1)
+    n = 0
+    while stream[n] & _STRAY == _0 and stream[n] & (stream[n] >> _1) & _HIGH_SIDE == _0:
+        n += 1
+    return np.int64(n)
+
+
+@njit(types.boolean(SHAPES, types.int64), cache=True, nogil=True)
+def is_plain(shapes, side):
+    """Whether `side` has two levels that hold 4 KiB pages, both with LRU replacement."""
+    for level in range(2):
+        row = holder(shapes, side, np.int64(level), _I0)
+        if row < 0 or shapes[row + _POLICY] != _LRU:
+            return False
+    return True
+
+
+@njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
+def miss_plain(entries, state, shapes, side, tag, clock):
+    """Deal with a page that the first of two LRU levels of `side` misses: second level, copy or fill."""
+    row, capacity = holder(shapes, side, _I1, _I0), np.int64(state[_CAPACITY])
+    ways = shapes[row + _WAYS]
+    start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
+    state[_MISSES + side * _N_LEVELS] += _1
+    found = scan(entries, start, ways, tag)
+    value = (tag & _PAGES) << _12
+    if found < 0:
+        state[_MISSES + side * _N_LEVELS + _I1] += _1
+        found = oldest(entries, capacity + start, ways) - capacity
+        state[_EVICTIONS] += _1 if entries[found] else _0
+        entries[found] = tag
+        entries[2 * capacity + found] = value
+    entries[capacity + found] = clock
+    row = holder(shapes, side, _I0, _I0)
+    ways = shapes[row + _WAYS]
+    start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
+    found = oldest(entries, capacity + start, ways) - capacity
+    state[_EVICTIONS] += _1 if entries[found] else _0
+    entries[found] = tag
+    entries[2 * capacity + found] = value
+    entries[capacity + found] = clock
+
+
+@njit(types.int64(WORDS, WORDS, SHAPES, WORDS, types.int64, types.int64), cache=True, nogil=True)
+def replay_plain(entries, state, shapes, stream, first, end):
+    """Replay records through two LRU levels with nothing in them but pages of 4 KiB of the current space."""
+    capacity, clock = np.int64(state[_CAPACITY]), state[_CLOCK]
+    space = make_tag(_0, _0, state[_SPACE])
+    rows = holder(shapes, _I0, _I0, _I0), holder(shapes, _I1, _I0, _I0), holder(shapes, _STORE, _I0, _I0)
+    fetched, loaded, stored = state[_PAGE], state[_PAGE + 1], state[_PAGE + 2]
+    for n in range(first, end):
+        record = stream[n]
+        side = record >> _SIDE
+        page = (record & _GVA) >> _12
+        if page + _1 == (fetched if side == _0 else (loaded if side == _1 else stored)):
+            continue
+        if side == _0:
+            fetched = page + _1
+        elif side == _1:
+            loaded = page + _1
+        else:
+            stored = page + _1
+        clock += _1
+        row = rows[np.int64(side)]
+        ways = shapes[row + _WAYS]
+        start = shapes[row + _START] + np.int64(page & U(shapes[row + _SET_MASK])) * ways
+        found = scan(entries, start, ways, page | space)
+        if found >= 0:
+            entries[capacity + found] = clock
+        else:
+            miss_plain(entries, state, shapes, np.int64(side), page | space, clock)
+    state[_PAGE], state[_PAGE + 1], state[_PAGE + 2] = fetched, loaded, stored
+    state[_CLOCK] = clock
+    return end
+
+
+@njit(types.int64(WORDS, WORDS, SHAPES, WORDS, types.int64, types.int64), cache=True, nogil=True)
+def replay_tags_from(entries, state, shapes, stream, first, end):
+    """Replay records from number `first` on, every page of 4 KiB and translated; return how many are done.
+
+    Fewer than all are done when a table without bound has to grow.
+    """
+    plain = state[_LARGE] | state[_GLOBALS] == _0 and state[_DEPTH] == _2
+    for side in range(3):
+        plain = plain and is_plain(shapes, np.int64(side))
+    if plain:
+        return replay_plain(entries, state, shapes, stream, first, end)
+    for n in range(first, end):
+        record = stream[n]
+        side, gva = np.int64(record >> _SIDE), record & _GVA
+        if (gva >> _12) + _1 == state[_PAGE + side]:
+            continue
+        state[_PAGE + side] = (gva >> _12) + _1
+        if lookup(entries, state, shapes, gva, side) >= 0:
+            continue
+        if fill(entries, state, shapes, gva, side, _0, False, (gva >> _12) << _12) < 0:
+            state[_PAGE + side] = _0
+        if state[_FULL]:
+            return np.int64(n) + _I1
+    return end
+
+
+@njit(types.int64(ARRAY, ARRAY, SHAPE_ARRAY, ARRAY, types.int64), cache=True, nogil=True)
+def replay_tags(entries, state, shapes, stream, first):
+    """Do what :func:`replay_tags_from` does, for a caller that has arrays."""
+    return replay_tags_from(
+        pointer(entries), pointer(state), pointer(shapes), pointer(stream), first, np.int64(stream.size)
+    )
+
+
+@njit(types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
+def touch_ahead(memory, context, memo, gva, limit):
+    """Load the two entries that the memo says a walk of `gva` will read, so that their cache misses overlap."""
+    region = gva >> _21
+    slot = (region & _MEMO_MASK) << _2
+    at = memo[slot + _1] + ((gva >> _9) & _PTE_OFFSET)
+    if at >= limit:
+        return _0
+    entry = memory[at >> _3]
+    if context[_C_EPTP] == _0:
+        return entry
+    gpa = entry & _ADDRESS
+    slot = _HOST_HALF + (((gpa >> _21) & _MEMO_MASK) << _2)
+    at = memo[slot + _1] + ((gpa >> _9) & _PTE_OFFSET)
+    return memory[at >> _3] if at < limit else _0
+
+
+@njit(
+    types.int64(
+        *(WORDS, WORDS, SHAPES, WORDS, types.int64, types.int64),
+        *(WORDS, WORDS, WORDS, WORDS, WORDS, WORDS),
+    ),
+    cache=True,
+    nogil=True,
+)
+def replay_and_walk_from(
+    entries, state, shapes, stream, first, end, memory, context, memo, result, path, counts
+):  # fmt: skip
+    """Replay records from number `first` on, walking on each miss; return how many are done.
+
+    `counts` gains walks, walks that faulted, references to guest tables, to EPT, and a word without meaning.
+    """
+    limit = context[_C_BYTES]
+    for n in range(first, end):
+        if (n - first) % _AHEAD == 0:
+            ahead = _0
+            for m in range(n, min(n + _AHEAD, end)):
+                ahead ^= touch_ahead(memory, context, memo, stream[m] & _GVA, limit)
+            counts[4] ^= ahead
+        record = stream[n]
+        side = np.int64(record >> _SIDE)
+        gva = record & _GVA
+        page = (gva >> _12) + _1
+        if page == state[_PAGE + side]:
+            continue
+        state[_PAGE + side] = page
+        index = lookup(entries, state, shapes, gva, side)
+        if index >= 0:
+            value = entries[_2 * state[_CAPACITY] + U(index & _INDEX_MASK)]
+            if side != _STORE or value & _DIRTY:
+                continue
+        access = _2 if side == _I0 else U(side) - _1
+        whole = U(np.int64(gva << _7) >> np.int64(7))  # bit 56 is the sign
+        status = walk_behind_caches(
+            memory, context, memo, whole, access, result, entries, state, shapes, path
+        )
+        counts[0] += _1
+        counts[2] += result[_R_GREFS]
+        counts[3] += result[_R_HREFS]
+        if status != _OK:
+            counts[1] += _1
+            state[_PAGE + side] = _0
+            continue
+        size = size_of_shift(min(result[_R_GSHIFT], result[_R_HSHIFT]))
+        held = fill(entries, state, shapes, gva, side, size, result[_R_GLOBAL] != _0, translation(result))
+        if held < 0:
+            state[_PAGE + side] = _0
+        if state[_FULL]:
+            return np.int64(n) + _I1
+    return end
+
+
+@njit(
+    types.int64(
+        *(ARRAY, ARRAY, SHAPE_ARRAY, ARRAY, types.int64),
+        *(ARRAY, ARRAY, ARRAY, ARRAY, ARRAY, ARRAY),
+    ),
+    cache=True,
+    nogil=True,
+)
+def replay_and_walk(entries, state, shapes, stream, first, memory, context, memo, result, path, counts):
+    """Do what :func:`replay_and_walk_from` does, for a caller that has arrays."""
+    return replay_and_walk_from(
+        *(pointer(entries), pointer(state), pointer(shapes), pointer(stream), first, np.int64(stream.size)),
+        *(pointer(memory), pointer(context), pointer(memo), pointer(result), pointer(path), pointer(counts)),
+    )

@@ -1,0 +1,80 @@
+"""Replay from Python: arrays in, counts out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from quire.errors import MisuseError
+from quire.paging import MEMO_WORDS, RESULT_WORDS
+from quire.tlb.tlb import Tlb
+from quire.tlb.walker import PATH_WORDS
+
+__all__ = ["Walks", "replay", "replay_walks"]
+
+Words = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Walks:
+    """Page walks of a replay: how many, how many of them faulted, the references that memory saw."""
+
+    walks: int
+    faulted: int
+    guest_references: int
+    host_references: int
+
+
+def replay(tlb: Tlb, stream: Words) -> None:
+    """Send `stream`, records of :data:`RECORD`, through `tlb`: tags alone, every page of 4 KiB and mapped.
+
+    The counts are in :meth:`Tlb.misses` and :meth:`Tlb.lookups`. Raises MisuseError for what is no record.
+    """
+    from quire.tlb.replay._kernels import replay_tags
+
+    _check(tlb, stream)
+    done = 0
+    while done < stream.size:
+        done = int(replay_tags(tlb.entries, tlb.state, tlb.shapes, stream, done))
+        if done < stream.size:
+            tlb.grow()
+
+
+def replay_walks(tlb: Tlb, stream: Words, memory: Words, context: Words) -> Walks:
+    """Send `stream` through `tlb`, walking the tables of `context` in `memory` on each miss, behind its walk caches.
+
+    Sets accessed and dirty flags as the walk does. A record whose walk faults is counted and passed over. Raises
+    MisuseError for what is no record.
+    """
+    from quire.tlb.replay._kernels import replay_and_walk
+
+    _check(tlb, stream)
+    memo, result = np.zeros(MEMO_WORDS, np.uint64), np.zeros(RESULT_WORDS, np.uint64)
+    path, counts = np.zeros(PATH_WORDS, np.uint64), np.zeros(5, np.uint64)
+    done = 0
+    while done < stream.size:
+        done = int(
+            replay_and_walk(
+                *(tlb.entries, tlb.state, tlb.shapes, stream, done),
+                *(memory, context, memo, result, path, counts),
+            )
+        )
+        if done < stream.size:
+            tlb.grow()
+    return Walks(*(int(count) for count in counts[:4]))
+
+
+def _check(tlb: Tlb, stream: Words) -> None:
+    if stream.dtype != np.uint64 or stream.ndim != 1 or not stream.flags.c_contiguous:
+        raise MisuseError(
+            f"A stream of shape {stream.shape} and type {stream.dtype} cannot be replayed: "
+            "give a contiguous array of uint64, see quire.tlb.replay.records"
+        )
+    from quire.tlb.replay._kernels import count_records
+
+    at = int(count_records(tlb.state, stream))
+    if at >= 0:
+        raise MisuseError(
+            f"Record {at} of the stream is {int(stream[at]):#x}, no access: "
+            "make records with quire.tlb.replay.records"
+        )

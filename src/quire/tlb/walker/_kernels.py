@@ -1,0 +1,260 @@
+"""Compiled walk caches: the path of a walk, the references that its caches leave, the TLB entry that it makes.
+
+The slow twin of :func:`account` is ``reference.py``.
+"""
+
+import numpy as np
+from numba import njit, types
+
+from quire.arch import EPT_PTE, EPTP, PDE, PDE_2M, PTE, MemoryType, PagingMode
+from quire.paging._kernels import walk_from
+from quire.paging.context import MEMO_SLOTS, Context, Result, Status
+from quire.paging.ept._kernels import WORDS
+from quire.paging.memo._kernels import recall, remember
+from quire.tlb._kernels import SHAPES, find, insert_absent, make_tag, probe
+from quire.tlb.layout import TRANSLATION, Kind, Shape, Shapes, TlbState
+from quire.tlb.walker.path import Path
+
+U = np.uint64
+
+_C_CR3, _C_EPTP, _C_MODE, _C_VERSION = (
+    int(c) for c in (Context.CR3, Context.EPTP, Context.MODE, Context.VERSION)
+)
+_R_STATUS, _R_HPA, _R_GPA, _R_GSHIFT, _R_HSHIFT, _R_DIRTY, _R_GLOBAL = (
+    int(r)
+    for r in (
+        *(Result.STATUS, Result.HPA, Result.GPA, Result.GUEST_SHIFT, Result.HOST_SHIFT),
+        *(Result.DIRTY, Result.GLOBAL),
+    )
+)
+_R_GREFS, _R_HREFS, _R_REFS = (
+    int(r) for r in (Result.GUEST_REFERENCES, Result.HOST_REFERENCES, Result.REFERENCES)
+)
+_R_GUEST, _R_HOST, _R_COMBINED, _R_EPT = (
+    int(r) for r in (Result.GUEST_ENTRY, Result.HOST_ENTRY, Result.COMBINED, Result.EPT_RIGHTS)
+)
+_SPACE, _EPT_SPACE, _WALK_CACHES, _WALK_HITS, _NESTED = (
+    int(s)
+    for s in (
+        *(TlbState.SPACE, TlbState.EPT_SPACE, TlbState.WALK_CACHES, TlbState.WALK_HITS),
+        TlbState.KINDS_NESTED,
+    )
+)
+_LEVELS, _LEAF, _HOST_LEVELS, _GPA, _HSHIFT = (int(p) for p in list(Path)[:5])
+_TABLE_GPA, _TABLE_SHIFT, _TABLE_HPA = (int(p) for p in (Path.TABLE_GPA, Path.TABLE_SHIFT, Path.TABLE_HPA))
+_ROW, _ROWS, _HOLDERS = (np.int64(n) for n in (len(Shape), Shapes.ROWS, Shapes.WALK_HOLDERS))
+_OK, _PAGE_FAULT = np.int64(Status.OK), np.int64(Status.PAGE_FAULT)
+_MODE_4 = U(PagingMode.LEVEL_4)
+_PDE, _PAGE_KINDS, _KINDS = np.int64(Kind.PDE), np.int64(3), np.int64(8)
+_ADDRESS, _PS = U(PTE.mask("addr")), U(PDE.mask("PS"))
+_LENGTH, _LENGTH_MASK = U(EPTP.shift("walk_length")), U(7)
+_P, _RW_AT, _US_AT, _XD_AT, _KEY_AT = (
+    U(PTE.mask("P")),
+    *(U(PTE.shift(name)) for name in ("RW", "US", "XD", "pkey")),
+)
+_PWT_AT, _PAT_4K_AT, _PAT_LARGE_AT = U(PTE.shift("PWT")), U(PTE.shift("PAT")), U(PDE_2M.shift("PAT"))
+_EPT_TYPE_AT, _IPAT_AT = U(EPT_PTE.shift("MT")), U(EPT_PTE.shift("IPAT"))
+_T_US, _T_XD, _T_DIRTY, _T_G, _T_EPT, _T_SIZE, _T_IPAT, _T_PAT, _T_TYPE, _T_KEY = (
+    U(TRANSLATION.shift(name))
+    for name in ("US", "XD", "dirty", "G", "ept_rights", "walk_size", "IPAT", "pat", "ept_type", "pkey")
+)
+_WB = U(MemoryType.WB)
+_LINEAR, _MEMO_MASK = U((1 << 48) - 1), U(MEMO_SLOTS - 1)
+_0, _1, _2, _3, _4, _7, _9, _12, _15, _21, _30, _32 = (
+    U(n) for n in (0, 1, 2, 3, 4, 7, 9, 12, 15, 21, 30, 32)
+)
+_OFFSET = U(0xFFF)
+_I0, _I1, _I2, _I3 = (np.int64(n) for n in range(4))
+
+
+@njit(types.uint64(types.uint64), cache=True, nogil=True)
+def size_of_shift(shift):
+    """Return 0, 1 or 2 for the page of ``1 << shift`` bytes; a 4 MiB page is two of 2 MiB."""
+    return _0 if shift < _21 else (_1 if shift < _30 else _2)
+
+
+@njit(types.uint64(WORDS), cache=True, nogil=True)
+def translation(result):
+    """Return the TRANSLATION that a successful walk makes; its page is the smaller of both dimensions'."""
+    shift = min(result[_R_GSHIFT], result[_R_HSHIFT])
+    guest, host, combined = result[_R_GUEST], result[_R_HOST], result[_R_COMBINED]
+    size = size_of_shift(result[_R_GSHIFT])
+    pat = ((guest >> _PWT_AT) & _3) | (((guest >> (_PAT_LARGE_AT if size else _PAT_4K_AT)) & _1) << _2)
+    kind = (host >> _EPT_TYPE_AT) & _7 if host else _WB
+    return (
+        ((result[_R_HPA] >> shift) << shift)
+        | ((combined >> _RW_AT) & _1)
+        | (((combined >> _US_AT) & _1) << _T_US)
+        | ((combined >> _XD_AT) << _T_XD)
+        | (result[_R_DIRTY] << _T_DIRTY)
+        | (result[_R_GLOBAL] << _T_G)
+        | ((result[_R_EPT] & _15) << _T_EPT)
+        | (size << _T_SIZE)
+        | (((host >> _IPAT_AT) & _1) << _T_IPAT)
+        | (pat << _T_PAT)
+        | (kind << _T_TYPE)
+        | (((guest >> _KEY_AT) & _15) << _T_KEY)
+    )
+
+
+@njit(types.int64(SHAPES, types.int64, types.int64), cache=True, nogil=True)
+def walk_holder(shapes, dimension, kind):
+    """Return the row of the walk cache for entries of `kind`, linear (0) or guest-physical (1), or -1."""
+    number = shapes[_HOLDERS + dimension * _KINDS + kind]
+    return number * _ROW + _ROWS if number >= 0 else number
+
+
+@njit(types.uint64(WORDS, WORDS, SHAPES, types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
+def account_host(entries, state, shapes, gpa, shift, levels):
+    """Return the references to EPT that translating `gpa` takes, behind its caches; they learn what it uses."""
+    space = state[_EPT_SPACE]
+    size = np.int64(size_of_shift(shift))
+    for kind in range(_PAGE_KINDS):
+        row = walk_holder(shapes, _I1, np.int64(kind)) if (state[_NESTED] >> U(kind)) & _1 else np.int64(-1)
+        if row >= 0 and probe(entries, state, shapes, row, make_tag(gpa, U(kind), space)) >= 0:
+            state[_WALK_HITS + _KINDS + kind] += _1
+            return _0
+    leaf, level = size + _I1, np.int64(levels)
+    for cached in range(leaf + _I1, np.int64(levels) + _I1):
+        kind = _PDE + np.int64(cached) - _I2
+        row = walk_holder(shapes, _I1, kind)
+        if row >= 0 and probe(entries, state, shapes, row, make_tag(gpa, U(kind), space)) >= 0:
+            state[_WALK_HITS + _KINDS + kind] += _1
+            level = np.int64(cached) - _I1
+            break
+    references = U(level - leaf + _I1)
+    while level > leaf:
+        kind = _PDE + level - _I2
+        row = walk_holder(shapes, _I1, kind)
+        if row >= 0:
+            insert_absent(entries, state, shapes, row, make_tag(gpa, U(kind), space), _0)
+        level -= _I1
+    row = walk_holder(shapes, _I1, size)
+    if row >= 0:
+        state[_NESTED] |= _1 << U(size)
+        insert_absent(entries, state, shapes, row, make_tag(gpa, U(size), space), _0)
+    return references
+
+
+@njit(types.uint64(WORDS, WORDS, SHAPES, WORDS, types.uint64), cache=True, nogil=True)
+def account(entries, state, shapes, path, gva):
+    """Return the references that the walk of `path` takes behind its caches: guest's, EPT's << 32; they learn it."""
+    space, two = state[_SPACE], state[_EPT_SPACE] != _0
+    levels, leaf = np.int64(path[_LEVELS]), np.int64(path[_LEAF])
+    level, reached = levels, False
+    for cached in range(leaf + _I1, levels + _I1):
+        kind = _PDE + np.int64(cached) - _I2
+        row = walk_holder(shapes, _I0, kind)
+        if row >= 0 and probe(entries, state, shapes, row, make_tag(gva, U(kind), space)) >= 0:
+            state[_WALK_HITS + kind] += _1
+            level, reached = np.int64(cached) - _I1, True
+            break
+    of_guest, of_host = U(level - leaf + _I1), _0
+    while True:
+        if two and not reached:
+            of_host += account_host(
+                entries,
+                state,
+                shapes,
+                path[_TABLE_GPA + level],
+                path[_TABLE_SHIFT + level],
+                path[_HOST_LEVELS],
+            )
+        reached = False
+        if level == leaf:
+            break
+        kind = _PDE + level - _I2
+        row = walk_holder(shapes, _I0, kind)
+        level -= _I1
+        if row >= 0:
+            insert_absent(
+                entries, state, shapes, row, make_tag(gva, U(kind), space), path[_TABLE_HPA + level]
+            )
+    if two and path[_HSHIFT]:
+        of_host += account_host(entries, state, shapes, path[_GPA], path[_HSHIFT], path[_HOST_LEVELS])
+    return of_guest | of_host << _32
+
+
+@njit(types.uint64(WORDS, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
+def pass_host(memory, result, at, levels):
+    """Return log2 of the EPT page whose entries are listed in `result` from `at` on; it took one entry a level."""
+    level = levels
+    while level > _1 and not (level <= _3 and memory[result[at] >> _3] & _PS):
+        level -= _1
+        at += _1
+    return _12 + (level - _1) * _9
+
+
+@njit(types.void(WORDS, WORDS, WORDS, WORDS), cache=True, nogil=True)
+def trace(memory, context, result, path):
+    """Write the path of a whole walk, in 4- or 5-level paging, that ended well or in a guest's table."""
+    levels = context[_C_MODE]
+    host_levels = ((context[_C_EPTP] >> _LENGTH) & _LENGTH_MASK) + _1
+    at, end = U(_R_REFS), U(_R_REFS) + result[_R_GREFS] + result[_R_HREFS]
+    table, level = context[_C_CR3] & _ADDRESS, levels
+    while True:
+        path[U(_TABLE_GPA) + level] = table
+        if context[_C_EPTP]:
+            shift = pass_host(memory, result, at, host_levels)
+            path[U(_TABLE_SHIFT) + level] = shift
+            at += host_levels - (shift - _12) // _9
+        path[U(_TABLE_HPA) + level] = result[at] & ~_OFFSET
+        entry = memory[result[at] >> _3]
+        at += _1
+        if level == _1 or at == end or entry & _P == _0 or (level <= _3 and entry & _PS):
+            break
+        table = entry & _ADDRESS
+        level -= _1
+    path[_LEVELS], path[_LEAF], path[_HOST_LEVELS] = levels, level, host_levels
+    path[_GPA] = result[_R_GPA]
+    path[_HSHIFT] = result[_R_HSHIFT] if result[_R_STATUS] == U(_OK) else _0
+
+
+@njit(types.boolean(WORDS, WORDS, WORDS, SHAPES, WORDS, WORDS, types.uint64, WORDS), cache=True, nogil=True)
+def trace_memo(context, entries, state, shapes, memo, path, gva, result):
+    """Write the path of a walk that the memo answered, as far as a PDE or PDPTE cache leaves any; False if not."""
+    known = False
+    for kind in range(_PDE, _PDE + _I2):
+        row = walk_holder(shapes, _I0, np.int64(kind))
+        if row >= 0 and find(entries, shapes, row, make_tag(gva, U(kind), state[_SPACE])) >= 0:
+            known = True
+    if not known:
+        return False
+    slot = (((gva & _LINEAR) >> _21) & _MEMO_MASK) << _2
+    path[_LEVELS], path[_LEAF], path[_HOST_LEVELS] = _4, _1, _4
+    path[_GPA], path[_HSHIFT] = result[_R_GPA], _12
+    path[_TABLE_GPA + 1], path[_TABLE_SHIFT + 1] = memo[slot + _3], _12
+    path[_TABLE_HPA + 1] = memo[slot + _1]
+    path[_TABLE_HPA + 2] = _0
+    return True
+
+
+@njit(
+    types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS, WORDS, WORDS, SHAPES, WORDS),
+    cache=True,
+    nogil=True,
+)
+def walk_behind_caches(memory, context, memo, gva, access, result, entries, state, shapes, path):
+    """Walk, and put the references that the walk caches left into `result`; return the status.
+
+    By the memo where it can be: then no list of references is in `result`.
+    """
+    caches = state[_WALK_CACHES] != _0
+    status = recall(memory, context, memo, gva, access, result)
+    if status == _OK:
+        if not caches:
+            return status
+        if not trace_memo(context, entries, state, shapes, memo, path, gva, result):
+            walk_from(memory, context, gva, access, result)
+            trace(memory, context, result, path)
+    else:
+        status = walk_from(memory, context, gva, access, result)
+        if status == _OK:
+            remember(memory, context, memo, gva, result)
+        if not caches or (status != _OK and status != _PAGE_FAULT) or context[_C_MODE] < _MODE_4:
+            return status
+        trace(memory, context, result, path)
+    references = account(entries, state, shapes, path, gva)
+    result[_R_GREFS] = references & U(0xFFFF_FFFF)
+    result[_R_HREFS] = references >> _32
+    return status

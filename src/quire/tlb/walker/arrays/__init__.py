@@ -1,0 +1,1 @@
+"""The walker's kernels for callers that have arrays."""

@@ -1,0 +1,205 @@
+"""Several vCPUs of one guest: turns, interrupts between them, TLBs of their own, and who shoots them down."""
+
+import pytest
+from ring0_guest import SWITCH, assemble, reported
+
+from quire.arch import X2APIC_ICR, X2Apic
+from quire.cpu.soft import Detail
+from quire.errors import MisuseError
+from quire.guest.bare import BareGuest, BareOutcome
+from quire.hypervisor import LocalApic
+from quire.paging import Rights
+from quire.tlb import Operation
+
+#: vCPU 0 builds tables; the others wait for them, take the IDT, turn interrupts on and go to `second`.
+START = (
+    """
+    cmp rsi, 0
+    jne wait
+    gate 0x40, on_shoot_down
+"""
+    + SWITCH
+    + """
+    store 0x300000, 111
+    store 0x301000, 222
+    store 0x203000, 0x300003
+    mov qword ptr [ready], 1
+    jmp first
+wait:
+    pause
+    cmp qword ptr [ready], 1
+    jne wait
+    mov rax, 0x200000
+    mov cr3, rax
+    sti
+    jmp second
+.balign 8
+ready: .quad 0
+seen: .quad 0
+asked: .quad 0
+acknowledged: .quad 0
+.macro send command
+    mov ecx, 0x830
+    mov rax, \\command
+    mov rdx, rax
+    shr rdx, 32
+    wrmsr
+.endm
+.macro until location, value
+97: pause
+    cmp qword ptr [\\location], \\value
+    jne 97b
+.endm
+on_shoot_down:
+    push rax
+    push rcx
+    push rdx
+    invlpg [0x400000]
+    inc qword ptr [acknowledged]
+    mov ecx, 0x80b
+    xor eax, eax
+    xor edx, edx
+    wrmsr
+    pop rdx
+    pop rcx
+    pop rax
+    iretq
+"""
+)
+#: The second vCPU reads page 0x400000 whenever it is asked, and says what it saw.
+READER = """
+second:
+    until asked, 1
+    mov rax, [0x400000]
+    mov [seen], rax
+    mov qword ptr [asked], 0
+    jmp second
+"""
+ASK = """
+    mov qword ptr [asked], 1
+    until asked, 0
+    report [seen]
+"""
+
+
+def run(source: str, mmu: str, detail: Detail = Detail.EXITS, vcpus: int = 2, **options: int) -> BareOutcome:
+    guest = BareGuest(assemble(source), mmu=mmu, detail=detail, vcpus=vcpus, **options)
+    try:
+        return guest.run(30.0)
+    finally:
+        guest.close()
+
+
+@pytest.mark.parametrize("detail", list(Detail), ids=lambda detail: detail.name.lower())
+@pytest.mark.parametrize("mmu", ["native", "ept"])
+def test_a_shoot_down_by_interrupt(mmu: str, detail: Detail) -> None:
+    source = (
+        START
+        + "first:"
+        + ASK
+        + """
+    store 0x203000, 0x301003
+    invlpg [0x400000]
+    send 0x00000000000c0040     # fixed, vector 0x40, to all others
+    until acknowledged, 1
+    """
+        + ASK
+        + "finish 3\n"
+        + READER
+    )
+    outcome = run(source, mmu, detail)
+    assert (outcome.reason, outcome.status) == ("exited", 3), outcome
+    assert reported(outcome) == [111, 222]
+    assert outcome.delivered == {0x40: 1}
+    assert outcome.invalidations["INVLPG"] == 2
+
+
+def test_the_slice_changes_the_order_and_not_the_result() -> None:
+    source = START + "first:" + ASK + ASK + "finish\n" + READER
+    for blocks in (1, 7, 500):
+        assert reported(run(source, "ept", slice_blocks=blocks)) == [111, 111]
+    first, second = run(source, "ept", vcpus=3), run(source, "ept", vcpus=3)
+    assert first == second
+
+
+def test_each_vcpu_has_tlbs_and_tags_of_its_own() -> None:
+    source = START + "first:" + ASK + "finish\n" + READER
+    guest = BareGuest(assemble(source), detail=Detail.FULL, vcpus=2)
+    try:
+        assert guest.run(30.0).reason == "exited"
+        first, second = guest.vcpus
+        assert {entry.space.vpid for entry in first.tlb.valid()} == {1, None}
+        assert {entry.space.vpid for entry in second.tlb.valid()} == {2, None}
+        assert 0x400000 not in {entry.address for entry in first.tlb.valid() if entry.kind.is_page}
+        assert 0x400000 in {entry.address for entry in second.tlb.valid() if entry.kind.is_page}
+        # A flush of one vCPU leaves the other alone; of both, neither.
+        guest.hypervisor.shoot_down(Operation.INVEPT_CONTEXT, vcpus=[first])
+        assert not list(first.tlb.valid())
+        assert list(second.tlb.valid())
+        guest.hypervisor.shoot_down(Operation.INVEPT_CONTEXT)
+        assert not list(second.tlb.valid())
+    finally:
+        guest.close()
+
+
+def test_memory_that_the_hypervisor_moves_is_seen_by_all_after_a_shoot_down() -> None:
+    source = START + "first:" + ASK + "vmcall\n" + ASK + "finish\n" + READER
+    guest = BareGuest(assemble(source), vcpus=2)
+
+    def move(hypervisor, stop) -> None:  # type: ignore[no-untyped-def]
+        mmu = hypervisor.ept_mmu
+        other = mmu.reach(0x301000)
+        mmu.ept.unmap(0x300000)
+        mmu.ept.map(0x300000, other, 4096, Rights.READ | Rights.WRITE | Rights.EXECUTE)
+        hypervisor.shoot_down(Operation.INVEPT_CONTEXT)
+        hypervisor.cpu.registers.write("rip", hypervisor.cpu.registers.read("rip") + stop.instruction_length)
+
+    from quire.arch import ExitReason
+
+    guest.hypervisor.handlers[ExitReason.VMCALL] = move
+    try:
+        outcome = guest.run(30.0)
+        assert reported(outcome) == [111, 222]
+    finally:
+        guest.close()
+
+
+def test_what_cannot_be_made() -> None:
+    with pytest.raises(MisuseError) as error:
+        BareGuest(b"\xf4", vcpus=17)
+    assert str(error.value) == "A guest with 17 vCPUs cannot be made: give 1 to 16"
+    with pytest.raises(MisuseError) as error:
+        BareGuest(b"\xf4", vcpus=2, slice_blocks=0)
+    assert str(error.value) == "A turn of 0 blocks does nothing: give at least 1"
+    with pytest.raises(MisuseError) as error:
+        BareGuest(b"\xf4", mmu="shadow", vcpus=2)
+    assert str(error.value) == (
+        "A machine guest under shadow has one vCPU: several share the memory of a machine guest under native or ept"
+    )
+
+
+def test_priorities_of_a_local_apic() -> None:
+    peers: list[LocalApic] = []
+    one, two = LocalApic(0, peers), LocalApic(1, peers)
+    assert one.read(X2Apic.ID) == 0 and two.read(X2Apic.ID) == 1
+    assert one.write(X2Apic.ICR, X2APIC_ICR.encode(vector=0x31, destination=1)) is None
+    assert one.write(X2Apic.ICR, X2APIC_ICR.encode(vector=0x52, destination=1)) is None
+    assert one.next_vector() is None
+    assert two.next_vector() == 0x52
+    two.accept(0x52)
+    assert two.next_vector() is None  # 0x31 is of a lower class than what is in service
+    two.write(X2Apic.SELF_IPI, 0x61)
+    assert two.next_vector() == 0x61
+    assert two.write(X2Apic.EOI, 0) is None
+    two.accept(0x61)
+    two.write(X2Apic.EOI, 0)
+    assert two.next_vector() == 0x31
+    for number, value in ((X2Apic.EOI, 1), (X2Apic.ICR, 1 << 12), (X2Apic.SELF_IPI, 0x100), (0x803, 0)):
+        assert one.write(number, value) is not None
+    one.write(X2Apic.ICR, X2APIC_ICR.encode(mode=4, shorthand=3))
+    assert (one.nmi, two.nmi) == (False, True)
+    with pytest.raises(MisuseError) as error:
+        one.write(X2Apic.ICR, X2APIC_ICR.encode(mode=5, destination=1))
+    assert str(error.value) == (
+        "Interrupt command 0x100000500 asks for delivery mode 0x5: fixed and NMI to physical ones are modelled"
+    )
