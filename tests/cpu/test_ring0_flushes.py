@@ -269,7 +269,7 @@ def test_a_rule_of_the_hypervisor(name: str, flushed: bool) -> None:
     def on_cpuid(guest: BareGuest) -> None:
         action(guest)
         if flushed:
-            guest.hypervisor.mmu.execute(missing, gva=0x400000)
+            guest.hypervisor.shoot_down(missing, gva=0x400000)
 
     seen = findings(found(START + before + "\ncpuid\n" + after + END, "ept", on_cpuid=on_cpuid))
     assert [(one.kind, one.missing) for one in seen] == ([] if flushed else [(differs, missing)])

@@ -194,10 +194,7 @@ class PagedMmu(ABC):
             )
 
     def execute(self, operation: Operation, *, pcid: int | None = None, gva: int = 0, gpa: int = 0) -> None:
-        """Do what an instruction does that invalidates: to remembered walks, to the Cpu, to the modelled TLB.
-
-        For exit handlers too: who changes EPT executes INVEPT_CONTEXT, who gives the VPID away INVVPID_CONTEXT.
-        """
+        """Do what an instruction of this vCPU that invalidates does: to remembered walks, to the Cpu, to the TLB."""
         self.changed()
         self.forget(None)
         self.apply(operation, pcid=pcid, gva=gva, gpa=gpa)

@@ -67,8 +67,7 @@ _RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
     _PASS_ALIASES,
     _IMPLICIT_PAGE,
 ) = (int(s) for s in list(SoftState)[:28])
-_ANSWERED = int(SoftState.ANSWERED)
-_R_STATUS = int(Result.STATUS)
+_ANSWERED, _R_STATUS = int(SoftState.ANSWERED), int(Result.STATUS)
 _R_HPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS = int(Result.HPA), int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT), 5
 _R_DIRTY, _R_GLOBAL = int(Result.DIRTY), int(Result.GLOBAL)
 _R_GREFS, _R_HREFS = int(Result.GUEST_REFERENCES), int(Result.HOST_REFERENCES)
@@ -129,12 +128,8 @@ def counted_walk(user, gva, access):
     if state[_DETAIL] == _FULL:
         status = walk_behind_caches(
             *(words(user[_P_MEMORY]), words(user[_P_CONTEXT]), words(user[_P_MEMO]), gva, access, result),
-            *(
-                words(user[_P_TLB]),
-                words(user[_P_TLB_STATE]),
-                shape_words(user[_P_SHAPES]),
-                words(user[_P_PATH]),
-            ),
+            *(words(user[_P_TLB]), words(user[_P_TLB_STATE])),
+            *(shape_words(user[_P_SHAPES]), words(user[_P_PATH])),
         )
     else:
         status = walk_with_memo_from(
@@ -195,12 +190,6 @@ def on_fill(handle, gva, kind, entry, user):
         if state[_STOP]:
             return False
         status = np.int64(result[_R_STATUS])
-        if state[_DETAIL] != _FULL and result[_R_GREFS]:
-            state[_WALKS] += _1
-            state[_GUEST_REFS] += result[_R_GREFS]
-            state[_HOST_REFS] += result[_R_HREFS]
-            if status != _OK:
-                state[_FAULTED] += _1
     elif state[_DETAIL] == _FULL:
         status = walk_with_memo_from(
             *(words(user[_P_MEMORY]), words(user[_P_CONTEXT]), words(user[_P_MEMO])),

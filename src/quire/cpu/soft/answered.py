@@ -13,7 +13,8 @@ import numpy.typing as npt
 from unicorn import unicorn_const as uc
 
 from quire.arch import Access
-from quire.cpu.soft.state import SoftState, StopCode
+from quire.cpu.soft.state import Detail, SoftState, StopCode
+from quire.paging import Result
 
 __all__ = ["AnsweredFills", "FillSource"]
 
@@ -49,7 +50,16 @@ class AnsweredFills:
         words = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
         self._hook = ctypes.CFUNCTYPE(ctypes.c_bool, *words)(self._on_fill)
         self.address = ctypes.cast(self._hook, ctypes.c_void_p).value or 0
+        self._counts = state[SoftState.DETAIL] == Detail.EXITS
         state[SoftState.ANSWERED] = 1
+
+    def _count(self) -> None:
+        """Count a walk as the compiled hook counts its own; in full detail those of the modelled TLB count."""
+        state, result = self._state, self._result
+        state[SoftState.WALKS] += np.uint64(1)
+        state[SoftState.GUEST_REFERENCES] += result[Result.GUEST_REFERENCES]
+        state[SoftState.HOST_REFERENCES] += result[Result.HOST_REFERENCES]
+        state[SoftState.FAULTED_WALKS] += np.uint64(result[Result.STATUS] != 0)
 
     def raise_kept(self) -> None:
         """Raise what an answer raised, if it did."""
@@ -61,6 +71,8 @@ class AnsweredFills:
         try:
             if not self.source.answer(gva, _ACCESSES[kind], self._result):
                 self._state[_STOP] = _HELD
+            elif self._counts and self._result[Result.GUEST_REFERENCES]:
+                self._count()
         except BaseException as error:  # an interruption by the user too
             self._error = error
             self._state[_STOP] = _HELD
