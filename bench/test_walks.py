@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from big_tables import BigTables, big_tables
+from quire.study.big_tables import BigTables, big_tables
 from measure import table
 from numba import njit, types
 from workloads import need
