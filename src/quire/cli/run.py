@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from quire.hypervisor import GuestConfig
     from quire.tlb import TlbOptions
 
-__all__ = ["command"]
+__all__ = ["checked_status", "command"]
 
 _PAGES = {"4K": 4 << 10, "2M": 2 << 20, "1G": 1 << 30}
 #: Descriptors that Quire opens for itself are moved here, so that a guest's are numbered as in a native run.
@@ -119,7 +119,7 @@ def command(**options: Any) -> int:
         click.echo(f"quire run: the image could not be written: {session.image_error}", err=True)
     if sink is not None:
         _write_report(session.record, kind, sink)
-    return _checked(session.record, kind, options["error_exitcode"], status)
+    return checked_status(session.record, kind, options["error_exitcode"], status)
 
 
 def _config(options: dict[str, Any]) -> "GuestConfig":
@@ -154,7 +154,7 @@ def _config(options: dict[str, Any]) -> "GuestConfig":
         raise click.UsageError(str(error)) from None
 
 
-def _checked(record: dict[str, Any], kind: str, error_status: int | None, status: int) -> int:
+def checked_status(record: dict[str, Any], kind: str, error_status: int | None, status: int) -> int:
     """Say what a check of flushes found, if no report does; return the exit status that it leaves."""
     flushes = record.get("flushes")
     if flushes is None or not flushes["findings"]:
