@@ -1,13 +1,14 @@
 """The ladder of walk caches, as Bhargava and others climbed it (ASPLOS 2008): what each spares a nested walk.
 
-Reads at random addresses of a large guest go through the TLBs of a profile; each miss walks 4 x 4 levels. Rung by rung
-the walker gets caches: none, those of linear addresses (one dimension), EPT's own (both dimensions), the nested TLB, and
-then the hypervisor maps 2 MiB pages. As in the paper a cached guest entry holds a guest-physical address, which has to
+Reads at random addresses of a large guest go through the TLBs of a profile; each miss walks 4 x 4 levels. Rung by
+rung the walker gets caches: none, those of linear addresses (one dimension), EPT's own (both dimensions), the nested
+TLB, and then the hypervisor maps 2 MiB pages. As in the paper a cached guest entry holds a guest-physical address, which has to
 be translated: the manual's combined caches, which :class:`quire.tlb.Tlb` models by default, hold the host-physical one.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from quire.arch import CpuProfile, Held, Side, WalkCacheGeometry
@@ -88,7 +89,7 @@ def ladder_record(
         "reads": reads,
         "seed": seed,
         "rows": rows,
-        "falls": all(after < before for before, after in zip(counts, counts[1:], strict=False)),
+        "falls": all(after < before for before, after in pairwise(counts)),
         "first_is_24": counts[0] == 24,
     }
 
