@@ -8,14 +8,13 @@ stopped it: VM exits by the handler table, the rest by the guest's kernel.
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from quire.arch import PAGE_SHIFT, RFLAGS, SKYLAKE_X, CpuProfile, ExitReason, Vector
+from quire.arch import PAGE_SHIFT, RFLAGS, ExitReason, Vector
 from quire.errors import MisuseError
 from quire.hypervisor.backed_mmu import BackedMmu, EptMmu, make_ept
-from quire.hypervisor.caching import CachingMode
 from quire.hypervisor.checked import choose_fills
+from quire.hypervisor.config import GuestConfig
 from quire.hypervisor.flushes import FlushCheck
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
 from quire.hypervisor.host import Host
@@ -27,70 +26,21 @@ from quire.hypervisor.mmu import NativeMmu, PagedMmu
 from quire.hypervisor.ports import Ports
 from quire.hypervisor.processor import Processor
 from quire.hypervisor.shadow_handlers import MACHINE_SHADOW_HANDLERS, SHADOW_HANDLERS
-from quire.hypervisor.shadow_mmu import ShadowMmu, ShadowOptions
+from quire.hypervisor.shadow_mmu import ShadowMmu
 from quire.hypervisor.walk_controls import follow_controls, save_log_index
 from quire.memory import Owner, OwnerKind
 from quire.paging import Context, Tables
-from quire.tlb import Operation, Tlb, TlbOptions
+from quire.tlb import Operation, Tlb
 from quire.vcpu import Cpu, Event, Exit, Registers, Syscall, Trap, TrapKind, Vcpu, Vmcs
 
-__all__ = ["MMUS", "STEPS", "GuestConfig", "GuestKernel", "Hypervisor"]
-
-#: Every Mmu by name, the baseline first.
-MMUS = ("native", "ept", "shadow")
+__all__ = ["STEPS", "GuestKernel", "Hypervisor"]
 
 #: The steps of creation, in order.
 STEPS = ("memory", "EPT", "vCPU", "memory management", "TLB", "enable")
 
-_LEAST_MEMORY = 4 << 20
 _POINTERS = ("rip", "rsp", "rflags")
 _PAGE_FAULT = TrapKind.PAGE_FAULT
 _RF = RFLAGS.mask("RF")
-
-
-@dataclass(frozen=True, slots=True)
-class GuestConfig:
-    """What a guest gets: sizes in bytes, `mmu` one of :data:`MMUS`, pages of the guest's tables and of what backs it.
-
-    `kind` is process, whose kernel Quire plays, or machine, which brings its own: then guest-physical memory
-    begins at 0 and the guest's tables are the guest's. `shadow` counts under that Mmu alone. `tlb` changes what the
-    profile says of caches; `vpid` 0 turns VPIDs off, so that every VM entry and exit flushes. `caching` says what
-    the processor does with translations, `seed` chooses what goes in evict mode, `check_flushes` looks for stale ones.
-    """
-
-    mmu: str = "ept"
-    memory: int = 2 << 30
-    guest_page: int = 4 << 10
-    host_page: int = 4 << 10
-    profile: CpuProfile = SKYLAKE_X
-    kind: str = "process"
-    shadow: ShadowOptions = field(default_factory=ShadowOptions)
-    tlb: TlbOptions = field(default_factory=TlbOptions)
-    vpid: int = 1
-    caching: CachingMode = CachingMode.MODELLED
-    seed: int = 0
-    check_flushes: bool = False
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("process", "machine"):
-            raise MisuseError(f"No guest is of kind {self.kind!r}: give process or machine")
-        if self.vpid >> 16:
-            raise MisuseError(f"VPID {self.vpid:#x} has more than 16 bits: give 1 to 0xffff, or 0 for none")
-        if self.mmu not in MMUS:
-            raise MisuseError(f"No Mmu is called {self.mmu!r}: give {' or '.join(MMUS)}")
-        if self.caching not in list(CachingMode):
-            raise MisuseError(f"No caching mode is called {self.caching!r}: give {' or '.join(CachingMode)}")
-        object.__setattr__(self, "caching", CachingMode(self.caching))
-        if self.memory < _LEAST_MEMORY or self.memory % 4096:
-            raise MisuseError(
-                f"Guest memory of {self.memory:#x} bytes is too small or no multiple of 4 KiB: "
-                f"give at least {_LEAST_MEMORY:#x}"
-            )
-        if self.memory >> self.profile.maxphyaddr:
-            raise MisuseError(
-                f"Guest memory of {self.memory:#x} bytes needs more than the {self.profile.maxphyaddr} physical "
-                f"address bits of {self.profile.name}: give less than {1 << self.profile.maxphyaddr:#x}"
-            )
 
 
 class GuestKernel(Protocol):
