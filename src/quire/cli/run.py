@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from quire.hypervisor import GuestConfig
     from quire.tlb import TlbOptions
 
-__all__ = ["command"]
+__all__ = ["checked_status", "command"]
 
 _PAGES = {"4K": 4 << 10, "2M": 2 << 20, "1G": 1 << 30}
 #: Descriptors that Quire opens for itself are moved here, so that a guest's are numbered as in a native run.
@@ -59,8 +59,15 @@ _OWN_DESCRIPTORS = 900
               show_default=True, help="Neighbouring shadow entries that one fault fills.")  # fmt: skip
 @click.option("--audit-shadow", is_flag=True,
               help="Prove every shadow entry after every exit; slow.")  # fmt: skip
+@click.option("--caching", type=click.Choice(["modelled", "retain", "evict"]), default="modelled",
+              show_default=True,
+              help="retain: a stale translation is used until a flush; evict: any may go at any time.")  # fmt: skip
+@click.option("--check-flushes", is_flag=True,
+              help="Report stale translations, flushes that are missing, flushes not needed.")  # fmt: skip
+@click.option("--error-exitcode", type=click.IntRange(1, 255), metavar="N",
+              help="Exit with N if --check-flushes finds a stale translation.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True,
-              help="Seed of the guest's randomness and address layout.")  # fmt: skip
+              help="Seed of the guest's randomness and address layout, and of --caching evict.")  # fmt: skip
 @click.option("--sandbox", is_flag=True, help="Refuse writes but to stdout and stderr, and sockets.")
 @click.argument("program")
 @click.argument("arguments", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED)
@@ -78,6 +85,8 @@ def command(**options: Any) -> int:
       quire run --guest-page 2M --host-page 1G --report none -- gzip -c /etc/services
       quire run --save-image true.core -- true
       quire run --mmu shadow --shadow-prefetch 8 -- ls /
+      quire run --caching retain -- ls /
+      quire run --mmu shadow --check-flushes --error-exitcode 9 -- sort /etc/passwd
       quire run --profile zen4 --detail full -- ls /
       quire run --detail full --no-walk-caches --tlb-replacement plru -- ls /
     """
@@ -110,14 +119,14 @@ def command(**options: Any) -> int:
         click.echo(f"quire run: the image could not be written: {session.image_error}", err=True)
     if sink is not None:
         _write_report(session.record, kind, sink)
-    return status
+    return checked_status(session.record, kind, options["error_exitcode"], status)
 
 
 def _config(options: dict[str, Any]) -> "GuestConfig":
     """Return the guest's hardware. Raises click.UsageError for what cannot be."""
     from quire.arch import profile_by_name
     from quire.errors import FormatError, MisuseError
-    from quire.hypervisor import GuestConfig, ShadowOptions
+    from quire.hypervisor import CachingMode, GuestConfig, ShadowOptions
 
     shadow = ShadowOptions(options["shadow_pages"], int(options["shadow_prefetch"]), options["audit_shadow"])
     if options["mmu"] != "shadow" and shadow != ShadowOptions():
@@ -125,6 +134,8 @@ def _config(options: dict[str, Any]) -> "GuestConfig":
             f"--shadow-pages, --shadow-prefetch and --audit-shadow say nothing under --mmu {options['mmu']}: "
             "give --mmu shadow, or leave them out"
         )
+    if options["error_exitcode"] is not None and not options["check_flushes"]:
+        raise click.UsageError("--error-exitcode says nothing without --check-flushes: give both, or neither")
     try:
         return GuestConfig(
             mmu=options["mmu"],
@@ -133,11 +144,26 @@ def _config(options: dict[str, Any]) -> "GuestConfig":
             guest_page=_PAGES[options["guest_page"]],
             host_page=_PAGES[options["host_page"]],
             shadow=shadow,
+            caching=CachingMode(options["caching"]),
+            seed=options["seed"],
+            check_flushes=options["check_flushes"],
             tlb=_tlb_options(options),
             vpid=int(options["vpid"]),
         )
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
+
+
+def checked_status(record: dict[str, Any], kind: str, error_status: int | None, status: int) -> int:
+    """Say what a check of flushes found, if no report does; return the exit status that it leaves."""
+    flushes = record.get("flushes")
+    if flushes is None or not flushes["findings"]:
+        return status
+    if kind == "none":
+        from quire.report import render_findings
+
+        click.echo(render_findings(flushes["findings"]), err=True, nl=False)
+    return status if error_status is None else error_status
 
 
 def _tlb_options(options: dict[str, Any]) -> "TlbOptions":
