@@ -64,8 +64,8 @@ _OWN_DESCRIPTORS = 900
               help="retain: a stale translation is used until a flush; evict: any may go at any time.")  # fmt: skip
 @click.option("--check-flushes", is_flag=True,
               help="Report stale translations, flushes that are missing, flushes not needed.")  # fmt: skip
-@click.option("--error-exitcode", type=click.IntRange(1, 255), metavar="N",
-              help="Exit with N if --check-flushes finds a stale translation.")  # fmt: skip
+@click.option("--error-exitcode", type=click.IntRange(1, 255), is_flag=False, flag_value=1, metavar="[N]",
+              help="Exit with N (1 if left out) if --check-flushes finds a stale translation.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True,
               help="Seed of the guest's randomness and address layout, and of --caching evict.")  # fmt: skip
 @click.option("--sandbox", is_flag=True, help="Refuse writes but to stdout and stderr, and sockets.")
