@@ -206,6 +206,14 @@ def any_way(entries, state, shapes, row):
     return np.int64(word % U(shapes[row + _WAYS]))
 
 
+@njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.uint64), inline="always", cache=True, nogil=True)
+def count_fill(entries, state, shapes, row, tag):
+    """Count that the set of `tag`, in the structure at `row`, takes an entry in."""
+    mask = U(shapes[row + _SET_MASK])
+    at = np.int64(3) * np.int64(state[_CAPACITY]) + shapes[row + _TREES] + np.int64(mask + _1 + (tag & mask))
+    entries[at] += _1
+
+
 @njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
 def insert_unbounded(entries, state, shapes, row, tag, value):
     """Put `tag` into a table without bound, which asks to grow when it is three quarters full."""
@@ -231,6 +239,7 @@ def insert(entries, state, shapes, row, tag, value):
     start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
     victim = scan(entries, start, ways, tag)
     if victim < 0:
+        count_fill(entries, state, shapes, row, tag)
         victim = least_recent(entries, state, shapes, row, start)
         if entries[victim] != _0:
             state[_EVICTIONS] += _1
@@ -286,6 +295,7 @@ def insert_absent(entries, state, shapes, row, tag, value):
     capacity = np.int64(state[_CAPACITY])
     start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * shapes[row + _WAYS]
     victim = least_recent(entries, state, shapes, row, start)
+    count_fill(entries, state, shapes, row, tag)
     if entries[victim] != _0:
         state[_EVICTIONS] += _1
     entries[victim] = tag

@@ -92,6 +92,7 @@ class SoftCpu:
         self._stale_tlb = self._stale_code = False
         self._alone_at: int | None = None  # of an instruction that is to run alone, for what it touches
         self._then: Callable[[], None] | None = None
+        self._end_at = 0
         self._tlb_entries = _LEAST_TLB_ENTRIES
         self._fills_allowed = _FILLS_PER_ENTRY * _LEAST_TLB_ENTRIES
         self._state[SoftState.DETAIL] = detail
@@ -122,7 +123,9 @@ class SoftCpu:
             alone = self._alone_at is not None and self._begin_alone(rip)
             if self._stale_tlb or self._stale_code:
                 self._refresh()
-            if not rip:
+            if self._end_at:
+                state[_END] = self._end_at
+            elif not rip:
                 # The engine cannot be told to end nowhere; it looks the end up before it starts, as if to fetch.
                 state[_END] = self._zero_is_code
             registers.fresh = False
@@ -165,6 +168,8 @@ class SoftCpu:
             return Trap(TrapKind.EXCEPTION, Vector.UD)
         elif error:
             self._engine.check(error, f"execute at {self._registers.read('rip'):#x}")
+        elif self._end_at and self._registers.read("rip") == self._end_at:
+            return Interrupted()
         elif not self._zero_is_code and self._registers.read("rip") == 0:
             # The engine takes address 0 for the end of the run; for a guest it is a jump through a null pointer.
             return self._fetch_at_zero()
@@ -181,6 +186,13 @@ class SoftCpu:
     def interrupting(self) -> bool:
         """Whether an interruption is asked for and :meth:`run` has not returned it yet."""
         return self._wanted
+
+    def stop_at(self, gva: int) -> None:
+        """Have :meth:`run` return Interrupted before the instruction at `gva`, which is not 0. For good.
+
+        Call it before the first run: code that is compiled already does not look for the address.
+        """
+        self._end_at = gva
 
     def step(self, then: Callable[[], None]) -> None:
         """Have the instruction at RIP run alone, and call `then` when it has passed, or before another runs."""

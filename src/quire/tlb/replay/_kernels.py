@@ -6,7 +6,7 @@ from numba import njit, types
 from quire.arch import PTE, Replacement
 from quire.paging.context import MEMO_SLOTS, Context, Result, Status
 from quire.paging.ept._kernels import WORDS, pointer
-from quire.tlb._kernels import SHAPES, fill, holder, lookup, make_tag, oldest, scan
+from quire.tlb._kernels import SHAPES, count_fill, fill, holder, lookup, make_tag, oldest, scan
 from quire.tlb.layout import LEVELS, POLICIES, TAG, TRANSLATION, Shape, TlbState
 from quire.tlb.replay.record import RECORD
 from quire.tlb.walker._kernels import size_of_shift, translation, walk_behind_caches
@@ -94,6 +94,7 @@ def miss_plain(entries, state, shapes, side, tag, clock):
         state[_MISSES + side * _N_LEVELS + _I1] += _1
         found = oldest(entries, capacity + start, ways) - capacity
         state[_EVICTIONS] += _1 if entries[found] else _0
+        count_fill(entries, state, shapes, row, tag)
         entries[found] = tag
         entries[2 * capacity + found] = value
     entries[capacity + found] = clock
@@ -102,6 +103,7 @@ def miss_plain(entries, state, shapes, side, tag, clock):
     start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
     found = oldest(entries, capacity + start, ways) - capacity
     state[_EVICTIONS] += _1 if entries[found] else _0
+    count_fill(entries, state, shapes, row, tag)
     entries[found] = tag
     entries[2 * capacity + found] = value
     entries[capacity + found] = clock
