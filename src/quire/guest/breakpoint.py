@@ -57,7 +57,9 @@ def parse_syscall(text: str) -> AtSyscall:
     """Return the place that `text` names: ``write``, or ``write:3`` for the third."""
     found = re.fullmatch(r"(\w+)(?::([1-9][0-9]{0,8}))?", text, re.ASCII)
     if found is None:
-        raise MisuseError(f"{text!r} is no system call: give a name, or NAME:N for the N-th, write:3 for instance")
+        raise MisuseError(
+            f"{text!r} is no system call: give a name, or NAME:N for the N-th, write:3 for instance"
+        )
     name, count = found[1], int(found[2] or 1)
     names = [call.name for call in SYSCALLS.values()]
     if name not in names:

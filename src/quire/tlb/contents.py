@@ -28,7 +28,19 @@ Words = npt.NDArray[np.uint64]
 #: Fields that are -1 where an entry has no such thing: None in records.
 _ABSENT = ("set", "way", "vpid", "pcid", "ep4ta", "hpa", "pkey")
 #: Fields of translations; a walk cache keeps none of them: None in records.
-_OF_PAGES = ("RW", "US", "XD", "ept_R", "ept_W", "ept_X", "ept_XU", "dirty", "memory_type", "pkey", "walk_size")
+_OF_PAGES = (
+    "RW",
+    "US",
+    "XD",
+    "ept_R",
+    "ept_W",
+    "ept_X",
+    "ept_XU",
+    "dirty",
+    "memory_type",
+    "pkey",
+    "walk_size",
+)
 _SIGN_BIT, _HIGH_BITS = np.uint64(1 << 56), np.uint64((1 << 64) - (1 << 57))
 _NAMES_OF_KINDS = np.array(["page"] * 4 + [kind.name for kind in Kind if not kind.is_page])
 
@@ -89,6 +101,10 @@ class TlbTable:
     def sorted(self, key: str) -> "TlbTable":
         """Return the entries in ascending order of field `key`; equal ones stay as they are."""
         return TlbTable(self.array[np.argsort(self.array[key], kind="stable")], self.structures)
+
+    def first(self, count: int | None) -> "TlbTable":
+        """Return the first `count` entries; None: all."""
+        return TlbTable(self.array[:count], self.structures)
 
     def to_records(self) -> list[dict[str, Any]]:
         """Return a plain dict an entry, for JSON: None for what an entry does not have."""
@@ -168,9 +184,7 @@ def _place(tlb: "Tlb", at: npt.NDArray[np.int64], array: npt.NDArray[Any]) -> No
     array["level"] = np.array(levels, np.int8)[number]
     ways = np.array([one.ways for one in tlb.structures], np.int64)[number]
     bounded = np.array([one.bounded for one in tlb.structures], bool)[number]
-    array["set"], array["way"] = (
-        np.where(bounded, found, -1) for found in divmod(at - starts[number], ways)
-    )
+    array["set"], array["way"] = (np.where(bounded, found, -1) for found in divmod(at - starts[number], ways))
 
 
 def _tag(tlb: "Tlb", numbers: npt.NDArray[np.int64], array: npt.NDArray[Any]) -> None:
@@ -191,6 +205,8 @@ def _translate(tlb: "Tlb", values: Words, array: npt.NDArray[Any]) -> None:
     rights = _part(TRANSLATION, values, "ept_rights")
     for bit, field in enumerate(("ept_R", "ept_W", "ept_X", "ept_XU")):
         array[field] = rights >> bit & 1
+    if tlb.context is None or not tlb.context[Context.MBEC]:
+        array["ept_XU"] |= array["ept_X"]  # one right for both without mode-based execute control
     array["pkey"] = _part(TRANSLATION, values, "pkey")
     array["walk_size"] = np.int64(1) << np.array(KIND_SHIFTS)[_part(TRANSLATION, values, "walk_size")]
     array["memory_type"] = _memory_types(tlb, values, array["ep4ta"] != -1)

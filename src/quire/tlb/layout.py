@@ -1,10 +1,10 @@
 """How TLBs and walk caches lie in arrays: tags, stamps, values, trees, and the index of every field.
 
 One ``uint64`` array holds three blocks of equal length, an element an entry: tags, stamps of the last use, values;
-behind them, of each structure, the trees of tree-PLRU and the fills, a word a set each. One ``uint64`` array of :class:`TlbState` holds what changes, one
-``int64`` array of :class:`Shapes` says which structure holds what and where each begins. A tag is an address-space
-number (never 0), a :class:`Kind` and the page number of that kind; the number stands for (VPID, PCID, EP4TA), see
-:mod:`quire.tlb.spaces`.
+behind them, of each structure, the trees of tree-PLRU and then the counts of fills, a word a set each. One ``uint64``
+array of :class:`TlbState` holds what changes, one ``int64`` array of :class:`Shapes` says which structure holds what
+and where each begins. A tag is an address-space number (never 0), a :class:`Kind` and the page number of that kind;
+the number stands for (VPID, PCID, EP4TA), see :mod:`quire.tlb.spaces`.
 """
 
 from enum import IntEnum
@@ -113,7 +113,9 @@ class Shape(IntEnum):
     SET_MASK = 1  #: sets - 1; entries - 1 of a table without bound
     WAYS = 2
     POLICY = 3
-    TREES = 4  #: index of the tree of its first set; behind the last set's, how often each set took an entry in
+    TREES = (
+        4  #: index of the tree of its first set; behind the last set's, how often each set took an entry in
+    )
 
 
 class TlbState(IntEnum):

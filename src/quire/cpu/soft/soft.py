@@ -92,7 +92,6 @@ class SoftCpu:
         self._stale_tlb = self._stale_code = False
         self._alone_at: int | None = None  # of an instruction that is to run alone, for what it touches
         self._then: Callable[[], None] | None = None
-        self._end_at = 0
         self._tlb_entries = _LEAST_TLB_ENTRIES
         self._fills_allowed = _FILLS_PER_ENTRY * _LEAST_TLB_ENTRIES
         self._state[SoftState.DETAIL] = detail
@@ -123,9 +122,7 @@ class SoftCpu:
             alone = self._alone_at is not None and self._begin_alone(rip)
             if self._stale_tlb or self._stale_code:
                 self._refresh()
-            if self._end_at:
-                state[_END] = self._end_at
-            elif not rip:
+            if not rip:
                 # The engine cannot be told to end nowhere; it looks the end up before it starts, as if to fetch.
                 state[_END] = self._zero_is_code
             registers.fresh = False
@@ -162,14 +159,12 @@ class SoftCpu:
             self._blocks.drain()
         elif code == StopCode.TLB_GROWS:
             self._grow_tlb()
-        elif code == StopCode.SLICE_ENDS:
+        elif code in (StopCode.SLICE_ENDS, StopCode.AT_ADDRESS):
             return Interrupted()
         elif error == _UC_ERR_INSN_INVALID:
             return Trap(TrapKind.EXCEPTION, Vector.UD)
         elif error:
             self._engine.check(error, f"execute at {self._registers.read('rip'):#x}")
-        elif self._end_at and self._registers.read("rip") == self._end_at:
-            return Interrupted()
         elif not self._zero_is_code and self._registers.read("rip") == 0:
             # The engine takes address 0 for the end of the run; for a guest it is a jump through a null pointer.
             return self._fetch_at_zero()
@@ -188,11 +183,10 @@ class SoftCpu:
         return self._wanted
 
     def stop_at(self, gva: int) -> None:
-        """Have :meth:`run` return Interrupted before the instruction at `gva`, which is not 0. For good.
-
-        Call it before the first run: code that is compiled already does not look for the address.
-        """
-        self._end_at = gva
+        """Have :meth:`run` return Interrupted whenever the instruction at `gva` is next: it goes no further for good."""
+        address = start_kernels.on_address.address
+        self._engine.hook(uc.UC_HOOK_CODE, address, self._pointers.ctypes.data, begin=gva, end=gva)
+        self._stale_code = True  # what is compiled already does not ask
 
     def step(self, then: Callable[[], None]) -> None:
         """Have the instruction at RIP run alone, and call `then` when it has passed, or before another runs."""

@@ -28,6 +28,7 @@ class StopCode(IntEnum):
     CODE_ALIAS = 7  #: as ALIAS, and one page writes what the other executes: compiled code goes as well
     TLB_GROWS = 8  #: a modelled TLB without bound wants more room
     SLICE_ENDS = 9  #: another vCPU's turn
+    AT_ADDRESS = 10  #: the instruction is next before which the run is to end
 
 
 class SoftState(IntEnum):
