@@ -14,40 +14,43 @@ if TYPE_CHECKING:
 
 __all__ = ["heat_map"]
 
-_WIDTH, _PANEL, _MARGIN = 8.0, 0.95, 0.6  # inches
+_WIDTH, _PANEL, _TOP, _BOTTOM = 8.0, 0.95, 0.65, 0.55  # inches
 _COLOURS = "cividis"  # people with any kind of colour vision see the same order
+_MOST_TICKS = 16
 
 
 def heat_map(record: Mapping[str, Any]) -> bytes:
-    """Return the SVG of the record of `quire tlb`: a panel a structure, a column a set."""
-    shown = [one for one in record["structures"] if one["set_use"] is not None]
+    """Return the SVG of the record of `quire tlb`: a panel a structure that was ever filled, a column a set."""
+    with_sets = [one for one in record["structures"] if one["set_use"] is not None]
+    shown = [one for one in with_sets if any(one["set_use"]["fills"])]
     with chart_style():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(_WIDTH, _MARGIN + _PANEL * max(len(shown), 1)))
+        height = _TOP + _PANEL * len(shown) + _BOTTOM
+        figure = Figure(figsize=(_WIDTH, height))
+        figure.subplots_adjust(top=1 - _TOP / height, bottom=_BOTTOM / height, hspace=1.4)
         name, profile = record["program"]["argv"][0], record["config"]["profile"]
-        figure.suptitle(f"{name}, {profile}: sets, dark the least, bright the most", x=0.125, ha="left")
-        panels = figure.subplots(max(len(shown), 1), squeeze=False)[:, 0]
-        for axes, one in zip(panels, shown, strict=False):
-            _panel(axes, one)
-        if not shown:
-            panels[0].set_axis_off()
-            panels[0].text(0, 0.5, "no structure has sets")
-        figure.subplots_adjust(hspace=1.4)
+        title = f"{name}, {profile}: by set, dark is none, bright is the most"
+        figure.text(0.125, 1 - 0.2 / height, title, va="top", fontsize="large")
+        if shown:
+            for axes, one in zip(figure.subplots(len(shown), squeeze=False)[:, 0], shown, strict=True):
+                _panel(axes, one)
+        empty = ", ".join(one["name"] for one in with_sets if one not in shown)
+        figure.text(0.125, 0.1 / height, f"never filled: {empty or 'none'}", va="bottom")
         return to_svg(figure)
 
 
 def _panel(axes: "Axes", one: Mapping[str, Any]) -> None:
-    """Draw two rows of cells, each in colours of its own range: ways used, and entries taken in."""
+    """Draw two rows of cells: ways used, of all that there are, and entries taken in, of the most of any set."""
     used, fills = one["set_use"]["used"], one["set_use"]["fills"]
+    edges = range(len(used) + 1)
     for row, (values, most) in enumerate(((fills, max(fills)), (used, one["ways"]))):
-        axes.pcolormesh(
-            range(len(values) + 1), [row, row + 1], [values], cmap=_COLOURS, vmin=0, vmax=max(most, 1)
-        )  # fmt: skip
+        axes.pcolormesh(edges, [row, row + 1], [values], cmap=_COLOURS, vmin=0, vmax=most)
         axes.text(len(values), row + 0.5, f" {_range(values)}", va="center")
-    axes.set_yticks([0.5, 1.5], ["fills", f"of {one['ways']} ways"])
+    axes.set_yticks([0.5, 1.5], ["fills", f"of {format_count(one['ways'])} ways"])
     axes.tick_params(axis="y", length=0)
-    axes.set_xticks(_ticks(len(used)), map(str, _ticks(len(used))))
+    numbers = range(0, len(used), max(1, len(used) // _MOST_TICKS))
+    axes.set_xticks([number + 0.5 for number in numbers], map(str, numbers))
     axes.spines[:].set_visible(False)
     total = f"{format_count(one['used'])} of {format_count(one['capacity'])} entries used"
     axes.set_title(f"{one['name']}: {total}, {format_count(sum(fills))} fills", loc="left")
@@ -56,9 +59,3 @@ def _panel(axes: "Axes", one: Mapping[str, Any]) -> None:
 def _range(values: Sequence[int]) -> str:
     least, most = format_count(min(values)), format_count(max(values))
     return least if least == most else f"{least} to {most}"
-
-
-def _ticks(sets: int) -> list[int]:
-    """Return the edges of sets that are numbered: at most nine, and the last."""
-    step = max(1, sets // 8)
-    return list(range(0, sets + 1, step))

@@ -183,7 +183,7 @@ class SoftCpu:
         return self._wanted
 
     def stop_at(self, gva: int) -> None:
-        """Have :meth:`run` return Interrupted whenever the instruction at `gva` is next: it goes no further for good."""
+        """Have :meth:`run` return Interrupted whenever the instruction at `gva` is next, for good."""
         address = start_kernels.on_address.address
         self._engine.hook(uc.UC_HOOK_CODE, address, self._pointers.ctypes.data, begin=gva, end=gva)
         self._stale_code = True  # what is compiled already does not ask
