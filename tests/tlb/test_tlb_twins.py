@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quire.arch import SKYLAKE_X, CpuProfile, Replacement, Side
-from quire.tlb import TAG, AddressSpace, Kind, Operand, Operation, Tlb, TlbOptions, TlbState
+from quire.tlb import TAG, TRANSLATION, AddressSpace, Kind, Operand, Operation, Tlb, TlbOptions, TlbState
 from quire.tlb.arrays._kernels import fill, lookup
 from quire.tlb.reference import ReferenceTlb
 
@@ -42,7 +42,7 @@ class Twins:
             # Pages map to themselves: an entry, be it a piece of a page, gives the address back.
             assert int(tlb.entries[2 * tlb.capacity + at]) & FRAME & ~offset | gva & offset == gva
             return level
-        value = gva >> SHIFTS[size] << SHIFTS[size] | 7
+        value = gva >> SHIFTS[size] << SHIFTS[size] | TRANSLATION.encode(walk_size=size) | 7
         fill(
             *(tlb.entries, tlb.state, tlb.shapes, np.uint64(gva), number, np.uint64(size)),
             *(is_global, np.uint64(value)),

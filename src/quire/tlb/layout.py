@@ -139,7 +139,7 @@ class TlbState(IntEnum):
     USED = 15  #: entries of tables without bound that are not free
     FULL = 16  #: 1: a table without bound should grow
     TREES = 17  #: 1 if a structure has trees, which a hit moves
-    REPLAY_PAGE = 18  #: last page + 1 that a replay looked up, by side; three words
+    REPLAY_PAGE = 18  #: by side, the page + 1 that a replay looked up last, if it is still there; three words
     LOOKUPS = 21  #: by side, of a replay; three words
     MISSES = 24  #: by side and level; twelve words
     WALK_HITS = 36  #: by dimension and kind; sixteen words
