@@ -70,7 +70,10 @@ class Model:
         return {
             (geometry.name, *key, value)
             for geometry, array in self.twin.arrays
-            for held in (array.unbounded or {}, *(dict(zip(one.keys, one.values, strict=True)) for one in array.sets))
+            for held in (
+                array.unbounded or {},
+                *(dict(zip(one.keys, one.values, strict=True)) for one in array.sets),
+            )
             for key, value in held.items()
             if key is not None
         }
@@ -78,7 +81,13 @@ class Model:
 
 def contents(tlb: Tlb) -> set[tuple[str, int, int, int, int]]:
     return {
-        (one.structure, tlb.spaces.number(one.space), int(one.kind), (one.address & (1 << 57) - 1) >> one.kind.shift, one.hpa)
+        (
+            one.structure,
+            tlb.spaces.number(one.space),
+            int(one.kind),
+            (one.address & (1 << 57) - 1) >> one.kind.shift,
+            one.hpa,
+        )
         for one in tlb.valid()
         if one.kind.is_page
     }

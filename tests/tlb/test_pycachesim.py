@@ -55,9 +55,7 @@ def test_misses_of_every_level(levels: tuple[tuple[int, int], ...], pages: int) 
     caches = []
     for level, (sets, ways) in reversed(list(enumerate(levels, 1))):
         below = caches[-1] if caches else None
-        caches.append(
-            cachesim.Cache(f"L{level}", sets, ways, 4096, "LRU", load_from=below, store_to=below)
-        )
+        caches.append(cachesim.Cache(f"L{level}", sets, ways, 4096, "LRU", load_from=below, store_to=below))
     memory = cachesim.MainMemory()
     memory.load_to(caches[0])
     memory.store_from(caches[0])

@@ -1,7 +1,7 @@
-"""Whatever a guest and its hypervisor do, a TLB answers with what the tables once said and nobody has invalidated since.
+"""Whatever a guest and its hypervisor do, a TLB answers with what the tables said once and nobody has dropped since.
 
-The model keeps every mapping that was ever cached and not invalidated; it never evicts. It knows no geometry, no levels
-and no numbers of spaces; what each operation must drop is written down again here, from the manual.
+The model keeps every mapping that was ever cached and not invalidated; it never evicts. It knows no geometry, no
+levels and no numbers of spaces; what each operation must drop is written down again here, from the manual.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,22 @@ from quire.tlb.arrays._kernels import fill, lookup
 SHIFTS = (12, 21, 30)
 SPACES = [
     AddressSpace(vpid, pcid, ep4ta)
-    for vpid, pcid, ep4ta in ((0, 0, None), (1, 0, 5), (1, 3, 5), (1, 0, 6), (2, 0, 5), (0, 0, 6), (1, 3, None))
+    for vpid, pcid, ep4ta in (
+        (0, 0, None),
+        (1, 0, 5),
+        (1, 3, 5),
+        (1, 0, 6),
+        (2, 0, 5),
+        (0, 0, 6),
+        (1, 3, None),
+    )
 ]
-#: Addresses that share pages of some sizes and not of others, on both halves of the address space.
-ADDRESSES = [
-    base + offset
-    for base in (0, 0x40_0000_0000, (1 << 57) - (1 << 47))
-    for offset in (0, 0x1234, 0x20_1000, 0x60_0FFF, 0x3FFF_F000)
-]
+#: Two regions of a GiB, in both halves of the address space, and addresses that share pages of some sizes only.
+REGIONS = (0, (1 << 57) - (1 << 47))
+OFFSETS = (0, 0x1234, 0x20_1000, 0x3FFF_F000)
+ADDRESSES = [region + offset for region in REGIONS for offset in OFFSETS]
+
+OF_ONE_PAGE = [operation for operation in Operation if operation.value.page]
 
 
 @dataclass(frozen=True)
@@ -38,13 +46,13 @@ class Mapping:
     ep4ta: int | None
     size: int
     page: int
-    frame: int
+    hpa_of_region: int
 
     def translates(self, gva: int) -> bool:
         return gva >> SHIFTS[self.size] == self.page
 
     def hpa(self, gva: int) -> int:
-        return self.frame << SHIFTS[self.size] | gva & (1 << SHIFTS[self.size]) - 1
+        return self.hpa_of_region | gva & (1 << 30) - 1
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,9 @@ DROPS: dict[str, Drops] = {
     "MOV_CR4_SMEP": of_pcid_or_global,
     "MOV_CR4_OTHER": nothing,
     "TASK_SWITCH": of_pcid,
-    "EPT_VIOLATION": lambda one, of: of_pcid_or_global(one, of) and of_address(one, of) and one.ep4ta == of.ep4ta,
+    "EPT_VIOLATION": lambda one, of: (
+        of_pcid_or_global(one, of) and of_address(one, of) and one.ep4ta == of.ep4ta
+    ),
     "INVVPID_ADDRESS": lambda one, of: of_vpid(one, of) and of_address(one, of),
     "INVVPID_CONTEXT": of_vpid,
     "INVVPID_ALL": lambda one, of: one.vpid != 0,
@@ -122,8 +132,8 @@ class TlbMachine(RuleBasedStateMachine):
     def start(self, name: str, replacement: Replacement, largest: int) -> None:
         self.tlb = Tlb(profile_by_name(name), TlbOptions(replacement, largest))
         self.cached: set[Mapping] = set()
-        self.tables: dict[tuple[AddressSpace, int], tuple[int, bool, int]] = {}
-        self.frames = 0
+        self.tables = {(space, region): (0, False, 0) for space in SPACES for region in REGIONS}
+        self.changes = 0
         self.space = SPACES[1]
         self.tlb.enter(self.space)
 
@@ -132,11 +142,16 @@ class TlbMachine(RuleBasedStateMachine):
         self.space = space
         self.tlb.enter(space)
 
-    @rule(gva=st.sampled_from(ADDRESSES), size=st.integers(0, 2), is_global=st.booleans())
-    def change_map(self, gva: int, size: int, is_global: bool) -> None:
-        """The tables say something else from now on; nobody tells the TLB."""
-        self.frames += 1
-        self.tables[self.space, gva] = size, is_global, self.frames
+    @rule(region=st.sampled_from(REGIONS), size=st.integers(0, 2), is_global=st.booleans())
+    def change_map(self, region: int, size: int, is_global: bool) -> None:
+        """The tables map a region elsewhere from now on, with pages of one size; nobody tells the TLB."""
+        self.changes += 1
+        self.tables[self.space, region] = size, is_global, self.changes << 30
+
+    @rule(region=st.sampled_from(REGIONS), side=st.integers(0, 2))
+    def access_all(self, region: int, side: int) -> None:
+        for offset in OFFSETS:
+            self.access(region + offset, side)
 
     @rule(gva=st.sampled_from(ADDRESSES), side=st.integers(0, 2))
     def access(self, gva: int, side: int) -> None:
@@ -157,11 +172,12 @@ class TlbMachine(RuleBasedStateMachine):
             }
             assert answer in permitted
             return
-        size, is_global, frame = self.tables.setdefault((space, gva), (0, False, 0))
+        size, is_global, hpa = self.tables[space, gva >> 30 << 30]
         assert space.vpid is not None
         pcid = None if is_global else space.pcid
-        self.cached.add(Mapping(space.vpid, pcid, space.ep4ta, size, gva >> SHIFTS[size], frame))
-        value = TRANSLATION.encode(walk_size=size, frame=frame << SHIFTS[size] - 12, G=is_global)
+        self.cached.add(Mapping(space.vpid, pcid, space.ep4ta, size, gva >> SHIFTS[size], hpa))
+        page = (hpa | gva & (1 << 30) - 1) >> SHIFTS[size] << SHIFTS[size]
+        value = TRANSLATION.encode(walk_size=size, frame=page >> 12, G=is_global)
         fill(*where, np.uint64(size), is_global, np.uint64(value))
         if tlb.state[TlbState.FULL]:
             tlb.grow()
@@ -179,6 +195,12 @@ class TlbMachine(RuleBasedStateMachine):
         of = Operand(vpid, pcid, ep4ta, gva)
         self.tlb.invalidate(operation, vpid=vpid, pcid=pcid, ep4ta=ep4ta, gva=gva)
         self.cached = {one for one in self.cached if not DROPS[operation.name](one, of)}
+
+    @rule(operation=st.sampled_from(OF_ONE_PAGE), gva=st.sampled_from(ADDRESSES))
+    def invalidate_own(self, operation: Operation, gva: int) -> None:
+        """What a guest does to a page of its own, and its hypervisor for it."""
+        space = self.space
+        self.invalidate(operation, space.vpid or 0, space.pcid or 0, space.ep4ta or 0, gva)
 
     @rule()
     @precondition(lambda self: self.cached)

@@ -84,11 +84,12 @@ def drive(
         page = min(int(rng.expovariate(4 / pages)), pages - 1)
         size, is_global = kind[page]
         gva = page << 30 | page << 21 | page << 12 | rng.randrange(4096)
+        gva ^= (rng.randrange(4) << 12) * (size > 0)  # another piece of a large page
         level = twins.access(gva, rng.choice(SIDES), size, is_global)
         levels[level] = levels.get(level, 0) + 1
         if rng.random() < 0.005:
             twins.enter(rng.choice(SPACES))
-        if rng.random() < 0.005:
+        if rng.random() < 0.02:
             operation = rng.choice(list(Operation))
             twins.invalidate(operation, vpid=rng.choice((1, 2)), pcid=rng.choice((0, 3)), ep4ta=5, gva=gva)
     assert not twins.tlb.state[TlbState.CONFLICTS]

@@ -60,7 +60,9 @@ def test_random_paths(profile: CpuProfile, replacement: Replacement) -> None:
     for _ in range(1500):
         if rng.random() < 0.01:
             twins.enter(rng.choice(SPACES))
-        gva = rng.randrange(4) << 39 | rng.randrange(3) << 30 | rng.randrange(6) << 21 | rng.randrange(64) << 12
+        gva = (
+            rng.randrange(4) << 39 | rng.randrange(3) << 30 | rng.randrange(6) << 21 | rng.randrange(64) << 12
+        )
         leaf = rng.choice((1, 1, 1, 1, 2, 3))
         tables = {n: GuestPhysical((gva >> 12 + 9 * n) * 0x5000 & 0xFFFFF000, rng.choice((12, 12, 21)))
                   for n in range(leaf, 5)}  # fmt: skip
