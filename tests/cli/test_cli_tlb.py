@@ -116,10 +116,12 @@ def test_places(program: str) -> None:
     ("options", "message"),
     [
         (["--at", "x", "--at-syscall", "write"], "--at and --at-syscall both say where to end: give one"),
-        (["--json", "-", "--heat-map", "-"], "--json and --heat-map are all -, and stdout takes one: give files for the others"),
+        (["--json", "-", "--heat-map", "-"],
+         "--json and --heat-map are all -, and stdout takes one: give files for the others"),
         (["--profile", "ideal", "--structure", "L3"], "No TLB or walk cache is called 'L3': there is TLB"),
         (["--at-syscall", "writ"], "Linux has no system call 'writ' (did you mean 'write'?)"),
-        (["--at-syscall", "write:0"], "'write:0' is no system call: give a name, or NAME:N for the N-th, write:3 for instance"),
+        (["--at-syscall", "write:0"],
+         "'write:0' is no system call: give a name, or NAME:N for the N-th, write:3 for instance"),
         (["--at", "12z"], "'12z' is not a number: give 0x1f, 0b11111 or 31"),
     ],
 )  # fmt: skip

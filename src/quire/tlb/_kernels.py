@@ -29,8 +29,6 @@ SHAPES = types.CPointer(types.int64)
 KIND_SHIFTS_ARRAY = np.array(KIND_SHIFTS, np.uint64)
 _KIND, _SPACE_SHIFT = U(TAG.shift("kind")), U(TAG.shift("space"))
 _LINEAR = U((1 << 57) - 1)
-_LEAST_TAG, _TOMB = U(1 << TAG.shift("space")), U(1)
-_PAGES, _WALK_SIZE = U(TAG.mask("page")), U(TRANSLATION.shift("walk_size"))
 _FRAME, _VALUE_REST = U(TRANSLATION.mask("frame")), U(~TRANSLATION.mask("frame") & (1 << 64) - 1)
 _START, _SET_MASK, _WAYS, _POLICY, _TREES = (int(s) for s in Shape)
 _ROW, _ROWS, _WALK_HOLDERS = len(Shape), int(Shapes.ROWS), int(Shapes.WALK_HOLDERS)
@@ -40,9 +38,7 @@ _CLOCK, _SPACE, _GLOBAL_SPACE, _EPT_SPACE, _GLOBALS, _LARGE, _EVICTIONS, _CAPACI
 _LARGEST, _CONFLICTS, _CONFLICT_GVA = (
     int(s) for s in (TlbState.LARGEST, TlbState.CONFLICTS, TlbState.CONFLICT_GVA)
 )
-_UNBOUNDED_START, _USED, _FULL, _MISSES = (
-    int(s) for s in (TlbState.UNBOUNDED_START, TlbState.USED, TlbState.FULL, TlbState.MISSES)
-)
+_USED, _FULL, _MISSES = (int(s) for s in (TlbState.USED, TlbState.FULL, TlbState.MISSES))
 _LRU, _PLRU, _RANDOMLY, _WITHOUT_BOUND = (
     *(np.int64(POLICIES[one]) for one in Replacement),
     np.int64(UNBOUNDED),
@@ -409,38 +405,3 @@ def fill(entries, state, shapes, gva, side, size, is_global, value):
         if held >= 0:
             index = held
     return index
-
-
-@njit(
-    types.int64(WORDS, WORDS, types.CPointer(types.uint8), types.uint64, types.uint64, types.boolean),
-    cache=True,
-    nogil=True,
-)
-def invalidate(entries, state, marks, gva, gpa, every_structure):
-    """Drop what `marks` says of each address space: 1 all, 2 what covers `gva`, 3 what covers `gpa`.
-
-    A page goes with all entries that hold pieces of it (SDM 3A §4.10.4.1). With `every_structure`, 2 takes all
-    paging-structure entries of the space. Returns how many were dropped.
-    """
-    capacity = np.int64(state[_CAPACITY])
-    dropped = _I0
-    for index in range(capacity):
-        tag = entries[index]
-        if tag < _LEAST_TAG:
-            continue
-        space, kind = tag >> _SPACE_SHIFT, (tag >> _KIND) & _7
-        mark = marks[np.int64(space)]
-        if mark == 0:
-            continue
-        one_page = mark >= 2 and not (mark == 2 and every_structure and kind >= _PDE)
-        if one_page:
-            whole = kind
-            if kind < _PDE:
-                whole = max(kind, (entries[2 * capacity + index] >> _WALK_SIZE) & _3)
-            here, address = (tag & _PAGES) << KIND_SHIFTS_ARRAY[kind], (gva if mark == 2 else gpa) & _LINEAR
-            if (here ^ address) >> KIND_SHIFTS_ARRAY[whole] != _0:
-                continue
-        entries[index] = _0 if U(index) < state[_UNBOUNDED_START] else _TOMB
-        entries[capacity + index] = _0
-        dropped += 1
-    return dropped

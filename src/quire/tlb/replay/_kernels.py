@@ -99,7 +99,12 @@ def sharing_sides(shapes):
     return found
 
 
-@njit(types.uint64(types.uint64, types.uint64, types.uint64, types.uint64), inline="always", cache=True, nogil=True)
+@njit(
+    types.uint64(types.uint64, types.uint64, types.uint64, types.uint64),
+    inline="always",
+    cache=True,
+    nogil=True,
+)
 def still(last, page, sharing, bit):
     """Return `last`, a side's last page + 1, or 0 if another one that shares its TLB now looks up `page`."""
     return last if (sharing >> bit) & _1 == _0 or last == page else _0
