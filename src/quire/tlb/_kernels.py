@@ -17,7 +17,6 @@ from quire.tlb.layout import (
     TAG,
     TRANSLATION,
     UNBOUNDED,
-    Kind,
     Shape,
     Shapes,
     TlbState,
@@ -31,7 +30,7 @@ _KIND, _SPACE_SHIFT = U(TAG.shift("kind")), U(TAG.shift("space"))
 _LINEAR = U((1 << 57) - 1)
 _FRAME, _VALUE_REST = U(TRANSLATION.mask("frame")), U(~TRANSLATION.mask("frame") & (1 << 64) - 1)
 _START, _SET_MASK, _WAYS, _POLICY, _TREES = (int(s) for s in Shape)
-_ROW, _ROWS, _WALK_HOLDERS = len(Shape), int(Shapes.ROWS), int(Shapes.WALK_HOLDERS)
+_ROW, _ROWS = len(Shape), int(Shapes.ROWS)
 _CLOCK, _SPACE, _GLOBAL_SPACE, _EPT_SPACE, _GLOBALS, _LARGE, _EVICTIONS, _CAPACITY, _DEPTH, _RANDOM = (
     int(s) for s in list(TlbState)[:10]
 )
@@ -43,7 +42,7 @@ _LRU, _PLRU, _RANDOMLY, _WITHOUT_BOUND = (
     *(np.int64(POLICIES[one]) for one in Replacement),
     np.int64(UNBOUNDED),
 )
-_N_LEVELS, _N_SIZES, _PDE = np.int64(LEVELS), np.int64(SIZES), U(Kind.PDE)
+_N_LEVELS, _N_SIZES = np.int64(LEVELS), np.int64(SIZES)
 _HASH = U(0x9E3779B97F4A7C15)
 _0, _1, _2, _3, _7, _13, _17, _32 = (U(n) for n in (0, 1, 2, 3, 7, 13, 17, 32))
 _WHOLE = U((1 << 64) - 1)
