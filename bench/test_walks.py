@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from big_tables import BigTables, big_tables
+
 from measure import table
 from numba import njit, types
 from workloads import need
@@ -23,6 +23,7 @@ from quire.paging import RESULT_WORDS, Context, Result
 from quire.paging._kernels import walk_from
 from quire.paging.batch import walk_many
 from quire.paging.ept._kernels import pointer
+from quire.study.big_tables import BigTables, big_tables
 
 _SOURCE = Path(__file__).parent / "native" / "walk.c"
 _GIB = 1 << 30

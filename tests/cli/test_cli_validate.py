@@ -29,6 +29,24 @@ def test_a_count_that_differs_is_status_1(tmp_path: Path, monkeypatch: pytest.Mo
     assert "41 of 42 counts equal" in outcome.stdout
 
 
+def test_ladder(tmp_path: Path) -> None:
+    outcome = quire(
+        *(tmp_path, "validate", "ladder", "--guest", "256M", "--reads", "20000", "--json", "found.json"),
+    )
+    assert outcome.status == 0
+    assert "24 references without a cache, and fewer on every rung" in outcome.stdout
+    record = json.loads((tmp_path / "found.json").read_text())
+    assert record["rows"][0]["references_per_walk"] == 24
+    assert record["falls"] and len({row["walks"] for row in record["rows"]}) == 1
+    error = refused(tmp_path, "validate", "ladder", "--profile", "ideal")
+    assert error == (
+        "quire validate ladder: Profile ideal has no walk caches to climb: choose another, see quire profiles "
+        "(see quire validate ladder --help)"
+    )
+    error = refused(tmp_path, "validate", "ladder", "--guest", "4097K")
+    assert error.startswith("quire validate ladder: A guest of 0x401400 bytes has no 2 MiB pages")
+
+
 def test_crossover(tmp_path: Path) -> None:
     outcome = quire(tmp_path, "validate", "crossover", "--updates", "0,20", "--json", "a.json", "--plot", "a.svg")
     assert outcome.status == 0

@@ -3,7 +3,7 @@
 import pytest
 from ring0_guest import SWITCH, assemble, reported
 
-from quire.arch import ICR, X2Apic
+from quire.arch import X2APIC_ICR, X2Apic
 from quire.cpu.soft import Detail
 from quire.errors import MisuseError
 from quire.guest.bare import BareGuest, BareOutcome
@@ -182,8 +182,8 @@ def test_priorities_of_a_local_apic() -> None:
     peers: list[LocalApic] = []
     one, two = LocalApic(0, peers), LocalApic(1, peers)
     assert one.read(X2Apic.ID) == 0 and two.read(X2Apic.ID) == 1
-    assert one.write(X2Apic.ICR, ICR.encode(vector=0x31, destination=1)) is None
-    assert one.write(X2Apic.ICR, ICR.encode(vector=0x52, destination=1)) is None
+    assert one.write(X2Apic.ICR, X2APIC_ICR.encode(vector=0x31, destination=1)) is None
+    assert one.write(X2Apic.ICR, X2APIC_ICR.encode(vector=0x52, destination=1)) is None
     assert one.next_vector() is None
     assert two.next_vector() == 0x52
     two.accept(0x52)
@@ -196,10 +196,10 @@ def test_priorities_of_a_local_apic() -> None:
     assert two.next_vector() == 0x31
     for number, value in ((X2Apic.EOI, 1), (X2Apic.ICR, 1 << 12), (X2Apic.SELF_IPI, 0x100), (0x803, 0)):
         assert one.write(number, value) is not None
-    one.write(X2Apic.ICR, ICR.encode(mode=4, shorthand=3))
+    one.write(X2Apic.ICR, X2APIC_ICR.encode(mode=4, shorthand=3))
     assert (one.nmi, two.nmi) == (False, True)
     with pytest.raises(MisuseError) as error:
-        one.write(X2Apic.ICR, ICR.encode(mode=5, destination=1))
+        one.write(X2Apic.ICR, X2APIC_ICR.encode(mode=5, destination=1))
     assert str(error.value) == (
         "Interrupt command 0x100000500 asks for delivery mode 0x5: fixed and NMI to physical ones are modelled"
     )

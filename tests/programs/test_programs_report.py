@@ -117,8 +117,8 @@ def test_schema_and_sections() -> None:
     _, record = quire_report([need("true")], "--seed", "9", "--memory", "64M")
     assert record["schema"] == 1
     assert list(record) == [
-        "schema", "quire", "python", "program", "config", "outcome", "instructions", "accesses", "tlb", "walks",
-        "page_faults", "exits", "syscalls", "unimplemented", "memory", "time",
+        "schema", "quire", "python", "program", "config", "outcome", "instructions", "accesses", "tlb",
+        "walk_caches", "size_conflicts", "walks", "page_faults", "exits", "syscalls", "unimplemented", "memory", "time",
     ]  # fmt: skip
     config = record["config"]
     assert (config["mmu"], config["memory"], config["seed"], config["detail"]) == (
@@ -152,7 +152,7 @@ def _accounts(record: dict[str, Any]) -> None:
 def test_accounts_of_a_real_program(mmu: str, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("".join(f"{n * 7919 % 1000}\n" for n in range(5000)))
     outcome, record = quire_report(
-        [need("sort"), "-n", "data"], "--mmu", mmu, "--detail", "full", cwd=tmp_path
+        [need("sort"), "-n", "data"], "--mmu", mmu, "--detail", "full", "--no-walk-caches", cwd=tmp_path
     )
     assert outcome == execute([need("sort"), "-n", "data"], cwd=tmp_path)
     _accounts(record)
@@ -187,17 +187,25 @@ def test_counts_are_exact(mmu: str, counted: str) -> None:
 @pytest.mark.parametrize("host_page", HOST_PAGES)
 def test_references_of_a_walk(host_page: str, counted: str) -> None:
     """Five translations through EPT and four guest entries: 24 references with 4 KiB, 19 with 2 MiB, 14 with 1 GiB."""
-    _, record = quire_report([counted], "--host-page", host_page, "--detail", "full")
+    options = ["--host-page", host_page, "--detail", "full"]
+    _, record = quire_report([counted], "--no-walk-caches", *options)
+    assert record["walk_caches"] == {}
     per_walk = record["walks"]["references_per_walk"]
     assert per_walk == {"guest": 4.0, "host": 5.0 * LEVELS[host_page]}
     assert sum(per_walk.values()) == {"4K": 24, "2M": 19, "1G": 14}[host_page]
+    _, cached = quire_report([counted], *options)
+    # Code, data and stack are far apart: three walks from a PML4E or the root, one of all that the first had cached.
+    assert cached["walks"]["count"] == record["walks"]["count"]
+    assert cached["walks"]["references"]["guest"] < record["walks"]["references"]["guest"]
+    assert cached["walks"]["references"]["host"] < record["walks"]["references"]["host"] // 2
+    assert sum(cached["walk_caches"].values()) > 4
 
 
 @pytest.mark.parametrize("guest_page", GUEST_PAGES)
 @pytest.mark.parametrize("host_page", HOST_PAGES)
 def test_page_sizes_of_both_dimensions(guest_page: str, host_page: str, spread: str) -> None:
     """32 MiB in every mix of page sizes: fewer faults, walks and references with larger pages."""
-    options = ["--guest-page", guest_page, "--host-page", host_page, "--detail", "full"]
+    options = ["--guest-page", guest_page, "--host-page", host_page, "--detail", "full", "--no-walk-caches"]
     outcome, record = quire_report([spread], *options)
     assert (outcome.status, outcome.stderr) == (0, b"")
     _accounts(record)

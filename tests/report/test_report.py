@@ -20,6 +20,8 @@ RECORD = {
         "l1i": {"hits": 1234560, "misses": 7},
         "l2": {"hits": 7, "misses": 10},
     },
+    "walk_caches": {"linear PDE": 6, "linear PDPTE": 0, "guest-physical page": 1500},
+    "size_conflicts": 2,
     "walks": {
         "count": 12,
         "to_set_dirty": 2,
@@ -55,7 +57,10 @@ translation
   references per walk                       19.00
     in guest tables                          4.00  48 in all
     in EPT                                  15.00  180 in all
+    linear PDE cache                            6  hits of walks
+    guest-physical page cache               1_500  hits of walks
   guest page faults                             9
+  page size conflicts                           2  look-ups of a page that a TLB still had with another size
 memory
   guest-virtual mapped                      3 MiB
   guest-virtual resident                  872 KiB

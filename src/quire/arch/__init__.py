@@ -13,7 +13,7 @@ profile: what a guest does wrong is a value that the rooms below return. ``quire
 its name says nothing outside its module.
 """
 
-from quire.arch.apic import ICR, DeliveryMode, Shorthand, X2Apic
+from quire.arch.apic import X2APIC_ICR, DeliveryMode, Shorthand, X2Apic
 from quire.arch.capabilities import (
     VMCS_REVISION,
     VMX_BASIC,
@@ -313,7 +313,7 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "field_by_encoding",
     "field_by_name",
     # The local APIC
-    "ICR",
+    "X2APIC_ICR",
     "DeliveryMode",
     "Shorthand",
     "X2Apic",

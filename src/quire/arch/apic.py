@@ -7,7 +7,7 @@ from enum import IntEnum
 
 from quire.arch.layout import Layout, bit, bits, reserved
 
-__all__ = ["ICR", "DeliveryMode", "Shorthand", "X2Apic"]
+__all__ = ["X2APIC_ICR", "DeliveryMode", "Shorthand", "X2Apic"]
 
 
 class X2Apic(IntEnum):
@@ -36,7 +36,7 @@ class Shorthand(IntEnum):
     OTHERS = 3
 
 
-ICR = Layout(
+X2APIC_ICR = Layout(
     "X2APIC_ICR",
     64,
     "SDM 3A §10.12.9",

@@ -10,6 +10,7 @@ Fails with MisuseError for a subject that does not exist and for a value that do
 from enum import IntEnum
 from typing import Any
 
+import quire.arch.apic
 import quire.arch.capabilities
 import quire.arch.controls
 import quire.arch.entries
@@ -23,6 +24,7 @@ import quire.arch.profile
 import quire.arch.registers
 import quire.arch.segments
 import quire.arch.vmcs
+from quire.arch.apic import DeliveryMode, Shorthand
 from quire.arch.capabilities import VMX_BASIC, VMX_CONTROLS, VMX_MISC, VMX_VMCS_ENUM, VmxMsr
 from quire.arch.controls import (
     ENTRY_CONTROLS,
@@ -73,6 +75,7 @@ _MODULES = (
     *(quire.arch.entries, quire.arch.legacy, quire.arch.ept, quire.arch.registers, quire.arch.faults),
     *(quire.arch.exits, quire.arch.instruction_exits, quire.arch.vmcs, quire.arch.controls),
     *(quire.arch.capabilities, quire.arch.profile, quire.arch.guest_state, quire.arch.segments),
+    quire.arch.apic,
 )
 _DECLARED = [getattr(module, name) for module in _MODULES for name in module.__all__]
 _LAYOUTS: dict[str, Layout] = {
@@ -122,6 +125,8 @@ _NUMBERED = {
 _NAMES: dict[tuple[str | None, str], type[IntEnum]] = {
     (None, "MT"): MemoryType,
     ("VMX_BASIC", "memory_type"): MemoryType,
+    ("X2APIC_ICR", "mode"): DeliveryMode,
+    ("X2APIC_ICR", "shorthand"): Shorthand,
     ("EXIT_REASON", "basic"): ExitReason,
     ("INTERRUPTION_INFO", "type"): InterruptionType,
     ("VMCS_ENCODING", "type"): VmcsType,

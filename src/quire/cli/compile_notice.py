@@ -10,7 +10,7 @@ __all__ = ["RUNNING", "WALKING", "say_if_compiling"]
 
 #: The kernels of a walk, and those of a run.
 WALKING = ("paging", "paging/ept")
-RUNNING = (*WALKING, "paging/memo", "tlb", "cpu/soft", "cpu/soft/start")
+RUNNING = (*WALKING, "paging/memo", "tlb", "tlb/arrays", "tlb/walker", "cpu/soft", "cpu/soft/start")
 
 
 def say_if_compiling(rooms: Iterable[str]) -> None:

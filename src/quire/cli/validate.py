@@ -4,6 +4,7 @@ import click
 
 from quire.cli.output import write_answer
 from quire.cli.outputs import Outputs
+from quire.cli.sizes import SizeType
 
 __all__ = ["command"]
 
@@ -20,6 +21,7 @@ def command() -> None:
       quire validate references --json -
       quire validate references --json references.json
       quire validate crossover --updates 0,10 --plot crossover.svg
+      quire validate ladder --profile zen4 --guest 1G
     """
 
 
@@ -92,6 +94,48 @@ def crossover(costs: str, updates: str | None, plot: str | None, json: str | Non
         from quire.report.chart import crossover_chart
 
         outputs.write("--plot", crossover_chart(record))
+
+
+@command.command(context_settings=_CONTEXT)
+@click.option("--profile", default="skylake-x", show_default=True, metavar="NAME|FILE",
+              help="The processor whose TLBs and walk caches are used: see quire profiles.")  # fmt: skip
+@click.option("--guest", type=SizeType(), default="4G", show_default=True, metavar="SIZE",
+              help="Guest memory that is read at random; only its tables are real.")  # fmt: skip
+@click.option("--reads", type=click.IntRange(1), default=500_000, show_default=True, help="How many reads.")
+@click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True,
+              help="Seed of the addresses.")  # fmt: skip
+@click.option(
+    "--json", metavar="FILE", help="Write the record there as JSON; - is stdout, without the table."
+)
+def ladder(profile: str, guest: int, reads: int, seed: int, json: str | None) -> int:
+    """Count what each walk cache spares a nested walk: none, linear, EPT's, nested TLB, 2M host pages.
+
+    Exit status: 0 when the first rung makes 24 references a walk and every rung spares some, 1 when not.
+    """
+    from quire.arch import profile_by_name
+    from quire.errors import FormatError, MisuseError
+
+    outputs = Outputs("validate ladder", {"--json": json})
+    from quire.cli.compile_notice import WALKING, say_if_compiling
+
+    say_if_compiling((*WALKING, "tlb/replay"))
+    from quire.report import render_json
+    from quire.report.progress import open_progress
+    from quire.report.validation import render_ladder
+    from quire.study.ladder import RUNGS, ladder_record
+
+    try:
+        with open_progress("quire validate ladder", len(RUNGS)) as step:
+            record = ladder_record(
+                profile_by_name(profile), guest_bytes=guest, reads=reads, seed=seed, done=step
+            )
+    except (MisuseError, FormatError) as error:
+        raise click.UsageError(str(error)) from None
+    if json != "-":
+        write_answer("validate ladder", lambda file: render_ladder(record, file))
+    if "--json" in outputs:
+        outputs.write("--json", render_json(record))
+    return 0 if record["falls"] and record["first_is_24"] else 1
 
 
 def _number(text: str) -> int:

@@ -6,7 +6,7 @@ Writing what is not there is #GP, as the manual has it; a mode that is not model
 is lost in silence.
 """
 
-from quire.arch import ICR, DeliveryMode, Shorthand, Vector, X2Apic
+from quire.arch import X2APIC_ICR, DeliveryMode, Shorthand, Vector, X2Apic
 from quire.errors import MisuseError
 from quire.vcpu import Event
 
@@ -68,8 +68,8 @@ class LocalApic:
         self._in_service.append(vector)
 
     def _command(self, value: int) -> Event | None:
-        said = ICR.decode(value)
-        if value & ICR.reserved_mask:
+        said = X2APIC_ICR.decode(value)
+        if value & X2APIC_ICR.reserved_mask:
             return _GP
         if said["logical"] or said["mode"] not in tuple(DeliveryMode):
             raise MisuseError(

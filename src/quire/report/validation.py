@@ -6,10 +6,10 @@ Takes the records of the study room; knows nothing of the model.
 from collections.abc import Mapping
 from typing import IO, Any
 
-from quire.report.quantity import format_count
+from quire.report.quantity import format_count, format_size
 from quire.report.sheet import Sheet, open_sheet
 
-__all__ = ["render_crossover", "render_references"]
+__all__ = ["render_crossover", "render_ladder", "render_references"]
 
 _ALONE = "no EPT"
 
@@ -34,6 +34,37 @@ def render_references(record: Mapping[str, Any], file: IO[str]) -> None:
         sheet.text("")
         sentence = f"{record['equal']} of {record['total']} counts equal the published ones"
         (sheet.highlight if record["equal"] == record["total"] else sheet.alarm)(sentence)
+
+
+def render_ladder(record: Mapping[str, Any], file: IO[str]) -> None:
+    """Write each rung: walks, references a walk in each dimension, what the rung spares, what is published."""
+    with open_sheet(file) as sheet:
+        sheet.title(
+            f"{format_count(record['reads'])} random reads of a guest of {format_size(record['guest_bytes'])}, "
+            f"4K guest pages, {record['profile']}; references a walk"
+        )
+        columns = [
+            ("walk caches", "left"),
+            *((name, "right") for name in ("walks", "guest", "EPT", "all", "less")),
+        ]
+        rows, before = [], None
+        for row in record["rows"]:
+            now, walks = row["references_per_walk"], row["walks"]
+            less = "" if before is None else f"{100 * (1 - now / before):.1f} %"
+            parts = (row["guest_references"] / walks, row["host_references"] / walks, now)
+            rows.append([row["name"], format_count(walks), *(f"{part:.2f}" for part in parts), less])
+            before = now
+        sheet.table(columns, rows)
+        sheet.text("")
+        sheet.text(
+            "Published by Bhargava et al., ASPLOS 2008, as run time on other programs and another processor:"
+        )
+        sheet.bullets(f"{row['name']}: {row['published']}" for row in record["rows"] if row["published"])
+        sheet.text("")
+        if record["falls"] and record["first_is_24"]:
+            sheet.highlight("24 references without a cache, and fewer on every rung")
+        else:
+            sheet.alarm("not the published shape: 24 references without a cache, and fewer on every rung")
 
 
 def _cell(row: Mapping[str, Any]) -> str:

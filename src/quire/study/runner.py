@@ -52,7 +52,7 @@ class Order:
     def argv(self, configuration: Configuration, report: str) -> list[str]:
         """Return the command line that runs it under `configuration` and writes the record to `report`."""
         options = ["--memory", str(self.memory), "--seed", str(self.seed), "--detail", "full"]
-        options += ["--profile", self.profile]
+        options += ["--profile", self.profile, "--no-walk-caches"]
         options += ["--sandbox"] if self.sandbox else []
         quire = [sys.executable, "-P", "-m", "quire", "run", *configuration.options(), *options]
         return [*quire, "--report", "json", "-o", report, "--", *self.command]

@@ -16,6 +16,7 @@ from quire.errors import InternalError
 from quire.guest.bare import FIRST_FREE, BareGuest, BareOutcome
 from quire.hypervisor import EptMmu
 from quire.study.counts import Counts, TableSize
+from quire.tlb import TlbOptions
 
 __all__ = ["PAGES", "READS", "UpdateGuest", "image"]
 
@@ -34,6 +35,7 @@ _P_RW = 3
 _PER_TABLE = 512
 _BOOT_TABLES = 3  # PML4, page-directory-pointer table, one directory
 _TIMEOUT = 300.0
+_TLB = TlbOptions(walk_caches=False)  # the cost model is of walks that make all their references
 
 
 def image(rounds: int, updates: int) -> bytes:
@@ -149,7 +151,7 @@ class UpdateGuest:
         )
 
     def _run(self, rounds: int, updates: int) -> _Ran:
-        guest = BareGuest(image(rounds, updates), memory=_MEMORY, mmu=self.mmu, detail=Detail.FULL)
+        guest = BareGuest(image(rounds, updates), memory=_MEMORY, mmu=self.mmu, detail=Detail.FULL, tlb=_TLB)
         try:
             outcome = guest.run(_TIMEOUT)
             mmu = guest.hypervisor.mmu

@@ -144,4 +144,5 @@ class TlbState(IntEnum):
     MISSES = 24  #: by side and level; twelve words
     WALK_HITS = 36  #: by dimension and kind; sixteen words
     KINDS_NESTED = 52  #: a bit for each kind of page that a nested TLB was given
-    END = 53
+    TABLES_BY_GPA = 53  #: 1: entries of linear walk caches hold the next table's guest-physical address
+    END = 54

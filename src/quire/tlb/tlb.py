@@ -43,12 +43,16 @@ _CANONICAL = 57
 class TlbOptions:
     """What a study changes of a profile: the `replacement` of every structure, the `largest_page` that is held whole
     (larger ones are held in pieces, as the manual permits), no `walk_caches`; `seed` of random replacement.
+
+    With `tables_by_gpa` an entry of a linear walk cache holds the next table's guest-physical address, which has to be
+    translated, as in Bhargava et al., ASPLOS 2008; else its host-physical one (SDM 3C §28.4.1).
     """
 
     replacement: Replacement | None = None
     largest_page: int = 1 << 30
     walk_caches: bool = True
     seed: int = 0
+    tables_by_gpa: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,7 @@ class Tlb:
             (TlbState.DEPTH, max((one.level for one in profile.tlbs), default=0)),
             (TlbState.RANDOM, _scrambled(self.options.seed)),
             (TlbState.WALK_CACHES, bool(caches)),
+            (TlbState.TABLES_BY_GPA, self.options.tables_by_gpa),
             (TlbState.TREES, any(one.replacement is Replacement.PLRU for one in self.structures)),
             (TlbState.LARGEST, _SIZE_OF_SHIFT[self.options.largest_page.bit_length() - 1]),
             (

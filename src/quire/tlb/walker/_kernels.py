@@ -33,11 +33,11 @@ _R_GREFS, _R_HREFS, _R_REFS = (
 _R_GUEST, _R_HOST, _R_COMBINED, _R_EPT = (
     int(r) for r in (Result.GUEST_ENTRY, Result.HOST_ENTRY, Result.COMBINED, Result.EPT_RIGHTS)
 )
-_SPACE, _EPT_SPACE, _WALK_CACHES, _WALK_HITS, _NESTED = (
+_SPACE, _EPT_SPACE, _WALK_CACHES, _WALK_HITS, _NESTED, _BY_GPA = (
     int(s)
     for s in (
         *(TlbState.SPACE, TlbState.EPT_SPACE, TlbState.WALK_CACHES, TlbState.WALK_HITS),
-        TlbState.KINDS_NESTED,
+        *(TlbState.KINDS_NESTED, TlbState.TABLES_BY_GPA),
     )
 )
 _LEVELS, _LEAF, _HOST_LEVELS, _GPA, _HSHIFT = (int(p) for p in list(Path)[:5])
@@ -147,7 +147,7 @@ def account(entries, state, shapes, path, gva):
         row = walk_holder(shapes, _I0, kind)
         if row >= 0 and probe(entries, state, shapes, row, make_tag(gva, U(kind), space)) >= 0:
             state[_WALK_HITS + kind] += _1
-            level, reached = np.int64(cached) - _I1, True
+            level, reached = np.int64(cached) - _I1, state[_BY_GPA] == _0
             break
     of_guest, of_host = U(level - leaf + _I1), _0
     while True:

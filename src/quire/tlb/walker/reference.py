@@ -1,7 +1,8 @@
 """The walk caches in plain Python: which references of a walk are made. The slow twin of the kernel.
 
 Written from the manual's description (SDM 3A §4.10.3, SDM 3C §28.4.1) and Bhargava et al., ASPLOS 2008: the deepest
-cached entry of the linear address is where the walk begins; the table that it names needs no translation. Every other
+cached entry of the linear address is where the walk begins; the table that it names needs no translation, unless the
+options say that entries hold guest-physical addresses. Every other
 guest-physical address of the walk, that of a table or of the page, is looked up in the nested TLB, else it is
 translated from the deepest cached entry of EPT.
 """
@@ -30,6 +31,7 @@ class ReferenceWalker(ReferenceTlb):
     def __init__(self, profile: CpuProfile, options: TlbOptions, random_state: int) -> None:
         super().__init__(profile, options, random_state)
         self.ept_space = 0
+        self._by_gpa = options.tables_by_gpa
         self._linear: dict[int, ReferenceArray] = {}
         self._ept: dict[int, ReferenceArray] = {}
         for one in profile.walk_caches if options.walk_caches else ():
@@ -49,7 +51,7 @@ class ReferenceWalker(ReferenceTlb):
         for level in reversed(levels[:-1]):
             if self._cached(self._linear, self.space, level, gva):
                 levels = [one for one in levels if one < level]
-                reached = levels[0]
+                reached = None if self._by_gpa else levels[0]
                 break
         of_host = 0
         for level in levels:

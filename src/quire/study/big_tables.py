@@ -21,7 +21,7 @@ _BASE = 0x7F00_0000_0000
 Words = npt.NDArray[np.uint64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BigTables:
     """The tables and a context over them."""
 
@@ -29,9 +29,16 @@ class BigTables:
     context: Words
     guest_bytes: int
 
-    def addresses(self, count: int, seed: int) -> Words:
-        """Return `count` linear addresses, uniform over the guest."""
-        offsets = np.random.default_rng(seed).integers(0, self.guest_bytes, count, dtype=np.uint64)
+    def addresses(self, count: int, seed: int, *, skew: float = 1.0) -> Words:
+        """Return `count` linear addresses, uniform over the guest, or the denser towards its start the more `skew`.
+
+        The share of them in the first part p of the guest is p to the power of 1 / `skew`.
+        """
+        if skew == 1.0:
+            offsets = np.random.default_rng(seed).integers(0, self.guest_bytes, count, dtype=np.uint64)
+        else:
+            part = np.random.default_rng(seed).random(count) ** skew
+            offsets = (part * self.guest_bytes).astype(np.uint64)
         return offsets + np.uint64(_BASE)
 
 
