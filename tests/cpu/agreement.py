@@ -2,13 +2,13 @@
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ring0_guest import SWITCH, assemble, reported
 
 from quire.cpu.soft import Detail
 from quire.guest.bare import BareGuest
-from quire.hypervisor import ShadowOptions
+from quire.hypervisor import CachingMode, ShadowOptions
 from quire.hypervisor.backed_mmu import BackedMmu
 
 MEMORY = 8 << 20
@@ -24,6 +24,9 @@ RUNS = (
     ("shadow", Detail.EXITS, True),
     ("shadow", Detail.FULL, False),
 )
+
+#: And once more for each way of caching, under one Mmu each, so that a run costs little.
+CACHING = (("ept", CachingMode.RETAIN), ("native", CachingMode.EVICT))
 
 #: A handler that reports CR2 and error code, and goes on where RDX says; `try` sets it behind one instruction.
 FAULTS = """
@@ -93,10 +96,11 @@ def pages(guest: BareGuest, size: int = MEMORY) -> list[bytes]:
     ]
 
 
-def see(image: bytes, mmu: str, detail: Detail, *, audit: bool, host_page: int, seconds: float) -> Seen:
+def see(image: bytes, mmu: str, detail: Detail, *, audit: bool = False, **options: Any) -> Seen:
     """Run `image` and return what it showed."""
-    options = ShadowOptions(audit=audit)
-    guest = BareGuest(image, memory=MEMORY, mmu=mmu, detail=detail, host_page=host_page, shadow=options)
+    shadow = ShadowOptions(audit=audit)
+    seconds = options.pop("seconds", _SECONDS)
+    guest = BareGuest(image, memory=MEMORY, mmu=mmu, detail=detail, shadow=shadow, **options)
     try:
         outcome = guest.run(seconds)
         return Seen(outcome.reason, outcome.status, reported(outcome), outcome.delivered, pages(guest))
@@ -124,7 +128,7 @@ def agree(
     """Assert that the guest `source` reports `expected` and ends for `reason` under every Mmu, memory equal too."""
     first: Seen | None = None
     for mmu, detail, audit in runs:
-        seen = see(assemble(source), mmu, detail, audit=audit, host_page=host_page, seconds=_SECONDS)
+        seen = see(assemble(source), mmu, detail, audit=audit, host_page=host_page)
         name = f"{mmu}, {detail.name}"
         assert seen.reason == reason, (name, seen.reason, [hex(value) for value in seen.values])
         if expected is not None:
@@ -134,4 +138,8 @@ def agree(
         assert seen[:4] == first[:4], name
         same_memory(first.memory, seen.memory)
     assert first is not None
+    for mmu, caching in CACHING:
+        seen = see(assemble(source), mmu, Detail.EXITS, host_page=host_page, caching=caching)
+        assert seen[:4] == first[:4], f"{mmu}, {caching}"
+        same_memory(first.memory, seen.memory)
     return first

@@ -167,7 +167,7 @@ on_fault:
     assert (outcome.reason, outcome.status) == ("exited", 0), outcome
     page = 0x400000
     assert values == [page, 3, page + 1, 3, page, 0x11, page, 0x11]
-    assert guest_made(outcome, mmu) == {"INVLPG": 2, "MOV_CR3": 1, "MOV_CR4_PGE": 1, "PAGE_FAULT": 4}
+    assert guest_made(outcome, mmu) == {"INVLPG": 2, "MOV_CR3": 1, "MOV_CR4_SMEP": 1, "PAGE_FAULT": 4}
 
 
 @both

@@ -173,6 +173,7 @@ def test_tables_are_mapped_by_themselves() -> None:
     report [rcx]
     mov qword ptr [r15 + 8], 0
     invlpg [rcx]
+    invlpg [rax]
     try mov rax, [rcx]
     try mov rax, [rax]
     report [r15 + 0xff8]
@@ -185,9 +186,29 @@ def test_tables_are_mapped_by_themselves() -> None:
     finish
     """,
         [
-            0xa, 0xb, 0x301023, 0xa, 0x400000, 3, 0x300021, 0x206023, 0x300063, 0xc, 0x202023, 0xc,
-            0x300063, 0xb, 0x8000400000, 0, 0xffffff8040002000, 0, 0x200063, 0x200063, 0xfffffffffffff000,
-            2, 0,
+            0xA,
+            0xB,
+            0x301023,
+            0xA,
+            0x400000,
+            3,
+            0x300021,
+            0x206023,
+            0x300063,
+            0xC,
+            0x202023,
+            0xC,
+            0x300063,
+            0xB,
+            0x8000400000,
+            0,
+            0xFFFFFF8040002000,
+            0,
+            0x200063,
+            0x200063,
+            0xFFFFFFFFFFFFF000,
+            2,
+            0,
         ],
     )
 
@@ -215,7 +236,15 @@ def test_a_large_entry_of_the_window() -> None:
     finish
     """,
         [
-            0xa, 0x400000, 0, 0xa, 0x600000, 3, 0x602010, 3, 0x2000e1,
+            0xA,
+            0x400000,
+            0,
+            0xA,
+            0x600000,
+            3,
+            0x602010,
+            3,
+            0x2000E1,
         ],
     )
 
@@ -267,8 +296,26 @@ on_call:
     iretq
     """,
         [
-            0xa, 0x300023, 0xb, 0x5ff000, 3, 0x12232, 8, 0x203ff8, 0x5fa000, 0, 0xa, 0x12282, 8, 0x202ff8,
-            0xa, 0x206023, 0xe3, 0x122e5, 8, 0x202ff8,
+            0xA,
+            0x300023,
+            0xB,
+            0x5FF000,
+            3,
+            0x12232,
+            8,
+            0x203FF8,
+            0x5FA000,
+            0,
+            0xA,
+            0x12282,
+            8,
+            0x202FF8,
+            0xA,
+            0x206023,
+            0xE3,
+            0x122E5,
+            8,
+            0x202FF8,
         ],
     )
 
@@ -312,7 +359,13 @@ on_protection:
     iretq
     """,
         [
-            0xcf93000000ffff, 0x18, 0xcff3000000ffff, 0xc0f300, 0xcf93000000ffff, 0x18, 0xcff3000000ffff,
-            0xc0f300,
+            0xCF93000000FFFF,
+            0x18,
+            0xCFF3000000FFFF,
+            0xC0F300,
+            0xCF93000000FFFF,
+            0x18,
+            0xCFF3000000FFFF,
+            0xC0F300,
         ],
     )

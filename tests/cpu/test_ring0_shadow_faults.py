@@ -62,8 +62,28 @@ def test_large_pages_over_small_and_large_memory(host_page: int) -> None:
     finish
     """,
         [
-            0x600010, 0, 0xa, 0x6000e3, 0xb, 0xe3, 0xb, 0x400010, 3, 0x601001, 0x600063, 0x601010, 0, 0,
-            0x600010, 3, 0x6000a1, 0x600010, 9, 0x600100, 0x11, 0xc,
+            0x600010,
+            0,
+            0xA,
+            0x6000E3,
+            0xB,
+            0xE3,
+            0xB,
+            0x400010,
+            3,
+            0x601001,
+            0x600063,
+            0x601010,
+            0,
+            0,
+            0x600010,
+            3,
+            0x6000A1,
+            0x600010,
+            9,
+            0x600100,
+            0x11,
+            0xC,
         ],
         host_page=host_page,
     )
@@ -106,7 +126,17 @@ def test_the_second_page_of_a_store_is_a_gap_or_a_fault() -> None:
     finish
     """,
         [
-            0x7fe00000, 0, 0, 0x206003203023, 0x110000, 0, 0x209000, 2, 0x203023, 0x7fe00000, 0,
+            0x7FE00000,
+            0,
+            0,
+            0x206003203023,
+            0x110000,
+            0,
+            0x209000,
+            2,
+            0x203023,
+            0x7FE00000,
+            0,
         ],
     )
 
@@ -153,7 +183,12 @@ on_double:
     iretq
     """,
         [
-            0xdfd0, 0, 0xd000, 0xcff8, 0x402000, 0,
+            0xDFD0,
+            0,
+            0xD000,
+            0xCFF8,
+            0x402000,
+            0,
         ],
         reason="stopped",
     )

@@ -30,7 +30,9 @@ def _edits(seed: int, *, flush: bool) -> str:
     for _ in range(_EDITS):
         at = seeded.choice(TABLES) + 8 * seeded.randrange(3)
         entry = seeded.choice(FRAMES) | seeded.choice(FLAGS)
-        edit = seeded.choice(("mov [{at}], rax", "xchg [{at}], rax", "lock or [{at}], rax", "mov [{at}], eax"))
+        edit = seeded.choice(
+            ("mov [{at}], rax", "xchg [{at}], rax", "lock or [{at}], rax", "mov [{at}], eax")
+        )
         lines += [f"mov rax, {entry:#x}", edit.format(at=f"{at:#x}")]
         bits = seeded.choice(("", "", "", "xor eax, 0x10000", "xor eax, 0x10000"))
         if bits:
@@ -41,7 +43,9 @@ def _edits(seed: int, *, flush: bool) -> str:
             base = seeded.choice((0x400000, 0x600000, 0x40000000, 0x40200000, 0x8000000000, 0x8000200000))
             gva = base + 0x1000 * seeded.randrange(3) + 8 * seeded.randrange(3)
             lines.append(f"mov rbx, {gva:#x}")
-            lines.append(seeded.choice(("try mov rcx, [rbx]", "try mov rcx, [rbx]", "try lock inc qword ptr [rbx]")))
+            lines.append(
+                seeded.choice(("try mov rcx, [rbx]", "try mov rcx, [rbx]", "try lock inc qword ptr [rbx]"))
+            )
             lines.append("report rcx")
     return "\n".join([SMALL_PAGES, *lines, "finish"])
 
@@ -53,7 +57,9 @@ def test_random_edits_look_alike_under_every_mmu(seed: int) -> None:
     assert seen.delivered[14] >= _EDITS // 4, "most of its accesses should not be possible"
 
 
-@pytest.mark.parametrize("options", [{}, {"prefetch": 8}, {"pages": 64}], ids=["default", "prefetch", "least"])
+@pytest.mark.parametrize(
+    "options", [{}, {"prefetch": 8}, {"pages": 64}], ids=["default", "prefetch", "least"]
+)
 def test_random_edits_without_flushes_keep_the_accounts(options: dict[str, int]) -> None:
     """What a guest sees that does not flush is not laid down; that each entry was justified once is."""
     for seed in range(2):
@@ -68,7 +74,9 @@ def test_random_edits_without_flushes_keep_the_accounts(options: dict[str, int])
 @pytest.mark.parametrize("detail", list(Detail), ids=lambda detail: detail.name.lower())
 def test_hostile_guests_keep_the_accounts(detail: Detail) -> None:
     """Garbage as code behind a working start, garbage as tables: an outcome each time, sound after every exit."""
-    start = assemble(SMALL_PAGES + "gate 6, leave\ngate 13, leave\ngate 14, leave\nmov rbx, 0x200000\nleave:\n")
+    start = assemble(
+        SMALL_PAGES + "gate 6, leave\ngate 13, leave\ngate 14, leave\nmov rbx, 0x200000\nleave:\n"
+    )
     for seed in range(12):
         seeded = random.Random(seed)
         code = bytearray(start)
@@ -77,7 +85,8 @@ def test_hostile_guests_keep_the_accounts(detail: Detail) -> None:
                 (
                     seeded.randbytes(3),
                     b"\x48\xb8" + (seeded.choice(FRAMES) | seeded.choice(FLAGS)).to_bytes(8, "little"),
-                    b"\x48\x89\x83" + (0x1000 * seeded.randrange(6) + 8 * seeded.randrange(8)).to_bytes(4, "little"),
+                    b"\x48\x89\x83"
+                    + (0x1000 * seeded.randrange(6) + 8 * seeded.randrange(8)).to_bytes(4, "little"),
                     b"\x0f\x20\xd8\x0f\x22\xd8",  # mov rax, cr3; mov cr3, rax
                     b"\x0f\x22\xd8",
                     b"\x48\xab\x48\xa5",  # stosq; movsq

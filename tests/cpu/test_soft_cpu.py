@@ -219,7 +219,10 @@ def test_two_pages_of_one_frame_are_told_apart() -> None:
     events = guest.cpu.events()
     assert events["reads"] >= 100
     assert events["aliases"] > 0
-    assert {entry.address for entry in guest.tlb.valid() if TRANSLATION.get(entry.value, "RW")} == {DATA, 0x600000}
+    assert {entry.address for entry in guest.tlb.valid() if TRANSLATION.get(entry.value, "RW")} == {
+        DATA,
+        0x600000,
+    }
 
 
 def test_a_split_access_is_looked_up_in_both_pages() -> None:

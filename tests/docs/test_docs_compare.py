@@ -19,7 +19,13 @@ pytestmark = pytest.mark.programs
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "compare.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 #: Fields whose keys are data: what is below them is not named field by field.
-OPEN = ("rows.exits.by_reason", "rows.cycles.walk_guest", "rows.cycles.walk_host", "rows.cycles.exits", "costs")
+OPEN = (
+    "rows.exits.by_reason",
+    "rows.cycles.walk_guest",
+    "rows.cycles.walk_host",
+    "rows.cycles.exits",
+    "costs",
+)
 
 
 def block(language: str) -> str:
@@ -59,7 +65,10 @@ def test_every_field_and_column_is_named_in_order() -> None:
     from pyarrow import parquet
 
     columns = TEXT.split("Columns of the Parquet file: ")[1].split(". The rest")[0]
-    assert re.findall(r"`(\w+)`", columns) == parquet.read_table(io.BytesIO(compare_parquet(record))).column_names
+    assert (
+        re.findall(r"`(\w+)`", columns)
+        == parquet.read_table(io.BytesIO(compare_parquet(record))).column_names
+    )
     shown = io.StringIO()
     render_compare_table(record, shown)
     heads = [line for line in block("console").splitlines() if line.lstrip().startswith("configuration")]

@@ -92,7 +92,7 @@ def test_cr3_and_pcid(hypervisor: Hypervisor, processor: Processor) -> None:
     assert hypervisor.mmu.invalidations == {Operation.MOV_CR3: 1}
     assert processor.write_cr(4, processor.read_cr(4) & ~PCIDE) is None
     assert hypervisor.mmu.pcid == 0
-    assert hypervisor.mmu.invalidations[Operation.MOV_CR4_PGE] == 1
+    assert hypervisor.mmu.invalidations[Operation.MOV_CR4_PCIDE] == 1
 
 
 def test_cr4(hypervisor: Hypervisor, processor: Processor) -> None:
@@ -109,13 +109,14 @@ def test_cr4(hypervisor: Hypervisor, processor: Processor) -> None:
     assert processor.write_cr(4, before | PCIDE) == GP  # a PCID of 0 is wanted
     hypervisor.mmu.invalidations.clear()
     for value, flushes in (
-        (before | PGE, 1),
-        (before | PGE, 1),
-        (before | SMEP | PGE, 2),
-        (before | SMEP, 3),
+        (before | PGE, {Operation.MOV_CR4_PGE: 1}),
+        (before | PGE, {Operation.MOV_CR4_PGE: 1}),
+        (before | SMEP | PGE, {Operation.MOV_CR4_PGE: 1, Operation.MOV_CR4_SMEP: 1}),
+        (before | SMEP, {Operation.MOV_CR4_PGE: 2, Operation.MOV_CR4_SMEP: 1}),
     ):
         assert processor.write_cr(4, value) is None
-        assert hypervisor.mmu.invalidations.get(Operation.MOV_CR4_PGE, 0) == flushes
+        assert hypervisor.mmu.invalidations == flushes
+        assert hypervisor.mmu.guest_context[Context.PGE] == bool(value & PGE)
     assert hypervisor.mmu.guest_context[Context.SMEP]
     assert hypervisor.mmu.context[Context.SMEP]
     assert CR4.get(hypervisor.vcpu.vmcs.read("guest_cr4"), "VMXE")

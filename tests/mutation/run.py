@@ -40,6 +40,7 @@ MODULES = (
     "quire.paging.ept._kernels",
     "quire.paging.reference",
     "quire.paging.reference_ept",
+    "quire.paging.reference_rights",
 )
 SURVIVORS = HERE / "survivors.toml"
 _SOURCE = Path(quire.arch.__file__).parent.parent.parent
@@ -86,7 +87,10 @@ def _survives() -> bool:
     import pytest
 
     tests = HERE.parent / "paging"
-    names = ("test_walk_manual.py", "test_walk_modes.py", "test_walk_ept_controls.py")
+    names = (
+        *("test_walk_manual.py", "test_walk_modes.py", "test_walk_ept_controls.py"),
+        "../tlb/test_retained.py",
+    )
     return pytest.main(["-q", "-x", "-p", "no:cacheprovider", *(str(tests / name) for name in names)]) == 0
 
 

@@ -19,6 +19,7 @@ MODULES = (
     "quire.paging.ept._kernels",
     "quire.paging.reference",
     "quire.paging.reference_ept",
+    "quire.paging.reference_rights",
 )
 SOURCE = HERE.parent.parent / "src"
 

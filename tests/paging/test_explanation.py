@@ -154,5 +154,5 @@ def test_settings() -> None:
     assert parse_settings(" WP=0, pkru=0b1_1 ,") == {Context.WP: 0, Context.PKRU: 3}
     assert parse_number("0x7fff_f000") == 0x7FFF_F000
     missing = {field.name.lower() for field in Context} - set(SETTINGS)
-    assert missing == {"memory_bytes", "reserved", "update", "version", "mode", "pse_reserved"}
+    assert missing == {"memory_bytes", "reserved", "update", "version", "mode", "pse_reserved", "pge"}
     assert Status.OK.name == "OK"

@@ -78,7 +78,9 @@ def test_gzip_decompresses_a_large_file(large: Path, tmp_path: Path) -> None:
     assert guest.stdout == large.read_bytes() or pytest.fail("gzip -d gives other bytes than were packed")
 
 
-@pytest.mark.parametrize("options", [("--mmu", "native"), ("--mmu", "shadow"), ("--detail", "full")], ids=" ".join)
+@pytest.mark.parametrize(
+    "options", [("--mmu", "native"), ("--mmu", "shadow"), ("--detail", "full")], ids=" ".join
+)
 @pytest.mark.parametrize("argv", [["cat"], ["sort"], ["sha256sum"], ["gzip", "-c"]], ids=lambda argv: argv[0])
 def test_small_file(argv: list[str], options: tuple[str, ...], small: Path) -> None:
     compare([need(argv[0]), *argv[1:], "data"], *options, cwd=small)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import pytest
 
@@ -187,3 +188,92 @@ def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[" in terminal.getvalue() and "\x1b[" not in file.getvalue()
     assert len(file.getvalue().splitlines()) == 4
     assert len(terminal.getvalue().splitlines()) > 4
+
+
+FLUSHES: dict[str, Any] = {
+    "findings": [
+        {
+            "vcpu": "vCPU 0", "gva": "0x5000", "access": "write", "privilege": "user", "rip": "0x401000",
+            "symbol": "main+0x10 in a.out", "used": True, "differs": "dirty flag",
+            "mapping": {
+                "kind": "translation", "class": "linear", "tags": {"vpid": "0x1", "pcid": "any"}, "start": "0x5000",
+                "size": 4096, "step": 3,
+            },
+            "kept": {
+                "hpa": "0x7000", "rights": "RW-", "dirty": True, "size": 4096, "memory_type": "WB",
+            },
+            "tables": {"rule": "not present", "section": "SDM 3A §4.7"},
+            "entry": {
+                "dimension": "guest", "level": 1, "hpa": "0x8028", "gpa": None, "kept": "0x0000000000007067",
+                "now": "0x0000000000007027",
+            },
+            "changed": None,
+            "missing": {
+                "operation": "INVLPG", "when": "INVLPG", "section": "SDM 3A §4.10.4.1", "operand": "address 0x5000",
+                "note": "",
+            },
+            "attempts": [],
+            "count": 2,
+        },
+        {
+            "vcpu": "vCPU 0", "gva": "0x6000", "access": "read", "privilege": "user", "rip": "0x401010",
+            "symbol": None, "used": False, "differs": "address",
+            "mapping": {
+                "kind": "translation", "class": "linear", "tags": {"vpid": "0x1", "pcid": "0x0"}, "start": "0x6000",
+                "size": 4096, "step": 4,
+            },
+            "kept": {
+                "hpa": "0x7000", "rights": "R--", "dirty": False, "size": 4096, "memory_type": "WB",
+            },
+            "tables": {
+                "hpa": "0x9000", "rights": "R--", "dirty": False, "size": 4096, "memory_type": "WB",
+            },
+            "entry": None,
+            "changed": None,
+            "missing": {
+                "operation": "INVPCID_CONTEXT", "when": "INVPCID, type 1", "section": "SDM 3A §4.10.4.1",
+                "operand": "PCID 0x0", "note": "or a reload",
+            },
+            "attempts": [
+                {"step": 5, "operation": "MOV_CR3_KEEP", "when": "MOV to CR3", "spared": "invalidates nothing"},
+            ],
+            "count": 1,
+        },
+    ],
+    "advice": [
+        {
+            "operation": "INVLPG", "when": "INVLPG", "by": "kernel", "rip": "0x401020", "symbol": "munmap in libc.so.6",
+            "count": 1, "needed": 2, "dropped": 1,
+        }
+    ],
+}  # fmt: skip
+FLUSHES_TEXT = """\
+stale translations: 2
+1. user write of 0x5000 at rip 0x401000 (main+0x10 in a.out), vCPU 0, uses a stale translation, 2 times: \
+the dirty flag was cleared and will not be set
+   kept     linear mapping of 0x5000, 4 KiB, VPID 0x1, PCID any, since step 3: hpa 0x7000, RW-, dirty, 4 KiB, WB
+   tables   refused: not present (SDM 3A §4.7)
+   changed  guest entry of level 1 at hpa 0x8028, 0x0000000000007067 to 0x0000000000007027; nobody was seen to write it
+   missing  INVLPG for address 0x5000 (SDM 3A §4.10.4.1)
+2. user read of 0x6000 at rip 0x401010, vCPU 0, may use a stale translation: the tables give another address
+   kept     linear mapping of 0x6000, 4 KiB, VPID 0x1, PCID 0x0, since step 4: hpa 0x7000, R--, clean, 4 KiB, WB
+   tables   hpa 0x9000, R--, clean, 4 KiB, WB
+   changed  the root: another address space has these tags
+   missing  INVPCID, type 1 for PCID 0x0 (SDM 3A §4.10.4.1); or a reload
+   but      MOV to CR3 at step 5 invalidates nothing
+flushes that nothing needed
+INVLPG by the kernel at rip 0x401020 (munmap in libc.so.6): once for nothing, needed 2 times; dropped 1 mapping that \
+the tables still say
+"""
+
+
+def test_flushes_follow_the_table() -> None:
+    """Each line as it is; a run without findings says so, one without a check says nothing."""
+    record = RECORD | {"flushes": FLUSHES}
+    shown, without = io.StringIO(), io.StringIO()
+    render_table(record, shown)
+    render_table(RECORD | {"flushes": None}, without)
+    assert shown.getvalue() == without.getvalue() + FLUSHES_TEXT
+    none = io.StringIO()
+    render_table(RECORD | {"flushes": {"findings": [], "advice": []}}, none)
+    assert none.getvalue() == without.getvalue() + "stale translations: none\n"

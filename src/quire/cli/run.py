@@ -9,7 +9,7 @@ from quire.cli.compile_notice import RUNNING, say_if_compiling
 from quire.cli.guest_files import open_file, open_report, write_text
 from quire.cli.run_options import guest_config, guest_environment, guest_options, make_session
 
-__all__ = ["command"]
+__all__ = ["checked_status", "command"]
 
 
 @click.command(
@@ -26,6 +26,10 @@ __all__ = ["command"]
 @click.option("-o", "--output", metavar="FILE", help="Write the report there, not to stderr; - is stdout.")
 @click.option("--save-image", metavar="FILE",
               help="Save the guest's memory there when it ends, as an ELF core: see quire walk.")  # fmt: skip
+@click.option("--check-flushes", is_flag=True,
+              help="Report stale translations, flushes that are missing, flushes not needed.")  # fmt: skip
+@click.option("--error-exitcode", type=click.IntRange(1, 255), metavar="N",
+              help="Exit with N if --check-flushes finds a stale translation.")  # fmt: skip
 def command(**options: Any) -> int:
     """Run PROGRAM as a guest: any x86-64 Linux ELF, or a script, found on PATH as a shell would.
 
@@ -40,10 +44,14 @@ def command(**options: Any) -> int:
       quire run --guest-page 2M --host-page 1G --report none -- gzip -c /etc/services
       quire run --save-image true.core -- true
       quire run --mmu shadow --shadow-prefetch 8 -- ls /
+      quire run --caching retain -- ls /
+      quire run --mmu shadow --check-flushes --error-exitcode 9 -- sort /etc/passwd
       quire run --profile zen4 --detail full -- ls /
       quire run --detail full --no-walk-caches --tlb-replacement plru -- ls /
     """
-    config = guest_config(options, options["vpid"])
+    if options["error_exitcode"] is not None and not options["check_flushes"]:
+        raise click.UsageError("--error-exitcode says nothing without --check-flushes: give both, or neither")
+    config = guest_config(options, options["vpid"], check_flushes=options["check_flushes"])
     environ = guest_environment()
     kind, saved = options["kind"], options["save_image"]
     sink = None if kind == "none" else open_report(options["output"])
@@ -74,4 +82,16 @@ def command(**options: Any) -> int:
             "report",
             lambda file: file.write(render_json(record)) if kind == "json" else render_table(record, file),
         )
-    return status
+    return checked_status(session.record, kind, options["error_exitcode"], status)
+
+
+def checked_status(record: dict[str, Any], kind: str, error_status: int | None, status: int) -> int:
+    """Say what a check of flushes found, if no report does; return the exit status that it leaves."""
+    flushes = record.get("flushes")
+    if flushes is None or not flushes["findings"]:
+        return status
+    if kind == "none":
+        from quire.report import render_findings
+
+        click.echo(render_findings(flushes["findings"]), err=True, nl=False)
+    return status if error_status is None else error_status

@@ -47,8 +47,11 @@ _OPTIONS = (
     click.option("--shadow-prefetch", type=click.Choice(["1", "2", "4", "8", "16", "32", "64"]), default="1",
                  show_default=True, help="Neighbouring shadow entries that one fault fills."),
     click.option("--audit-shadow", is_flag=True, help="Prove every shadow entry after every exit; slow."),
+    click.option("--caching", type=click.Choice(["modelled", "retain", "evict"]), default="modelled",
+                 show_default=True,
+                 help="retain: a stale translation is used until a flush; evict: any may go at any time."),
     click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True,
-                 help="Seed of the guest's randomness and address layout."),
+                 help="Seed of the guest's randomness and address layout, and of --caching evict."),
     click.option("--sandbox", is_flag=True, help="Refuse writes but to stdout and stderr, and sockets."),
     click.argument("program"),
     click.argument("arguments", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED),
@@ -62,11 +65,11 @@ def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def guest_config(options: dict[str, Any], vpids: bool) -> "GuestConfig":
+def guest_config(options: dict[str, Any], vpids: bool, *, check_flushes: bool = False) -> "GuestConfig":
     """Return the guest's hardware. Raises click.UsageError for what cannot be."""
     from quire.arch import profile_by_name
     from quire.errors import FormatError, MisuseError
-    from quire.hypervisor import GuestConfig, ShadowOptions
+    from quire.hypervisor import CachingMode, GuestConfig, ShadowOptions
 
     shadow = ShadowOptions(options["shadow_pages"], int(options["shadow_prefetch"]), options["audit_shadow"])
     if options["mmu"] != "shadow" and shadow != ShadowOptions():
@@ -82,6 +85,9 @@ def guest_config(options: dict[str, Any], vpids: bool) -> "GuestConfig":
             guest_page=_PAGES[options["guest_page"]],
             host_page=_PAGES[options["host_page"]],
             shadow=shadow,
+            caching=CachingMode(options["caching"]),
+            seed=options["seed"],
+            check_flushes=check_flushes,
             tlb=_tlb_options(options),
             vpid=int(vpids),
         )

@@ -39,6 +39,7 @@ from quire.guest.turns import SLICE, Turns, machine_cpu
 from quire.hypervisor import (
     DEBUG_PORT,
     EXIT_PORT,
+    CachingMode,
     DebugConsole,
     ExitPort,
     GuestConfig,
@@ -106,6 +107,9 @@ class BareGuest:
         host_page: int = 4 << 10,
         detail: Detail = Detail.EXITS,
         shadow: ShadowOptions = _SHADOW,
+        caching: CachingMode = CachingMode.MODELLED,
+        seed: int = 0,
+        check_flushes: bool = False,
         profile: CpuProfile = SKYLAKE_X,
         tlb: TlbOptions = _TLB,
         vpid: int = 1,
@@ -123,6 +127,9 @@ class BareGuest:
             host_page=host_page,
             kind="machine",
             shadow=shadow,
+            caching=caching,
+            seed=seed,
+            check_flushes=check_flushes,
             profile=profile,
             tlb=tlb,
             vpid=vpid,
@@ -183,7 +190,8 @@ class BareGuest:
         for at, count in _pages(gpa, len(data)):
             hpa = self.hypervisor.mmu.reach(at, write=True)
             self.hypervisor.forget_code(hpa, count)
-            self.hypervisor.host.memory.write(hpa, data[at - gpa : at - gpa + count])
+            with self.hypervisor.noting_writes(hpa):
+                self.hypervisor.host.memory.write(hpa, data[at - gpa : at - gpa + count])
 
     def read(self, gpa: int, length: int) -> bytes:
         """Return guest-physical memory."""

@@ -23,6 +23,7 @@ from quire.guest.launch import LaunchError, Program
 from quire.guest.obituary import obituary
 from quire.guest.process import GuestOptions, ProcessGuest
 from quire.guest.siginfo import GuestDeath, signal_name
+from quire.guest.symbols import Symbols
 from quire.guest.syscalls import syscall_name
 from quire.guest.virtual_machine import VirtualMachine
 from quire.guest.watch import HostSignals
@@ -182,6 +183,8 @@ def _make(options: SessionOptions) -> Hypervisor:
             hypervisor.tlb,
             options.detail,
             hypervisor.handle_exit,
+            fills=hypervisor.fills,
+            evictions=hypervisor.evictions,
         )
 
     try:
@@ -224,6 +227,7 @@ def _record(
             "host_page": None if config.mmu == "native" else config.host_page,
             "memory": config.memory,
             "detail": options.detail.name.lower(),
+            "caching": str(config.caching),
             "seed": options.seed,
             "sandbox": options.sandbox,
             "profile": config.profile.name,
@@ -249,6 +253,7 @@ def _record(
         "syscalls": dict(sorted(guest.syscall_counts.items(), key=lambda item: (-item[1], item[0]))),
         "unimplemented": dict(guest.unimplemented),
         "memory": _memory(hypervisor, guest),
+        "flushes": _flushes(hypervisor, guest),
         "time": times,
     }
 
@@ -286,6 +291,12 @@ def _walks(events: dict[str, int]) -> dict[str, Any]:
             "host": round(host / count, 4) if count else 0.0,
         },
     }
+
+
+def _flushes(hypervisor: Hypervisor, guest: ProcessGuest) -> dict[str, Any] | None:
+    """Return what a check of flushes found, None without one."""
+    check = hypervisor.flush_check
+    return None if check is None else check.record(Symbols(guest.space).name)
 
 
 def _memory(hypervisor: Hypervisor, guest: ProcessGuest) -> dict[str, Any]:

@@ -5,9 +5,11 @@ that users may change; a guest sees the same results under each Mmu.
 """
 
 from quire.hypervisor.backed_mmu import BackedMmu, EptMmu
+from quire.hypervisor.caching import CachingMode
+from quire.hypervisor.config import MMUS, GuestConfig
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
 from quire.hypervisor.host import Host
-from quire.hypervisor.hypervisor import MMUS, STEPS, GuestConfig, GuestKernel, Hypervisor
+from quire.hypervisor.hypervisor import STEPS, GuestKernel, Hypervisor
 from quire.hypervisor.linear_memory import WalkedMemory
 from quire.hypervisor.local_apic import LocalApic
 from quire.hypervisor.machine_handlers import MACHINE_HANDLERS
@@ -28,6 +30,7 @@ __all__ = [
     "MMUS",
     "STEPS",
     "BackedMmu",
+    "CachingMode",
     "CrAccess",
     "CrExit",
     "DebugConsole",

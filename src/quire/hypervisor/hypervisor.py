@@ -5,16 +5,20 @@ first, and the pool is as it was. :meth:`Hypervisor.run` enters the vCPU, lets t
 stopped it: VM exits by the handler table, the rest by the guest's kernel.
 """
 
+import random
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Protocol
 
-from quire.arch import PAGE_SHIFT, RFLAGS, SKYLAKE_X, CpuProfile, ExitReason, Vector
+from quire.arch import PAGE_SHIFT, RFLAGS, ExitReason, Vector
 from quire.errors import MisuseError
 from quire.hypervisor.backed_mmu import BackedMmu, EptMmu, make_ept
+from quire.hypervisor.checked import choose_fills
+from quire.hypervisor.config import GuestConfig
+from quire.hypervisor.flushes import FlushCheck
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
 from quire.hypervisor.host import Host
+from quire.hypervisor.kept_fills import KeptFills
 from quire.hypervisor.linear_memory import WalkedMemory
 from quire.hypervisor.machine_handlers import MACHINE_HANDLERS
 from quire.hypervisor.machine_mmu import MachineEptMmu, MachineNativeMmu, MachineShadowMmu, machine_host
@@ -22,63 +26,21 @@ from quire.hypervisor.mmu import NativeMmu, PagedMmu
 from quire.hypervisor.ports import Ports
 from quire.hypervisor.processor import Processor
 from quire.hypervisor.shadow_handlers import MACHINE_SHADOW_HANDLERS, SHADOW_HANDLERS
-from quire.hypervisor.shadow_mmu import ShadowMmu, ShadowOptions
+from quire.hypervisor.shadow_mmu import ShadowMmu
 from quire.hypervisor.walk_controls import follow_controls, save_log_index
 from quire.memory import Owner, OwnerKind
 from quire.paging import Context, Tables
-from quire.tlb import Operation, Tlb, TlbOptions
+from quire.tlb import Operation, Tlb
 from quire.vcpu import Cpu, Event, Exit, Registers, Syscall, Trap, TrapKind, Vcpu, Vmcs
 
-__all__ = ["MMUS", "STEPS", "GuestConfig", "GuestKernel", "Hypervisor"]
-
-#: Every Mmu by name, the baseline first.
-MMUS = ("native", "ept", "shadow")
+__all__ = ["STEPS", "GuestKernel", "Hypervisor"]
 
 #: The steps of creation, in order.
 STEPS = ("memory", "EPT", "vCPU", "memory management", "TLB", "enable")
 
-_LEAST_MEMORY = 4 << 20
 _POINTERS = ("rip", "rsp", "rflags")
 _PAGE_FAULT = TrapKind.PAGE_FAULT
 _RF = RFLAGS.mask("RF")
-
-
-@dataclass(frozen=True, slots=True)
-class GuestConfig:
-    """What a guest gets: sizes in bytes, `mmu` one of :data:`MMUS`, pages of the guest's tables and of what backs it.
-
-    `kind` is process, whose kernel Quire plays, or machine, which brings its own: then guest-physical memory
-    begins at 0 and the guest's tables are the guest's. `shadow` counts under that Mmu alone. `tlb` changes what the
-    profile says of caches; `vpid` 0 turns VPIDs off, so that every VM entry and exit flushes.
-    """
-
-    mmu: str = "ept"
-    memory: int = 2 << 30
-    guest_page: int = 4 << 10
-    host_page: int = 4 << 10
-    profile: CpuProfile = SKYLAKE_X
-    kind: str = "process"
-    shadow: ShadowOptions = field(default_factory=ShadowOptions)
-    tlb: TlbOptions = field(default_factory=TlbOptions)
-    vpid: int = 1
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("process", "machine"):
-            raise MisuseError(f"No guest is of kind {self.kind!r}: give process or machine")
-        if self.vpid >> 16:
-            raise MisuseError(f"VPID {self.vpid:#x} has more than 16 bits: give 1 to 0xffff, or 0 for none")
-        if self.mmu not in MMUS:
-            raise MisuseError(f"No Mmu is called {self.mmu!r}: give {' or '.join(MMUS)}")
-        if self.memory < _LEAST_MEMORY or self.memory % 4096:
-            raise MisuseError(
-                f"Guest memory of {self.memory:#x} bytes is too small or no multiple of 4 KiB: "
-                f"give at least {_LEAST_MEMORY:#x}"
-            )
-        if self.memory >> self.profile.maxphyaddr:
-            raise MisuseError(
-                f"Guest memory of {self.memory:#x} bytes needs more than the {self.profile.maxphyaddr} physical "
-                f"address bits of {self.profile.name}: give less than {1 << self.profile.maxphyaddr:#x}"
-            )
 
 
 class GuestKernel(Protocol):
@@ -121,6 +83,9 @@ class Hypervisor:
     vcpu: Vcpu
     tlb: Tlb
     host: Host
+    flush_check: FlushCheck | None  #: of a checked run
+    fills: KeptFills | None = None  #: who says what the guest gets of a page, None for the walk
+    evictions: random.Random | None = None  #: what goes when, in evict mode
     processor: Processor  #: of a machine guest alone, like the two that follow
     linear_memory: WalkedMemory
     ports: Ports
@@ -191,6 +156,15 @@ class Hypervisor:
             raise MisuseError(f"The {self.mmu.name} Mmu has no shadow: make the guest with mmu='shadow'")
         return self.mmu
 
+    def noting_writes(self, hpa: int) -> AbstractContextManager[None]:
+        """Return the context in which Python may write guest memory in the frame of `hpa`: a check must know."""
+        return nullcontext() if self.flush_check is None else self.flush_check.noting(hpa)
+
+    @property
+    def guest_rip(self) -> int:
+        """Where the guest stands, 0 before it was there."""
+        return 0 if self._registers is None else self._registers.read("rip")
+
     def back(self, gpa: int) -> bool:
         """Give guest-physical `gpa` a host page; False when the guest has no memory there."""
         if not isinstance(self.mmu, BackedMmu):
@@ -211,6 +185,8 @@ class Hypervisor:
             save_log_index(vcpu.vmcs, self.mmu.context)
         if not vcpu.vpid and registers is not None:
             self.tlb.invalidate(Operation.VM_EXIT_VPID_0)
+        if stop.reason is ExitReason.EPT_VIOLATION and self.mmu.tlb is not None:
+            self.mmu.violated(stop.gla or 0, stop.gpa)
         handler = self.handlers.get(stop.reason)
         if handler is None:
             raise GuestStopped(stop)
@@ -358,11 +334,12 @@ class Hypervisor:
             mmu.start()
         if machine:
             self.processor = Processor(self.vcpu, self.mmu)
-            self.linear_memory = WalkedMemory(self.mmu, self.forget_code)
+            self.linear_memory = WalkedMemory(self.mmu, self.forget_code, self.noting_writes)
 
     def _build_tlb(self, undo: ExitStack) -> None:
         self.tlb = Tlb(self.config.profile, self.config.tlb)
         self.mmu.enter_tlb(self.tlb)
+        choose_fills(self)
         undo.callback(self.tlb.invalidate, Operation.INVVPID_CONTEXT, vpid=self.config.vpid)
 
     def _enable(self, undo: ExitStack) -> None:

@@ -5,6 +5,7 @@ pages of an access are translated before a byte is moved.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
@@ -20,14 +21,19 @@ _WORD = (1 << 64) - 1
 
 
 class WalkedMemory:
-    """The memory behind `mmu`. `changed` hears of every host-physical range that is written.
+    """The memory behind `mmu`. `changed` hears of every host-physical range that is written, within `noting` its frame.
 
     The context's USER says at which privilege accesses are made that are not supervisor accesses by nature.
     """
 
-    def __init__(self, mmu: PagedMmu, changed: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        mmu: PagedMmu,
+        changed: Callable[[int, int], None],
+        noting: Callable[[int], AbstractContextManager[None]] = lambda hpa: nullcontext(),
+    ) -> None:
         self._mmu = mmu
-        self._changed = changed
+        self._changed, self._noting = changed, noting
         self._bytes = mmu.host.memory.octets.data
         self._result = np.zeros(RESULT_WORDS, np.uint64)
 
@@ -46,7 +52,8 @@ class WalkedMemory:
         done = 0
         for hpa, count in pieces:
             self._changed(hpa, count)
-            self._bytes[hpa : hpa + count] = data[done : done + count]
+            with self._noting(hpa):
+                self._bytes[hpa : hpa + count] = data[done : done + count]
             done += count
         return None
 

@@ -176,12 +176,42 @@ class PagedMmu(ABC):
         self.forget(gva)
         self.apply(Operation.MOV_CR3 if gva is None else Operation.INVLPG, gva=gva or 0)
 
-    def apply(self, operation: Operation, *, pcid: int | None = None, gva: int = 0) -> None:
-        """Apply `operation` to the modelled TLB: of `pcid`, by default the current one, and the page of `gva`."""
-        self.invalidations[operation] = self.invalidations.get(operation, 0) + 1
-        if self.tlb is None or not self.tlb.state[0]:
-            return  # nothing was ever looked up
-        self.tlb.invalidate(operation, vpid=self.vcpu.vpid, pcid=self.pcid if pcid is None else pcid, gva=gva)
+    def apply(self, operation: Operation, *, pcid: int | None = None, gva: int = 0, gpa: int = 0) -> None:
+        """Apply `operation` to the modelled TLB: of `pcid`, by default the current one, and the page of `gva`.
+
+        One that invalidates nothing is not counted; who observes the TLB hears of it all the same.
+        """
+        if operation.value.classes:
+            self.invalidations[operation] = self.invalidations.get(operation, 0) + 1
+        if self.tlb is not None:
+            space = self.space
+            self.tlb.invalidate(
+                operation,
+                vpid=space.vpid or 0,
+                pcid=self.pcid if pcid is None else pcid,
+                ep4ta=space.ep4ta,
+                gva=gva,
+                gpa=gpa,
+            )
+
+    def execute(self, operation: Operation, *, pcid: int | None = None, gva: int = 0, gpa: int = 0) -> None:
+        """Do what an instruction of this vCPU that invalidates does: to remembered walks, to the Cpu, to the TLB."""
+        self.changed()
+        self.forget(None)
+        self.apply(operation, pcid=pcid, gva=gva, gpa=gpa)
+
+    def violated(self, gva: int, gpa: int) -> None:
+        """Drop what an EPT violation at `gpa`, met on the way to `gva`, drops; no software asked for it."""
+        if self.tlb is not None:
+            space = self.space
+            self.tlb.invalidate(
+                Operation.EPT_VIOLATION,
+                vpid=space.vpid or 0,
+                pcid=self.pcid,
+                ep4ta=space.ep4ta,
+                gva=gva,
+                gpa=gpa,
+            )
 
     def close(self) -> None:
         """Free the guest's tables."""

@@ -151,6 +151,7 @@ class Processor:
             (Context.SMEP, CR4.get(cr4, "SMEP")),
             (Context.SMAP, CR4.get(cr4, "SMAP")),
             (Context.PSE, CR4.get(cr4, "PSE")),
+            (Context.PGE, CR4.get(cr4, "PGE")),
             (Context.MODE, paging_mode(cr0, cr4, efer)),
             (Context.PAT, self._msrs[Msr.PAT]),
         ):
@@ -237,18 +238,13 @@ class Processor:
             Operation.INVPCID_ALL,
             Operation.INVPCID_ALL_RETAINING_GLOBALS,
         )[kind]
-        self._invalidate(operation, pcid=said["pcid"], gva=said["gva"])
+        self._mmu.execute(operation, pcid=said["pcid"], gva=said["gva"])
         return None
 
     def page_fault(self, gva: int) -> None:
         """Note what a #PF does before it is delivered: cached translations of its address go (SDM 3A §4.10.4.1)."""
         self._mmu.changed()
         self._mmu.apply(Operation.PAGE_FAULT, gva=gva)
-
-    def _invalidate(self, operation: Operation, *, pcid: int | None = None, gva: int = 0) -> None:
-        self._mmu.changed()
-        self._mmu.forget(None)
-        self._mmu.apply(operation, pcid=pcid, gva=gva)
 
     def _write_cr0(self, value: int) -> Event | None:
         """SDM 2B §4.3, MOV to CR0."""
@@ -262,6 +258,7 @@ class Processor:
         ):
             return _GP
         self._flip(0, value & ~CR0.ignored_mask, self._cr0_fixed)
+        self._mmu.apply(Operation.MOV_CR0_OTHER)
         return None
 
     def _write_cr3(self, value: int) -> Event | None:
@@ -273,11 +270,7 @@ class Processor:
             return _GP
         self._write("cr3", value)
         self.settle()
-        if keep:
-            self._mmu.changed()
-            self._mmu.forget(None)
-        else:
-            self._invalidate(Operation.MOV_CR3)
+        self._mmu.execute(Operation.MOV_CR3_KEEP if keep else Operation.MOV_CR3)
         return None
 
     def _write_cr4(self, value: int) -> Event | None:
@@ -289,13 +282,17 @@ class Processor:
         if after["PCIDE"] and not before["PCIDE"] and self._read("cr3") & _PCID:
             return _GP
         self._flip(4, value, _CR4_FIXED)
-        # For SMEP the manual asks for the current PCID only; more may always go.
-        if (
-            before["PGE"] != after["PGE"]
-            or before["PCIDE"] > after["PCIDE"]
-            or before["SMEP"] < after["SMEP"]
-        ):
-            self._invalidate(Operation.MOV_CR4_PGE)
+        operations = [
+            operation
+            for operation, happened in (
+                (Operation.MOV_CR4_PGE, before["PGE"] != after["PGE"]),
+                (Operation.MOV_CR4_PCIDE, before["PCIDE"] > after["PCIDE"]),
+                (Operation.MOV_CR4_SMEP, before["SMEP"] < after["SMEP"]),
+            )
+            if happened
+        ]
+        for operation in operations or (Operation.MOV_CR4_OTHER,):
+            self._mmu.execute(operation)
         return None
 
     def _flip(self, number: int, value: int, fixed: int) -> None:
@@ -358,7 +355,7 @@ class Processor:
 
     def _invlpg(self, stop: Exit) -> None:
         if is_canonical(stop.qualification):  # else INVLPG does nothing
-            self._invalidate(Operation.INVLPG, gva=stop.qualification)
+            self._mmu.execute(Operation.INVLPG, gva=stop.qualification)
 
     def _rdmsr(self, stop: Exit) -> Event | None:
         del stop

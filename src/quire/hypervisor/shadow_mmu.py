@@ -167,21 +167,18 @@ class ShadowMmu(BackedMmu):
         """Do what the instruction does, to TLB and shadow."""
         super().invalidate(gva)
 
-    def apply(self, operation: Operation, *, pcid: int | None = None, gva: int = 0) -> None:
-        """Apply a row of the invalidation table to the TLB, and to what is out of sync in the shadow."""
-        super().apply(operation, pcid=pcid, gva=gva)
-        if operation is Operation.PAGE_FAULT:
-            return  # it flushes what hardware cached of one address; the shadow has just been asked
+    def apply(self, operation: Operation, *, pcid: int | None = None, gva: int = 0, gpa: int = 0) -> None:
+        """Apply a row of the invalidation table to what is out of sync in the shadow, and to the TLB."""
         rule = operation.value
-        scope = (
-            (self.pcid if pcid is None else pcid)
-            if rule.pcid and not (rule.page and rule.global_pages)
-            else None
-        )
-        if rule.page:
-            self.shadow.sync_address(gva, scope)
-        else:
-            self.shadow.sync(scope)
+        # A #PF flushes what hardware cached of one address; the shadow has just been asked.
+        if rule.classes and operation is not Operation.PAGE_FAULT:
+            of_pcid = rule.pcid and not (rule.page and rule.global_pages)
+            scope = (self.pcid if pcid is None else pcid) if of_pcid else None
+            if rule.page:
+                self.shadow.sync_address(gva, scope)
+            else:
+                self.shadow.sync(scope)
+        super().apply(operation, pcid=pcid, gva=gva, gpa=gpa)
 
     def check(self) -> None:
         """Audit the shadow, unless an instruction is passing. Raises InternalError with every breach."""
@@ -214,7 +211,7 @@ class ShadowMmu(BackedMmu):
         """What hardware may have cached is gone: INVVPID, and the engine's own TLB."""
         self.changed()
         self.forget(None)
-        if self.tlb is not None and self.tlb.state[0]:
+        if self.tlb is not None:
             self.tlb.invalidate(Operation.INVVPID_CONTEXT, vpid=self.vcpu.vpid)
 
 

@@ -78,7 +78,7 @@ _C_MODE, _C_AC, _C_IMPLICIT, _C_STACK, _C_PSE, _C_PSE_RESERVED = (int(c) for c i
 _C_PKE, _C_PKRU, _C_PKS, _C_PKRS, _C_PDPTE0 = (
     int(c) for c in (Context.PKE, Context.PKRU, Context.PKS, Context.PKRS, Context.PDPTE0)
 )
-_C_MBEC, _C_VERIFY = int(Context.MBEC), int(Context.VERIFY_PAGING)
+_C_MBEC, _C_VERIFY, _C_PGE = int(Context.MBEC), int(Context.VERIFY_PAGING), int(Context.PGE)
 _R_STATUS, _R_HPA, _R_GPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS, _R_DIRTY, _R_GLOBAL = (
     int(r) for r in list(Result)[:8]
 )
@@ -347,7 +347,7 @@ def walk_from(memory, context, gva, access, result):
         gpa |= (entry & _HIGH_4M) << _HIGH_4M_UP
     result[_R_GSHIFT] = shift
     result[_R_GUEST] = entry
-    result[_R_GLOBAL] = _1 if entry & _G else _0
+    result[_R_GLOBAL] = _1 if entry & _G and context[_C_PGE] else _0
     result[_R_COMBINED] = (both & (_RW | _US)) | (either & _XD)
     result[_R_LEVEL] = level
     linear = (

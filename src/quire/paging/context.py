@@ -109,6 +109,7 @@ class Context(IntEnum):
     VE = 40  #: EPT-violation #VE is on, CR0.PE = 1 and no event is being delivered
     VE_INFO = 41  #: HPA of the virtualization-exception information area
     EPTP_INDEX = 42  #: what a #VE reports
+    PGE = 43  #: CR4.PGE: G of a leaf makes its page global
 
 
 class Result(IntEnum):
@@ -121,7 +122,7 @@ class Result(IntEnum):
     HOST_SHIFT = 4  #: log2 of the EPT page's size; equal to GUEST_SHIFT in one dimension
     RIGHTS = 5  #: allowed accesses at this privilege, both dimensions (:class:`Rights`)
     DIRTY = 6  #: 1 when a write needs no further walk: every dirty flag it would set is set
-    GLOBAL = 7  #: G of the guest leaf
+    GLOBAL = 7  #: G of the guest leaf, if CR4.PGE = 1
     ERROR = 8  #: page-fault error code or exit qualification
     FAULT_GPA = 9
     FAULT_LEVEL = 10
@@ -148,8 +149,8 @@ MEMO_WORDS = 2 * MEMO_SLOTS * 4
 def new_context(profile: CpuProfile, memory_bytes: int) -> Words:
     """Return a context for a user-mode vCPU of `profile` over `memory_bytes` of host-physical memory.
 
-    CR3 and EPTP are 0 and for the caller to set; 4-level paging with NXE and WP, all other controls off, PAT as after
-    reset, flags are updated.
+    CR3 and EPTP are 0 and for the caller to set; 4-level paging with NXE, WP and PGE, all other controls off, PAT as
+    after reset, flags are updated.
     Raises MisuseError when memory is not a positive multiple of the page size.
     """
     if memory_bytes <= 0 or memory_bytes % PAGE_SIZE:
@@ -173,6 +174,7 @@ def new_context(profile: CpuProfile, memory_bytes: int) -> Words:
         (Context.MODE, PagingMode.LEVEL_4),
         (Context.PSE_RESERVED, pse36_reserved(profile.maxphyaddr, pse36=True)),
         (Context.PAT, PAT_RESET),
+        (Context.PGE, 1),
     ):
         context[field] = value
     return context

@@ -23,33 +23,28 @@ from quire.arch import (
 from quire.paging.context import Context, Dimension, Rights, Status, Words
 from quire.paging.memory_type import final_memory_type
 from quire.paging.reference_ept import EptWalk, Purpose
-from quire.paging.walk_record import Reference, Stopped, Walk, WalkRecord, WordMemory
+from quire.paging.reference_rights import SHADOW, WANTED, WRITES, GuestRights
+from quire.paging.walk_caches import NO_CACHES, GuestPage, GuestTable, WalkCaches
+from quire.paging.walk_record import Reference, Stopped, WalkRecord, WordMemory
 
 __all__ = ["load_pdptes", "reference_walk"]
 
 _GUEST = Dimension.GUEST
-_ORDINARY = {Rights.READ: Access.READ, Rights.WRITE: Access.WRITE, Rights.EXECUTE: Access.FETCH}
-_WANTED = {
-    Access.READ: Rights.READ,
-    Access.WRITE: Rights.WRITE,
-    Access.FETCH: Rights.EXECUTE,
-    Access.SHADOW_READ: Rights.READ,
-    Access.SHADOW_WRITE: Rights.WRITE,
-}
-_WRITES = (Access.WRITE, Access.SHADOW_WRITE)
-_SHADOW = (Access.SHADOW_READ, Access.SHADOW_WRITE)
 _LOW_32 = 0xFFFF_FFFF
 _PDPTE_TABLE = 32  # bytes: four entries, so CR3 holds bits 31:5
 
 
-def reference_walk(memory: WordMemory, context: Words, gva: int, access: Access) -> WalkRecord:
+def reference_walk(
+    memory: WordMemory, context: Words, gva: int, access: Access, caches: WalkCaches = NO_CACHES
+) -> WalkRecord:
     """Translate `gva` for `access` through `memory` (8-byte words) under `context`; see Context for its fields.
 
     SDM 3A §4.3 to §4.9 and SDM 3C §28.3. Sets accessed and dirty flags in `memory`, and takes the index of the
-    page-modification log down in `context`, unless UPDATE is 0.
+    page-modification log down in `context`, unless UPDATE is 0. What `caches` keeps is used instead of entries: a
+    translation if it allows the access and its dirty flag is set for a write, the tables that it says, EPT's pages.
     """
     mode = PagingMode(int(context[Context.MODE]))
-    walker = _GuestWalk(memory, context, WalkRecord(gva, access, mode))
+    walker = _GuestWalk(memory, context, WalkRecord(gva, access, mode), caches)
     try:
         walker.translate()
     except Stopped:
@@ -75,20 +70,20 @@ def load_pdptes(memory: WordMemory, context: Words) -> WalkRecord:
     return walker.record
 
 
-class _GuestWalk(Walk):
+class _GuestWalk(GuestRights):
     """One walk of the guest's tables in progress: what the entries so far allow, and where the walk stands."""
 
-    def __init__(self, memory: WordMemory, context: Words, record: WalkRecord) -> None:
+    def __init__(
+        self, memory: WordMemory, context: Words, record: WalkRecord, caches: WalkCaches = NO_CACHES
+    ) -> None:
         super().__init__(memory, context, record)
-        self.mode = record.mode
-        self.ept = EptWalk(memory, context, record) if self.state[Context.EPTP] else None
-        self.supervisor = not self.state[Context.USER] or bool(self.state[Context.IMPLICIT])
-        self.writable = self.user = self.above_writable = True
-        self.no_execute = False
+        self.caches = caches
+        caches.begin(record)
+        self.ept = EptWalk(memory, context, record, caches) if self.state[Context.EPTP] else None
         self.tables_marked = True
-        # The entry read last; a leaf once the walk is through.
-        self.leaf, self.leaf_layout, self.at_leaf = 0, entry_layout(1, True), False
+        self.leaf_layout = entry_layout(1, True)
         self.level = 0
+        self.at_table = False  # whether the entry before led to the table that is read now
 
     def translate(self) -> None:
         record = self.record
@@ -103,28 +98,92 @@ class _GuestWalk(Walk):
             record.rights = Rights.READ | Rights.WRITE | Rights.EXECUTE
             self._finish(gva, dirty=True)
             return
+        for kept in self.caches.pages(gva):
+            if self._use(kept, gva):
+                return
         entry_gpa, entry_hpa = self._descend(gva)
         if self.forbids(record.access):
             raise self.page_fault(self.forbids(record.access))
-        record.rights = self._allowed()
-        writes = record.access in _WRITES
+        record.rights = self.allowed()
+        writes = record.access in WRITES
         self._set_flags(entry_gpa, entry_hpa, ("A", "D") if writes else ("A",))
         shift = level_shift(self.level, self.mode)
         frame = self.leaf_layout.get(self.leaf, "addr")
         if self.mode is PagingMode.BITS_32 and self.level == 2:
             frame |= self.leaf_layout.get(self.leaf, "addr_high") << 32
+        self._finish_leaf(shift, frame | gva & ((1 << shift) - 1))
+        self._keep(gva)
+
+    def _finish_leaf(self, shift: int, gpa: int) -> None:
+        """Record what the guest's leaf says, and translate the page at `gpa` that it maps."""
+        record, layout = self.record, self.leaf_layout
         record.guest_shift, record.guest_entry = shift, self.leaf
-        record.global_page = bool(self.leaf_layout.get(self.leaf, "G"))
-        self._finish(frame | gva & ((1 << shift) - 1), dirty=bool(self.leaf_layout.get(self.leaf, "D")))
+        record.global_page = bool(layout.get(self.leaf, "G") and self.state[Context.PGE])
+        self._finish(gpa, dirty=bool(layout.get(self.leaf, "D")))
+
+    def _keep(self, gva: int) -> None:
+        """Offer the translation that the walk has made (SDM 3A §4.10.2.2)."""
+        record = self.record
+        host = None if self.ept is None else self.ept.page
+        base = -1 << min(record.guest_shift, record.host_shift)
+        page = GuestPage(
+            *(self.level, record.guest_shift, self.leaf, self.flags),
+            *(host, record.gpa & base, record.hpa & base, record.dirty),
+        )
+        self.caches.keep_page(gva, page, is_global=record.global_page)
+
+    def _use(self, kept: GuestPage, gva: int) -> bool:
+        """Answer the access by a kept translation, unless rights are missing or a dirty flag is to be set.
+
+        A shadow-stack access depends on more than a translation keeps: it is always walked for.
+        """
+        record, before = self.record, self.flags
+        self.flags, self.leaf, self.at_leaf = kept.flags, kept.leaf, True
+        refused = record.access in SHADOW or self.forbids(record.access)
+        rights = self.allowed()
+        if kept.host is not None:
+            rights &= self._executable(kept.host.rights)
+        if refused or WANTED[record.access] & ~rights or (record.access in WRITES and not kept.dirty):
+            self.flags, self.at_leaf = before, False
+            return False
+        offset = gva & ((1 << kept.size_shift) - 1)
+        record.rights, record.dirty = rights, kept.dirty
+        record.gpa, record.hpa = kept.gpa | offset, kept.hpa | offset
+        record.guest_shift, record.guest_entry = kept.shift, kept.leaf
+        record.host_shift = kept.shift if kept.host is None else kept.host.shift
+        record.host_entry = 0 if kept.host is None else kept.host.leaf
+        layout = entry_layout(kept.level, True, self.mode)
+        record.global_page = bool(layout.get(kept.leaf, "G") and self.state[Context.PGE])
+        record.memory_type = final_memory_type(self.context, kept.leaf, kept.shift, record.host_entry)
+        return True
+
+    def _reach_entry(self, gpa: int, gva: int, kept: GuestTable | None) -> int:
+        """Return the HPA of an entry, through the table that was kept if it is there."""
+        if kept is not None and kept.level == self.level:
+            if self.ept is not None and kept.host is not None:
+                self.ept.resume(kept.host)
+            return kept.hpa | gpa & 0xFFF
+        hpa = self._reach(gpa, Purpose.TABLE)
+        if self.at_table:
+            shift = level_shift(self.level + 1, self.mode)
+            host = None if self.ept is None else self.ept.page
+            table = GuestTable(self.level, gpa & ~0xFFF, hpa & ~0xFFF, self.flags, self.tables_marked, host)
+            self.caches.keep_table(gva, shift, table)
+        return hpa
 
     def _descend(self, gva: int) -> tuple[int, int]:
         """Read entries down to the leaf; return where it lies. SDM 3A §4.3 to §4.5."""
         table, top = self._root(gva)
+        kept = self.caches.table(gva)
+        if kept is not None:
+            table, top = kept.table, kept.level
+            self.flags = kept.flags
+            self.tables_marked = kept.marked
         for self.level in range(top, 0, -1):
             index = gva_index(gva, self.level, self.mode)
             size = 4 if self.mode is PagingMode.BITS_32 else 8
             gpa = table + size * index
-            hpa = self._reach(gpa, Purpose.TABLE)
+            hpa = self._reach_entry(gpa, gva, kept)
             entry = self.load(hpa, gpa, self.level, _GUEST)
             if size == 4:
                 entry = entry >> 8 * (hpa & 4) & _LOW_32
@@ -139,6 +198,7 @@ class _GuestWalk(Walk):
             if is_leaf:
                 return gpa, hpa
             self._set_flags(gpa, hpa, ("A",))
+            self.at_table = bool(layout.get(self.leaf, "A"))
             table = layout.get(entry, "addr")
         raise AssertionError("level 1 entries are leaves")
 
@@ -185,60 +245,8 @@ class _GuestWalk(Walk):
             self.user = self.user and bool(layout.get(entry, "US"))
             if self.mode is not PagingMode.BITS_32:
                 self.no_execute = self.no_execute or bool(layout.get(entry, "XD"))
-        rights = self._allowed() if present else Rights(0)
+        rights = self.allowed() if present else Rights(0)
         self.record.references.append(Reference(_GUEST, self.level, index, gpa, hpa, entry, layout, rights))
-
-    def _allowed(self) -> Rights:
-        """Return the ordinary accesses that no rule forbids; of a shadow-stack access, that access alone."""
-        if self.record.access in _SHADOW:
-            return Rights(0) if self.forbids(self.record.access) else _WANTED[self.record.access]
-        rights = Rights(0)
-        for right, access in _ORDINARY.items():
-            if not self.forbids(access):
-                rights |= right
-        return rights
-
-    def forbids(self, access: Access) -> str:
-        """SDM 3A §4.6.1: return the rule that forbids `access` by the entries used so far, or nothing."""
-        state = self.state
-        if access in _SHADOW:
-            return self._forbids_shadow(access)
-        if not self.supervisor:
-            if not self.user:
-                return "user page"
-            if access is Access.FETCH:
-                return "execute disable" if self.no_execute else ""
-            if access is Access.WRITE and not self.writable:
-                return "read-only page"
-            return "protection key" if self._key_forbids(access) else ""
-        if access is Access.FETCH:
-            if self.no_execute:
-                return "execute disable"
-            return "SMEP" if self.user and state[Context.SMEP] else ""
-        if self.user and state[Context.SMAP] and (state[Context.IMPLICIT] or not state[Context.AC]):
-            return "SMAP"
-        if access is Access.WRITE and state[Context.WP] and not self.writable:
-            return "write protect"
-        return "protection key" if self._key_forbids(access) else ""
-
-    def _forbids_shadow(self, access: Access) -> str:
-        if not self.at_leaf:
-            return ""
-        is_stack = self.above_writable and not self.writable and bool(self.leaf & 1 << 6)
-        if not is_stack or self.user == self.supervisor:
-            return "shadow stack"
-        return "protection key" if self._key_forbids(access) else ""
-
-    def _key_forbids(self, access: Access) -> bool:
-        """SDM 3A §4.6.2: AD forbids data accesses, WD writes; user keys by PKRU, supervisor keys by IA32_PKRS."""
-        state = self.state
-        enabled, rights = (Context.PKE, Context.PKRU) if self.user else (Context.PKS, Context.PKRS)
-        if access is Access.FETCH or self.mode < PagingMode.LEVEL_4 or not (state[enabled] and self.at_leaf):
-            return False
-        key = entry_layout(1, True).get(self.leaf, "pkey")
-        access_disabled, write_disabled = (state[rights] >> 2 * key & bit for bit in (1, 2))
-        binds = bool(state[Context.WP]) or not self.supervisor
-        return bool(access_disabled or (write_disabled and access in _WRITES and binds))
 
     def page_fault(self, rule: str, *, present: bool = True, reserved: bool = False) -> Stopped:
         """Record a #PF at this level; SDM 3A §4.7 says when each bit of the error code is set."""
@@ -247,11 +255,11 @@ class _GuestWalk(Walk):
         error = PF_ERROR.encode(
             P=present,
             RSVD=reserved,
-            W=access in _WRITES,
+            W=access in WRITES,
             U=not self.supervisor,
             ID=access is Access.FETCH and bool(execute_matters or state[Context.SMEP]),
-            PK=present and not reserved and self._key_forbids(access),
-            SS=access in _SHADOW,
+            PK=present and not reserved and self.key_forbids(access),
+            SS=access in SHADOW,
         )
         return self.stop(Status.PAGE_FAULT, rule, self.level, _GUEST, error=error, vector=Vector.PF)
 
@@ -284,7 +292,7 @@ class _GuestWalk(Walk):
             hpa = self.ept.translate(gpa, self._wanted(), Purpose.FINAL, self._linear())
             if self.mode:
                 self.ept.verify_paging(self.tables_marked)
-            if record.access not in _SHADOW:
+            if record.access not in SHADOW:
                 record.rights &= self._executable(self.ept.rights)
             dirty = dirty and self.ept.dirty
         if hpa >= state[Context.MEMORY_BYTES]:
@@ -295,7 +303,7 @@ class _GuestWalk(Walk):
         )
 
     def _wanted(self) -> Rights:
-        wanted = _WANTED[self.record.access]
+        wanted = WANTED[self.record.access]
         by_user_bit = self.state[Context.MBEC] and self.user
         return Rights.USER_EXECUTE if wanted is Rights.EXECUTE and by_user_bit else wanted
 
@@ -308,7 +316,7 @@ class _GuestWalk(Walk):
 
     def _linear(self) -> int:
         """Return what the exit qualification says of the linear address (SDM 3C §27.2.1, table 27-7)."""
-        said = EPT_VIOLATION_QUALIFICATION.encode(shadow_stack=self.record.access in _SHADOW)
+        said = EPT_VIOLATION_QUALIFICATION.encode(shadow_stack=self.record.access in SHADOW)
         if self.state[Context.ADVANCED]:
             said |= EPT_VIOLATION_QUALIFICATION.encode(
                 user=self.user, writable=self.writable, xd=self.no_execute

@@ -22,8 +22,9 @@ from quire.arch import (
     gva_index,
     level_shift,
 )
-from quire.paging.context import Context, Dimension, Rights, Status
-from quire.paging.walk_record import Reference, Stopped, Walk
+from quire.paging.context import Context, Dimension, Rights, Status, Words
+from quire.paging.walk_caches import NO_CACHES, HostPage, HostTable, WalkCaches
+from quire.paging.walk_record import Reference, Stopped, Walk, WalkRecord, WordMemory
 
 __all__ = ["EptWalk", "Purpose"]
 
@@ -55,6 +56,12 @@ class EptWalk(Walk):
     gpa: int
     layout: Layout
 
+    def __init__(
+        self, memory: WordMemory, context: Words, record: WalkRecord, caches: WalkCaches = NO_CACHES
+    ) -> None:
+        super().__init__(memory, context, record)
+        self.caches = caches
+
     @property
     def flags_enabled(self) -> bool:
         """Whether EPT keeps accessed and dirty flags."""
@@ -68,26 +75,55 @@ class EptWalk(Walk):
             self.linear |= _QUALIFICATION.mask("gla_valid")
         if purpose is Purpose.FINAL:
             self.linear |= _QUALIFICATION.mask("final")
-        self._descend()
-        self._check_rights()
-        self._set_flags()
+        kept = self.caches.host_page(gpa)
+        if kept is None or not self._use(kept):
+            self._descend()
+            self._check_rights()
+            self._set_flags()
+            for covered, table in self.tables:
+                self.caches.keep_host_table(gpa, covered, table)
         shift = level_shift(self.level)
         self.record.host_shift = shift
         self.record.host_entry = self.leaf
+        self.caches.keep_host_page(gpa, self.page)
         return self.layout.get(self.leaf, "addr") | gpa & ((1 << shift) - 1)
+
+    @property
+    def page(self) -> HostPage:
+        """How EPT maps the page last translated."""
+        return HostPage(self.level, level_shift(self.level), self.rights, self.above, self.leaf)
+
+    def resume(self, kept: HostPage) -> None:
+        """Stand where the translation of a page that `kept` says ended."""
+        self.level, self.rights, self.above, self.leaf = kept.level, kept.rights, kept.above, kept.leaf
+        self.layout = ept_layout(kept.level, True)
+        self.dirty = not self.flags_enabled or bool(EPT_PTE.get(kept.leaf, "D"))
+
+    def _use(self, kept: HostPage) -> bool:
+        """Translate by a kept guest-physical translation, unless rights are missing or a dirty flag is to be set."""
+        self.resume(kept)
+        shadow = self.record.access in (Access.SHADOW_READ, Access.SHADOW_WRITE)
+        if self.wanted & ~self.rights or (shadow and self.purpose is Purpose.FINAL):
+            return False
+        return self.dirty or not self.wanted & Rights.WRITE
 
     def _descend(self) -> None:
         state = self.state
-        top = PagingMode.LEVEL_5 if EPTP.get(state[Context.EPTP], "walk_length") == 4 else PagingMode.LEVEL_4
+        mode = PagingMode.LEVEL_5 if EPTP.get(state[Context.EPTP], "walk_length") == 4 else PagingMode.LEVEL_4
+        top = int(mode)
         self.rights = self.above = _BASIC | (Rights.USER_EXECUTE if state[Context.MBEC] else Rights(0))
         self.used: list[int] = []
-        self.leaf, self.level = 0, int(top)
-        if self.gpa >> level_shift(top, top) + 9:
+        self.tables: list[tuple[int, HostTable]] = []  # by the shift of what the entry maps
+        self.leaf, self.level = 0, top
+        if self.gpa >> level_shift(top, mode) + 9:
             self.rights = Rights(0)
             raise self.violation("GPA width")
         table = EPTP.get(state[Context.EPTP], "addr")
+        kept = self.caches.host_table(self.gpa)
+        if kept is not None:
+            table, top, self.rights = kept.table, kept.level, kept.rights
         for self.level in range(top, 0, -1):
-            index = gva_index(self.gpa, self.level, top)
+            index = gva_index(self.gpa, self.level, mode)
             hpa = table + 8 * index
             entry = self.load(hpa, hpa, self.level, _HOST)
             here = self._entry_rights(entry)
@@ -108,6 +144,7 @@ class EptWalk(Walk):
                 self.leaf = entry
                 return
             table = self.layout.get(entry, "addr")
+            self.tables.append((level_shift(self.level, mode), HostTable(self.level - 1, table, self.rights)))
 
     def _entry_rights(self, entry: int) -> Rights:
         rights = _BY_NUMBER[entry & _BASIC.value]

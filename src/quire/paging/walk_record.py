@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from quire.arch import Access, Layout, MemoryType, PagingMode
-from quire.paging.context import Context, Dimension, Rights, Status, Words
+from quire.paging.context import Context, Dimension, Result, Rights, Status, Words
 from quire.paging.rules import RULES, Rule
 
 __all__ = ["Reference", "Stopped", "Walk", "WalkRecord", "WordMemory"]
@@ -79,6 +79,30 @@ class WalkRecord:
     def host_references(self) -> int:
         """How many references read EPT tables."""
         return sum(ref.dimension is Dimension.HOST for ref in self.references)
+
+    def put(self, result: Words) -> None:
+        """Write the outcome into a result array as the compiled walk does, but for the addresses of references."""
+        for word, value in (
+            (Result.STATUS, self.status),
+            (Result.HPA, self.hpa),
+            (Result.GPA, self.gpa),
+            (Result.GUEST_SHIFT, self.guest_shift),
+            (Result.HOST_SHIFT, self.host_shift),
+            (Result.RIGHTS, self.rights),
+            (Result.DIRTY, self.dirty),
+            (Result.GLOBAL, self.global_page),
+            (Result.ERROR, self.error),
+            (Result.FAULT_GPA, self.fault_gpa),
+            (Result.FAULT_LEVEL, self.fault_level),
+            (Result.FAULT_DIMENSION, self.fault_dimension),
+            (Result.GUEST_REFERENCES, self.guest_references),
+            (Result.HOST_REFERENCES, self.host_references),
+            (Result.VECTOR, self.vector),
+            (Result.GVA, self.gva),
+            (Result.GUEST_ENTRY, self.guest_entry),
+            (Result.HOST_ENTRY, self.host_entry),
+        ):
+            result[word] = value
 
 
 class Stopped(Exception):

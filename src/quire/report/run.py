@@ -6,6 +6,7 @@ Takes the record that a session made (see docs/reference/run-report.md for its f
 import json
 from typing import IO, Any
 
+from quire.report.flushes import render_advice, render_findings
 from quire.report.quantity import format_count, format_size
 
 __all__ = ["render_json", "render_table"]
@@ -40,6 +41,17 @@ def render_table(record: dict[str, Any], file: IO[str]) -> None:
                 table.add_row(name, value, note)
             console.print(Padding(table, (0, 0, 0, 2)))
     file.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
+    if record.get("flushes") is not None:
+        file.write(_flushes(record["flushes"]))
+
+
+def _flushes(flushes: dict[str, Any]) -> str:
+    """Return what a check of flushes found: paragraphs, not columns."""
+    findings, advice = flushes["findings"], flushes["advice"]
+    text = f"stale translations: {len(findings) or 'none'}\n" + render_findings(findings)
+    if advice:
+        text += "flushes that nothing needed\n" + render_advice(advice)
+    return text
 
 
 Rows = list[tuple[str, str, str]]

@@ -44,10 +44,10 @@ _LRU, _PLRU, _RANDOMLY, _WITHOUT_BOUND = (
 )
 _N_LEVELS, _N_SIZES = np.int64(LEVELS), np.int64(SIZES)
 _HASH = U(0x9E3779B97F4A7C15)
-_0, _1, _2, _3, _7, _13, _17, _32 = (U(n) for n in (0, 1, 2, 3, 7, 13, 17, 32))
-_WHOLE = U((1 << 64) - 1)
-_I0, _I1, _I2, _I3, _I4 = (np.int64(n) for n in range(5))
-_WAY_BITS, _WAY_MASK = U(7), U(127)  # ways of a set at most: 128
+_0, _1, _3, _7, _13, _17, _32 = (U(n) for n in (0, 1, 3, 7, 13, 17, 32))
+_I0, _I1 = np.int64(0), np.int64(1)
+_WAY_BITS, _WAY_MASK = np.int64(7), np.int64(127)  # ways of a set at most: 128
+_LARGEST_KEY = np.int64((1 << 63) - 1)
 
 
 @njit(types.uint64(types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
@@ -69,39 +69,20 @@ def find_unbounded(entries, shapes, row, tag):
 
 @njit(types.int64(WORDS, types.int64, types.int64, types.uint64), inline="always", cache=True, nogil=True)
 def scan(entries, start, ways, tag):
-    """Return the entry of the set at `start` that holds `tag`, or -1: four ways at a time, without a branch on any."""
-    found, way = np.int64(-1), _I0
-    while way + _I4 <= ways:
-        at = start + way
-        first = at if entries[at] == tag else np.int64(-1)
-        second = at + _I1 if entries[at + _I1] == tag else np.int64(-1)
-        third = at + _I2 if entries[at + _I2] == tag else np.int64(-1)
-        fourth = at + _I3 if entries[at + _I3] == tag else np.int64(-1)
-        found = max(found, max(max(first, second), max(third, fourth)))
-        way += _I4
-    while way < ways:
-        if entries[start + way] == tag:
-            found = start + way
-        way += _I1
-    return found
+    """Return the entry of the set at `start` that holds `tag`, or -1: a loop that the compiler makes a vector of."""
+    found = np.int64(-1)
+    for way in range(ways):
+        found = max(found, np.int64(way) if entries[start + way] == tag else np.int64(-1))
+    return start + found if found >= 0 else found
 
 
 @njit(types.int64(WORDS, types.int64, types.int64), inline="always", cache=True, nogil=True)
 def oldest(stamps, start, ways):
     """Return the entry of the set at `start` with the least stamp, the first of equals; a free one has stamp 0."""
-    least, way = _WHOLE, _I0
-    while way + _I4 <= ways:
-        at, number = start + way, U(way)
-        first = (stamps[at] << _WAY_BITS) | number
-        second = (stamps[at + _I1] << _WAY_BITS) | (number + _1)
-        third = (stamps[at + _I2] << _WAY_BITS) | (number + _2)
-        fourth = (stamps[at + _I3] << _WAY_BITS) | (number + _3)
-        least = min(least, min(min(first, second), min(third, fourth)))
-        way += _I4
-    while way < ways:
-        least = min(least, (stamps[start + way] << _WAY_BITS) | U(way))
-        way += _I1
-    return start + np.int64(least & _WAY_MASK)
+    least = _LARGEST_KEY  # signed, for which processors have more vector instructions
+    for way in range(ways):
+        least = min(least, (np.int64(stamps[start + way]) << _WAY_BITS) | np.int64(way))
+    return start + (least & _WAY_MASK)
 
 
 @njit(types.int64(WORDS, SHAPES, types.int64, types.uint64), cache=True, nogil=True)

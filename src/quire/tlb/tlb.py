@@ -166,6 +166,13 @@ class Tlb:
             observer(operation, operand)
         return dropped
 
+    def evict(self, chosen: Callable[[], bool]) -> None:
+        """Drop each valid entry of a bounded structure that `chosen`, asked once an entry, answers true for."""
+        bounded = int(self.state[TlbState.UNBOUNDED_START])
+        for index in np.flatnonzero(self.entries[:bounded]).tolist():
+            if chosen():
+                self.entries[index] = self.entries[self.capacity + index] = 0
+
     def put(self, structure: str, space: AddressSpace, kind: Kind, address: int, value: int) -> None:
         """Enter a mapping of `address` by hand, as if it had just been used; `value` is a TRANSLATION.
 

@@ -67,6 +67,7 @@ _RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
     _PASS_ALIASES,
     _IMPLICIT_PAGE,
 ) = (int(s) for s in list(SoftState)[:28])
+_ANSWERED, _R_STATUS = int(SoftState.ANSWERED), int(Result.STATUS)
 _R_HPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS = int(Result.HPA), int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT), 5
 _R_DIRTY, _R_GLOBAL = int(Result.DIRTY), int(Result.GLOBAL)
 _R_GREFS, _R_HREFS = int(Result.GUEST_REFERENCES), int(Result.HOST_REFERENCES)
@@ -127,12 +128,8 @@ def counted_walk(user, gva, access):
     if state[_DETAIL] == _FULL:
         status = walk_behind_caches(
             *(words(user[_P_MEMORY]), words(user[_P_CONTEXT]), words(user[_P_MEMO]), gva, access, result),
-            *(
-                words(user[_P_TLB]),
-                words(user[_P_TLB_STATE]),
-                shape_words(user[_P_SHAPES]),
-                words(user[_P_PATH]),
-            ),
+            *(words(user[_P_TLB]), words(user[_P_TLB_STATE])),
+            *(shape_words(user[_P_SHAPES]), words(user[_P_PATH])),
         )
     else:
         status = walk_with_memo_from(
@@ -189,7 +186,11 @@ def on_fill(handle, gva, kind, entry, user):
         return False
     state[_FILLS_LEFT] -= _1
     state[_FILLS] += _1
-    if state[_DETAIL] == _FULL:
+    if state[_ANSWERED]:
+        if state[_STOP]:
+            return False
+        status = np.int64(result[_R_STATUS])
+    elif state[_DETAIL] == _FULL:
         status = walk_with_memo_from(
             *(words(user[_P_MEMORY]), words(user[_P_CONTEXT]), words(user[_P_MEMO])),
             *(gva, access, words(user[_P_RESULT])),

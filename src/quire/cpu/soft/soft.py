@@ -1,6 +1,7 @@
 """The soft Cpu itself: arrays for the hooks, the run loop, and the translation of hook results into stops."""
 
 import ctypes
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -10,8 +11,10 @@ from unicorn import x86_const as x86
 
 from quire.arch import EPT_VIOLATION_QUALIFICATION, Access, ExitReason, Vector
 from quire.cpu.soft import _kernels
+from quire.cpu.soft.answered import AnsweredFills, FillSource
 from quire.cpu.soft.blocks import BlockCounter
 from quire.cpu.soft.engine import Engine
+from quire.cpu.soft.fill_budget import FillBudget
 from quire.cpu.soft.registers import SoftRegisters
 from quire.cpu.soft.start import _kernels as start_kernels
 from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
@@ -49,15 +52,14 @@ _FETCH = np.uint64(Access.FETCH)
 _PAGE_FAULT, _PF = int(Status.PAGE_FAULT), Vector.PF
 _PAGE_FAULT_TRAP, _EXCEPTION_TRAP = TrapKind.PAGE_FAULT, TrapKind.EXCEPTION
 _VE_GLA, _VE_GPA = 16, 24  # offsets in the virtualization-exception information area
-#: The engine's own TLB: entries it begins with, at most asked for, and fills for each before more are asked for.
-_LEAST_TLB_ENTRIES, _MOST_TLB_ENTRIES, _FILLS_PER_ENTRY = 1 << 8, 1 << 19, 4
 
 
 class SoftCpu:
     """Executes the guest whose tables `context` points to, in `memory`; counts as `detail` says.
 
     `on_exit` deals with exits that need not leave the instruction loop (CPUID): it sees the registers and sets
-    them. One vCPU; not for use from two threads, but for :meth:`interrupt`.
+    them. With `fills`, that says what the guest gets of each page, not the walk. With `evictions`, translations go at
+    moments and in numbers that it chooses. One vCPU; not for use from two threads, but for :meth:`interrupt`.
     """
 
     _zero_is_code = False  # whether a guest may execute at address 0, where the engine ends a run of itself
@@ -69,6 +71,9 @@ class SoftCpu:
         tlb: Tlb,
         detail: Detail,
         on_exit: Callable[[Exit], None],
+        *,
+        fills: FillSource | None = None,
+        evictions: random.Random | None = None,
     ) -> None:
         self.detail = detail
         self._memory = memory
@@ -92,12 +97,11 @@ class SoftCpu:
         self._stale_tlb = self._stale_code = False
         self._alone_at: int | None = None  # of an instruction that is to run alone, for what it touches
         self._then: Callable[[], None] | None = None
-        self._tlb_entries = _LEAST_TLB_ENTRIES
-        self._fills_allowed = _FILLS_PER_ENTRY * _LEAST_TLB_ENTRIES
         self._state[SoftState.DETAIL] = detail
-        self._state[SoftState.FILLS_LEFT] = self._fills_allowed
         self._state[SoftState.MEMORY_WORDS] = memory.words.size
         self._state[SoftState.SKIP_SYNC_OFFSET] = self._engine.sync_offset
+        self._answered = None if fills is None else AnsweredFills(fills, self._state, self._result)
+        self._budget = FillBudget(self._scalars, tlb, evictions)
         self._pointers = self._point()
         self._user = ctypes.c_void_p(self._pointers.ctypes.data)
         self._start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(int(start_kernels.run.address or 0))
@@ -153,6 +157,9 @@ class SoftCpu:
             return Trap(_EXCEPTION_TRAP, self._scalars[_VECTOR])
         if code == StopCode.TLB_FULL:
             self._stale_tlb = True
+            self._budget.stuck = self._registers.read("rip") == rip
+        elif code == StopCode.HELD:
+            self._held()
         elif code in (StopCode.ALIAS, StopCode.CODE_ALIAS):
             self._settle_aliases(rip, code)
         elif code == StopCode.BLOCKS_FULL:
@@ -274,7 +281,7 @@ class SoftCpu:
     def _add_hooks(self) -> None:
         user = self._pointers.ctypes.data
         engine = self._engine
-        engine.hook(uc.UC_HOOK_TLB_FILL, _kernels.on_fill.address, user)
+        self._add_fill_hooks()
         engine.hook(uc.UC_HOOK_INSN, _kernels.on_syscall.address, user, x86.UC_X86_INS_SYSCALL)
         engine.hook(uc.UC_HOOK_INTR, _kernels.on_interrupt.address, user)
         self._cpuid = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(self._on_cpuid)
@@ -284,6 +291,12 @@ class SoftCpu:
             engine.hook(uc.UC_HOOK_BLOCK, _kernels.on_block.address, user)
             engine.hook(uc.UC_HOOK_MEM_READ, _kernels.on_memory.address, user)
             engine.hook(uc.UC_HOOK_MEM_WRITE, _kernels.on_memory.address, user)
+
+    def _add_fill_hooks(self) -> None:
+        user = self._pointers.ctypes.data
+        if self._answered is not None:
+            self._engine.hook(uc.UC_HOOK_TLB_FILL, self._answered.address, user)
+        self._engine.hook(uc.UC_HOOK_TLB_FILL, _kernels.on_fill.address, user)
 
     def _on_cpuid(self, _handle: int, _user: int) -> int:
         self._registers.fresh = False  # the engine has gone on since they were read
@@ -298,22 +311,16 @@ class SoftCpu:
         if self._stale_tlb:
             self._engine.flush_tlb()
             self._stale_tlb = False
-            self._size_tlb()
+            self._budget.renew()
 
-    def _size_tlb(self) -> None:
-        """Say after how many fills the engine's TLB should be flushed in order to grow.
-
-        The engine doubles it at a flush that finds it over 70 % full and shrinks it below 30 %; it tells nobody its
-        size, so the size is followed here, roughly: only when to ask depends on it.
-        """
-        filled = self._fills_allowed - self._scalars[SoftState.FILLS_LEFT]
-        if filled > 2 * self._tlb_entries:
-            self._tlb_entries = min(2 * self._tlb_entries, _MOST_TLB_ENTRIES)
-        elif filled < self._tlb_entries // 4:
-            self._tlb_entries = max(self._tlb_entries // 2, _LEAST_TLB_ENTRIES)
-        grown = self._tlb_entries == _MOST_TLB_ENTRIES
-        self._fills_allowed = _NOWHERE if grown else _FILLS_PER_ENTRY * self._tlb_entries
-        self._scalars[SoftState.FILLS_LEFT] = self._fills_allowed
+    def _held(self) -> None:
+        """Let who answers fills go on with what it held an instruction back for."""
+        assert self._answered is not None
+        self._answered.raise_kept()
+        source, exact = self._answered.source, self._engine.fault_address()
+        gva = int(self._result[Result.GVA]) if exact is None else exact
+        if source.held(gva, self._registers.read("rip")):
+            self.step(source.passed)
 
     def _grow_tlb(self) -> None:
         """Give the modelled TLB without bound more room; where pages were found in it is no longer true."""

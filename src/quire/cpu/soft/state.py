@@ -28,7 +28,8 @@ class StopCode(IntEnum):
     CODE_ALIAS = 7  #: as ALIAS, and one page writes what the other executes: compiled code goes as well
     TLB_GROWS = 8  #: a modelled TLB without bound wants more room
     SLICE_ENDS = 9  #: another vCPU's turn
-    AT_ADDRESS = 10  #: the instruction is next before which the run is to end
+    HELD = 10  #: who answers fills has more to do before the instruction may go on
+    AT_ADDRESS = 11  #: the instruction is next before which the run is to end
 
 
 class SoftState(IntEnum):
@@ -72,6 +73,7 @@ class SoftState(IntEnum):
     END = 28  #: address at which the next run of the engine ends of itself; 0 again after it
     COUNT = 29  #: instructions after which it ends, 0 for no such end; 0 again after it
     SLICE = 30  #: blocks until SLICE_ENDS, of a guest with several vCPUs
+    ANSWERED = 31  #: 1: the result array holds the walk of a fill by the time that the hook is called
 
 
 #: The scalars that count events, in report order.

@@ -27,6 +27,7 @@ _GUEST = U(Dimension.GUEST)
 _C_EPTP, _C_BYTES, _C_RESERVED, _C_NXE = (int(c) for c in (Context.EPTP, *list(Context)[2:5]))
 _C_UPDATE, _C_VERSION = int(Context.UPDATE), int(Context.VERSION)
 _C_MODE, _C_MBEC, _C_VERIFY = int(Context.MODE), int(Context.MBEC), int(Context.VERIFY_PAGING)
+_C_PGE = int(Context.PGE)
 _R_STATUS, _R_HPA, _R_GPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS, _R_DIRTY, _R_GLOBAL = (
     int(r) for r in list(Result)[:8]
 )
@@ -127,7 +128,7 @@ def recall(memory, context, memo, gva, access, result):
     result[_R_COMBINED] = combined
     if entry & _D == _0:
         result[_R_DIRTY] = _0
-    result[_R_GLOBAL] = _1 if entry & _G else _0
+    result[_R_GLOBAL] = _1 if entry & _G and context[_C_PGE] else _0
     result[_R_ERROR] = _0
     result[_R_FAULT_GPA] = _0
     result[_R_LEVEL] = _0

@@ -6,6 +6,7 @@ that a TLB may hold sets :attr:`ShadowTables.stale`; flushing is the caller's.
 """
 
 from collections.abc import Hashable
+from typing import Protocol
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from quire.paging.shadow.page import ENTRIES, FrameSource, ShadowPage, ShadowPag
 from quire.paging.shadow.reverse_map import ReverseMap
 from quire.paging.shadow.role import Role
 
-__all__ = ["ShadowTables", "leaf_entry"]
+__all__ = ["EntryMemory", "ShadowTables", "leaf_entry"]
 
 _P, _RW, _US, _A, _D, _G, _XD = (PTE.mask(name) for name in ("P", "RW", "US", "A", "D", "G", "XD"))
 _PS, _ADDRESS = PDE.mask("PS"), PTE.mask("addr")
@@ -23,6 +24,18 @@ _LINK = _P | _RW | _US | _A
 _TABLE = ~((1 << PAGE_SHIFT) - 1)
 _BASE_4M, _HIGH_4M = PDE_4M.mask("addr"), PDE_4M.mask("addr_high")
 _HIGH_4M_UP = 32 - PDE_4M.shift("addr_high")
+
+
+class EntryMemory(Protocol):
+    """Memory of entries by HPA."""
+
+    def load(self, hpa: int) -> int:
+        """Return the 8-byte entry at `hpa`."""
+        ...
+
+    def store(self, hpa: int, value: int) -> None:
+        """Write the 8-byte entry at `hpa`."""
+        ...
 
 
 def leaf_entry(hpa: int, level: int, access: int, *, writable: bool, is_global: bool) -> int:
@@ -39,7 +52,7 @@ class ShadowTables:
     """The shadow pages of one guest as hierarchies of entries."""
 
     def __init__(self, memory: HostMemory, frames: FrameSource, limit: int) -> None:
-        self.memory = memory
+        self.memory: EntryMemory = memory
         self.pages = ShadowPages(memory, frames, limit)
         self.reverse = ReverseMap()
         self.stale = False  #: a TLB may hold what is no longer there

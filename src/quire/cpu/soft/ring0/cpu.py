@@ -67,7 +67,11 @@ class MachineCpu(SoftCpu):
     def __init__(self, hypervisor: Hypervisor, detail: Detail, *, in_slices: bool = False) -> None:
         mmu = hypervisor.mmu
         self._in_slices = in_slices
-        super().__init__(hypervisor.host.memory, mmu.context, hypervisor.tlb, detail, hypervisor.handle_exit)
+        super().__init__(
+            *(hypervisor.host.memory, mmu.context, hypervisor.tlb, detail, hypervisor.handle_exit),
+            fills=hypervisor.fills,
+            evictions=hypervisor.evictions,
+        )
         # The hooks that raise intercepts look at RIP: the engine must compute it at every access.
         self._scalars[SoftState.SKIP_SYNC_OFFSET] = 0
         self.delivered: dict[int, int] = {}  #: events delivered through the guest's IDT, by vector
@@ -231,7 +235,7 @@ class MachineCpu(SoftCpu):
         user = self._pointers.ctypes.data
         engine = self._engine
         engine.hook(uc.UC_HOOK_TLB_FILL, ring0_kernels.on_fill_privilege.address, user)
-        engine.hook(uc.UC_HOOK_TLB_FILL, _kernels.on_fill.address, user)
+        self._add_fill_hooks()
         engine.hook(uc.UC_HOOK_INTR, _kernels.on_interrupt.address, user)
         engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_system_call.address, user, x86.UC_X86_INS_SYSCALL)
         engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_in.address, user, x86.UC_X86_INS_IN)

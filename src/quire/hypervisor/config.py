@@ -1,0 +1,61 @@
+"""What a guest gets, as one value that is checked when it is made."""
+
+from dataclasses import dataclass, field
+
+from quire.arch import SKYLAKE_X, CpuProfile
+from quire.errors import MisuseError
+from quire.hypervisor.caching import CachingMode
+from quire.hypervisor.shadow_mmu import ShadowOptions
+from quire.tlb import TlbOptions
+
+__all__ = ["MMUS", "GuestConfig"]
+
+#: Every Mmu by name, the baseline first.
+MMUS = ("native", "ept", "shadow")
+
+_LEAST_MEMORY = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class GuestConfig:
+    """What a guest gets: sizes in bytes, `mmu` one of :data:`MMUS`, pages of the guest's tables and of what backs it.
+
+    `kind` is process, whose kernel Quire plays, or machine, which brings its own: then guest-physical memory
+    begins at 0 and the guest's tables are the guest's. `shadow` counts under that Mmu alone. `tlb` changes what the
+    profile says of caches; `vpid` 0 turns VPIDs off, so that every VM entry and exit flushes. `caching` says what
+    the processor does with translations, `seed` chooses what goes in evict mode, `check_flushes` looks for stale ones.
+    """
+
+    mmu: str = "ept"
+    memory: int = 2 << 30
+    guest_page: int = 4 << 10
+    host_page: int = 4 << 10
+    profile: CpuProfile = SKYLAKE_X
+    kind: str = "process"
+    shadow: ShadowOptions = field(default_factory=ShadowOptions)
+    tlb: TlbOptions = field(default_factory=TlbOptions)
+    vpid: int = 1
+    caching: CachingMode = CachingMode.MODELLED
+    seed: int = 0
+    check_flushes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("process", "machine"):
+            raise MisuseError(f"No guest is of kind {self.kind!r}: give process or machine")
+        if self.vpid >> 16:
+            raise MisuseError(f"VPID {self.vpid:#x} has more than 16 bits: give 1 to 0xffff, or 0 for none")
+        if self.mmu not in MMUS:
+            raise MisuseError(f"No Mmu is called {self.mmu!r}: give {' or '.join(MMUS)}")
+        if self.caching not in list(CachingMode):
+            raise MisuseError(f"No caching mode is called {self.caching!r}: give {' or '.join(CachingMode)}")
+        object.__setattr__(self, "caching", CachingMode(self.caching))
+        if self.memory < _LEAST_MEMORY or self.memory % 4096:
+            raise MisuseError(
+                f"Guest memory of {self.memory:#x} bytes is too small or no multiple of 4 KiB: "
+                f"give at least {_LEAST_MEMORY:#x}"
+            )
+        if self.memory >> self.profile.maxphyaddr:
+            raise MisuseError(
+                f"Guest memory of {self.memory:#x} bytes needs more than the {self.profile.maxphyaddr} physical "
+                f"address bits of {self.profile.name}: give less than {1 << self.profile.maxphyaddr:#x}"
+            )
