@@ -30,7 +30,7 @@ def test_help_examples(verb: str, tmp_path: Path) -> None:
 
 def test_overview_names_the_verbs(tmp_path: Path) -> None:
     text = quire(tmp_path, "--help").stdout
-    for verb in ("walk", "decode", "lint", "compare", "profiles", "validate"):
+    for verb in ("tlb", "walk", "decode", "lint", "compare", "profiles", "validate"):
         assert re.search(rf"^  {verb} +\w", text, re.MULTILINE)
 
 

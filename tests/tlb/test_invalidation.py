@@ -4,7 +4,7 @@ import pytest
 
 from quire.arch import SKYLAKE_X
 from quire.errors import MisuseError
-from quire.tlb import AddressSpace, AddressSpaces, Kind, MappingClass, Operand, Operation, Tlb
+from quire.tlb import TRANSLATION, AddressSpace, AddressSpaces, Kind, MappingClass, Operand, Operation, Tlb
 
 HERE, FAR, GPA = 0x1000, 0x4000_0000, 0x9000
 _MINE = AddressSpace(1, 0, 5)
@@ -139,3 +139,13 @@ def test_a_mapping_goes_where_it_can_be_held() -> None:
     with pytest.raises(MisuseError) as error:
         tlb.put("L2", _MINE, Kind.PAGE_1G, HERE, 0)
     assert str(error.value) == "L2 does not hold a PAGE_1G: choose another structure"
+
+
+def test_a_page_goes_with_every_piece_of_it() -> None:
+    """INVLPG of a page that several entries hold pieces of takes them all (SDM 3A §4.10.4.1)."""
+    tlb = Tlb(SKYLAKE_X)
+    piece = TRANSLATION.encode(walk_size=1)  # 4 KiB of EPT behind a guest page of 2 MiB
+    for address in (0x20_0000, 0x20_1000, 0x3F_F000, 0x40_0000):
+        tlb.put("L2", _MINE, Kind.PAGE_4K, address, piece)
+    tlb.invalidate(Operation.INVLPG, vpid=1, gva=0x20_5678)
+    assert [entry.address for entry in tlb.valid()] == [0x40_0000]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quire.arch import SKYLAKE_X, CpuProfile, Replacement, Side
-from quire.tlb import TAG, AddressSpace, Kind, Operand, Operation, Tlb, TlbOptions, TlbState
+from quire.tlb import TAG, TRANSLATION, AddressSpace, Kind, Operand, Operation, Tlb, TlbOptions, TlbState
 from quire.tlb.arrays._kernels import fill, lookup
 from quire.tlb.reference import ReferenceTlb
 
@@ -42,7 +42,7 @@ class Twins:
             # Pages map to themselves: an entry, be it a piece of a page, gives the address back.
             assert int(tlb.entries[2 * tlb.capacity + at]) & FRAME & ~offset | gva & offset == gva
             return level
-        value = gva >> SHIFTS[size] << SHIFTS[size] | 7
+        value = gva >> SHIFTS[size] << SHIFTS[size] | TRANSLATION.encode(walk_size=size) | 7
         fill(
             *(tlb.entries, tlb.state, tlb.shapes, np.uint64(gva), number, np.uint64(size)),
             *(is_global, np.uint64(value)),
@@ -84,11 +84,12 @@ def drive(
         page = min(int(rng.expovariate(4 / pages)), pages - 1)
         size, is_global = kind[page]
         gva = page << 30 | page << 21 | page << 12 | rng.randrange(4096)
+        gva ^= (rng.randrange(4) << 12) * (size > 0)  # another piece of a large page
         level = twins.access(gva, rng.choice(SIDES), size, is_global)
         levels[level] = levels.get(level, 0) + 1
         if rng.random() < 0.005:
             twins.enter(rng.choice(SPACES))
-        if rng.random() < 0.005:
+        if rng.random() < 0.02:
             operation = rng.choice(list(Operation))
             twins.invalidate(operation, vpid=rng.choice((1, 2)), pcid=rng.choice((0, 3)), ep4ta=5, gva=gva)
     assert not twins.tlb.state[TlbState.CONFLICTS]

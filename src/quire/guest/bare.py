@@ -49,7 +49,7 @@ from quire.hypervisor import (
     ShadowOptions,
 )
 from quire.memory import OutOfFrames
-from quire.tlb import TlbOptions
+from quire.tlb import Tlb, TlbOptions
 from quire.vcpu import EntryFailure, Event
 
 __all__ = ["FIRST_FREE", "BareGuest", "BareOutcome"]
@@ -157,6 +157,11 @@ class BareGuest:
     def cpu(self) -> MachineCpu:
         """The Cpu of the first vCPU."""
         return machine_cpu(self.hypervisor)
+
+    @property
+    def tlb(self) -> Tlb:
+        """The TLBs and walk caches of the first vCPU; each of :attr:`vcpus` has its own."""
+        return self.hypervisor.tlb
 
     @staticmethod
     def _make(config: GuestConfig, detail: Detail, vcpus: int) -> Hypervisor:

@@ -28,10 +28,11 @@ _RANDOM_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where the guest begins: instruction pointer and stack pointer."""
+    """Where the guest begins: instruction pointer and stack pointer; by how much the program's addresses moved."""
 
     rip: int
     rsp: int
+    bias: int
 
 
 def load_program(
@@ -80,7 +81,7 @@ def load_program(
         memory.write(stack.rsp, stack.data)
     except BadAddress:
         raise LaunchError(125, _no_memory(space)) from None
-    return Start(entry, stack.rsp)
+    return Start(entry, stack.rsp, bias)
 
 
 def _pie_bias(space: AddressSpace, image: ElfImage) -> int:

@@ -79,6 +79,7 @@ class ProcessGuest:
             program, envp=tuple(name + b"=" + value for name, value in environ.items())
         )
         self.options = options
+        self.bias = 0  #: of the program's addresses, once it is loaded
         self.rng = random.Random(options.seed)
         self.space: AddressSpace = AddressSpace(machine, self.rng, aslr=options.aslr)
         self.memory: UserMemory = UserMemory(machine, self.space)
@@ -105,6 +106,7 @@ class ProcessGuest:
         begin = load_program(
             self.space, self.memory, self.program, self.program.envp, self.rng, self.options.hwcap
         )
+        self.bias = begin.bias
         registers = self.machine.registers
         registers.load_fpu(INITIAL_FPU)
         registers.write_many(

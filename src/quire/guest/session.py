@@ -10,22 +10,26 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 from quire import __version__
 from quire.arch import HWCAP
 from quire.cpu.soft import Detail, SoftCpu
 from quire.errors import BackendError
+from quire.guest.breakpoint import AtAddress, AtSyscall, Breakpoint
 from quire.guest.images.save import save_image
 from quire.guest.launch import LaunchError, Program
 from quire.guest.obituary import obituary
 from quire.guest.process import GuestOptions, ProcessGuest
 from quire.guest.siginfo import GuestDeath, signal_name
 from quire.guest.symbols import Symbols
+from quire.guest.syscalls import syscall_name
 from quire.guest.virtual_machine import VirtualMachine
 from quire.guest.watch import HostSignals
 from quire.hypervisor import BackedMmu, GuestConfig, GuestStopped, Hypervisor, ShadowMmu
 from quire.memory import OutOfFrames
+from quire.tlb import Tlb
 
 __all__ = ["SCHEMA", "Session", "SessionOptions"]
 
@@ -39,7 +43,8 @@ _CANNOT_SET_UP = 125
 class SessionOptions:
     """How to run: the guest's hardware, how much to record, the seed, and whether writes are refused.
 
-    `image` is a file that gets the guest's memory and registers when it has ended.
+    `image` is a file that gets the guest's memory and registers when it has ended. `until` is where to end the run
+    before the program ends; then the status is 0.
     """
 
     config: GuestConfig
@@ -47,6 +52,7 @@ class SessionOptions:
     seed: int = 0
     sandbox: bool = False
     image: BinaryIO | None = None
+    until: Breakpoint | None = None
 
 
 class Session:
@@ -58,6 +64,8 @@ class Session:
         self.status = _CANNOT_SET_UP
         self.death_text: str | None = None
         self.image_error: str | None = None  #: why the image could not be written
+        self.reached = False  #: whether the run ended at the breakpoint
+        self.tlb: Tlb  #: TLBs and walk caches of the vCPU, from :meth:`run` on, and after it
         self.record: dict[str, Any] = {}
         self._environ = environ
         self._started = time.perf_counter()
@@ -70,6 +78,7 @@ class Session:
         """
         options = self.options
         hypervisor = _make(options)
+        self.tlb = hypervisor.tlb
         try:
             machine = VirtualMachine(hypervisor)
             guest = ProcessGuest(
@@ -93,14 +102,16 @@ class Session:
         running = time.perf_counter()
         stopped: str | None = None
         with HostSignals(cpu.interrupt, lambda: not cpu.interrupting) as signals:
+            kernel = _Kernel(guest, cpu, signals, self.options.until)
             try:
-                hypervisor.run(_Kernel(guest, signals))
+                hypervisor.run(kernel)
             except GuestStopped as end:
                 stopped = str(end)
             except OutOfFrames as end:
                 stopped = f"host memory exhausted: {end}"
         ended = time.perf_counter()
-        self.status = _status(guest, stopped)
+        self.reached = kernel.reached
+        self.status = 0 if self.reached else _status(guest, stopped)
         death = guest.death
         if stopped is not None:
             death = GuestDeath(signal.SIGKILL, 0, 0, cpu.registers.read("rip"), stopped)
@@ -124,23 +135,44 @@ class Session:
 
 
 class _Kernel:
-    """The guest's kernel as the hypervisor's loop sees it, with host signals handed in."""
+    """The guest's kernel as the hypervisor's loop sees it, with host signals handed in, and an end at `until`."""
 
-    def __init__(self, guest: ProcessGuest, signals: HostSignals) -> None:
+    def __init__(
+        self, guest: ProcessGuest, cpu: SoftCpu, signals: HostSignals, until: Breakpoint | None
+    ) -> None:
         self._guest = guest
         guest.take_host_signals = signals.take
         self.syscall = guest.syscall
         self.page_fault = guest.page_fault
         self.exception = guest.exception
+        self.reached = False
+        self._address: int | None = None
+        if isinstance(until, AtAddress):
+            self._address = until.address + (guest.bias if until.in_file else 0)
+            cpu.stop_at(self._address)
+        elif until is not None:
+            self.syscall = partial(self._syscall_until, until)
 
     @property
     def finished(self) -> bool:
         guest = self._guest  # asked at every stop: the property of the guest would cost another call
-        return guest.exit_status is not None or guest.death is not None
+        return guest.exit_status is not None or guest.death is not None or self.reached
 
     def interrupted(self) -> None:
+        if self._address is not None and self._guest.machine.registers.read("rip") == self._address:
+            self.reached = True
+            return
         self._guest.collect_signals()
         self._guest.deliver_signals()
+
+    def _syscall_until(self, until: AtSyscall) -> None:
+        """Do a system call, unless it is the one at which the run is to end."""
+        guest = self._guest
+        name = syscall_name(guest.machine.registers.read("rax") & 0xFFFF_FFFF)
+        if name == until.name and guest.syscall_counts.get(name, 0) + 1 == until.count:
+            self.reached = True
+        else:
+            guest.syscall()
 
 
 def _make(options: SessionOptions) -> Hypervisor:

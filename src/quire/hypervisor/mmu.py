@@ -168,6 +168,7 @@ class PagedMmu(ABC):
     def enter_tlb(self, tlb: Tlb) -> None:
         """Make `tlb` the one that caches this guest's translations."""
         self.tlb = tlb
+        tlb.context = self.context
         tlb.enter(self.space)
 
     def invalidate(self, gva: int | None) -> None:

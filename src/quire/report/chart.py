@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["compare_chart", "crossover_chart"]
+__all__ = ["chart_style", "compare_chart", "crossover_chart", "to_svg"]
 
 # Colours that people with any kind of colour vision tell apart (Okabe and Ito, 2008).
 _COLOURS = ("#999999", "#F0E442", "#56B4E9", "#0072B2", "#D55E00", "#E69F00", "#009E73")
@@ -28,7 +28,7 @@ _STYLE: dict[Any, Any] = {"svg.hashsalt": "quire", "svg.fonttype": "none", "font
 def compare_chart(record: Mapping[str, Any]) -> bytes:
     """Return the SVG of a comparison: a bar a configuration, stacked by component."""
     rows: Sequence[Mapping[str, Any]] = record["rows"]
-    with _style():
+    with chart_style():
         figure, axes = _figure(_MARGIN + _BAR * len(rows))
         start = [0] * len(rows)
         for (component, title), colour in zip(COMPONENT_TITLES.items(), _COLOURS, strict=True):
@@ -47,12 +47,12 @@ def compare_chart(record: Mapping[str, Any]) -> bytes:
         axes.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.5 / (_BAR * len(rows))), ncols=4, frameon=False
         )
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def crossover_chart(record: Mapping[str, Any]) -> bytes:
     """Return the SVG of a crossover: a line an Mmu, and where shadow and nested cost the same."""
-    with _style():
+    with chart_style():
         figure, axes = _figure(4.0)
         for mmu, (marker, colour) in zip(record["mmus"], _LINES, strict=False):
             points = [(row["updates"], row["cycles_per_read"][mmu]) for row in record["rows"]]
@@ -67,11 +67,11 @@ def crossover_chart(record: Mapping[str, Any]) -> bytes:
         axes.set_ylabel("predicted cycles per read")
         axes.set_title(f"shadow against nested paging, costs {record['config']['costs']}", loc="left")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-        return _svg(figure)
+        return to_svg(figure)
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def chart_style() -> Iterator[None]:
     """Use the same settings on every machine, whatever its user's are."""
     import matplotlib
 
@@ -90,7 +90,8 @@ def _figure(height: float) -> "tuple[Figure, Axes]":
     return figure, axes
 
 
-def _svg(figure: "Figure") -> bytes:
+def to_svg(figure: "Figure") -> bytes:
+    """Return `figure` as SVG."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     FigureCanvasSVG(figure)

@@ -5,6 +5,7 @@ drop. Entries carry the rights and dirty state that the walk found; the page of 
 and EPT's (a large guest page over small EPT pages is splintered), or a piece of it where no TLB takes the whole.
 """
 
+from quire.tlb.contents import SetUse, TlbTable
 from quire.tlb.invalidation import MappingClass, Operand, Operation, Rule, Structures
 from quire.tlb.layout import TAG, TRANSLATION, Kind, Shape, Shapes, TlbState
 from quire.tlb.spaces import AddressSpace, AddressSpaces, Extent
@@ -21,6 +22,7 @@ __all__ = [
     "Operand",
     "Operation",
     "Rule",
+    "SetUse",
     "Shape",
     "Shapes",
     "Structure",
@@ -29,4 +31,5 @@ __all__ = [
     "TlbEntry",
     "TlbOptions",
     "TlbState",
+    "TlbTable",
 ]

@@ -17,7 +17,6 @@ from quire.tlb.layout import (
     TAG,
     TRANSLATION,
     UNBOUNDED,
-    Kind,
     Shape,
     Shapes,
     TlbState,
@@ -29,24 +28,21 @@ SHAPES = types.CPointer(types.int64)
 KIND_SHIFTS_ARRAY = np.array(KIND_SHIFTS, np.uint64)
 _KIND, _SPACE_SHIFT = U(TAG.shift("kind")), U(TAG.shift("space"))
 _LINEAR = U((1 << 57) - 1)
-_LEAST_TAG, _TOMB = U(1 << TAG.shift("space")), U(1)
 _FRAME, _VALUE_REST = U(TRANSLATION.mask("frame")), U(~TRANSLATION.mask("frame") & (1 << 64) - 1)
 _START, _SET_MASK, _WAYS, _POLICY, _TREES = (int(s) for s in Shape)
-_ROW, _ROWS, _WALK_HOLDERS = len(Shape), int(Shapes.ROWS), int(Shapes.WALK_HOLDERS)
+_ROW, _ROWS = len(Shape), int(Shapes.ROWS)
 _CLOCK, _SPACE, _GLOBAL_SPACE, _EPT_SPACE, _GLOBALS, _LARGE, _EVICTIONS, _CAPACITY, _DEPTH, _RANDOM = (
     int(s) for s in list(TlbState)[:10]
 )
 _LARGEST, _CONFLICTS, _CONFLICT_GVA = (
     int(s) for s in (TlbState.LARGEST, TlbState.CONFLICTS, TlbState.CONFLICT_GVA)
 )
-_UNBOUNDED_START, _USED, _FULL, _MISSES = (
-    int(s) for s in (TlbState.UNBOUNDED_START, TlbState.USED, TlbState.FULL, TlbState.MISSES)
-)
+_USED, _FULL, _MISSES = (int(s) for s in (TlbState.USED, TlbState.FULL, TlbState.MISSES))
 _LRU, _PLRU, _RANDOMLY, _WITHOUT_BOUND = (
     *(np.int64(POLICIES[one]) for one in Replacement),
     np.int64(UNBOUNDED),
 )
-_N_LEVELS, _N_SIZES, _PDE = np.int64(LEVELS), np.int64(SIZES), U(Kind.PDE)
+_N_LEVELS, _N_SIZES = np.int64(LEVELS), np.int64(SIZES)
 _HASH = U(0x9E3779B97F4A7C15)
 _0, _1, _3, _7, _13, _17, _32 = (U(n) for n in (0, 1, 3, 7, 13, 17, 32))
 _I0, _I1 = np.int64(0), np.int64(1)
@@ -187,6 +183,14 @@ def any_way(entries, state, shapes, row):
     return np.int64(word % U(shapes[row + _WAYS]))
 
 
+@njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.uint64), inline="always", cache=True, nogil=True)
+def count_fill(entries, state, shapes, row, tag):
+    """Count that the set of `tag`, in the structure at `row`, takes an entry in."""
+    mask = U(shapes[row + _SET_MASK])
+    at = np.int64(3) * np.int64(state[_CAPACITY]) + shapes[row + _TREES] + np.int64(mask + _1 + (tag & mask))
+    entries[at] += _1
+
+
 @njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
 def insert_unbounded(entries, state, shapes, row, tag, value):
     """Put `tag` into a table without bound, which asks to grow when it is three quarters full."""
@@ -212,6 +216,7 @@ def insert(entries, state, shapes, row, tag, value):
     start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
     victim = scan(entries, start, ways, tag)
     if victim < 0:
+        count_fill(entries, state, shapes, row, tag)
         victim = least_recent(entries, state, shapes, row, start)
         if entries[victim] != _0:
             state[_EVICTIONS] += _1
@@ -267,6 +272,7 @@ def insert_absent(entries, state, shapes, row, tag, value):
     capacity = np.int64(state[_CAPACITY])
     start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * shapes[row + _WAYS]
     victim = least_recent(entries, state, shapes, row, start)
+    count_fill(entries, state, shapes, row, tag)
     if entries[victim] != _0:
         state[_EVICTIONS] += _1
     entries[victim] = tag
@@ -379,32 +385,3 @@ def fill(entries, state, shapes, gva, side, size, is_global, value):
         if held >= 0:
             index = held
     return index
-
-
-@njit(
-    types.int64(WORDS, WORDS, types.CPointer(types.uint8), types.uint64, types.uint64, types.boolean),
-    cache=True,
-    nogil=True,
-)
-def invalidate(entries, state, marks, gva, gpa, every_structure):
-    """Drop what `marks` says of each address space: 1 all, 2 what covers `gva`, 3 what covers `gpa`.
-
-    With `every_structure`, 2 takes all paging-structure entries of the space. Returns how many were dropped.
-    """
-    capacity = np.int64(state[_CAPACITY])
-    dropped = _I0
-    for index in range(capacity):
-        tag = entries[index]
-        if tag < _LEAST_TAG:
-            continue
-        space, kind = tag >> _SPACE_SHIFT, (tag >> _KIND) & _7
-        mark = marks[np.int64(space)]
-        if mark == 0:
-            continue
-        one_page = mark >= 2 and not (mark == 2 and every_structure and kind >= _PDE)
-        if one_page and tag != make_tag(gva if mark == 2 else gpa, kind, space):
-            continue
-        entries[index] = _0 if U(index) < state[_UNBOUNDED_START] else _TOMB
-        entries[capacity + index] = _0
-        dropped += 1
-    return dropped

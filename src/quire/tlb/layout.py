@@ -1,10 +1,10 @@
 """How TLBs and walk caches lie in arrays: tags, stamps, values, trees, and the index of every field.
 
 One ``uint64`` array holds three blocks of equal length, an element an entry: tags, stamps of the last use, values;
-behind them a word a set, the tree of tree-PLRU. One ``uint64`` array of :class:`TlbState` holds what changes, one
-``int64`` array of :class:`Shapes` says which structure holds what and where each begins. A tag is an address-space
-number (never 0), a :class:`Kind` and the page number of that kind; the number stands for (VPID, PCID, EP4TA), see
-:mod:`quire.tlb.spaces`.
+behind them, of each structure, the trees of tree-PLRU and then the counts of fills, a word a set each. One ``uint64``
+array of :class:`TlbState` holds what changes, one ``int64`` array of :class:`Shapes` says which structure holds what
+and where each begins. A tag is an address-space number (never 0), a :class:`Kind` and the page number of that kind;
+the number stands for (VPID, PCID, EP4TA), see :mod:`quire.tlb.spaces`.
 """
 
 from enum import IntEnum
@@ -113,7 +113,9 @@ class Shape(IntEnum):
     SET_MASK = 1  #: sets - 1; entries - 1 of a table without bound
     WAYS = 2
     POLICY = 3
-    TREES = 4  #: index of the tree of its first set
+    TREES = (
+        4  #: index of the tree of its first set; behind the last set's, how often each set took an entry in
+    )
 
 
 class TlbState(IntEnum):
@@ -137,7 +139,7 @@ class TlbState(IntEnum):
     USED = 15  #: entries of tables without bound that are not free
     FULL = 16  #: 1: a table without bound should grow
     TREES = 17  #: 1 if a structure has trees, which a hit moves
-    REPLAY_PAGE = 18  #: last page + 1 that a replay looked up, by side; three words
+    REPLAY_PAGE = 18  #: by side, the page + 1 that a replay looked up last, if it is still there; three words
     LOOKUPS = 21  #: by side, of a replay; three words
     MISSES = 24  #: by side and level; twelve words
     WALK_HITS = 36  #: by dimension and kind; sixteen words

@@ -6,7 +6,7 @@ longest ago; the one to which a binary tree points, whose nodes point away from 
 """
 
 from quire.arch import CpuProfile, Replacement, Side, TlbGeometry, WalkCacheGeometry
-from quire.tlb.layout import KIND_SHIFTS
+from quire.tlb.layout import KIND_SHIFTS, TRANSLATION
 from quire.tlb.tlb import TlbOptions
 
 __all__ = ["ReferenceArray", "ReferenceTlb"]
@@ -98,16 +98,23 @@ class ReferenceArray:
         chosen.touch(way, self.twin.clock)
 
     def drop(self, spaces: set[int], gva: int | None) -> None:
-        """Drop what is tagged with one of `spaces`, of the page that holds `gva` unless that is None."""
+        """Drop what is tagged with one of `spaces`, of the page that holds `gva` unless that is None.
 
-        def goes(key: Key) -> bool:
-            return key[0] in spaces and (gva is None or gva >> KIND_SHIFTS[key[1]] == key[2])
+        That page is the one that the walk found, which an entry may hold a piece of.
+        """
+
+        def goes(key: Key, value: int) -> bool:
+            if key[0] not in spaces or gva is None:
+                return key[0] in spaces
+            held = KIND_SHIFTS[key[1]]
+            whole = held if key[1] > 2 else max(held, _SHIFTS[TRANSLATION.get(value, "walk_size")])
+            return gva >> whole == key[2] << held >> whole
 
         if self.unbounded is not None:
-            self.unbounded = {key: value for key, value in self.unbounded.items() if not goes(key)}
+            self.unbounded = {key: value for key, value in self.unbounded.items() if not goes(key, value)}
         for chosen in self.sets:
             for way, key in enumerate(chosen.keys):
-                if key is not None and goes(key):
+                if key is not None and goes(key, chosen.values[way]):
                     chosen.keys[way], chosen.used[way] = None, 0
 
 

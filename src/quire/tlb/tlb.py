@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from quire.arch import CpuProfile, Replacement, Side, TlbGeometry, WalkCacheGeometry
 from quire.errors import MisuseError
+from quire.tlb.contents import SetUse, TlbTable, make_table, set_use, valid_indices
 from quire.tlb.invalidation import MappingClass, Operand, Operation, Structures
 from quire.tlb.layout import (
     KIND_OF_HELD,
@@ -95,6 +96,8 @@ class Tlb:
         self.profile = profile
         self.options = options or TlbOptions()
         self.spaces = AddressSpaces()
+        #: The walk's context of whoever translates with this TLB, for memory types; None: IA32_PAT as after reset.
+        self.context: npt.NDArray[np.uint64] | None = None
         self.observers: list[Callable[[Operation, Operand], None]] = []
         caches = profile.walk_caches if self.options.walk_caches else ()
         geometries: list[TlbGeometry | WalkCacheGeometry] = sorted(
@@ -108,7 +111,7 @@ class Tlb:
             row = Shapes.ROWS + number * len(Shape)
             policy = POLICIES[one.replacement] if one.bounded else UNBOUNDED
             self.shapes[row : row + len(Shape)] = (one.start, one.sets - 1, one.ways, policy, trees)
-            trees += one.sets if one.bounded else 0
+            trees += 2 * one.sets if one.bounded else 0  # a tree and a count of fills
         self.capacity = sum(one.sets * one.ways for one in self.structures)
         self.entries: npt.NDArray[np.uint64] = np.zeros(3 * self.capacity + trees, np.uint64)
         self.state: npt.NDArray[np.uint64] = np.zeros(TlbState.END, np.uint64)
@@ -252,13 +255,12 @@ class Tlb:
 
     def valid(self) -> Iterator[TlbEntry]:
         """Yield every valid entry, structure by structure."""
+        indices = iter(valid_indices(self).tolist())
+        index = next(indices, None)
         for one in self.structures:
-            for index in range(one.start, one.start + one.sets * one.ways):
-                tag = int(self.entries[index])
-                if not TAG.get(tag, "space"):
-                    continue
+            while index is not None and index < one.start + one.sets * one.ways:
+                tag, value = int(self.entries[index]), int(self.entries[2 * self.capacity + index])
                 kind = Kind(TAG.get(tag, "kind"))
-                value = int(self.entries[2 * self.capacity + index])
                 yield TlbEntry(
                     structure=one.name,
                     set_number=(index - one.start) // one.ways,
@@ -270,6 +272,15 @@ class Tlb:
                     value=value,
                     stamp=int(self.entries[self.capacity + index]),
                 )
+                index = next(indices, None)
+
+    def table(self) -> TlbTable:
+        """Return every valid entry as a row of a structured array, in the order of :meth:`valid`."""
+        return make_table(self)
+
+    def set_use(self) -> dict[str, SetUse]:
+        """Return, by structure, how many ways of each set are used, and how many entries each set took in."""
+        return set_use(self)
 
     def _lay_out(self, geometries: list[TlbGeometry | WalkCacheGeometry]) -> Iterator[Structure]:
         start = 0

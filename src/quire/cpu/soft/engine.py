@@ -86,8 +86,13 @@ class Engine:
         arguments = [ctypes.c_uint64(value) for value in values]
         self.check(uclib.uc_ctl(self.handle, ctypes.c_int32(request), *arguments), f"set control {kind}")
 
-    def hook(self, kind: int, callback: int | None, user: int, *extra: int) -> None:
-        """Register the compiled `callback` for every address; `extra` is the instruction of UC_HOOK_INSN."""
+    def hook(
+        self, kind: int, callback: int | None, user: int, *extra: int, begin: int = 1, end: int = 0
+    ) -> None:
+        """Register the compiled `callback`, for every address unless `begin` to `end` says for which.
+
+        `extra` is the instruction of UC_HOOK_INSN.
+        """
         made = ctypes.c_size_t()
         error = uclib.uc_hook_add(
             self.handle,
@@ -95,8 +100,8 @@ class Engine:
             ctypes.c_int(kind),
             ctypes.c_void_p(callback),
             ctypes.c_void_p(user),
-            _u64(1),
-            _u64(0),
+            _u64(begin),
+            _u64(end),
             *(ctypes.c_int(one) for one in extra),
         )
         self.check(error, f"add hook {kind:#x}")

@@ -166,7 +166,7 @@ class SoftCpu:
             self._blocks.drain()
         elif code == StopCode.TLB_GROWS:
             self._grow_tlb()
-        elif code == StopCode.SLICE_ENDS:
+        elif code in (StopCode.SLICE_ENDS, StopCode.AT_ADDRESS):
             return Interrupted()
         elif error == _UC_ERR_INSN_INVALID:
             return Trap(TrapKind.EXCEPTION, Vector.UD)
@@ -188,6 +188,12 @@ class SoftCpu:
     def interrupting(self) -> bool:
         """Whether an interruption is asked for and :meth:`run` has not returned it yet."""
         return self._wanted
+
+    def stop_at(self, gva: int) -> None:
+        """Have :meth:`run` return Interrupted whenever the instruction at `gva` is next, for good."""
+        address = start_kernels.on_address.address
+        self._engine.hook(uc.UC_HOOK_CODE, address, self._pointers.ctypes.data, begin=gva, end=gva)
+        self._stale_code = True  # what is compiled already does not ask
 
     def step(self, then: Callable[[], None]) -> None:
         """Have the instruction at RIP run alone, and call `then` when it has passed, or before another runs."""

@@ -29,6 +29,7 @@ class StopCode(IntEnum):
     TLB_GROWS = 8  #: a modelled TLB without bound wants more room
     SLICE_ENDS = 9  #: another vCPU's turn
     HELD = 10  #: who answers fills has more to do before the instruction may go on
+    AT_ADDRESS = 11  #: the instruction is next before which the run is to end
 
 
 class SoftState(IntEnum):

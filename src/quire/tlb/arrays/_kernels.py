@@ -5,14 +5,19 @@ from numba import njit, types
 
 from quire.paging.ept._kernels import pointer
 from quire.tlb import _kernels as by_pointer
-from quire.tlb.layout import TAG, TlbState
+from quire.tlb._kernels import KIND_SHIFTS_ARRAY
+from quire.tlb.layout import TAG, TRANSLATION, Kind, TlbState
 
 U = np.uint64
 ARRAY = types.uint64[::1]
 SHAPE_ARRAY = types.int64[::1]
 
 _CLOCK, _CAPACITY = int(TlbState.CLOCK), int(TlbState.CAPACITY)
-_LEAST_TAG = U(1 << TAG.shift("space"))
+_UNBOUNDED_START = int(TlbState.UNBOUNDED_START)
+_KIND, _SPACE_SHIFT, _PAGES = U(TAG.shift("kind")), U(TAG.shift("space")), U(TAG.mask("page"))
+_WALK_SIZE, _LINEAR, _PDE = U(TRANSLATION.shift("walk_size")), U((1 << 57) - 1), U(Kind.PDE)
+_LEAST_TAG, _TOMB = U(1 << TAG.shift("space")), U(1)
+_0, _3, _7, _I0 = U(0), U(3), U(7), np.int64(0)
 
 
 @njit(types.int64(ARRAY, ARRAY, SHAPE_ARRAY, types.uint64, types.int64), cache=True, nogil=True)
@@ -51,8 +56,33 @@ def insert(entries, state, shapes, row, tag, value):
     nogil=True,
 )
 def invalidate(entries, state, marks, gva, gpa, every_structure):
-    """See :func:`quire.tlb._kernels.invalidate`."""
-    return by_pointer.invalidate(pointer(entries), pointer(state), pointer(marks), gva, gpa, every_structure)
+    """Drop what `marks` says of each address space: 1 all, 2 what covers `gva`, 3 what covers `gpa`.
+
+    A page goes with all entries that hold pieces of it (SDM 3A §4.10.4.1). With `every_structure`, 2 takes all
+    paging-structure entries of the space. Returns how many were dropped.
+    """
+    capacity = np.int64(state[_CAPACITY])
+    dropped = _I0
+    for index in range(capacity):
+        tag = entries[index]
+        if tag < _LEAST_TAG:
+            continue
+        space, kind = tag >> _SPACE_SHIFT, (tag >> _KIND) & _7
+        mark = marks[np.int64(space)]
+        if mark == 0:
+            continue
+        one_page = mark >= 2 and not (mark == 2 and every_structure and kind >= _PDE)
+        if one_page:
+            whole = kind
+            if kind < _PDE:
+                whole = max(kind, (entries[2 * capacity + index] >> _WALK_SIZE) & _3)
+            here, address = (tag & _PAGES) << KIND_SHIFTS_ARRAY[kind], (gva if mark == 2 else gpa) & _LINEAR
+            if (here ^ address) >> KIND_SHIFTS_ARRAY[whole] != _0:
+                continue
+        entries[index] = _0 if U(index) < state[_UNBOUNDED_START] else _TOMB
+        entries[capacity + index] = _0
+        dropped += 1
+    return dropped
 
 
 @njit(types.void(ARRAY, ARRAY, ARRAY, ARRAY, ARRAY, SHAPE_ARRAY, types.int64), cache=True, nogil=True)

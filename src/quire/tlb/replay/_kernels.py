@@ -6,7 +6,7 @@ from numba import njit, types
 from quire.arch import PTE, Replacement
 from quire.paging.context import MEMO_SLOTS, Context, Result, Status
 from quire.paging.ept._kernels import WORDS, pointer
-from quire.tlb._kernels import SHAPES, fill, holder, lookup, make_tag, oldest, scan
+from quire.tlb._kernels import SHAPES, count_fill, fill, holder, lookup, make_tag, oldest, scan
 from quire.tlb.layout import LEVELS, POLICIES, TAG, TRANSLATION, Shape, TlbState
 from quire.tlb.replay.record import RECORD
 from quire.tlb.walker._kernels import size_of_shift, translation, walk_behind_caches
@@ -42,7 +42,7 @@ _ADDRESS, _PTE_OFFSET = U(PTE.mask("addr")), U(0xFF8)
 _MEMO_MASK, _HOST_HALF = U(MEMO_SLOTS - 1), U(MEMO_SLOTS * 4)
 _C_EPTP, _C_BYTES = int(Context.EPTP), int(Context.MEMORY_BYTES)
 _OK = np.int64(Status.OK)
-_0, _1, _2, _3, _7, _9, _12, _21 = (U(n) for n in (0, 1, 2, 3, 7, 9, 12, 21))
+_0, _1, _2, _3, _5, _6, _7, _9, _12, _21 = (U(n) for n in (0, 1, 2, 3, 5, 6, 7, 9, 12, 21))
 _I0, _I1, _STORE = np.int64(0), np.int64(1), np.int64(2)
 _INDEX_MASK = np.int64((1 << 32) - 1)
 _AHEAD = np.int64(32)
@@ -81,6 +81,44 @@ def is_plain(shapes, side):
     return True
 
 
+@njit(types.uint64(SHAPES), cache=True, nogil=True)
+def sharing_sides(shapes):
+    """Return a bit for each two sides, 3 * one + other, whose nearest TLBs are one; a side without any has its own bit.
+
+    What one of them looks up may take the last page of the other from its place.
+    """
+    found = _0
+    for side in range(3):
+        if holder(shapes, side, _I0, _I0) < 0:
+            found |= _1 << U(4 * side)
+        for other in range(3):
+            for size in range(3):
+                row = holder(shapes, side, _I0, np.int64(size))
+                if other != side and row >= 0 and row == holder(shapes, other, _I0, np.int64(size)):
+                    found |= _1 << U(3 * side + other)
+    return found
+
+
+@njit(
+    types.uint64(types.uint64, types.uint64, types.uint64, types.uint64),
+    inline="always",
+    cache=True,
+    nogil=True,
+)
+def still(last, page, sharing, bit):
+    """Return `last`, a side's last page + 1, or 0 if another one that shares its TLB now looks up `page`."""
+    return last if (sharing >> bit) & _1 == _0 or last == page else _0
+
+
+@njit(types.void(WORDS, types.uint64, types.int64, types.uint64), cache=True, nogil=True)
+def note_page(state, sharing, side, page):
+    """Note that `side` looks `page` (+ 1) up: the next such look-up is a hit that changes nothing."""
+    for other in range(3):
+        bit = U(3 * side + other)
+        state[_PAGE + other] = still(state[_PAGE + other], page, sharing, bit)
+    state[_PAGE + side] = page if (sharing >> U(4 * side)) & _1 == _0 else _0
+
+
 @njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
 def miss_plain(entries, state, shapes, side, tag, clock):
     """Deal with a page that the first of two LRU levels of `side` misses: second level, copy or fill."""
@@ -94,6 +132,7 @@ def miss_plain(entries, state, shapes, side, tag, clock):
         state[_MISSES + side * _N_LEVELS + _I1] += _1
         found = oldest(entries, capacity + start, ways) - capacity
         state[_EVICTIONS] += _1 if entries[found] else _0
+        count_fill(entries, state, shapes, row, tag)
         entries[found] = tag
         entries[2 * capacity + found] = value
     entries[capacity + found] = clock
@@ -102,6 +141,7 @@ def miss_plain(entries, state, shapes, side, tag, clock):
     start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
     found = oldest(entries, capacity + start, ways) - capacity
     state[_EVICTIONS] += _1 if entries[found] else _0
+    count_fill(entries, state, shapes, row, tag)
     entries[found] = tag
     entries[2 * capacity + found] = value
     entries[capacity + found] = clock
@@ -114,6 +154,7 @@ def replay_plain(entries, state, shapes, stream, first, end):
     space = make_tag(_0, _0, state[_SPACE])
     rows = holder(shapes, _I0, _I0, _I0), holder(shapes, _I1, _I0, _I0), holder(shapes, _STORE, _I0, _I0)
     fetched, loaded, stored = state[_PAGE], state[_PAGE + 1], state[_PAGE + 2]
+    sharing = sharing_sides(shapes)
     for n in range(first, end):
         record = stream[n]
         side = record >> _SIDE
@@ -122,10 +163,13 @@ def replay_plain(entries, state, shapes, stream, first, end):
             continue
         if side == _0:
             fetched = page + _1
+            loaded, stored = still(loaded, fetched, sharing, _1), still(stored, fetched, sharing, _2)
         elif side == _1:
             loaded = page + _1
+            fetched, stored = still(fetched, loaded, sharing, _3), still(stored, loaded, sharing, _5)
         else:
             stored = page + _1
+            fetched, loaded = still(fetched, stored, sharing, _6), still(loaded, stored, sharing, _7)
         clock += _1
         row = rows[np.int64(side)]
         ways = shapes[row + _WAYS]
@@ -151,12 +195,13 @@ def replay_tags_from(entries, state, shapes, stream, first, end):
         plain = plain and is_plain(shapes, np.int64(side))
     if plain:
         return replay_plain(entries, state, shapes, stream, first, end)
+    sharing = sharing_sides(shapes)
     for n in range(first, end):
         record = stream[n]
         side, gva = np.int64(record >> _SIDE), record & _GVA
         if (gva >> _12) + _1 == state[_PAGE + side]:
             continue
-        state[_PAGE + side] = (gva >> _12) + _1
+        note_page(state, sharing, side, (gva >> _12) + _1)
         if lookup(entries, state, shapes, gva, side) >= 0:
             continue
         if fill(entries, state, shapes, gva, side, _0, False, (gva >> _12) << _12) < 0:
@@ -206,7 +251,7 @@ def replay_and_walk_from(
 
     `counts` gains walks, walks that faulted, references to guest tables, to EPT, and a word without meaning.
     """
-    limit = context[_C_BYTES]
+    limit, sharing = context[_C_BYTES], sharing_sides(shapes)
     for n in range(first, end):
         if (n - first) % _AHEAD == 0:
             ahead = _0
@@ -219,7 +264,7 @@ def replay_and_walk_from(
         page = (gva >> _12) + _1
         if page == state[_PAGE + side]:
             continue
-        state[_PAGE + side] = page
+        note_page(state, sharing, side, page)
         index = lookup(entries, state, shapes, gva, side)
         if index >= 0:
             value = entries[_2 * state[_CAPACITY] + U(index & _INDEX_MASK)]

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from quire.errors import MisuseError
 from quire.paging import MEMO_WORDS, RESULT_WORDS
+from quire.tlb.layout import TlbState
 from quire.tlb.tlb import Tlb
 from quire.tlb.walker import PATH_WORDS
 
@@ -70,6 +71,7 @@ def _check(tlb: Tlb, stream: Words) -> None:
             f"A stream of shape {stream.shape} and type {stream.dtype} cannot be replayed: "
             "give a contiguous array of uint64, see quire.tlb.replay.records"
         )
+    tlb.state[TlbState.REPLAY_PAGE : TlbState.LOOKUPS] = 0  # since the last replay that page may have gone
     from quire.tlb.replay._kernels import count_records
 
     at = int(count_records(tlb.state, stream))

@@ -7,8 +7,9 @@ are made here. Called through ctypes, which lets other threads run meanwhile: ho
 import numpy as np
 from numba import carray, cfunc, types
 
-from quire.cpu.soft.state import Pointer, SoftState
+from quire.cpu.soft.state import Pointer, SoftState, StopCode
 
+HANDLE = types.CPointer(types.uint8)
 USER = types.CPointer(types.voidptr)
 
 _P_STATE, _P_ENGINE, _P_NUMBERS, _P_CELLS, _P_VALUES = (
@@ -36,10 +37,12 @@ _STOP, _LAST_FETCH, _LAST_SIZE, _SYNC, _END, _COUNT, _PASS_ALIASES = (
 )
 _0, _1, _NONE = np.uint64(0), np.uint64(1), np.uint64((1 << 64) - 1)
 _REGISTERS = np.int32(3)
+_AT_ADDRESS = np.uint64(StopCode.AT_ADDRESS)
 
 _emu_start = types.ExternalFunction(
     "uc_emu_start", types.int32(types.voidptr, types.uint64, types.uint64, types.uint64, types.uint64)
 )
+_emu_stop = types.ExternalFunction("uc_emu_stop", types.int32(types.voidptr))
 _read_batch = types.ExternalFunction(
     "uc_reg_read_batch", types.int32(types.voidptr, types.voidptr, types.voidptr, types.int32)
 )
@@ -60,3 +63,11 @@ def run(user):
     state[_PASS_ALIASES] = _0
     _read_batch(user[_P_ENGINE], user[_P_NUMBERS], user[_P_CELLS], _REGISTERS)
     return error
+
+
+@cfunc(types.void(HANDLE, types.uint64, types.uint32, USER), cache=True)
+def on_address(handle, gva, size, user):
+    """UC_HOOK_CODE of one address: end the run before its instruction."""
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    state[_STOP] = _AT_ADDRESS
+    _emu_stop(user[_P_ENGINE])

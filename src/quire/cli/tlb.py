@@ -1,0 +1,155 @@
+"""``quire tlb``: a program as a guest, then what its TLBs and walk caches hold."""
+
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from quire.cli.compile_notice import RUNNING, say_if_compiling
+from quire.cli.guest_files import open_report, open_text, write_text
+from quire.cli.numbers import NumberType
+from quire.cli.run_options import guest_config, guest_environment, guest_options, make_session
+from quire.cli.sizes import SizeType
+
+if TYPE_CHECKING:
+    from quire.guest.breakpoint import Breakpoint
+    from quire.guest.launch import Program
+    from quire.guest.session import Session
+    from quire.hypervisor import GuestConfig
+    from quire.tlb import TlbTable
+
+__all__ = ["command"]
+
+_CLASSES = ("linear", "guest-physical", "combined")
+#: Fields to sort by; structures are in order already.
+_SORTS = {"age": "age", "address": "address", "structure": None}
+
+
+@click.command(
+    context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
+    options_metavar="[OPTIONS] [--]",
+)
+@click.option("--at", metavar="SYMBOL|ADDRESS",
+              help="End the run before that instruction is executed for the first time.")  # fmt: skip
+@click.option("--at-syscall", metavar="NAME[:N]", help="End it before the first, or N-th, such system call.")
+@click.option("--vpid", type=NumberType(16), metavar="N", help="Only entries tagged with this VPID.")
+@click.option("--pcid", type=NumberType(12), metavar="N", help="Only entries tagged with this PCID.")
+@click.option("--ep4ta", type=NumberType(52), metavar="N", help="Only entries tagged with this EP4TA.")
+@click.option("--class", "mapping_class", type=click.Choice(_CLASSES), help="Only mappings of this class.")
+@click.option("--structure", metavar="NAME", help="Only of this TLB or walk cache: see quire profiles show.")
+@click.option("--size", type=SizeType(), metavar="SIZE", help="Only entries that cover so much: 4K, 2M, 1G.")
+@click.option("--global/--no-global", "global_", default=None, help="Only global pages, or all others.")
+@click.option("--sort", type=click.Choice(list(_SORTS)), default="structure", show_default=True,
+              help="Order of entries: least age or address first, or as they lie.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(0), metavar="N", help="Show the first N entries alone.")
+@click.option(
+    "--json", metavar="FILE", help="Write the record there as JSON; - is stdout, without the table."
+)
+@click.option("--heat-map", metavar="FILE", help="Write a chart there as SVG: fills and ways used, by set.")
+@click.option("-o", "--output", metavar="FILE", help="Write the table there, not to stderr; - is stdout.")
+@click.option("--no-vpid", "vpids", flag_value=False, is_flag=True, default=True,
+              help="Run without VPIDs: every VM entry and exit flushes.")  # fmt: skip
+@guest_options
+def command(**options: Any) -> int:
+    """Run PROGRAM as quire run --detail full does, and show what TLBs and walk caches hold at its end.
+
+    Or where --at or --at-syscall end it: then the exit status is 0. A symbol is one of the program's own file.
+
+    \b
+    Examples:
+      quire tlb --limit 10 -- true
+      quire tlb --at-syscall exit_group --sort age --limit 20 -o tlb.txt -- ls /
+      quire tlb --mmu native --structure "L1D 4K" --json tlb.json -- true
+      quire tlb --profile zen4 --guest-page 2M --heat-map sets.svg --limit 0 -- ls /
+    """
+    _check(options)
+    config = guest_config(options, options["vpids"])
+    _check_structure(options["structure"], config)
+    environ = guest_environment()
+    files = _open(options)
+    say_if_compiling(RUNNING)
+    from quire.cpu.soft import Detail
+    from quire.guest.launch import LaunchError
+    from quire.guest.session import SessionOptions
+
+    wanted = SessionOptions(config, Detail.FULL, options["seed"], options["sandbox"])
+    try:
+        session = make_session(options, wanted, environ, lambda program: _until(options, program))
+        status = session.run()
+    except LaunchError as error:
+        click.echo(f"quire tlb: {error}", err=True)
+        return error.status
+    if session.death_text is not None:
+        click.echo(f"quire tlb: {session.death_text}", err=True)
+    _write(session, options, files)
+    return status
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Raise click.UsageError for options that contradict each other."""
+    if options["at"] is not None and options["at_syscall"] is not None:
+        raise click.UsageError("--at and --at-syscall both say where to end: give one")
+    to_stdout = [f"--{name}" for name in ("output", "json", "heat_map") if options[name] == "-"]
+    if len(to_stdout) > 1:
+        names = " and ".join(name.replace("_", "-") for name in to_stdout)
+        raise click.UsageError(f"{names} are all -, and stdout takes one: give files for the others")
+
+
+def _check_structure(name: str | None, config: "GuestConfig") -> None:
+    """Raise click.UsageError if the processor has no such structure: before the program runs."""
+    from quire.errors import MisuseError
+    from quire.tlb import Tlb
+
+    try:
+        Tlb(config.profile, config.tlb).table().where(structure=name)
+    except MisuseError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _open(options: dict[str, Any]) -> dict[str, IO[str]]:
+    """Open the files that results go to, before the guest runs."""
+    files = {}
+    for name, what in (("json", "record"), ("heat_map", "heat map")):
+        if options[name] is not None:
+            files[name] = open_text(options[name], what, f"--{name.replace('_', '-')}")
+    if options["output"] is not None or options["json"] != "-":
+        files["output"] = open_report(options["output"])
+    return files
+
+
+def _until(options: dict[str, Any], program: "Program") -> "Breakpoint | None":
+    """Return where the run is to end. Raises click.UsageError if there is no such place."""
+    from quire.errors import MisuseError
+    from quire.guest.breakpoint import parse_address, parse_syscall
+
+    try:
+        if options["at"] is not None:
+            return parse_address(options["at"], program)
+        return None if options["at_syscall"] is None else parse_syscall(options["at_syscall"])
+    except MisuseError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _chosen(table: "TlbTable", options: dict[str, Any]) -> "TlbTable":
+    """Return the entries that pass the filters, in the order that was asked for."""
+    names = ("vpid", "pcid", "ep4ta", "structure", "mapping_class", "size", "global_")
+    found = table.where(**{name: options[name] for name in names})
+    key = _SORTS[options["sort"]]
+    return found if key is None else found.sorted(key)
+
+
+def _write(session: "Session", options: dict[str, Any], files: dict[str, IO[str]]) -> None:
+    from quire.guest.tlb_record import tlb_record
+    from quire.report import render_json
+    from quire.report.tlb import render_tlb
+
+    chosen = _chosen(session.tlb.table(), options)
+    record = tlb_record(session, chosen.first(options["limit"]), len(chosen))
+    if "json" in files:
+        write_text(files["json"], "record", lambda file: file.write(render_json(record)))
+    if "heat_map" in files:
+        from quire.report.heat_map import heat_map
+
+        chart = heat_map(record).decode()
+        write_text(files["heat_map"], "heat map", lambda file: file.write(chart))
+    if "output" in files:
+        write_text(files["output"], "table", lambda file: render_tlb(record, file))

@@ -1,0 +1,103 @@
+"""The report of `quire tlb` from a plain record: the table whole, and a chart that is the same each time."""
+
+import io
+from typing import Any
+from xml.etree import ElementTree
+
+from quire.report.heat_map import heat_map
+from quire.report.tlb import render_tlb
+
+PAGE = {
+    "structure": "L1D 4K", "level": 1, "set": 3, "way": 0, "class": "combined", "kind": "page",
+    "address": 0x7FFF00003000, "size": 4096, "hpa": 0x77000, "vpid": 1, "pcid": 3, "ep4ta": 0x5000, "global": False,
+    "RW": True, "US": True, "XD": True, "ept_R": True, "ept_W": True, "ept_X": True, "ept_XU": True, "dirty": True,
+    "memory_type": "WB", "pkey": 0, "walk_size": 4096, "age": 1234,
+}  # fmt: skip
+CODE = PAGE | {
+    "structure": "L2", "class": "linear", "size": 2 << 20, "pcid": None, "ep4ta": None, "global": True,
+    "RW": True, "US": False, "XD": False, "ept_W": False, "dirty": False, "memory_type": "UC-",
+}  # fmt: skip
+NESTED = PAGE | dict.fromkeys(("hpa", "vpid", "pcid", "RW", "memory_type")) | {
+    "structure": "PDE cache", "class": "guest-physical", "kind": "PDE", "address": 0, "size": 2 << 20,
+}  # fmt: skip
+UNBOUNDED = CODE | {"set": None, "way": None}
+
+
+def structure(name: str, used: int, kinds: dict[str, int], sets: dict[str, list[int]] | None) -> dict[str, Any]:
+    shape = {"level": 1, "capacity": 8, "sets": 4, "ways": 2} if sets else dict.fromkeys(("capacity", "sets", "ways"))
+    return {"name": name, **shape, "used": used, "by_kind": kinds, "set_use": sets}
+
+
+RECORD = {
+    "program": {"path": "/bin/true", "argv": ["true"]},
+    "config": {"mmu": "ept", "guest_page": 4096, "host_page": 2 << 20, "profile": "mine"},
+    "ended": {"at": "before main", "reached": True, "status": 0},
+    "structures": [
+        structure("L1D 4K", 3, {"2M": 1, "4K": 2}, {"used": [0, 1, 2, 0], "fills": [0, 5, 9, 0]}),
+        structure("PDE cache", 1, {"PDE": 1}, {"used": [0, 0, 0, 1], "fills": [0, 0, 0, 1]}),
+        structure("L2", 2, {"2M": 2}, None),
+        structure("spare", 0, {}, {"used": [0] * 4, "fills": [0] * 4}),
+    ],
+    "matching": 5,
+    "entries": [PAGE, CODE, NESTED, UNBOUNDED],
+}
+
+TABLE = """\
+quire tlb: true under ept, 4KiB x 2MiB pages, mine; before main
+  structure  used         of  by page size or kind
+  L1D 4K        3          8  2M 1, 4K 2
+  PDE cache     1          8  PDE 1
+  L2            2  unbounded  2M 2
+  spare         0          8  -
+
+the first 4 of 5 entries that match, of 6
+structure set.way class    entry          address  -> hpa tags       rights type   age
+L1D 4K        3.0 combined 4K page 0x7fff00003000 0x77000 1/3/0x5000 RW-U-D WB   1_234
+L2            3.0 linear   2M page 0x7fff00003000 0x77000 1/-/-      R-X-G- UC-  1_234
+PDE cache     3.0 physical PDE                0x0       - -/-/0x5000 -      -    1_234
+L2              - linear   2M page 0x7fff00003000 0x77000 1/-/-      R-X-G- UC-  1_234
+class: physical is guest-physical; tags: VPID/PCID/EP4TA
+rights: read, write, execute, user, global, dirty; age: look-ups since the last use
+"""
+
+
+def shown(record: dict[str, Any]) -> list[str]:
+    file = io.StringIO()
+    render_tlb(record, file)
+    return file.getvalue().splitlines()
+
+
+def test_the_table() -> None:
+    assert shown(RECORD) == TABLE.splitlines()
+
+
+def test_how_many_are_shown() -> None:
+    def count(entries: int, matching: int) -> str:
+        return shown(RECORD | {"entries": [PAGE] * entries, "matching": matching})[7]
+
+    assert count(6, 6) == "6 entries"
+    assert count(2, 2) == "2 of 6 entries match"
+    assert count(2, 6) == "the first 2 of 6 entries"
+    assert count(0, 6) == "6 entries, not listed"
+    assert count(0, 5) == "5 entries that match, of 6, not listed"
+
+
+def test_a_breakpoint_that_was_not_reached_and_a_processor_without_caches() -> None:
+    ended = {"at": "before main", "reached": False, "status": 3}
+    assert shown(RECORD | {"ended": ended, "structures": [], "entries": []}) == [
+        "quire tlb: true under ept, 4KiB x 2MiB pages, mine; the end of the program",
+        "  the program ended first: before main was never reached",
+        "  the profile has no TLB and no walk cache",
+    ]
+
+
+def test_the_heat_map() -> None:
+    chart = heat_map(RECORD)
+    assert chart == heat_map(RECORD)
+    texts = [element.text for element in ElementTree.fromstring(chart).iter("{http://www.w3.org/2000/svg}text")]
+    assert [text for text in texts if text and not text.strip().isdigit()] == [
+        *("fills", "of 2 ways", " 0 to 9", " 0 to 2", "L1D 4K: 3 of 8 entries used, 14 fills"),
+        *("fills", "of 2 ways", " 0 to 1", " 0 to 1", "PDE cache: 1 of 8 entries used, 1 fills"),
+        *("true, mine: by set, dark is none, bright is the most", "never filled: spare"),
+    ]
+    assert b"never filled: none" in heat_map(RECORD | {"structures": []})
