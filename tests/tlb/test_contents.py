@@ -67,7 +67,7 @@ def test_the_table_is_what_valid_yields() -> None:
             gva = size << 40 | page << (21 if size else 12)
             where = tlb.entries, tlb.state, tlb.shapes, np.uint64(gva), page >> 1 & 1
             if lookup(*where) < 0:
-                fill(*where, np.uint64(size), False, np.uint64(gva))
+                fill(*where, np.uint64(size), False, np.uint64(gva), False)
     array = tlb.table().array
     assert len(array) > 1500
     assert [

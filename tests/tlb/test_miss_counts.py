@@ -131,7 +131,7 @@ def test_large_pages(name: str) -> None:
             assert (lookup(*where) >= 0) == hit
             if not hit:
                 value = np.uint64(gva >> SHIFTS[size] << SHIFTS[size])
-                fill(*where, np.uint64(size), False, value)
+                fill(*where, np.uint64(size), False, value, True)
                 if tlb.state[TlbState.FULL]:
                     tlb.grow()
         assert tlb.misses() == model.misses()

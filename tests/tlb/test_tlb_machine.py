@@ -178,7 +178,7 @@ class TlbMachine(RuleBasedStateMachine):
         self.cached.add(Mapping(space.vpid, pcid, space.ep4ta, size, gva >> SHIFTS[size], hpa))
         page = (hpa | gva & (1 << 30) - 1) >> SHIFTS[size] << SHIFTS[size]
         value = TRANSLATION.encode(walk_size=size, frame=page >> 12, G=is_global)
-        fill(*where, np.uint64(size), is_global, np.uint64(value))
+        fill(*where, np.uint64(size), is_global, np.uint64(value), False)
         if tlb.state[TlbState.FULL]:
             tlb.grow()
 

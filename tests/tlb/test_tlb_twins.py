@@ -45,7 +45,7 @@ class Twins:
         value = gva >> SHIFTS[size] << SHIFTS[size] | TRANSLATION.encode(walk_size=size) | 7
         fill(
             *(tlb.entries, tlb.state, tlb.shapes, np.uint64(gva), number, np.uint64(size)),
-            *(is_global, np.uint64(value)),
+            *(is_global, np.uint64(value), True),
         )
         self.reference.fill(gva, side, size, is_global, value)
         if tlb.state[TlbState.FULL]:

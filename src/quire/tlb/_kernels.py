@@ -12,6 +12,7 @@ from quire.paging.ept._kernels import WORDS
 from quire.tlb.layout import (
     KIND_SHIFTS,
     LEVELS,
+    LISTED,
     POLICIES,
     SIZES,
     TAG,
@@ -38,13 +39,12 @@ _LARGEST, _CONFLICTS, _CONFLICT_GVA = (
     int(s) for s in (TlbState.LARGEST, TlbState.CONFLICTS, TlbState.CONFLICT_GVA)
 )
 _USED, _FULL, _MISSES = (int(s) for s in (TlbState.USED, TlbState.FULL, TlbState.MISSES))
-_LRU, _PLRU, _RANDOMLY, _WITHOUT_BOUND = (
-    *(np.int64(POLICIES[one]) for one in Replacement),
-    np.int64(UNBOUNDED),
-)
+_LRU, _PLRU, _RANDOMLY = (np.int64(POLICIES[one]) for one in Replacement)
+_WITHOUT_BOUND, _LISTED = np.int64(UNBOUNDED), np.int64(LISTED)
 _N_LEVELS, _N_SIZES = np.int64(LEVELS), np.int64(SIZES)
 _HASH = U(0x9E3779B97F4A7C15)
-_0, _1, _3, _7, _13, _17, _32 = (U(n) for n in (0, 1, 3, 7, 13, 17, 32))
+_0, _1, _2, _3, _4, _7, _13, _15, _17, _32 = (U(n) for n in (0, 1, 2, 3, 4, 7, 13, 15, 17, 32))
+_NIBBLES, _NIBBLE_TOPS = U(0x1111_1111_1111_1111), U(0x8888_8888_8888_8888)
 _I0, _I1 = np.int64(0), np.int64(1)
 _WAY_BITS, _WAY_MASK = np.int64(7), np.int64(127)  # ways of a set at most: 128
 _LARGEST_KEY = np.int64((1 << 63) - 1)
@@ -119,11 +119,34 @@ def point_away(entries, state, shapes, row, index):
     entries[tree] = word
 
 
-@njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64), cache=True, nogil=True)
-def touch(entries, state, shapes, row, index):
-    """Note that entry `index` of the structure at `row` was used now."""
+@njit(
+    types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64),
+    inline="always",
+    cache=True,
+    nogil=True,
+)
+def move_to_front(entries, state, shapes, row, index, set_number):
+    """Make entry `index` the first of its set's list: four bits a way, the least recently used one last.
+
+    The lowest nibble that is the way is the lowest that is 0 in `apart`; those below it move up by one.
+    """
+    at = np.int64(3) * np.int64(state[_CAPACITY]) + shapes[row + _TREES] + np.int64(set_number)
+    way = U(index - shapes[row + _START]) - set_number * U(shapes[row + _WAYS])
+    word = entries[at]
+    apart = word ^ (way * _NIBBLES)
+    zeros = (apart - _NIBBLES) & ~apart & _NIBBLE_TOPS
+    lowest = (zeros & (~zeros + _1)) >> _3
+    below = lowest - _1
+    entries[at] = (word & ~(below | lowest * _15)) | ((word & below) << _4) | way
+
+
+@njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64), cache=True, nogil=True)
+def touch(entries, state, shapes, row, index, tag):
+    """Note that entry `index` of the structure at `row`, which holds `tag`, was used now."""
     entries[np.int64(state[_CAPACITY]) + index] = state[_CLOCK]
-    if shapes[row + _POLICY] == _PLRU:
+    if shapes[row + _POLICY] == _LISTED:
+        move_to_front(entries, state, shapes, row, index, tag & U(shapes[row + _SET_MASK]))
+    elif shapes[row + _POLICY] == _PLRU:
         point_away(entries, state, shapes, row, index)
 
 
@@ -133,7 +156,7 @@ def touch_entry(entries, state, shapes, index):
     row = np.int64(_ROWS)
     while index >= shapes[row + _START] + (shapes[row + _SET_MASK] + _I1) * shapes[row + _WAYS]:
         row += np.int64(_ROW)
-    touch(entries, state, shapes, row, index)
+    touch(entries, state, shapes, row, index, entries[index])
 
 
 @njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64), cache=True, nogil=True)
@@ -141,14 +164,17 @@ def probe(entries, state, shapes, row, tag):
     """Return the entry of the structure at `row` that holds `tag`, now used last, or -1."""
     found = find(entries, shapes, row, tag)
     if found >= 0:
-        touch(entries, state, shapes, row, found)
+        touch(entries, state, shapes, row, found, tag)
     return found
 
 
-@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.int64), cache=True, nogil=True)
-def least_recent(entries, state, shapes, row, start):
-    """Return the entry of a set that was used longest ago; one that was invalidated has stamp 0."""
+@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64), cache=True, nogil=True)
+def least_recent(entries, state, shapes, row, start, tag):
+    """Return the entry of the set of `tag`, at `start`, that was used longest ago; free ones come first."""
     capacity = np.int64(state[_CAPACITY])
+    if shapes[row + _POLICY] == _LISTED:
+        at = np.int64(3) * capacity + shapes[row + _TREES] + np.int64(tag & U(shapes[row + _SET_MASK]))
+        return start + np.int64((entries[at] >> (U(shapes[row + _WAYS] - _I1) << _2)) & _15)
     return oldest(entries, capacity + start, shapes[row + _WAYS]) - capacity
 
 
@@ -217,7 +243,7 @@ def insert(entries, state, shapes, row, tag, value):
     victim = scan(entries, start, ways, tag)
     if victim < 0:
         count_fill(entries, state, shapes, row, tag)
-        victim = least_recent(entries, state, shapes, row, start)
+        victim = least_recent(entries, state, shapes, row, start, tag)
         if entries[victim] != _0:
             state[_EVICTIONS] += _1
             if policy == _PLRU:
@@ -226,7 +252,7 @@ def insert(entries, state, shapes, row, tag, value):
                 victim = start + any_way(entries, state, shapes, row)
     entries[victim] = tag
     entries[2 * np.int64(state[_CAPACITY]) + victim] = value
-    touch(entries, state, shapes, row, victim)
+    touch(entries, state, shapes, row, victim, tag)
     return victim
 
 
@@ -267,17 +293,17 @@ def probe_level(entries, state, shapes, gva, side, level, space):
 @njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
 def insert_absent(entries, state, shapes, row, tag, value):
     """Do what :func:`insert` does, for a `tag` that the structure at `row` is known not to hold."""
-    if shapes[row + _POLICY] != _LRU:
+    policy = shapes[row + _POLICY]
+    if policy != _LRU and policy != _LISTED:
         return insert(entries, state, shapes, row, tag, value)
-    capacity = np.int64(state[_CAPACITY])
     start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * shapes[row + _WAYS]
-    victim = least_recent(entries, state, shapes, row, start)
+    victim = least_recent(entries, state, shapes, row, start, tag)
     count_fill(entries, state, shapes, row, tag)
     if entries[victim] != _0:
         state[_EVICTIONS] += _1
     entries[victim] = tag
-    entries[capacity + victim] = state[_CLOCK]
-    entries[2 * capacity + victim] = value
+    entries[2 * np.int64(state[_CAPACITY]) + victim] = value
+    touch(entries, state, shapes, row, victim, tag)
     return victim
 
 
@@ -362,14 +388,26 @@ def note_conflict(entries, state, shapes, gva, side, tag):
 
 
 @njit(
-    types.int64(WORDS, WORDS, SHAPES, types.uint64, types.int64, types.uint64, types.boolean, types.uint64),
+    types.int64(
+        *(
+            WORDS,
+            WORDS,
+            SHAPES,
+            types.uint64,
+            types.int64,
+            types.uint64,
+            types.boolean,
+            types.uint64,
+            types.boolean,
+        )
+    ),
     cache=True,
     nogil=True,
 )
-def fill(entries, state, shapes, gva, side, size, is_global, value):
+def fill(entries, state, shapes, gva, side, size, is_global, value, absent):
     """Insert the translation of `gva` into every level of `side`; `size` of the page that both dimensions share.
 
-    Returns the index of the nearest entry, -1 when no structure takes it.
+    `absent`: a look-up has just missed. Returns the index of the nearest entry, -1 when no structure takes it.
     """
     space = state[_SPACE]
     if is_global:
@@ -381,7 +419,7 @@ def fill(entries, state, shapes, gva, side, size, is_global, value):
     index = np.int64(-1)
     depth = np.int64(state[_DEPTH])
     for n in range(depth):
-        held = hold(entries, state, shapes, gva, side, depth - _I1 - n, tag, value, False)
+        held = hold(entries, state, shapes, gva, side, depth - _I1 - n, tag, value, absent)
         if held >= 0:
             index = held
     return index

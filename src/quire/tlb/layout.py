@@ -16,6 +16,8 @@ __all__ = [
     "KIND_OF_HELD",
     "KIND_SHIFTS",
     "LEVELS",
+    "LISTED",
+    "LISTED_WAYS",
     "POLICIES",
     "SIDES",
     "SIZES",
@@ -91,9 +93,10 @@ KIND_OF_HELD = {Held.PDE: Kind.PDE, Held.PDPTE: Kind.PDPTE, Held.PML4E: Kind.PML
 SIDES, LEVELS, SIZES = 3, 4, 3
 _DIMENSIONS, KINDS = 2, 8
 
-#: Replacement policies by number, and the one of a TLB without bound.
+#: Replacement policies by number; then a table without bound; and LRU by a list of ways in the set's word, four bits a
+#: way, for sets of at most 16 ways that every use of an entry goes through.
 POLICIES = {Replacement.LRU: 0, Replacement.PLRU: 1, Replacement.RANDOM: 2}
-UNBOUNDED = 3
+UNBOUNDED, LISTED, LISTED_WAYS = 3, 4, 16
 
 
 class Shapes(IntEnum):
@@ -121,7 +124,7 @@ class Shape(IntEnum):
 class TlbState(IntEnum):
     """Index of each mutable scalar."""
 
-    CLOCK = 0  #: grows by one a lookup; the stamp of the entry that it touched
+    CLOCK = 0  #: grows by one a look-up, in a TLB or a walk cache; the stamp of the entry that it touched
     SPACE = 1  #: number of the current (VPID, PCID, EP4TA)
     GLOBAL_SPACE = 2  #: number of (VPID, any PCID, EP4TA), under which global pages are held
     EPT_SPACE = 3  #: number of the guest-physical mappings of EP4TA, 0 without EPT

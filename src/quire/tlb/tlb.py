@@ -18,6 +18,8 @@ from quire.tlb.layout import (
     KIND_OF_HELD,
     KINDS,
     LEVELS,
+    LISTED,
+    LISTED_WAYS,
     POLICIES,
     SIDES,
     SIZES,
@@ -105,15 +107,19 @@ class Tlb:
         )
         self.structures: tuple[Structure, ...] = tuple(self._lay_out(geometries))
         self.shapes: npt.NDArray[np.int64] = np.full(Shapes.ROWS + len(Shape) * len(geometries), -1, np.int64)
-        trees = 0
+        trees, listed = 0, []
         for number, one in enumerate(self.structures):
             self._claim(number, one.geometry)
             row = Shapes.ROWS + number * len(Shape)
-            policy = POLICIES[one.replacement] if one.bounded else UNBOUNDED
+            policy = self._policy(one)
             self.shapes[row : row + len(Shape)] = (one.start, one.sets - 1, one.ways, policy, trees)
+            if policy == LISTED:
+                listed.append((slice(trees, trees + one.sets), one.ways))
             trees += 2 * one.sets if one.bounded else 0  # a tree and a count of fills
         self.capacity = sum(one.sets * one.ways for one in self.structures)
         self.entries: npt.NDArray[np.uint64] = np.zeros(3 * self.capacity + trees, np.uint64)
+        for sets, ways in listed:
+            self.entries[3 * self.capacity :][sets] = _first_list(ways)
         self.state: npt.NDArray[np.uint64] = np.zeros(TlbState.END, np.uint64)
         for field, value in (
             (TlbState.CAPACITY, self.capacity),
@@ -162,6 +168,8 @@ class Tlb:
             dropped = int(
                 invalidate(self.entries, self.state, marks, np.uint64(gva), np.uint64(gpa), everything)
             )
+            if dropped:
+                self.free_last()
         for observer in self.observers:
             observer(operation, operand)
         return dropped
@@ -172,6 +180,7 @@ class Tlb:
         for index in np.flatnonzero(self.entries[:bounded]).tolist():
             if chosen():
                 self.entries[index] = self.entries[self.capacity + index] = 0
+        self.free_last()
 
     def put(self, structure: str, space: AddressSpace, kind: Kind, address: int, value: int) -> None:
         """Enter a mapping of `address` by hand, as if it had just been used; `value` is a TRANSLATION.
@@ -282,6 +291,28 @@ class Tlb:
         """Return, by structure, how many ways of each set are used, and how many entries each set took in."""
         return set_use(self)
 
+    def free_last(self) -> None:
+        """Let entries that were taken away, by whoever did it, be the first to be used again."""
+        from quire.tlb.arrays._kernels import free_last
+
+        free_last(self.entries, self.state, self.shapes)
+
+    def _policy(self, one: Structure) -> int:
+        """Return how the kernels choose entries of `one`.
+
+        Uses of a nearest entry are noted by stamps alone (see cpu/soft), so that a list does for what lies behind.
+        """
+        if not one.bounded:
+            return UNBOUNDED
+        nearest = isinstance(one.geometry, TlbGeometry) and not all(
+            any(12 in tlb.page_shifts and side in tlb.sides for tlb in self.profile.tlbs if tlb.level == 1)
+            and one.geometry.level > 1
+            for side in one.geometry.sides
+        )
+        if one.replacement is Replacement.LRU and one.ways <= LISTED_WAYS and not nearest:
+            return LISTED
+        return POLICIES[one.replacement]
+
     def _lay_out(self, geometries: list[TlbGeometry | WalkCacheGeometry]) -> Iterator[Structure]:
         start = 0
         for one in geometries:
@@ -314,6 +345,11 @@ def held_kinds(one: TlbGeometry | WalkCacheGeometry) -> list[Kind]:
 
 def _is_unbounded(one: object) -> bool:
     return isinstance(one, TlbGeometry) and one.entries is None
+
+
+def _first_list(ways: int) -> int:
+    """Return the list of a set that was never used: way 0 is last, and so the first to be taken."""
+    return sum((ways - 1 - place) << 4 * place for place in range(ways))
 
 
 def _scrambled(seed: int) -> int:

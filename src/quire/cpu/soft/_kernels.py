@@ -164,7 +164,8 @@ def look_up(user, gva, access):
     if index >= 0:
         state[_DIRTY_WALKS] += _1
     size = size_of_shift(min(result[_R_GSHIFT], result[_R_HSHIFT]))
-    index = fill(entries, tlb_state, shapes, gva, side, size, result[_R_GLOBAL] != _0, translation(result))
+    made, is_global = translation(result), result[_R_GLOBAL] != _0
+    index = fill(entries, tlb_state, shapes, gva, side, size, is_global, made, index < 0)
     if tlb_state[_GROWS] and state[_STOP] == _0:
         state[_STOP] = _S_GROWS
         stop(user)

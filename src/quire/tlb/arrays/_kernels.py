@@ -6,7 +6,7 @@ from numba import njit, types
 from quire.paging.ept._kernels import pointer
 from quire.tlb import _kernels as by_pointer
 from quire.tlb._kernels import KIND_SHIFTS_ARRAY
-from quire.tlb.layout import TAG, TRANSLATION, Kind, TlbState
+from quire.tlb.layout import LISTED, TAG, TRANSLATION, Kind, Shape, Shapes, TlbState
 
 U = np.uint64
 ARRAY = types.uint64[::1]
@@ -17,7 +17,9 @@ _UNBOUNDED_START = int(TlbState.UNBOUNDED_START)
 _KIND, _SPACE_SHIFT, _PAGES = U(TAG.shift("kind")), U(TAG.shift("space")), U(TAG.mask("page"))
 _WALK_SIZE, _LINEAR, _PDE = U(TRANSLATION.shift("walk_size")), U((1 << 57) - 1), U(Kind.PDE)
 _LEAST_TAG, _TOMB = U(1 << TAG.shift("space")), U(1)
-_0, _3, _7, _I0 = U(0), U(3), U(7), np.int64(0)
+_START, _SET_MASK, _WAYS, _POLICY, _LISTS = (int(s) for s in Shape)
+_ROW, _ROWS, _LISTED = len(Shape), int(Shapes.ROWS), np.int64(LISTED)
+_0, _1, _2, _3, _7, _15, _I0 = U(0), U(1), U(2), U(3), U(7), U(15), np.int64(0)
 
 
 @njit(types.int64(ARRAY, ARRAY, SHAPE_ARRAY, types.uint64, types.int64), cache=True, nogil=True)
@@ -28,15 +30,23 @@ def lookup(entries, state, shapes, gva, side):
 
 @njit(
     types.int64(
-        ARRAY, ARRAY, SHAPE_ARRAY, types.uint64, types.int64, types.uint64, types.boolean, types.uint64
+        ARRAY,
+        ARRAY,
+        SHAPE_ARRAY,
+        types.uint64,
+        types.int64,
+        types.uint64,
+        types.boolean,
+        types.uint64,
+        types.boolean,
     ),
     cache=True,
     nogil=True,
 )
-def fill(entries, state, shapes, gva, side, size, is_global, value):
+def fill(entries, state, shapes, gva, side, size, is_global, value, absent):
     """See :func:`quire.tlb._kernels.fill`."""
     return by_pointer.fill(
-        pointer(entries), pointer(state), pointer(shapes), gva, side, size, is_global, value
+        pointer(entries), pointer(state), pointer(shapes), gva, side, size, is_global, value, absent
     )
 
 
@@ -83,6 +93,32 @@ def invalidate(entries, state, marks, gva, gpa, every_structure):
         entries[capacity + index] = _0
         dropped += 1
     return dropped
+
+
+@njit(types.void(ARRAY, ARRAY, SHAPE_ARRAY), cache=True, nogil=True)
+def free_last(entries, state, shapes):
+    """Put the free ways of each list behind those that hold something; the order of either stays as it is."""
+    trees = np.int64(3) * np.int64(state[_CAPACITY])
+    for row in range(_ROWS, shapes.size, _ROW):
+        if shapes[row + _POLICY] != _LISTED:
+            continue
+        ways = shapes[row + _WAYS]
+        for number in range(shapes[row + _SET_MASK] + 1):
+            at, start = trees + shapes[row + _LISTS] + number, shapes[row + _START] + number * ways
+            word = entries[at]
+            held, free, settled = _0, _0, word & ~((_1 << (U(ways) << _2)) - _1) if ways < 16 else _0
+            for place in range(ways):
+                held += U(entries[start + np.int64((word >> (U(place) << _2)) & _15)] != _0)
+            used = _0
+            for place in range(ways):
+                way = (word >> (U(place) << _2)) & _15
+                if entries[start + np.int64(way)] != _0:
+                    settled |= way << (used << _2)
+                    used += _1
+                else:
+                    settled |= way << ((held + free) << _2)
+                    free += _1
+            entries[at] = settled
 
 
 @njit(types.void(ARRAY, ARRAY, ARRAY, ARRAY, ARRAY, SHAPE_ARRAY, types.int64), cache=True, nogil=True)

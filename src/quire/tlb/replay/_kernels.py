@@ -6,8 +6,8 @@ from numba import njit, types
 from quire.arch import PTE, Replacement
 from quire.paging.context import MEMO_SLOTS, Context, Result, Status
 from quire.paging.ept._kernels import WORDS, pointer
-from quire.tlb._kernels import SHAPES, count_fill, fill, holder, lookup, make_tag, oldest, scan
-from quire.tlb.layout import LEVELS, POLICIES, TAG, TRANSLATION, Shape, TlbState
+from quire.tlb._kernels import SHAPES, fill, holder, insert_absent, lookup, make_tag, probe, scan
+from quire.tlb.layout import LEVELS, LISTED, POLICIES, TAG, TRANSLATION, Shape, TlbState
 from quire.tlb.replay.record import RECORD
 from quire.tlb.walker._kernels import size_of_shift, translation, walk_behind_caches
 
@@ -25,11 +25,9 @@ _CLOCK, _SPACE, _GLOBALS, _LARGE, _CAPACITY, _DEPTH, _FULL = (
         *(TlbState.DEPTH, TlbState.FULL),
     )
 )
-_PAGE, _LOOKUPS, _MISSES, _EVICTIONS = (
-    int(s) for s in (TlbState.REPLAY_PAGE, TlbState.LOOKUPS, TlbState.MISSES, TlbState.EVICTIONS)
-)
+_PAGE, _LOOKUPS, _MISSES = (int(s) for s in (TlbState.REPLAY_PAGE, TlbState.LOOKUPS, TlbState.MISSES))
 _N_LEVELS, _PAGES = np.int64(LEVELS), U(TAG.mask("page"))
-_LRU = np.int64(POLICIES[Replacement.LRU])
+_LRU, _LISTED = np.int64(POLICIES[Replacement.LRU]), np.int64(LISTED)
 _DIRTY = U(TRANSLATION.mask("dirty"))
 _R_GSHIFT, _R_HSHIFT, _R_GLOBAL, _R_GREFS, _R_HREFS = (
     int(r)
@@ -73,12 +71,11 @@ def count_records(state, stream):
 
 @njit(types.boolean(SHAPES, types.int64), cache=True, nogil=True)
 def is_plain(shapes, side):
-    """Whether `side` has two levels that hold 4 KiB pages, both with LRU replacement."""
-    for level in range(2):
-        row = holder(shapes, side, np.int64(level), _I0)
-        if row < 0 or shapes[row + _POLICY] != _LRU:
-            return False
-    return True
+    """Whether `side` has two levels that hold 4 KiB pages, both with LRU replacement, the nearer by stamps."""
+    first, second = holder(shapes, side, _I0, _I0), holder(shapes, side, _I1, _I0)
+    if first < 0 or second < 0 or shapes[first + _POLICY] != _LRU:
+        return False
+    return shapes[second + _POLICY] == _LRU or shapes[second + _POLICY] == _LISTED
 
 
 @njit(types.uint64(SHAPES), cache=True, nogil=True)
@@ -122,29 +119,13 @@ def note_page(state, sharing, side, page):
 @njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
 def miss_plain(entries, state, shapes, side, tag, clock):
     """Deal with a page that the first of two LRU levels of `side` misses: second level, copy or fill."""
-    row, capacity = holder(shapes, side, _I1, _I0), np.int64(state[_CAPACITY])
-    ways = shapes[row + _WAYS]
-    start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
+    row, value = holder(shapes, side, _I1, _I0), (tag & _PAGES) << _12
+    state[_CLOCK] = clock
     state[_MISSES + side * _N_LEVELS] += _1
-    found = scan(entries, start, ways, tag)
-    value = (tag & _PAGES) << _12
-    if found < 0:
+    if probe(entries, state, shapes, row, tag) < 0:
         state[_MISSES + side * _N_LEVELS + _I1] += _1
-        found = oldest(entries, capacity + start, ways) - capacity
-        state[_EVICTIONS] += _1 if entries[found] else _0
-        count_fill(entries, state, shapes, row, tag)
-        entries[found] = tag
-        entries[2 * capacity + found] = value
-    entries[capacity + found] = clock
-    row = holder(shapes, side, _I0, _I0)
-    ways = shapes[row + _WAYS]
-    start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
-    found = oldest(entries, capacity + start, ways) - capacity
-    state[_EVICTIONS] += _1 if entries[found] else _0
-    count_fill(entries, state, shapes, row, tag)
-    entries[found] = tag
-    entries[2 * capacity + found] = value
-    entries[capacity + found] = clock
+        insert_absent(entries, state, shapes, row, tag, value)
+    insert_absent(entries, state, shapes, holder(shapes, side, _I0, _I0), tag, value)
 
 
 @njit(types.int64(WORDS, WORDS, SHAPES, WORDS, types.int64, types.int64), cache=True, nogil=True)
@@ -204,7 +185,7 @@ def replay_tags_from(entries, state, shapes, stream, first, end):
         note_page(state, sharing, side, (gva >> _12) + _1)
         if lookup(entries, state, shapes, gva, side) >= 0:
             continue
-        if fill(entries, state, shapes, gva, side, _0, False, (gva >> _12) << _12) < 0:
+        if fill(entries, state, shapes, gva, side, _0, False, (gva >> _12) << _12, True) < 0:
             state[_PAGE + side] = _0
         if state[_FULL]:
             return np.int64(n) + _I1
@@ -283,7 +264,8 @@ def replay_and_walk_from(
             state[_PAGE + side] = _0
             continue
         size = size_of_shift(min(result[_R_GSHIFT], result[_R_HSHIFT]))
-        held = fill(entries, state, shapes, gva, side, size, result[_R_GLOBAL] != _0, translation(result))
+        made, is_global = translation(result), result[_R_GLOBAL] != _0
+        held = fill(entries, state, shapes, gva, side, size, is_global, made, index < 0)
         if held < 0:
             state[_PAGE + side] = _0
         if state[_FULL]:

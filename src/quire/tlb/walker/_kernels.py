@@ -33,10 +33,10 @@ _R_GREFS, _R_HREFS, _R_REFS = (
 _R_GUEST, _R_HOST, _R_COMBINED, _R_EPT = (
     int(r) for r in (Result.GUEST_ENTRY, Result.HOST_ENTRY, Result.COMBINED, Result.EPT_RIGHTS)
 )
-_SPACE, _EPT_SPACE, _WALK_CACHES, _WALK_HITS, _NESTED, _BY_GPA = (
+_CLOCK, _SPACE, _EPT_SPACE, _WALK_CACHES, _WALK_HITS, _NESTED, _BY_GPA = (
     int(s)
     for s in (
-        *(TlbState.SPACE, TlbState.EPT_SPACE, TlbState.WALK_CACHES, TlbState.WALK_HITS),
+        *(TlbState.CLOCK, TlbState.SPACE, TlbState.EPT_SPACE, TlbState.WALK_CACHES, TlbState.WALK_HITS),
         *(TlbState.KINDS_NESTED, TlbState.TABLES_BY_GPA),
     )
 )
@@ -111,6 +111,7 @@ def account_host(entries, state, shapes, gpa, shift, levels):
     size = np.int64(size_of_shift(shift))
     for kind in range(_PAGE_KINDS):
         row = walk_holder(shapes, _I1, np.int64(kind)) if (state[_NESTED] >> U(kind)) & _1 else np.int64(-1)
+        state[_CLOCK] += _1
         if row >= 0 and probe(entries, state, shapes, row, make_tag(gpa, U(kind), space)) >= 0:
             state[_WALK_HITS + _KINDS + kind] += _1
             return _0
@@ -118,6 +119,7 @@ def account_host(entries, state, shapes, gpa, shift, levels):
     for cached in range(leaf + _I1, np.int64(levels) + _I1):
         kind = _PDE + np.int64(cached) - _I2
         row = walk_holder(shapes, _I1, kind)
+        state[_CLOCK] += _1
         if row >= 0 and probe(entries, state, shapes, row, make_tag(gpa, U(kind), space)) >= 0:
             state[_WALK_HITS + _KINDS + kind] += _1
             level = np.int64(cached) - _I1
@@ -126,10 +128,12 @@ def account_host(entries, state, shapes, gpa, shift, levels):
     while level > leaf:
         kind = _PDE + level - _I2
         row = walk_holder(shapes, _I1, kind)
+        state[_CLOCK] += _1
         if row >= 0:
             insert_absent(entries, state, shapes, row, make_tag(gpa, U(kind), space), _0)
         level -= _I1
     row = walk_holder(shapes, _I1, size)
+    state[_CLOCK] += _1
     if row >= 0:
         state[_NESTED] |= _1 << U(size)
         insert_absent(entries, state, shapes, row, make_tag(gpa, U(size), space), _0)
@@ -145,6 +149,7 @@ def account(entries, state, shapes, path, gva):
     for cached in range(leaf + _I1, levels + _I1):
         kind = _PDE + np.int64(cached) - _I2
         row = walk_holder(shapes, _I0, kind)
+        state[_CLOCK] += _1
         if row >= 0 and probe(entries, state, shapes, row, make_tag(gva, U(kind), space)) >= 0:
             state[_WALK_HITS + kind] += _1
             level, reached = np.int64(cached) - _I1, state[_BY_GPA] == _0
@@ -166,6 +171,7 @@ def account(entries, state, shapes, path, gva):
         kind = _PDE + level - _I2
         row = walk_holder(shapes, _I0, kind)
         level -= _I1
+        state[_CLOCK] += _1
         if row >= 0:
             insert_absent(
                 entries, state, shapes, row, make_tag(gva, U(kind), space), path[_TABLE_HPA + level]

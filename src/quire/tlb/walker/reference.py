@@ -78,6 +78,7 @@ class ReferenceWalker(ReferenceTlb):
             return 0
         for kind in (Kind.PAGE_4K, Kind.PAGE_2M, Kind.PAGE_1G):
             array = self._ept.get(kind)
+            self.clock += 1
             if array and array.probe(self._key(self.ept_space, kind, address.gpa)) is not None:
                 return 0
         leaf = (address.shift - 12) // 9 + 1
@@ -93,9 +94,11 @@ class ReferenceWalker(ReferenceTlb):
 
     def _cached(self, arrays: dict[int, ReferenceArray], space: int, level: int, address: int) -> bool:
         array = arrays.get(_kind(level))
+        self.clock += 1
         return array is not None and array.probe(self._key(space, _kind(level), address)) is not None
 
     def _keep(self, arrays: dict[int, ReferenceArray], space: int, kind: Kind, address: int) -> None:
+        self.clock += 1
         if kind in arrays:
             arrays[kind].insert(self._key(space, kind, address), 0)
 
