@@ -44,7 +44,7 @@ def test_ladder(tmp_path: Path) -> None:
         "(see quire validate ladder --help)"
     )
     error = refused(tmp_path, "validate", "ladder", "--guest", "4097K")
-    assert error.startswith("quire validate ladder: A guest of 0x401400 bytes has no 2 MiB pages")
+    assert error.startswith("quire validate ladder: A guest of 0x400400 bytes has no 2 MiB pages")
 
 
 def test_crossover(tmp_path: Path) -> None:

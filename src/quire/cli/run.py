@@ -28,8 +28,8 @@ __all__ = ["checked_status", "command"]
               help="Save the guest's memory there when it ends, as an ELF core: see quire walk.")  # fmt: skip
 @click.option("--check-flushes", is_flag=True,
               help="Report stale translations, flushes that are missing, flushes not needed.")  # fmt: skip
-@click.option("--error-exitcode", type=click.IntRange(1, 255), metavar="N",
-              help="Exit with N if --check-flushes finds a stale translation.")  # fmt: skip
+@click.option("--error-exitcode", type=click.IntRange(1, 255), is_flag=False, flag_value=1, metavar="[N]",
+              help="Exit with N (1 if left out) if --check-flushes finds a stale translation.")  # fmt: skip
 def command(**options: Any) -> int:
     """Run PROGRAM as a guest: any x86-64 Linux ELF, or a script, found on PATH as a shell would.
 
