@@ -13,7 +13,7 @@ from quire.tlb.reference import ReferenceTlb
 from quire.tlb.replay import RECORD, replay
 
 SIDES = list(Side)
-TRACES, RECORDS = 20, 160
+TRACES, RECORDS = 20, 120
 SHIFTS = (12, 21, 30)
 SPACES = (AddressSpace(1, 0, None), AddressSpace(1, 5, 0x3000))
 
