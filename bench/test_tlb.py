@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 from measure import QUIRE, Timing, interleave, run_timed, table
 from recorded import random_pages, record
 from workloads import gzip, python_loop, sqlite

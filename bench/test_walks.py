@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from measure import table
 from numba import njit, types
 from workloads import need

@@ -2,8 +2,9 @@
 
 Reads at random addresses of a large guest go through the TLBs of a profile; each miss walks 4 x 4 levels. Rung by
 rung the walker gets caches: none, those of linear addresses (one dimension), EPT's own (both dimensions), the nested
-TLB, and then the hypervisor maps 2 MiB pages. As in the paper a cached guest entry holds a guest-physical address, which has to
-be translated: the manual's combined caches, which :class:`quire.tlb.Tlb` models by default, hold the host-physical one.
+TLB, and then the hypervisor maps 2 MiB pages. As in the paper a cached guest entry holds a guest-physical address,
+which has to be translated: the manual's combined caches, which :class:`quire.tlb.Tlb` models by default, hold the
+host-physical one.
 """
 
 from collections.abc import Callable
