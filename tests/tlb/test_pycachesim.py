@@ -13,7 +13,7 @@ from quire.arch import CpuProfile, Side, TlbGeometry, profile_by_name
 from quire.tlb import AddressSpace, Tlb
 from quire.tlb.replay import records, replay
 
-cachesim = pytest.importorskip("cachesim", reason="pycachesim is not installed: pip install pycachesim")
+cachesim = pytest.importorskip("cachesim", reason="pycachesim is not installed: pip install -e '.[peers]'")
 
 #: Sets and ways of each level, the nearest first.
 GEOMETRIES = [
