@@ -3,7 +3,7 @@
 Targets (issue 5): tags alone, recorded programs at least 200 M/s (aim 400), random streams 40 (aim 65); random reads
 of 1 GiB with TLBs, walk caches and 4 x 4 walks counted at least 4 M/s (aim 10); `--detail full` with a real profile at
 most 1.3 times one flat TLB; at most 64 bytes a TLB entry.
-Run: ``python -m pytest bench/test_tlb.py -q`` (valgrind records the programs; ``pip install -e .[peers]`` for the peer).
+Run: ``python -m pytest bench/test_tlb.py -q``; valgrind records programs, ``pip install -e .[peers]`` brings the peer.
 """
 
 import statistics

@@ -11,13 +11,10 @@ pytestmark = pytest.mark.programs
 #: Each program with a mode and an Mmu of its own: a run costs seconds.
 TOOLS = [
     (["sort", "-n", "data"], "retain", "ept"),
-    (["sort", "-n", "data"], "evict", "native"),
-    (["head", "-c", "100", "data"], "retain", "shadow"),
     (["ls", "-l"], "evict", "shadow"),
     (["grep", "-c", "7", "data"], "evict", "ept"),
 ]
 CHECKED = [
-    ("mapping", "ept", "modelled"),
     ("mapping", "shadow", "modelled"),
     ("protection", "native", "retain"),
     ("selfmodify", "ept", "evict"),

@@ -38,6 +38,7 @@ class Held(StrEnum):
 
 
 _PAGE_SHIFTS = (12, 21, 30)
+_MOST_WAYS = 128  # of a set: what the kernels look for entries with
 
 
 def _check_shape(what: str, entries: int, ways: int) -> None:
@@ -46,6 +47,8 @@ def _check_shape(what: str, entries: int, ways: int) -> None:
             f"{what}: {entries:#x} entries do not divide into {ways:#x} ways: "
             "give entries as a multiple of ways"
         )
+    if ways > _MOST_WAYS:
+        raise MisuseError(f"{what}: {ways:#x} ways are too many: give at most {_MOST_WAYS:#x}")
     sets = entries // ways
     if sets & (sets - 1):
         raise MisuseError(f"{what}: {sets:#x} sets are not a power of two: change entries or ways")

@@ -1,4 +1,4 @@
-"""Compiled TLB lookups, insertions and invalidations: fixed-trip tag scans with age stamps, no lists moved.
+"""Compiled TLB lookups and insertions: structures of any geometry, whose sets the replacement kernels look after.
 
 Pointers go in (see layout.py for what they point to); an index identifies an entry, -1 is a miss. The slow twin is
 ``reference.py``.
@@ -22,9 +22,17 @@ from quire.tlb.layout import (
     Shapes,
     TlbState,
 )
+from quire.tlb.replacement._kernels import (
+    SHAPES,
+    any_way,
+    move_to_front,
+    oldest,
+    point_away,
+    pointed_at,
+    scan,
+)
 
 U = np.uint64
-SHAPES = types.CPointer(types.int64)
 
 KIND_SHIFTS_ARRAY = np.array(KIND_SHIFTS, np.uint64)
 _KIND, _SPACE_SHIFT = U(TAG.shift("kind")), U(TAG.shift("space"))
@@ -32,8 +40,8 @@ _LINEAR = U((1 << 57) - 1)
 _FRAME, _VALUE_REST = U(TRANSLATION.mask("frame")), U(~TRANSLATION.mask("frame") & (1 << 64) - 1)
 _START, _SET_MASK, _WAYS, _POLICY, _TREES = (int(s) for s in Shape)
 _ROW, _ROWS = len(Shape), int(Shapes.ROWS)
-_CLOCK, _SPACE, _GLOBAL_SPACE, _EPT_SPACE, _GLOBALS, _LARGE, _EVICTIONS, _CAPACITY, _DEPTH, _RANDOM = (
-    int(s) for s in list(TlbState)[:10]
+_CLOCK, _SPACE, _GLOBAL_SPACE, _EPT_SPACE, _GLOBALS, _LARGE, _EVICTIONS, _CAPACITY, _DEPTH = (
+    int(s) for s in list(TlbState)[:9]
 )
 _LARGEST, _CONFLICTS, _CONFLICT_GVA = (
     int(s) for s in (TlbState.LARGEST, TlbState.CONFLICTS, TlbState.CONFLICT_GVA)
@@ -43,11 +51,8 @@ _LRU, _PLRU, _RANDOMLY = (np.int64(POLICIES[one]) for one in Replacement)
 _WITHOUT_BOUND, _LISTED = np.int64(UNBOUNDED), np.int64(LISTED)
 _N_LEVELS, _N_SIZES = np.int64(LEVELS), np.int64(SIZES)
 _HASH = U(0x9E3779B97F4A7C15)
-_0, _1, _2, _3, _4, _7, _13, _15, _17, _32 = (U(n) for n in (0, 1, 2, 3, 4, 7, 13, 15, 17, 32))
-_NIBBLES, _NIBBLE_TOPS = U(0x1111_1111_1111_1111), U(0x8888_8888_8888_8888)
+_0, _1, _2, _3, _7, _15, _32 = (U(n) for n in (0, 1, 2, 3, 7, 15, 32))
 _I0, _I1 = np.int64(0), np.int64(1)
-_WAY_BITS, _WAY_MASK = np.int64(7), np.int64(127)  # ways of a set at most: 128
-_LARGEST_KEY = np.int64((1 << 63) - 1)
 
 
 @njit(types.uint64(types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
@@ -67,24 +72,6 @@ def find_unbounded(entries, shapes, row, tag):
     return start + np.int64(slot)
 
 
-@njit(types.int64(WORDS, types.int64, types.int64, types.uint64), inline="always", cache=True, nogil=True)
-def scan(entries, start, ways, tag):
-    """Return the entry of the set at `start` that holds `tag`, or -1: a loop that the compiler makes a vector of."""
-    found = np.int64(-1)
-    for way in range(ways):
-        found = max(found, np.int64(way) if entries[start + way] == tag else np.int64(-1))
-    return start + found if found >= 0 else found
-
-
-@njit(types.int64(WORDS, types.int64, types.int64), inline="always", cache=True, nogil=True)
-def oldest(stamps, start, ways):
-    """Return the entry of the set at `start` with the least stamp, the first of equals; a free one has stamp 0."""
-    least = _LARGEST_KEY  # signed, for which processors have more vector instructions
-    for way in range(ways):
-        least = min(least, (np.int64(stamps[start + way]) << _WAY_BITS) | np.int64(way))
-    return start + (least & _WAY_MASK)
-
-
 @njit(types.int64(WORDS, SHAPES, types.int64, types.uint64), cache=True, nogil=True)
 def find(entries, shapes, row, tag):
     """Return the entry of the structure at `row` that holds `tag`, or -1; nothing is touched."""
@@ -94,50 +81,6 @@ def find(entries, shapes, row, tag):
         return index if entries[index] == tag else np.int64(-1)
     start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
     return scan(entries, start, ways, tag)
-
-
-@njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64), cache=True, nogil=True)
-def point_away(entries, state, shapes, row, index):
-    """Make the tree of the set of entry `index` point away from it, at every node on its way."""
-    ways = shapes[row + _WAYS]
-    offset = index - shapes[row + _START]
-    way = offset % ways
-    tree = np.int64(3) * np.int64(state[_CAPACITY]) + shapes[row + _TREES] + offset // ways
-    leaves = _I1
-    while leaves < ways:
-        leaves <<= _I1
-    word = entries[tree]
-    node, half = _I1, leaves >> _I1
-    while half > _I0:
-        if way & half:
-            word &= ~(_1 << U(node))
-            node = (node << _I1) + _I1
-        else:
-            word |= _1 << U(node)
-            node <<= _I1
-        half >>= _I1
-    entries[tree] = word
-
-
-@njit(
-    types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64),
-    inline="always",
-    cache=True,
-    nogil=True,
-)
-def move_to_front(entries, state, shapes, row, index, set_number):
-    """Make entry `index` the first of its set's list: four bits a way, the least recently used one last.
-
-    The lowest nibble that is the way is the lowest that is 0 in `apart`; those below it move up by one.
-    """
-    at = np.int64(3) * np.int64(state[_CAPACITY]) + shapes[row + _TREES] + np.int64(set_number)
-    way = U(index - shapes[row + _START]) - set_number * U(shapes[row + _WAYS])
-    word = entries[at]
-    apart = word ^ (way * _NIBBLES)
-    zeros = (apart - _NIBBLES) & ~apart & _NIBBLE_TOPS
-    lowest = (zeros & (~zeros + _1)) >> _3
-    below = lowest - _1
-    entries[at] = (word & ~(below | lowest * _15)) | ((word & below) << _4) | way
 
 
 @njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64), cache=True, nogil=True)
@@ -176,37 +119,6 @@ def least_recent(entries, state, shapes, row, start, tag):
         at = np.int64(3) * capacity + shapes[row + _TREES] + np.int64(tag & U(shapes[row + _SET_MASK]))
         return start + np.int64((entries[at] >> (U(shapes[row + _WAYS] - _I1) << _2)) & _15)
     return oldest(entries, capacity + start, shapes[row + _WAYS]) - capacity
-
-
-@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.int64), cache=True, nogil=True)
-def pointed_at(entries, state, shapes, row, start):
-    """Return the entry of a full set that its tree points at; a tree of other than 2**n ways lacks its last leaves."""
-    ways = shapes[row + _WAYS]
-    set_number = (start - shapes[row + _START]) // ways
-    word = entries[np.int64(3) * np.int64(state[_CAPACITY]) + shapes[row + _TREES] + set_number]
-    leaves = _I1
-    while leaves < ways:
-        leaves <<= _I1
-    node, half, way = _I1, leaves >> _I1, _I0
-    while half > _I0:
-        right = (word >> U(node)) & _1 != _0 and way + half < ways
-        node <<= _I1
-        if right:
-            node += _I1
-            way += half
-        half >>= _I1
-    return start + way
-
-
-@njit(types.int64(WORDS, WORDS, SHAPES, types.int64), cache=True, nogil=True)
-def any_way(entries, state, shapes, row):
-    """Return a way by the generator of :class:`TlbState` RANDOM (xorshift64)."""
-    word = state[_RANDOM]
-    word ^= word << _13
-    word ^= word >> _7
-    word ^= word << _17
-    state[_RANDOM] = word
-    return np.int64(word % U(shapes[row + _WAYS]))
 
 
 @njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.uint64), inline="always", cache=True, nogil=True)

@@ -7,14 +7,13 @@ refuses the fill (the instruction has not happened) or calls ``uc_emu_stop``.
 
 import numpy as np
 from numba import carray, cfunc, njit, types
-from numba.extending import intrinsic
 
+from quire.cpu.soft.casts._kernels import octets, shape_words, words
 from quire.cpu.soft.state import RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
 from quire.paging import RESULT_WORDS, Context, Result, Status
-from quire.paging.ept._kernels import WORDS
 from quire.paging.memo._kernels import walk_with_memo_from
 from quire.tlb import TAG, TRANSLATION, TlbState
-from quire.tlb._kernels import KIND_SHIFTS_ARRAY, SHAPES, fill, lookup, touch_entry
+from quire.tlb._kernels import KIND_SHIFTS_ARRAY, fill, lookup, touch_entry
 from quire.tlb.walker._kernels import size_of_shift, translation, walk_behind_caches
 
 U = np.uint64
@@ -93,22 +92,6 @@ _SLOT_MASK = U(BLOCK_SLOTS - 1)
 _SLOT_SHIFT = U(64 - 20)
 
 _stop = types.ExternalFunction("uc_emu_stop", types.int32(types.voidptr))
-
-
-def _cast(pointer_type):
-    """Return a function of kernels that takes a void pointer for a `pointer_type`."""
-
-    @intrinsic
-    def cast(typing_context, address):
-        def generate(context, builder, signature, arguments):
-            return builder.bitcast(arguments[0], context.get_value_type(pointer_type))
-
-        return pointer_type(types.voidptr), generate
-
-    return cast
-
-
-words, shape_words, octets = _cast(WORDS), _cast(SHAPES), _cast(HANDLE)
 
 
 @njit(types.void(USER), cache=True, nogil=True)

@@ -6,8 +6,9 @@ from numba import njit, types
 from quire.arch import PTE, Replacement
 from quire.paging.context import MEMO_SLOTS, Context, Result, Status
 from quire.paging.ept._kernels import WORDS, pointer
-from quire.tlb._kernels import SHAPES, fill, holder, insert_absent, lookup, make_tag, probe, scan
+from quire.tlb._kernels import SHAPES, fill, holder, insert_absent, lookup, make_tag, probe
 from quire.tlb.layout import LEVELS, LISTED, POLICIES, TAG, TRANSLATION, Shape, TlbState
+from quire.tlb.replacement._kernels import scan
 from quire.tlb.replay.record import RECORD
 from quire.tlb.walker._kernels import size_of_shift, translation, walk_behind_caches
 

@@ -1,0 +1,23 @@
+"""Casts of void pointers, for hooks."""
+
+from numba import types
+from numba.extending import intrinsic
+
+
+def _cast(pointer_type):
+    """Return a function of kernels that takes a void pointer for a `pointer_type`."""
+
+    @intrinsic
+    def cast(typing_context, address):
+        def generate(context, builder, signature, arguments):
+            return builder.bitcast(arguments[0], context.get_value_type(pointer_type))
+
+        return pointer_type(types.voidptr), generate
+
+    return cast
+
+
+#: Words of the host, signed words of shapes, bytes of the engine.
+words = _cast(types.CPointer(types.uint64))
+shape_words = _cast(types.CPointer(types.int64))
+octets = _cast(types.CPointer(types.uint8))
