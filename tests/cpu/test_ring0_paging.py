@@ -1,7 +1,7 @@
 """Ring-0 guests that manage their own memory: tables, faults through their own IDT, large pages, TLB instructions."""
 
 import pytest
-from ring0_guest import SWITCH, guest_made, run
+from ring0_guest import SWITCH, guest_made, make, run
 
 from quire.cpu.soft import Detail
 
@@ -270,3 +270,29 @@ high:
     assert outcome.reason == "exited", outcome
     assert values == [0x10000]
     assert outcome.events["faulted_walks"] == 0
+
+
+def test_a_page_size_that_changes_without_invlpg_is_a_conflict() -> None:
+    """A 2 MiB page is split; its last part was never looked up, the rest is still held as 2 MiB (SDM 3A §4.10.2.3)."""
+    source = (
+        SWITCH
+        + """
+    store 0x202010, 0x400000 | P | RW | PS
+    mov rax, [0x400000]
+    store 0x203000, 0x400003
+    store 0x202010, 0x203007
+    {flush}
+    mov rax, [0x400008]
+    mov byte ptr [0x400010], 1   # its dirty flag is not set yet: a walk, which finds the other size
+    finish
+    """
+    )
+    conflicts = []
+    for flush in ("nop", "invlpg [0x400000]"):
+        guest = make(source.format(flush=flush), "native", Detail.FULL)
+        try:
+            assert guest.run(30.0).reason == "exited"
+            conflicts.append(guest.tlb.conflicts)
+        finally:
+            guest.close()
+    assert conflicts == [1, 0]

@@ -116,3 +116,24 @@ def test_same_page_hits_and_capacity_of_a_set() -> None:
     assert [twins.access(page, Side.LOAD, 0, False) for page in pages] == [None] * (geometry.ways + 1)
     assert twins.access(pages[0], Side.LOAD, 0, False) == 2  # evicted from L1, still in L2
     assert twins.access(pages[0], Side.LOAD, 0, False) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "options", "conflicts"),
+    [
+        (1, 0, TlbOptions(), 1),  # a page of 2 MiB was split without INVLPG
+        (0, 1, TlbOptions(), 1),  # pages of 4 KiB were joined
+        (0, 0, TlbOptions(), 0),
+        (1, 0, TlbOptions(largest_page=1 << 12), 0),  # large pages are held in pieces: the sizes are one
+    ],
+)
+def test_two_sizes_of_one_address(first: int, then: int, options: TlbOptions, conflicts: int) -> None:
+    tlb = Tlb(SKYLAKE_X, options)
+    tlb.enter(SPACES[0])
+    for size in (first, then):
+        fill(
+            *(tlb.entries, tlb.state, tlb.shapes, np.uint64(0x40_0000), 1, np.uint64(size)),
+            *(False, np.uint64(0x40_0007), False),
+        )
+    assert tlb.conflicts == conflicts
+    assert int(tlb.state[TlbState.CONFLICT_GVA]) == (0x40_0000 if conflicts else 0)
