@@ -10,7 +10,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "quire"
 ROOMS = (
-    *("errors", "arch", "memory", "paging", "tlb", "vcpu", "hypervisor", "cpu"),
+    *("errors", "failpoints", "arch", "memory", "paging", "tlb", "vcpu", "hypervisor", "cpu"),
     *("guest", "trace", "study", "report", "testing", "cli"),
 )
 #: Rooms that a room below takes plain records to: report knows nothing of the model, so the guest may use it.
@@ -40,7 +40,11 @@ def room_of(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.name == "errors.py")
+#: Rooms of one file.
+FILES_OF_THEIR_OWN = ("errors.py", "failpoints.py")
+FILES = sorted(
+    path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.name in FILES_OF_THEIR_OWN
+)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -23,6 +23,7 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from quire import failpoints
 from quire.errors import BackendError, MisuseError
 from quire.memory.records import MAP_NORESERVE
 
@@ -144,15 +145,13 @@ class HostMemory:
         start, end = self._frame_range(hfn, count)
         if start == end:  # fallocate calls an empty range an error
             return
+        if failpoints.armed is not None:
+            failpoints.reach("discard", lambda: _no_discard(start, end, errno.ENOMEM))
         mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
         while _fallocate(self.fd, mode, start, end - start) != 0:
             code = ctypes.get_errno()
             if code != errno.EINTR:
-                raise BackendError(
-                    code,
-                    f"cannot discard {end - start:#x} bytes at hpa {start:#x}: {os.strerror(code)}; "
-                    "check that the kernel's tmpfs supports FALLOC_FL_PUNCH_HOLE",
-                )
+                raise _no_discard(start, end, code)
 
     def is_hole(self, hfn: int, count: int) -> bool:
         """True when no page backs any of ``count`` frames from ``hfn``: never touched since start or discard.
@@ -277,10 +276,28 @@ def _move_high(fd: int) -> int:
         os.close(fd)
 
 
+def _no_discard(start: int, end: int, code: int) -> BackendError:
+    return BackendError(
+        code,
+        f"cannot discard {end - start:#x} bytes at hpa {start:#x}: {os.strerror(code)}; "
+        "check that the kernel's tmpfs supports FALLOC_FL_PUNCH_HOLE",
+    )
+
+
+def _no_memory(size: int, code: int) -> BackendError:
+    return BackendError(
+        code,
+        f"cannot map {size:#x} bytes of host memory: {os.strerror(code)}; "
+        "ask for less, or raise the limits shown by 'ulimit -v' and 'ulimit -n'",
+    )
+
+
 # Make and map the memfd; on failure leave nothing open.
 def _map(size: int, name: str) -> tuple[int, mmap.mmap]:
     if "\0" in name or len(os.fsencode(name)) > 249:
         raise MisuseError(f"{name!r} cannot name a memfd: give at most 0xf9 bytes without NUL")
+    if failpoints.armed is not None:
+        failpoints.reach("map host memory", lambda: _no_memory(size, errno.ENOMEM))
     fd = -1
     try:
         fd = _move_high(os.memfd_create(name, os.MFD_CLOEXEC))
@@ -297,8 +314,4 @@ def _map(size: int, name: str) -> tuple[int, mmap.mmap]:
     except OSError as error:
         if fd >= 0:
             os.close(fd)
-        raise BackendError(
-            error.errno,
-            f"cannot map {size:#x} bytes of host memory: {os.strerror(error.errno or 0)}; "
-            "ask for less, or raise the limits shown by 'ulimit -v' and 'ulimit -n'",
-        ) from error
+        raise _no_memory(size, error.errno or 0) from error

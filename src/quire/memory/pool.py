@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from quire import failpoints
 from quire.errors import MisuseError
 from quire.memory.audit import Ledger, audit
 from quire.memory.blocks import MAX_ORDER, ORDER_COUNT, TAKEN, BuddyBlocks
@@ -99,9 +100,11 @@ class Pool:
         if not owner_id or not 0 <= order <= MAX_ORDER:
             raise _bad_request(order, owner)
         blocks, counts = self._blocks, self._frames_by_kind
+        if failpoints.armed is not None:
+            failpoints.reach("allocate", lambda: self._exhausted(order, owner))
         place = blocks.find(order)
         if place is None:
-            raise OutOfFrames(order, owner, counts[FREE_ID], blocks.largest_free_order())
+            raise self._exhausted(order, owner)
         index, found = place
         self._contents.prepare(index, order, fill)
         blocks.take(index, found, order)
@@ -246,6 +249,10 @@ class Pool:
                 "free it with the order it was allocated with"
             )
         return MisuseError(f"frame {hfn:#x} belongs to {holder}, not to {owner}: only its owner may free it")
+
+    def _exhausted(self, order: int, owner: Owner) -> OutOfFrames:
+        free = self._frames_by_kind[FREE_ID]
+        return OutOfFrames(order, owner, free, self._blocks.largest_free_order())
 
     def _outside(self, hfn: int) -> MisuseError:
         return MisuseError(
