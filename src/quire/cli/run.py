@@ -7,6 +7,7 @@ import click
 
 from quire.cli.compile_notice import RUNNING, say_if_compiling
 from quire.cli.guest_files import open_file, open_report, write_text
+from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, guest_environment, guest_options, make_session
 
 __all__ = ["checked_status", "command"]
@@ -17,6 +18,7 @@ __all__ = ["checked_status", "command"]
     options_metavar="[OPTIONS] [--]",
 )
 @guest_options
+@numa_options
 @click.option("--vpid/--no-vpid", default=True, show_default=True,
               help="Without, every VM entry and exit flushes the guest's translations.")  # fmt: skip
 @click.option("--detail", type=click.Choice(["exits", "full"]), default="exits", show_default=True,
@@ -47,11 +49,14 @@ def command(**options: Any) -> int:
       quire run --caching retain -- ls /
       quire run --mmu shadow --check-flushes --error-exitcode 9 -- sort /etc/passwd
       quire run --profile zen4 --detail full -- ls /
+      quire run --numa 2x4G --numa-policy interleave --detail full -- ls /
       quire run --detail full --no-walk-caches --tlb-replacement plru -- ls /
     """
     if options["error_exitcode"] is not None and not options["check_flushes"]:
         raise click.UsageError("--error-exitcode says nothing without --check-flushes: give both, or neither")
-    config = guest_config(options, options["vpid"], check_flushes=options["check_flushes"])
+    config = guest_config(
+        options, options["vpid"], check_flushes=options["check_flushes"], numa=numa_config(options)
+    )
     environ = guest_environment()
     kind, saved = options["kind"], options["save_image"]
     sink = None if kind == "none" else open_report(options["output"])

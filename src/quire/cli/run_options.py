@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from quire.guest.breakpoint import Breakpoint
     from quire.guest.launch import Program
     from quire.guest.session import Session, SessionOptions
-    from quire.hypervisor import GuestConfig
+    from quire.hypervisor import GuestConfig, NumaConfig
     from quire.tlb import TlbOptions
 
 __all__ = ["OWN_DESCRIPTORS", "guest_config", "guest_environment", "guest_options", "make_session"]
@@ -65,7 +65,13 @@ def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def guest_config(options: dict[str, Any], vpids: bool, *, check_flushes: bool = False) -> "GuestConfig":
+def guest_config(
+    options: dict[str, Any],
+    vpids: bool,
+    *,
+    check_flushes: bool = False,
+    numa: "NumaConfig | None" = None,
+) -> "GuestConfig":
     """Return the guest's hardware. Raises click.UsageError for what cannot be."""
     from quire.arch import profile_by_name
     from quire.errors import FormatError, MisuseError
@@ -88,6 +94,7 @@ def guest_config(options: dict[str, Any], vpids: bool, *, check_flushes: bool = 
             caching=CachingMode(options["caching"]),
             seed=options["seed"],
             check_flushes=check_flushes,
+            numa=numa,
             tlb=_tlb_options(options),
             vpid=int(vpids),
         )

@@ -20,6 +20,7 @@ from quire.errors import BackendError
 from quire.guest.breakpoint import AtAddress, AtSyscall, Breakpoint
 from quire.guest.images.save import save_image
 from quire.guest.launch import LaunchError, Program
+from quire.guest.numa_record import numa_record
 from quire.guest.obituary import obituary
 from quire.guest.process import GuestOptions, ProcessGuest
 from quire.guest.siginfo import GuestDeath, signal_name
@@ -185,6 +186,7 @@ def _make(options: SessionOptions) -> Hypervisor:
             hypervisor.handle_exit,
             fills=hypervisor.fills,
             evictions=hypervisor.evictions,
+            nodes=hypervisor.node_references,
         )
 
     try:
@@ -253,6 +255,7 @@ def _record(
         "syscalls": dict(sorted(guest.syscall_counts.items(), key=lambda item: (-item[1], item[0]))),
         "unimplemented": dict(guest.unimplemented),
         "memory": _memory(hypervisor, guest),
+        "numa": numa_record(hypervisor, full=full),
         "flushes": _flushes(hypervisor, guest),
         "time": times,
     }

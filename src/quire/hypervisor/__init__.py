@@ -16,6 +16,7 @@ from quire.hypervisor.machine_handlers import MACHINE_HANDLERS
 from quire.hypervisor.machine_mmu import MachineEptMmu, MachineNativeMmu, MachineShadowMmu
 from quire.hypervisor.mmu import NativeMmu, PagedMmu
 from quire.hypervisor.msrs import Msr
+from quire.hypervisor.numa import NumaConfig
 from quire.hypervisor.ports import DEBUG_PORT, EXIT_PORT, DebugConsole, ExitPort, Port, Ports
 from quire.hypervisor.processor import GENERAL, Processor
 from quire.hypervisor.processor_exits import CrAccess, CrExit
@@ -48,6 +49,7 @@ __all__ = [
     "MachineShadowMmu",
     "Msr",
     "NativeMmu",
+    "NumaConfig",
     "PagedMmu",
     "Port",
     "Ports",

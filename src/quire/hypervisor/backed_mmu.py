@@ -12,14 +12,16 @@ from quire.arch import EPT_VIOLATION_QUALIFICATION, EPTP, PAGE_SHIFT, ExitReason
 from quire.errors import MisuseError
 from quire.hypervisor.host import Host
 from quire.hypervisor.mmu import PagedMmu, block_order
+from quire.hypervisor.numa.placement import Placement
+from quire.hypervisor.numa.replicated_tables import ReplicatedTables
 from quire.memory import Fill, OutOfFrames, Owner, OwnerKind, Pool
-from quire.paging import EPT_FORMAT, Context, Rights, Tables
+from quire.paging import EPT_FORMAT, Context, PagingFormat, Rights, Tables
 from quire.tlb import AddressSpace
 from quire.vcpu import Exit, Vcpu
 
-__all__ = ["BackedMmu", "EptMmu", "TableFrames", "make_ept"]
+__all__ = ["GUEST_PAGE", "BackedMmu", "EptMmu", "TableFrames", "make_ept", "table_memory"]
 
-_PAGE = Owner(OwnerKind.GUEST_PAGE, "guest pages")
+GUEST_PAGE = Owner(OwnerKind.GUEST_PAGE, "guest pages")
 _ALL_RIGHTS = Rights.READ | Rights.WRITE | Rights.EXECUTE
 _ZERO = Fill.ZERO
 _EPT_TABLE = Owner(OwnerKind.EPT_TABLE, "EPT")
@@ -32,15 +34,23 @@ class BackedMmu(PagedMmu):
     _first_gfn = 0x100
     _handler: str  #: whose work it is to back memory
 
-    def __init__(self, host: Host, vcpu: Vcpu, guest_bytes: int, page_size: int, memory_map: Tables) -> None:
+    def __init__(
+        self,
+        host: Host,
+        vcpu: Vcpu,
+        guest_bytes: int,
+        page_size: int,
+        memory_map: Tables,
+        placement: Placement | None = None,
+    ) -> None:
         count = guest_bytes >> PAGE_SHIFT
-        super().__init__(host, vcpu, Pool(self._first_gfn, count - self._first_gfn))
+        super().__init__(host, vcpu, Pool(self._first_gfn, count - self._first_gfn), placement)
         self.guest_bytes = guest_bytes
         self.page_size = page_size
         self.memory_map = memory_map
         self._sharers = [self]
         memory_map.on_change = self._map_changed
-        self._blocks: list[int] = []
+        self.blocks: dict[int, int] = {}  #: first host frame of the block behind each guest page, by GPA
         self._shared = False
         self._used_before = np.zeros(count, np.uint8)
         self._used = self._used_before.data
@@ -53,7 +63,7 @@ class BackedMmu(PagedMmu):
         """Be the Mmu of another vCPU of the guest that `first` has the memory of."""
         self._sharers = first._sharers
         self._sharers.append(self)
-        self._blocks, self._shared = first._blocks, True
+        self.blocks, self._shared = first.blocks, True
         self.memory_map.on_change = first._map_changed
 
     def _map_changed(self, start: int = 0, size: int = 0) -> None:
@@ -85,20 +95,27 @@ class BackedMmu(PagedMmu):
             return False
         size = self.page_size
         start = gpa & ~(size - 1)
-        hfn = self.host.pool.allocate(block_order(size), _PAGE, _ZERO)
+        hfn = self.placement.page(
+            block_order(size), GUEST_PAGE, _ZERO, start // size, table=self._is_table(gpa)
+        )
         try:
             self.memory_map.map(start, hfn << PAGE_SHIFT, size, _ALL_RIGHTS)
         except BaseException:
-            self.host.pool.free(hfn, block_order(size), _PAGE)
+            self.host.pool.free(hfn, block_order(size), GUEST_PAGE)
             raise
-        self._blocks.append(hfn)
+        self.blocks[start] = hfn
         return True
+
+    def _is_table(self, gpa: int) -> bool:
+        """Whether the guest has a table of its own at `gpa`, as far as its kernel is Quire."""
+        gfn = gpa >> PAGE_SHIFT
+        return gfn >= self._first_gfn and self.frames.owner_of(gfn).kind is OwnerKind.GUEST_TABLE
 
     def allocate(self, size: int) -> int | None:
         """Return guest-physical memory that reads as zero; frames are backed when they are touched."""
         order = block_order(size)
         try:
-            gfn = self.frames.allocate(order, _PAGE)
+            gfn = self.frames.allocate(order, GUEST_PAGE)
         except OutOfFrames:
             return None
         if not order and not self._used[gfn]:
@@ -115,7 +132,7 @@ class BackedMmu(PagedMmu):
 
     def resident_bytes(self) -> int:
         """Host pages given so far."""
-        return len(self._blocks) * self.page_size
+        return len(self.blocks) * self.page_size
 
     def close(self) -> None:
         """Free the guest's tables and every host page behind guest memory; the map itself is its maker's."""
@@ -126,9 +143,9 @@ class BackedMmu(PagedMmu):
             super().close()
         for mapping in list(self.memory_map.mappings()):
             self.memory_map.unmap(mapping.start)
-        for hfn in self._blocks:
-            self.host.pool.free(hfn, block_order(self.page_size), _PAGE)
-        self._blocks.clear()
+        for hfn in self.blocks.values():
+            self.host.pool.free(hfn, block_order(self.page_size), GUEST_PAGE)
+        self.blocks.clear()
 
 
 class EptMmu(BackedMmu):
@@ -137,12 +154,32 @@ class EptMmu(BackedMmu):
     name = "ept"
     _handler = "EPT violation"
 
-    def __init__(self, host: Host, vcpu: Vcpu, guest_bytes: int, page_size: int, ept: Tables) -> None:
-        super().__init__(host, vcpu, guest_bytes, page_size, ept)
-        eptp = EPTP.encode(MT=MemoryType.WB, walk_length=3, AD=1, addr=ept.root)
+    def __init__(
+        self,
+        host: Host,
+        vcpu: Vcpu,
+        guest_bytes: int,
+        page_size: int,
+        ept: Tables,
+        placement: Placement | None = None,
+    ) -> None:
+        super().__init__(host, vcpu, guest_bytes, page_size, ept, placement)
+        eptp = self._point_at(self.placement.toucher)
+        vcpu.enable_ept(eptp)
+
+    def _point_at(self, node: int) -> int:
+        """Walk the tables that `node` has, if it has its own; return their EPTP."""
+        ept = self.memory_map
+        root = ept.memory.copy_on(node, ept.root) if isinstance(ept.memory, ReplicatedTables) else ept.root
+        eptp = EPTP.encode(MT=MemoryType.WB, walk_length=3, AD=1, addr=root)
         self._ep4ta = ep4ta(eptp)
         self.context[Context.EPTP] = eptp
-        vcpu.enable_ept(eptp)
+        return eptp
+
+    def place(self, node: int) -> None:
+        """Walk the copy of EPT that `node` has, if it has one."""
+        self.vcpu.vmcs.write("ept_pointer", self._point_at(node))
+        self.changed()
 
     @property
     def ept(self) -> Tables:
@@ -163,20 +200,30 @@ class EptMmu(BackedMmu):
 class TableFrames:
     """Where tables of the hypervisor's own live: frames of the host's pool, owned by `owner`. Addresses are HPAs."""
 
-    def __init__(self, host: Host, owner: Owner) -> None:
+    def __init__(self, host: Host, owner: Owner, placement: Placement) -> None:
         self.load = host.memory.load
         self.store = host.memory.store
-        self._pool, self._owner = host.pool, owner
+        self._pool, self._owner, self._placement = host.pool, owner, placement
 
     def allocate_table(self) -> int:
         """Return the HPA of a zeroed frame."""
-        return self._pool.allocate(0, self._owner, Fill.ZERO) << PAGE_SHIFT
+        return self._placement.table(self._owner) << PAGE_SHIFT
 
     def free_table(self, address: int) -> None:
         """Take the frame back."""
         self._pool.free(address >> PAGE_SHIFT, 0, self._owner)
 
 
-def make_ept(host: Host) -> Tables:
+def table_memory(
+    host: Host, owner: Owner, form: PagingFormat, placement: Placement
+) -> TableFrames | ReplicatedTables:
+    """Return where tables in `form` of the hypervisor's own are to live: on one node each, or on every node."""
+    pools, numa = placement.node_pools, placement.numa
+    if pools is not None and numa is not None and numa.replicate:
+        return ReplicatedTables(host, pools, owner, form)
+    return TableFrames(host, owner, placement)
+
+
+def make_ept(host: Host, placement: Placement | None = None) -> Tables:
     """Return an empty EPT hierarchy in frames of `host`."""
-    return Tables(TableFrames(host, _EPT_TABLE), EPT_FORMAT)
+    return Tables(table_memory(host, _EPT_TABLE, EPT_FORMAT, placement or Placement(host, None)), EPT_FORMAT)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from quire.arch import SKYLAKE_X, CpuProfile
 from quire.errors import MisuseError
 from quire.hypervisor.caching import CachingMode
+from quire.hypervisor.numa.config import NumaConfig
 from quire.hypervisor.shadow_mmu import ShadowOptions
 from quire.tlb import TlbOptions
 
@@ -24,6 +25,7 @@ class GuestConfig:
     begins at 0 and the guest's tables are the guest's. `shadow` counts under that Mmu alone. `tlb` changes what the
     profile says of caches; `vpid` 0 turns VPIDs off, so that every VM entry and exit flushes. `caching` says what
     the processor does with translations, `seed` chooses what goes in evict mode, `check_flushes` looks for stale ones.
+    `numa` gives the host nodes and says where memory comes from.
     """
 
     mmu: str = "ept"
@@ -38,6 +40,7 @@ class GuestConfig:
     caching: CachingMode = CachingMode.MODELLED
     seed: int = 0
     check_flushes: bool = False
+    numa: NumaConfig | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("process", "machine"):
@@ -49,6 +52,16 @@ class GuestConfig:
         if self.caching not in list(CachingMode):
             raise MisuseError(f"No caching mode is called {self.caching!r}: give {' or '.join(CachingMode)}")
         object.__setattr__(self, "caching", CachingMode(self.caching))
+        if self.numa is not None and self.kind == "machine" and self.mmu == "native":
+            raise MisuseError(
+                "Memory of a machine guest under native is host memory from 0, which no policy places: "
+                "give mmu='ept' or 'shadow'"
+            )
+        if self.numa is not None and self.numa.replicate and self.mmu == "native":
+            raise MisuseError(
+                "Under native there are no tables of the hypervisor that nodes could have copies of: "
+                "give mmu='ept' or 'shadow'"
+            )
         if self.memory < _LEAST_MEMORY or self.memory % 4096:
             raise MisuseError(
                 f"Guest memory of {self.memory:#x} bytes is too small or no multiple of 4 KiB: "

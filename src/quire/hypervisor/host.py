@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Self
 
+from quire.errors import MisuseError
 from quire.memory import HostMemory, Pool
+from quire.memory.numa import NodePools, Topology
 
 __all__ = ["Host"]
 
@@ -15,15 +17,31 @@ class Host:
     """Memory and pool; sparse, so that size costs nothing until it is touched."""
 
     memory: HostMemory
-    pool: Pool
+    pool: Pool | NodePools
 
     @classmethod
-    def for_guest(cls, guest_bytes: int, page_size: int) -> Self:
-        """Return a host large enough for one guest of `guest_bytes` backed by pages of `page_size` bytes."""
+    def for_guest(cls, guest_bytes: int, page_size: int, topology: Topology | None = None) -> Self:
+        """Return a host large enough for one guest of `guest_bytes` backed by pages of `page_size` bytes.
+
+        With a topology it has those nodes, whose memory must do: MisuseError if the guest has more.
+        """
+        if topology is not None:
+            if topology.size < guest_bytes:
+                raise MisuseError(
+                    f"A guest with {guest_bytes:#x} bytes is larger than all nodes, which have {topology.size:#x}: "
+                    "give it less, or the nodes more"
+                )
+            return cls.with_nodes(topology)
         whole = -(-guest_bytes // page_size) * page_size
         size = whole + (whole >> 6) + _SLACK
         memory = HostMemory(size & ~0xFFF)
         return cls(memory, Pool(0, memory.frame_count, memory))
+
+    @classmethod
+    def with_nodes(cls, topology: Topology) -> Self:
+        """Return a host with these nodes."""
+        memory = HostMemory(topology.size)
+        return cls(memory, NodePools(topology, memory))
 
     def close(self) -> None:
         """Give the memory back."""

@@ -23,6 +23,7 @@ from quire.hypervisor.linear_memory import WalkedMemory
 from quire.hypervisor.machine_handlers import MACHINE_HANDLERS
 from quire.hypervisor.machine_mmu import MachineEptMmu, MachineNativeMmu, MachineShadowMmu, machine_host
 from quire.hypervisor.mmu import NativeMmu, PagedMmu
+from quire.hypervisor.numa.placement import Placement
 from quire.hypervisor.ports import Ports
 from quire.hypervisor.processor import Processor
 from quire.hypervisor.shadow_handlers import MACHINE_SHADOW_HANDLERS, SHADOW_HANDLERS
@@ -31,6 +32,7 @@ from quire.hypervisor.walk_controls import follow_controls, save_log_index
 from quire.memory import Owner, OwnerKind
 from quire.paging import Context, Tables
 from quire.tlb import Operation, Tlb
+from quire.tlb.nodes import NodeReferences
 from quire.vcpu import Cpu, Event, Exit, Registers, Syscall, Trap, TrapKind, Vcpu, Vmcs
 
 __all__ = ["STEPS", "GuestKernel", "Hypervisor"]
@@ -86,6 +88,9 @@ class Hypervisor:
     flush_check: FlushCheck | None  #: of a checked run
     fills: KeptFills | None = None  #: who says what the guest gets of a page, None for the walk
     evictions: random.Random | None = None  #: what goes when, in evict mode
+    placement: Placement  #: where its memory comes from, the same for all vCPUs of a guest
+    node = 0  #: where this vCPU runs
+    node_references: NodeReferences | None = None  #: references by node, on a host with nodes
     processor: Processor  #: of a machine guest alone, like the two that follow
     linear_memory: WalkedMemory
     ports: Ports
@@ -176,6 +181,7 @@ class Hypervisor:
     def handle_exit(self, stop: Exit) -> None:
         """Record a VM exit in the VMCS, count it, and let its handler deal with it. Raises GuestStopped."""
         vcpu, registers = self.vcpu, self._registers
+        self.placement.toucher = self.node
         if registers is None:
             vcpu.exit(stop, 0, 0, 2)
         else:
@@ -214,6 +220,17 @@ class Hypervisor:
             one.tlb.invalidate(operation, vpid=vpid, pcid=pcid, ep4ta=ep4ta, gva=gva, gpa=gpa)
             one.mmu.changed()
             one.cpu.forget(None)
+
+    def move_vcpu(self, node: int) -> None:
+        """Run this vCPU on `node` from now on; what its caches held stays behind. Raises MisuseError for no node."""
+        if self.node_references is None:
+            raise MisuseError("The host has no nodes that a vCPU could move between: give GuestConfig numa")
+        self.node_references.move(node)
+        self.node = self.placement.toucher = node
+        self.mmu.place(node)
+        self.tlb.enter(self.mmu.space)
+        for operation in (Operation.INVVPID_CONTEXT, Operation.INVEPT_ALL):
+            self.shoot_down(operation, vcpus=[self])
 
     def forget_code(self, hpa: int, length: int) -> None:
         """Bytes of host memory change behind the guest's back: no vCPU may go on with code compiled from them."""
@@ -280,10 +297,19 @@ class Hypervisor:
 
     def _take_memory(self, undo: ExitStack) -> None:
         config = self.config
-        machine_native = config.kind == "machine" and config.mmu == "native"
         if self._first is not None:
-            self.host = self._first.host
-            return
+            self.host, self.placement = self._first.host, self._first.placement
+        else:
+            self._take_host(config, undo)
+            self.placement = Placement(self.host, config.numa)
+        pools, numa = self.placement.node_pools, config.numa
+        if pools is not None:
+            self.node = 0 if numa is None else numa.vcpu_node
+            self.node_references = NodeReferences(pools.node_table, pools.topology.count, self.node)
+        self.placement.toucher = self.node
+
+    def _take_host(self, config: GuestConfig, undo: ExitStack) -> None:
+        machine_native = config.kind == "machine" and config.mmu == "native"
         if self._given_host is not None:
             if machine_native:
                 raise MisuseError(
@@ -296,14 +322,15 @@ class Hypervisor:
             undo.callback(self.host.close)
             return
         page = config.guest_page if config.mmu == "native" else config.host_page
-        self.host = Host.for_guest(config.memory, page)
+        nodes = None if config.numa is None else config.numa.topology
+        self.host = Host.for_guest(config.memory, page, nodes)
         undo.callback(self.host.close)
 
     def _build_ept(self, undo: ExitStack) -> None:
         if self._first is not None:
             self._ept = self._first._ept
         elif self.config.mmu != "native":
-            self._ept = make_ept(self.host)
+            self._ept = make_ept(self.host, self.placement)
             undo.callback(self._ept.close)
 
     def _build_vcpu(self, undo: ExitStack) -> None:
@@ -317,15 +344,16 @@ class Hypervisor:
         machine = config.kind == "machine"
         if self._ept is None:
             make_native = MachineNativeMmu if machine else NativeMmu
-            self.mmu = make_native(self.host, self.vcpu, config.memory)
+            self.mmu = make_native(self.host, self.vcpu, config.memory, self.placement)
             undo.callback(self.mmu.close)
         else:
             arguments = self.host, self.vcpu, config.memory, config.host_page, self._ept
             mmu: BackedMmu
             if config.mmu == "ept":
-                mmu = (MachineEptMmu if machine else EptMmu)(*arguments)
+                mmu = (MachineEptMmu if machine else EptMmu)(*arguments, self.placement)
             else:
-                mmu = (MachineShadowMmu if machine else ShadowMmu)(*arguments, config.shadow)
+                make_shadow = MachineShadowMmu if machine else ShadowMmu
+                mmu = make_shadow(*arguments, config.shadow, self.placement)
             self.mmu = mmu
             mmu.on_exit = self.handle_exit
             if self._first is not None and isinstance(self._first.mmu, BackedMmu):

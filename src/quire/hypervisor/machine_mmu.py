@@ -10,6 +10,7 @@ from quire.errors import MisuseError
 from quire.hypervisor.backed_mmu import BackedMmu, EptMmu
 from quire.hypervisor.host import Host
 from quire.hypervisor.mmu import PagedMmu
+from quire.hypervisor.numa.placement import Placement
 from quire.hypervisor.shadow_mmu import ShadowMmu
 from quire.memory import HostMemory, Pool
 from quire.paging import Context
@@ -33,8 +34,8 @@ class MachineNativeMmu(PagedMmu):
 
     name = "native"
 
-    def __init__(self, host: Host, vcpu: Vcpu, guest_bytes: int) -> None:
-        super().__init__(host, vcpu, host.pool)
+    def __init__(self, host: Host, vcpu: Vcpu, guest_bytes: int, placement: Placement | None = None) -> None:
+        super().__init__(host, vcpu, host.pool, placement)
         self.guest_bytes = guest_bytes
         self.context[Context.MEMORY_BYTES] = guest_bytes
 

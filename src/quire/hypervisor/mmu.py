@@ -11,7 +11,9 @@ import numpy as np
 from quire.arch import PAGE_SHIFT, PAGE_SIZE, Access
 from quire.errors import MisuseError
 from quire.hypervisor.host import Host
+from quire.hypervisor.numa.placement import Placement
 from quire.memory import Fill, OutOfFrames, Owner, OwnerKind, Pool
+from quire.memory.numa import NodePools
 from quire.paging import (
     GUEST_FORMAT,
     RESULT_WORDS,
@@ -43,8 +45,11 @@ class PagedMmu(ABC):
     name: str
     page_faults_exit = False  #: whether every #PF leaves the guest
 
-    def __init__(self, host: Host, vcpu: Vcpu, frames: Pool) -> None:
+    def __init__(
+        self, host: Host, vcpu: Vcpu, frames: Pool | NodePools, placement: Placement | None = None
+    ) -> None:
         self.host = host
+        self.placement = Placement(host, None) if placement is None else placement
         self.vcpu = vcpu
         self.frames = frames
         self.context = self.guest_context = new_context(vcpu.profile, host.memory.size)
@@ -89,6 +94,14 @@ class PagedMmu(ABC):
         """
         del gva, access, implicit
         return error
+
+    def allocate_table_frame(self) -> int:
+        """Return the guest frame number of a new page for the guest's tables. Raises OutOfFrames."""
+        return self.frames.allocate(0, _TABLE)
+
+    def place(self, node: int) -> None:
+        """The vCPU runs on `node` from now on: walk the tables that are there, if there are any."""
+        del node
 
     @property
     @abstractmethod
@@ -223,8 +236,9 @@ class NativeMmu(PagedMmu):
 
     name = "native"
 
-    def __init__(self, host: Host, vcpu: Vcpu, guest_bytes: int) -> None:
-        super().__init__(host, vcpu, host.pool)
+    def __init__(self, host: Host, vcpu: Vcpu, guest_bytes: int, placement: Placement | None = None) -> None:
+        super().__init__(host, vcpu, host.pool, placement)
+        self._given = 0  # pages so far: what interleaving goes by
         self._limit = guest_bytes >> PAGE_SHIFT
         self._make_guest_tables()
 
@@ -244,9 +258,16 @@ class NativeMmu(PagedMmu):
         if self._used() + (1 << order) > self._limit:
             return None
         try:
-            return self.frames.allocate(order, _PAGE, Fill.ZERO) << PAGE_SHIFT
+            hfn = self.placement.page(order, _PAGE, Fill.ZERO, self._given >> order)
         except OutOfFrames:
             return None
+        self._given += 1 << order
+        return hfn << PAGE_SHIFT
+
+    def allocate_table_frame(self) -> int:
+        """Return a host frame, which is the guest's."""
+        self._given += 1
+        return self.placement.page(0, _TABLE, Fill.POISON, self._given - 1, table=True)
 
     def resident_bytes(self) -> int:
         """Every guest page is a host frame."""
@@ -270,7 +291,7 @@ class _GuestFrames:
         self._mmu.store(address, entry)
 
     def allocate_table(self) -> int:
-        gfn = self._mmu.frames.allocate(0, _TABLE)
+        gfn = self._mmu.allocate_table_frame()
         hpa = self._mmu.reach(gfn << PAGE_SHIFT, write=True)
         self._memory.fill(hpa >> PAGE_SHIFT, 1, 0)
         return gfn << PAGE_SHIFT

@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass
 
 from quire.arch import EPTP, PAGE_SHIFT, PF_ERROR, Access, ExitReason, MemoryType, Vector
 from quire.errors import InternalError
-from quire.hypervisor.backed_mmu import BackedMmu, TableFrames
+from quire.hypervisor.backed_mmu import BackedMmu, table_memory
 from quire.hypervisor.host import Host
+from quire.hypervisor.numa.placement import Placement
+from quire.hypervisor.numa.replicated_tables import ReplicatedTables
 from quire.hypervisor.processor_exits import CrAccess, CrExit
 from quire.memory import Owner, OwnerKind
-from quire.paging import Context, Status, Tables
+from quire.paging import GUEST_FORMAT, Context, Status, Tables
 from quire.paging.shadow import LEAST_PAGES, Resolution, Shadow, Verdict, audit
 from quire.tlb import AddressSpace, Operation
 from quire.vcpu import Event, Exit, Vcpu
@@ -58,17 +60,20 @@ class ShadowMmu(BackedMmu):
         page_size: int,
         memory_map: Tables,
         options: ShadowOptions,
+        placement: Placement | None = None,
     ) -> None:
-        super().__init__(host, vcpu, guest_bytes, page_size, memory_map)
+        super().__init__(host, vcpu, guest_bytes, page_size, memory_map, placement)
         self.guest_context = self.context.copy()
         eptp = EPTP.encode(MT=MemoryType.WB, walk_length=3, addr=memory_map.root)
         self.guest_context[Context.EPTP] = eptp
-        frames = guest_bytes >> PAGE_SHIFT
-        limit = max(LEAST_PAGES, frames * _PER_MILLE // 1000) if options.pages is None else options.pages
+        count = guest_bytes >> PAGE_SHIFT
+        limit = max(LEAST_PAGES, count * _PER_MILLE // 1000) if options.pages is None else options.pages
         limit = min(limit, host.pool.frame_count)  # there are no frames for more
+        frames = table_memory(host, _SHADOW_TABLE, GUEST_FORMAT, self.placement)
+        self._copies = frames if isinstance(frames, ReplicatedTables) else None
         self.shadow = Shadow(
             host.memory,
-            TableFrames(host, _SHADOW_TABLE),
+            frames,
             memory_map,
             self.guest_context,
             self.context,
@@ -76,6 +81,8 @@ class ShadowMmu(BackedMmu):
             flush=self._flush,
             prefetch=options.prefetch,
         )
+        if self._copies is not None:
+            self.shadow.tables.memory = self._copies
         memory_map.on_change = self._map_changes
         self._asked: int | None = None  # the GPA of a software access whose exit is being dealt with
         vcpu.intercept_paging()
@@ -98,8 +105,18 @@ class ShadowMmu(BackedMmu):
             self.back(root)
         if self.shadow.load(self.pcid):
             self._flush()
+        if self._copies is not None:
+            root = int(self.context[Context.CR3])
+            self.context[Context.CR3] = (
+                self._copies.copy_on(self.placement.toucher, root & ~0xFFF) | root & 0xFFF
+            )
         # Not by Vmcs.write: no control and nothing of the guest's has changed, so that nobody need look at all fields.
         self.vcpu.vmcs.words[_GUEST_CR3] = int(self.context[Context.CR3])
+
+    def place(self, node: int) -> None:
+        """Walk the copy of the shadow that `node` has, if it has one."""
+        del node
+        self.follow()
 
     def resolve(self, gva: int, error_code: int) -> Resolution:
         """Return what a #PF exit comes to, everything done that the hypervisor can do. Raises OutOfFrames."""

@@ -6,6 +6,7 @@ never.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -27,6 +28,23 @@ class PoolStatistics:
     frames_by_kind: tuple[int, ...]
     free_blocks: tuple[int, ...]
     largest_free_order: int | None
+
+    @classmethod
+    def sum(cls, parts: Sequence[PoolStatistics]) -> PoolStatistics:
+        """Return the counts of several pools together; the peak is the sum of theirs."""
+        orders = [one.largest_free_order for one in parts if one.largest_free_order is not None]
+        return cls(
+            frames_total=sum(one.frames_total for one in parts),
+            frames_free=sum(one.frames_free for one in parts),
+            frames_peak=sum(one.frames_peak for one in parts),
+            allocations=sum(one.allocations for one in parts),
+            frees=sum(one.frees for one in parts),
+            splits=sum(one.splits for one in parts),
+            joins=sum(one.joins for one in parts),
+            frames_by_kind=tuple(map(sum, zip(*(one.frames_by_kind for one in parts), strict=True))),
+            free_blocks=tuple(map(sum, zip(*(one.free_blocks for one in parts), strict=True))),
+            largest_free_order=max(orders, default=None),
+        )
 
     @property
     def frames_used(self) -> int:

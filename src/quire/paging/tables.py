@@ -88,6 +88,10 @@ class Tables:
         """How many pages the tables take, root included."""
         return len(self._present)
 
+    def addresses(self) -> list[int]:
+        """Return the address of every table, in the order in which they were made."""
+        return list(self._present)
+
     def lookup(self, address: int) -> Mapping | None:
         """Return the leaf that maps virtual `address`, or None. No side effect."""
         table = self._page_tables.get(address >> 21)
@@ -158,6 +162,29 @@ class Tables:
         entry = self.form.leaf_entry(found.target, found.level, rights)
         self.memory.store(found.entry_address, entry | flags)
         return found
+
+    def retarget(self, address: int, size: int, target: int) -> None:
+        """Have the leaves that map `size` bytes from `address` map those at `target`, with rights and flags kept.
+
+        Raises MisuseError when something there is not mapped, or a leaf reaches beyond.
+        """
+        leaves = []
+        at = address
+        while at < address + size:
+            found = self.lookup(at)
+            if found is None:
+                raise self._unmapped(at)
+            if found.start < address or found.start + found.size > address + size or target % found.size:
+                raise MisuseError(
+                    f"The page of {found.size:#x} bytes at {found.start:#x} cannot move to {target:#x} with "
+                    f"{size:#x} bytes from {address:#x}: split it first"
+                )
+            leaves.append(found)
+            at = found.start + found.size
+        self.on_change(address, size)
+        for leaf in leaves:
+            entry = self.form.resized(leaf.entry, target + leaf.start - address, leaf.level)
+            self.memory.store(leaf.entry_address, entry)
 
     def split(self, address: int) -> None:
         """Replace the large leaf that maps `address` by a table of 512 leaves one level down, alike in all else.

@@ -14,6 +14,7 @@ from quire.paging import RESULT_WORDS, Context, Result, Status
 from quire.paging.memo._kernels import walk_with_memo_from
 from quire.tlb import TAG, TRANSLATION, TlbState
 from quire.tlb._kernels import KIND_SHIFTS_ARRAY, fill, lookup, touch_entry
+from quire.tlb.nodes._kernels import note_data, walk_noting_nodes
 from quire.tlb.walker._kernels import size_of_shift, translation, walk_behind_caches
 
 U = np.uint64
@@ -67,6 +68,9 @@ _RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
     _IMPLICIT_PAGE,
 ) = (int(s) for s in list(SoftState)[:28])
 _ANSWERED, _R_STATUS = int(SoftState.ANSWERED), int(Result.STATUS)
+_NODES, _P_NODE_TABLE, _P_NODE_COUNTS = (
+    int(n) for n in (SoftState.NODES, Pointer.NODE_TABLE, Pointer.NODE_COUNTS)
+)
 _R_HPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS = int(Result.HPA), int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT), 5
 _R_DIRTY, _R_GLOBAL = int(Result.DIRTY), int(Result.GLOBAL)
 _R_GREFS, _R_HREFS = int(Result.GUEST_REFERENCES), int(Result.HOST_REFERENCES)
@@ -108,7 +112,14 @@ def counted_walk(user, gva, access):
     """Walk and count it; return the status. The result array holds the rest."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     result = words(user[_P_RESULT])
-    if state[_DETAIL] == _FULL:
+    if state[_NODES]:
+        status = walk_noting_nodes(
+            *(words(user[_P_MEMORY]), words(user[_P_CONTEXT]), gva, access, result),
+            *(words(user[_P_TLB]), words(user[_P_TLB_STATE]), shape_words(user[_P_SHAPES])),
+            *(words(user[_P_PATH]), state[_DETAIL] == _FULL),
+            *(octets(user[_P_NODE_TABLE]), words(user[_P_NODE_COUNTS])),
+        )
+    elif state[_DETAIL] == _FULL:
         status = walk_behind_caches(
             *(words(user[_P_MEMORY]), words(user[_P_CONTEXT]), words(user[_P_MEMO]), gva, access, result),
             *(words(user[_P_TLB]), words(user[_P_TLB_STATE])),
@@ -282,6 +293,8 @@ def on_memory(handle, kind, hpa, size, value, user):
         array = _P_STORE
     else:
         state[_READS] += _1
+    if state[_NODES]:
+        note_data(octets(user[_P_NODE_TABLE]), words(user[_P_NODE_COUNTS]), hpa)
     if (hpa & _OFFSET) + U(size) > _PAGE or not recall_page(user, array, frame, frame):
         slow_access(kind, hpa, size, user)
 

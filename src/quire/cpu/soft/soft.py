@@ -23,6 +23,7 @@ from quire.memory import HostMemory
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
 from quire.paging._kernels import walk
 from quire.tlb import Tlb
+from quire.tlb.nodes import NodeReferences
 from quire.tlb.walker import PATH_WORDS
 from quire.vcpu import Exit, Interrupted, Stop, Syscall, Trap, TrapKind, exit_of_walk
 
@@ -59,7 +60,8 @@ class SoftCpu:
 
     `on_exit` deals with exits that need not leave the instruction loop (CPUID): it sees the registers and sets
     them. With `fills`, that says what the guest gets of each page, not the walk. With `evictions`, translations go at
-    moments and in numbers that it chooses. One vCPU; not for use from two threads, but for :meth:`interrupt`.
+    moments and in numbers that it chooses. With `nodes`, references are counted
+    there by node. One vCPU; not for use from two threads, but for :meth:`interrupt`.
     """
 
     _zero_is_code = False  # whether a guest may execute at address 0, where the engine ends a run of itself
@@ -74,6 +76,7 @@ class SoftCpu:
         *,
         fills: FillSource | None = None,
         evictions: random.Random | None = None,
+        nodes: NodeReferences | None = None,
     ) -> None:
         self.detail = detail
         self._memory = memory
@@ -102,6 +105,8 @@ class SoftCpu:
         self._state[SoftState.SKIP_SYNC_OFFSET] = self._engine.sync_offset
         self._answered = None if fills is None else AnsweredFills(fills, self._state, self._result)
         self._budget = FillBudget(self._scalars, tlb, evictions)
+        self._nodes = nodes
+        self._state[SoftState.NODES] = nodes is not None
         self._pointers = self._point()
         self._user = ctypes.c_void_p(self._pointers.ctypes.data)
         self._start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(int(start_kernels.run.address or 0))
@@ -270,6 +275,9 @@ class SoftCpu:
             Pointer.MEMO: self._memo,
             Pointer.PATH: self._path,
         }
+        if self._nodes is not None:
+            arrays[Pointer.NODE_TABLE] = self._nodes.node_table
+            arrays[Pointer.NODE_COUNTS] = self._nodes.counts
         addresses = {pointer: array.ctypes.data for pointer, array in arrays.items()}
         batch = self._registers.pointers
         addresses[Pointer.ENGINE] = self._engine.handle.value or 0

@@ -74,6 +74,7 @@ class SoftState(IntEnum):
     COUNT = 29  #: instructions after which it ends, 0 for no such end; 0 again after it
     SLICE = 30  #: blocks until SLICE_ENDS, of a guest with several vCPUs
     ANSWERED = 31  #: 1: the result array holds the walk of a fill by the time that the hook is called
+    NODES = 32  #: 1: references are counted by node
 
 
 #: The scalars that count events, in report order.
@@ -105,6 +106,8 @@ class Pointer(IntEnum):
     REGISTER_NUMBERS = 17  #: of RIP, RSP and RFLAGS, as the library has them
     REGISTER_CELLS = 18  #: the address of each of their values
     REGISTER_VALUES = 19
+    NODE_TABLE = 20  #: the node of each 2 MiB of host memory, null without nodes
+    NODE_COUNTS = 21  #: see the tlb room's nodes
 
 
 class Recent(IntEnum):

@@ -42,6 +42,7 @@ _CLOCK, _SPACE, _EPT_SPACE, _WALK_CACHES, _WALK_HITS, _NESTED, _BY_GPA = (
 )
 _LEVELS, _LEAF, _HOST_LEVELS, _GPA, _HSHIFT = (int(p) for p in list(Path)[:5])
 _TABLE_GPA, _TABLE_SHIFT, _TABLE_HPA = (int(p) for p in (Path.TABLE_GPA, Path.TABLE_SHIFT, Path.TABLE_HPA))
+_STARTED, _MADE = int(Path.STARTED), int(Path.MADE)
 _ROW, _ROWS, _HOLDERS = (np.int64(n) for n in (len(Shape), Shapes.ROWS, Shapes.WALK_HOLDERS))
 _OK, _PAGE_FAULT = np.int64(Status.OK), np.int64(Status.PAGE_FAULT)
 _MODE_4 = U(PagingMode.LEVEL_4)
@@ -155,9 +156,11 @@ def account(entries, state, shapes, path, gva):
             level, reached = np.int64(cached) - _I1, state[_BY_GPA] == _0
             break
     of_guest, of_host = U(level - leaf + _I1), _0
+    path[_STARTED] = U(level)
     while True:
+        made = _0
         if two and not reached:
-            of_host += account_host(
+            made = account_host(
                 entries,
                 state,
                 shapes,
@@ -165,6 +168,8 @@ def account(entries, state, shapes, path, gva):
                 path[_TABLE_SHIFT + level],
                 path[_HOST_LEVELS],
             )
+        path[_MADE + level] = made
+        of_host += made
         reached = False
         if level == leaf:
             break
@@ -176,8 +181,11 @@ def account(entries, state, shapes, path, gva):
             insert_absent(
                 entries, state, shapes, row, make_tag(gva, U(kind), space), path[_TABLE_HPA + level]
             )
+    made = _0
     if two and path[_HSHIFT]:
-        of_host += account_host(entries, state, shapes, path[_GPA], path[_HSHIFT], path[_HOST_LEVELS])
+        made = account_host(entries, state, shapes, path[_GPA], path[_HSHIFT], path[_HOST_LEVELS])
+    path[_MADE] = made
+    of_host += made
     return of_guest | of_host << _32
 
 

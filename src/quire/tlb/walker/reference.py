@@ -31,6 +31,10 @@ class ReferenceWalker(ReferenceTlb):
     def __init__(self, profile: CpuProfile, options: TlbOptions, random_state: int) -> None:
         super().__init__(profile, options, random_state)
         self.ept_space = 0
+        #: Of the last walk: the guest levels that were read, and the references to EPT for the table of each level, at
+        #: 0 for the page.
+        self.read: list[int] = []
+        self.made: dict[int, int] = {}
         self._by_gpa = options.tables_by_gpa
         self._linear: dict[int, ReferenceArray] = {}
         self._ept: dict[int, ReferenceArray] = {}
@@ -53,15 +57,13 @@ class ReferenceWalker(ReferenceTlb):
                 levels = [one for one in levels if one < level]
                 reached = None if self._by_gpa else levels[0]
                 break
-        of_host = 0
+        self.read, self.made = levels, {}
         for level in levels:
-            if level != reached:
-                of_host += self._host(tables[level], host_levels)
+            self.made[level] = self._host(tables[level], host_levels) if level != reached else 0
             if level != levels[-1]:
                 self._keep(self._linear, self.space, _kind(level), gva)
-        if page is not None:
-            of_host += self._host(page, host_levels)
-        return len(levels), of_host
+        self.made[0] = self._host(page, host_levels) if page is not None else 0
+        return len(levels), sum(self.made.values())
 
     def invalidate(self, spaces: set[int], gva: int | None) -> None:
         """Drop what is tagged with one of `spaces`, in TLBs of the page that holds `gva` unless that is None.

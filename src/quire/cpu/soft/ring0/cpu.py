@@ -71,6 +71,7 @@ class MachineCpu(SoftCpu):
             *(hypervisor.host.memory, mmu.context, hypervisor.tlb, detail, hypervisor.handle_exit),
             fills=hypervisor.fills,
             evictions=hypervisor.evictions,
+            nodes=hypervisor.node_references,
         )
         # The hooks that raise intercepts look at RIP: the engine must compute it at every access.
         self._scalars[SoftState.SKIP_SYNC_OFFSET] = 0

@@ -1,0 +1,119 @@
+"""Options that give a guest's host NUMA nodes, and what is made of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quire.cli.sizes import SizeType
+
+if TYPE_CHECKING:
+    from quire.hypervisor import NumaConfig
+    from quire.memory.numa import Topology
+
+__all__ = ["numa_arguments", "numa_config", "numa_options", "topology_of"]
+
+_HOST = "host"
+_OPTIONS = (
+    click.option("--numa", metavar="NODES",
+                 help="Nodes of the host: 4x8G, or 8G,8G,16G, or host for this machine's own."),
+    click.option("--distances", metavar="FILE",
+                 help="Distances between them: rows of numbers, 10 is local, or numactl --hardware's output."),
+    click.option("--numa-policy", metavar="POLICY",
+                 help="Of guest pages: first-touch (default), local, preferred:N, bind:N,M, interleave[:N,M], "
+                      "weighted-interleave:3,1."),
+    click.option("--guest-tables", metavar="POLICY", help="Of the guest's page tables; by default as its pages."),
+    click.option("--host-tables", metavar="POLICY",
+                 help="Of EPT and shadow tables; by default first-touch."),
+    click.option("--vcpu-node", type=click.IntRange(0, 63), metavar="N", help="Where the guest runs; default 0."),
+    click.option("--replicate-tables", is_flag=True,
+                 help="Keep a copy of EPT or shadow tables on every node; walks use that of the vCPU's."),
+)  # fmt: skip
+
+
+def numa_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give `command` the options about nodes."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def topology_of(numa: str | None, distances: str | None) -> "Topology | None":
+    """Return the nodes that --numa and --distances ask for, None without. Raises click.UsageError."""
+    from quire.errors import BackendError, FormatError, MisuseError
+    from quire.memory.numa import Topology, read_distances
+
+    if numa is None:
+        if distances is not None:
+            raise click.UsageError("--distances says nothing without --numa: give both, or neither")
+        return None
+    try:
+        if numa == _HOST:
+            if distances is not None:
+                raise click.UsageError("--numa host has distances of its own: leave --distances out")
+            return Topology.of_host()
+        rows = None
+        if distances is not None:
+            try:
+                rows = read_distances(Path(distances).read_text())
+            except (OSError, UnicodeDecodeError) as error:
+                what = getattr(error, "strerror", None) or "not text"
+                raise click.UsageError(f"--distances {distances!r} cannot be read: {what}") from None
+        return Topology.declared(_sizes(numa), rows)
+    except (MisuseError, FormatError, BackendError) as error:
+        raise click.UsageError(str(error)) from None
+
+
+def numa_config(options: dict[str, Any]) -> "NumaConfig | None":
+    """Return what the options say of nodes, None when they say nothing. Raises click.UsageError."""
+    from quire.errors import MisuseError
+    from quire.hypervisor import NumaConfig
+    from quire.memory.numa import Policy
+
+    topology = topology_of(options["numa"], options["distances"])
+    given = {
+        "policy": options["numa_policy"],
+        "guest_tables": options["guest_tables"],
+        "host_tables": options["host_tables"],
+    }
+    if topology is None:
+        if any(given.values()) or options["vcpu_node"] is not None or options["replicate_tables"]:
+            raise click.UsageError(
+                "Policies, --vcpu-node and --replicate-tables say nothing without nodes: "
+                "give --numa, for instance 2x8G"
+            )
+        return None
+    try:
+        return NumaConfig(
+            topology,
+            **{name: Policy.parse(text) for name, text in given.items() if text is not None},
+            vcpu_node=options["vcpu_node"] or 0,
+            replicate=options["replicate_tables"],
+        )
+    except MisuseError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def numa_arguments(options: dict[str, Any]) -> list[str]:
+    """Return the words of a command line that give these options again."""
+    words = []
+    for name in ("numa", "distances", "numa_policy", "guest_tables", "host_tables", "vcpu_node"):
+        if options[name] is not None:
+            words += ["--" + name.replace("_", "-"), str(options[name])]
+    return [*words, "--replicate-tables"] if options["replicate_tables"] else words
+
+
+def _sizes(text: str) -> list[int]:
+    """Return the sizes of a list such as 4x8G or 8G,2x4G. Raises click.UsageError."""
+    found: list[int] = []
+    for part in text.split(","):
+        count, times, size = part.strip().lower().rpartition("x")
+        if part.strip().lower().startswith("0x"):
+            count, times, size = "", "", part.strip()
+        if times and not (count.isdecimal() and 0 < int(count) <= 64):
+            raise click.UsageError(
+                f"--numa {text!r} has no nodes {part.strip()!r}: give for instance 4x8G or 8G,16G"
+            )
+        found += [SizeType().convert(size, None, None)] * (int(count) if times else 1)
+    return found

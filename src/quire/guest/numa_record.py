@@ -1,0 +1,66 @@
+"""What a run's report says of NUMA nodes: where pages and tables went, and which references were remote."""
+
+from typing import Any
+
+from quire.hypervisor import BackedMmu, Hypervisor
+from quire.memory import FRAME_SHIFT, OwnerKind
+from quire.memory.numa import NodePools
+from quire.tlb.nodes import NodeCount
+
+__all__ = ["numa_record"]
+
+#: Frames of the hypervisor's own tables.
+_HOST_TABLES = (OwnerKind.EPT_TABLE, OwnerKind.SHADOW_TABLE)
+
+
+def numa_record(hypervisor: Hypervisor, *, full: bool) -> dict[str, Any] | None:
+    """Return the nodes, what lies on each, and references from node to node; None on a host without nodes.
+
+    Without `full` detail no data access was seen, and walks are those that the engine's own TLB missed.
+    """
+    pools, numa = hypervisor.placement.node_pools, hypervisor.config.numa
+    references = hypervisor.node_references
+    if pools is None or references is None:
+        return None
+    topology = pools.topology
+    kinds = [NodeCount.GUEST_TABLE, NodeCount.HOST_TABLE, *([NodeCount.DATA] if full else [])]
+    return {
+        "topology": {
+            "sizes": list(topology.sizes),
+            "distances": [list(row) for row in topology.distances],
+            "source": topology.source,
+        },
+        "policy": None if numa is None else str(numa.policy),
+        "guest_tables": None if numa is None else str(numa.guest_tables or numa.policy),
+        "host_tables": None if numa is None else str(numa.host_tables),
+        "replicated": numa is not None and numa.replicate,
+        "vcpu_node": hypervisor.node,
+        "frames": _frames(hypervisor, pools),
+        "fell_back": pools.fell_back,
+        "references": {
+            kind.name.lower(): {
+                "matrix": references.matrix(kind).tolist(),
+                "local": references.local(kind),
+                "remote": references.remote(kind),
+            }
+            for kind in kinds
+        },
+    }
+
+
+def _frames(hypervisor: Hypervisor, pools: NodePools) -> dict[str, list[int]]:
+    """Return how many frames of 4 KiB lie on each node, by what they are for."""
+    mmu, count = hypervisor.mmu, pools.topology.count
+    tables = [0] * count
+    for gpa in mmu.tables.addresses():
+        tables[pools.node_of(mmu.entry_hpa(gpa) >> FRAME_SHIFT)] += 1
+    guest = [pool.frames_of(OwnerKind.GUEST_PAGE) for pool in pools.pools]
+    if isinstance(mmu, BackedMmu):  # there the guest's tables lie in its pages
+        small = mmu.page_size >> FRAME_SHIFT == 1
+        guest = [pages - own if small else pages for pages, own in zip(guest, tables, strict=True)]
+    return {
+        "guest_pages": guest,
+        "guest_tables": tables,
+        "host_tables": [sum(pool.frames_of(kind) for kind in _HOST_TABLES) for pool in pools.pools],
+        "free": [pool.frames_of(OwnerKind.FREE) for pool in pools.pools],
+    }

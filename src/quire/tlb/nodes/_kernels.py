@@ -1,0 +1,102 @@
+"""The kernels that count references by node: of data, and of a walk behind its caches."""
+
+import numpy as np
+from numba import njit, types
+
+from quire.arch import EPTP, PDE, PTE, PagingMode
+from quire.memory.numa import NODE_GRAIN
+from quire.paging._kernels import walk_from
+from quire.paging.context import Context, Result, Status
+from quire.paging.ept._kernels import WORDS
+from quire.tlb.layout import TlbState
+from quire.tlb.nodes.references import NodeCount
+from quire.tlb.walker._kernels import SHAPES, account, pass_host, trace
+from quire.tlb.walker.path import Path
+
+U = np.uint64
+BYTES = types.CPointer(types.uint8)
+
+_GRAIN = U(NODE_GRAIN.bit_length() - 1)
+_COLUMNS = U(len(NodeCount))
+_GUEST, _HOST, _DATA = U(NodeCount.GUEST_TABLE), U(NodeCount.HOST_TABLE), U(NodeCount.DATA)
+_P, _PS = U(PTE.mask("P")), U(PDE.mask("PS"))
+_LENGTH = U(EPTP.shift("walk_length"))
+_LENGTH_MASK = U(EPTP.mask("walk_length") >> EPTP.shift("walk_length"))
+_C_EPTP, _C_MODE = int(Context.EPTP), int(Context.MODE)
+_R_GREFS, _R_HREFS, _R_REFS = (
+    int(r) for r in (Result.GUEST_REFERENCES, Result.HOST_REFERENCES, Result.REFERENCES)
+)
+_WALK_CACHES = int(TlbState.WALK_CACHES)
+_STARTED, _MADE = int(Path.STARTED), U(Path.MADE)
+_OK, _PAGE_FAULT = np.int64(Status.OK), np.int64(Status.PAGE_FAULT)
+_MODE_4 = U(PagingMode.LEVEL_4)
+_0, _1, _3, _9, _12, _32 = (U(n) for n in (0, 1, 3, 9, 12, 32))
+
+
+@njit(types.void(BYTES, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
+def note(nodes, counts, hpa, kind):
+    """Count one reference of `kind` to `hpa`, which lies within host memory."""
+    counts[U(nodes[hpa >> _GRAIN]) * _COLUMNS + kind] += _1
+
+
+@njit(types.void(BYTES, WORDS, types.uint64), cache=True, nogil=True)
+def note_data(nodes, counts, hpa):
+    """Count one data access."""
+    note(nodes, counts, hpa, _DATA)
+
+
+@njit(
+    types.void(WORDS, WORDS, WORDS, WORDS, types.uint64, types.boolean, BYTES, WORDS), cache=True, nogil=True
+)
+def note_walk(memory, context, result, path, total, cached, nodes, counts):
+    """Count the references of a walk that listed `total` of them; with `cached`, those that `path` says were made.
+
+    The list is, for each guest entry, the EPT entries that translate its address, and then the entry; at the end those
+    of the page. What caches leave of each of these walks is its last part.
+    """
+    two = context[_C_EPTP] != _0
+    host_levels = ((context[_C_EPTP] >> _LENGTH) & _LENGTH_MASK) + _1
+    at, end = U(_R_REFS), U(_R_REFS) + total
+    level, ended = context[_C_MODE], False
+    while at < end:
+        if two:
+            count = min(host_levels - (pass_host(memory, result, at, host_levels) - _12) // _9, end - at)
+            made = min(path[_MADE + (_0 if ended else level)], count) if cached else count
+            for n in range(at + count - made, at + count):
+                note(nodes, counts, result[n], _HOST)
+            at += count
+        if ended or at >= end:
+            return
+        if not cached or level <= path[_STARTED]:
+            note(nodes, counts, result[at], _GUEST)
+        entry = memory[result[at] >> _3]
+        at += _1
+        ended = level == _1 or entry & _P == _0 or (level <= _3 and entry & _PS != _0)
+        level -= _1
+
+
+@njit(
+    types.int64(
+        *(WORDS, WORDS, types.uint64, types.uint64, WORDS, WORDS, WORDS, SHAPES, WORDS),
+        *(types.boolean, BYTES, WORDS),
+    ),
+    cache=True,
+    nogil=True,
+)
+def walk_noting_nodes(
+    memory, context, gva, access, result, entries, state, shapes, path, caches, nodes, counts
+):  # fmt: skip
+    """Do what `walk_behind_caches` does, or without `caches` the walk, and count each reference that is made."""
+    status = walk_from(memory, context, gva, access, result)
+    total = result[_R_GREFS] + result[_R_HREFS]
+    cached = caches and state[_WALK_CACHES] != _0 and context[_C_MODE] >= _MODE_4
+    cached = cached and status in (_OK, _PAGE_FAULT)
+    references = _0
+    if cached:
+        trace(memory, context, result, path)
+        references = account(entries, state, shapes, path, gva)
+    note_walk(memory, context, result, path, total, cached, nodes, counts)
+    if cached:
+        result[_R_GREFS] = references & U(0xFFFF_FFFF)
+        result[_R_HREFS] = references >> _32
+    return status
