@@ -1,26 +1,18 @@
 """``quire compare``: one program under each Mmu and page size, and which of them costs least."""
 
 import io
-import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-from quire.cli.output import write_bytes
+from quire.cli.measure import measure
+from quire.cli.numa_options import numa_arguments, numa_config, numa_options
 from quire.cli.outputs import Outputs
 from quire.cli.sizes import SizeType
 from quire.hypervisor import MMUS
 
-if TYPE_CHECKING:
-    from quire.study import Configuration, Order, Running
-
 __all__ = ["command"]
-
-_CANNOT_SET_UP, _INTERRUPTED, _UNREAD = 125, 130, 141
 
 
 @click.command(
@@ -39,6 +31,7 @@ _CANNOT_SET_UP, _INTERRUPTED, _UNREAD = 125, 130, 141
               help="Cycles of each event: a profile by name, or a TOML file.")  # fmt: skip
 @click.option("--remote-share", type=click.FloatRange(0, 1), default=0.0, show_default=True,
               help="Share of references to memory that go to another NUMA node.")  # fmt: skip
+@numa_options
 @click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True,
               help="Seed of the guest's randomness and address layout.")  # fmt: skip
 @click.option("--sandbox", is_flag=True, help="Refuse writes but to stdout and stderr, and sockets.")
@@ -66,6 +59,7 @@ def command(
     plot: str | None,
     program: str,
     arguments: tuple[str, ...],
+    **nodes: Any,
 ) -> int:
     """Run PROGRAM once under each configuration, and predict from what was counted what each costs a processor.
 
@@ -78,6 +72,7 @@ def command(
       quire compare --mmu ept --pages 4K/2M -- sort /etc/passwd
       quire compare --mmu ept --plot true.svg --parquet true.parquet -- true
       quire compare --mmu native --pages 2M/2M --json - -o true.txt -- true
+      quire compare --mmu native,ept --numa 2x4G --numa-policy interleave -- true
     """
     from quire.arch import profile_by_name
     from quire.errors import FormatError, MisuseError
@@ -88,64 +83,18 @@ def command(
         asked = configurations(parse_mmus(mmus), parse_pages(pages))
         figures = load_costs(costs)
         figures.memory_latency(remote_share)  # refuses what is no share
-        check_configurations(asked, memory, profile_by_name(profile))
+        check_configurations(asked, memory, profile_by_name(profile), numa_config(nodes))
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
     names = {"--output": output, "--json": json, "--parquet": parquet, "--plot": plot}
     outputs = Outputs("compare", names)
-    order = Order([program, *arguments], memory, seed, sandbox, profile)
-    runs = _measure(order, asked, jobs)
+    order = Order([program, *arguments], memory, seed, sandbox, profile, numa_arguments(nodes))
+    runs = measure("compare", order, asked, jobs)
     if isinstance(runs, int):
         return runs
     record = compare_record(order, runs, figures, remote_share=remote_share)
     _write(record, outputs)
     return int(runs[0].record["outcome"]["status"])
-
-
-def _measure(order: "Order", asked: "list[Configuration]", jobs: int) -> "list[Running] | int":
-    """Return what the runs left, or the status to exit with when there is nothing to compare."""
-    from quire.report.progress import open_progress
-    from quire.study import RunFailed, run_all
-
-    try:
-        with _ending_on_sigterm(), open_progress("quire compare", len(asked)) as step:
-            return run_all(
-                order, asked, jobs=jobs, source=_input(), show=write_bytes, done=lambda one: step(one.name)
-            )
-    except RunFailed as failure:
-        click.echo(f"quire compare: {failure}", err=True)
-        return failure.status if failure.status > 0 else _CANNOT_SET_UP
-    except BrokenPipeError:
-        click.echo("quire compare: nobody reads what the program writes, no comparison was made", err=True)
-        return _UNREAD
-    except OSError as error:
-        what = error.strerror or str(error)
-        raise click.ClickException(f"compare: the program's output could not be kept: {what}") from None
-    except KeyboardInterrupt:
-        click.echo("quire compare: interrupted, no comparison was made", err=True)
-        return _INTERRUPTED
-
-
-@contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
-    """Have SIGTERM end the runs as Ctrl-C does: none is left behind."""
-
-    def end(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _input() -> int | None:
-    """Return the descriptor of standard input, None where there is none or it is a terminal."""
-    try:
-        return None if os.isatty(0) or not os.fstat(0) else 0
-    except OSError:
-        return None
 
 
 def _write(record: dict[str, object], outputs: Outputs) -> None:

@@ -14,6 +14,7 @@ SCE, LME, LMA and NXE. Port 0xE9 collects output, a write to port 0xF4 ends the 
 import struct
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from quire.arch import (
@@ -46,6 +47,7 @@ from quire.hypervisor import (
     GuestStopped,
     Hypervisor,
     LocalApic,
+    NumaConfig,
     ShadowOptions,
 )
 from quire.memory import OutOfFrames
@@ -92,6 +94,8 @@ class BareOutcome:
 class BareGuest:
     """One machine guest: `image` at `load_gpa`, entered at `entry`, `memory` bytes, under `mmu` native, ept or shadow.
 
+    With `numa` the host has nodes, and the vCPUs run on `vcpu_nodes`, by default all where numa says.
+
     Deterministic: same image, same outcome. Raises MisuseError for an image that does not fit, and what making a
     hypervisor raises. :attr:`hypervisor` is there for whoever wants other handlers, controls or ports.
     """
@@ -115,6 +119,8 @@ class BareGuest:
         vpid: int = 1,
         vcpus: int = 1,
         slice_blocks: int = SLICE,
+        numa: NumaConfig | None = None,
+        vcpu_nodes: Sequence[int] = (),
     ) -> None:
         if not FIRST_FREE <= load_gpa <= memory - len(image):
             raise MisuseError(
@@ -133,13 +139,18 @@ class BareGuest:
             profile=profile,
             tlb=tlb,
             vpid=vpid,
+            numa=numa,
         )
         if not 1 <= vcpus <= _MOST_VCPUS:
             raise MisuseError(f"A guest with {vcpus} vCPUs cannot be made: give 1 to {_MOST_VCPUS}")
         if slice_blocks < 1:
             raise MisuseError(f"A turn of {slice_blocks} blocks does nothing: give at least 1")
+        if vcpu_nodes and (numa is None or len(vcpu_nodes) != vcpus):
+            raise MisuseError(
+                f"{len(vcpu_nodes)} nodes cannot be given to {vcpus} vCPUs: give numa, and one node for each vCPU"
+            )
         self.console, self.exit_port = DebugConsole(), ExitPort()
-        self.hypervisor = self._make(config, detail, vcpus)
+        self.hypervisor = self._make(_placed(config, vcpus, vcpu_nodes), detail)
         self.hypervisor.ports.attach(DEBUG_PORT, self.console)
         self.hypervisor.ports.attach(EXIT_PORT, self.exit_port)
         self._build_tables(memory)
@@ -164,17 +175,17 @@ class BareGuest:
         return self.hypervisor.tlb
 
     @staticmethod
-    def _make(config: GuestConfig, detail: Detail, vcpus: int) -> Hypervisor:
-        """Return the first vCPU, with the others made; each has a VPID of its own."""
+    def _make(configs: Sequence[GuestConfig], detail: Detail) -> Hypervisor:
+        """Return the first vCPU, with the others made, each as its configuration says."""
+        vcpus = len(configs)
 
         def make_cpu(hypervisor: Hypervisor) -> MachineCpu:
             return MachineCpu(hypervisor, detail, in_slices=vcpus > 1)
 
-        first = Hypervisor(config, make_cpu)
+        first = Hypervisor(configs[0], make_cpu)
         try:
-            for number in range(1, vcpus):
-                vpid = config.vpid + number if config.vpid else 0
-                Hypervisor(replace(config, vpid=vpid), make_cpu, first=first)
+            for config in configs[1:]:
+                Hypervisor(config, make_cpu, first=first)
         except BaseException:
             for one in reversed(first.vcpus.copy()):
                 one.close()
@@ -308,3 +319,14 @@ def _pages(gpa: int, length: int) -> list[tuple[int, int]]:
         pieces.append((gpa, count))
         gpa, length = gpa + count, length - count
     return pieces
+
+
+def _placed(config: GuestConfig, vcpus: int, nodes: Sequence[int]) -> list[GuestConfig]:
+    """Return what each vCPU gets: a VPID of its own if there are any, its node if they are given."""
+    found = []
+    for number in range(vcpus):
+        one = replace(config, vpid=config.vpid + number if config.vpid else 0)
+        if nodes and config.numa is not None:
+            one = replace(one, numa=replace(config.numa, vcpu_node=nodes[number]))
+        found.append(one)
+    return found

@@ -42,6 +42,10 @@ def render_compare_table(record: Mapping[str, Any], file: IO[str]) -> None:
             sheet.alarm(f"NOT THE SAME: {sentence}")
         best = record["verdict"]["winner"]
         sheet.table(_COUNTED, (_counted(row) for row in rows), _marked(rows, best))
+        if any(row["remote"] for row in rows):
+            sheet.text("")
+            sheet.title("references to other NUMA nodes")
+            sheet.table(_REMOTE, (_remote(row) for row in rows), _marked(rows, best))
         sheet.text("")
         sheet.title("predicted cycles")
         sheet.table(_predicted_columns(rows), (_predicted(row, rows) for row in rows), _marked(rows, best))
@@ -83,6 +87,17 @@ def _counted(row: Mapping[str, Any]) -> list[str]:
             else (format_count(exits["total"]), _causes(exits["by_reason"]))
         ),
     ]
+
+
+_REMOTE = (
+    ("configuration", "left"),
+    *((name, "right") for name in ("tables, local", "tables, remote", "data, local", "data, remote")),
+)
+
+
+def _remote(row: Mapping[str, Any]) -> list[str]:
+    counts = [row["remote"][kind][where] for kind in ("tables", "data") for where in ("local", "remote")]
+    return [row["name"], *map(format_count, counts)]
 
 
 def _causes(by_reason: Mapping[str, int]) -> str:

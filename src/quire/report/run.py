@@ -7,6 +7,7 @@ import json
 from typing import IO, Any
 
 from quire.report.flushes import render_advice, render_findings
+from quire.report.numa import numa_rows
 from quire.report.quantity import format_count, format_size
 
 __all__ = ["render_json", "render_table"]
@@ -66,6 +67,8 @@ def _sections(record: dict[str, Any]) -> list[tuple[str, Rows]]:
     ]
     if record["memory"].get("shadow") is not None:
         sections.append(("shadow", _shadow(record["memory"]["shadow"])))
+    if record.get("numa") is not None:
+        sections.append(("NUMA", numa_rows(record["numa"])))
     if record["exits"]:
         sections.append(("VM exits", _counted(record["exits"])))
     if record["syscalls"]:

@@ -13,6 +13,7 @@ from quire.arch import profile_by_name
 from quire.hypervisor import MMUS
 from quire.study.configuration import (
     PAGES,
+    Configuration,
     check_configurations,
     configurations,
     parse_mmus,
@@ -58,7 +59,7 @@ def compare(
 
 
 def compare_record(
-    order: Order, runs: Sequence[Running], costs: Costs, *, remote_share: float = 0.0
+    order: Order, runs: Sequence[Running[Configuration]], costs: Costs, *, remote_share: float = 0.0
 ) -> dict[str, Any]:
     """Return the record of a comparison: a row a run, what differed, which configuration won and why."""
     rows = [compare_row(run, costs, remote_share) for run in runs]
@@ -86,7 +87,7 @@ def compare_record(
     }
 
 
-def compare_row(run: Running, costs: Costs, remote_share: float = 0.0) -> dict[str, Any]:
+def compare_row(run: Running[Configuration], costs: Costs, remote_share: float = 0.0) -> dict[str, Any]:
     """Return the row of one run; its overheads are for the whole record to fill in."""
     record, configuration = run.record, run.configuration
     exits, walks, tlb = record["exits"], record["walks"], record["tlb"]
@@ -115,9 +116,29 @@ def compare_row(run: Running, costs: Costs, remote_share: float = 0.0) -> dict[s
             "references_per_walk": round(sum(references.values()) / max(1, walks["count"]), 4),
         },
         "table_bytes": {**tables, "total": sum(tables.values())},
-        "cycles": predict(record, costs, remote_share=remote_share).as_record(),
+        "remote": _remote(record),
+        "cycles": predict(record, costs, remote_share=_share(record, remote_share)).as_record(),
         "overhead": {"over_native": None, "over_native_4k": None},
     }
+
+
+def _remote(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return local and remote references of a run, to tables together and of data; None without nodes."""
+    if record["numa"] is None:
+        return None
+    found = record["numa"]["references"]
+    tables = [found[kind] for kind in ("guest_table", "host_table")]
+    return {
+        "tables": {where: sum(one[where] for one in tables) for where in ("local", "remote")},
+        "data": {where: found["data"][where] for where in ("local", "remote")},
+    }
+
+
+def _share(record: Mapping[str, Any], otherwise: float) -> float:
+    """Return the share of references to tables that were remote, on a host without nodes `otherwise`."""
+    found = _remote(record)
+    whole = 0 if found is None else sum(found["tables"].values())
+    return found["tables"]["remote"] / whole if found is not None and whole else otherwise
 
 
 def _add_overheads(rows: Sequence[dict[str, Any]]) -> None:

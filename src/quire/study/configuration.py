@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from quire.arch import CpuProfile
 from quire.errors import MisuseError, did_you_mean
-from quire.hypervisor import MMUS, GuestConfig
+from quire.hypervisor import MMUS, GuestConfig, NumaConfig
 
 __all__ = ["PAGES", "Configuration", "check_configurations", "configurations", "parse_mmus", "parse_pages"]
 
@@ -73,7 +73,9 @@ def configurations(mmus: Sequence[str], pages: Sequence[tuple[str, str]]) -> lis
     return [*dict.fromkeys(native), *others]
 
 
-def check_configurations(asked: Sequence[Configuration], memory: int, profile: CpuProfile) -> None:
+def check_configurations(
+    asked: Sequence[Configuration], memory: int, profile: CpuProfile, numa: NumaConfig | None = None
+) -> None:
     """Raise MisuseError if a guest of `memory` bytes on `profile` cannot be made under one of them."""
     for one in asked:
         host_page = one.host_page or one.guest_page
@@ -83,4 +85,5 @@ def check_configurations(asked: Sequence[Configuration], memory: int, profile: C
             memory=memory,
             guest_page=PAGES[one.guest_page],
             host_page=PAGES[host_page],
+            numa=numa,
         )

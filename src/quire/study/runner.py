@@ -18,17 +18,29 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Generic, Protocol, TypeVar
 
 from quire.errors import BackendError
-from quire.study.configuration import Configuration
 
-__all__ = ["Order", "RunFailed", "Running", "run_all"]
+__all__ = ["Order", "RunFailed", "Running", "Setting", "run_all"]
 
 _CHUNK = 1 << 16
 _ERRORS_SHOWN = 2000
 
 Take = Callable[[bytes], object]
+
+
+class Setting(Protocol):
+    """One way to run the program: a configuration of its guest."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    def options(self) -> list[str]:
+        """Return the options of `quire run` that make it so."""
+        ...
 
 
 class RunFailed(BackendError):
@@ -48,21 +60,27 @@ class Order:
     seed: int = 0
     sandbox: bool = False
     profile: str = "skylake-x"
+    options: Sequence[str] = ()  #: more options of `quire run`
+    walk_caches: bool = False  #: the model of cycles is of whole walks
 
-    def argv(self, configuration: Configuration, report: str) -> list[str]:
+    def argv(self, configuration: Setting, report: str) -> list[str]:
         """Return the command line that runs it under `configuration` and writes the record to `report`."""
         options = ["--memory", str(self.memory), "--seed", str(self.seed), "--detail", "full"]
-        options += ["--profile", self.profile, "--no-walk-caches"]
+        options += ["--profile", self.profile, *self.options]
+        options += [] if self.walk_caches else ["--no-walk-caches"]
         options += ["--sandbox"] if self.sandbox else []
         quire = [sys.executable, "-P", "-m", "quire", "run", *configuration.options(), *options]
         return [*quire, "--report", "json", "-o", report, "--", *self.command]
 
 
+Chosen = TypeVar("Chosen", bound=Setting)
+
+
 @dataclass(frozen=True, slots=True)
-class Running:
+class Running(Generic[Chosen]):
     """What one run left: its record, and its output as a length and a digest."""
 
-    configuration: Configuration
+    configuration: Chosen
     record: dict[str, Any]
     stdout_bytes: int
     stdout_sha256: str
@@ -70,13 +88,13 @@ class Running:
 
 def run_all(
     order: Order,
-    configurations: Sequence[Configuration],
+    configurations: Sequence[Chosen],
     *,
     jobs: int = 1,
     source: int | None = None,
     show: Callable[[bytes], object] = lambda data: None,
-    done: Callable[[Configuration], object] = lambda configuration: None,
-) -> list[Running]:
+    done: Callable[[Chosen], object] = lambda configuration: None,
+) -> list[Running[Chosen]]:
     """Run `order` under each configuration, `jobs` at a time after the first; return what each left, in order.
 
     `source` is a descriptor to read standard input from, None for none. `show` gets the first run's output, `done`
@@ -88,7 +106,7 @@ def run_all(
             first = runs.first(configurations[0], source, show)
             done(configurations[0])
 
-            def other(configuration: Configuration) -> Running:
+            def other(configuration: Chosen) -> Running[Chosen]:
                 left = runs.replay(configuration)
                 done(configuration)
                 return left
@@ -118,13 +136,13 @@ class _Runs:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def first(
-        self, configuration: Configuration, source: int | None, show: Callable[[bytes], object]
-    ) -> Running:
+        self, configuration: Chosen, source: int | None, show: Callable[[bytes], object]
+    ) -> Running[Chosen]:
         """Run with `source` as input, of which what is read is kept, and show the output."""
         self._has_input = source is not None
         return self._run(configuration, source, self._kept.write, show, sys.stderr)
 
-    def replay(self, configuration: Configuration) -> Running:
+    def replay(self, configuration: Chosen) -> Running[Chosen]:
         """Run with the input that was kept; its output is only compared, its errors are shown if it fails."""
         with open(f"/proc/self/fd/{self._kept.fileno()}", "rb") as kept, tempfile.TemporaryFile() as errors:
             source = kept.fileno() if self._has_input else None
@@ -144,8 +162,8 @@ class _Runs:
                     process.send_signal(signal.SIGTERM)
 
     def _run(
-        self, configuration: Configuration, source: int | None, keep: Take, show: Take, errors: IO[Any]
-    ) -> Running:
+        self, configuration: Chosen, source: int | None, keep: Take, show: Take, errors: IO[Any]
+    ) -> Running[Chosen]:
         process, report = self._start(configuration, source is not None, errors)
         if source is None:
             return self._finish(configuration, process, report, show)
@@ -163,7 +181,7 @@ class _Runs:
             self._kept.flush()
 
     def _start(
-        self, configuration: Configuration, has_input: bool, errors: IO[Any]
+        self, configuration: Setting, has_input: bool, errors: IO[Any]
     ) -> tuple[subprocess.Popen[bytes], Path]:
         with self._lock:
             if self._stopped:
@@ -180,11 +198,11 @@ class _Runs:
 
     def _finish(
         self,
-        configuration: Configuration,
+        configuration: Chosen,
         process: subprocess.Popen[bytes],
         report: Path,
         show: Take,
-    ) -> Running:
+    ) -> Running[Chosen]:
         assert process.stdout is not None
         length, digest = 0, hashlib.sha256()
         while data := os.read(process.stdout.fileno(), _CHUNK):

@@ -51,7 +51,7 @@ class Policy:
             kind = PolicyKind(name)
         except ValueError:
             raise MisuseError(
-                f"No NUMA policy is called {name!r}{did_you_mean(name, list(PolicyKind))}: "
+                f"No NUMA policy is called {name!r}{did_you_mean(name, map(str, PolicyKind))}: "
                 f"give one of {', '.join(PolicyKind)}"
             ) from None
         if kind is PolicyKind.WEIGHTED_INTERLEAVE:

@@ -1,0 +1,168 @@
+"""``quire numa``: the nodes that there are, and where a program's memory went on them."""
+
+import io
+import os
+import sys
+from typing import Any
+
+import click
+
+from quire.cli.measure import measure
+from quire.cli.numa_options import numa_arguments, numa_config, numa_options, topology_of
+from quire.cli.outputs import Outputs
+from quire.cli.sizes import SizeType
+from quire.hypervisor import MMUS
+
+__all__ = ["command"]
+
+_PAGES = ("4K", "2M", "1G")
+
+
+@click.command(
+    context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
+    options_metavar="[OPTIONS] [--]",
+)
+@numa_options
+@click.option("--what-if", "choices", multiple=True, metavar="POLICY",
+              help="Run again with this policy for guest pages, or replicated (tables); may be repeated.")  # fmt: skip
+@click.option("--mmu", type=click.Choice(MMUS), default="ept", show_default=True,
+              help="One dimension of tables, two, or a shadow that joins them.")  # fmt: skip
+@click.option("--guest-page", type=click.Choice(_PAGES[:2]), default="4K", show_default=True,
+              help="Largest page of the guest's own tables.")  # fmt: skip
+@click.option("--host-page", type=click.Choice(_PAGES), default="4K", show_default=True,
+              help="Size of the pages that back guest memory.")  # fmt: skip
+@click.option("--memory", type=SizeType(), default="2G", show_default=True, metavar="SIZE",
+              help="Guest memory; costs only what is touched.")  # fmt: skip
+@click.option("--profile", default="skylake-x", show_default=True, metavar="NAME|FILE",
+              help="The processor: one that quire profiles lists, or a TOML file.")  # fmt: skip
+@click.option("--costs", default="skylake-x", show_default=True, metavar="NAME|FILE",
+              help="Cycles of each event: a profile by name, or a TOML file.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True,
+              help="Seed of the guest's randomness and address layout.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True,
+              help="Runs at a time, after the first.")  # fmt: skip
+@click.option("-o", "--output", metavar="FILE", help="Write the table there, not to stderr; - is stdout.")
+@click.option("--json", "json_file", metavar="FILE", help="Write the record there as JSON.")
+@click.argument("program", required=False)
+@click.argument("arguments", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED)
+def command(**options: Any) -> int:
+    """Show the NUMA nodes; with PROGRAM, run it on them and show where its pages and tables went.
+
+    Every data access and every reference of a page walk is counted by node; what remote ones cost is predicted. The
+    program's output is shown once, its exit status is quire's; quire's own failures are 125.
+
+    \b
+    Examples:
+      quire numa
+      quire numa --numa 4x8G
+      quire numa --numa 2x4G -- sort /etc/passwd
+      quire numa --numa 2x4G --vcpu-node 1 --numa-policy bind:0 --what-if interleave --what-if replicated -- true
+    """
+    outputs = Outputs("numa", {"--output": options["output"], "--json": options["json_file"]})
+    topology = topology_of(options["numa"] or "host", options["distances"])
+    assert topology is not None
+    if options["program"] is None:
+        if options["choices"]:
+            raise click.UsageError("--what-if says nothing without a program: name one")
+        from quire.report.numa import render_topology
+
+        _write(outputs, topology_record(topology), render_topology, to_stdout=True)
+        return 0
+    return _study({**options, "numa": options["numa"] or "host"}, outputs)
+
+
+def topology_record(topology: Any) -> dict[str, Any]:
+    """Return the nodes as a plain record."""
+    return {
+        "sizes": list(topology.sizes),
+        "distances": [list(row) for row in topology.distances],
+        "source": topology.source,
+        "fallback": [list(topology.order_from(node)) for node in range(topology.count)],
+    }
+
+
+def _study(options: dict[str, Any], outputs: Outputs) -> int:
+    """Run the program under each choice and write what came of it; return its exit status."""
+    from quire import __version__
+    from quire.errors import FormatError, MisuseError
+    from quire.report.numa import render_numa
+    from quire.study import Order, load_costs
+    from quire.study.numa import NUMA_NOT_MODELLED, NumaChoice, numa_study
+
+    asked = {one: _with(options, one) for one in options["choices"]}
+    named = str(_checked(options).policy) + (" replicated" if options["replicate_tables"] else "")
+    settings = {named: options, **asked}
+    for one in settings.values():
+        _checked(one)
+    try:
+        costs = load_costs(options["costs"])
+    except (MisuseError, FormatError) as error:
+        raise click.UsageError(str(error)) from None
+    shared: tuple[str, ...] = ("--mmu", options["mmu"], "--guest-page", options["guest_page"])
+    if options["mmu"] != "native":
+        shared += ("--host-page", options["host_page"])
+    order = Order(
+        [options["program"], *options["arguments"]],
+        *(options["memory"], options["seed"]),
+        profile=options["profile"],
+        options=shared,
+        walk_caches=True,
+    )
+    choices = [NumaChoice(name, tuple(numa_arguments(one))) for name, one in settings.items()]
+    runs = measure("numa", order, choices, options["jobs"])
+    if isinstance(runs, int):
+        return runs
+    record = {
+        "schema": 1,
+        "quire": __version__,
+        "program": {"argv": [os.fsdecode(word) for word in order.command]},
+        "config": {
+            "mmu": options["mmu"],
+            "profile": runs[0].record["config"]["profile"],
+            "costs": costs.name,
+        },
+        "runs": [{"name": run.configuration.name, **numa_study(run.record, costs)} for run in runs],
+        "same_output": len({run.stdout_sha256 for run in runs}) == 1,
+        "not_modelled": list(NUMA_NOT_MODELLED),
+    }
+    _write(outputs, record, render_numa, to_stdout=False)
+    return int(runs[0].record["outcome"]["status"])
+
+
+def _with(options: dict[str, Any], choice: str) -> dict[str, Any]:
+    """Return the options with one thing changed: what a --what-if asks for."""
+    if choice == "replicated":
+        return {**options, "replicate_tables": True, "host_tables": None}
+    return {**options, "numa_policy": choice}
+
+
+def _checked(options: dict[str, Any]) -> Any:
+    """Return what the options say of nodes, once a guest could be made with it. Raises click.UsageError."""
+    from quire.arch import profile_by_name
+    from quire.errors import FormatError, MisuseError
+    from quire.hypervisor import GuestConfig
+
+    config = numa_config(options)
+    try:
+        GuestConfig(
+            mmu=options["mmu"],
+            memory=options["memory"],
+            profile=profile_by_name(options["profile"]),
+            numa=config,
+        )
+    except (MisuseError, FormatError) as error:
+        raise click.UsageError(str(error)) from None
+    return config
+
+
+def _write(outputs: Outputs, record: dict[str, Any], render: Any, *, to_stdout: bool) -> None:
+    from quire.report import render_json
+
+    if "--json" in outputs:
+        outputs.write("--json", render_json(record))
+    if "--output" in outputs:
+        table = io.StringIO()
+        render(record, table)
+        outputs.write("--output", table.getvalue())
+    elif "--json" not in outputs or not to_stdout:
+        render(record, sys.stdout if to_stdout else sys.stderr)

@@ -1,0 +1,261 @@
+"""Guests on nodes: placement by policy, pages that move under a running guest, tables with copies on every node."""
+
+import numpy as np
+import pytest
+from ring0_guest import SWITCH, assemble, reported
+
+from quire.arch import EPT_PTE, EPTP
+from quire.cpu.soft import Detail
+from quire.errors import MisuseError
+from quire.guest.bare import BareGuest
+from quire.hypervisor import GuestConfig, NumaConfig
+from quire.hypervisor.backed_mmu import BackedMmu
+from quire.hypervisor.numa import ReplicatedTables
+from quire.hypervisor.numa.migration import balance, migrate, node_of
+from quire.memory import OutOfFrames, Owner, OwnerKind
+from quire.memory.numa import NodePools, Policy, Topology
+from quire.paging import Context
+from quire.tlb.nodes import NodeCount
+
+TWO = Topology.declared([32 << 20] * 2)
+MOVE = 0x55
+#: Writes a pattern to 16 pages, then asks for port MOVE 40 times, adding up and changing all pages between.
+WORK = (
+    SWITCH
+    + """
+    mov rdi, 0x203000
+    mov rax, 0x400003
+    mov ecx, 16
+1:  mov [rdi], rax
+    add rdi, 8
+    add rax, 0x1000
+    loop 1b
+    mov ebx, 40
+    xor r8, r8
+again:
+    xor esi, esi
+2:  mov rax, [0x400000 + rsi]
+    add r8, rax
+    lea rax, [rax + rsi + 7]
+    mov [0x400000 + rsi], rax
+    add esi, 0x1000
+    cmp esi, 0x10000
+    jb 2b
+    mov al, bl
+    out 0x55, al
+    dec ebx
+    jnz again
+    report r8
+    finish
+"""
+)
+
+
+class Mover:
+    """A device that moves pages of the guest: every time it is written to, as its turn says."""
+
+    def __init__(self, guest: BareGuest) -> None:
+        self.guest, self.moved, self.asked = guest, 0, 0
+
+    def read(self, size: int) -> int:
+        return 0
+
+    def write(self, value: int, size: int) -> None:
+        self.asked += 1
+        hypervisor = self.guest.hypervisor
+        mmu = hypervisor.mmu
+        assert isinstance(mmu, BackedMmu)
+        pages = sorted(mmu.blocks)
+        for n, gpa in enumerate(pages):
+            if (n + self.asked) % 3 == 0:
+                here = node_of(hypervisor, gpa)
+                assert here is not None
+                self.moved += migrate(hypervisor, gpa, 1 - here)
+        if self.asked % 5 == 0:
+            hypervisor.move_vcpu(1 - hypervisor.node)
+        hypervisor.host.pool.audit()
+
+
+def run(
+    mmu: str, numa: NumaConfig | None, detail: Detail = Detail.EXITS, **options: object
+) -> tuple[BareGuest, Mover, list[int]]:
+    image = assemble(WORK)
+    guest = BareGuest(image, memory=8 << 20, mmu=mmu, numa=numa, detail=detail, **options)  # type: ignore[arg-type]
+    mover = Mover(guest)
+    if numa is not None:
+        guest.hypervisor.ports.attach(MOVE, mover)
+    outcome = guest.run(60)
+    assert outcome.reason == "exited", outcome.text
+    return guest, mover, reported(outcome)
+
+
+#: Round n finds n times (7 + offset) in each page.
+EXPECTED = [sum(n * (7 + offset) for n in range(40) for offset in range(0, 0x10000, 0x1000))]
+
+
+@pytest.mark.parametrize("replicate", [False, True])
+@pytest.mark.parametrize("mmu", ["ept", "shadow"])
+def test_pages_move_and_the_guest_does_not_know(mmu: str, replicate: bool) -> None:
+    numa = NumaConfig(TWO, Policy.parse("interleave"), replicate=replicate)
+    guest, mover, said = run(mmu, numa, check_flushes=mmu == "ept")
+    assert said == EXPECTED
+    assert mover.asked == 40
+    assert mover.moved > 300
+    check = guest.hypervisor.flush_check
+    if check is not None:
+        assert not check.record(lambda address: None)["findings"]
+    for one in reversed(guest.vcpus.copy()):
+        one.close()
+
+
+@pytest.mark.parametrize("host_page", [4 << 10, 2 << 20])
+def test_every_page_is_where_the_policy_says(host_page: int) -> None:
+    topology = Topology.declared([64 << 20] * 4)
+    numa = NumaConfig(topology, Policy.parse("interleave:1,3"), host_tables=Policy.parse("bind:2"))
+    image = assemble(WORK)
+    guest = BareGuest(image, memory=16 << 20, mmu="ept", numa=numa, host_page=host_page)
+    guest.run(60)
+    mmu = guest.hypervisor.ept_mmu
+    assert len(mmu.blocks) >= 2
+    for gpa in mmu.blocks:
+        assert node_of(guest.hypervisor, gpa) == (1, 3)[gpa // host_page % 2]
+    pools = guest.hypervisor.host.pool
+    assert isinstance(pools, NodePools)
+    tables = [pool.frames_of(OwnerKind.EPT_TABLE) for pool in pools.pools]
+    assert tables[2] == sum(tables) > 0
+
+
+def test_first_touch_is_the_node_of_the_vcpu_that_touches() -> None:
+    source = (
+        "cmp rsi, 0\njne second\n"
+        "mov eax, 1\nmov [0x300000], rax\n1: pause\ncmp qword ptr [0x320000], 2\njne 1b\nfinish\n"
+        "second:\nmov eax, 2\nmov [0x310000], rax\nmov [0x320000], rax\n2: pause\njmp 2b\n"
+    )
+    guest = BareGuest(
+        assemble(source), memory=8 << 20, numa=NumaConfig(TWO), vcpus=2, vcpu_nodes=(0, 1), detail=Detail.FULL
+    )
+    assert guest.run(60).reason == "exited"
+    assert [node_of(guest.hypervisor, gpa) for gpa in (0x300000, 0x310000)] == [0, 1]
+    references = [one.node_references for one in guest.vcpus]
+    assert references[1] is not None
+    for number, one in enumerate(references):
+        assert one is not None
+        assert one.matrix(NodeCount.DATA)[1 - number].tolist() == [0, 0], "it never ran there"
+    assert references[1].local(NodeCount.DATA) == 1  # its own page; the other that it writes is node 0's
+
+
+def test_a_walk_reads_the_copy_of_its_node_and_flags_are_the_union() -> None:
+    numa = NumaConfig(TWO, replicate=True, vcpu_node=1)
+    guest, _, said = run("ept", numa, Detail.FULL)
+    assert said == EXPECTED
+    mmu = guest.hypervisor.ept_mmu
+    copies = mmu.ept.memory
+    assert isinstance(copies, ReplicatedTables)
+    memory = guest.hypervisor.host.memory
+    pools = guest.hypervisor.host.pool
+    assert isinstance(pools, NodePools)
+    flags, addresses = EPT_PTE.mask("A", "D"), EPT_PTE.mask("addr")
+    of_table = {copy: first for first, both in copies.copies().items() for copy in both}
+    for first, second in copies.copies().values():
+        assert [pools.node_of(hpa >> 12) for hpa in (first, second)] == [0, 1]
+        for offset in range(0, 4096, 8):
+            a, b = memory.load(first + offset), memory.load(second + offset)
+            assert copies.load(first + offset) == a | b & flags
+            a_child, b_child = a & addresses, b & addresses
+            assert of_table.get(a_child, a_child) == of_table.get(b_child, b_child)
+            assert (a ^ b) & ~flags & ~addresses == 0
+    references = guest.hypervisor.node_references
+    assert references is not None
+    assert references.remote(NodeCount.HOST_TABLE) == 0
+    assert references.local(NodeCount.HOST_TABLE) > 0
+    root = int(mmu.context[Context.EPTP]) & EPTP.mask("addr")
+    assert root == copies.copy_on(guest.hypervisor.node, mmu.ept.root)
+
+
+def test_a_page_that_cannot_move_stays() -> None:
+    topology = Topology.declared([32 << 20, 2 << 20])
+    guest, _, _ = run("ept", NumaConfig(topology))
+    hypervisor = guest.hypervisor
+    pools = hypervisor.host.pool
+    assert isinstance(pools, NodePools)
+    other = Owner(OwnerKind.HYPERVISOR, "other")
+    while pools.pools[1].frames_of(OwnerKind.FREE):
+        pools.pools[1].allocate(0, other)
+    page = next(gpa for gpa in hypervisor.ept_mmu.blocks if node_of(hypervisor, gpa) == 0)
+    before = guest.read(page, 4096)
+    with pytest.raises(OutOfFrames):
+        migrate(hypervisor, page, 1)
+    assert node_of(hypervisor, page) == 0
+    assert guest.read(page, 4096) == before
+    pools.audit()
+
+
+def test_balance_moves_what_another_node_uses_more() -> None:
+    guest, _, _ = run("ept", NumaConfig(TWO))
+    hypervisor = guest.hypervisor
+    for gpa in list(hypervisor.ept_mmu.blocks):
+        migrate(hypervisor, gpa, 0)
+    accesses = np.zeros((8 << 20 >> 12, 2), np.int64)
+    backed = sorted(hypervisor.ept_mmu.blocks)
+    accesses[backed[0] >> 12] = 3, 9
+    accesses[backed[1] >> 12] = 9, 3
+    accesses[backed[2] >> 12] = 0, 1
+    accesses[backed[3] >> 12] = 2, 20
+    assert balance(hypervisor, accesses) == [(backed[3], 1), (backed[0], 1)]
+    assert balance(hypervisor, accesses) == []
+    accesses[backed[5] >> 12] = accesses[backed[6] >> 12] = 0, 7
+    assert balance(hypervisor, accesses, limit=1) == [(backed[5], 1)]
+    with pytest.raises(
+        MisuseError,
+        match=r"^Accesses of shape \(4, 3\) cannot be balanced: give an array of pages x 2 nodes$",
+    ):
+        balance(hypervisor, np.zeros((4, 3), np.int64))
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (
+            lambda: GuestConfig(mmu="native", kind="machine", numa=NumaConfig(TWO)),
+            r"^Memory of a machine guest under native is host memory from 0, which no policy places: "
+            r"give mmu='ept' or 'shadow'$",
+        ),
+        (
+            lambda: GuestConfig(mmu="native", numa=NumaConfig(TWO, replicate=True)),
+            r"^Under native there are no tables of the hypervisor that nodes could have copies of: "
+            r"give mmu='ept' or 'shadow'$",
+        ),
+        (
+            lambda: NumaConfig(TWO, host_tables=Policy.parse("bind:0"), replicate=True),
+            r"^Tables that every node has a copy of have no policy bind:0: leave one of both out$",
+        ),
+        (
+            lambda: BareGuest(b"\xf4", memory=256 << 20, numa=NumaConfig(TWO)),
+            r"^A guest with 0x10000000 bytes is larger than all nodes, which have 0x4000000: "
+            r"give it less, or the nodes more$",
+        ),
+        (
+            lambda: BareGuest(b"\xf4", vcpus=2, vcpu_nodes=(0,), numa=NumaConfig(TWO)),
+            r"^1 nodes cannot be given to 2 vCPUs: give numa, and one node for each vCPU$",
+        ),
+        (
+            lambda: migrate(BareGuest(b"\xf4", mmu="native").hypervisor, 0, 0),
+            r"^Pages of a guest under native cannot move",
+        ),
+        (
+            lambda: migrate(BareGuest(b"\xf4").hypervisor, 0, 0),
+            r"^The host has no nodes that pages could move between",
+        ),
+        (
+            lambda: migrate(BareGuest(b"\xf4", numa=NumaConfig(TWO)).hypervisor, 0x800000, 0),
+            r"^Nothing backs the guest page at 0x800000: only what the guest has touched can move$",
+        ),
+        (
+            lambda: BareGuest(b"\xf4").hypervisor.move_vcpu(1),
+            r"^The host has no nodes that a vCPU could move between: give GuestConfig numa$",
+        ),
+    ],
+)
+def test_misuse(make: object, text: str) -> None:
+    with pytest.raises(MisuseError, match=text):
+        make()  # type: ignore[operator]
