@@ -1,0 +1,28 @@
+"""Walks by node for callers that have arrays."""
+
+from numba import njit, types
+
+from quire.paging.ept._kernels import pointer
+from quire.tlb.nodes import _kernels as by_pointer
+
+ARRAY = types.uint64[::1]
+SHAPE_ARRAY = types.int64[::1]
+
+
+@njit(
+    types.int64(
+        *(ARRAY, ARRAY, types.uint64, types.uint64, ARRAY, ARRAY, ARRAY, SHAPE_ARRAY, ARRAY),
+        *(types.boolean, types.uint8[::1], ARRAY),
+    ),
+    cache=True,
+    nogil=True,
+)
+def walk_noting_nodes(
+    memory, context, gva, access, result, entries, state, shapes, path, caches, nodes, counts
+):  # fmt: skip
+    """See :func:`quire.tlb.nodes._kernels.walk_noting_nodes`."""
+    return by_pointer.walk_noting_nodes(
+        *(pointer(memory), pointer(context), gva, access, pointer(result)),
+        *(pointer(entries), pointer(state), pointer(shapes), pointer(path)),
+        *(caches, pointer(nodes), pointer(counts)),
+    )
