@@ -48,8 +48,9 @@ _PAGES = ("4K", "2M", "1G")
 def command(**options: Any) -> int:
     """Show the NUMA nodes; with PROGRAM, run it on them and show where its pages and tables went.
 
-    Every data access and every reference of a page walk is counted by node; what remote ones cost is predicted. The
-    program's output is shown once, its exit status is quire's; quire's own failures are 125.
+    Every data access and every reference of a page walk is counted by node; what remote ones cost that miss the last
+    cache (--last-cache, by default that of --costs) is predicted. The program's output is shown once, its exit status
+    is quire's; quire's own failures are 125.
 
     \b
     Examples:
@@ -89,15 +90,17 @@ def _study(options: dict[str, Any], outputs: Outputs) -> int:
     from quire.study import Order, load_costs
     from quire.study.numa import NUMA_NOT_MODELLED, NumaChoice, numa_study
 
+    try:
+        costs = load_costs(options["costs"])
+    except (MisuseError, FormatError) as error:
+        raise click.UsageError(str(error)) from None
+    if options["last_cache"] is None:
+        options["last_cache"] = int(costs.caches[-1].size.value)
     asked = {one: _with(options, one) for one in options["choices"]}
     named = str(_checked(options).policy) + (" replicated" if options["replicate_tables"] else "")
     settings = {named: options, **asked}
     for one in settings.values():
         _checked(one)
-    try:
-        costs = load_costs(options["costs"])
-    except (MisuseError, FormatError) as error:
-        raise click.UsageError(str(error)) from None
     shared: tuple[str, ...] = ("--mmu", options["mmu"], "--guest-page", options["guest_page"])
     if options["mmu"] != "native":
         shared += ("--host-page", options["host_page"])
@@ -120,6 +123,7 @@ def _study(options: dict[str, Any], outputs: Outputs) -> int:
             "mmu": options["mmu"],
             "profile": runs[0].record["config"]["profile"],
             "costs": costs.name,
+            "last_cache": options["last_cache"],
         },
         "runs": [{"name": run.configuration.name, **numa_study(run.record, costs)} for run in runs],
         "same_output": len({run.stdout_sha256 for run in runs}) == 1,

@@ -27,6 +27,8 @@ _OPTIONS = (
     click.option("--host-tables", metavar="POLICY",
                  help="Of EPT and shadow tables; by default first-touch."),
     click.option("--vcpu-node", type=click.IntRange(0, 63), metavar="N", help="Where the guest runs; default 0."),
+    click.option("--last-cache", type=SizeType(), metavar="SIZE",
+                 help="Of the cache before memory, 16 ways; without one every reference reaches memory."),
     click.option("--replicate-tables", is_flag=True,
                  help="Keep a copy of EPT or shadow tables on every node; walks use that of the vCPU's."),
 )  # fmt: skip
@@ -78,9 +80,14 @@ def numa_config(options: dict[str, Any]) -> "NumaConfig | None":
         "host_tables": options["host_tables"],
     }
     if topology is None:
-        if any(given.values()) or options["vcpu_node"] is not None or options["replicate_tables"]:
+        if (
+            any(given.values())
+            or options["vcpu_node"] is not None
+            or options["replicate_tables"]
+            or options["last_cache"]
+        ):
             raise click.UsageError(
-                "Policies, --vcpu-node and --replicate-tables say nothing without nodes: "
+                "Policies, --vcpu-node, --last-cache and --replicate-tables say nothing without nodes: "
                 "give --numa, for instance 2x8G"
             )
         return None
@@ -90,6 +97,7 @@ def numa_config(options: dict[str, Any]) -> "NumaConfig | None":
             **{name: Policy.parse(text) for name, text in given.items() if text is not None},
             vcpu_node=options["vcpu_node"] or 0,
             replicate=options["replicate_tables"],
+            last_cache=options["last_cache"] or 0,
         )
     except MisuseError as error:
         raise click.UsageError(str(error)) from None
@@ -98,7 +106,15 @@ def numa_config(options: dict[str, Any]) -> "NumaConfig | None":
 def numa_arguments(options: dict[str, Any]) -> list[str]:
     """Return the words of a command line that give these options again."""
     words = []
-    for name in ("numa", "distances", "numa_policy", "guest_tables", "host_tables", "vcpu_node"):
+    for name in (
+        "numa",
+        "distances",
+        "numa_policy",
+        "guest_tables",
+        "host_tables",
+        "vcpu_node",
+        "last_cache",
+    ):
         if options[name] is not None:
             words += ["--" + name.replace("_", "-"), str(options[name])]
     return [*words, "--replicate-tables"] if options["replicate_tables"] else words

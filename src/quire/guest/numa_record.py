@@ -35,6 +35,7 @@ def numa_record(hypervisor: Hypervisor, *, full: bool) -> dict[str, Any] | None:
         "host_tables": None if numa is None else str(numa.host_tables),
         "replicated": numa is not None and numa.replicate,
         "vcpu_node": hypervisor.node,
+        "last_cache": 0 if numa is None else numa.last_cache,
         "frames": _frames(hypervisor, pools),
         "fell_back": pools.fell_back,
         "references": {
@@ -42,6 +43,7 @@ def numa_record(hypervisor: Hypervisor, *, full: bool) -> dict[str, Any] | None:
                 "matrix": references.matrix(kind).tolist(),
                 "local": references.local(kind),
                 "remote": references.remote(kind),
+                "in_memory": references.matrix(kind, memory=True).tolist(),
             }
             for kind in kinds
         },

@@ -305,7 +305,8 @@ class Hypervisor:
         pools, numa = self.placement.node_pools, config.numa
         if pools is not None:
             self.node = 0 if numa is None else numa.vcpu_node
-            self.node_references = NodeReferences(pools.node_table, pools.topology.count, self.node)
+            cache = 0 if numa is None else numa.last_cache
+            self.node_references = NodeReferences(pools.node_table, pools.topology.count, self.node, cache)
         self.placement.toucher = self.node
 
     def _take_host(self, config: GuestConfig, undo: ExitStack) -> None:

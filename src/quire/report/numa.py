@@ -44,7 +44,7 @@ def render_numa(record: Record, file: IO[str]) -> None:
     with open_sheet(file) as sheet:
         sheet.title(
             f"quire numa: {record['program']['argv'][0]} under {config['mmu']}, {config['profile']}, "
-            f"costs {config['costs']}"
+            f"costs {config['costs']}, last cache {format_size(config['last_cache'])}"
         )
         if not record["same_output"]:
             sheet.alarm("NOT THE SAME: the program wrote other bytes under another placement")
@@ -55,7 +55,7 @@ def render_numa(record: Record, file: IO[str]) -> None:
         sheet.title("remote references")
         kinds = [kind for kind in _KINDS if kind in runs[0]["numa"]["references"]]
         columns = [("placement", "left"), *((_KINDS[kind], "right") for kind in kinds)]
-        columns += [("added cycles", "right"), ("an instruction", "right")]
+        columns += [(name, "right") for name in ("past the cache", "added cycles", "an instruction")]
         best = min(range(len(runs)), key=lambda n: runs[n]["cost"]["total"])
         sheet.table(columns, [_references(run, kinds) for run in runs], {best} if len(runs) > 1 else set())
         sheet.text("")
@@ -107,9 +107,16 @@ def _placement(sheet: Any, run: Record) -> None:
 
 def _references(run: Record, kinds: Sequence[str]) -> list[str]:
     found, cost = run["numa"]["references"], run["cost"]
-    share = "-" if cost["of_run"] is None else f"{cost['of_run']:+.3f}"
+    share = "-" if cost["per_instruction"] is None else f"{cost['per_instruction']:+.3f}"
     cells = [f"{format_count(found[kind]['remote'])} ({_percent(found[kind])})" for kind in kinds]
-    return [run["name"], *cells, format_cycles(cost["total"]), share]
+    missed = sum(
+        count
+        for kind in kinds
+        for a, row in enumerate(found[kind]["in_memory"])
+        for b, count in enumerate(row)
+        if a != b
+    )
+    return [run["name"], *cells, format_count(missed), format_cycles(cost["total"]), share]
 
 
 def _percent(found: Record) -> str:

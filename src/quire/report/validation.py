@@ -9,7 +9,7 @@ from typing import IO, Any
 from quire.report.quantity import format_count, format_size
 from quire.report.sheet import Sheet, open_sheet
 
-__all__ = ["render_crossover", "render_ladder", "render_references"]
+__all__ = ["render_crossover", "render_ladder", "render_references", "render_vmitosis"]
 
 _ALONE = "no EPT"
 
@@ -125,3 +125,41 @@ def _formula(sheet: Sheet, record: Mapping[str, Any]) -> None:
             f"({terms['c_exit']:.0f} + {terms['c_sync']:.0f}) = {terms['updates']:.1f} updates per 1000 reads, "
             "with two exits an update"
         )
+
+
+def render_vmitosis(record: Mapping[str, Any], file: IO[str]) -> None:
+    """Write each placement of guest tables and EPT: references counted, slowdown published and predicted."""
+    config, extra = record["config"], record["extra"]
+    with open_sheet(file) as sheet:
+        sheet.title(
+            f"GUPS, {format_count(config['updates'])} updates of {format_count(config['pages'])} pages of 4 KiB, "
+            f"last cache {format_count(config['last_cache'])} bytes"
+        )
+        columns = (
+            *(("tables, EPT", "left"), ("guest tables", "right"), ("EPT", "right"), ("published", "right")),
+            *(("predicted", "right"), ("off by", "right"), ("", "left")),
+        )
+        sheet.table(columns, (_placed(row) for row in record["rows"]))
+        sheet.text("  references to remote tables that missed the cache, each update; run time over LL's")
+        sheet.text("  L local, R remote, I the remote node is under interference")
+        sheet.text(
+            f"Fitted, in run times of LL for one reference an update: remote +{extra['remote']:.3f}, "
+            f"under interference +{extra['remote_under_interference']:.3f}"
+        )
+        sheet.text(f"Published: {record['source']}")
+        sheet.text("")
+        text = f"{record['within']} of {record['predicted']} predictions are within {100 * config['tolerance']:.0f} %"
+        (sheet.highlight if record["within"] == record["predicted"] else sheet.alarm)(text)
+
+
+def _placed(row: Mapping[str, Any]) -> list[str]:
+    remote = [f"{row['remote'][kind]:.3f}" for kind in ("guest_table", "host_table")]
+    off = "" if row["fitted"] else f"{100 * row['error']:+.1f} %"
+    return [
+        row["name"],
+        *remote,
+        f"{row['published']:.2f}",
+        f"{row['predicted']:.2f}",
+        off,
+        "fitted" * row["fitted"],
+    ]

@@ -1,8 +1,7 @@
 """What remote references of a run cost: counts of its record times latencies of a cost profile, and nothing else.
 
-A reference costs by the distance between nodes: at 10 the profile's local latency, at 20 its remote one, in proportion
-between and beyond. Of references to tables those reach memory for which no cache has room: the share of leaf entries
-beyond the tables' share of the last cache. Of data accesses the profile says how many do.
+A reference that no cache served costs by the distance between nodes: at 10 the profile's local latency, at 20 its
+remote one, in proportion between and beyond.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,14 +13,11 @@ from quire.study.costs import Costs
 
 __all__ = ["NUMA_NOT_MODELLED", "NumaChoice", "numa_cost", "numa_study"]
 
-_ENTRY = 8
-_TABLE_KINDS = ("guest_table", "host_table")
-
 #: What the cost leaves out; printed beside it.
 NUMA_NOT_MODELLED: tuple[str, ...] = (
     "Contention: a remote reference costs the same however many there are.",
-    "Caches of data: a fixed share of data accesses reaches memory, whatever the program's locality.",
-    "Caches of tables by address: what reaches memory is what leaf entries have beyond their share of the last cache.",
+    "Caches but the last one: it alone decides what reaches memory, and it sees every reference.",
+    "Overlap: no reference is hidden behind another, so sums are upper bounds.",
     "Fetches of instructions, devices, and the hypervisor's own accesses.",
 )
 
@@ -42,18 +38,12 @@ def numa_cost(record: Mapping[str, Any], costs: Costs) -> dict[str, Any]:
     """Return the predicted cycles that remote references of a run add, by kind, from the run's record."""
     numa = record["numa"]
     distances = numa["topology"]["distances"]
-    share = _tables_in_memory(record, costs)
-    added = {}
-    for kind, found in numa["references"].items():
-        in_memory = share if kind in _TABLE_KINDS else costs.data_share.value
-        added[kind] = in_memory * _extra(found["matrix"], distances, costs)
+    added = {kind: _extra(one["in_memory"], distances, costs) for kind, one in numa["references"].items()}
     total = sum(added.values())
     return {
-        "tables_in_memory": round(share, 6),
-        "data_in_memory": costs.data_share.value,
         "added_cycles": {kind: round(cycles) for kind, cycles in added.items()},
         "total": round(total),
-        "of_run": None if not record["instructions"] else round(total / record["instructions"], 6),
+        "per_instruction": None if not record["instructions"] else round(total / record["instructions"], 6),
     }
 
 
@@ -76,13 +66,3 @@ def _extra(matrix: Sequence[Sequence[int]], distances: Sequence[Sequence[int]], 
         for a, row in enumerate(matrix)
         for b, count in enumerate(row)
     )
-
-
-def _tables_in_memory(record: Mapping[str, Any], costs: Costs) -> float:
-    """Return the share of references to leaf entries that no cache serves."""
-    memory, config = record["memory"], record["config"]
-    size = memory["guest"]["resident"] // config["guest_page"] * _ENTRY
-    if config["mmu"] == "ept":
-        size += memory["host"]["mapped"] // config["host_page"] * _ENTRY
-    capacity = max(cache.capacity for cache in costs.caches)
-    return max(0.0, 1 - capacity / size) if size else 0.0

@@ -24,7 +24,8 @@ from quire.paging import (
 from quire.paging.context import Dimension
 from quire.tlb import AddressSpace, Tlb, TlbOptions, TlbState
 from quire.tlb.nodes import NodeCount, NodeReferences
-from quire.tlb.nodes.arrays._kernels import walk_noting_nodes
+from quire.tlb.nodes.arrays._kernels import reaches_memory, walk_noting_nodes
+from quire.tlb.nodes.line_cache import WAYS, LineCache, line_cache
 from quire.tlb.nodes.reference import count_by_node
 from quire.tlb.walker import PATH_WORDS
 from quire.tlb.walker.reference import GuestPhysical, ReferenceWalker
@@ -147,7 +148,7 @@ class World:
         status = walk_noting_nodes(
             *(self.memory.words, self.context, np.uint64(gva), np.uint64(Access.READ), result),
             *(self.tlb.entries, self.tlb.state, self.tlb.shapes, path),
-            *(caches, self.pools.node_table, self.counts.counts.reshape(-1)),
+            *(caches, self.pools.node_table, self.counts.counts.reshape(-1), self.counts.lines),
         )
         assert status == record.status
         read = made = None
@@ -164,12 +165,13 @@ class World:
             read, made = self.twin.read, self.twin.made
         expected = count_by_node(record, lambda hpa: self.pools.node_of(hpa >> FRAME_SHIFT), read, made)
         found = {
-            (node, kind): int(self.counts.counts[node, kind])
+            (node, kind): int(self.counts.counts[node, 0, kind])
             for node in range(NODES)
             for kind in NodeCount
-            if self.counts.counts[node, kind]
+            if self.counts.counts[node, 0, kind]
         }
         assert found == dict(expected)
+        assert np.array_equal(self.counts.counts[:, 0], self.counts.counts[:, 1]), "there is no cache"
 
     def shift(self, gpa: int | None) -> int:
         if self.ept is None or gpa is None:
@@ -202,16 +204,40 @@ def test_without_walk_caches_the_option_says_nothing() -> None:
     world = World(1, True, bare, False)
     for gva in world.pages:
         world.walk(gva, False)
-    total = world.counts.counts.sum()
+    total = world.counts.counts[:, 0].sum()
     assert total in (24, 19), "the whole walk is counted"
+
+
+def test_the_cache_before_memory_is_lru_in_sets() -> None:
+    rng = random.Random(3)
+    lines = line_cache(4 << 10)
+    assert lines[LineCache.SETS] == 4
+    sets: list[list[int]] = [[] for _ in range(4)]
+    missed = 0
+    for _ in range(4000):
+        hpa = rng.randrange(200) << 6 | rng.randrange(64)
+        line = (hpa >> 6) + 1
+        held = sets[line % 4]
+        expected = line not in held
+        if not expected:
+            held.remove(line)
+        held.append(line)
+        del held[:-WAYS]
+        assert bool(reaches_memory(lines, np.uint64(hpa))) == expected
+        missed += expected
+    assert 0 < missed < 4000
+    with pytest.raises(
+        MisuseError, match=r"^A cache of 512 bytes has no set: give at least 1024, or 0 for none$"
+    ):
+        line_cache(512)
 
 
 def test_references_follow_the_vcpu() -> None:
     counts = NodeReferences(np.array([0, 1], np.uint8), 2, 0)
-    counts.counts[1, NodeCount.DATA] = 5
+    counts.counts[1, 0, NodeCount.DATA] = 5
     counts.move(1)
-    counts.counts[1, NodeCount.DATA] = 3
-    counts.counts[0, NodeCount.GUEST_TABLE] = 2
+    counts.counts[1, 0, NodeCount.DATA] = 3
+    counts.counts[0, 0, NodeCount.GUEST_TABLE] = 2
     assert counts.matrix(NodeCount.DATA).tolist() == [[0, 5], [0, 3]]
     assert (counts.local(NodeCount.DATA), counts.remote(NodeCount.DATA)) == (3, 5)
     assert (counts.local(NodeCount.GUEST_TABLE), counts.remote(NodeCount.GUEST_TABLE)) == (0, 2)

@@ -68,8 +68,8 @@ _RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
     _IMPLICIT_PAGE,
 ) = (int(s) for s in list(SoftState)[:28])
 _ANSWERED, _R_STATUS = int(SoftState.ANSWERED), int(Result.STATUS)
-_NODES, _P_NODE_TABLE, _P_NODE_COUNTS = (
-    int(n) for n in (SoftState.NODES, Pointer.NODE_TABLE, Pointer.NODE_COUNTS)
+_NODES, _P_NODE_TABLE, _P_NODE_COUNTS, _P_LINES = (
+    int(n) for n in (SoftState.NODES, Pointer.NODE_TABLE, Pointer.NODE_COUNTS, Pointer.LINES)
 )
 _R_HPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS = int(Result.HPA), int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT), 5
 _R_DIRTY, _R_GLOBAL = int(Result.DIRTY), int(Result.GLOBAL)
@@ -117,7 +117,7 @@ def counted_walk(user, gva, access):
             *(words(user[_P_MEMORY]), words(user[_P_CONTEXT]), gva, access, result),
             *(words(user[_P_TLB]), words(user[_P_TLB_STATE]), shape_words(user[_P_SHAPES])),
             *(words(user[_P_PATH]), state[_DETAIL] == _FULL),
-            *(octets(user[_P_NODE_TABLE]), words(user[_P_NODE_COUNTS])),
+            *(octets(user[_P_NODE_TABLE]), words(user[_P_NODE_COUNTS]), words(user[_P_LINES])),
         )
     elif state[_DETAIL] == _FULL:
         status = walk_behind_caches(
@@ -294,7 +294,7 @@ def on_memory(handle, kind, hpa, size, value, user):
     else:
         state[_READS] += _1
     if state[_NODES]:
-        note_data(octets(user[_P_NODE_TABLE]), words(user[_P_NODE_COUNTS]), hpa)
+        note_data(octets(user[_P_NODE_TABLE]), words(user[_P_NODE_COUNTS]), words(user[_P_LINES]), hpa)
     if (hpa & _OFFSET) + U(size) > _PAGE or not recall_page(user, array, frame, frame):
         slow_access(kind, hpa, size, user)
 

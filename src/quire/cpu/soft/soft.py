@@ -278,6 +278,7 @@ class SoftCpu:
         if self._nodes is not None:
             arrays[Pointer.NODE_TABLE] = self._nodes.node_table
             arrays[Pointer.NODE_COUNTS] = self._nodes.counts
+            arrays[Pointer.LINES] = self._nodes.lines
         addresses = {pointer: array.ctypes.data for pointer, array in arrays.items()}
         batch = self._registers.pointers
         addresses[Pointer.ENGINE] = self._engine.handle.value or 0

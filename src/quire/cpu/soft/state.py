@@ -108,6 +108,7 @@ class Pointer(IntEnum):
     REGISTER_VALUES = 19
     NODE_TABLE = 20  #: the node of each 2 MiB of host memory, null without nodes
     NODE_COUNTS = 21  #: see the tlb room's nodes
+    LINES = 22  #: of the last cache before memory
 
 
 class Recent(IntEnum):

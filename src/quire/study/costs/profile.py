@@ -67,7 +67,6 @@ class Costs:
     caches: tuple[Cache, ...]  #: nearest first
     local: Figure  #: a reference that no cache serves, on the walker's node
     remote: Figure  #: and on another
-    data_share: Figure  #: of data accesses, those that no cache serves
     figures: Mapping[str, Figure] = field(repr=False)  #: every figure by its path in the file
 
     def exit_cost(self, reason: str) -> float:
@@ -131,7 +130,7 @@ class _Reader:
         self._table("events", _EVENTS)
         self._table("exits", ("round_trip", "work"))
         self._table("cache", _CACHES)
-        self._table("memory", ("local", "remote", "data_share"))
+        self._table("memory", ("local", "remote"))
         return Costs(
             name=self._tables["name"],
             **{event: self._figure(f"events.{event}") for event in _EVENTS},
@@ -140,7 +139,6 @@ class _Reader:
             caches=tuple(self._cache(level) for level in _CACHES),
             local=self._figure("memory.local"),
             remote=self._figure("memory.remote"),
-            data_share=self._figure("memory.data_share", most=1.0),
             figures=self._figures,
         )
 

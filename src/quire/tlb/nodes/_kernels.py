@@ -9,6 +9,7 @@ from quire.paging._kernels import walk_from
 from quire.paging.context import Context, Result, Status
 from quire.paging.ept._kernels import WORDS
 from quire.tlb.layout import TlbState
+from quire.tlb.nodes.line_cache import LINE_SHIFT, WAYS, LineCache
 from quire.tlb.nodes.references import NodeCount
 from quire.tlb.walker._kernels import SHAPES, account, pass_host, trace
 from quire.tlb.walker.path import Path
@@ -30,25 +31,54 @@ _WALK_CACHES = int(TlbState.WALK_CACHES)
 _STARTED, _MADE = int(Path.STARTED), U(Path.MADE)
 _OK, _PAGE_FAULT = np.int64(Status.OK), np.int64(Status.PAGE_FAULT)
 _MODE_4 = U(PagingMode.LEVEL_4)
-_0, _1, _3, _9, _12, _32 = (U(n) for n in (0, 1, 3, 9, 12, 32))
+_SETS, _CLOCK, _TAGS = int(LineCache.SETS), int(LineCache.CLOCK), U(LineCache.TAGS)
+_LINE, _WAYS = U(LINE_SHIFT), U(WAYS)
+_0, _1, _2, _3, _9, _12, _32 = (U(n) for n in (0, 1, 2, 3, 9, 12, 32))
 
 
-@njit(types.void(BYTES, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
-def note(nodes, counts, hpa, kind):
+@njit(types.boolean(WORDS, types.uint64), cache=True, nogil=True)
+def reaches_memory(lines, hpa):
+    """Look the line of `hpa` up in the cache, which learns it; return whether memory has to serve it."""
+    sets = lines[_SETS]
+    if sets == _0:
+        return True
+    line = (hpa >> _LINE) + _1
+    lines[_CLOCK] += _1
+    start = _TAGS + (line % sets) * _WAYS
+    stamps = sets * _WAYS
+    oldest = start
+    for way in range(start, start + _WAYS):
+        if lines[way] == line:
+            lines[way + stamps] = lines[_CLOCK]
+            return False
+        if lines[way + stamps] < lines[oldest + stamps]:
+            oldest = way
+    lines[oldest] = line
+    lines[oldest + stamps] = lines[_CLOCK]
+    return True
+
+
+@njit(types.void(BYTES, WORDS, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
+def note(nodes, counts, lines, hpa, kind):
     """Count one reference of `kind` to `hpa`, which lies within host memory."""
-    counts[U(nodes[hpa >> _GRAIN]) * _COLUMNS + kind] += _1
+    at = U(nodes[hpa >> _GRAIN]) * _2 * _COLUMNS + kind
+    counts[at] += _1
+    if reaches_memory(lines, hpa):
+        counts[at + _COLUMNS] += _1
 
 
-@njit(types.void(BYTES, WORDS, types.uint64), cache=True, nogil=True)
-def note_data(nodes, counts, hpa):
+@njit(types.void(BYTES, WORDS, WORDS, types.uint64), cache=True, nogil=True)
+def note_data(nodes, counts, lines, hpa):
     """Count one data access."""
-    note(nodes, counts, hpa, _DATA)
+    note(nodes, counts, lines, hpa, _DATA)
 
 
 @njit(
-    types.void(WORDS, WORDS, WORDS, WORDS, types.uint64, types.boolean, BYTES, WORDS), cache=True, nogil=True
+    types.void(WORDS, WORDS, WORDS, WORDS, types.uint64, types.boolean, BYTES, WORDS, WORDS),
+    cache=True,
+    nogil=True,
 )
-def note_walk(memory, context, result, path, total, cached, nodes, counts):
+def note_walk(memory, context, result, path, total, cached, nodes, counts, lines):
     """Count the references of a walk that listed `total` of them; with `cached`, those that `path` says were made.
 
     The list is, for each guest entry, the EPT entries that translate its address, and then the entry; at the end those
@@ -63,12 +93,12 @@ def note_walk(memory, context, result, path, total, cached, nodes, counts):
             count = min(host_levels - (pass_host(memory, result, at, host_levels) - _12) // _9, end - at)
             made = min(path[_MADE + (_0 if ended else level)], count) if cached else count
             for n in range(at + count - made, at + count):
-                note(nodes, counts, result[n], _HOST)
+                note(nodes, counts, lines, result[n], _HOST)
             at += count
         if ended or at >= end:
             return
         if not cached or level <= path[_STARTED]:
-            note(nodes, counts, result[at], _GUEST)
+            note(nodes, counts, lines, result[at], _GUEST)
         entry = memory[result[at] >> _3]
         at += _1
         ended = level == _1 or entry & _P == _0 or (level <= _3 and entry & _PS != _0)
@@ -78,13 +108,13 @@ def note_walk(memory, context, result, path, total, cached, nodes, counts):
 @njit(
     types.int64(
         *(WORDS, WORDS, types.uint64, types.uint64, WORDS, WORDS, WORDS, SHAPES, WORDS),
-        *(types.boolean, BYTES, WORDS),
+        *(types.boolean, BYTES, WORDS, WORDS),
     ),
     cache=True,
     nogil=True,
 )
 def walk_noting_nodes(
-    memory, context, gva, access, result, entries, state, shapes, path, caches, nodes, counts
+    memory, context, gva, access, result, entries, state, shapes, path, caches, nodes, counts, lines
 ):  # fmt: skip
     """Do what `walk_behind_caches` does, or without `caches` the walk, and count each reference that is made."""
     status = walk_from(memory, context, gva, access, result)
@@ -95,7 +125,7 @@ def walk_noting_nodes(
     if cached:
         trace(memory, context, result, path)
         references = account(entries, state, shapes, path, gva)
-    note_walk(memory, context, result, path, total, cached, nodes, counts)
+    note_walk(memory, context, result, path, total, cached, nodes, counts, lines)
     if cached:
         result[_R_GREFS] = references & U(0xFFFF_FFFF)
         result[_R_HREFS] = references >> _32

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quire.errors import MisuseError
+from quire.tlb.nodes.line_cache import line_cache
 
 __all__ = ["NodeCount", "NodeReferences"]
 
@@ -17,20 +18,22 @@ class NodeCount(IntEnum):
         0  #: entries of the tables that hardware walks first: the guest's, under shadow the shadow's
     )
     HOST_TABLE = 1  #: entries of EPT
-    DATA = 2  #: loads and stores of instructions, each once, whether a cache would have them or not
+    DATA = 2  #: loads and stores of instructions, each once
 
 
 class NodeReferences:
     """Counts of a vCPU that runs `at` a node. `node_table` has the node of each 2 MiB of host memory.
 
-    :attr:`counts` is what compiled code adds to: nodes x :class:`NodeCount`, since the vCPU came to its node.
+    :attr:`counts` is what compiled code adds to: nodes x 2 x :class:`NodeCount`, since the vCPU came to its node: the
+    references that were made, and those that missed a last cache of `cache` bytes; without one all do.
     """
 
-    def __init__(self, node_table: npt.NDArray[np.uint8], nodes: int, at: int) -> None:
+    def __init__(self, node_table: npt.NDArray[np.uint8], nodes: int, at: int, cache: int = 0) -> None:
         self.node_table = node_table
-        self.counts: npt.NDArray[np.uint64] = np.zeros((nodes, len(NodeCount)), np.uint64)
+        self.lines = line_cache(cache)
+        self.counts: npt.NDArray[np.uint64] = np.zeros((nodes, 2, len(NodeCount)), np.uint64)
         self.at = at
-        self._before: npt.NDArray[np.uint64] = np.zeros((nodes, nodes, len(NodeCount)), np.uint64)
+        self._before: npt.NDArray[np.uint64] = np.zeros((nodes, nodes, 2, len(NodeCount)), np.uint64)
         self._check(at)
 
     def move(self, node: int) -> None:
@@ -40,19 +43,22 @@ class NodeReferences:
         self.counts[:] = 0
         self.at = node
 
-    def matrix(self, kind: NodeCount) -> npt.NDArray[np.uint64]:
-        """Return the references of `kind` as nodes x nodes: from where the vCPU ran, to where the memory is."""
-        found = self._before[:, :, kind].copy()
-        found[self.at] += self.counts[:, kind]
+    def matrix(self, kind: NodeCount, *, memory: bool = False) -> npt.NDArray[np.uint64]:
+        """Return the references of `kind` as nodes x nodes: from where the vCPU ran, to where the memory is.
+
+        With `memory`, those alone that no cache served.
+        """
+        found = self._before[:, :, int(memory), kind].copy()
+        found[self.at] += self.counts[:, int(memory), kind]
         return found
 
-    def local(self, kind: NodeCount) -> int:
+    def local(self, kind: NodeCount, *, memory: bool = False) -> int:
         """Return how many references of `kind` went to the node that the vCPU ran on."""
-        return int(np.trace(self.matrix(kind)))
+        return int(np.trace(self.matrix(kind, memory=memory)))
 
-    def remote(self, kind: NodeCount) -> int:
+    def remote(self, kind: NodeCount, *, memory: bool = False) -> int:
         """Return how many references of `kind` went to another node."""
-        return int(self.matrix(kind).sum()) - self.local(kind)
+        return int(self.matrix(kind, memory=memory).sum()) - self.local(kind, memory=memory)
 
     def _check(self, node: int) -> None:
         if not 0 <= node < len(self.counts):

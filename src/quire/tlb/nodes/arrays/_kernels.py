@@ -12,17 +12,23 @@ SHAPE_ARRAY = types.int64[::1]
 @njit(
     types.int64(
         *(ARRAY, ARRAY, types.uint64, types.uint64, ARRAY, ARRAY, ARRAY, SHAPE_ARRAY, ARRAY),
-        *(types.boolean, types.uint8[::1], ARRAY),
+        *(types.boolean, types.uint8[::1], ARRAY, ARRAY),
     ),
     cache=True,
     nogil=True,
 )
 def walk_noting_nodes(
-    memory, context, gva, access, result, entries, state, shapes, path, caches, nodes, counts
+    memory, context, gva, access, result, entries, state, shapes, path, caches, nodes, counts, lines
 ):  # fmt: skip
     """See :func:`quire.tlb.nodes._kernels.walk_noting_nodes`."""
     return by_pointer.walk_noting_nodes(
         *(pointer(memory), pointer(context), gva, access, pointer(result)),
         *(pointer(entries), pointer(state), pointer(shapes), pointer(path)),
-        *(caches, pointer(nodes), pointer(counts)),
+        *(caches, pointer(nodes), pointer(counts), pointer(lines)),
     )
+
+
+@njit(types.boolean(ARRAY, types.uint64), cache=True, nogil=True)
+def reaches_memory(lines, hpa):
+    """See :func:`quire.tlb.nodes._kernels.reaches_memory`."""
+    return by_pointer.reaches_memory(pointer(lines), hpa)
