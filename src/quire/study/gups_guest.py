@@ -119,8 +119,8 @@ class _Mark:
 def count_placed(pages: int, updates: int, *, guest_tables: int, host_tables: int, last_cache: int) -> Placed:
     """Run the guest on node 0 of two with its tables and EPT on the given nodes; return what its updates referenced.
 
-    `pages` of 4 KiB are a power of two, 512 to 65536: MisuseError. Deterministic. Raises InternalError if the guest does
-    not end well.
+    `pages` of 4 KiB are a power of two, 512 to 65536: MisuseError. Deterministic. Raises InternalError if the guest
+    does not end well.
     """
     if not _PER_TABLE <= pages <= _MOST or pages & pages - 1:
         raise MisuseError(f"{pages} pages cannot be updated: give a power of two, {_PER_TABLE} to {_MOST}")
