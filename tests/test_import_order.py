@@ -17,6 +17,7 @@ ROOMS = (
 LEAVES = {"report"}
 OWNERS = {
     "numba": {"memory", "paging", "tlb", "cpu"},
+    "cryptography": {"memory"},
     "llvmlite": {"cpu"},
     "unicorn": {"cpu", "testing"},
     "elftools": {"guest"},

@@ -238,6 +238,29 @@ class Pool:
         self._tally[Count.ALLOCATIONS] += (1 << order) - 1
         self._tally[Count.SPLITS] += (1 << order) - 1
 
+    def trim(self, hfn: int, order: int, frames: int, owner: Owner) -> None:
+        """Keep the first ``frames`` of an allocated block, as single frames, and free the rest of it.
+
+        MisuseError as for ``free``, and unless there is a frame to keep and the block has so many.
+        """
+        index = operator.index(hfn) - self._base_hfn
+        if not 1 <= frames <= 1 << order:
+            raise MisuseError(
+                f"cannot keep {frames:#x} frames of a block of order {order}: give 0x1 to {1 << order:#x}"
+            )
+        self.divide(hfn, order, owner)
+        rest, end = index + frames, index + (1 << order)
+        while rest < end:
+            # The largest aligned block that begins here; the end is aligned, so it never goes beyond.
+            part = (rest & -rest).bit_length() - 1
+            joined = (1 << part) - 1
+            self._blocks.heads[rest : rest + (1 << part)] = 0
+            self._blocks.heads[rest] = TAKEN | part
+            self._tally[Count.ALLOCATIONS] -= joined
+            self._tally[Count.SPLITS] -= joined
+            self.free_many([self._base_hfn + rest], part, owner)
+            rest += 1 << part
+
     def owner_of(self, hfn: int) -> Owner:
         """Return the owner of one frame, ``FREE_OWNER`` when it is free. MisuseError outside the pool."""
         hfn = operator.index(hfn)
