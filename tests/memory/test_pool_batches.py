@@ -478,3 +478,52 @@ BatchMachine.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 TestBatchMachine = BatchMachine.TestCase
+
+
+class TestTrim:
+    def test_every_length_of_a_block(self):
+        for order, keep in ((order, keep) for order in range(5) for keep in range(1, (1 << order) + 1)):
+            pool = Pool(0, 64)
+            pool.allocate(0, TABLE)
+            before = image(pool)
+            hfn = pool.allocate(order, PAGE)
+            pool.trim(hfn, order, keep, PAGE)
+            pool.audit()
+            assert pool.frames_of(OwnerKind.GUEST_PAGE) == keep
+            pool.free_many(range(hfn, hfn + keep), 0, PAGE)
+            pool.audit()
+            assert image(pool)[0] == before[0] and image(pool)[1] == before[1]
+
+    @pytest.mark.parametrize("frames", [0, 5, -1])
+    def test_misuse(self, frames):
+        pool = Pool(0, 16)
+        hfn = pool.allocate(2, PAGE)
+        assert says(lambda: pool.trim(hfn, 2, frames, PAGE)) == (
+            f"cannot keep {frames:#x} frames of a block of order 2: give 0x1 to 0x4"
+        )
+        assert says(lambda: pool.trim(hfn, 2, 1, TABLE)) == (
+            "frame 0x0 belongs to GUEST_PAGE 'vm0', not to EPT_TABLE 'vm1': only its owner may free it"
+        )
+        pool.audit()
+
+
+def test_closed_memory_is_said_and_nothing_changes():
+    host = HostMemory(64 * FRAME_SIZE, "gone")
+    pool = Pool(0, 64, host)
+    cache = FrameCache(pool, "c", 4, 8)
+    one, kept, batch = pool.allocate(0, PAGE), cache.allocate(PAGE), pool.allocate_many(3, 1, PAGE)
+    pool.free(pool.allocate(0, PAGE), 0, PAGE)
+    before = image(pool)
+    host.close()
+    for call in (
+        lambda: pool.allocate(0, PAGE),
+        lambda: pool.allocate(3, PAGE, Fill.ZERO),
+        lambda: pool.allocate_many(3, 0, PAGE),
+        lambda: pool.free(one, 0, PAGE),
+        lambda: pool.free_many(batch, 1, PAGE),
+        lambda: cache.allocate(PAGE),
+        lambda: cache.free(kept, PAGE),
+    ):
+        assert says(call) == "host memory 'gone' is closed: use it before close() or make another"
+        pool.audit()
+        assert image(pool) == before

@@ -132,30 +132,44 @@ def _audit_contents(ledger: Ledger) -> None:
 def _audit_bitmaps(
     ledger: Ledger, starts: npt.NDArray[np.int64], orders: npt.NDArray[np.int64], free: npt.NDArray[np.bool_]
 ) -> None:
+    expected, counted = [], ledger.blocks.free_blocks()
     for order in range(ORDER_COUNT):
         blocks = starts[free & (orders == order)]
-        expected = blocks >> order
-        for level in range(ledger.blocks.height(order)):
-            actual = ledger.blocks.bits_set(order, level)
-            if not np.array_equal(expected, actual):
-                at = int(np.setxor1d(expected, actual)[0])
-                says, other = (0, 1) if at in expected else (1, 0)
-                raise InternalError(
-                    f"pool audit: bit {at:#x} of level {level} of the bitmap of order {order} is {says}, "
-                    f"the records say {other}."
-                )
-            expected = np.unique(expected >> 6)
-        counted = ledger.blocks.free_blocks()[order]
-        if blocks.size != counted:
+        if blocks.size != counted[order]:
             raise InternalError(
-                f"pool audit: {blocks.size} blocks of order {order} are free, but {counted} are counted."
+                f"pool audit: {blocks.size} blocks of order {order} are free, but {counted[order]} are counted."
             )
+        if not blocks.size:
+            continue
+        bits = blocks >> order
+        for start in ledger.blocks.bitmap(order):
+            expected.append(bits + start)
+            bits = np.unique(bits >> 6)
         if order < MAX_ORDER:
             pairs = blocks[ledger.blocks.heads[blocks ^ (1 << order)] == FREE | order]
             if pairs.size:
                 raise _broken(
                     ledger, int(pairs[0]), f"and its buddy are free with order {order} and were not joined"
                 )
+    _compare_bits(ledger, np.concatenate([*expected, np.empty(0, np.int64)]))
+
+
+def _compare_bits(ledger: Ledger, expected: npt.NDArray[np.int64]) -> None:
+    actual = ledger.blocks.bits_set()
+    if np.array_equal(expected, actual):
+        return
+    at = int(np.setxor1d(expected, actual)[0])
+    says, other = (0, 1) if at in expected else (1, 0)
+    start, order, level = max(
+        (start, order, level)
+        for order in range(ORDER_COUNT)
+        for level, start in enumerate(ledger.blocks.bitmap(order))
+        if start <= at
+    )
+    raise InternalError(
+        f"pool audit: bit {at - start:#x} of level {level} of the bitmap of order {order} is {says}, "
+        f"the records say {other}."
+    )
 
 
 # The frames on the stack of a cache are those that the records give to it.

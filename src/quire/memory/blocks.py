@@ -92,19 +92,15 @@ class BuddyBlocks:
             head = index >> order << order
         return head, tag & ORDER_MASK, bool(tag & FREE)
 
-    def height(self, order: int) -> int:
-        """Return how many levels the bitmap of ``order`` has; the last one is one word."""
-        return self.tally[Count.HEIGHTS + order]
+    def bitmap(self, order: int) -> list[int]:
+        """Return where each level of the bitmap of ``order`` begins, in bits of ``bits``; the last is one word."""
+        at = Count.PLACES + order * LEVELS
+        return [word * 64 for word in self.tally[at : at + self.tally[Count.HEIGHTS + order]].tolist()]
 
-    def bits_set(self, order: int, level: int) -> npt.NDArray[np.int64]:
-        """Return the numbers of the bits that are set on one level of the bitmap of ``order``, lowest first."""
-        start = self.tally[Count.PLACES + order * LEVELS + level]
-        width = (self.tally[Count.END] >> order) // 64 + 1
-        for _ in range(level):
-            width = (width + 63) // 64
-        words = self.bits[start : start + width]
-        filled = np.flatnonzero(words)
-        rows, at = np.nonzero(words[filled, np.newaxis] >> np.arange(64, dtype=np.uint64) & np.uint64(1))
+    def bits_set(self) -> npt.NDArray[np.int64]:
+        """Return the numbers of all bits of ``bits`` that are set, lowest first."""
+        filled = np.flatnonzero(self.bits)
+        rows, at = np.nonzero(self.bits[filled, np.newaxis] >> np.arange(64, dtype=np.uint64) & np.uint64(1))
         found: npt.NDArray[np.int64] = filled[rows] * 64 + at
         return found
 

@@ -120,6 +120,7 @@ class Contents:
         """
         host, frames = self._host, _frames(starts, order)
         if host is not None:
+            host.read(0, 0)  # says so when the memory is closed: kernels take no notice
             self._verify_many(host, frames)
             if order >= LARGE_ORDER:
                 for index in starts.tolist():
@@ -146,7 +147,7 @@ class Contents:
                     self._mark(index, order, _STALE)
             return
         if host is not None and self._poison:
-            host.find_data(0, 0)  # says so when the memory is closed
+            host.read(0, 0)  # says so when the memory is closed
             self._write(host, frames, _FREED_WORD)
             state = _POISONED
         self.states[frames] = state
