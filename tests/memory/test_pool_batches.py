@@ -482,7 +482,7 @@ TestBatchMachine = BatchMachine.TestCase
 
 class TestTrim:
     def test_every_length_of_a_block(self):
-        for order, keep in ((order, keep) for order in range(5) for keep in range(1, (1 << order) + 1)):
+        for order, keep in [(block, some) for block in range(5) for some in range(1, (1 << block) + 1)]:
             pool = Pool(0, 64)
             pool.allocate(0, TABLE)
             before = image(pool)
