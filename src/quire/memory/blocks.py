@@ -6,6 +6,7 @@ Models: which blocks exist, which are free; the arrays are those of ``layout``, 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,8 +64,17 @@ class BuddyBlocks:
             order = min(MAX_ORDER, (end - first).bit_length() - 1)
             if first:
                 order = min(order, (first & -first).bit_length() - 1)
-            _kernels.make_free(self.records, first, order)
+            self._heads[first] = FREE | order
+            self._note_free(first, order)
+            tally[Count.INITIAL] += 1
             first += 1 << order
+
+    @cached_property
+    def batches(self) -> Any:
+        """The kernels of batches, compiled when the first one is asked for."""
+        from quire.memory.batches import _kernels
+
+        return _kernels
 
     def largest_free_order(self) -> int | None:
         """Return the order of the largest free block, or None when nothing is free."""
@@ -103,6 +113,14 @@ class BuddyBlocks:
         rows, at = np.nonzero(self.bits[filled, np.newaxis] >> np.arange(64, dtype=np.uint64) & np.uint64(1))
         found: npt.NDArray[np.int64] = filled[rows] * 64 + at
         return found
+
+    # A first block, in every level of its bitmap: few, and no frame's owner is written as a kernel would.
+    def _note_free(self, index: int, order: int) -> None:
+        self.tally[Count.FREE_BLOCKS + order] += 1
+        bit = index >> order
+        for start in self.bitmap(order):
+            self.bits[start // 64 + (bit >> 6)] |= np.uint64(1 << (bit & 63))
+            bit >>= 6
 
 
 # Return the first word of each level of each bitmap, and how many words they are.

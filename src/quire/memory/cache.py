@@ -67,7 +67,7 @@ class FrameCache:
         if not self._stack:
             self._refill(owner)
         hfn = self._stack[-1]
-        contents, kernels, records = pool._contents, pool._kernels, pool._records
+        contents, kernels, records = pool._contents, pool._blocks.batches, pool._records
         way = contents.way_zero if fill is Fill.ZERO else contents.way_poison
         places = (self._id, _CACHED, owner_id, kind)
         if kernels.hand_out(records, contents.backing.words, hfn, *places, way) == _LOOK:
@@ -84,7 +84,7 @@ class FrameCache:
         done = _REFUSED
         if owner_id and pool.first_hfn <= hfn < pool.first_hfn + pool.frame_count and owner.kind != _CACHED:
             places = (self._id, _CACHED, owner_id, int(owner.kind))
-            done = pool._kernels.hand_in(
+            done = pool._blocks.batches.hand_in(
                 pool._records, contents.backing.words, hfn, *places, contents.way_poison
             )
         if done == _REFUSED:
@@ -141,12 +141,12 @@ class FrameCache:
         if count <= 0:
             raise pool._exhausted(0, owner)
         hfns = np.empty(count, np.uint64)
-        pool._kernels.take_many(pool._records, 0, self._id, _CACHED, hfns)
+        pool._blocks.batches.take_many(pool._records, 0, self._id, _CACHED, hfns)
         self._stack = hfns[::-1].tolist()  # the lowest is given out first
 
     def _give_back(self, count: int) -> None:
         pool, hfns = self._pool, np.array(self._stack[:count], np.uint64)
-        pool._kernels.put_many(pool._records, 0, self._id, _CACHED, hfns)
+        pool._blocks.batches.put_many(pool._records, 0, self._id, _CACHED, hfns)
         del self._stack[:count]
 
     def _check_open(self) -> None:

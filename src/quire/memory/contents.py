@@ -197,12 +197,12 @@ class Contents:
         for start, stop in zip([0, *cuts], [*cuts, holes.size], strict=True):
             _verify_hole(host, self._base_hfn + int(holes[start]) if holes.size else 0, stop - start)
         poisoned = ordered[states == _POISONED]
-        written = self._blocks.kernels.first_written(self._blocks.records, host.words, poisoned)
+        written = self._blocks.batches.first_written(self._blocks.records, host.words, poisoned)
         if written >= 0:
             self._verify_poison(host, self._base_hfn + int(poisoned[written]), 1)
 
     def _write(self, host: HostMemory, frames: npt.NDArray[np.int64], word: int) -> None:
-        self._blocks.kernels.fill_frames(self._blocks.records, host.words, frames, np.uint64(word))
+        self._blocks.batches.fill_frames(self._blocks.records, host.words, frames, np.uint64(word))
 
     def _verify_poison(self, host: HostMemory, hfn: int, count: int) -> None:
         for start in range(hfn, hfn + count, _COMPARE_FRAMES):

@@ -71,6 +71,8 @@ class Handling(IntEnum):
     LEAVE = 1  #: nothing, poison is off
     ZERO = 2
     POISON = 3
+    DONE = 4  #: nothing, the caller has done it
+    ASK = 5  #: nothing at all: which block would it be?
 
 
 class Content(IntEnum):

@@ -25,7 +25,7 @@ from quire.memory.claim import Claim
 from quire.memory.contents import Contents, Fill
 from quire.memory.exhaustion import OutOfFrames
 from quire.memory.host import HostMemory
-from quire.memory.layout import MAX_ORDER, TAKEN, Count, Step
+from quire.memory.layout import MAX_ORDER, TAKEN, Count, Handling, Step
 from quire.memory.owner import FREE_ID, Owner, OwnerKind, OwnerTable
 from quire.memory.refusal import check_range, outside, refused_free, refused_request
 from quire.memory.statistics import PoolStatistics
@@ -33,7 +33,8 @@ from quire.memory.statistics import PoolStatistics
 if TYPE_CHECKING:
     from quire.memory.cache import FrameCache
 
-_EXHAUSTED, _REFUSED = int(Step.EXHAUSTED), int(Step.REFUSED)
+_EXHAUSTED, _LOOK, _REFUSED = (int(step) for step in Step)
+_DONE, _ASK = int(Handling.DONE), int(Handling.ASK)
 _CACHED: Final = int(OwnerKind.CACHED)
 _ZERO: Final = Fill.ZERO
 _HOLDERS_NAMED: Final = 3
@@ -87,19 +88,18 @@ class Pool:
         reserved = self._reserved(1 << order, claim) if self._claims or claim else 0
         if failpoints.armed is not None:
             failpoints.reach("allocate", lambda: self._exhausted(order, owner, claim))
-        done = _EXHAUSTED - 1
-        if order == 0:
-            contents = self._contents
-            done = self._kernels.allocate_frame(
-                self._records,
-                contents.backing.words,
-                self._last_id,
-                self._last_kind,
-                contents.way_zero if fill is _ZERO else contents.way_poison,
-                reserved,
-            )
+        contents = self._contents
+        done: int = self._kernels.allocate(
+            self._records,
+            contents.backing.words,
+            order,
+            self._last_id,
+            self._last_kind,
+            contents.way_zero if fill is _ZERO else contents.way_poison,
+            reserved,
+        )
         if done < 0:
-            if done == _EXHAUSTED or not self._can_take(1, order, reserved):
+            if done == _EXHAUSTED:
                 if not self._drain_caches():
                     raise self._exhausted(order, owner, claim)
                 return self.allocate(order, owner, fill, claim)
@@ -127,14 +127,14 @@ class Pool:
         place = (order, self._last_id, self._last_kind)
         hfns = np.empty(count, np.uint64)
         before = self._tally[Count.SPLITS : Count.PEAK + 1].tolist()
-        self._kernels.take_many(self._records, *place, hfns)
+        self._blocks.batches.take_many(self._records, *place, hfns)
         try:
             if failpoints.armed is not None:
                 for _ in range(count):
                     failpoints.reach("allocate", lambda: self._exhausted(order, owner, claim, count))
             self._contents.prepare_many(self._indices(hfns), order, fill)
         except BaseException:
-            self._kernels.put_many(self._records, *place, hfns)
+            self._blocks.batches.put_many(self._records, *place, hfns)
             for at, value in enumerate(before, start=Count.SPLITS):
                 self._tally[at] = value
             raise
@@ -157,22 +157,14 @@ class Pool:
         if not self._first <= index < self._end or not owner_id or kind == _CACHED:
             raise refused_free(self, hfn, order, owner)
         done = _REFUSED
-        if order == 0:
-            done = self._kernels.free_frame(
-                self._records, contents.backing.words, hfn, owner_id, kind, contents.way_poison
-            )
-            if done == 0:
-                return
-        elif (
-            0 <= order <= MAX_ORDER
-            and self._blocks.heads[index] == TAKEN | order
-            and self._ids[index] == owner_id
-        ):
-            done = 0
+        if 0 <= order <= MAX_ORDER:
+            who = (order, owner_id, kind)
+            done = self._kernels.free(self._records, contents.backing.words, hfn, *who, contents.way_poison)
         if done == _REFUSED:
             raise refused_free(self, hfn, order, owner)
-        contents.retire(index, order)
-        self._kernels.put_block(self._records, index, order, owner_id, kind)
+        if done == _LOOK:  # a large block, or the memory is closed, which this says
+            contents.retire(index, order)
+            self._kernels.free(self._records, self._records, hfn, *who, _DONE)
 
     def free_many(self, hfns: npt.ArrayLike, order: int, owner: Owner) -> None:
         """Take back blocks of one order and owner, in any order of their numbers. All or nothing.
@@ -193,7 +185,7 @@ class Pool:
         owner_id = self.owners.find(owner)
         if not owner_id or not 0 <= order <= MAX_ORDER or owner.kind == _CACHED:
             raise refused_free(self, int(numbers[0]), order, owner)
-        bad = self._kernels.first_foreign(self._records, order, owner_id, numbers)
+        bad = self._blocks.batches.first_foreign(self._records, order, owner_id, numbers)
         if bad >= 0:
             hfn = int(numbers[bad])
             if hfn in numbers[:bad].tolist():
@@ -203,7 +195,7 @@ class Pool:
                 )
             raise refused_free(self, hfn, order, owner)
         self._contents.retire_many(self._indices(numbers), order)
-        self._kernels.put_many(self._records, order, owner_id, int(owner.kind), numbers)
+        self._blocks.batches.put_many(self._records, order, owner_id, int(owner.kind), numbers)
 
     def claim(self, frames: int, owner: Owner) -> Claim:
         """Set ``frames`` frames aside for who passes the claim to ``allocate``, without choosing them.
@@ -341,10 +333,10 @@ class Pool:
 
     # A block whose contents Python proves and fills: a large one, or a frame that should be a hole.
     def _allocate_block(self, order: int, fill: Fill) -> int:
-        index = int(self._kernels.place(self._records, order))
-        self._contents.prepare(index, order, fill)
-        self._kernels.take_block(self._records, order, self._last_id, self._last_kind)
-        return self._base_hfn + index
+        who = (order, self._last_id, self._last_kind)
+        hfn = int(self._kernels.allocate(self._records, self._records, *who, _ASK, 0))
+        self._contents.prepare(hfn - self._base_hfn, order, fill)
+        return int(self._kernels.allocate(self._records, self._records, *who, _DONE, 0))
 
     def _drain_caches(self) -> int:
         return sum(cache.drain() for cache in self._caches)

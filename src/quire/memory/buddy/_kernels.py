@@ -6,7 +6,7 @@ found and taken ones. The slow twin is ``memory/reference.py``.
 
 import numpy as np
 from numba import njit, types
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
 from quire.memory.layout import FREE, LEVELS, MAX_ORDER, ORDER_COUNT, TAKEN, Count, Step
 
@@ -15,9 +15,13 @@ BITS, HEADS, OWNED, TALLY = (
     types.CPointer(t) for t in (types.uint64, types.uint8, types.uint16, types.int64)
 )
 INT = types.int64
+WORDS = types.uint64[::1]
 
 _SPLITS, _JOINS = np.int64(Count.SPLITS), np.int64(Count.JOINS)
 _FREE_BLOCKS, _HEIGHTS, _PLACES = (np.int64(one) for one in (Count.FREE_BLOCKS, Count.HEIGHTS, Count.PLACES))
+_HEADS_AT, _STATES_AT, _IDS_AT, _BITS_AT = (
+    np.int64(one) for one in (Count.HEADS_AT, Count.STATES_AT, Count.IDS_AT, Count.BITS_AT)
+)
 _EXHAUSTED = np.int64(Step.EXHAUSTED)
 _FREE, _TAKEN = np.int64(FREE), np.int64(TAKEN)
 _MAX_ORDER, _ORDER_COUNT, _LEVELS = np.int64(MAX_ORDER), np.int64(ORDER_COUNT), np.int64(LEVELS)
@@ -38,6 +42,48 @@ def pointer(array):
 @overload(pointer)
 def _pointer(array):
     return (lambda array: array.ctypes) if isinstance(array, types.Array) else None
+
+
+@intrinsic
+def _cast(typing, records, start, like):
+    """Return a pointer to elements like `like` from word `start` of `records` on."""
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.bitcast(
+            builder.gep(array.data, [arguments[1]]), context.get_value_type(signature.return_type)
+        )
+
+    return types.CPointer(like)(records, types.int64, like), generate
+
+
+def _caster(like, place):
+    """Return a function for the pointer to the array that `place` locates in a pool's records; jitless, a view."""
+
+    def of(records, counts):
+        return records[counts[place] :].view(like)
+
+    @overload(of)
+    def _of(records, counts):
+        return lambda records, counts: _cast(records, counts[place], like(0))
+
+    return of
+
+
+def counts_of(records):
+    """Return the pointer to the counts of a pool's records."""
+    return records.view(np.int64)
+
+
+@overload(counts_of)
+def _counts_of(records):
+    return lambda records: _cast(records, _I0, _I0)
+
+
+# One argument, the records, instead of five: each array costs a caller from Python some 60 ns, and a view in compiled
+# code costs a second of compilation.
+heads_of, states_of = _caster(np.uint8, _HEADS_AT), _caster(np.uint8, _STATES_AT)
+ids_of, bits_of = _caster(np.uint16, _IDS_AT), _caster(np.uint64, _BITS_AT)
 
 
 @njit(INT(types.uint64), cache=True, nogil=True)
