@@ -16,7 +16,8 @@ ROOMS = (
 #: Rooms that a room below takes plain records to: report knows nothing of the model, so the guest may use it.
 LEAVES = {"report"}
 OWNERS = {
-    "numba": {"paging", "tlb", "cpu"},
+    "numba": {"memory", "paging", "tlb", "cpu"},
+    "cryptography": {"memory"},
     "llvmlite": {"cpu"},
     "unicorn": {"cpu", "testing"},
     "elftools": {"guest"},

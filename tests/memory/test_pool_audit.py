@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from quire.errors import InternalError
-from quire.memory import Owner, OwnerKind, Pool
+from quire.memory import FrameCache, Owner, OwnerKind, Pool
+from quire.memory.layout import LEVELS, Count
 
 PAGE = Owner(OwnerKind.GUEST_PAGE, "vm0")
 REPORT = " This is a bug in Quire: please report it."
@@ -60,42 +61,64 @@ class TestAudit:
         assert self.broken(pool) == "frame 0x42 has the unregistered owner 0x9"
 
     def test_contents_of_a_free_frame(self, pool):
-        pool._contents.states[0x45] = 4
+        pool._blocks.states[0x45] = 4
         assert self.broken(pool) == "frame 0x45 has contents LIVE and owner 0x0"
 
-    def test_block_missing_from_its_list(self, pool):
-        pool._blocks._heaps[2].clear()
+    @pytest.mark.parametrize("level", range(2))
+    def test_wrong_bit_of_any_level(self, level):
+        pool = Pool(0, 2000)
+        pool.allocate(0, PAGE)
+        word = pool._tally[Count.PLACES + 3 * LEVELS + level]
+        pool._blocks.bits[word] ^= 0b100
         assert self.broken(pool) == (
-            "frame 0x44 is free with order 2 in only one of the free list and the records"
+            f"bit 0x2 of level {level} of the bitmap of order 3 is 1, the records say 0"
         )
 
+    def test_block_missing_from_its_bitmap(self, pool):
+        pool._blocks.bits[pool._tally[Count.PLACES + 2 * LEVELS]] = 0
+        assert self.broken(pool) == "bit 0x11 of level 0 of the bitmap of order 2 is 0, the records say 1"
+
     def test_wrong_count_of_blocks(self, pool):
-        pool._blocks.free_blocks[2] = 5
+        pool._tally[Count.FREE_BLOCKS + 2] = 5
         assert self.broken(pool) == "1 blocks of order 2 are free, but 5 are counted"
 
     def test_buddies_not_joined(self):
         pool = Pool(0, 2)
         pool._blocks.heads[:2] = 0x80
-        pool._blocks._heaps[:2] = [[0, 1], []]
-        pool._blocks.free_blocks[:2] = [2, 0]
+        bits, tally = pool._blocks.bits, pool._tally
+        bits[tally[Count.PLACES]], bits[tally[Count.PLACES + LEVELS]] = 3, 0
+        tally[Count.FREE_BLOCKS], tally[Count.FREE_BLOCKS + 1] = 2, 0
         assert self.broken(pool) == "frame 0x0 and its buddy are free with order 0 and were not joined"
 
+    def test_a_frame_lost_by_its_cache(self, pool):
+        with FrameCache(pool, "vcpu0", 2, 2) as cache:
+            pool.free(cache.allocate(PAGE), 0, PAGE)
+            pool.audit()
+            kept, cache._stack = cache._stack, []
+            assert self.broken(pool) == (
+                "CACHED 'vcpu0' has 0x0 frames on its stack, the records give it 0x1, or other ones"
+            )
+            cache._stack = kept
+
+    def test_claims_of_more_than_is_free(self, pool):
+        pool.claim(4, PAGE).left = 14
+        assert self.broken(pool) == "claims hold 0xe frames, only 0xd are free"
+
     @pytest.mark.parametrize(
-        ("attribute", "value", "message"),
+        ("count", "value", "message"),
         [
-            ("_allocations", 7, "allocations less frees is 7, the records say 2"),
-            ("_peak", 1, "the peak, if it were reached now is 3, the records say 1"),
+            (Count.ALLOCATIONS, 7, "allocations less frees is 7, the records say 2"),
+            (Count.PEAK, 1, "the peak, if it were reached now is 3, the records say 1"),
             (
-                "_frames_by_kind",
-                [0] * 8,
-                "frames by owner kind is [0, 0, 0, 0, 0, 0, 0, 0], the records say [13, 3, 0, 0, 0, 0, 0, 0]",
+                Count.KINDS,
+                0,
+                "frames by owner kind is [0, 3, 0, 0, 0, 0, 0, 0, 0], "
+                "the records say [13, 3, 0, 0, 0, 0, 0, 0, 0]",
             ),
+            (Count.HELD + 1, 2, "frames by owner is [13, 2], the records say [13, 3]"),
+            (Count.SPLITS, 6, "initial blocks + splits - joins is 7, the records say 5"),
         ],
     )
-    def test_counters(self, pool, attribute, value, message):
-        setattr(pool, attribute, value)
+    def test_counters(self, pool, count, value, message):
+        pool._tally[count] = value
         assert self.broken(pool) == message
-
-    def test_splits(self, pool):
-        pool._blocks.splits += 1
-        assert self.broken(pool) == "initial blocks + splits - joins is 6, the records say 5"

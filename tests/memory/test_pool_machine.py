@@ -1,4 +1,4 @@
-"""The pool against a naive model: a dict of frames, searched from the bottom; an audit after every step."""
+"""The pool against its slow twin: a dict of frames, searched from the bottom; an audit after every step."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from quire.memory import (
     Pool,
     UseAfterFree,
 )
+from quire.memory.reference import ReferencePool
 
 OWNERS = [
     Owner(OwnerKind.GUEST_PAGE, "vm0"),
@@ -30,28 +31,6 @@ ORDERS = st.sampled_from([0, 0, 0, 1, 2, 3, 5, 8, 9, 10])
 owners = st.sampled_from(OWNERS)
 
 
-class Model:
-    """Frames as a dict hfn -> owner; the free blocks are worked out anew each time from what is free."""
-
-    def __init__(self, first, count):
-        self.frames = dict.fromkeys(range(first, first + count))
-        self.blocks = {}
-
-    def free_blocks(self):
-        """(order, hfn) of the maximal aligned free blocks: the result of every possible join."""
-        free = {hfn for hfn, owner in self.frames.items() if owner is None}
-        found, order, starts = [], 0, free
-        while starts:
-            pairs = {hfn for hfn in starts if not hfn >> order & 1 and hfn + (1 << order) in starts}
-            found += [(order, hfn) for hfn in starts if hfn & ~(1 << order) not in pairs]
-            order, starts = order + 1, pairs
-        return found
-
-    def place(self, order):
-        fitting = [block for block in self.free_blocks() if block[0] >= order]
-        return min(fitting)[1] if fitting else None
-
-
 class PoolMachine(RuleBasedStateMachine):
     host = None
 
@@ -61,7 +40,7 @@ class PoolMachine(RuleBasedStateMachine):
     def start(self, first, count, poison, real):
         self.host = HostMemory(HOST_FRAMES * FRAME_SIZE) if real else None
         self.pool = Pool(first, count, self.host, poison)
-        self.model = Model(first, count)
+        self.model = ReferencePool(first, count)
         self.first, self.count, self.poison = first, count, poison
         self.allocations = self.frees = self.peak = 0
 
@@ -87,8 +66,7 @@ class PoolMachine(RuleBasedStateMachine):
                 assert caught.value.free_frames == sum(1 << size for size, _ in blocks)
                 return
             assert self.pool.allocate(order, owner, fill) == place
-            self.model.blocks[place] = order, owner
-            self.model.frames.update(dict.fromkeys(range(place, place + (1 << order)), owner))
+            self.model.allocate(order, owner)
             self.allocations += 1
             self.peak = max(self.peak, self.used())
             self.check_new(place, order, fill)
@@ -108,9 +86,9 @@ class PoolMachine(RuleBasedStateMachine):
     def free(self, data, times):
         for _ in range(min(times, len(self.model.blocks))):
             hfn = data.draw(st.sampled_from(sorted(self.model.blocks)))
-            order, owner = self.model.blocks.pop(hfn)
+            order, owner = self.model.blocks[hfn]
             self.pool.free(hfn, order, owner)
-            self.model.frames.update(dict.fromkeys(range(hfn, hfn + (1 << order))))
+            self.model.free(hfn)
             self.frees += 1
             if self.host is not None and order >= 9:
                 assert self.host.is_hole(hfn, 1 << order)
@@ -135,15 +113,15 @@ class PoolMachine(RuleBasedStateMachine):
         self.host.store(hpa, before)
 
     def used(self):
-        return sum(owner is not None for owner in self.model.frames.values())
+        return sum(owner is not None for owner in self.model.owners.values())
 
     @invariant()
     def agrees_with_the_model(self):
         if not hasattr(self, "pool"):
             return
         self.pool.audit()
-        assert [self.pool.owner_of(hfn) for hfn in self.model.frames] == [
-            owner or FREE_OWNER for owner in self.model.frames.values()
+        assert [self.pool.owner_of(hfn) for hfn in self.model.owners] == [
+            owner or FREE_OWNER for owner in self.model.owners.values()
         ]
         statistics = self.pool.statistics()
         by_order = [0] * 19

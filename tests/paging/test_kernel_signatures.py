@@ -7,6 +7,9 @@ from numba import types
 from numba.core.registry import CPUDispatcher
 
 MODULES = (
+    "quire.memory.buddy._kernels",
+    "quire.memory._kernels",
+    "quire.memory.batches._kernels",
     "quire.paging._kernels",
     "quire.paging.memo._kernels",
     "quire.tlb._kernels",

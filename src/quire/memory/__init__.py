@@ -2,7 +2,8 @@
 
 The room's contract. ``HostMemory`` is the one array that is the host: a host-physical address is an offset in
 it. A ``Pool`` gives its frames to owners and takes them back; every frame has exactly one owner at any time,
-and ``Pool.audit`` proves it. Numbers from guests are checked here before they index anything.
+and ``Pool.audit`` proves it. A ``Claim`` sets frames aside, a ``FrameCache`` keeps some at hand. Numbers from
+guests are checked here before they index anything.
 
 Exceptions: MisuseError (a wrong argument), BackendError (the kernel refuses), OutOfFrames (nothing left: the
 environment), UseAfterFree and InternalError (a bug; a frame or a record is not what it must be). After any of
@@ -10,11 +11,14 @@ them the memory and the pool are as before the call. Nothing depends on time or 
 thread-safe.
 """
 
-from quire.memory.blocks import MAX_ORDER
+from quire.memory.cache import FrameCache
+from quire.memory.claim import Claim
 from quire.memory.contents import Fill, UseAfterFree
+from quire.memory.exhaustion import OutOfFrames
 from quire.memory.host import FRAME_SHIFT, FRAME_SIZE, WORDS_PER_FRAME, HostMemory
+from quire.memory.layout import MAX_ORDER
 from quire.memory.owner import FREE_OWNER, Owner, OwnerKind, OwnerTable
-from quire.memory.pool import OutOfFrames, Pool
+from quire.memory.pool import Pool
 from quire.memory.statistics import PoolStatistics
 
 __all__ = (
@@ -23,7 +27,9 @@ __all__ = (
     "FREE_OWNER",
     "MAX_ORDER",
     "WORDS_PER_FRAME",
+    "Claim",
     "Fill",
+    "FrameCache",
     "HostMemory",
     "OutOfFrames",
     "Owner",

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from quire.errors import InternalError
-from quire.memory.blocks import FREE, MAX_ORDER, ORDER_COUNT, ORDER_MASK, TAKEN, BuddyBlocks
-from quire.memory.contents import Content
-from quire.memory.owner import FREE_ID, OwnerTable
+from quire.memory.blocks import BuddyBlocks
+from quire.memory.layout import FREE, MAX_ORDER, ORDER_COUNT, ORDER_MASK, TAKEN, Content, Count
+from quire.memory.owner import FREE_ID, Owner, OwnerKind, OwnerTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +30,17 @@ class Ledger:
     owner_ids: npt.NDArray[np.uint16]
     states: npt.NDArray[np.uint8]
     owners: OwnerTable
-    frames_by_kind: tuple[int, ...]
-    peak: int
-    live_blocks: int
+    caches: tuple[tuple[Owner, tuple[int, ...]], ...]
+    claimed: int
 
 
 def audit(ledger: Ledger) -> None:
     """Prove the invariants of a pool or raise InternalError at the first that fails. Changes nothing.
 
     Blocks tile the range, aligned; owners change only at blocks and agree with the heads; contents agree with
-    the owners; free lists equal the free heads; no two free buddies; all counters equal what the records add
-    up to.
+    the owners; each level of the bitmaps equals what the free heads say; no two free buddies; caches hold
+    exactly the frames that are theirs; claims are not more than what is free; all counters equal what the
+    records add up to.
     """
     heads = ledger.blocks.heads
     starts = np.flatnonzero(heads)
@@ -50,7 +50,8 @@ def audit(ledger: Ledger) -> None:
     _audit_tiling(ledger, starts, tags, orders)
     _audit_owners(ledger, starts, free)
     _audit_contents(ledger)
-    _audit_free_lists(ledger, starts, orders, free)
+    _audit_bitmaps(ledger, starts, orders, free)
+    _audit_caches(ledger)
     _audit_counts(ledger, starts, orders, free)
 
 
@@ -102,62 +103,121 @@ def _audit_owners(ledger: Ledger, starts: npt.NDArray[np.int64], free: npt.NDArr
         raise _broken(ledger, int(starts[at]), f"has the unregistered owner {int(block_ids[at]):#x}")
 
 
-# Contents are LIVE in exactly the frames that somebody owns.
+# Contents are LIVE in exactly the frames that somebody owns, caches apart.
 def _audit_contents(ledger: Ledger) -> None:
     states = ledger.states[ledger.first : ledger.end]
-    wrong = (states == Content.LIVE) != (ledger.owner_ids[ledger.first : ledger.end] != FREE_ID)
+    ids = ledger.owner_ids[ledger.first : ledger.end]
+    cached = np.array(
+        [
+            owner_id
+            for owner_id in range(len(ledger.owners))
+            if ledger.owners.lookup(owner_id).kind is OwnerKind.CACHED
+        ],
+        np.uint16,
+    )
+    nobody = ids == FREE_ID
+    if cached.size:
+        nobody |= np.isin(ids, cached)
+    wrong = (states == Content.LIVE) == nobody
     if wrong.any():
         at = int(np.argmax(wrong))
-        owner_id = int(ledger.owner_ids[ledger.first + at])
         raise _broken(
-            ledger, ledger.first + at, f"has contents {Content(int(states[at])).name} and owner {owner_id:#x}"
+            ledger,
+            ledger.first + at,
+            f"has contents {Content(int(states[at])).name} and owner {int(ids[at]):#x}",
         )
 
 
-# The lists hold exactly the free blocks, and no free block has a free buddy of its size.
-def _audit_free_lists(
+# Each level of each bitmap says what the heads say, and no free block has a free buddy of its size.
+def _audit_bitmaps(
     ledger: Ledger, starts: npt.NDArray[np.int64], orders: npt.NDArray[np.int64], free: npt.NDArray[np.bool_]
 ) -> None:
+    expected, counted = [], ledger.blocks.free_blocks()
     for order in range(ORDER_COUNT):
         blocks = starts[free & (orders == order)]
-        listed = ledger.blocks.listed(order)
-        if listed != blocks.tolist():
-            at = min(set(listed) ^ set(blocks.tolist()))
-            raise _broken(
-                ledger, at, f"is free with order {order} in only one of the free list and the records"
-            )
-        if len(listed) != ledger.blocks.free_blocks[order]:
+        if blocks.size != counted[order]:
             raise InternalError(
-                f"pool audit: {len(listed)} blocks of order {order} are free, but "
-                f"{ledger.blocks.free_blocks[order]} are counted."
+                f"pool audit: {blocks.size} blocks of order {order} are free, but {counted[order]} are counted."
             )
+        if not blocks.size:
+            continue
+        bits = blocks >> order
+        for start in ledger.blocks.bitmap(order):
+            expected.append(bits + start)
+            bits = np.unique(bits >> 6)
         if order < MAX_ORDER:
             pairs = blocks[ledger.blocks.heads[blocks ^ (1 << order)] == FREE | order]
             if pairs.size:
                 raise _broken(
                     ledger, int(pairs[0]), f"and its buddy are free with order {order} and were not joined"
                 )
+    _compare_bits(ledger, np.concatenate([*expected, np.empty(0, np.int64)]))
+
+
+def _compare_bits(ledger: Ledger, expected: npt.NDArray[np.int64]) -> None:
+    actual = ledger.blocks.bits_set()
+    if np.array_equal(expected, actual):
+        return
+    at = int(np.setxor1d(expected, actual)[0])
+    says, other = (0, 1) if at in expected else (1, 0)
+    start, order, level = max(
+        (start, order, level)
+        for order in range(ORDER_COUNT)
+        for level, start in enumerate(ledger.blocks.bitmap(order))
+        if start <= at
+    )
+    raise InternalError(
+        f"pool audit: bit {at - start:#x} of level {level} of the bitmap of order {order} is {says}, "
+        f"the records say {other}."
+    )
+
+
+# The frames on the stack of a cache are those that the records give to it.
+def _audit_caches(ledger: Ledger) -> None:
+    listed = dict(ledger.caches)
+    for owner_id in range(len(ledger.owners)):
+        owner = ledger.owners.lookup(owner_id)
+        if owner.kind is not OwnerKind.CACHED:
+            continue
+        mine = np.flatnonzero(ledger.owner_ids[ledger.first : ledger.end] == owner_id)
+        mine += ledger.first + ledger.base_hfn
+        stack = sorted(listed.get(owner, ()))
+        if mine.tolist() != stack:
+            raise InternalError(
+                f"pool audit: {owner} has {len(stack):#x} frames on its stack, the records give it "
+                f"{mine.size:#x}, or other ones."
+            )
 
 
 # The counters that the pool keeps as it goes equal what the records add up to.
 def _audit_counts(
     ledger: Ledger, starts: npt.NDArray[np.int64], orders: npt.NDArray[np.int64], free: npt.NDArray[np.bool_]
 ) -> None:
-    by_kind = [0] * len(ledger.frames_by_kind)
-    frames = np.bincount(ledger.owner_ids[starts], weights=np.left_shift(1, orders), minlength=1)
+    by_kind, tally = [0] * len(OwnerKind), ledger.blocks.tally
+    frames = np.bincount(
+        ledger.owner_ids[starts], weights=np.left_shift(1, orders), minlength=len(ledger.owners)
+    ).astype(np.int64)
     for owner_id in np.flatnonzero(frames).tolist():
         by_kind[ledger.owners.lookup(owner_id).kind] += int(frames[owner_id])
-    used = ledger.end - ledger.first - by_kind[FREE_ID]
-    blocks = ledger.blocks
+    used, peak = ledger.end - ledger.first - by_kind[FREE_ID], tally[Count.PEAK]
+    if ledger.claimed > by_kind[FREE_ID]:
+        raise InternalError(
+            f"pool audit: claims hold {ledger.claimed:#x} frames, only {by_kind[FREE_ID]:#x} are free."
+        )
     for name, counted, actual in (
-        ("frames by owner kind", list(ledger.frames_by_kind), by_kind),
-        ("allocations less frees", ledger.live_blocks, int(np.count_nonzero(~free))),
+        ("frames by owner kind", tally[Count.KINDS : Count.KINDS + len(OwnerKind)].tolist(), by_kind),
+        ("frames by owner", tally[Count.HELD : Count.HELD + len(ledger.owners)].tolist(), frames.tolist()),
+        (
+            "allocations less frees",
+            tally[Count.ALLOCATIONS] - tally[Count.FREES],
+            int(np.count_nonzero(~free)),
+        ),
         (
             "initial blocks + splits - joins",
-            blocks.initial_blocks + blocks.splits - blocks.joins,
+            tally[Count.INITIAL] + tally[Count.SPLITS] - tally[Count.JOINS],
             starts.size,
         ),
-        ("the peak, if it were reached now", max(ledger.peak, used), ledger.peak),
+        ("the peak, if it were reached now", max(peak, used), peak),
     ):
         if counted != actual:
             raise InternalError(f"pool audit: {name} is {counted}, the records say {actual}.")

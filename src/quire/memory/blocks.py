@@ -1,120 +1,97 @@
 """The buddy system: free blocks of 2**order frames, split and joined. Pure numbers; no memory, no owners.
 
-Models: which blocks exist, which are free. A frame is an *index*: its number less the pool's base, the base
-being a multiple of the largest block, so that alignment of indices is alignment of frame numbers and the
-buddy of a block is ``index ^ (1 << order)``. Does not model: why a block is taken. Fails: never; ``find``
-gives None when nothing fits. Callers pass only what ``find`` returned and what they took: ``Pool`` checks,
-this file does not.
+Models: which blocks exist, which are free; the arrays are those of ``layout``, what changes them is in
+``_kernels.py``. Does not model: why a block is taken. Fails: BackendError when the arrays cannot be mapped.
 """
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
-from typing import Final
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from quire.memory.layout import (
+    COUNTS,
+    FREE,
+    LEVELS,
+    MAX_ORDER,
+    ORDER_COUNT,
+    ORDER_MASK,
+    Count,
+)
 from quire.memory.records import lazy_zeros
-
-MAX_ORDER: Final = 18  # 2**18 frames of 4 KiB: 1 GiB, the largest x86-64 page
-ORDER_COUNT: Final = MAX_ORDER + 1
-
-# One byte for each frame: 0 inside a block, else the block that starts here.
-TAKEN: Final = 0x40  # | order
-FREE: Final = 0x80  # | order
-ORDER_MASK: Final = 0x1F
-
-_STALE_SLACK: Final = 4096
 
 
 class BuddyBlocks:
     """The frames with index ``first`` to ``end - 1`` as blocks of order 0 to 18, at first all free.
 
-    Each order has a heap of the blocks that were made free; a block that is joined or taken stays there as a
-    stale entry (its head byte tells) until it comes to the top or too many entries are stale. That
-    makes a join one comparison and two stores, which is what a page-fault path repeats most.
+    ``base_hfn`` is the frame number of index 0. Every array costs only what is written to it, so a pool of any
+    size costs only what it uses.
     """
 
-    def __init__(self, first: int, end: int) -> None:
+    def __init__(self, base_hfn: int, first: int, end: int) -> None:
+        # The compiler is loaded when the first pool is made, not when quire.memory is imported.
+        from quire.memory import _kernels
+
+        self.kernels: Any = _kernels
+        bits, end_of_bits = _lay_out(end)
+        # Heads are rounded up to whole blocks: a buddy beyond the end is then a byte that is never FREE, without a
+        # compare.
         whole = 1 << MAX_ORDER
-        # Rounded up to whole blocks: a buddy beyond the end is then a byte that is never FREE, without a
-        # compare. Zeros are not touched, so a pool of any size costs only the heads that it uses.
-        self.heads: npt.NDArray[np.uint8] = lazy_zeros((end + whole - 1) & -whole, np.uint8)
+        heads_at = COUNTS
+        states_at = heads_at + ((end + whole - 1) & -whole) // 8
+        ids_at = states_at + (end + 7) // 8
+        bits_at = ids_at + (end + 3) // 4
+        self.records: npt.NDArray[np.uint64] = lazy_zeros(bits_at + end_of_bits, np.uint64)
+        self.counts = self.records[:COUNTS].view(np.int64)
+        self.heads = self.records[heads_at:states_at].view(np.uint8)
+        self.states = self.records[states_at:ids_at].view(np.uint8)[:end]
+        self.ids = self.records[ids_at:bits_at].view(np.uint16)[:end]
+        self.bits = self.records[bits_at:]
         self._heads = self.heads.data
-        self._heaps: list[list[int]] = [[] for _ in range(ORDER_COUNT)]
-        self.free_blocks = [0] * ORDER_COUNT
-        self.initial_blocks = 0
-        self.splits = 0
-        self.joins = 0
-        self._stale = 0
-        self._stale_limit = _STALE_SLACK
+        self.tally = tally = self.counts.data  # the same counts: a memoryview gives Python integers
+        places = (heads_at, states_at, ids_at, bits_at, bits_at + end_of_bits)
+        tally[Count.HEADS_AT : Count.RECORDS_END + 1] = np.array(places, np.int64).data
+        for order, levels in enumerate(bits):
+            tally[Count.HEIGHTS + order] = len(levels)
+            at = Count.PLACES + order * LEVELS
+            tally[at : at + len(levels)] = np.array(levels, np.int64).data
+        tally[Count.BASE], tally[Count.FIRST], tally[Count.END] = base_hfn, first, end
+        tally[Count.KINDS] = tally[Count.HELD] = end - first
         while first < end:
             order = min(MAX_ORDER, (end - first).bit_length() - 1)
             if first:
                 order = min(order, (first & -first).bit_length() - 1)
             self._heads[first] = FREE | order
-            self._heaps[order].append(first)
-            self.free_blocks[order] += 1
-            self.initial_blocks += 1
+            self._note_free(first, order)
+            tally[Count.INITIAL] += 1
             first += 1 << order
 
-    def find(self, order: int) -> tuple[int, int] | None:
-        """Return (index, order) of the free block to take ``order`` from, or None. Changes nothing visible.
+    @cached_property
+    def batches(self) -> Any:
+        """The kernels of batches, compiled when the first one is asked for."""
+        from quire.memory.batches import _kernels
 
-        The smallest sufficient order keeps large blocks whole; within it, the lowest address.
-        """
-        free_blocks = self.free_blocks
-        for found in range(order, ORDER_COUNT):
-            if free_blocks[found]:
-                heads, heap, tag = self._heads, self._heaps[found], FREE | found
-                while heads[heap[0]] != tag:
-                    heappop(heap)
-                return heap[0], found
-        return None
-
-    def take(self, index: int, found: int, order: int) -> None:
-        """Take the first 2**order frames of the free block that ``find`` returned; split off the rest."""
-        heads, heaps, free_blocks = self._heads, self._heaps, self.free_blocks
-        heappop(heaps[found])
-        free_blocks[found] -= 1
-        self.splits += found - order
-        while found > order:
-            found -= 1
-            buddy = index | 1 << found
-            heads[buddy] = FREE | found
-            free_blocks[found] += 1
-            heappush(heaps[found], buddy)
-        heads[index] = TAKEN | order
-
-    def put(self, index: int, order: int) -> None:
-        """Make a taken block free and join it with its free buddies as far as they go."""
-        heads, free_blocks = self._heads, self.free_blocks
-        heads[index] = 0
-        joins = -order
-        while order < MAX_ORDER:
-            buddy = index ^ 1 << order
-            if heads[buddy] != FREE | order:
-                break
-            heads[buddy] = 0
-            free_blocks[order] -= 1
-            index &= buddy
-            order += 1
-        heads[index] = FREE | order
-        free_blocks[order] += 1
-        heappush(self._heaps[order], index)
-        joins += order
-        self.joins += joins
-        self._stale += joins
-        if self._stale > self._stale_limit:
-            self._compact()
+        return _kernels
 
     def largest_free_order(self) -> int | None:
         """Return the order of the largest free block, or None when nothing is free."""
         for order in range(MAX_ORDER, -1, -1):
-            if self.free_blocks[order]:
+            if self.tally[Count.FREE_BLOCKS + order]:
                 return order
         return None
+
+    def free_blocks(self) -> list[int]:
+        """Return how many blocks are free, by order."""
+        return self.tally[Count.FREE_BLOCKS : Count.FREE_BLOCKS + ORDER_COUNT].tolist()
+
+    def available(self, order: int) -> int:
+        """Return how many blocks of ``order`` could be taken one after another."""
+        return sum(
+            count << found - order for found, count in enumerate(self.free_blocks()[order:], start=order)
+        )
 
     def block_of(self, index: int) -> tuple[int, int, bool]:
         """Return (first index, order, free) of the block that contains ``index`` (of the pool)."""
@@ -125,15 +102,37 @@ class BuddyBlocks:
             head = index >> order << order
         return head, tag & ORDER_MASK, bool(tag & FREE)
 
-    def listed(self, order: int) -> list[int]:
-        """Return the indices of the free blocks of ``order`` in the heap, lowest first."""
-        heads, tag = self._heads, FREE | order
-        return sorted({index for index in self._heaps[order] if heads[index] == tag})
+    def bitmap(self, order: int) -> list[int]:
+        """Return where each level of the bitmap of ``order`` begins, in bits of ``bits``; the last is one word."""
+        at = Count.PLACES + order * LEVELS
+        return [word * 64 for word in self.tally[at : at + self.tally[Count.HEIGHTS + order]].tolist()]
 
-    # Drop the stale entries of all heaps. It happens when the joins since the last time outnumber the blocks
-    # that were free then: the cost for each join stays constant, and so does the share of stale entries.
-    def _compact(self) -> None:
-        for order, count in enumerate(self.free_blocks):
-            self._heaps[order] = self.listed(order) if count else []  # a sorted list is a heap
-        self._stale = 0
-        self._stale_limit = max(_STALE_SLACK, sum(self.free_blocks))
+    def bits_set(self) -> npt.NDArray[np.int64]:
+        """Return the numbers of all bits of ``bits`` that are set, lowest first."""
+        filled = np.flatnonzero(self.bits)
+        rows, at = np.nonzero(self.bits[filled, np.newaxis] >> np.arange(64, dtype=np.uint64) & np.uint64(1))
+        found: npt.NDArray[np.int64] = filled[rows] * 64 + at
+        return found
+
+    # A first block, in every level of its bitmap: few, and no frame's owner is written as a kernel would.
+    def _note_free(self, index: int, order: int) -> None:
+        self.tally[Count.FREE_BLOCKS + order] += 1
+        bit = index >> order
+        for start in self.bitmap(order):
+            self.bits[start // 64 + (bit >> 6)] |= np.uint64(1 << (bit & 63))
+            bit >>= 6
+
+
+# Return the first word of each level of each bitmap, and how many words they are.
+def _lay_out(end: int) -> tuple[list[list[int]], int]:
+    start = 0
+    places: list[list[int]] = []
+    for order in range(ORDER_COUNT):
+        width = (end >> order) // 64 + 1
+        levels: list[int] = []
+        while not levels or width > 1:
+            width = (width + 63) // 64 if levels else width
+            levels.append(start)
+            start += width
+        places.append(levels)
+    return places, start

@@ -11,25 +11,26 @@ refuses to discard.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum, IntEnum
+from enum import Enum
+from types import SimpleNamespace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from quire.errors import InternalError
+from quire.errors import BackendError, InternalError
+from quire.memory.blocks import BuddyBlocks
 from quire.memory.host import FRAME_SHIFT, FRAME_SIZE, WORDS_PER_FRAME, HostMemory
-from quire.memory.records import lazy_zeros
+from quire.memory.layout import ALLOCATED_BYTE, FREED_BYTE, Content, Handling
 
-ALLOCATED_BYTE: Final = 0xA5
-FREED_BYTE: Final = 0x5A
 LARGE_ORDER: Final = 9  # 2 MiB: from here on memory is discarded instead of filled
 
 _FREED_WORD: Final = int.from_bytes(bytes([FREED_BYTE]) * 8, "little")
-_FREED_PAGE: Final = bytes([FREED_BYTE]) * FRAME_SIZE
-_ALLOCATED_PAGE: Final = bytes([ALLOCATED_BYTE]) * FRAME_SIZE
-_ZERO_PAGE: Final = bytes(FRAME_SIZE)
+_ALLOCATED_WORD: Final = int.from_bytes(bytes([ALLOCATED_BYTE]) * 8, "little")
 _COMPARE_FRAMES: Final = 512  # compare 2 MiB at a time: bounded temporary memory
+
+
+_NUMBERS: Final = SimpleNamespace(words=np.empty(0, np.uint64))
 
 
 class Fill(Enum):
@@ -37,19 +38,6 @@ class Fill(Enum):
 
     POISON = "poison"
     ZERO = "zero"
-
-
-_ZERO: Final = Fill.ZERO
-
-
-class Content(IntEnum):
-    """What a frame contains as far as the pool knows. FRESH is 0: untouched records describe a new pool."""
-
-    FRESH = 0  # never allocated: a hole
-    POISONED = 1  # free, every byte 0x5A
-    DISCARDED = 2  # free, a hole again
-    STALE = 3  # free, whatever its last owner left (no memory, or poisoning switched off)
-    LIVE = 4  # allocated
 
 
 _FRESH, _POISONED, _DISCARDED, _STALE, _LIVE = (int(content) for content in Content)
@@ -76,15 +64,24 @@ class Contents:
     """The contents of the frames of one pool; frame ``index`` is host frame ``base_hfn + index``.
 
     Without ``host`` only the states are kept. Without ``poison`` nothing is filled on free or by Fill.POISON
-    (which then leaves what was there), and only holes are verified; Fill.ZERO is always exact.
+    (which then leaves what was there), and only holes are verified; Fill.ZERO is always exact. Frames whose
+    state and contents are as expected are the kernels' affair: `backing` and the ways are for them.
     """
 
-    def __init__(self, host: HostMemory | None, base_hfn: int, frame_count: int, poison: bool) -> None:
-        self.states: npt.NDArray[np.uint8] = lazy_zeros(frame_count, np.uint8)
+    def __init__(self, host: HostMemory | None, blocks: BuddyBlocks, base_hfn: int, poison: bool) -> None:
+        self.states = blocks.states
         self._states = self.states.data
+        self._blocks = blocks
         self._host = host
         self._base_hfn = base_hfn
         self._poison = poison
+        #: what has the words of host memory as kernels take them: none without a host, none when it is closed
+        self.backing: HostMemory | SimpleNamespace = _NUMBERS if host is None else host
+        #: what kernels do with a frame that is given out with Fill.ZERO, with Fill.POISON, and that becomes free
+        self.way_zero = int(Handling.NUMBERS if host is None else Handling.ZERO)
+        self.way_poison = int(
+            Handling.NUMBERS if host is None else Handling.POISON if poison else Handling.LEAVE
+        )
 
     def prepare(self, index: int, order: int, fill: Fill) -> None:
         """Verify that the free block was not written, fill it as ``fill`` says, mark it LIVE.
@@ -92,11 +89,6 @@ class Contents:
         UseAfterFree or BackendError leave the block as free as before.
         """
         host = self._host
-        if order == 0:
-            if host is not None:
-                self._prepare_frame(host, index, fill)
-            self._states[index] = _LIVE
-            return
         if host is not None:
             self._verify(host, index, 1 << order)
             self._fill(host, index, order, fill)
@@ -112,32 +104,57 @@ class Contents:
                 host.discard(hfn, 1 << order)
                 state = _DISCARDED
             elif self._poison:
-                if order == 0:
-                    host.write(hfn << FRAME_SHIFT, _FREED_PAGE)
-                else:
-                    host.fill(hfn, 1 << order, FREED_BYTE)
+                host.fill(hfn, 1 << order, FREED_BYTE)
                 state = _POISONED
         self._mark(index, order, state)
+
+    def prepare_many(
+        self,
+        starts: npt.NDArray[np.int64],
+        order: int,
+        fill: Fill,
+    ) -> None:
+        """Do what ``prepare`` does for all blocks at ``starts``, or for none.
+
+        UseAfterFree or BackendError leave all blocks as free as before.
+        """
+        host, frames = self._host, _frames(starts, order)
+        if host is not None:
+            host.read(0, 0)  # says so when the memory is closed: kernels take no notice
+            self._verify_many(host, frames)
+            if order >= LARGE_ORDER:
+                for index in starts.tolist():
+                    self._fill(host, index, order, fill)
+            elif fill is Fill.ZERO:
+                states = self.states[frames]
+                self._write(host, frames[(states == _POISONED) | (states == _STALE)], 0)
+            elif self._poison:
+                self._write(host, frames, _ALLOCATED_WORD)
+        self.states[frames] = _LIVE
+
+    def retire_many(self, starts: npt.NDArray[np.int64], order: int) -> None:
+        """Do what ``retire`` does for all blocks at ``starts``.
+
+        Large blocks that the kernel refuses to discard keep what they contain, known as STALE: the others are
+        gone already, so the batch cannot be refused any more.
+        """
+        host, frames, state = self._host, _frames(starts, order), _STALE
+        if host is not None and order >= LARGE_ORDER:
+            for index in starts.tolist():
+                try:
+                    self.retire(index, order)
+                except BackendError:
+                    self._mark(index, order, _STALE)
+            return
+        if host is not None and self._poison:
+            host.read(0, 0)  # says so when the memory is closed
+            self._write(host, frames, _FREED_WORD)
+            state = _POISONED
+        self.states[frames] = state
 
     def was_allocated(self, index: int) -> bool:
         """True when the frame is allocated or ever was."""
         return self._states[index] != _FRESH
-
-    # The page-fault path: one frame. Comparing bytes objects is a memcmp, far faster than an array; a hole
-    # needs no zeroing and is not even touched.
-    def _prepare_frame(self, host: HostMemory, index: int, fill: Fill) -> None:
-        state, hfn = self._states[index], self._base_hfn + index
-        if state == _POISONED:
-            intact = host.read(hfn << FRAME_SHIFT, FRAME_SIZE) == _FREED_PAGE
-        else:
-            intact = state == _STALE or host.is_hole(hfn, 1)
-        if not intact:
-            self._verify(host, index, 1)
-        if fill is _ZERO:
-            if state in (_POISONED, _STALE):
-                host.write(hfn << FRAME_SHIFT, _ZERO_PAGE)
-        elif self._poison:
-            host.write(hfn << FRAME_SHIFT, _ALLOCATED_PAGE)
 
     # Filling a large block would make up to 1 GiB of a sparse host resident, so POISON leaves it zero: a
     # table or a pointer read from it is "not present" or null, which is caught nearly as well, and costs
@@ -162,13 +179,30 @@ class Contents:
     # Prove that free frames contain what their state says: poison word by word, holes by asking the kernel.
     def _verify(self, host: HostMemory, index: int, count: int) -> None:
         for at, length, state in self._runs(index, count):
-            hfn = self._base_hfn + at
             if state == _POISONED:
-                self._verify_poison(host, hfn, length)
-            elif state in (_FRESH, _DISCARDED) and not host.is_hole(hfn, length):
-                hpa = host.find_data(hfn, length)  # a page that was only read is zero: no harm
-                if hpa is not None:
-                    raise UseAfterFree(hpa >> FRAME_SHIFT, hpa & (FRAME_SIZE - 1), host.load(hpa), 0)
+                self._verify_poison(host, self._base_hfn + at, length)
+            elif state in (_FRESH, _DISCARDED):
+                _verify_hole(host, self._base_hfn + at, length)
+
+    # The same for frames here and there, in the order of their numbers: each run of holes is asked for at once.
+    def _verify_many(
+        self,
+        host: HostMemory,
+        frames: npt.NDArray[np.int64],
+    ) -> None:
+        ordered = np.sort(frames)
+        states = self.states[ordered]
+        holes = ordered[(states == _FRESH) | (states == _DISCARDED)]
+        cuts = (np.flatnonzero(np.diff(holes) != 1) + 1).tolist()
+        for start, stop in zip([0, *cuts], [*cuts, holes.size], strict=True):
+            _verify_hole(host, self._base_hfn + int(holes[start]) if holes.size else 0, stop - start)
+        poisoned = ordered[states == _POISONED]
+        written = self._blocks.batches.first_written(self._blocks.records, host.words, poisoned)
+        if written >= 0:
+            self._verify_poison(host, self._base_hfn + int(poisoned[written]), 1)
+
+    def _write(self, host: HostMemory, frames: npt.NDArray[np.int64], word: int) -> None:
+        self._blocks.batches.fill_frames(self._blocks.records, host.words, frames, np.uint64(word))
 
     def _verify_poison(self, host: HostMemory, hfn: int, count: int) -> None:
         for start in range(hfn, hfn + count, _COMPARE_FRAMES):
@@ -181,13 +215,27 @@ class Contents:
 
     # (first index, length, state) of the stretches of equal state, lowest first; nearly always one.
     def _runs(self, index: int, count: int) -> Iterator[tuple[int, int, int]]:
+        if count == 1:  # a page's first touch
+            yield index, 1, self._states[index]
+            return
         states = self.states[index : index + count]
         cuts = (np.flatnonzero(states[1:] != states[:-1]) + 1).tolist()
         for start, stop in zip([0, *cuts], [*cuts, count], strict=True):
             yield index + start, stop - start, int(states[start])
 
     def _mark(self, index: int, order: int, state: int) -> None:
-        if order == 0:
-            self._states[index] = state
-        else:
-            self.states[index : index + (1 << order)] = state
+        self.states[index : index + (1 << order)] = state
+
+
+def _verify_hole(host: HostMemory, hfn: int, count: int) -> None:
+    if not host.is_hole(hfn, count):
+        hpa = host.find_data(hfn, count)  # a page that was only read is zero: no harm
+        if hpa is not None:
+            raise UseAfterFree(hpa >> FRAME_SHIFT, hpa & (FRAME_SIZE - 1), host.load(hpa), 0)
+
+
+# The indices of all frames of the blocks of ``order`` at ``starts``.
+def _frames(starts: npt.NDArray[np.int64], order: int) -> npt.NDArray[np.int64]:
+    if order == 0:
+        return starts
+    return (starts[:, np.newaxis] + np.arange(1 << order)).ravel()

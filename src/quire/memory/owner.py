@@ -24,6 +24,7 @@ class OwnerKind(IntEnum):
     VMCS = 5
     SECURE = 6
     HYPERVISOR = 7
+    CACHED = 8  # in a FrameCache: taken from the pool, and nobody's yet
 
 
 @dataclass(frozen=True, slots=True)

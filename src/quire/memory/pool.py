@@ -5,48 +5,39 @@ With host memory behind it the numbers are host frames; without, they are any fr
 say) and no memory is touched. Does not model: NUMA placement, concurrency (one thread at a time).
 
 Fails: no block large enough is OutOfFrames, the environment's fault; a wrong argument is a MisuseError; a
-frame written while free is UseAfterFree. Whatever is raised, the pool is as it was before the call.
+frame written while free is UseAfterFree. Whatever is raised, the pool is as it was before the call, but that
+an exhausted pool has drained its caches.
 """
 
 from __future__ import annotations
 
 import operator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from quire import failpoints
 from quire.errors import MisuseError
 from quire.memory.audit import Ledger, audit
-from quire.memory.blocks import MAX_ORDER, ORDER_COUNT, TAKEN, BuddyBlocks
+from quire.memory.blocks import BuddyBlocks
+from quire.memory.claim import Claim
 from quire.memory.contents import Contents, Fill
-from quire.memory.host import FRAME_SHIFT, HostMemory
-from quire.memory.owner import FREE_ID, FREE_OWNER, Owner, OwnerKind, OwnerTable
-from quire.memory.records import lazy_zeros
+from quire.memory.exhaustion import OutOfFrames
+from quire.memory.host import HostMemory
+from quire.memory.layout import MAX_ORDER, TAKEN, Count, Handling, Step
+from quire.memory.owner import FREE_ID, Owner, OwnerKind, OwnerTable
+from quire.memory.refusal import check_range, outside, refused_free, refused_request
 from quire.memory.statistics import PoolStatistics
 
-MAX_HFN: Final = 1 << (52 - FRAME_SHIFT)  # 52 physical address bits
+if TYPE_CHECKING:
+    from quire.memory.cache import FrameCache
 
-
-class OutOfFrames(MemoryError):
-    """No free block is large enough.
-
-    Data: ``order``, ``owner``, ``free_frames``, ``largest_free_order`` (None when nothing is free).
-    """
-
-    def __init__(self, order: int, owner: Owner, free_frames: int, largest_free_order: int | None) -> None:
-        largest = (
-            "" if largest_free_order is None else f", the largest free block has order {largest_free_order}"
-        )
-        super().__init__(
-            f"no free block of order {order} ({1 << order:#x} frames) for {owner}: "
-            f"{free_frames:#x} frames are free{largest}; free frames, ask for less or make the pool larger"
-        )
-        self.order, self.owner = order, owner
-        self.free_frames, self.largest_free_order = free_frames, largest_free_order
-
-    def __reduce__(self) -> tuple[type[OutOfFrames], tuple[int, Owner, int, int | None]]:
-        return OutOfFrames, (self.order, self.owner, self.free_frames, self.largest_free_order)
+_EXHAUSTED, _LOOK, _REFUSED = (int(step) for step in Step)
+_DONE, _ASK = int(Handling.DONE), int(Handling.ASK)
+_CACHED: Final = int(OwnerKind.CACHED)
+_ZERO: Final = Fill.ZERO
+_HOLDERS_NAMED: Final = 3
 
 
 class Pool:
@@ -61,7 +52,7 @@ class Pool:
     def __init__(
         self, first_hfn: int, frame_count: int, host: HostMemory | None = None, poison: bool = True
     ) -> None:
-        _check_range(first_hfn, frame_count, host)
+        check_range(first_hfn, frame_count, host)
         self.first_hfn = first_hfn
         self.frame_count = frame_count
         self.owners = OwnerTable()
@@ -69,57 +60,87 @@ class Pool:
         self._base_hfn = first_hfn >> MAX_ORDER << MAX_ORDER
         self._first = first_hfn - self._base_hfn
         self._end = self._first + frame_count
-        self._blocks = BuddyBlocks(self._first, self._end)
-        self._contents = Contents(host, self._base_hfn, self._end, poison)
-        self._owner_ids = lazy_zeros(self._end, np.uint16)
+        self._blocks = BuddyBlocks(self._base_hfn, self._first, self._end)
+        self._contents = Contents(host, self._blocks, self._base_hfn, poison)
+        self._kernels = self._blocks.kernels
+        self._records, self._tally = self._blocks.records, self._blocks.tally
+        self._owner_ids = self._blocks.ids
         self._ids = self._owner_ids.data
-        self._heads = self._blocks.heads.data
-        self._frames_by_kind = [0] * len(OwnerKind)
-        self._frames_by_kind[OwnerKind.FREE] = frame_count
-        self._peak = 0
-        self._allocations = 0
-        self._last_owner, self._last_id, self._last_kind = FREE_OWNER, FREE_ID, FREE_ID
-        self._frees = 0
+        self._last_owner: Owner | None = None
+        self._last_id = self._last_kind = FREE_ID
+        self._claims: list[Claim] = []
+        self._caches: list[FrameCache] = []
 
-    def allocate(self, order: int, owner: Owner, fill: Fill = Fill.POISON) -> int:
+    def allocate(self, order: int, owner: Owner, fill: Fill = Fill.POISON, claim: Claim | None = None) -> int:
         """Give ``owner`` a block of 2**order frames, aligned to its size; return its first frame number.
 
-        The smallest block that suffices, and of those the one at the lowest address. Contents: see ``Fill``;
-        large blocks (order >= 9) are zero either way (unless ``poison`` is off). OutOfFrames when nothing
-        fits; UseAfterFree when a frame of the block was written while free; MisuseError for an order outside
-        0 to 18 or an owner of kind FREE.
+        The smallest block that suffices, and of those the one at the lowest address; frames that claims hold
+        stay free, but ``claim`` is consumed. Contents: see ``Fill``; large blocks (order >= 9) are zero either
+        way (unless ``poison`` is off). OutOfFrames when nothing fits; UseAfterFree when a frame of the block
+        was written while free; MisuseError for an order outside 0 to 18, an owner of kind FREE, or a claim that
+        is closed or on another pool.
         """
         if type(order) is not int:
             order = operator.index(order)
-        if (
-            owner is not self._last_owner
-        ):  # it nearly always is: spares a hash, which the path of a fault notices
-            self._last_id, self._last_owner = self.owners.register(owner), owner
-            self._last_kind = int(owner.kind)
-        owner_id, kind = self._last_id, self._last_kind
-        if not owner_id or not 0 <= order <= MAX_ORDER:
-            raise _bad_request(order, owner)
-        blocks, counts = self._blocks, self._frames_by_kind
+        # It nearly always is the last one: spares a hash, which the path of a fault notices.
+        if owner is not self._last_owner or not 0 <= order <= MAX_ORDER:
+            self._identify(order, owner)
+        reserved = self._reserved(1 << order, claim) if self._claims or claim else 0
         if failpoints.armed is not None:
-            failpoints.reach("allocate", lambda: self._exhausted(order, owner))
-        place = blocks.find(order)
-        if place is None:
-            raise self._exhausted(order, owner)
-        index, found = place
-        self._contents.prepare(index, order, fill)
-        blocks.take(index, found, order)
-        frames = 1 << order
-        if order == 0:
-            self._ids[index] = owner_id
-        else:
-            self._owner_ids[index : index + frames] = owner_id
-        counts[kind] += frames
-        counts[FREE_ID] = free = counts[FREE_ID] - frames
-        self._allocations += 1
-        used = self.frame_count - free
-        if used > self._peak:
-            self._peak = used
-        return self._base_hfn + index
+            failpoints.reach("allocate", lambda: self._exhausted(order, owner, claim))
+        contents = self._contents
+        done: int = self._kernels.allocate(
+            self._records,
+            contents.backing.words,
+            order,
+            self._last_id,
+            self._last_kind,
+            contents.way_zero if fill is _ZERO else contents.way_poison,
+            reserved,
+        )
+        if done < 0:
+            if done == _EXHAUSTED:
+                if not self._drain_caches():
+                    raise self._exhausted(order, owner, claim)
+                return self.allocate(order, owner, fill, claim)
+            done = self._allocate_block(order, fill)
+        if claim is not None:
+            claim.left -= min(claim.left, 1 << order)
+        return done
+
+    def allocate_many(
+        self, count: int, order: int, owner: Owner, fill: Fill = Fill.POISON, claim: Claim | None = None
+    ) -> npt.NDArray[np.uint64]:
+        """Give ``owner`` ``count`` blocks, those that as many calls of ``allocate`` would give, in that order.
+
+        All or nothing. Exceptions as for ``allocate``; MisuseError for a negative count.
+        """
+        count, order = operator.index(count), operator.index(order)
+        self._identify(order, owner)
+        if count < 0:
+            raise MisuseError(f"cannot allocate {count} blocks: give a count of 0 or more")
+        reserved = self._reserved(count << order, claim)
+        if not self._can_take(count, order, reserved) and not (
+            self._drain_caches() and self._can_take(count, order, reserved)
+        ):
+            raise self._exhausted(order, owner, claim, count)
+        place = (order, self._last_id, self._last_kind)
+        hfns = np.empty(count, np.uint64)
+        before = self._tally[Count.SPLITS : Count.PEAK + 1].tolist()
+        self._blocks.batches.take_many(self._records, *place, hfns)
+        try:
+            if failpoints.armed is not None:
+                for _ in range(count):
+                    failpoints.reach("allocate", lambda: self._exhausted(order, owner, claim, count))
+            self._contents.prepare_many(self._indices(hfns), order, fill)
+        except BaseException:
+            self._blocks.batches.put_many(self._records, *place, hfns)
+            for at, value in enumerate(before, start=Count.SPLITS):
+                self._tally[at] = value
+            raise
+        if claim is not None:
+            claim.left -= min(claim.left, count << order)
+        return hfns
 
     def free(self, hfn: int, order: int, owner: Owner) -> None:
         """Take back the block that ``allocate(order, owner)`` returned as ``hfn``; join it with free buddies.
@@ -127,27 +148,73 @@ class Pool:
         MisuseError, each with its own message: outside the pool, misaligned, never allocated, freed twice,
         inside a larger block, other order, other owner. Small blocks are poisoned, large ones discarded.
         """
-        # A NumPy integer (from a table's entry) would spread through the free lists: take its value.
+        # A NumPy integer (from a table's entry) has no place in a message: take its value.
         hfn, order = operator.index(hfn), operator.index(order)
         index = hfn - self._base_hfn
+        owner_id = self._last_id if owner is self._last_owner else self.owners.find(owner)
+        kind = int(owner.kind)
+        contents = self._contents
+        if not self._first <= index < self._end or not owner_id or kind == _CACHED:
+            raise refused_free(self, hfn, order, owner)
+        done = _REFUSED
+        if 0 <= order <= MAX_ORDER:
+            who = (order, owner_id, kind)
+            done = self._kernels.free(self._records, contents.backing.words, hfn, *who, contents.way_poison)
+        if done == _REFUSED:
+            raise refused_free(self, hfn, order, owner)
+        if done == _LOOK:  # a large block, or the memory is closed, which this says
+            contents.retire(index, order)
+            self._kernels.free(self._records, self._records, hfn, *who, _DONE)
+
+    def free_many(self, hfns: npt.ArrayLike, order: int, owner: Owner) -> None:
+        """Take back blocks of one order and owner, in any order of their numbers. All or nothing.
+
+        MisuseError as for ``free``, of the first that cannot be freed; a block that is named twice is "free
+        already" the second time. Large blocks that the kernel refuses to discard are freed as they are.
+        """
+        order = operator.index(order)
+        numbers = np.ascontiguousarray(hfns)
+        if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+            raise MisuseError(
+                f"cannot free blocks given as {numbers.ndim} dimensions of {numbers.dtype}: "
+                "give one dimension of integers, as allocate_many() returned"
+            )
+        numbers = numbers.astype(np.uint64)  # a copy: negative numbers become large, outside
+        if not numbers.size:
+            return
         owner_id = self.owners.find(owner)
-        if (
-            not self._first <= index < self._end
-            or not 0 <= order <= MAX_ORDER
-            or self._heads[index] != TAKEN | order
-            or self._ids[index] != owner_id
-        ):
-            raise self._bad_free(hfn, order, owner)
-        self._contents.retire(index, order)
-        self._blocks.put(index, order)
-        frames = 1 << order
-        if order == 0:
-            self._ids[index] = FREE_ID
-        else:
-            self._owner_ids[index : index + frames] = FREE_ID
-        self._frames_by_kind[owner.kind] -= frames
-        self._frames_by_kind[FREE_ID] += frames
-        self._frees += 1
+        if not owner_id or not 0 <= order <= MAX_ORDER or owner.kind == _CACHED:
+            raise refused_free(self, int(numbers[0]), order, owner)
+        bad = self._blocks.batches.first_foreign(self._records, order, owner_id, numbers)
+        if bad >= 0:
+            hfn = int(numbers[bad])
+            if hfn in numbers[:bad].tolist():
+                raise MisuseError(
+                    f"frame {hfn:#x} is named twice, at {bad:#x} of the batch of {owner} again: "
+                    "free each block once"
+                )
+            raise refused_free(self, hfn, order, owner)
+        self._contents.retire_many(self._indices(numbers), order)
+        self._blocks.batches.put_many(self._records, order, owner_id, int(owner.kind), numbers)
+
+    def claim(self, frames: int, owner: Owner) -> Claim:
+        """Set ``frames`` frames aside for who passes the claim to ``allocate``, without choosing them.
+
+        OutOfFrames when fewer are free and not claimed; MisuseError unless at least one is asked for.
+        """
+        frames = operator.index(frames)
+        self._identify(0, owner)
+        if frames < 1:
+            raise MisuseError(f"cannot claim {frames} frames: give at least 1")
+        if failpoints.armed is not None:
+            failpoints.reach("claim", lambda: self._exhausted(0, owner, None, frames))
+        for _ in range(2):
+            if frames <= self.frames_of(OwnerKind.FREE) - self.frames_claimed:
+                made = Claim(self, frames, owner)
+                self._claims.append(made)
+                return made
+            self._drain_caches()
+        raise self._exhausted(0, owner, None, frames)
 
     def divide(self, hfn: int, order: int, owner: Owner) -> None:
         """Turn an allocated block into single frames of the same owner, to be freed one by one.
@@ -155,25 +222,53 @@ class Pool:
         MisuseError as for ``free``.
         """
         index = operator.index(hfn) - self._base_hfn
-        if not self._first <= index < self._end or self._heads[index] != TAKEN | order:
-            raise self._bad_free(hfn, order, owner)
+        if not self._first <= index < self._end or self._blocks.heads[index] != TAKEN | order:
+            raise refused_free(self, hfn, order, owner)
         if self._ids[index] != self.owners.find(owner):
-            raise self._bad_free(hfn, order, owner)
+            raise refused_free(self, hfn, order, owner)
         self._blocks.heads[index : index + (1 << order)] = TAKEN
-        self._allocations += (1 << order) - 1
-        self._blocks.splits += (1 << order) - 1
+        self._tally[Count.ALLOCATIONS] += (1 << order) - 1
+        self._tally[Count.SPLITS] += (1 << order) - 1
+
+    def trim(self, hfn: int, order: int, frames: int, owner: Owner) -> None:
+        """Keep the first ``frames`` of an allocated block, as single frames, and free the rest of it.
+
+        MisuseError as for ``free``, and unless there is a frame to keep and the block has so many.
+        """
+        index = operator.index(hfn) - self._base_hfn
+        if not 1 <= frames <= 1 << order:
+            raise MisuseError(
+                f"cannot keep {frames:#x} frames of a block of order {order}: give 0x1 to {1 << order:#x}"
+            )
+        self.divide(hfn, order, owner)
+        rest, end = index + frames, index + (1 << order)
+        while rest < end:
+            # The largest aligned block that begins here; the end is aligned, so it never goes beyond.
+            part = (rest & -rest).bit_length() - 1
+            joined = (1 << part) - 1
+            self._blocks.heads[rest : rest + (1 << part)] = 0
+            self._blocks.heads[rest] = TAKEN | part
+            self._tally[Count.ALLOCATIONS] -= joined
+            self._tally[Count.SPLITS] -= joined
+            self.free_many([self._base_hfn + rest], part, owner)
+            rest += 1 << part
 
     def owner_of(self, hfn: int) -> Owner:
         """Return the owner of one frame, ``FREE_OWNER`` when it is free. MisuseError outside the pool."""
         hfn = operator.index(hfn)
         index = hfn - self._base_hfn
         if not self._first <= index < self._end:
-            raise self._outside(hfn)
+            raise outside(self, hfn)
         return self.owners.lookup(self._ids[index])
 
     def frames_of(self, owner_kind: OwnerKind) -> int:
         """Return how many frames have owners of this kind; FREE gives the free frames."""
-        return self._frames_by_kind[owner_kind]
+        return self._tally[Count.KINDS + owner_kind]
+
+    @property
+    def frames_claimed(self) -> int:
+        """Free frames that open claims hold."""
+        return sum(claim.left for claim in self._claims)
 
     def audit(self) -> None:
         """Prove that the pool is consistent (see ``audit``); InternalError with the detail otherwise.
@@ -187,99 +282,81 @@ class Pool:
                 end=self._end,
                 blocks=self._blocks,
                 owner_ids=self._owner_ids,
-                states=self._contents.states,
+                states=self._blocks.states,
                 owners=self.owners,
-                frames_by_kind=tuple(self._frames_by_kind),
-                peak=self._peak,
-                live_blocks=self._allocations - self._frees,
+                caches=tuple((cache.owner, cache.frames) for cache in self._caches),
+                claimed=self.frames_claimed,
             )
         )
 
     def statistics(self) -> PoolStatistics:
         """Return the counts as they are now. Costs microseconds: nothing is scanned."""
+        tally = self._tally
         return PoolStatistics(
             frames_total=self.frame_count,
-            frames_free=self._frames_by_kind[FREE_ID],
-            frames_peak=self._peak,
-            allocations=self._allocations,
-            frees=self._frees,
-            splits=self._blocks.splits,
-            joins=self._blocks.joins,
-            frames_by_kind=tuple(self._frames_by_kind),
-            free_blocks=tuple(self._blocks.free_blocks),
+            frames_free=tally[Count.KINDS],
+            frames_peak=tally[Count.PEAK],
+            allocations=tally[Count.ALLOCATIONS],
+            frees=tally[Count.FREES],
+            splits=tally[Count.SPLITS],
+            joins=tally[Count.JOINS],
+            frames_by_kind=tuple(tally[Count.KINDS : Count.KINDS + len(OwnerKind)].tolist()),
+            free_blocks=tuple(self._blocks.free_blocks()),
             largest_free_order=self._blocks.largest_free_order(),
+            frames_claimed=self.frames_claimed,
         )
 
     def __repr__(self) -> str:
         return (
             f"<Pool of {self.frame_count:#x} frames from {self.first_hfn:#x}, "
-            f"{self._frames_by_kind[FREE_ID]:#x} free>"
+            f"{self._tally[Count.KINDS]:#x} free>"
         )
 
-    # Say which of the ways to misuse free() this is; called only when it is one of them.
-    def _bad_free(self, hfn: int, order: int, owner: Owner) -> MisuseError:
-        index = hfn - self._base_hfn
-        if not self._first <= index < self._end:
-            return self._outside(hfn)
-        if not 0 <= order <= MAX_ORDER:
-            return _bad_request(order, owner)
-        if hfn & ((1 << order) - 1):
-            return MisuseError(
-                f"frame {hfn:#x} cannot start a block of order {order}: such blocks start at multiples of "
-                f"{1 << order:#x}; pass the number that allocate() returned"
-            )
-        head, block_order, is_free = self._blocks.block_of(index)
-        holder = self.owners.lookup(self._ids[index])
-        if is_free and not self._contents.was_allocated(index):
-            return MisuseError(
-                f"frame {hfn:#x} was never allocated: {owner} can free only what allocate() returned"
-            )
-        if is_free:
-            return MisuseError(
-                f"frame {hfn:#x} is free already: {owner} frees it twice; forget the number after free()"
-            )
-        if head != index:
-            return MisuseError(
-                f"frame {hfn:#x} is inside the block of order {block_order} at {self._base_hfn + head:#x} "
-                f"of {holder}: free the whole block by its first frame"
-            )
-        if block_order != order:
-            return MisuseError(
-                f"the block at frame {hfn:#x} of {holder} has order {block_order}, not {order}: "
-                "free it with the order it was allocated with"
-            )
-        return MisuseError(f"frame {hfn:#x} belongs to {holder}, not to {owner}: only its owner may free it")
+    # Check a request and note whose it is.
+    def _identify(self, order: int, owner: Owner) -> tuple[int, int]:
+        if not 0 <= order <= MAX_ORDER or owner.kind in (OwnerKind.FREE, OwnerKind.CACHED):
+            raise refused_request(order, owner)
+        self._last_id, self._last_owner = self.owners.register(owner), owner
+        self._last_kind = int(owner.kind)
+        return self._last_id, self._last_kind
 
-    def _exhausted(self, order: int, owner: Owner) -> OutOfFrames:
-        free = self._frames_by_kind[FREE_ID]
-        return OutOfFrames(order, owner, free, self._blocks.largest_free_order())
+    # How many frames must stay free when so many are taken: what claims hold, less what this one consumes.
+    def _reserved(self, frames: int, claim: Claim | None) -> int:
+        if claim is None:
+            return self.frames_claimed
+        claim.check(self)
+        return self.frames_claimed - min(claim.left, frames)
 
-    def _outside(self, hfn: int) -> MisuseError:
-        return MisuseError(
-            f"frame {hfn:#x} is outside the pool of frames {self.first_hfn:#x} to "
-            f"{self.first_hfn + self.frame_count - 1:#x}: ask the pool that allocated it"
+    def _can_take(self, count: int, order: int, reserved: int) -> bool:
+        frames = count << order
+        return self._tally[Count.KINDS] - frames >= reserved and self._blocks.available(order) >= count
+
+    # A block whose contents Python proves and fills: a large one, or a frame that should be a hole.
+    def _allocate_block(self, order: int, fill: Fill) -> int:
+        who = (order, self._last_id, self._last_kind)
+        hfn = int(self._kernels.allocate(self._records, self._records, *who, _ASK, 0))
+        self._contents.prepare(hfn - self._base_hfn, order, fill)
+        return int(self._kernels.allocate(self._records, self._records, *who, _DONE, 0))
+
+    def _drain_caches(self) -> int:
+        return sum(cache.drain() for cache in self._caches)
+
+    def _indices(self, hfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        return hfns.astype(np.int64) - self._base_hfn
+
+    def _exhausted(self, order: int, owner: Owner, claim: Claim | None = None, count: int = 1) -> OutOfFrames:
+        held = [
+            (self._tally[Count.HELD + owner_id], self.owners.lookup(owner_id))
+            for owner_id in range(1, len(self.owners))
+        ]
+        most = sorted(held, key=lambda one: -one[0])[:_HOLDERS_NAMED]
+        return OutOfFrames(
+            order,
+            owner,
+            self.frames_of(OwnerKind.FREE),
+            self._blocks.largest_free_order(),
+            tuple((of, frames) for frames, of in most if frames and of.kind is not OwnerKind.CACHED),
+            self.frames_of(OwnerKind.CACHED),
+            self.frames_claimed - (claim.left if claim is not None else 0),
+            count,
         )
-
-
-def _bad_request(order: int, owner: Owner) -> MisuseError:
-    if not 0 <= order < ORDER_COUNT:
-        return MisuseError(
-            f"no block has order {order}: give 0 (one frame) to {MAX_ORDER} ({1 << MAX_ORDER:#x} frames)"
-        )
-    return MisuseError(f"{FREE_OWNER} cannot own frames: pass the Owner that will use and free the block")
-
-
-def _check_range(first_hfn: int, frame_count: int, host: HostMemory | None) -> None:
-    limit = MAX_HFN if host is None else host.frame_count
-    if first_hfn < 0 or frame_count <= 0 or first_hfn + frame_count > limit:
-        raise MisuseError(
-            f"a pool cannot have {frame_count:#x} frames from {first_hfn:#x}: give at least one frame, "
-            f"all below frame {limit:#x}"
-        )
-    if host is not None:
-        hpa = host.find_data(first_hfn, frame_count)
-        if hpa is not None:
-            raise MisuseError(
-                f"a pool must start empty, but hpa {hpa:#x} contains {host.load(hpa):#x}: "
-                "discard() the frames first, or leave them out"
-            )

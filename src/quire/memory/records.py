@@ -8,6 +8,7 @@ ms for a 64 GiB pool, measured. Fails: BackendError when the address space has n
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 from typing import Any, Final, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from quire import failpoints
 from quire.errors import BackendError
 
 MAP_NORESERVE: Final = 0x4000  # Linux x86-64; the mmap module names it only from Python 3.13 on
@@ -28,14 +30,20 @@ def lazy_zeros(count: int, dtype: type[Scalar]) -> npt.NDArray[Scalar]:
     The memory goes back when the last view is gone. BackendError when so much cannot be mapped.
     """
     size = count * np.dtype(dtype).itemsize
+    if failpoints.armed is not None:
+        failpoints.reach("map frame records", lambda: _no_records(size, errno.ENOMEM))
     try:
         mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
     except OSError as error:
-        raise BackendError(
-            error.errno,
-            f"cannot map {size:#x} bytes of frame records: {os.strerror(error.errno or 0)}; "
-            "make the pool smaller, or raise the limit shown by 'ulimit -v'",
-        ) from error
+        raise _no_records(size, error.errno or 0) from error
     with contextlib.suppress(OSError):  # a kernel built without huge pages does not know this advice
         mapping.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(mapping, dtype=dtype)
+
+
+def _no_records(size: int, code: int) -> BackendError:
+    return BackendError(
+        code,
+        f"cannot map {size:#x} bytes of frame records: {os.strerror(code)}; "
+        "make the pool smaller, or raise the limit shown by 'ulimit -v'",
+    )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from quire.memory.owner import OwnerKind
+
 
 @dataclass(frozen=True, slots=True)
 class PoolStatistics:
@@ -16,6 +18,7 @@ class PoolStatistics:
 
     ``frames_by_kind`` is indexed by ``OwnerKind`` (FREE included), ``free_blocks`` by order. ``frames_peak``
     is the most frames that were allocated at one time. ``largest_free_order`` is None when nothing is free.
+    ``frames_claimed`` of the free frames are held by claims.
     """
 
     frames_total: int
@@ -28,6 +31,28 @@ class PoolStatistics:
     frames_by_kind: tuple[int, ...]
     free_blocks: tuple[int, ...]
     largest_free_order: int | None
+    frames_claimed: int = 0
+
+    @property
+    def frames_cached(self) -> int:
+        """Frames in caches: taken from the pool, and nobody's yet."""
+        return self.frames_by_kind[OwnerKind.CACHED]
+
+    @property
+    def free_frames_by_order(self) -> tuple[int, ...]:
+        """Frames in the free blocks of each order."""
+        return tuple(count << order for order, count in enumerate(self.free_blocks))
+
+    @property
+    def unusable(self) -> tuple[float, ...]:
+        """By order, the share of the free frames that cannot serve an allocation of it: 0.0 none, 1.0 all.
+
+        Linux's unusable free space index (mm/vmstat.c); as there, it is 1.0 when nothing is free.
+        """
+        if not self.frames_free:
+            return (1.0,) * len(self.free_blocks)
+        by_order = self.free_frames_by_order
+        return tuple(sum(by_order[:order]) / self.frames_free for order in range(len(by_order)))
 
     @classmethod
     def sum(cls, parts: Sequence[PoolStatistics]) -> PoolStatistics:

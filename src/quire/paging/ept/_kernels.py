@@ -6,7 +6,6 @@ Arrays and scalars in, a host-physical address out, or all ones with the fault i
 
 import numpy as np
 from numba import njit, types
-from numba.extending import overload
 
 from quire.arch import (
     EPT_MEMORY_TYPES,
@@ -20,22 +19,11 @@ from quire.arch import (
     Vector,
     ept_layout,
 )
+from quire.memory.buddy._kernels import pointer as pointer
 from quire.paging.context import Context, Dimension, Result, Status
 
 U = np.uint64
 WORDS = types.CPointer(types.uint64)
-
-
-# Kernels that call kernels pass pointers: a compiled call that passes an array also counts a reference to it, which
-# costs more than a level of a walk. Only the outermost takes arrays. Without the compiler a pointer is the array.
-def pointer(array):
-    """Return `array`; compiled, the address of its first element, which is indexed alike."""
-    return array
-
-
-@overload(pointer)
-def _pointer(array):
-    return (lambda array: array.ctypes) if isinstance(array, types.Array) else None
 
 
 _LEAF_RESERVED = np.array([0, *(ept_layout(level, True).reserved_mask for level in (1, 2, 3))], np.uint64)
