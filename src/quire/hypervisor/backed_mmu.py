@@ -7,6 +7,7 @@ frame is allocated and mapped when something asks for it.
 from abc import abstractmethod
 
 import numpy as np
+import numpy.typing as npt
 
 from quire.arch import EPT_VIOLATION_QUALIFICATION, EPTP, PAGE_SHIFT, ExitReason, MemoryType, ep4ta
 from quire.errors import MisuseError
@@ -124,8 +125,7 @@ class BackedMmu(PagedMmu):
             return
         if hasattr(self, "tables"):
             super().close()
-        for mapping in list(self.memory_map.mappings()):
-            self.memory_map.unmap(mapping.start)
+        self.memory_map.unmap_range(0, 1 << 48)
         for hfn in self._blocks:
             self.host.pool.free(hfn, block_order(self.page_size), _PAGE)
         self._blocks.clear()
@@ -166,7 +166,12 @@ class TableFrames:
     def __init__(self, host: Host, owner: Owner) -> None:
         self.load = host.memory.load
         self.store = host.memory.store
-        self._pool, self._owner = host.pool, owner
+        self._pool, self._owner, self._frames = host.pool, owner, host.memory.frames
+
+    def row(self, address: int) -> npt.NDArray[np.uint64]:
+        """Return the 512 entries of the table at `address`, in place."""
+        row: npt.NDArray[np.uint64] = self._frames[address >> PAGE_SHIFT]
+        return row
 
     def allocate_table(self) -> int:
         """Return the HPA of a zeroed frame."""
