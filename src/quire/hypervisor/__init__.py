@@ -7,6 +7,7 @@ that users may change; a guest sees the same results under each Mmu.
 from quire.hypervisor.backed_mmu import BackedMmu, EptMmu
 from quire.hypervisor.caching import CachingMode
 from quire.hypervisor.config import MMUS, GuestConfig
+from quire.hypervisor.dirty import DirtyLog, DirtyPages, DirtyRing, DirtyRingFull, DirtyWay
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
 from quire.hypervisor.host import Host
 from quire.hypervisor.hypervisor import STEPS, GuestKernel, Hypervisor
@@ -34,6 +35,11 @@ __all__ = [
     "CrAccess",
     "CrExit",
     "DebugConsole",
+    "DirtyLog",
+    "DirtyPages",
+    "DirtyRing",
+    "DirtyRingFull",
+    "DirtyWay",
     "EptMmu",
     "ExitPort",
     "GuestConfig",

@@ -75,6 +75,8 @@ class BackedMmu(PagedMmu):
                 raise MisuseError(
                     f"The {self._handler} handler left GPA {gpa:#x} unmapped: call hypervisor.back(gpa) in it"
                 )
+        if write and self.log is not None:
+            self.log.written(gpa)
         return hpa
 
     def back(self, gpa: int) -> bool:
@@ -88,7 +90,11 @@ class BackedMmu(PagedMmu):
         start = gpa & ~(size - 1)
         hfn = self.host.pool.allocate(block_order(size), _PAGE, _ZERO)
         try:
-            self.memory_map.map(start, hfn << PAGE_SHIFT, size, _ALL_RIGHTS)
+            if self.log is None:
+                self.memory_map.map(start, hfn << PAGE_SHIFT, size, _ALL_RIGHTS)
+            else:
+                self.memory_map.map_range(start, hfn << PAGE_SHIFT, size, _ALL_RIGHTS)
+                self.log.backed(start, size)
         except BaseException:
             self.host.pool.free(hfn, block_order(size), _PAGE)
             raise

@@ -89,7 +89,7 @@ class TableRanges(TableTree):
                 here = address + done * page
                 reached.append(here)
                 if failpoints.armed is not None:
-                    failpoints.reach("map", self._full)
+                    failpoints.reach("map", self.exhausted)
                 where = self._reach(here, level)
                 first = gva_index(here, level)
                 run = entries[done : done + ENTRIES - first]
@@ -109,6 +109,18 @@ class TableRanges(TableTree):
         for where, run in pieces:
             self._present[where & TABLE] += run.size
         self.mapped_bytes += size
+
+    def leaves(self, address: int, length: int) -> MappedRange:
+        """Return the leaves within `length` bytes from `address`. Raises MisuseError when that cuts a large page."""
+        return _joined(list(self._leaf_pieces(address, length)))
+
+    def rewrite(self, address: int, length: int, change: Callable[[Row], Row]) -> None:
+        """Make each leaf within `length` bytes from `address` what `change` makes of an array of them.
+
+        They stay present; :attr:`on_change` does not hear of it: what has to be forgotten is the caller's to know.
+        """
+        pieces = list(self._leaf_pieces(address, length))
+        self.write_rows(self._rows(piece, change(piece.entries)) for piece in pieces)
 
     def unmap_range(self, address: int, length: int) -> MappedRange:
         """Remove the leaves within `length` bytes from `address` and the tables that this empties; return them.
@@ -133,7 +145,7 @@ class TableRanges(TableTree):
         Raises MisuseError when the range cuts a large page.
         """
         if failpoints.armed is not None:
-            failpoints.reach("protect", self._full)
+            failpoints.reach("protect", self.exhausted)
         pieces = list(self._leaf_pieces(address, length))
         if pieces:
             self.on_change(address, length)

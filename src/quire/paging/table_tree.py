@@ -164,7 +164,7 @@ class TableTree:
         if table != self.root and not self._present[table]:
             self._collect(address, level)
 
-    def _full(self) -> OutOfFrames:
+    def exhausted(self) -> OutOfFrames:
         """Return what a mapping raises that finds no frame for a table: what a point of failure raises."""
         kind = OwnerKind.EPT_TABLE if self.form.dimension is Dimension.HOST else OwnerKind.GUEST_TABLE
         return OutOfFrames(0, Owner(kind, "tables"), 0, None)

@@ -93,7 +93,7 @@ class Tables(TableRanges):
                 f"Mapping {address:#x} to {target:#x} is not aligned: both must be multiples of {size:#x}"
             )
         if failpoints.armed is not None:
-            failpoints.reach("map", self._full)
+            failpoints.reach("map", self.exhausted)
         where = self._reach(address, level)
         memory, form = self.memory, self.form
         if memory.load(where) & form.present:
@@ -114,7 +114,7 @@ class Tables(TableRanges):
         if found is None:
             raise self._unmapped(address)
         if failpoints.armed is not None:
-            failpoints.reach("unmap", self._full)
+            failpoints.reach("unmap", self.exhausted)
         self.on_change(found.start, found.size)
         self.memory.store(found.entry_address, 0)
         self.mapped_bytes -= found.size
@@ -130,7 +130,7 @@ class Tables(TableRanges):
         if found is None:
             raise self._unmapped(address)
         if failpoints.armed is not None:
-            failpoints.reach("protect", self._full)
+            failpoints.reach("protect", self.exhausted)
         self.on_change(found.start, found.size)
         flags = found.entry & (self.form.accessed | self.form.dirty)
         entry = self.form.leaf_entry(found.target, found.level, rights)
@@ -148,7 +148,7 @@ class Tables(TableRanges):
         if found.level == 1:
             raise MisuseError(f"The page at {address:#x} has 0x1000 bytes: there is nothing smaller")
         if failpoints.armed is not None:
-            failpoints.reach("split", self._full)
+            failpoints.reach("split", self.exhausted)
         table = self._allocate()
         self.on_change(found.start, found.size)
         below = found.level - 1
