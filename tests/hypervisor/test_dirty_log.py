@@ -79,11 +79,13 @@ def test_misuse_says_what_to_do() -> None:
             assert str(refused.value) == message
     with hypervisor.log_dirty(DirtyWay.PML) as log:
         with pytest.raises(MisuseError) as refused:
-            log.ring(0)
-        assert str(refused.value) == "A ring of 0 frames cannot hold any: give at least 1"
-        log.ring(1)
+            log.ring(63)
+        assert str(refused.value) == (
+            "A ring of 63 frames may not hold what one instruction writes: give at least 64"
+        )
+        log.ring(64)
         for call, message in (
-            (lambda: log.ring(1), "This log has a ring already: go on with that one"),
+            (lambda: log.ring(64), "This log has a ring already: go on with that one"),
             (log.harvest, "This log fills a ring: take its entries, there is no bitmap to harvest"),
         ):
             with pytest.raises(MisuseError) as refused:
@@ -241,7 +243,7 @@ def test_a_ring_has_the_order_of_first_writes(way: DirtyWay) -> None:
 def test_a_full_ring_stops_the_guest_or_is_drained(drains: bool) -> None:
     hypervisor = make()
     machine = machine_of(hypervisor)
-    frames = [page(hypervisor, GVA + 0x1000 * n) for n in range(40)]
+    frames = [page(hypervisor, GVA + 0x1000 * n) for n in range(200)]
     taken: list[int] = []
 
     def drain(ring) -> None:
@@ -249,16 +251,16 @@ def test_a_full_ring_stops_the_guest_or_is_drained(drains: bool) -> None:
         ring.reset()
 
     with hypervisor.log_dirty(DirtyWay.WRITE_PROTECT) as log:
-        ring = log.ring(8, drain if drains else None)
+        ring = log.ring(64, drain if drains else None)
         stops = 0
-        for n in range(40):
+        for n in range(200):
             while True:
                 try:
                     machine.user(GVA + 0x1000 * n, 1, Access.WRITE)
                     break
                 except DirtyRingFull as full:
                     assert str(full) == (
-                        "The dirty ring holds 8 frames and is full: take and reset them, then go on"
+                        "The dirty ring holds 64 frames and is full: take and reset them, then go on"
                     )
                     assert full.exit.reason is ExitReason.EPT_VIOLATION
                     stops += 1
@@ -266,7 +268,7 @@ def test_a_full_ring_stops_the_guest_or_is_drained(drains: bool) -> None:
         drain(ring)
         assert set(frames) <= set(taken)
         assert bool(stops) is not drains
-        assert (frames[0] in taken) and taken.index(frames[0]) < taken.index(frames[39])
+        assert (frames[0] in taken) and taken.index(frames[0]) < taken.index(frames[199])
     hypervisor.close()
 
 

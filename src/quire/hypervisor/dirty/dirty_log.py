@@ -55,6 +55,7 @@ class DirtyLog:
         self._written = np.zeros(self._count, np.bool_)  # noticed, and not armed since
         self._reported = np.zeros(self._count, np.bool_)  # harvested, and not cleared
         self._ring: DirtyRing | None = None
+        self._stop = Exit(_VIOLATION)  # the exit that is being dealt with
         self._logs: dict[Hypervisor, PageLog] = {}
         self._split = SplitPages(self._map)
         with ExitStack() as undo:
@@ -100,8 +101,11 @@ class DirtyLog:
 
     def violated(self, gpa: int) -> bool:
         """A write at `gpa` was not allowed: allow it, if it was this log that forbade it, and return whether it was."""
-        if self.way is not DirtyWay.WRITE_PROTECT or not self._leaves.soil(gpa):
+        if self.way is not DirtyWay.WRITE_PROTECT or not self._leaves.armed(gpa):
             return False
+        if self._ring is not None:
+            self._ring.check(self._stop)
+        self._leaves.soil(gpa)
         self._note(gpa >> PAGE_SHIFT)
         return True
 
@@ -161,14 +165,13 @@ class DirtyLog:
             undo.callback(_put_back, handlers, reason, handler, before)
 
     def _violation(self, hypervisor: "Hypervisor", stop: Exit) -> None:
-        if stop.qualification & _TO_WRITE and self.violated(stop.gpa):
-            self._check_ring(stop)
-        else:
+        self._stop = stop
+        if not (stop.qualification & _TO_WRITE and self.violated(stop.gpa)):
             self._handle_otherwise(hypervisor, stop)
 
     def _page_fault(self, hypervisor: "Hypervisor", stop: Exit) -> None:
+        self._stop = stop
         self._handle_otherwise(hypervisor, stop)  # the Mmu asks :meth:`violated`
-        self._check_ring(stop)
 
     def _handle_otherwise(self, hypervisor: "Hypervisor", stop: Exit) -> None:
         if self._before is None:
@@ -177,9 +180,6 @@ class DirtyLog:
 
     def _log_full(self, hypervisor: "Hypervisor", stop: Exit) -> None:
         self._drain(hypervisor)
-        self._check_ring(stop)
-
-    def _check_ring(self, stop: Exit) -> None:
         if self._ring is not None:
             self._ring.check(stop)
 

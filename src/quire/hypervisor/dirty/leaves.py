@@ -52,18 +52,27 @@ class Leaves:
         for n in changed.tolist():
             self._map.memory.store((int(table[n]) << PAGE_SHIFT) + 8 * int(index[n]), int(new[n]))
 
+    def armed(self, gpa: int) -> bool:
+        """Return whether the leaf of `gpa` waits for a write."""
+        _, entry = self._leaf(gpa)
+        return entry & self._map.form.present != 0 and self._way.soil(entry) != entry
+
     def soil(self, gpa: int) -> bool:
         """Note a write in the leaf of `gpa`; return whether it was armed before."""
-        table = self._map.page_tables.get(gpa >> PAGE_SHIFT + 9)
-        if table is None:
-            return False
-        where = table + 8 * (gpa >> PAGE_SHIFT & _INDEX)
-        entry = self._map.memory.load(where)
+        where, entry = self._leaf(gpa)
         soiled = self._way.soil(entry)
         if soiled == entry or not entry & self._map.form.present:
             return False
         self._map.memory.store(where, soiled)
         return True
+
+    def _leaf(self, gpa: int) -> tuple[int, int]:
+        """Return where the leaf of `gpa` is, and the leaf; 0 and 0 when there is no page table."""
+        table = self._map.page_tables.get(gpa >> PAGE_SHIFT + 9)
+        if table is None:
+            return 0, 0
+        where = table + 8 * (gpa >> PAGE_SHIFT & _INDEX)
+        return where, self._map.memory.load(where)
 
     def _tables(self) -> tuple[Frames, Frames]:
         """Return the 2 MiB regions that have page tables, and the host frames of these."""

@@ -1,7 +1,7 @@
 """A ring of dirty frames in the order of their first writes, with the protocol of KVM's dirty ring.
 
 An entry is taken, then its page is copied, then :meth:`DirtyRing.reset` lets the next write to it be noticed. A ring
-that is full stops the guest behind the exit that noticed it; what is noticed meanwhile is kept, never lost.
+that is full stops the guest at the exit that finds it full; what Quire itself writes meanwhile is kept, never lost.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,9 @@ from quire.hypervisor.handlers import GuestStopped
 from quire.vcpu import Exit
 
 __all__ = ["DirtyRing", "DirtyRingFull"]
+
+
+_LEAST = 64  # one instruction may write several pages, and their tables; KVM keeps as many in reserve
 
 
 class DirtyRingFull(GuestStopped):
@@ -34,8 +37,10 @@ class DirtyRing:
         gather: Callable[[], None],
         rearm: Callable[[list[int]], None],
     ) -> None:
-        if capacity < 1:
-            raise MisuseError(f"A ring of {capacity} frames cannot hold any: give at least 1")
+        if capacity < _LEAST:
+            raise MisuseError(
+                f"A ring of {capacity} frames may not hold what one instruction writes: give at least {_LEAST}"
+            )
         self.capacity = capacity
         self._drain, self._gather, self._rearm = drain, gather, rearm
         self._entries: list[int] = []
@@ -62,7 +67,7 @@ class DirtyRing:
         return count
 
     def check(self, stop: Exit) -> None:
-        """Deal with a ring that is full behind exit `stop`."""
+        """Deal with a ring that is full at exit `stop`."""
         if len(self._entries) < self.capacity:
             return
         if self._drain is not None:
