@@ -4,6 +4,7 @@ Contract: a hypervisor that could not be made leaves nothing behind; every VM ex
 that users may change; a guest sees the same results under each Mmu.
 """
 
+from quire.hypervisor.access_tracking import AccessTracker, WorkingSet
 from quire.hypervisor.backed_mmu import BackedMmu, EptMmu
 from quire.hypervisor.caching import CachingMode
 from quire.hypervisor.config import MMUS, GuestConfig
@@ -30,6 +31,7 @@ __all__ = [
     "MACHINE_HANDLERS",
     "MMUS",
     "STEPS",
+    "AccessTracker",
     "BackedMmu",
     "CachingMode",
     "CrAccess",
@@ -61,4 +63,5 @@ __all__ = [
     "ShadowMmu",
     "ShadowOptions",
     "WalkedMemory",
+    "WorkingSet",
 ]

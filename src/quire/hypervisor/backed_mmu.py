@@ -142,6 +142,7 @@ class EptMmu(BackedMmu):
 
     name = "ept"
     _handler = "EPT violation"
+    tracked = False  #: whether somebody clears EPT's accessed flags
 
     def __init__(self, host: Host, vcpu: Vcpu, guest_bytes: int, page_size: int, ept: Tables) -> None:
         super().__init__(host, vcpu, guest_bytes, page_size, ept)

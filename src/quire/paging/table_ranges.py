@@ -26,11 +26,12 @@ _LEVELS = (1, 2, 3)
 
 @dataclass(frozen=True, slots=True)
 class MappedRange:
-    """Leaves in ascending order: where each starts, its entry and its level, three arrays of equal length."""
+    """Leaves in ascending order: where each starts, its entry, its level, where the entry is; arrays of one length."""
 
     starts: Row
     entries: Row
     levels: Row
+    places: Row
 
     @property
     def targets(self) -> Row:
@@ -207,12 +208,10 @@ def _joined(pieces: list[_Piece]) -> MappedRange:
     empty = np.empty(0, np.uint64)
     starts = [piece.indices * np.uint64(page_size(piece.level)) + np.uint64(piece.base) for piece in pieces]
     levels = [np.full(piece.indices.size, piece.level, np.uint64) for piece in pieces]
-    found = MappedRange(
-        np.concatenate([empty, *starts]),
-        np.concatenate([empty, *(piece.entries for piece in pieces)]),
-        np.concatenate([empty, *levels]),
-    )
-    if np.unique(found.levels).size < 2:
-        return found
-    order = np.argsort(found.starts)
-    return MappedRange(found.starts[order], found.entries[order], found.levels[order])
+    places = [piece.indices * np.uint64(8) + np.uint64(piece.table) for piece in pieces]
+    entries = [piece.entries for piece in pieces]
+    arrays = [np.concatenate([empty, *parts]) for parts in (starts, entries, levels, places)]
+    if len({piece.level for piece in pieces}) > 1:
+        order = np.argsort(arrays[0])
+        arrays = [array[order] for array in arrays]
+    return MappedRange(*arrays)
