@@ -11,7 +11,7 @@ from quire.guest.bare import BareGuest
 from quire.hypervisor import GuestConfig, NumaConfig
 from quire.hypervisor.backed_mmu import BackedMmu
 from quire.hypervisor.numa import ReplicatedTables
-from quire.hypervisor.numa.migration import balance, migrate, node_of
+from quire.hypervisor.numa.migration import balance, migrate, move_vcpu, node_of
 from quire.memory import OutOfFrames, Owner, OwnerKind
 from quire.memory.numa import NodePools, Policy, Topology
 from quire.paging import Context
@@ -72,7 +72,7 @@ class Mover:
                 assert here is not None
                 self.moved += migrate(hypervisor, gpa, 1 - here)
         if self.asked % 5 == 0:
-            hypervisor.move_vcpu(1 - hypervisor.node)
+            move_vcpu(hypervisor, 1 - hypervisor.node)
         hypervisor.host.pool.audit()
 
 
@@ -251,7 +251,7 @@ def test_balance_moves_what_another_node_uses_more() -> None:
             r"^Nothing backs the guest page at 0x800000: only what the guest has touched can move$",
         ),
         (
-            lambda: BareGuest(b"\xf4").hypervisor.move_vcpu(1),
+            lambda: move_vcpu(BareGuest(b"\xf4").hypervisor, 1),
             r"^The host has no nodes that a vCPU could move between: give GuestConfig numa$",
         ),
     ],

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from quire.cli.compile_notice import RUNNING, say_if_compiling
+from quire.cli.durations import DurationType
 from quire.cli.guest_files import open_file, open_report, write_text
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, guest_environment, guest_options, make_session
@@ -30,6 +31,8 @@ __all__ = ["checked_status", "command"]
               help="Save the guest's memory there when it ends, as an ELF core: see quire walk.")  # fmt: skip
 @click.option("--check-flushes", is_flag=True,
               help="Report stale translations, flushes that are missing, flushes not needed.")  # fmt: skip
+@click.option("--working-set", type=DurationType(), metavar="TIME",
+              help="Sample every TIME, 100ms say, how much memory the guest used since.")  # fmt: skip
 @click.option("--error-exitcode", type=click.IntRange(1, 255), is_flag=False, flag_value=1, metavar="[N]",
               help="Exit with N (1 if left out) if --check-flushes finds a stale translation.")  # fmt: skip
 def command(**options: Any) -> int:
@@ -48,12 +51,18 @@ def command(**options: Any) -> int:
       quire run --mmu shadow --shadow-prefetch 8 -- ls /
       quire run --caching retain -- ls /
       quire run --mmu shadow --check-flushes --error-exitcode 9 -- sort /etc/passwd
+      quire run --working-set 100ms -- sort /etc/services
       quire run --profile zen4 --detail full -- ls /
       quire run --numa 2x4G --numa-policy interleave --detail full -- ls /
       quire run --detail full --no-walk-caches --tlb-replacement plru -- ls /
     """
     if options["error_exitcode"] is not None and not options["check_flushes"]:
         raise click.UsageError("--error-exitcode says nothing without --check-flushes: give both, or neither")
+    if options["working_set"] is not None and options["mmu"] != "ept":
+        raise click.UsageError(
+            f"--working-set reads accessed flags of guest memory, which --mmu {options['mmu']} does not keep: "
+            "give --mmu ept, or leave it out"
+        )
     config = guest_config(
         options, options["vpid"], check_flushes=options["check_flushes"], numa=numa_config(options)
     )
@@ -68,7 +77,10 @@ def command(**options: Any) -> int:
 
     try:
         detail = Detail[options["detail"].upper()]
-        wanted = SessionOptions(config, detail, options["seed"], options["sandbox"], image)
+        wanted = SessionOptions(
+            *(config, detail, options["seed"], options["sandbox"], image),
+            working_set=options["working_set"],
+        )
         session = make_session(options, wanted, environ)
         status = session.run()
     except LaunchError as error:

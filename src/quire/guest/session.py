@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
@@ -23,6 +24,7 @@ from quire.guest.launch import LaunchError, Program
 from quire.guest.numa_record import numa_record
 from quire.guest.obituary import obituary
 from quire.guest.process import GuestOptions, ProcessGuest
+from quire.guest.sampler import Sampler
 from quire.guest.siginfo import GuestDeath, signal_name
 from quire.guest.symbols import Symbols
 from quire.guest.syscalls import syscall_name
@@ -45,7 +47,8 @@ class SessionOptions:
     """How to run: the guest's hardware, how much to record, the seed, and whether writes are refused.
 
     `image` is a file that gets the guest's memory and registers when it has ended. `until` is where to end the run
-    before the program ends; then the status is 0.
+    before the program ends; then the status is 0. `working_set` is the seconds between samples of what the guest
+    accesses, None for none; MisuseError from :meth:`Session.run` under another Mmu than ept.
     """
 
     config: GuestConfig
@@ -54,6 +57,7 @@ class SessionOptions:
     sandbox: bool = False
     image: BinaryIO | None = None
     until: Breakpoint | None = None
+    working_set: float | None = None
 
 
 class Session:
@@ -102,8 +106,11 @@ class Session:
         guest.start()
         running = time.perf_counter()
         stopped: str | None = None
-        with HostSignals(cpu.interrupt, lambda: not cpu.interrupting) as signals:
-            kernel = _Kernel(guest, cpu, signals, self.options.until)
+        with (
+            HostSignals(cpu.interrupt, lambda: not cpu.interrupting) as signals,
+            _sampler(hypervisor, cpu, self.options.working_set) as sampler,
+        ):
+            kernel = _Kernel(guest, cpu, signals, self.options.until, sampler)
             try:
                 hypervisor.run(kernel)
             except GuestStopped as end:
@@ -125,7 +132,7 @@ class Session:
             "setup_seconds": running - self._started,
             "guest_seconds": ended - running,
         }
-        self.record = _record(self, hypervisor, guest, death, times)
+        self.record = _record(self, hypervisor, guest, death, sampler, times)
 
     def _save_image(self, hypervisor: Hypervisor, image: BinaryIO, cr2: int) -> None:
         try:
@@ -139,9 +146,14 @@ class _Kernel:
     """The guest's kernel as the hypervisor's loop sees it, with host signals handed in, and an end at `until`."""
 
     def __init__(
-        self, guest: ProcessGuest, cpu: SoftCpu, signals: HostSignals, until: Breakpoint | None
+        self,
+        guest: ProcessGuest,
+        cpu: SoftCpu,
+        signals: HostSignals,
+        until: Breakpoint | None,
+        sampler: Sampler | None,
     ) -> None:
-        self._guest = guest
+        self._guest, self._sampler = guest, sampler
         guest.take_host_signals = signals.take
         self.syscall = guest.syscall
         self.page_fault = guest.page_fault
@@ -163,6 +175,8 @@ class _Kernel:
         if self._address is not None and self._guest.machine.registers.read("rip") == self._address:
             self.reached = True
             return
+        if self._sampler is not None:
+            self._sampler.sample_if_due()
         self._guest.collect_signals()
         self._guest.deliver_signals()
 
@@ -195,6 +209,15 @@ def _make(options: SessionOptions) -> Hypervisor:
         raise LaunchError(_CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
 
 
+def _sampler(
+    hypervisor: Hypervisor, cpu: SoftCpu, period: float | None
+) -> AbstractContextManager[Sampler | None]:
+    """Return what samples the guest's working set while it runs, or nothing."""
+    if period is None:
+        return nullcontext()
+    return Sampler(hypervisor.vcpus, period, cpu.interrupt)
+
+
 def _status(guest: ProcessGuest, stopped: str | None) -> int:
     if guest.exit_status is not None:
         return guest.exit_status
@@ -208,6 +231,7 @@ def _record(
     hypervisor: Hypervisor,
     guest: ProcessGuest,
     death: GuestDeath | None,
+    sampler: Sampler | None,
     times: dict[str, float],
 ) -> dict[str, Any]:
     """Return the whole record; keys are in the order in which reports show them."""
@@ -257,6 +281,7 @@ def _record(
         "memory": _memory(hypervisor, guest),
         "numa": numa_record(hypervisor, full=full),
         "flushes": _flushes(hypervisor, guest),
+        "working_set": None if sampler is None else sampler.record(),
         "time": times,
     }
 

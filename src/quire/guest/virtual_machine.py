@@ -58,6 +58,10 @@ class VirtualMachine:
                 self._hypervisor.handle_exit(
                     Exit(ExitReason.EPT_VIOLATION, value, self._mmu.fault_gpa, gla=gva)
                 )
+            elif status == Status.LOG_FULL:
+                self._hypervisor.handle_exit(
+                    Exit(ExitReason.PAGE_MODIFICATION_LOG_FULL, gpa=self._mmu.fault_gpa, gla=gva)
+                )
             elif status == Status.EPT_MISCONFIGURATION:
                 self._hypervisor.handle_exit(Exit(ExitReason.EPT_MISCONFIGURATION, gpa=self._mmu.fault_gpa))
             else:

@@ -66,7 +66,7 @@ class HostSignals:
         while os.read(self._reader, 64):
             self._interrupt()
             # The Cpu may have been about to start: an interruption that it did not see is sent again.
-            while not self._idle() and not self._closing.wait(_RETRY_SECONDS):
+            while not self._closing.wait(_RETRY_SECONDS) and not self._idle():
                 self._interrupt()
 
 

@@ -4,9 +4,11 @@ Contract: a hypervisor that could not be made leaves nothing behind; every VM ex
 that users may change; a guest sees the same results under each Mmu.
 """
 
+from quire.hypervisor.access_tracking import AccessTracker, WorkingSet
 from quire.hypervisor.backed_mmu import BackedMmu, EptMmu
 from quire.hypervisor.caching import CachingMode
 from quire.hypervisor.config import MMUS, GuestConfig
+from quire.hypervisor.dirty import DirtyLog, DirtyPages, DirtyRing, DirtyRingFull, DirtyWay
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
 from quire.hypervisor.host import Host
 from quire.hypervisor.hypervisor import STEPS, GuestKernel, Hypervisor
@@ -30,11 +32,17 @@ __all__ = [
     "MACHINE_HANDLERS",
     "MMUS",
     "STEPS",
+    "AccessTracker",
     "BackedMmu",
     "CachingMode",
     "CrAccess",
     "CrExit",
     "DebugConsole",
+    "DirtyLog",
+    "DirtyPages",
+    "DirtyRing",
+    "DirtyRingFull",
+    "DirtyWay",
     "EptMmu",
     "ExitPort",
     "GuestConfig",
@@ -57,4 +65,5 @@ __all__ = [
     "ShadowMmu",
     "ShadowOptions",
     "WalkedMemory",
+    "WorkingSet",
 ]

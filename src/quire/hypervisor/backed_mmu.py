@@ -7,6 +7,7 @@ frame is allocated and mapped when something asks for it.
 from abc import abstractmethod
 
 import numpy as np
+import numpy.typing as npt
 
 from quire.arch import EPT_VIOLATION_QUALIFICATION, EPTP, PAGE_SHIFT, ExitReason, MemoryType, ep4ta
 from quire.errors import MisuseError
@@ -84,6 +85,8 @@ class BackedMmu(PagedMmu):
                 raise MisuseError(
                     f"The {self._handler} handler left GPA {gpa:#x} unmapped: call hypervisor.back(gpa) in it"
                 )
+        if write and self.log is not None:
+            self.log.written(gpa)
         return hpa
 
     def back(self, gpa: int) -> bool:
@@ -99,7 +102,11 @@ class BackedMmu(PagedMmu):
             block_order(size), GUEST_PAGE, _ZERO, start // size, table=self._is_table(gpa)
         )
         try:
-            self.memory_map.map(start, hfn << PAGE_SHIFT, size, _ALL_RIGHTS)
+            if self.log is None:
+                self.memory_map.map(start, hfn << PAGE_SHIFT, size, _ALL_RIGHTS)
+            else:
+                self.memory_map.map_range(start, hfn << PAGE_SHIFT, size, _ALL_RIGHTS)
+                self.log.backed(start, size)
         except BaseException:
             self.host.pool.free(hfn, block_order(size), GUEST_PAGE)
             raise
@@ -141,8 +148,7 @@ class BackedMmu(PagedMmu):
             return
         if hasattr(self, "tables"):
             super().close()
-        for mapping in list(self.memory_map.mappings()):
-            self.memory_map.unmap(mapping.start)
+        self.memory_map.unmap_range(0, 1 << 48)
         for hfn in self.blocks.values():
             self.host.pool.free(hfn, block_order(self.page_size), GUEST_PAGE)
         self.blocks.clear()
@@ -153,6 +159,7 @@ class EptMmu(BackedMmu):
 
     name = "ept"
     _handler = "EPT violation"
+    tracked = False  #: whether somebody clears EPT's accessed flags
 
     def __init__(
         self,
@@ -204,6 +211,12 @@ class TableFrames:
         self.load = host.memory.load
         self.store = host.memory.store
         self._pool, self._owner, self._placement = host.pool, owner, placement
+        self._frames = host.memory.frames
+
+    def row(self, address: int) -> npt.NDArray[np.uint64]:
+        """Return the 512 entries of the table at `address`, in place."""
+        row: npt.NDArray[np.uint64] = self._frames[address >> PAGE_SHIFT]
+        return row
 
     def allocate_table(self) -> int:
         """Return the HPA of a zeroed frame."""

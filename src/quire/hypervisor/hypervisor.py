@@ -15,6 +15,7 @@ from quire.errors import MisuseError
 from quire.hypervisor.backed_mmu import BackedMmu, EptMmu, make_ept
 from quire.hypervisor.checked import choose_fills
 from quire.hypervisor.config import GuestConfig
+from quire.hypervisor.dirty import DirtyLog, DirtyWay
 from quire.hypervisor.flushes import FlushCheck
 from quire.hypervisor.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
 from quire.hypervisor.host import Host
@@ -115,7 +116,9 @@ class Hypervisor:
         self._registers: Registers | None = None  # while there is none, exits are the hypervisor's own
         self._audits = config.mmu == "shadow" and config.shadow.audit
         self._logs = False  # whether the walk fills a page-modification log
+        self._log_index = 0  # the log's index as VMCS and walk last agreed on it
         self._followed = -1  # the VMCS generation whose controls the walk has
+        self.dirty_log: DirtyLog | None = None  #: of the first vCPU, while the guest's writes are logged
         self._make_cpu = make_cpu
         self._given_host = host if first is None else first.host
         self._first = first
@@ -145,6 +148,8 @@ class Hypervisor:
                 f"A {self.config.kind} guest under {self.config.mmu} has one vCPU: several share the memory of a "
                 "machine guest under native or ept"
             )
+        if first.dirty_log is not None:
+            raise MisuseError("A vCPU cannot join while the guest's writes are logged: leave the log first")
         self.handlers, self.ports = first.handlers, first.ports
 
     @property
@@ -188,7 +193,7 @@ class Hypervisor:
             rip, rsp, rflags = registers.read_many(_POINTERS)
             vcpu.exit(stop, rip, rsp, rflags)
         if self._logs:
-            save_log_index(vcpu.vmcs, self.mmu.context)
+            self._log_index = save_log_index(vcpu.vmcs, self.mmu.context)
         if not vcpu.vpid and registers is not None:
             self.tlb.invalidate(Operation.VM_EXIT_VPID_0)
         if stop.reason is ExitReason.EPT_VIOLATION and self.mmu.tlb is not None:
@@ -221,16 +226,14 @@ class Hypervisor:
             one.mmu.changed()
             one.cpu.forget(None)
 
-    def move_vcpu(self, node: int) -> None:
-        """Run this vCPU on `node` from now on; what its caches held stays behind. Raises MisuseError for no node."""
-        if self.node_references is None:
-            raise MisuseError("The host has no nodes that a vCPU could move between: give GuestConfig numa")
-        self.node_references.move(node)
-        self.node = self.placement.toucher = node
-        self.mmu.place(node)
-        self.tlb.enter(self.mmu.space)
-        for operation in (Operation.INVVPID_CONTEXT, Operation.INVEPT_ALL):
-            self.shoot_down(operation, vcpus=[self])
+    def set_log_index(self, index: int) -> None:
+        """Set where the page-modification log goes on, for VMCS and walk."""
+        self.vcpu.vmcs.record_exit(pml_index=index)
+        self.mmu.context[Context.PML_INDEX] = self._log_index = index
+
+    def log_dirty(self, way: DirtyWay) -> DirtyLog:
+        """Return a log of the guest's writes, kept in `way` until it is closed; a context manager, one at a time."""
+        return DirtyLog(self.vcpus, way)
 
     def forget_code(self, hpa: int, length: int) -> None:
         """Bytes of host memory change behind the guest's back: no vCPU may go on with code compiled from them."""
@@ -284,6 +287,8 @@ class Hypervisor:
 
     def close(self) -> None:
         """Undo every step, last first."""
+        if self.dirty_log is not None:
+            self.dirty_log.close()
         self._undo.close()
 
     def discard(self) -> None:
@@ -390,7 +395,14 @@ class Hypervisor:
         if not self.vcpu.vpid:
             self.tlb.invalidate(Operation.VM_ENTRY_VPID_0)
         if vmcs.generation != self._followed:
-            self._followed = vmcs.generation
-            follow_controls(vmcs, self.mmu.context)
-            self._logs = bool(self.mmu.context[Context.PML])
-            self.cpu.forget(None)
+            self.follow_controls()
+
+    def follow_controls(self) -> None:
+        """Let the walk follow the VMCS's controls now: for who changes them and walks before the next entry."""
+        vmcs, context = self.vcpu.vmcs, self.mmu.context
+        if self._logs and vmcs.read("pml_index") == self._log_index:
+            save_log_index(vmcs, context)  # walks that Python made since the last exit have logged, too
+        self._followed = vmcs.generation
+        follow_controls(vmcs, context)
+        self._logs, self._log_index = bool(context[Context.PML]), int(context[Context.PML_INDEX])
+        self.cpu.forget(None)

@@ -5,6 +5,7 @@ Same page-table, TLB and cache operations under each Mmu, same guest results.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
@@ -29,10 +30,26 @@ from quire.paging import (
 from quire.tlb import AddressSpace, Operation, Tlb
 from quire.vcpu import Exit, Vcpu
 
-__all__ = ["NativeMmu", "PagedMmu", "block_order"]
+__all__ = ["NativeMmu", "PagedMmu", "WriteLog", "block_order"]
 
 _TABLE = Owner(OwnerKind.GUEST_TABLE, "guest tables")
 _PAGE = Owner(OwnerKind.GUEST_PAGE, "guest pages")
+
+
+class WriteLog(Protocol):
+    """Who logs the guest's writes, as an Mmu knows it. Guest-physical addresses and sizes are in bytes."""
+
+    def written(self, gpa: int) -> None:
+        """Quire itself is about to write at `gpa`, which is backed: every such write is told here."""
+        ...
+
+    def violated(self, gpa: int) -> bool:
+        """A write at `gpa` was not allowed: return whether the log had forbidden it, and allows it now."""
+        ...
+
+    def backed(self, gpa: int, size: int) -> None:
+        """`size` bytes at `gpa` have just been given memory, in pages of 4 KiB."""
+        ...
 
 
 class PagedMmu(ABC):
@@ -56,6 +73,7 @@ class PagedMmu(ABC):
         self.on_exit: Callable[[Exit], None] = _nobody
         self.forget: Callable[[int | None], None] = lambda gva: None
         self.tlb: Tlb | None = None
+        self.log: WriteLog | None = None  #: while the guest's writes are logged
         self.pcid = 0  #: current process-context identifier
         self.table_pages: dict[int, int] = {}  #: HPAs of guest tables by frame
         self.invalidations: dict[Operation, int] = {}  #: how often each operation was executed
@@ -78,13 +96,15 @@ class PagedMmu(ABC):
 
     def store(self, gpa: int, entry: int) -> None:
         """Write the 8-byte entry at guest-physical `gpa` for the guest's kernel."""
-        self.host.memory.store(self.entry_hpa(gpa), entry)
+        self.host.memory.store(self.entry_hpa(gpa, write=True), entry)
 
-    def entry_hpa(self, gpa: int) -> int:
-        """Return the HPA of the guest's table entry at `gpa`."""
+    def entry_hpa(self, gpa: int, *, write: bool = False) -> int:
+        """Return the HPA of the guest's table entry at `gpa`, which is to be written if `write` says so."""
         page = self.table_pages.get(gpa >> PAGE_SHIFT)
         if page is None:
             page = self.table_pages[gpa >> PAGE_SHIFT] = self.reach(gpa) & -PAGE_SIZE
+        if write and self.log is not None:
+            self.log.written(gpa)
         return page | gpa & PAGE_SIZE - 1
 
     def own_fault(self, gva: int, access: Access, error: int, *, implicit: bool) -> int | None:

@@ -7,7 +7,16 @@ guest writes its tables and touches guest-physical memory through a direct map o
 
 from dataclasses import asdict, dataclass
 
-from quire.arch import EPTP, PAGE_SHIFT, PF_ERROR, Access, ExitReason, MemoryType, Vector
+from quire.arch import (
+    EPT_VIOLATION_QUALIFICATION,
+    EPTP,
+    PAGE_SHIFT,
+    PF_ERROR,
+    Access,
+    ExitReason,
+    MemoryType,
+    Vector,
+)
 from quire.errors import InternalError
 from quire.hypervisor.backed_mmu import BackedMmu, table_memory
 from quire.hypervisor.host import Host
@@ -29,6 +38,7 @@ _DIRECT_MAP = 0xFFFF_8880_0000_0000
 _PER_MILLE = 20  # of guest memory: how much its shadow pages may take by default (KVM_PERMILLE_MMU_PAGES)
 _READ_FAULT, _WRITE_FAULT = PF_ERROR.encode(), PF_ERROR.encode(W=1)
 _TABLE_WRITE = PF_ERROR.encode(P=1, W=1)
+_TO_WRITE = EPT_VIOLATION_QUALIFICATION.mask("W")
 _INVLPG_LENGTH = _MOV_CR_LENGTH = 3  # of the played kernel's instructions
 _GUEST_CR3 = word_of("guest_cr3")
 _FILLED = Resolution(Verdict.FILLED)
@@ -129,7 +139,10 @@ class ShadowMmu(BackedMmu):
             found = self.shadow.resolve(gva, error_code)
             if found.verdict is not Verdict.NO_MEMORY:
                 return found
-            if self.memory_map.target(found.gpa) is not None or not self.back(found.gpa):
+            if self.memory_map.target(found.gpa) is None:
+                if not self.back(found.gpa):
+                    return found
+            elif self.log is None or not found.error & _TO_WRITE or not self.log.violated(found.gpa):
                 return found
 
     def own_fault(self, gva: int, access: Access, error: int, *, implicit: bool) -> int | None:
@@ -162,7 +175,7 @@ class ShadowMmu(BackedMmu):
 
     def store(self, gpa: int, entry: int) -> None:
         """Write an entry of the guest's tables; of a table that is in sync, that is an exit."""
-        hpa = self.entry_hpa(gpa)
+        hpa = self.entry_hpa(gpa, write=True)
         if not self.shadow.write_exits(gpa):
             self.host.memory.store(hpa, entry)
             return

@@ -47,7 +47,9 @@ def follow_controls(vmcs: Vmcs, context: Words) -> None:
     context[Context.VERSION] += context.dtype.type(1)
 
 
-def save_log_index(vmcs: Vmcs, context: Words) -> None:
-    """Put the index that the walk counted down back into the VMCS, as a VM exit does (SDM 3C §28.3.6)."""
+def save_log_index(vmcs: Vmcs, context: Words) -> int:
+    """Put the index that the walk counted down back into the VMCS, as a VM exit does (SDM 3C §28.3.6); return it."""
+    index = int(context[Context.PML_INDEX])
     if context[Context.PML]:
-        vmcs.record_exit(pml_index=int(context[Context.PML_INDEX]))
+        vmcs.record_exit(pml_index=index)
+    return index

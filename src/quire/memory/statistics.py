@@ -69,6 +69,7 @@ class PoolStatistics:
             frames_by_kind=tuple(map(sum, zip(*(one.frames_by_kind for one in parts), strict=True))),
             free_blocks=tuple(map(sum, zip(*(one.free_blocks for one in parts), strict=True))),
             largest_free_order=max(orders, default=None),
+            frames_claimed=sum(one.frames_claimed for one in parts),
         )
 
     @property

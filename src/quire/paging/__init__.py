@@ -21,6 +21,7 @@ from quire.paging.format import EPT_FORMAT, GUEST_FORMAT, PagingFormat, level_of
 from quire.paging.memory_type import final_memory_type
 from quire.paging.reference import load_pdptes, reference_walk
 from quire.paging.rules import RULES, Rule
+from quire.paging.table_ranges import MappedRange
 from quire.paging.tables import Mapping, TableMemory, Tables
 from quire.paging.walk_record import Reference, WalkRecord
 
@@ -34,6 +35,7 @@ __all__ = [
     "RULES",
     "Context",
     "Dimension",
+    "MappedRange",
     "Mapping",
     "PagingFormat",
     "Reference",

@@ -8,38 +8,21 @@ them. A frame that a table needs and cannot get raises OutOfFrames; the hierarch
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
-from quire.arch import PTE, gva_index, level_shift, page_size
+import numpy as np
+
+from quire import failpoints
+from quire.arch import PTE, level_shift, page_size
 from quire.errors import MisuseError
 from quire.paging.context import Rights
 from quire.paging.format import PagingFormat, level_of
+from quire.paging.table_ranges import TableRanges
+from quire.paging.table_tree import ENTRIES, TABLE, Row, TableMemory
 
 __all__ = ["Mapping", "TableMemory", "Tables"]
 
-_ENTRIES = 512
 _FRAME = PTE.mask("addr")
-_TABLE = ~0xFFF  # an entry's address without its index is its table's
-
-
-class TableMemory(Protocol):
-    """Where a hierarchy keeps its tables. Addresses are those that the entries hold: GPA or HPA, in bytes."""
-
-    def load(self, address: int) -> int:
-        """Return the 8-byte entry at `address`."""
-        ...
-
-    def store(self, address: int, entry: int) -> None:
-        """Write the 8-byte entry at `address`."""
-        ...
-
-    def allocate_table(self) -> int:
-        """Return the address of a zeroed page for a table."""
-        ...
-
-    def free_table(self, address: int) -> None:
-        """Take back a table's page."""
-        ...
+_WORD = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +44,7 @@ class Mapping:
         return level_of(self.size)
 
 
-class Tables:
+class Tables(TableRanges):
     """A 4-level hierarchy in `form` whose root is allocated here and freed by :meth:`close`.
 
     `on_change` is called with start and size before what is mapped there is removed or changed, so that who remembers
@@ -74,19 +57,8 @@ class Tables:
         form: PagingFormat,
         on_change: Callable[[int, int], None] = lambda start, size: None,
     ) -> None:
-        self.memory = memory
+        super().__init__(memory, form)
         self.on_change = on_change
-        self.form = form
-        self._present: dict[int, int] = {}
-        # Address of each page table by the 2 MiB that it maps: spares three loads of four. Dropped with the table.
-        self._page_tables: dict[int, int] = {}
-        self.root = self._allocate()
-        self.mapped_bytes = 0
-
-    @property
-    def table_count(self) -> int:
-        """How many pages the tables take, root included."""
-        return len(self._present)
 
     def addresses(self) -> list[int]:
         """Return the address of every table, in the order in which they were made."""
@@ -124,6 +96,8 @@ class Tables:
             raise MisuseError(
                 f"Mapping {address:#x} to {target:#x} is not aligned: both must be multiples of {size:#x}"
             )
+        if failpoints.armed is not None:
+            failpoints.reach("map", self.exhausted)
         where = self._reach(address, level)
         memory, form = self.memory, self.form
         if memory.load(where) & form.present:
@@ -132,7 +106,7 @@ class Tables:
             memory.store(where, target | form.leaf_bits[rights])
         else:
             memory.store(where, form.leaf_entry(target, level, rights))
-        self._present[where & _TABLE] += 1
+        self._present[where & TABLE] += 1
         self.mapped_bytes += size
 
     def unmap(self, address: int) -> Mapping:
@@ -143,10 +117,12 @@ class Tables:
         found = self.lookup(address)
         if found is None:
             raise self._unmapped(address)
+        if failpoints.armed is not None:
+            failpoints.reach("unmap", self.exhausted)
         self.on_change(found.start, found.size)
         self.memory.store(found.entry_address, 0)
         self.mapped_bytes -= found.size
-        table = found.entry_address & _TABLE
+        table = found.entry_address & TABLE
         self._present[table] -= 1
         if not self._present[table] and table != self.root:
             self._collect(address, found.level)
@@ -157,6 +133,8 @@ class Tables:
         found = self.lookup(address)
         if found is None:
             raise self._unmapped(address)
+        if failpoints.armed is not None:
+            failpoints.reach("protect", self.exhausted)
         self.on_change(found.start, found.size)
         flags = found.entry & (self.form.accessed | self.form.dirty)
         entry = self.form.leaf_entry(found.target, found.level, rights)
@@ -196,13 +174,13 @@ class Tables:
             raise self._unmapped(address)
         if found.level == 1:
             raise MisuseError(f"The page at {address:#x} has 0x1000 bytes: there is nothing smaller")
+        if failpoints.armed is not None:
+            failpoints.reach("split", self.exhausted)
+        table = self._allocate()
         self.on_change(found.start, found.size)
         below = found.level - 1
-        table = self._allocate()
-        for n in range(_ENTRIES):
-            part = self.form.resized(found.entry, found.target + n * page_size(below), below)
-            self.memory.store(table + 8 * n, part)
-        self._present[table] = _ENTRIES
+        self.write_rows([(table, self._parts(found.entry, found.target, below))])
+        self._present[table] = ENTRIES
         self.memory.store(found.entry_address, self.form.table_entry(table))
         if below == 1:
             self._page_tables[address >> 21] = table
@@ -221,18 +199,14 @@ class Tables:
             level - 1,
             self.form.accessed | self.form.dirty,
         )
-        entries = list(self._entries(table))
-        base = self.form.address(entries[0], below)
-        if base % page_size(level):
+        entries = self.row(table)
+        base = self.form.address(int(entries[0]), below)
+        differs = (entries ^ self._parts(int(entries[0]), base, below)) & np.uint64(~flags & _WORD)
+        if not self.form.is_present(int(entries[0])) or base % page_size(level) or differs.any():
             return False
-        union = 0
-        for n, entry in enumerate(entries):
-            expected = self.form.resized(entries[0], base + n * page_size(below), below)
-            if not self.form.is_present(entry) or (entry ^ expected) & ~flags:
-                return False
-            union |= entry & flags
+        large = self.form.resized(int(entries[0]), base, level) | int(np.bitwise_or.reduce(entries)) & flags
         self.on_change(address & -page_size(level), page_size(level))
-        self.memory.store(parent, self.form.resized(entries[0], base, level) | union)
+        self.memory.store(parent, large)
         self._free(table)
         self._page_tables.pop(address >> 21, None)
         return True
@@ -264,65 +238,11 @@ class Tables:
                 self._free_below(self.form.address(entry, level), level - 1)
         self._free(table)
 
-    def _entries(self, table: int) -> Iterator[int]:
-        return (self.memory.load(table + 8 * n) for n in range(_ENTRIES))
-
-    def _collect(self, address: int, level: int) -> None:
-        """Free the empty table that holds the entry of `level` for `address`, and those above it that this empties."""
-        path = self._path(address)
-        for depth in range(4 - level, 0, -1):
-            table, parent = path[depth][0] & _TABLE, path[depth - 1][0]
-            self.memory.store(parent, 0)
-            self._free(table)
-            if depth == 3:
-                self._page_tables.pop(address >> 21, None)
-            self._present[parent & _TABLE] -= 1
-            if self._present[parent & _TABLE]:
-                break
-
-    def _allocate(self) -> int:
-        table = self.memory.allocate_table()
-        self._present[table] = 0
-        return table
-
-    def _free(self, table: int) -> None:
-        self.memory.free_table(table)
-        del self._present[table]
-
-    def _reach(self, address: int, level: int) -> int:
-        """Return the address of the entry of `level` for `address`, making the tables above it."""
-        if level == 1:
-            table = self._page_tables.get(address >> 21)
-            if table is not None:
-                return table + (address >> 9 & 0xFF8)
-        table = self.root
-        for upper in range(4, level, -1):
-            where = table + 8 * gva_index(address, upper)
-            entry = self.memory.load(where)
-            if not self.form.is_present(entry):
-                entry = self.form.table_entry(self._allocate())
-                self.memory.store(where, entry)
-                self._present[table] += 1
-            elif self.form.is_leaf(entry, upper):
-                raise MisuseError(
-                    f"Address {address:#x} lies in a page of {page_size(upper):#x} bytes: split it first"
-                )
-            table = self.form.address(entry, upper)
-        if level == 1:
-            self._page_tables[address >> 21] = table
-        return table + 8 * gva_index(address, level)
-
-    def _path(self, address: int) -> list[tuple[int, int, int]]:
-        """Return (entry address, entry, level) from the root to the leaf, or to the first hole."""
-        path, table = [], self.root
-        for level in (4, 3, 2, 1):
-            where = table + 8 * gva_index(address, level)
-            entry = self.memory.load(where)
-            path.append((where, entry, level))
-            if not self.form.is_present(entry) or self.form.is_leaf(entry, level):
-                break
-            table = self.form.address(entry, level)
-        return path
+    def _parts(self, entry: int, target: int, level: int) -> Row:
+        """Return the 512 leaves of `level` that map, from `target` on, what one leaf like `entry` would."""
+        first = np.uint64(self.form.resized(entry, target, level))
+        parts: Row = first + np.arange(ENTRIES, dtype=np.uint64) * np.uint64(page_size(level))
+        return parts
 
     def _mapping(self, address: int, entry: int, level: int, where: int) -> Mapping:
         size = page_size(level)

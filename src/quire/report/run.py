@@ -9,6 +9,9 @@ from typing import IO, Any
 from quire.report.flushes import render_advice, render_findings
 from quire.report.numa import numa_rows
 from quire.report.quantity import format_count, format_size
+from quire.report.working_set import working_set_rows
+
+Rows = list[tuple[str, str, str]]
 
 __all__ = ["render_json", "render_table"]
 
@@ -55,9 +58,6 @@ def _flushes(flushes: dict[str, Any]) -> str:
     return text
 
 
-Rows = list[tuple[str, str, str]]
-
-
 def _sections(record: dict[str, Any]) -> list[tuple[str, Rows]]:
     sections = [
         (_title(record), _outcome(record)),
@@ -69,6 +69,8 @@ def _sections(record: dict[str, Any]) -> list[tuple[str, Rows]]:
         sections.append(("shadow", _shadow(record["memory"]["shadow"])))
     if record.get("numa") is not None:
         sections.append(("NUMA", numa_rows(record["numa"])))
+    if record.get("working_set") is not None:
+        sections.append(("working set", working_set_rows(record["working_set"])))
     if record["exits"]:
         sections.append(("VM exits", _counted(record["exits"])))
     if record["syscalls"]:

@@ -379,6 +379,9 @@ class SoftCpu:
         status = walk(self._memory.words, self._context, np.uint64(0), np.uint64(Access.FETCH), self._result)
         if status == Status.PAGE_FAULT:
             return Trap(TrapKind.PAGE_FAULT, Vector.PF, int(self._result[Result.ERROR]), 0)
+        stop = exit_of_walk(self._found, 0)
+        if stop is not None:
+            return stop
         return Trap(TrapKind.EXCEPTION, Vector.GP)
 
     def _leave_out_rest(self) -> None:

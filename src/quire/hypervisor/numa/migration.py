@@ -19,7 +19,7 @@ from quire.memory import FRAME_SHIFT, Fill, OutOfFrames
 from quire.memory.numa import NodePools
 from quire.tlb import Operation
 
-__all__ = ["balance", "migrate", "node_of"]
+__all__ = ["balance", "migrate", "move_vcpu", "node_of"]
 
 
 def node_of(hypervisor: Hypervisor, gpa: int) -> int | None:
@@ -59,6 +59,18 @@ def migrate(hypervisor: Hypervisor, gpa: int, node: int) -> bool:
         hypervisor.forget_code(hfn << FRAME_SHIFT, size)
     pools.free(old, order, GUEST_PAGE)
     return True
+
+
+def move_vcpu(hypervisor: Hypervisor, node: int) -> None:
+    """Run this vCPU on `node` from now on; what its caches held stays behind. Raises MisuseError for no node."""
+    if hypervisor.node_references is None:
+        raise MisuseError("The host has no nodes that a vCPU could move between: give GuestConfig numa")
+    hypervisor.node_references.move(node)
+    hypervisor.node = hypervisor.placement.toucher = node
+    hypervisor.mmu.place(node)
+    hypervisor.tlb.enter(hypervisor.mmu.space)
+    for operation in (Operation.INVVPID_CONTEXT, Operation.INVEPT_ALL):
+        hypervisor.shoot_down(operation, vcpus=[hypervisor])
 
 
 def balance(

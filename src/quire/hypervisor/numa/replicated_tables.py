@@ -8,6 +8,9 @@ these tables: the pool that both come from gives a frame one owner.
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from quire.arch import PTE
 from quire.hypervisor.host import Host
 from quire.memory import FRAME_SHIFT, FRAME_SIZE, Fill, HostMemory, Owner
@@ -36,6 +39,14 @@ class ReplicatedTables:
     def copies(self) -> dict[int, Sequence[int]]:
         """Return the HPAs of every table's copies, in the order of nodes, by that on node 0."""
         return dict(self._copies)
+
+    def rows(self, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+        """Return the entries of the tables in these frames, on node 0, 512 each, as :meth:`load` has them."""
+        found: npt.NDArray[np.uint64] = self._memory.frames[frames]
+        for node in range(1, self._pools.topology.count):
+            copies = [self._copies[frame << FRAME_SHIFT][node] >> FRAME_SHIFT for frame in frames.tolist()]
+            found |= self._memory.frames[copies] & np.uint64(self._flags) * (found != 0)
+        return found
 
     def load(self, address: int) -> int:
         """Return the entry at `address` as node 0 has it, with the flags that hardware set on any node."""

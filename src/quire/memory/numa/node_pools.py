@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from quire.errors import MisuseError
 from quire.memory.contents import Fill
+from quire.memory.exhaustion import OutOfFrames
 from quire.memory.host import FRAME_SHIFT, HostMemory
 from quire.memory.numa.topology import NODE_GRAIN, Topology
 from quire.memory.owner import Owner, OwnerKind
-from quire.memory.pool import OutOfFrames, Pool
+from quire.memory.pool import Pool
 from quire.memory.statistics import PoolStatistics
 
 __all__ = ["NodePools"]

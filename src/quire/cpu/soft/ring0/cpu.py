@@ -143,8 +143,11 @@ class MachineCpu(SoftCpu):
     def _page_fault(self, stop: Trap) -> Stop | None:
         self._processor.page_fault(stop.gva)
         access = np.uint64(self._scalars[SoftState.FAULT_ACCESS])
-        if walk(self._memory.words, self._context, np.uint64(stop.gva), access, self._result) == Status.OK:
-            return None  # only a remembered walk was stale
+        if (
+            walk(self._memory.words, self._context, np.uint64(stop.gva), access, self._result)
+            != Status.PAGE_FAULT
+        ):
+            return None  # only a remembered walk was stale; what else the walk meets, the instruction meets again
         from_user = bool(stop.error_code & PF_ERROR.mask("U"))
         if self._environment.cpl == 3 and from_user and self._reads_table(stop.gva):
             return self._read_table(stop.gva, Access(int(access)))

@@ -1,0 +1,248 @@
+"""Dirty logs of real guests: several vCPUs in ring 0 and real programs, against what memory shows byte by byte."""
+
+import os
+import shutil
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from ring0_guest import assemble
+
+from quire.arch import HWCAP, ExitReason
+from quire.cpu.soft import Detail, SoftCpu
+from quire.guest.bare import BareGuest
+from quire.guest.launch import prepare
+from quire.guest.process import GuestOptions, ProcessGuest
+from quire.guest.virtual_machine import VirtualMachine
+from quire.hypervisor import DirtyLog, DirtyRingFull, DirtyWay, GuestConfig, Hypervisor
+
+sys.path.append(str(Path(__file__).parents[1] / "hypervisor"))
+from dirty_guests import changed, snapshot
+
+EVERY = [("ept", way) for way in DirtyWay] + [("shadow", DirtyWay.WRITE_PROTECT)]
+AREA, SPACE, PAGES = 0x400000, 8 << 20, 1024
+PORT = 0x80
+#: Adds to counters in pages that a generator of numbers picks, and asks for a harvest now and then.
+SOURCE = f"""
+    mov rbx, rsi
+    imul rbx, rbx, {SPACE}
+    add rbx, {AREA}
+    mov r12, rsi
+    mov r13, 2000
+again:
+    imul r12, r12, 1103515245
+    add r12, 12345
+    mov rax, r12
+    shr rax, 16
+    and rax, {PAGES - 1}
+    shl rax, 12
+    add qword ptr [rbx + rax], 1
+    dec r13
+    mov rax, r13
+    and rax, 255
+    jnz again
+    out {PORT:#x}, al
+    test r13, r13
+    jnz again
+    hlt
+"""
+
+
+def picked(number: int, rounds: int) -> list[int]:
+    """Return the frames that vCPU `number` writes, one a round."""
+    state, found = number, []
+    for _ in range(rounds):
+        state = (state * 1103515245 + 12345) & (1 << 64) - 1
+        found.append((AREA + number * SPACE >> 12) + (state >> 16 & PAGES - 1))
+    return found
+
+
+class Observer:
+    """Harvests when it is told to, and holds each harvest against what changed in memory."""
+
+    def __init__(self, hypervisor: Hypervisor, log: DirtyLog) -> None:
+        self.hypervisor, self.log = hypervisor, log
+        self.harvests: list[set[int]] = []
+        self.before = snapshot(hypervisor)
+
+    def read(self, size: int) -> int:
+        return 0
+
+    def write(self, value: int, size: int) -> None:
+        self.harvest()
+
+    def harvest(self) -> None:
+        found = set(self.log.harvest().frames().tolist())
+        now = snapshot(self.hypervisor)
+        assert changed(self.before, now) <= found, "each page that differs is in the log"
+        self.before = now
+        self.harvests.append(found)
+
+
+def run_bare(
+    mmu: str, way: DirtyWay, vcpus: int, source: str = SOURCE, **options
+) -> tuple[list[set[int]], dict]:
+    guest = BareGuest(assemble(source), mmu=mmu, memory=32 << 20, vcpus=vcpus, **options)
+    try:
+        with guest.hypervisor.log_dirty(way) as log:
+            observer = Observer(guest.hypervisor, log)
+            guest.hypervisor.ports.attach(PORT, observer)
+            outcome = guest.run(60.0)
+            assert outcome.reason == "halted", outcome
+            observer.harvest()
+        if guest.hypervisor.flush_check is not None:
+            assert all(not one.flush_check.findings for one in guest.vcpus)  # type: ignore[union-attr]
+        return observer.harvests, outcome.exits
+    finally:
+        guest.close()
+
+
+@pytest.mark.parametrize("vcpus", [1, 2])
+def test_every_way_finds_the_same_in_a_machine(vcpus: int) -> None:
+    runs = {way: run_bare("ept", way, vcpus) for way in DirtyWay}
+    harvests = [found for found, _ in runs.values()]
+    together = [set().union(*found) for found in harvests]
+    assert together[0] == together[1] == together[2]
+    data = [{frame for frame in found if frame >= AREA >> 12} for found in harvests[0]]
+    for number in range(vcpus):
+        frames = picked(number, 2000)
+        mine = set(range(AREA + number * SPACE >> 12, AREA + (number + 1) * SPACE >> 12))
+        assert set().union(*data) & mine == set(frames)
+    if vcpus == 1:  # with several, exits change whose turn it is at a harvest
+        assert harvests[0] == harvests[1] == harvests[2]
+        edges = [0, *range(2000 % 256, 2001, 256)]
+        expected = [set(picked(0, 2000)[a:b]) for a, b in pairwise(edges)]
+        assert data == [*expected, set()]
+    assert runs[DirtyWay.WRITE_PROTECT][1]["EPT_VIOLATION"] > runs[DirtyWay.PML][1]["EPT_VIOLATION"]
+
+
+def test_a_machine_under_shadow_finds_the_same_data() -> None:
+    under_ept, _ = run_bare("ept", DirtyWay.PML, 1)
+    under_shadow, _ = run_bare("shadow", DirtyWay.WRITE_PROTECT, 1)
+    first = AREA >> 12
+    assert [{n for n in found if n >= first} for found in under_shadow] == [
+        {n for n in found if n >= first} for found in under_ept
+    ]
+
+
+@pytest.mark.parametrize("way", list(DirtyWay))
+def test_a_checked_machine_misses_no_flush(way: DirtyWay) -> None:
+    run_bare("ept", way, 2, SOURCE.replace("2000", "300").replace("255", "63"), check_flushes=True)
+
+
+FILL = f"""
+    mov rbx, {AREA}
+    mov rcx, 1100
+1:  mov [rbx], rcx
+    add rbx, 0x1000
+    loop 1b
+    hlt
+"""
+
+
+def test_a_log_that_is_full_exits_and_goes_on() -> None:
+    guest = BareGuest(assemble(FILL), memory=32 << 20)
+    try:
+        with guest.hypervisor.log_dirty(DirtyWay.PML) as log:
+            ring = log.ring(1 << 20)
+            outcome = guest.run(30.0)
+            assert outcome.reason == "halted"
+            assert outcome.exits[ExitReason.PAGE_MODIFICATION_LOG_FULL.name] == 2
+            order = [frame for frame in ring.take() if frame >= AREA >> 12]
+        assert order == [*range(AREA >> 12, (AREA >> 12) + 1100)]
+    finally:
+        guest.close()
+
+
+@pytest.mark.parametrize("way", [DirtyWay.PML, DirtyWay.WRITE_PROTECT])
+def test_a_full_ring_stops_the_machine_which_goes_on(way: DirtyWay) -> None:
+    guest = BareGuest(assemble(FILL), memory=32 << 20)
+    try:
+        with guest.hypervisor.log_dirty(way) as log:
+            ring = log.ring(100)
+            order: list[int] = []
+            stops = 0
+            while (outcome := guest.run(30.0)).reason == "stopped":
+                assert outcome.text == (
+                    "The dirty ring holds 100 frames and is full: take and reset them, then go on"
+                )
+                order += ring.take()
+                ring.reset()
+                stops += 1
+            assert outcome.reason == "halted" and stops >= 2
+            order += ring.take()
+        assert [frame for frame in order if frame >= AREA >> 12] == [*range(AREA >> 12, (AREA >> 12) + 1100)]
+        assert issubclass(DirtyRingFull, Exception)
+    finally:
+        guest.close()
+
+
+class Kernel:
+    """A process's kernel that has a harvest made every few system calls."""
+
+    def __init__(self, guest: ProcessGuest, observer: Observer) -> None:
+        self._guest, self._observer, self._calls = guest, observer, 0
+        self.page_fault, self.exception = guest.page_fault, guest.exception
+
+    @property
+    def finished(self) -> bool:
+        return self._guest.exit_status is not None or self._guest.death is not None
+
+    def syscall(self) -> None:
+        self._guest.syscall()
+        self._calls += 1
+        if self._calls % 8 == 0:
+            self._observer.harvest()
+
+    def interrupted(self) -> None: ...
+
+
+def run_program(argv: list[str], mmu: str, way: DirtyWay, **options) -> list[set[int]]:
+    def make_cpu(hypervisor: Hypervisor) -> SoftCpu:
+        return SoftCpu(
+            hypervisor.host.memory,
+            hypervisor.mmu.context,
+            hypervisor.tlb,
+            Detail.EXITS,
+            hypervisor.handle_exit,
+            fills=hypervisor.fills,
+        )
+
+    hypervisor = Hypervisor(GuestConfig(mmu=mmu, memory=64 << 20, **options), make_cpu)
+    kept = [os.dup(fd) for fd in range(3)]  # a program that closes its output closes ours
+    try:
+        with hypervisor.log_dirty(way) as log:
+            observer = Observer(hypervisor, log)
+            program = prepare(argv, os.environ.get("PATH"), os.getcwd())
+            guest = ProcessGuest(
+                VirtualMachine(hypervisor),
+                program,
+                {b"LC_ALL": b"C"},
+                GuestOptions(0, False, os.getcwd(), HWCAP),
+            )
+            guest.start()
+            observer.harvest()
+            hypervisor.run(Kernel(guest, observer))
+            observer.harvest()
+            assert guest.exit_status == 0
+            guest.abandon()
+        return observer.harvests
+    finally:
+        for fd, one in enumerate(kept):
+            os.dup2(one, fd)
+            os.close(one)
+        hypervisor.discard()
+
+
+@pytest.mark.parametrize("argv", [["true"], ["sort", "/etc/passwd", "-o", "/dev/null"]], ids=lambda a: a[0])
+def test_every_way_finds_the_same_in_a_program(argv: list[str]) -> None:
+    if shutil.which(argv[0]) is None:
+        pytest.skip(f"this machine has no {argv[0]}")
+    runs = [run_program(argv, "ept", way) for way in DirtyWay]
+    assert runs[0] == runs[1] == runs[2]
+    assert len(runs[0]) > 2
+    large = run_program(argv, "ept", DirtyWay.PML, host_page=2 << 20)
+    assert large == runs[0]
+    shadow = run_program(argv, "shadow", DirtyWay.WRITE_PROTECT)
+    assert len(shadow) == len(runs[0])
