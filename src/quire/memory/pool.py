@@ -149,7 +149,8 @@ class Pool:
         inside a larger block, other order, other owner. Small blocks are poisoned, large ones discarded.
         """
         # A NumPy integer (from a table's entry) has no place in a message: take its value.
-        hfn, order = operator.index(hfn), operator.index(order)
+        if type(hfn) is not int or type(order) is not int:
+            hfn, order = operator.index(hfn), operator.index(order)
         index = hfn - self._base_hfn
         owner_id = self._last_id if owner is self._last_owner else self.owners.find(owner)
         kind = int(owner.kind)
