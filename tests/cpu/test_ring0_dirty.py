@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from ring0_guest import assemble
+from ring0_guest import TABLES, assemble
 
 from quire.arch import HWCAP, ExitReason
 from quire.cpu.soft import Detail, SoftCpu
@@ -246,3 +246,46 @@ def test_every_way_finds_the_same_in_a_program(argv: list[str]) -> None:
     assert large == runs[0]
     shadow = run_program(argv, "shadow", DirtyWay.WRITE_PROTECT)
     assert len(shadow) == len(runs[0])
+
+
+#: A fault's frame goes to a stack of its own, then INS fills a page, then the processor sets A and D in a table.
+EVENTS = (
+    "gate 6, on_ud\n"
+    + TABLES
+    + f"""
+    store 0x203008, 0x301003
+    mov rsp, 0x500ff0
+    out {PORT:#x}, al
+    ud2
+on_ud:
+    out {PORT:#x}, al
+    mov rdi, 0x600000
+    mov rcx, 16
+    mov dx, {PORT:#x}
+    rep insb
+    out {PORT:#x}, al
+    mov rax, 0x200000
+    mov cr3, rax
+    mov qword ptr [0x401000], 1
+    out {PORT:#x}, al
+    hlt
+"""
+)
+
+
+@pytest.mark.parametrize(("mmu", "way"), EVERY)
+def test_what_python_and_walks_write_for_the_guest_is_logged(mmu: str, way: DirtyWay) -> None:
+    guest = BareGuest(assemble(EVENTS), mmu=mmu, memory=32 << 20)
+    try:
+        with guest.hypervisor.log_dirty(way) as log:
+            observer = Observer(guest.hypervisor, log)
+            guest.hypervisor.ports.attach(PORT, observer)
+            outcome = guest.run(30.0)
+            assert outcome.reason == "halted", outcome
+        assert outcome.delivered == {6: 1}
+    finally:
+        guest.close()
+    _, delivered, filled, walked = observer.harvests
+    assert 0x500 in delivered and 0x600 not in delivered
+    assert 0x600 in filled and 0x500 not in filled
+    assert {0x203, 0x301} <= walked and 0x302 not in walked

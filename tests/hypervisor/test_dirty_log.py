@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from dirty_guests import as_set, machine_of, make, write_user
+from dirty_guests import NoCpu, as_set, machine_of, make, write_user
 
 from quire.arch import EPT_PTE, Access, ExitReason
 from quire.errors import MisuseError
-from quire.hypervisor import DirtyPages, DirtyRingFull, DirtyWay, Hypervisor
+from quire.hypervisor import DirtyPages, DirtyRingFull, DirtyWay, GuestConfig, Host, Hypervisor
 from quire.hypervisor.handlers import GuestStopped
 from quire.memory import OutOfFrames, OwnerKind
 from quire.paging import Rights
@@ -364,3 +364,29 @@ def test_a_leaf_armed_soiled_and_released(way: DirtyWay) -> None:
         released = way.release(armed)
         assert int(released[0]) == entry
         assert int(way.release(np.array([soiled], np.uint64))[0]) & 7 == rights
+
+
+def test_no_vcpu_joins_while_writes_are_logged() -> None:
+    hypervisor = make(kind="machine")
+    with hypervisor.log_dirty(DirtyWay.PML):
+        with pytest.raises(MisuseError) as refused:
+            Hypervisor(hypervisor.config, NoCpu, first=hypervisor)  # type: ignore[arg-type]
+        assert str(refused.value) == (
+            "A vCPU cannot join while the guest's writes are logged: leave the log first"
+        )
+        assert hypervisor.vcpus == [hypervisor]
+    hypervisor.close()
+
+
+@pytest.mark.parametrize(("mmu", "way"), EVERY)
+def test_a_guest_that_ends_takes_its_log_along(mmu: str, way: DirtyWay) -> None:
+    host = Host.for_guest(8 << 20, 4096)
+    config = GuestConfig(mmu=mmu, memory=8 << 20)
+    hypervisor = Hypervisor(config, NoCpu, host=host)  # type: ignore[arg-type]
+    log = hypervisor.log_dirty(way)
+    page(hypervisor)
+    hypervisor.close()
+    assert host.pool.frames_of(OwnerKind.FREE) == host.pool.frame_count
+    host.pool.audit()
+    log.close()
+    host.close()
