@@ -15,7 +15,7 @@ from quire.guest.bare import BareGuest
 from quire.guest.launch import prepare
 from quire.guest.process import GuestOptions, ProcessGuest
 from quire.guest.virtual_machine import VirtualMachine
-from quire.hypervisor import DirtyLog, DirtyRingFull, DirtyWay, GuestConfig, Hypervisor
+from quire.hypervisor import DirtyLog, DirtyRing, DirtyRingFull, DirtyWay, GuestConfig, Hypervisor
 
 sys.path.append(str(Path(__file__).parents[1] / "hypervisor"))
 from dirty_guests import changed, snapshot
@@ -174,6 +174,27 @@ def test_a_full_ring_stops_the_machine_which_goes_on(way: DirtyWay) -> None:
             order += ring.take()
         assert [frame for frame in order if frame >= AREA >> 12] == [*range(AREA >> 12, (AREA >> 12) + 1100)]
         assert issubclass(DirtyRingFull, Exception)
+    finally:
+        guest.close()
+
+
+@pytest.mark.parametrize(("mmu", "way"), [one for one in EVERY if one[1].ordered])
+def test_a_ring_is_drained_in_time(mmu: str, way: DirtyWay) -> None:
+    order: list[int] = []
+
+    def drain(ring: DirtyRing) -> None:
+        assert len(ring) >= 100
+        order.extend(ring.take())
+        ring.reset()
+
+    guest = BareGuest(assemble(FILL), mmu=mmu, memory=32 << 20)
+    try:
+        with guest.hypervisor.log_dirty(way) as log:
+            ring = log.ring(100, drain)
+            assert guest.run(30.0).reason == "halted"
+            assert order
+            order += ring.take()
+        assert [frame for frame in order if frame >= AREA >> 12] == [*range(AREA >> 12, (AREA >> 12) + 1100)]
     finally:
         guest.close()
 
