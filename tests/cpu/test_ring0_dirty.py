@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from ring0_guest import assemble
+from ring0_guest import TABLES, assemble
 
 from quire.arch import HWCAP, ExitReason
 from quire.cpu.soft import Detail, SoftCpu
@@ -15,7 +15,16 @@ from quire.guest.bare import BareGuest
 from quire.guest.launch import prepare
 from quire.guest.process import GuestOptions, ProcessGuest
 from quire.guest.virtual_machine import VirtualMachine
-from quire.hypervisor import DirtyLog, DirtyRingFull, DirtyWay, GuestConfig, Hypervisor
+from quire.hypervisor import (
+    CachingMode,
+    DirtyLog,
+    DirtyRing,
+    DirtyRingFull,
+    DirtyWay,
+    GuestConfig,
+    Hypervisor,
+    ShadowOptions,
+)
 
 sys.path.append(str(Path(__file__).parents[1] / "hypervisor"))
 from dirty_guests import changed, snapshot
@@ -29,7 +38,7 @@ SOURCE = f"""
     imul rbx, rbx, {SPACE}
     add rbx, {AREA}
     mov r12, rsi
-    mov r13, 2000
+    mov r13, 1000
 again:
     imul r12, r12, 1103515245
     add r12, 12345
@@ -106,13 +115,13 @@ def test_every_way_finds_the_same_in_a_machine(vcpus: int) -> None:
     assert together[0] == together[1] == together[2]
     data = [{frame for frame in found if frame >= AREA >> 12} for found in harvests[0]]
     for number in range(vcpus):
-        frames = picked(number, 2000)
+        frames = picked(number, 1000)
         mine = set(range(AREA + number * SPACE >> 12, AREA + (number + 1) * SPACE >> 12))
         assert set().union(*data) & mine == set(frames)
     if vcpus == 1:  # with several, exits change whose turn it is at a harvest
         assert harvests[0] == harvests[1] == harvests[2]
-        edges = [0, *range(2000 % 256, 2001, 256)]
-        expected = [set(picked(0, 2000)[a:b]) for a, b in pairwise(edges)]
+        edges = [0, *range(1000 % 256, 1001, 256)]
+        expected = [set(picked(0, 1000)[a:b]) for a, b in pairwise(edges)]
         assert data == [*expected, set()]
     assert runs[DirtyWay.WRITE_PROTECT][1]["EPT_VIOLATION"] > runs[DirtyWay.PML][1]["EPT_VIOLATION"]
 
@@ -128,7 +137,7 @@ def test_a_machine_under_shadow_finds_the_same_data() -> None:
 
 @pytest.mark.parametrize("way", list(DirtyWay))
 def test_a_checked_machine_misses_no_flush(way: DirtyWay) -> None:
-    run_bare("ept", way, 2, SOURCE.replace("2000", "300").replace("255", "63"), check_flushes=True)
+    run_bare("ept", way, 2, FEW, check_flushes=True)
 
 
 FILL = f"""
@@ -174,6 +183,27 @@ def test_a_full_ring_stops_the_machine_which_goes_on(way: DirtyWay) -> None:
             order += ring.take()
         assert [frame for frame in order if frame >= AREA >> 12] == [*range(AREA >> 12, (AREA >> 12) + 1100)]
         assert issubclass(DirtyRingFull, Exception)
+    finally:
+        guest.close()
+
+
+@pytest.mark.parametrize(("mmu", "way"), [one for one in EVERY if one[1].ordered])
+def test_a_ring_is_drained_in_time(mmu: str, way: DirtyWay) -> None:
+    order: list[int] = []
+
+    def drain(ring: DirtyRing) -> None:
+        assert len(ring) >= 100
+        order.extend(ring.take())
+        ring.reset()
+
+    guest = BareGuest(assemble(FILL), mmu=mmu, memory=32 << 20)
+    try:
+        with guest.hypervisor.log_dirty(way) as log:
+            ring = log.ring(100, drain)
+            assert guest.run(30.0).reason == "halted"
+            assert order
+            order += ring.take()
+        assert [frame for frame in order if frame >= AREA >> 12] == [*range(AREA >> 12, (AREA >> 12) + 1100)]
     finally:
         guest.close()
 
@@ -246,3 +276,61 @@ def test_every_way_finds_the_same_in_a_program(argv: list[str]) -> None:
     assert large == runs[0]
     shadow = run_program(argv, "shadow", DirtyWay.WRITE_PROTECT)
     assert len(shadow) == len(runs[0])
+
+
+#: A fault's frame goes to a stack of its own, then INS fills a page, then the processor sets A and D in a table.
+EVENTS = (
+    "gate 6, on_ud\n"
+    + TABLES
+    + f"""
+    store 0x203008, 0x301003
+    mov rsp, 0x500ff0
+    out {PORT:#x}, al
+    ud2
+on_ud:
+    out {PORT:#x}, al
+    mov rdi, 0x600000
+    mov rcx, 16
+    mov dx, {PORT:#x}
+    rep insb
+    out {PORT:#x}, al
+    mov rax, 0x200000
+    mov cr3, rax
+    mov qword ptr [0x401000], 1
+    out {PORT:#x}, al
+    hlt
+"""
+)
+
+
+@pytest.mark.parametrize(("mmu", "way"), EVERY)
+def test_what_python_and_walks_write_for_the_guest_is_logged(mmu: str, way: DirtyWay) -> None:
+    guest = BareGuest(assemble(EVENTS), mmu=mmu, memory=32 << 20)
+    try:
+        with guest.hypervisor.log_dirty(way) as log:
+            observer = Observer(guest.hypervisor, log)
+            guest.hypervisor.ports.attach(PORT, observer)
+            outcome = guest.run(30.0)
+            assert outcome.reason == "halted", outcome
+        assert outcome.delivered == {6: 1}
+    finally:
+        guest.close()
+    _, delivered, filled, walked = observer.harvests
+    assert 0x500 in delivered and 0x600 not in delivered
+    assert 0x600 in filled and 0x500 not in filled
+    assert {0x203, 0x301} <= walked and 0x302 not in walked
+
+
+FEW = SOURCE.replace("1000", "100").replace("255", "31")
+
+
+@pytest.mark.parametrize("caching", [CachingMode.RETAIN, CachingMode.EVICT])
+def test_what_a_processor_keeps_or_drops_changes_nothing(caching: CachingMode) -> None:
+    found = [run_bare("ept", way, 1, FEW, caching=caching)[0] for way in DirtyWay]
+    assert found[0] == found[1] == found[2] == run_bare("ept", DirtyWay.PML, 1, FEW)[0]
+
+
+@pytest.mark.parametrize("host_page", [4 << 10, 2 << 20])
+def test_a_shadow_is_justified_while_it_is_logged(host_page: int) -> None:
+    shadow = ShadowOptions(audit=True, prefetch=8)
+    run_bare("shadow", DirtyWay.WRITE_PROTECT, 1, FEW, shadow=shadow, host_page=host_page)

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from dirty_guests import as_set, machine_of, make, write_user
+from dirty_guests import NoCpu, as_set, machine_of, make, write_user
 
 from quire.arch import EPT_PTE, Access, ExitReason
 from quire.errors import MisuseError
-from quire.hypervisor import DirtyPages, DirtyRingFull, DirtyWay, Hypervisor
+from quire.hypervisor import DirtyPages, DirtyWay, GuestConfig, Host, Hypervisor
 from quire.hypervisor.handlers import GuestStopped
 from quire.memory import OutOfFrames, OwnerKind
 from quire.paging import Rights
@@ -239,36 +239,29 @@ def test_a_ring_has_the_order_of_first_writes(way: DirtyWay) -> None:
     hypervisor.close()
 
 
-@pytest.mark.parametrize("drains", [False, True])
-def test_a_full_ring_stops_the_guest_or_is_drained(drains: bool) -> None:
+@pytest.mark.parametrize("way", [DirtyWay.PML, DirtyWay.WRITE_PROTECT])
+def test_quires_own_writes_do_not_stop_at_a_full_ring(way: DirtyWay) -> None:
     hypervisor = make()
     machine = machine_of(hypervisor)
-    frames = [page(hypervisor, GVA + 0x1000 * n) for n in range(200)]
-    taken: list[int] = []
+    frames = [page(hypervisor, GVA + 0x1000 * n) for n in range(600)]
+    with hypervisor.log_dirty(way) as log:
+        ring = log.ring(64, lambda full: pytest.fail("Quire may be about to write what it has reached"))
+        for n in range(600):
+            machine.user(GVA + 0x1000 * n, 1, Access.WRITE)
+        assert [frame for frame in ring.take() if frame in set(frames)] == frames
+    hypervisor.close()
 
-    def drain(ring) -> None:
-        taken.extend(ring.take())
-        ring.reset()
 
+def test_a_violation_that_is_mended_already_is_none() -> None:
+    hypervisor = make()
+    machine = machine_of(hypervisor)
+    frame = page(hypervisor)
     with hypervisor.log_dirty(DirtyWay.WRITE_PROTECT) as log:
-        ring = log.ring(64, drain if drains else None)
-        stops = 0
-        for n in range(200):
-            while True:
-                try:
-                    machine.user(GVA + 0x1000 * n, 1, Access.WRITE)
-                    break
-                except DirtyRingFull as full:
-                    assert str(full) == (
-                        "The dirty ring holds 64 frames and is full: take and reset them, then go on"
-                    )
-                    assert full.exit.reason is ExitReason.EPT_VIOLATION
-                    stops += 1
-                    drain(ring)
-        drain(ring)
-        assert set(frames) <= set(taken)
-        assert bool(stops) is not drains
-        assert (frames[0] in taken) and taken.index(frames[0]) < taken.index(frames[199])
+        machine.user(GVA, 1, Access.WRITE)
+        hypervisor.handle_exit(Exit(ExitReason.EPT_VIOLATION, 2, frame << 12))
+        assert frame in log.harvest()
+        with pytest.raises(GuestStopped):
+            hypervisor.handle_exit(Exit(ExitReason.EPT_VIOLATION, 4, frame << 12))
     hypervisor.close()
 
 
@@ -364,3 +357,29 @@ def test_a_leaf_armed_soiled_and_released(way: DirtyWay) -> None:
         released = way.release(armed)
         assert int(released[0]) == entry
         assert int(way.release(np.array([soiled], np.uint64))[0]) & 7 == rights
+
+
+def test_no_vcpu_joins_while_writes_are_logged() -> None:
+    hypervisor = make(kind="machine")
+    with hypervisor.log_dirty(DirtyWay.PML):
+        with pytest.raises(MisuseError) as refused:
+            Hypervisor(hypervisor.config, NoCpu, first=hypervisor)  # type: ignore[arg-type]
+        assert str(refused.value) == (
+            "A vCPU cannot join while the guest's writes are logged: leave the log first"
+        )
+        assert hypervisor.vcpus == [hypervisor]
+    hypervisor.close()
+
+
+@pytest.mark.parametrize(("mmu", "way"), EVERY)
+def test_a_guest_that_ends_takes_its_log_along(mmu: str, way: DirtyWay) -> None:
+    host = Host.for_guest(8 << 20, 4096)
+    config = GuestConfig(mmu=mmu, memory=8 << 20)
+    hypervisor = Hypervisor(config, NoCpu, host=host)  # type: ignore[arg-type]
+    log = hypervisor.log_dirty(way)
+    page(hypervisor)
+    hypervisor.close()
+    assert host.pool.frames_of(OwnerKind.FREE) == host.pool.frame_count
+    host.pool.audit()
+    log.close()
+    host.close()

@@ -113,6 +113,9 @@ class Hypervisor:
         if config.mmu == "shadow":
             self.handlers.update(SHADOW_HANDLERS if config.kind == "process" else MACHINE_SHADOW_HANDLERS)
         self.page_faults = 0
+        self.cpu_exit: Exit | None = (
+            None  #: the last that an instruction of the guest caused, not Python for it
+        )
         self._registers: Registers | None = None  # while there is none, exits are the hypervisor's own
         self._audits = config.mmu == "shadow" and config.shadow.audit
         self._logs = False  # whether the walk fills a page-modification log
@@ -259,6 +262,7 @@ class Hypervisor:
         while not kernel.finished:
             stop = cpu.run()
             if isinstance(stop, Exit):
+                self.cpu_exit = stop
                 self.handle_exit(stop)
                 self.enter(*registers.read_many(_POINTERS))
             elif isinstance(stop, Syscall):
@@ -278,7 +282,8 @@ class Hypervisor:
     def _page_fault_exit(self, stop: Trap, kernel: GuestKernel) -> None:
         """A #PF that leaves the guest; the next entry injects it if it is the guest's own."""
         event = Event.exception(stop.vector, stop.error_code)
-        self.handle_exit(Exit(ExitReason.EXCEPTION_OR_NMI, stop.gva, interruption=event))
+        self.cpu_exit = Exit(ExitReason.EXCEPTION_OR_NMI, stop.gva, interruption=event)
+        self.handle_exit(self.cpu_exit)
         self.enter(*self.cpu.registers.read_many(_POINTERS))
         own = self.vcpu.take_exception()
         if own is not None:

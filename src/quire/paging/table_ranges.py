@@ -21,7 +21,8 @@ __all__ = ["MappedRange", "TableRanges"]
 _PS = PTE.mask("PAT")  # the same bit, in an entry that is no page table's
 _ADDRESS = np.uint64(PTE.mask("addr"))
 _TOP = 1 << 48
-_LEVELS = (1, 2, 3)
+_SIZES = np.array([0, *(page_size(level) for level in (1, 2, 3))], np.uint64)
+_INDICES = np.arange(ENTRIES, dtype=np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,7 @@ class MappedRange:
     @property
     def targets(self) -> Row:
         """The physical address of each page."""
-        offsets = np.array([0, *(page_size(level) - 1 for level in _LEVELS)], np.uint64)
-        found: Row = self.entries & _ADDRESS & ~offsets[self.levels]
+        found: Row = self.entries & _ADDRESS & ~(_SIZES[self.levels] - np.uint64(1))
         return found
 
 
@@ -48,6 +48,7 @@ class _Piece:
     table: int
     level: int
     base: int  #: what entry 0 maps
+    parent: int  #: where the table's own entry is
     indices: Row
     entries: Row
 
@@ -137,7 +138,7 @@ class TableRanges(TableTree):
             self.mapped_bytes -= piece.entries.size * page_size(piece.level)
             self._present[piece.table] -= piece.entries.size
             if not self._present[piece.table] and piece.table != self.root:
-                self._collect(piece.base, piece.level)
+                self._drop(piece)
         return _joined(pieces)
 
     def protect_range(self, address: int, length: int, rights: Rights) -> MappedRange:
@@ -172,17 +173,28 @@ class TableRanges(TableTree):
     def _leaf_pieces(self, address: int, length: int) -> Iterator[_Piece]:
         _check_range(address, length, PAGE_SIZE)
         if length:
-            yield from self._pieces(self.root, 4, 0, address, address + length)
+            yield from self._pieces(self.root, 4, 0, (address, address + length), 0)
 
-    def _pieces(self, table: int, level: int, base: int, start: int, end: int) -> Iterator[_Piece]:
+    def _pieces(
+        self, table: int, level: int, base: int, span: tuple[int, int], parent: int
+    ) -> Iterator[_Piece]:
+        """Yield what of `table`, which maps from `base` on and whose entry is at `parent`, lies in `span`."""
+        start, end = span
         shift = level_shift(level)
         first, last = max(start - base, 0) >> shift, min(end - base - 1 >> shift, ENTRIES - 1)
         row = self.row(table)[first : last + 1].copy()
         present = row & np.uint64(self.form.present) != 0
-        leaves = (
-            present if level == 1 else present & (row & np.uint64(_PS) != 0) if level < 4 else present & False
-        )
-        indices = np.flatnonzero(leaves).astype(np.uint64)
+        if level == 1:
+            leaves = present
+        elif level < 4:
+            leaves = present & (row & np.uint64(_PS) != 0)
+        else:
+            leaves = np.zeros_like(present)
+        indices = _INDICES[first : last + 1]
+        if leaves.all():
+            chosen = row
+        else:
+            indices, chosen = indices[leaves], row[leaves]
         if indices.size:
             for edge in (first, last) if level > 1 else ():
                 here = base + (edge << shift)
@@ -190,10 +202,21 @@ class TableRanges(TableTree):
                     raise MisuseError(
                         f"Address {here:#x} lies in a page of {1 << shift:#x} bytes that the range cuts: split it first"
                     )
-            yield _Piece(table, level, base, indices + np.uint64(first), row[indices])
+            yield _Piece(table, level, base, parent, indices, chosen)
         for n in np.flatnonzero(present & ~leaves).tolist() if level > 1 else ():
-            below = self.form.address(int(row[n]), level)
-            yield from self._pieces(below, level - 1, base + (first + n << shift), start, end)
+            below, where = self.form.address(int(row[n]), level), table + 8 * (first + n)
+            yield from self._pieces(below, level - 1, base + (first + n << shift), span, where)
+
+    def _drop(self, piece: _Piece) -> None:
+        """Free the table of `piece`, which is empty, and those above it that this empties."""
+        above = piece.parent & TABLE
+        self.memory.store(piece.parent, 0)
+        self._free(piece.table)
+        if piece.level == 1:
+            self._page_tables.pop(piece.base >> 21, None)
+        self._present[above] -= 1
+        if not self._present[above] and above != self.root:
+            self._collect(piece.base, piece.level + 1)
 
 
 def _check_range(address: int, length: int, page: int) -> None:
@@ -205,13 +228,14 @@ def _check_range(address: int, length: int, page: int) -> None:
 
 def _joined(pieces: list[_Piece]) -> MappedRange:
     """Return the leaves of all `pieces` as arrays."""
-    empty = np.empty(0, np.uint64)
-    starts = [piece.indices * np.uint64(page_size(piece.level)) + np.uint64(piece.base) for piece in pieces]
-    levels = [np.full(piece.indices.size, piece.level, np.uint64) for piece in pieces]
-    places = [piece.indices * np.uint64(8) + np.uint64(piece.table) for piece in pieces]
-    entries = [piece.entries for piece in pieces]
-    arrays = [np.concatenate([empty, *parts]) for parts in (starts, entries, levels, places)]
-    if len({piece.level for piece in pieces}) > 1:
-        order = np.argsort(arrays[0])
-        arrays = [array[order] for array in arrays]
-    return MappedRange(*arrays)
+    counts = [piece.entries.size for piece in pieces]
+    every = np.array([(piece.base, piece.level, piece.table) for piece in pieces], np.uint64).reshape(-1, 3)
+    columns: list[Row] = [np.repeat(every[:, n], counts) for n in range(3)]
+    bases, levels, tables = columns
+    indices: Row = np.concatenate([_INDICES[:0], *(piece.indices for piece in pieces)])
+    entries = np.concatenate([_INDICES[:0], *(piece.entries for piece in pieces)])
+    found = MappedRange(bases + indices * _SIZES[levels], entries, levels, tables + indices * np.uint64(8))
+    if len({piece.level for piece in pieces}) < 2:
+        return found
+    order = np.argsort(found.starts)
+    return MappedRange(*(array[order] for array in (found.starts, found.entries, found.levels, found.places)))

@@ -42,7 +42,8 @@ _ALL = 1 << 48
 class DirtyLog:
     """What the guest of `vcpus` writes, from now until :meth:`close`. Frames are guest frame numbers of 4 KiB.
 
-    Harvest between two runs of the guest, or in a handler. Raises MisuseError for a way that the Mmu does not have,
+    Harvest between two runs of the guest, or in a handler of an exit that an instruction of the guest caused: Quire may
+    be about to write what it has reached already. Raises MisuseError for a way that the Mmu does not have,
     OutOfFrames when there is no frame for a log or a table.
     """
 
@@ -55,7 +56,9 @@ class DirtyLog:
         self._written = np.zeros(self._count, np.bool_)  # noticed, and not armed since
         self._reported = np.zeros(self._count, np.bool_)  # harvested, and not cleared
         self._ring: DirtyRing | None = None
-        self._stop = Exit(_VIOLATION)  # the exit that is being dealt with
+        self._stop: Exit | None = (
+            None  # the exit that is being dealt with, if the guest's own instruction caused it
+        )
         self._logs: dict[Hypervisor, PageLog] = {}
         self._split = SplitPages(self._map)
         with ExitStack() as undo:
@@ -101,10 +104,11 @@ class DirtyLog:
 
     def violated(self, gpa: int) -> bool:
         """A write at `gpa` was not allowed: allow it, if it was this log that forbade it, and return whether it was."""
-        if self.way is not DirtyWay.WRITE_PROTECT or not self._leaves.armed(gpa):
+        if self.way is not DirtyWay.WRITE_PROTECT:
             return False
-        if self._ring is not None:
-            self._ring.check(self._stop)
+        if not self._leaves.armed(gpa):
+            return self._leaves.soiled(gpa)  # allowed already: this vCPU had an older translation
+        self._check_ring()
         self._leaves.soil(gpa)
         self._note(gpa >> PAGE_SHIFT)
         return True
@@ -165,12 +169,12 @@ class DirtyLog:
             undo.callback(_put_back, handlers, reason, handler, before)
 
     def _violation(self, hypervisor: "Hypervisor", stop: Exit) -> None:
-        self._stop = stop
+        self._stop = stop if hypervisor.cpu_exit is stop else None
         if not (stop.qualification & _TO_WRITE and self.violated(stop.gpa)):
             self._handle_otherwise(hypervisor, stop)
 
     def _page_fault(self, hypervisor: "Hypervisor", stop: Exit) -> None:
-        self._stop = stop
+        self._stop = stop if hypervisor.cpu_exit is stop else None
         self._handle_otherwise(hypervisor, stop)  # the Mmu asks :meth:`violated`
 
     def _handle_otherwise(self, hypervisor: "Hypervisor", stop: Exit) -> None:
@@ -179,9 +183,14 @@ class DirtyLog:
         self._before(hypervisor, stop)
 
     def _log_full(self, hypervisor: "Hypervisor", stop: Exit) -> None:
+        self._stop = stop if hypervisor.cpu_exit is stop else None
         self._drain(hypervisor)
-        if self._ring is not None:
-            self._ring.check(stop)
+        self._check_ring()
+
+    def _check_ring(self) -> None:
+        """Let a ring that is full be drained, or stop the guest, where no access of Quire's own is half done."""
+        if self._ring is not None and self._stop is not None:
+            self._ring.check(self._stop)
 
     def _changes(self, start: int, size: int) -> None:
         """The hypervisor changes the map: what the guest sees there may be another page, or have other rights."""

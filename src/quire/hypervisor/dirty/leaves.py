@@ -61,6 +61,11 @@ class Leaves:
         _, entry = self._leaf(gpa)
         return entry & self._map.form.present != 0 and self._way.soil(entry) != entry
 
+    def soiled(self, gpa: int) -> bool:
+        """Return whether the leaf of `gpa` was written since it was armed."""
+        _, entry = self._leaf(gpa)
+        return entry & self._map.form.present != 0 and self._way.is_soiled(entry)
+
     def soil(self, gpa: int) -> bool:
         """Note a write in the leaf of `gpa`; return whether it was armed before."""
         where, entry = self._leaf(gpa)

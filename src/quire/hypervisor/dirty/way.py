@@ -51,6 +51,11 @@ class DirtyWay(StrEnum):
             return entry | _W if entry & _FORBIDDEN else entry
         return entry | _D
 
+    def is_soiled(self, entry: int) -> bool:
+        """Return whether a leaf has been written since it was armed; one that the log never armed has not."""
+        both = self.flag | (_FORBIDDEN if self is DirtyWay.WRITE_PROTECT else 0)
+        return entry & both == both
+
     def release(self, entries: Row) -> Row:
         """Return leaves as they are when nobody logs."""
         if self is not DirtyWay.WRITE_PROTECT:
