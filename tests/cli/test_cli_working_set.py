@@ -1,6 +1,7 @@
 """``quire run --working-set``: what is sampled of a real program, what is refused, and that nothing else changes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +91,35 @@ def test_rows_say_that_the_clock_decides() -> None:
         ("used in the last sample", "8 KiB", ""),
         ("idle for 1 samples and more", "4 KiB", ""),
     ]
+
+
+COUNTING = """
+#include <stdio.h>
+#include <stdlib.h>
+int main(void) {
+    unsigned long *q = calloc(1 << 20, 8), x = 1, s = 0, n = 1500000;
+    for (unsigned long i = 0; i < n; i++) {
+        x = x * 6364136223846793005UL + 1442695040888963407UL;
+        q[x >> 44]++;
+    }
+    for (int i = 0; i < 1 << 20; i++) s += q[i];
+    printf("%ld\\n", (long)(s - n));
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs a C compiler")
+def test_no_instruction_is_repeated(tmp_path: Path) -> None:
+    (tmp_path / "count.c").write_text(COUNTING)
+    subprocess.run(["gcc", "-O1", "-o", "count", "count.c"], cwd=tmp_path, check=True)
+    argv = ("run", "--working-set", "1ms", "--report", "none", "--", "./count")
+    done = subprocess.run(
+        [sys.executable, "-m", "quire", *argv],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")

@@ -164,9 +164,14 @@ def test_registers_written_are_read_back_at_once() -> None:
         registers.write_many({"rax": 0, "nosuch": 1})
 
 
-def test_interruptions_lose_nothing(detail: Detail) -> None:
-    guest = Guest(detail, "48ffc0 488b1f 48ffc9 75f5 0f05")
-    guest.cpu.registers.write_many({"rcx": 3_000_000, "rax": 0})
+@pytest.mark.parametrize("blocks", [False, True])
+def test_interruptions_lose_nothing(detail: Detail, blocks: bool) -> None:
+    rounds = 30_000_000 if detail is Detail.EXITS and not blocks else 3_000_000
+    # inc rax; mov rbx, [rdi], or with blocks add qword [rdi], 1, which a stop within it would repeat; dec rcx; jnz
+    guest = Guest(detail, "48ffc0 48830701 48ffc9 75f4 0f05" if blocks else "48ffc0 488b1f 48ffc9 75f5 0f05")
+    guest.cpu.registers.write_many({"rcx": rounds, "rax": 0})
+    if blocks:
+        guest.cpu.stop_at_blocks()
     done = threading.Event()
 
     def disturb() -> None:
@@ -179,12 +184,14 @@ def test_interruptions_lose_nothing(detail: Detail) -> None:
     interruptions = 0
     while isinstance(stop := guest.cpu.run(), Interrupted):
         interruptions += 1
-        assert CODE <= guest.cpu.registers.read("rip") <= CODE + 11
+        assert CODE <= guest.cpu.registers.read("rip") <= CODE + 12
     done.set()
     thread.join()
     assert stop == Syscall()
     assert interruptions > 2
-    assert guest.cpu.registers.read("rax") == 3_000_000
+    assert guest.cpu.registers.read("rax") == rounds
+    if blocks:
+        assert guest.memory.load(DATA_HPA) == rounds
     if detail is Detail.FULL:
         assert guest.cpu.events()["instructions"] == 4 * 3_000_000 + 1
 

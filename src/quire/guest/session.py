@@ -215,6 +215,7 @@ def _sampler(
     """Return what samples the guest's working set while it runs, or nothing."""
     if period is None:
         return nullcontext()
+    cpu.stop_at_blocks()
     return Sampler(hypervisor.vcpus, period, cpu.interrupt)
 
 

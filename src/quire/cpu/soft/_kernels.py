@@ -38,36 +38,13 @@ _INDEX, _TAG = (np.uint64(c) for c in list(Recent)[1:])
 _RECENT_WORDS, _COLUMNS = RECENT_SLOTS * len(Recent), np.uint64(len(Recent))
 _RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
 (
-    _READS,
-    _WRITES,
-    _SPLITS,
-    _FETCH_PAGES,
-    _WALKS,
-    _DIRTY_WALKS,
-    _FAULTED,
-    _GUEST_REFS,
-    _HOST_REFS,
-    _FILLS,
-    _ALIASES,
-    _BLOCKS,
-    _STOP,
-    _FAULT_ACCESS,
-    _VECTOR,
-    _DETAIL,
-    _LAST_FETCH,
-    _LAST_BLOCK,
-    _LAST_SIZE,
-    _KNOWN,
-    _LOG_USED,
-    _SYNC_OFFSET,
-    _SYNC,
-    _MEMORY_WORDS,
-    _FILLS_LEFT,
-    _EPOCH,
-    _PASS_ALIASES,
+    _READS, _WRITES, _SPLITS, _FETCH_PAGES, _WALKS, _DIRTY_WALKS, _FAULTED, _GUEST_REFS, _HOST_REFS,
+    _FILLS, _ALIASES, _BLOCKS, _STOP, _FAULT_ACCESS, _VECTOR, _DETAIL, _LAST_FETCH, _LAST_BLOCK,
+    _LAST_SIZE, _KNOWN, _LOG_USED, _SYNC_OFFSET, _SYNC, _MEMORY_WORDS, _FILLS_LEFT, _EPOCH, _PASS_ALIASES,
     _IMPLICIT_PAGE,
-) = (int(s) for s in list(SoftState)[:28])
-_ANSWERED, _R_STATUS = int(SoftState.ANSWERED), int(Result.STATUS)
+) = (int(s) for s in list(SoftState)[:28])  # fmt: skip
+_ANSWERED, _INTERRUPT, _R_STATUS = int(SoftState.ANSWERED), int(SoftState.INTERRUPT), int(Result.STATUS)
+_S_INTERRUPTED = U(StopCode.INTERRUPTED)
 _NODES, _P_NODE_TABLE, _P_NODE_COUNTS, _P_LINES = (
     int(n) for n in (SoftState.NODES, Pointer.NODE_TABLE, Pointer.NODE_COUNTS, Pointer.LINES)
 )
@@ -176,8 +153,8 @@ def on_fill(handle, gva, kind, entry, user):
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     result = carray(user[_P_RESULT], (RESULT_WORDS,), np.uint64)
     access = U(kind - _UC_READ)
-    if state[_FILLS_LEFT] == _0:
-        state[_STOP] = _S_TLB_FULL
+    if state[_FILLS_LEFT] == _0 or state[_INTERRUPT]:
+        state[_STOP] = _S_INTERRUPTED if state[_INTERRUPT] else _S_TLB_FULL
         return False
     state[_FILLS_LEFT] -= _1
     state[_FILLS] += _1
@@ -380,6 +357,10 @@ def slow_block(handle, gva, size, key, slot, user):
 def on_block(handle, gva, size, user):
     """UC_HOOK_BLOCK: count a block of instructions and look its pages up in the instruction TLB."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    if state[_INTERRUPT]:
+        state[_STOP], state[_LAST_SIZE] = _S_INTERRUPTED, _0
+        stop(user)
+        return
     blocks = carray(user[_P_BLOCKS], (2 * BLOCK_SLOTS,), np.uint64)
     length = U(size)
     key = (gva & _LOW) | (length << _48) | state[_EPOCH]

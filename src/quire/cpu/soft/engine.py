@@ -114,7 +114,11 @@ class Engine:
         return int(uclib.uc_emu_start(self.handle, rip, end, 0, count))
 
     def stop(self) -> None:
-        """Ask the running engine to stop between two blocks. Any thread may call."""
+        """Ask the running engine to stop soon. Any thread may call.
+
+        It looks for that behind every store: an instruction that reads and writes memory may have written, and is
+        where the program counter is then (Unicorn 2.1.4).
+        """
         uclib.uc_emu_stop(self.handle)
 
     def flush_tlb(self) -> None:
@@ -204,11 +208,6 @@ class Engine:
         found = self._context()[self._exception_offset >> 2] == 13
         self.forget_exception()
         return self._exception_offset if found else 0
-
-    def clear_skip_sync(self) -> None:
-        """Let the engine compute the program counter at its next stop."""
-        if self.sync_offset:
-            self._octets[self.sync_offset] = 0
 
     def close(self) -> None:
         """Free the engine; idempotent."""

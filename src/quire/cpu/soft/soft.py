@@ -34,18 +34,15 @@ _FETCHED = np.uint64(1 << 63)
 _UC_ERR_INSN_INVALID = uc.UC_ERR_INSN_INVALID
 _CPUID_LENGTH = 2
 # Members of an enumeration are looked up by a slow path, and a stop needs a dozen: their numbers are kept.
-_STOP, _PASS_ALIASES, _IMPLICIT_PAGE, _EPOCH, _END, _COUNT, _LAST_SIZE = (
+_STOP, _PASS_ALIASES, _IMPLICIT_PAGE, _EPOCH = (
     int(scalar)
-    for scalar in (
-        SoftState.STOP,
-        SoftState.PASS_ALIASES,
-        SoftState.IMPLICIT_PAGE,
-        SoftState.EPOCH,
-        SoftState.END,
-        SoftState.COUNT,
-        SoftState.LAST_BLOCK_SIZE,
-    )
+    for scalar in (SoftState.STOP, SoftState.PASS_ALIASES, SoftState.IMPLICIT_PAGE, SoftState.EPOCH)
 )
+_END, _COUNT, _LAST_SIZE, _INTERRUPT = (
+    int(scalar) for scalar in (SoftState.END, SoftState.COUNT, SoftState.LAST_BLOCK_SIZE, SoftState.INTERRUPT)
+)
+#: Requests for an interruption that wait for a place where it is exact.
+_PATIENCE = 10
 _VECTOR, _UPDATE = int(SoftState.VECTOR), int(Context.UPDATE)
 _SYSCALL, _FAULT, _TRAP = int(StopCode.SYSCALL), int(StopCode.FAULT), int(StopCode.TRAP)
 _STATUS, _ERROR, _HPA = int(Result.STATUS), int(Result.ERROR), int(Result.HPA)
@@ -60,8 +57,7 @@ class SoftCpu:
 
     `on_exit` deals with exits that need not leave the instruction loop (CPUID): it sees the registers and sets
     them. With `fills`, that says what the guest gets of each page, not the walk. With `evictions`, translations go at
-    moments and in numbers that it chooses. With `nodes`, references are counted
-    there by node. One vCPU; not for use from two threads, but for :meth:`interrupt`.
+    moments and in numbers that it chooses. With `nodes`, references are counted there by node. One vCPU.
     """
 
     _zero_is_code = False  # whether a guest may execute at address 0, where the engine ends a run of itself
@@ -97,6 +93,8 @@ class SoftCpu:
         self._path: npt.NDArray[np.uint64] = np.zeros(PATH_WORDS, np.uint64)
         self._recent = np.full((3, RECENT_SLOTS, len(Recent)), _NOWHERE, np.uint64)
         self._wanted = False  # an interruption; set by any thread
+        self._asked = 0  # how often, since the last one
+        self._stops_at_blocks = detail is Detail.FULL
         self._stale_tlb = self._stale_code = False
         self._alone_at: int | None = None  # of an instruction that is to run alone, for what it touches
         self._then: Callable[[], None] | None = None
@@ -123,7 +121,8 @@ class SoftCpu:
         kept = registers.pointers.values
         while True:
             if self._wanted:
-                self._wanted = False
+                self._wanted, self._asked = False, 0
+                state[_INTERRUPT] = 0
                 return Interrupted()
             if not registers.fresh:
                 registers.refresh()
@@ -171,7 +170,9 @@ class SoftCpu:
             self._blocks.drain()
         elif code == StopCode.TLB_GROWS:
             self._grow_tlb()
-        elif code in (StopCode.SLICE_ENDS, StopCode.AT_ADDRESS):
+        elif code in (StopCode.SLICE_ENDS, StopCode.AT_ADDRESS, StopCode.INTERRUPTED):
+            if code == StopCode.INTERRUPTED:
+                self._wanted, self._scalars[_INTERRUPT] = False, 0
             return Interrupted()
         elif error == _UC_ERR_INSN_INVALID:
             return Trap(TrapKind.EXCEPTION, Vector.UD)
@@ -183,16 +184,28 @@ class SoftCpu:
         return None
 
     def interrupt(self) -> None:
-        """Make :meth:`run` return Interrupted soon; returns when it has been told. Any thread may call."""
+        """Make :meth:`run` return Interrupted soon; returns when it has been told. Any thread may call.
+
+        At the next block that is hooked, or page that the engine lacks; who asks on and on stops the engine anywhere.
+        """
         self._wanted = True
-        self._state[SoftState.SKIP_SYNC] = 0
-        self._engine.clear_skip_sync()
-        self._engine.stop()
+        self._scalars[_INTERRUPT] = 1
+        self._asked += 1
+        if not self._stops_at_blocks and self._asked > _PATIENCE:
+            self._engine.stop()
 
     @property
     def interrupting(self) -> bool:
         """Whether an interruption is asked for and :meth:`run` has not returned it yet."""
         return self._wanted
+
+    def stop_at_blocks(self) -> None:
+        """Let every interruption be exact, for good; it costs a call a block."""
+        if not self._stops_at_blocks:
+            self._stops_at_blocks = True
+            user = self._pointers.ctypes.data
+            self._engine.hook(uc.UC_HOOK_BLOCK, start_kernels.on_block.address, user)
+            self._stale_code = True  # what is compiled already does not ask
 
     def stop_at(self, gva: int) -> None:
         """Have :meth:`run` return Interrupted whenever the instruction at `gva` is next, for good."""

@@ -30,6 +30,7 @@ class StopCode(IntEnum):
     SLICE_ENDS = 9  #: another vCPU's turn
     HELD = 10  #: who answers fills has more to do before the instruction may go on
     AT_ADDRESS = 11  #: the instruction is next before which the run is to end
+    INTERRUPTED = 12  #: somebody asked for it
 
 
 class SoftState(IntEnum):
@@ -75,6 +76,7 @@ class SoftState(IntEnum):
     SLICE = 30  #: blocks until SLICE_ENDS, of a guest with several vCPUs
     ANSWERED = 31  #: 1: the result array holds the walk of a fill by the time that the hook is called
     NODES = 32  #: 1: references are counted by node
+    INTERRUPT = 33  #: 1: stop at the next block that is hooked, or the next fill
 
 
 #: The scalars that count events, in report order.

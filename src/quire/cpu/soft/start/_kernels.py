@@ -37,7 +37,8 @@ _STOP, _LAST_FETCH, _LAST_SIZE, _SYNC, _END, _COUNT, _PASS_ALIASES = (
 )
 _0, _1, _NONE = np.uint64(0), np.uint64(1), np.uint64((1 << 64) - 1)
 _REGISTERS = np.int32(3)
-_AT_ADDRESS = np.uint64(StopCode.AT_ADDRESS)
+_AT_ADDRESS, _INTERRUPTED = np.uint64(StopCode.AT_ADDRESS), np.uint64(StopCode.INTERRUPTED)
+_INTERRUPT = int(SoftState.INTERRUPT)
 
 _emu_start = types.ExternalFunction(
     "uc_emu_start", types.int32(types.voidptr, types.uint64, types.uint64, types.uint64, types.uint64)
@@ -63,6 +64,15 @@ def run(user):
     state[_PASS_ALIASES] = _0
     _read_batch(user[_P_ENGINE], user[_P_NUMBERS], user[_P_CELLS], _REGISTERS)
     return error
+
+
+@cfunc(types.void(HANDLE, types.uint64, types.uint32, USER), cache=True)
+def on_block(handle, gva, size, user):
+    """UC_HOOK_BLOCK of a run that counts no blocks: stop in front of the block if somebody asked for it."""
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    if state[_INTERRUPT]:
+        state[_STOP] = _INTERRUPTED
+        _emu_stop(user[_P_ENGINE])
 
 
 @cfunc(types.void(HANDLE, types.uint64, types.uint32, USER), cache=True)
