@@ -19,6 +19,7 @@ _VERBS = {
     "lint": "Check a hierarchy of tables or a VMCS for what is wrong, risky or wasteful.",
     "check": "Compare Quire with engines that nobody here wrote, suite by suite.",
     "numa": "Show NUMA nodes, and where a program's pages, tables and references go on them.",
+    "audit": "Run a program, and prove who owns each frame of its host.",
     "profiles": "Show the modelled processors: TLBs, walk caches, and where each number comes from.",
     "validate": "Show published results beside what Quire measures: walk references, shadow against nested.",
 }

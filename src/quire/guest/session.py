@@ -4,11 +4,12 @@ The record is data for reports: dicts of numbers and strings in a fixed order, n
 that depends on the clock is under ``time``.
 """
 
+import itertools
 import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +31,15 @@ from quire.guest.symbols import Symbols
 from quire.guest.syscalls import syscall_name
 from quire.guest.virtual_machine import VirtualMachine
 from quire.guest.watch import HostSignals
-from quire.hypervisor import BackedMmu, GuestConfig, GuestStopped, Hypervisor, ShadowMmu
+from quire.hypervisor import (
+    BackedMmu,
+    GuestConfig,
+    GuestStopped,
+    HostAudit,
+    Hypervisor,
+    ShadowMmu,
+    audit_host,
+)
 from quire.memory import OutOfFrames
 from quire.tlb import Tlb
 
@@ -58,6 +67,7 @@ class SessionOptions:
     image: BinaryIO | None = None
     until: Breakpoint | None = None
     working_set: float | None = None
+    audit_every: int | None = None
 
 
 class Session:
@@ -72,6 +82,7 @@ class Session:
         self.reached = False  #: whether the run ended at the breakpoint
         self.tlb: Tlb  #: TLBs and walk caches of the vCPU, from :meth:`run` on, and after it
         self.record: dict[str, Any] = {}
+        self.audits: list[HostAudit] = []  #: of the host: after every so many system calls, and at the end
         self._environ = environ
         self._started = time.perf_counter()
         self._interrupted: int | None = None
@@ -111,6 +122,8 @@ class Session:
             _sampler(hypervisor, cpu, self.options.working_set) as sampler,
         ):
             kernel = _Kernel(guest, cpu, signals, self.options.until, sampler)
+            if self.options.audit_every is not None:
+                kernel.audit_after(self.options.audit_every, lambda: self._audit(hypervisor))
             try:
                 hypervisor.run(kernel)
             except GuestStopped as end:
@@ -118,6 +131,8 @@ class Session:
             except OutOfFrames as end:
                 stopped = f"host memory exhausted: {end}"
         ended = time.perf_counter()
+        if self.options.audit_every is not None:
+            self._audit(hypervisor)
         self.reached = kernel.reached
         self.status = 0 if self.reached else _status(guest, stopped)
         death = guest.death
@@ -133,6 +148,9 @@ class Session:
             "guest_seconds": ended - running,
         }
         self.record = _record(self, hypervisor, guest, death, sampler, times)
+
+    def _audit(self, hypervisor: Hypervisor) -> None:
+        self.audits.append(audit_host(hypervisor.host, [hypervisor]))
 
     def _save_image(self, hypervisor: Hypervisor, image: BinaryIO, cr2: int) -> None:
         try:
@@ -165,6 +183,17 @@ class _Kernel:
             cpu.stop_at(self._address)
         elif until is not None:
             self.syscall = partial(self._syscall_until, until)
+
+    def audit_after(self, calls: int, audit: Callable[[], None]) -> None:
+        """Call `audit` after every so many system calls."""
+        syscall, done = self.syscall, itertools.count(1)
+
+        def audited() -> None:
+            syscall()
+            if next(done) % calls == 0:
+                audit()
+
+        self.syscall = audited
 
     @property
     def finished(self) -> bool:

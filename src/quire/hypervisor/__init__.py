@@ -5,6 +5,7 @@ that users may change; a guest sees the same results under each Mmu.
 """
 
 from quire.hypervisor.access_tracking import AccessTracker, WorkingSet
+from quire.hypervisor.audit import HostAudit, audit_host
 from quire.hypervisor.backed_mmu import BackedMmu, EptMmu
 from quire.hypervisor.caching import CachingMode
 from quire.hypervisor.config import MMUS, GuestConfig
@@ -50,6 +51,7 @@ __all__ = [
     "GuestStopped",
     "Handler",
     "Host",
+    "HostAudit",
     "Hypervisor",
     "LocalApic",
     "MachineEptMmu",
@@ -66,4 +68,5 @@ __all__ = [
     "ShadowOptions",
     "WalkedMemory",
     "WorkingSet",
+    "audit_host",
 ]

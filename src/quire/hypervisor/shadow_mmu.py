@@ -80,7 +80,8 @@ class ShadowMmu(BackedMmu):
         limit = max(LEAST_PAGES, count * _PER_MILLE // 1000) if options.pages is None else options.pages
         limit = min(limit, host.pool.frame_count)  # there are no frames for more
         frames = table_memory(host, _SHADOW_TABLE, GUEST_FORMAT, self.placement)
-        self._copies = frames if isinstance(frames, ReplicatedTables) else None
+        #: The memory of the shadow's tables, where every node has its own.
+        self.copies = frames if isinstance(frames, ReplicatedTables) else None
         self.shadow = Shadow(
             host.memory,
             frames,
@@ -91,8 +92,8 @@ class ShadowMmu(BackedMmu):
             flush=self._flush,
             prefetch=options.prefetch,
         )
-        if self._copies is not None:
-            self.shadow.tables.memory = self._copies
+        if self.copies is not None:
+            self.shadow.tables.memory = self.copies
         memory_map.on_change = self._map_changes
         self._asked: int | None = None  # the GPA of a software access whose exit is being dealt with
         vcpu.intercept_paging()
@@ -115,10 +116,10 @@ class ShadowMmu(BackedMmu):
             self.back(root)
         if self.shadow.load(self.pcid):
             self._flush()
-        if self._copies is not None:
+        if self.copies is not None:
             root = int(self.context[Context.CR3])
             self.context[Context.CR3] = (
-                self._copies.copy_on(self.placement.toucher, root & ~0xFFF) | root & 0xFFF
+                self.copies.copy_on(self.placement.toucher, root & ~0xFFF) | root & 0xFFF
             )
         # Not by Vmcs.write: no control and nothing of the guest's has changed, so that nobody need look at all fields.
         self.vcpu.vmcs.words[_GUEST_CR3] = int(self.context[Context.CR3])

@@ -266,6 +266,14 @@ class Pool:
         """Return how many frames have owners of this kind; FREE gives the free frames."""
         return self._tally[Count.KINDS + owner_kind]
 
+    def frames_held(self, owner_kind: OwnerKind) -> npt.NDArray[np.uint64]:
+        """Return the numbers of the frames that have owners of this kind, lowest first. Reads every record."""
+        owners = self.owners
+        ids = [n for n in range(len(owners)) if owners.lookup(n).kind is owner_kind]
+        within = self._owner_ids[self._first : self._end]
+        held: npt.NDArray[np.uint64] = np.flatnonzero(np.isin(within, ids)).astype(np.uint64)
+        return held + np.uint64(self.first_hfn)
+
     @property
     def frames_claimed(self) -> int:
         """Free frames that open claims hold."""

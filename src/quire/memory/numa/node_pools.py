@@ -87,6 +87,10 @@ class NodePools:
         """Return how many frames of all nodes have owners of this kind."""
         return sum(pool.frames_of(owner_kind) for pool in self.pools)
 
+    def frames_held(self, owner_kind: OwnerKind) -> npt.NDArray[np.uint64]:
+        """Return the numbers of the frames of all nodes that have owners of this kind, lowest first."""
+        return np.concatenate([pool.frames_held(owner_kind) for pool in self.pools])
+
     def audit(self) -> None:
         """Prove that every pool is consistent; InternalError otherwise."""
         for pool in self.pools:
