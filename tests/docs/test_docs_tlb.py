@@ -43,7 +43,14 @@ def test_the_table_shown_has_the_shape_of_one() -> None:
     tlb = Tlb(SKYLAKE_X)
     assert [line[2:18].strip() for line in shown[2:16]] == [one.name for one in tlb.structures]
     entry = {name: None for name in tlb.table().array.dtype.names or ()}
-    entry |= {"structure": "L1D 4K", "class": "combined", "kind": "page", "address": 1 << 46, "size": 4096, "age": 1}
+    entry |= {
+        "structure": "L1D 4K",
+        "class": "combined",
+        "kind": "page",
+        "address": 1 << 46,
+        "size": 4096,
+        "age": 1,
+    }
     record = {
         "program": {"argv": ["true"]},
         "config": {"mmu": "ept", "guest_page": 4096, "host_page": 4096, "profile": "skylake-x"},

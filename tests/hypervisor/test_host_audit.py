@@ -36,7 +36,7 @@ def test_machines_in_order(mmus: tuple[str, ...]) -> None:
     machines = [make(host, mmu) for mmu in mmus]
     found = audit_host(host, machines)
     assert found.breaches == []
-    assert found.tables > 0 and found.leaves > 20 and found.pages >= 20 * len(mmus)
+    assert found.tables > 0 and found.leaves >= 20 and found.pages >= 20 * len(mmus)
     found.check()
     for one in machines:
         if one.mmu.name == "native":  # there the guest's kernel owns the frames: it gives them back itself
