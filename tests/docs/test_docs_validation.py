@@ -26,7 +26,7 @@ def test_the_commands_print_what_is_shown(tmp_path: Path) -> None:
     spec.loader.exec_module(module)
     (tmp_path / "docs").mkdir()
     text = DOCUMENT.read_text(encoding="utf-8")
-    assert text.count("$ quire validate") == 3
+    assert text.count("$ quire validate") == 4
     assert module.rewritten(text, tmp_path) == text
     drawn, committed = texts(tmp_path / "docs" / "crossover.svg"), texts(ROOT / "docs" / "crossover.svg")
     assert drawn == committed

@@ -64,6 +64,7 @@ def record(mmu: str = "native", **changes: Any) -> dict[str, Any]:
         },
         "page_faults": 2,
         "exits": {"CPUID": 1} if mmu == "native" else {"CPUID": 1, "EPT_VIOLATION": 4},
+        "numa": None,
         "memory": {
             "guest": {"mapped": 64 << 10, "resident": 64 << 10, "table_pages": 4},
             "host": None if mmu == "native" else host,

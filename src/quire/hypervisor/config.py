@@ -62,6 +62,11 @@ class GuestConfig:
                 "Under native there are no tables of the hypervisor that nodes could have copies of: "
                 "give mmu='ept' or 'shadow'"
             )
+        if self.numa is not None and self.numa.topology.size < self.memory:
+            raise MisuseError(
+                f"A guest with {self.memory:#x} bytes is larger than all nodes, which have "
+                f"{self.numa.topology.size:#x}: give it less, or the nodes more"
+            )
         if self.memory < _LEAST_MEMORY or self.memory % 4096:
             raise MisuseError(
                 f"Guest memory of {self.memory:#x} bytes is too small or no multiple of 4 KiB: "

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Self
 
-from quire.errors import MisuseError
 from quire.memory import HostMemory, Pool
 from quire.memory.numa import NodePools, Topology
 
@@ -23,14 +22,9 @@ class Host:
     def for_guest(cls, guest_bytes: int, page_size: int, topology: Topology | None = None) -> Self:
         """Return a host large enough for one guest of `guest_bytes` backed by pages of `page_size` bytes.
 
-        With a topology it has those nodes, whose memory must do: MisuseError if the guest has more.
+        With a topology it has those nodes, whatever the guest has.
         """
         if topology is not None:
-            if topology.size < guest_bytes:
-                raise MisuseError(
-                    f"A guest with {guest_bytes:#x} bytes is larger than all nodes, which have {topology.size:#x}: "
-                    "give it less, or the nodes more"
-                )
             return cls.with_nodes(topology)
         whole = -(-guest_bytes // page_size) * page_size
         size = whole + (whole >> 6) + _SLACK

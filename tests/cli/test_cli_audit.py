@@ -1,0 +1,71 @@
+"""``quire audit``: a run in order, its record, and a breach that is shown and ends with status 1."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import quire, refused
+
+from quire.hypervisor import HostAudit, Hypervisor, audit_host
+from quire.hypervisor.host import Host
+
+
+def run(folder: Path, *argv: str) -> "subprocess.CompletedProcess[str]":
+    """Run it in a process of its own: the guest shares descriptors."""
+    command = [sys.executable, "-m", "quire", "audit", *argv]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("mmu", ["native", "ept", "shadow"])
+def test_a_program_in_order(tmp_path: Path, mmu: str) -> None:
+    done = run(
+        tmp_path, "--mmu", mmu, "--every", "7", "--json", "found.json", "-o", "table.txt", "--", "ls", "/"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    record = json.loads((tmp_path / "found.json").read_text())
+    assert record["breaches"] == []
+    assert record["audits"] > 5
+    owners = record["frames"]["by_owner"]
+    assert sum(owners.values()) == record["frames"]["total"]
+    assert owners["vmcs"] == 1
+    tables = owners["guest_table"] if mmu == "native" else owners["ept_table"] + owners["shadow_table"]
+    assert record["tables"] == tables
+    assert record["pages"] == owners["guest_page"]
+    last = " ".join((tmp_path / "table.txt").read_text().split("\n\n")[-1].split())
+    assert last.startswith(
+        f"{record['audits']} audits: every frame has one owner; {tables} tables are reached once each"
+    )
+
+
+@pytest.mark.programs
+def test_a_breach_ends_with_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(host: Host, machines: list[Hypervisor]) -> HostAudit:
+        ept = machines[0].ept_mmu.ept
+        memory = host.memory
+        kept = memory.load(ept.root + 8 * 100)
+        memory.store(ept.root + 8 * 100, memory.load(ept.root))
+        found = audit_host(host, machines)
+        memory.store(ept.root + 8 * 100, kept)
+        return found
+
+    monkeypatch.setattr("quire.guest.session.audit_host", broken)
+    outcome = quire(
+        tmp_path, "audit", "--every", "100000", "--json", "found.json", "-o", "table.txt", "--", "true"
+    )
+    assert outcome.status == 1
+    record: dict[str, Any] = json.loads((tmp_path / "found.json").read_text())
+    assert len(record["breaches"]) == 1
+    assert (
+        "is a table of level 3 in EPT of machine 0 and was reached from EPT of machine 0"
+        in record["breaches"][0]
+    )
+    assert record["breaches"][0] in " ".join((tmp_path / "table.txt").read_text().split())
+
+
+def test_both_to_stdout_are_refused(tmp_path: Path) -> None:
+    line = "quire audit: -o and --json are both -, and stdout takes one: give a file for one of them"
+    assert refused(tmp_path, "audit", "-o", "-", "--json", "-", "--", "true").startswith(line)
