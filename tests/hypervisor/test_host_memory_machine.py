@@ -1,8 +1,10 @@
 """Two guests, secrets, claims and caches on one host with nodes, in any order: each sees its own memory and no other."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from shared_host import Subject, pools_of
@@ -259,3 +261,38 @@ for machine in (HostMachine, ReplicatedMachine, MixedMachine):
 TestHost = HostMachine.TestCase
 TestHostReplicated = ReplicatedMachine.TestCase
 TestHostMixed = MixedMachine.TestCase
+
+
+def test_a_table_that_the_host_cannot_back_leaves_no_guest_frame() -> None:
+    host = Host.with_nodes(TOPOLOGY)
+    one = Subject(host, "ept", 4 << 10, NumaConfig(TOPOLOGY), 1, False)
+    guest = one.mmu.frames.frames_of(OwnerKind.GUEST_TABLE)
+    with _nothing_left(host), pytest.raises(OutOfFrames):
+        one.map(0)
+    assert one.mmu.frames.frames_of(OwnerKind.GUEST_TABLE) == guest
+    one.check()
+    one.map(0)
+    one.write(0, 0, b"x", False)
+    one.check()
+    one.hypervisor.close()
+
+
+def test_a_used_page_that_the_host_cannot_back_leaves_no_guest_frame() -> None:
+    host = Host.with_nodes(TOPOLOGY)
+    one = Subject(host, "ept", 4 << 10, NumaConfig(TOPOLOGY), 1, False)
+    one.map(0)
+    one.map(1)  # so that no table goes with the page
+    one.unmap(0)
+    with _nothing_left(host), pytest.raises(OutOfFrames):
+        one.map(2)
+    one.check()
+    assert one.mmu.frames.frames_of(OwnerKind.GUEST_PAGE) == 1
+    one.hypervisor.close()
+
+
+def _nothing_left(host: Host) -> ExitStack:
+    """Claim every frame that is free until the block ends."""
+    stack = ExitStack()
+    for pool in pools_of(host).pools:
+        stack.enter_context(pool.claim(pool.frames_of(OwnerKind.FREE), MINE))
+    return stack
