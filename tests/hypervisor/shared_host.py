@@ -48,11 +48,11 @@ class Subject:
         assert isinstance(self.hypervisor.mmu, BackedMmu)
         return self.hypervisor.mmu
 
-    def map(self, slot: int) -> None:
-        """Map a new page; without frames there is none, and nothing of it stays."""
+    def map(self, slot: int) -> bool:
+        """Map a new page; return False when the guest has no memory left. Without host frames nothing of it stays."""
         gpa = self.machine.allocate(4096)
         if gpa is None:
-            return
+            return False
         frame = gpa >> 12
         if frame in self.used:
             self.written.add(frame)  # it was made zero
@@ -65,6 +65,7 @@ class Subject:
         finally:
             self._note_tables()
         self.pages[slot], self.contents[slot] = gpa, bytearray(4096)
+        return True
 
     def unmap(self, slot: int) -> None:
         self._note_tables()  # they are written before they are freed

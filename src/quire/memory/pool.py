@@ -146,7 +146,8 @@ class Pool:
         """Take back the block that ``allocate(order, owner)`` returned as ``hfn``; join it with free buddies.
 
         MisuseError, each with its own message: outside the pool, misaligned, never allocated, freed twice,
-        inside a larger block, other order, other owner. Small blocks are poisoned, large ones discarded.
+        inside a larger block, other order, other owner. Small blocks are poisoned, large ones discarded; one that
+        the kernel refuses to discard is freed as it is.
         """
         # A NumPy integer (from a table's entry) has no place in a message: take its value.
         if type(hfn) is not int or type(order) is not int:
@@ -171,7 +172,7 @@ class Pool:
         """Take back blocks of one order and owner, in any order of their numbers. All or nothing.
 
         MisuseError as for ``free``, of the first that cannot be freed; a block that is named twice is "free
-        already" the second time. Large blocks that the kernel refuses to discard are freed as they are.
+        already" the second time.
         """
         order = operator.index(order)
         numbers = np.ascontiguousarray(hfns)
