@@ -6,7 +6,16 @@ import numpy as np
 from dirty_guests import NoCpu, changed, machine_of, snapshot, tables_of, write_user
 
 from quire.arch import Access
-from quire.hypervisor import AccessTracker, BackedMmu, DirtyLog, DirtyWay, GuestConfig, Host, Hypervisor, NumaConfig
+from quire.hypervisor import (
+    AccessTracker,
+    BackedMmu,
+    DirtyLog,
+    DirtyWay,
+    GuestConfig,
+    Host,
+    Hypervisor,
+    NumaConfig,
+)
 from quire.hypervisor.numa.migration import balance, migrate, move_vcpu, node_of
 from quire.memory import OutOfFrames, OwnerKind
 from quire.memory.numa import NodePools
@@ -26,7 +35,9 @@ def pools_of(host: Host) -> NodePools:
 class Subject:
     """One guest on `host`. `contents` is the model of its data pages, by slot; the rest is what logs must hold."""
 
-    def __init__(self, host: Host, mmu: str, host_page: int, numa: NumaConfig, vpid: int, check: bool) -> None:
+    def __init__(
+        self, host: Host, mmu: str, host_page: int, numa: NumaConfig, vpid: int, check: bool
+    ) -> None:
         self.host = host
         config = GuestConfig(mmu, MEMORY, host_page=host_page, numa=numa, vpid=vpid, check_flushes=check)
         self.hypervisor = Hypervisor(config, NoCpu, host=host)  # type: ignore[arg-type]

@@ -141,7 +141,9 @@ def swept(kind: tuple[str, int, bool, DirtyWay], mends: bool, every: int = 1) ->
     return outcomes
 
 
-@pytest.mark.parametrize("kind", EVERY, ids=lambda kind: f"{kind[0]}-{kind[1]:#x}-{kind[3]}{'-copies' * kind[2]}")
+@pytest.mark.parametrize(
+    "kind", EVERY, ids=lambda kind: f"{kind[0]}-{kind[1]:#x}-{kind[3]}{'-copies' * kind[2]}"
+)
 @pytest.mark.parametrize("mends", [False, True])
 def test_a_failure_anywhere_is_one_error_and_leaves_nothing(
     kind: tuple[str, int, bool, DirtyWay], mends: bool

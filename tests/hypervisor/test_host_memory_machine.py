@@ -9,17 +9,22 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from shared_host import Subject, pools_of
 
+from quire.arch import EPTP
 from quire.hypervisor import DirtyWay, Host, NumaConfig
+from quire.hypervisor.numa import ReplicatedTables
 from quire.memory import Claim, Fill, FrameCache, OutOfFrames, Owner, OwnerKind, Pool
 from quire.memory.numa import Policy, Topology
 from quire.memory.secure import SecurePool, SecureRegion
+from quire.paging import Context
 
 TOPOLOGY = Topology.declared([8 << 20, 6 << 20, 4 << 20])
 NODES = st.integers(0, 2)
 GUESTS = st.integers(0, 1)
 SLOTS = st.integers(0, 11)
 MINE = Owner(OwnerKind.HYPERVISOR, "test")
-POLICIES = st.sampled_from(["local", "first-touch", "preferred:1", "bind:0,2", "interleave", "weighted-interleave:3,1,2"])
+POLICIES = st.sampled_from(
+    ["local", "first-touch", "preferred:1", "bind:0,2", "interleave", "weighted-interleave:3,1,2"]
+)
 
 
 class HostMachine(RuleBasedStateMachine):
@@ -37,10 +42,14 @@ class HostMachine(RuleBasedStateMachine):
         self.at_start = self.pools.statistics().frames_by_kind
         self.subjects = []
         for number, (mmu, page, replicate, check) in enumerate(self.kinds):
-            numa = NumaConfig(TOPOLOGY, Policy.parse(policies[number]), replicate=replicate, vcpu_node=nodes[number])
+            numa = NumaConfig(
+                TOPOLOGY, Policy.parse(policies[number]), replicate=replicate, vcpu_node=nodes[number]
+            )
             self.subjects.append(Subject(self.host, mmu, page, numa, number + 1, check))
         self.others = [one.state() for one in self.subjects]
-        self.secure = [SecurePool(self.host.memory, pool, f"node {n}", _bytes) for n, pool in enumerate(self.pools.pools)]
+        self.secure = [
+            SecurePool(self.host.memory, pool, f"node {n}", _bytes) for n, pool in enumerate(self.pools.pools)
+        ]
         self.secrets: dict[SecureRegion, tuple[int, bytes]] = {}
         self.claims: list[tuple[Pool, Claim]] = []
         self.caches = [FrameCache(pool, f"vCPU {n}", 16, 48) for n, pool in enumerate(self.pools.pools)]
@@ -287,6 +296,25 @@ def test_a_used_page_that_the_host_cannot_back_leaves_no_guest_frame() -> None:
         one.map(2)
     one.check()
     assert one.mmu.frames.frames_of(OwnerKind.GUEST_PAGE) == 1
+    one.hypervisor.close()
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_write_seen_on_another_node_is_logged_while_flushes_are_checked(check: bool) -> None:
+    host = Host.with_nodes(TOPOLOGY)
+    one = Subject(host, "ept", 4 << 10, NumaConfig(TOPOLOGY, replicate=True), 1, check)
+    copies = one.mmu.memory_map.memory
+    assert isinstance(copies, ReplicatedTables)
+    one.map(0)
+    for node in (1, 2, 0):
+        one.move_vcpu(node)
+        root = int(one.mmu.context[Context.EPTP]) & EPTP.mask("addr")
+        assert root == copies.copy_on(node, one.mmu.memory_map.root)
+        one.start_log(DirtyWay.DIRTY_BITS)
+        one.write(0, node, b"x", False)
+        assert one.pages[0] >> 12 in one.harvest(True)
+        one.stop_log()
+    one.check()
     one.hypervisor.close()
 
 
