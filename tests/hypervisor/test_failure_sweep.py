@@ -1,4 +1,4 @@
-"""A whole life, with every allocation, mapping, protection and call to the host failing in turn: nothing stays behind."""
+"""A whole life, with every allocation, mapping, protection and host call failing in turn: nothing stays behind."""
 
 import sys
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from quire.errors import BackendError
 from quire.guest.bare import BareGuest
 from quire.hypervisor import BackedMmu, DirtyWay, Host, NumaConfig
 from quire.hypervisor.numa.migration import migrate, move_vcpu, node_of
-from quire.memory import Claim, FrameCache, OutOfFrames, Owner, OwnerKind
+from quire.memory import Claim, FrameCache, OutOfFrames, Owner, OwnerKind, Pool
 from quire.memory.numa import Policy, Topology
 from quire.memory.secure import SecurePool
 from quire.testing import FailureOutcome, sweep_failures
@@ -270,3 +270,17 @@ def test_a_guest_that_runs_computes_the_right_sum_or_meets_the_failure(
     assert scenario() == [SUM]
     outcomes = sweep_failures(scenario, check, every=EVERY)
     assert any(not one.text for one in outcomes)
+
+
+@pytest.mark.parametrize("mmu", ["ept", "shadow"])
+def test_a_guest_whose_first_table_could_not_be_had_goes_on_later(mmu: str) -> None:
+    guest = BareGuest(
+        assemble("mov rax, 42\nmov [0x300000], rax\nreport [0x300000]\nfinish\n"), memory=8 << 20, mmu=mmu
+    )
+    pool = guest.hypervisor.host.pool
+    assert isinstance(pool, Pool)
+    with pool.claim(pool.frames_of(OwnerKind.FREE), MINE):
+        assert guest.run(60).text.startswith("host memory exhausted: no free block of order 0 ")
+    outcome = guest.run(60)
+    assert (outcome.reason, reported(outcome)) == ("exited", [42]), outcome.text
+    guest.close()

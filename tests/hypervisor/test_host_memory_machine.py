@@ -1,4 +1,4 @@
-"""Two guests, secrets, claims and caches on one host with nodes, in any order: each sees its own memory and no other."""
+"""Two guests, secrets, claims and caches on one host with nodes, in any order: each sees its own memory alone."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
