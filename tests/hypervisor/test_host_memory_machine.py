@@ -264,7 +264,7 @@ def _bytes(length: int) -> bytes:
     return bytes(n * 37 & 0xFF for n in range(length))
 
 
-SETTINGS = settings(max_examples=10, stateful_step_count=30, deadline=None)
+SETTINGS = settings(max_examples=6, stateful_step_count=30, deadline=None)
 for machine in (HostMachine, ReplicatedMachine, MixedMachine):
     machine.TestCase.settings = SETTINGS
 TestHost = HostMachine.TestCase

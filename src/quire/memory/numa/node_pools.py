@@ -1,8 +1,8 @@
 """The pools of a machine with several nodes: one pool a node, and frames from the nodes that the caller prefers.
 
 Each node is a range of host-physical memory, so a frame's number says its node. Same calls as one :class:`Pool`, with
-`nodes` beside: the nodes to try, in order. Fails as a pool does; OutOfFrames when none of the nodes has a block. A cache of
-frames is one node's: make it with the pool of that node.
+`nodes` beside: the nodes to try, in order. Fails as a pool does; OutOfFrames when none of the nodes has a block. A
+:class:`FrameCache` is one node's: make it with the pool of that node.
 """
 
 from __future__ import annotations
