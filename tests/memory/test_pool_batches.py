@@ -187,18 +187,28 @@ class TestBatches:
         pool.free_many(hfns, 0, PAGE)
         pool.audit()
 
-    def test_a_refused_discard_frees_all_the_same(self):
+    @pytest.mark.parametrize("batch", [True, False])
+    def test_a_refused_discard_frees_all_the_same(self, batch):
         with HostMemory(1024 * FRAME_SIZE) as host:
             pool = Pool(0, 1024, host)
 
             def scenario():
-                pool.free_many(pool.allocate_many(2, 9, PAGE), 9, PAGE)
+                hfns = pool.allocate_many(2, 9, PAGE)
+                host.write(0, b"stale")
+                if batch:
+                    pool.free_many(hfns, 9, PAGE)
+                else:
+                    for hfn in hfns.tolist():
+                        pool.free(hfn, 9, PAGE)
                 assert pool.frames_of(OwnerKind.FREE) == 1024
                 host.discard(0, 0)
 
             def check():
                 pool.audit()
                 assert pool.frames_of(OwnerKind.FREE) == 1024
+                assert pool.allocate(9, PAGE, Fill.ZERO) == 0
+                assert host.read(0, 5) == bytes(5)
+                pool.free(0, 9, PAGE)
 
             outcomes = sweep_failures(scenario, check)
             assert [one.site for one in outcomes] == ["allocate", "allocate", "discard", "discard"]

@@ -130,10 +130,13 @@ class BackedMmu(PagedMmu):
             return gfn << PAGE_SHIFT
         frames = self._used_before[gfn : gfn + (1 << order)]
         if frames.any():
-            for n in range(1 << order):
-                if frames[n]:
+            try:
+                for n in np.flatnonzero(frames).tolist():
                     hpa = self.reach((gfn + n) << PAGE_SHIFT, write=True)
                     self.host.memory.fill(hpa >> PAGE_SHIFT, 1, 0)
+            except BaseException:
+                self.frames.free(gfn, order, GUEST_PAGE)
+                raise
         frames[:] = 1
         return gfn << PAGE_SHIFT
 

@@ -8,6 +8,7 @@ from quire.hypervisor.backed_mmu import EptMmu
 from quire.hypervisor.caching import CachingMode
 from quire.hypervisor.flushes import Actor, FlushCheck, LoggedEntries, LoggedTables, TableLog, Watched
 from quire.hypervisor.kept_fills import KeptFills
+from quire.hypervisor.numa.replicated_tables import ReplicatedTables
 from quire.hypervisor.shadow_mmu import ShadowMmu
 from quire.paging import Context
 
@@ -56,9 +57,19 @@ def _log_tables(hypervisor: "Hypervisor", log: TableLog, actor: Callable[[str], 
     mmu = hypervisor.mmu
     if isinstance(mmu, ShadowMmu):
         shadow = mmu.shadow.tables
-        shadow.memory = LoggedEntries(shadow.memory, log, lambda: actor("hypervisor"))
+        if not _log_copies(shadow.memory, log, actor):
+            shadow.memory = LoggedEntries(shadow.memory, log, lambda: actor("hypervisor"))
     elif hypervisor.config.kind == "process":
         mmu.tables.memory = LoggedTables(mmu.tables.memory, mmu.entry_hpa, log, lambda: actor("kernel"))
     if isinstance(mmu, EptMmu):
         memory_map = mmu.memory_map
-        memory_map.memory = LoggedTables(memory_map.memory, int, log, lambda: actor("hypervisor"))
+        if not _log_copies(memory_map.memory, log, actor):
+            memory_map.memory = LoggedTables(memory_map.memory, int, log, lambda: actor("hypervisor"))
+
+
+def _log_copies(memory: object, log: TableLog, actor: Callable[[str], Actor]) -> bool:
+    """Have writes of each copy noted where that lies, if `memory` is of tables with copies; return whether it is."""
+    if not isinstance(memory, ReplicatedTables):
+        return False
+    memory.entries = LoggedEntries(memory.entries, log, lambda: actor("hypervisor"))
+    return True

@@ -311,10 +311,14 @@ class _GuestFrames:
         self._mmu.store(address, entry)
 
     def allocate_table(self) -> int:
-        gfn = self._mmu.allocate_table_frame()
-        hpa = self._mmu.reach(gfn << PAGE_SHIFT, write=True)
+        address = self._mmu.allocate_table_frame() << PAGE_SHIFT
+        try:
+            hpa = self._mmu.reach(address, write=True)
+        except BaseException:
+            self.free_table(address)
+            raise
         self._memory.fill(hpa >> PAGE_SHIFT, 1, 0)
-        return gfn << PAGE_SHIFT
+        return address
 
     def free_table(self, address: int) -> None:
         self._mmu.frames.free(address >> PAGE_SHIFT, 0, _TABLE)

@@ -141,7 +141,7 @@ class Processor:
         cr0, cr4, cr3, efer = self.visible(0), self.visible(4), self._read("cr3"), self._read("ia32_efer")
         if (cr0, cr3, cr4, efer) == self._settled:
             return
-        self._settled = (cr0, cr3, cr4, efer)
+        self._settled = ()  # until there was a frame for what follows
         mmu = self._mmu
         for field, value in (
             (Context.CR3, cr3),
@@ -161,6 +161,7 @@ class Processor:
         mmu.forget(None)
         if mmu.tlb is not None:
             mmu.enter_tlb(mmu.tlb)
+        self._settled = (cr0, cr3, cr4, efer)
 
     def visible(self, number: int) -> int:
         """Return CR0 or CR4 as the guest reads it: host-owned bits from the read shadow (SDM 3C §24.6.6)."""

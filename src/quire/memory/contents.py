@@ -5,12 +5,13 @@ Models: for each frame one `Content`. Freed small blocks are filled with 0x5A, f
 more) are given back to the kernel; either way the next allocation proves that nobody wrote in between. Does
 not model: reads after free (they find 0x5A5A5A5A5A5A5A5A, no canonical address and no valid table entry, or
 zero, not present). Fails: a frame written while free raises UseAfterFree; BackendError when the kernel
-refuses to discard.
+refuses to discard what is to be given out as zeros.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import Enum
 from types import SimpleNamespace
 from typing import Final
@@ -95,14 +96,19 @@ class Contents:
         self._mark(index, order, _LIVE)
 
     def retire(self, index: int, order: int) -> None:
-        """Poison or discard a block that becomes free. BackendError when the kernel refuses to discard."""
+        """Poison or discard a block that becomes free.
+
+        A large block that the kernel refuses to discard keeps what it contains, known as STALE: who frees it has
+        let go of it already.
+        """
         host = self._host
         state = _STALE
         if host is not None:
             hfn = self._base_hfn + index
             if order >= LARGE_ORDER:
-                host.discard(hfn, 1 << order)
-                state = _DISCARDED
+                with suppress(BackendError):
+                    host.discard(hfn, 1 << order)
+                    state = _DISCARDED
             elif self._poison:
                 host.fill(hfn, 1 << order, FREED_BYTE)
                 state = _POISONED
@@ -133,18 +139,11 @@ class Contents:
         self.states[frames] = _LIVE
 
     def retire_many(self, starts: npt.NDArray[np.int64], order: int) -> None:
-        """Do what ``retire`` does for all blocks at ``starts``.
-
-        Large blocks that the kernel refuses to discard keep what they contain, known as STALE: the others are
-        gone already, so the batch cannot be refused any more.
-        """
+        """Do what ``retire`` does for all blocks at ``starts``."""
         host, frames, state = self._host, _frames(starts, order), _STALE
         if host is not None and order >= LARGE_ORDER:
             for index in starts.tolist():
-                try:
-                    self.retire(index, order)
-                except BackendError:
-                    self._mark(index, order, _STALE)
+                self.retire(index, order)
             return
         if host is not None and self._poison:
             host.read(0, 0)  # says so when the memory is closed

@@ -27,7 +27,7 @@ from quire.memory.exhaustion import OutOfFrames
 from quire.memory.host import HostMemory
 from quire.memory.layout import MAX_ORDER, TAKEN, Count, Handling, Step
 from quire.memory.owner import FREE_ID, Owner, OwnerKind, OwnerTable
-from quire.memory.refusal import check_range, outside, refused_free, refused_request
+from quire.memory.refusal import block_numbers, check_range, outside, refused_free, refused_request
 from quire.memory.statistics import PoolStatistics
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ class Pool:
         """Take back the block that ``allocate(order, owner)`` returned as ``hfn``; join it with free buddies.
 
         MisuseError, each with its own message: outside the pool, misaligned, never allocated, freed twice,
-        inside a larger block, other order, other owner. Small blocks are poisoned, large ones discarded.
+        inside a larger block, other order, other owner. Small blocks are poisoned, large ones discarded; one that
+        the kernel refuses to discard is freed as it is.
         """
         # A NumPy integer (from a table's entry) has no place in a message: take its value.
         if type(hfn) is not int or type(order) is not int:
@@ -171,18 +172,20 @@ class Pool:
         """Take back blocks of one order and owner, in any order of their numbers. All or nothing.
 
         MisuseError as for ``free``, of the first that cannot be freed; a block that is named twice is "free
-        already" the second time. Large blocks that the kernel refuses to discard are freed as they are.
+        already" the second time.
         """
-        order = operator.index(order)
-        numbers = np.ascontiguousarray(hfns)
-        if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
-            raise MisuseError(
-                f"cannot free blocks given as {numbers.ndim} dimensions of {numbers.dtype}: "
-                "give one dimension of integers, as allocate_many() returned"
-            )
-        numbers = numbers.astype(np.uint64)  # a copy: negative numbers become large, outside
+        numbers = self.check_batch(hfns, order, owner)
         if not numbers.size:
             return
+        owner_id = self.owners.find(owner)
+        self._contents.retire_many(self._indices(numbers), order)
+        self._blocks.batches.put_many(self._records, order, owner_id, int(owner.kind), numbers)
+
+    def check_batch(self, hfns: npt.ArrayLike, order: int, owner: Owner) -> npt.NDArray[np.uint64]:
+        """Return the numbers of blocks that ``free_many`` would take back; MisuseError as it raises."""
+        order, numbers = operator.index(order), block_numbers(hfns)
+        if not numbers.size:
+            return numbers
         owner_id = self.owners.find(owner)
         if not owner_id or not 0 <= order <= MAX_ORDER or owner.kind == _CACHED:
             raise refused_free(self, int(numbers[0]), order, owner)
@@ -195,8 +198,7 @@ class Pool:
                     "free each block once"
                 )
             raise refused_free(self, hfn, order, owner)
-        self._contents.retire_many(self._indices(numbers), order)
-        self._blocks.batches.put_many(self._records, order, owner_id, int(owner.kind), numbers)
+        return numbers
 
     def claim(self, frames: int, owner: Owner) -> Claim:
         """Set ``frames`` frames aside for who passes the claim to ``allocate``, without choosing them.
@@ -273,6 +275,18 @@ class Pool:
         within = self._owner_ids[self._first : self._end]
         held: npt.NDArray[np.uint64] = np.flatnonzero(np.isin(within, ids)).astype(np.uint64)
         return held + np.uint64(self.first_hfn)
+
+    def room_for(self, count: int, order: int, claim: Claim | None = None) -> int:
+        """Return how many of ``count`` blocks could be had now; caches are drained where that gives more."""
+        if claim is not None:
+            claim.check(self)
+        own = 0 if claim is None else claim.left
+        for _ in range(2):
+            frames = self.frames_of(OwnerKind.FREE) - self.frames_claimed + own
+            room = min(count, frames >> order, self._blocks.available(order))
+            if room == count or not self._drain_caches():
+                break
+        return room
 
     @property
     def frames_claimed(self) -> int:

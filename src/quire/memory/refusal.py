@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from quire.errors import MisuseError
 from quire.memory.host import FRAME_SHIFT, HostMemory
 from quire.memory.layout import MAX_ORDER, ORDER_COUNT
@@ -88,3 +91,14 @@ def check_range(first_hfn: int, frame_count: int, host: HostMemory | None) -> No
                 f"a pool must start empty, but hpa {hpa:#x} contains {host.load(hpa):#x}: "
                 "discard() the frames first, or leave them out"
             )
+
+
+def block_numbers(hfns: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+    """Return a copy of the frame numbers of a batch; negative ones become large ones, outside. MisuseError."""
+    numbers = np.ascontiguousarray(hfns)
+    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+        raise MisuseError(
+            f"cannot free blocks given as {numbers.ndim} dimensions of {numbers.dtype}: "
+            "give one dimension of integers, as allocate_many() returned"
+        )
+    return numbers.astype(np.uint64)

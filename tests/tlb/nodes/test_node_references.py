@@ -109,6 +109,7 @@ class World:
         self.twin.space = self.tlb.spaces.number(space)
         self.twin.ept_space = int(self.tlb.state[TlbState.EPT_SPACE])
         self.counts = NodeReferences(self.pools.node_table, NODES, 0)
+        self.path = np.zeros(PATH_WORDS, np.uint64)  # of all walks, as a Cpu has it
 
     def page(self, size: int) -> int:
         """Return guest-physical memory for a page; without EPT host memory."""
@@ -142,7 +143,7 @@ class World:
         """Walk by the kernel and by the twin, and compare what went where."""
         self.counts.counts[:] = 0
         record = reference_walk(self.memory.words, self.context, gva, Access.READ)
-        result, path = np.zeros(RESULT_WORDS, np.uint64), np.zeros(PATH_WORDS, np.uint64)
+        result, path = np.zeros(RESULT_WORDS, np.uint64), self.path
         self.tlb.state[TlbState.CLOCK] += np.uint64(1)
         self.twin.clock += 1
         status = walk_noting_nodes(

@@ -7,15 +7,19 @@ these tables: the pool that both come from gives a frame one owner.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from quire.arch import PTE
 from quire.hypervisor.host import Host
-from quire.memory import FRAME_SHIFT, FRAME_SIZE, Fill, HostMemory, Owner
+from quire.memory import FRAME_SHIFT, FRAME_SIZE, Fill, Owner
 from quire.memory.numa import NodePools
 from quire.paging import PagingFormat
+
+if TYPE_CHECKING:
+    from quire.hypervisor.flushes.table_log import EntryMemory
 
 __all__ = ["ReplicatedTables"]
 
@@ -27,7 +31,8 @@ class ReplicatedTables:
     """Frames of `owner` on every node of `pools` as the memory of tables in `form`. Addresses are HPAs, in bytes."""
 
     def __init__(self, host: Host, pools: NodePools, owner: Owner, form: PagingFormat) -> None:
-        self._memory: HostMemory = host.memory
+        self.entries: EntryMemory = host.memory  #: what loads and stores an entry of a copy, and may note it
+        self._frames = host.memory.frames
         self._pools, self._owner = pools, owner
         self._flags = form.accessed | form.dirty
         self._copies: dict[int, Sequence[int]] = {}
@@ -42,20 +47,20 @@ class ReplicatedTables:
 
     def rows(self, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
         """Return the entries of the tables in these frames, on node 0, 512 each, as :meth:`load` has them."""
-        found: npt.NDArray[np.uint64] = self._memory.frames[frames]
+        found: npt.NDArray[np.uint64] = self._frames[frames]
         for node in range(1, self._pools.topology.count):
             copies = [self._copies[frame << FRAME_SHIFT][node] >> FRAME_SHIFT for frame in frames.tolist()]
-            found |= self._memory.frames[copies] & np.uint64(self._flags) * (found != 0)
+            found |= self._frames[copies] & np.uint64(self._flags) * (found != 0)
         return found
 
     def load(self, address: int) -> int:
         """Return the entry at `address` as node 0 has it, with the flags that hardware set on any node."""
-        first = self._memory.load(address)
+        first = self.entries.load(address)
         if not first:
             return 0
         offset = address & _OFFSET
         for copy in self._copies[address & ~_OFFSET][1:]:
-            first |= self._memory.load(copy | offset) & self._flags
+            first |= self.entries.load(copy | offset) & self._flags
         return first
 
     def store(self, address: int, entry: int) -> None:
@@ -65,11 +70,11 @@ class ReplicatedTables:
         below = self._copies.get(entry & _ADDRESS) if entry else None
         if below is None:
             for copy in copies:
-                self._memory.store(copy | offset, entry)
+                self.entries.store(copy | offset, entry)
             return
         rest = entry & ~_ADDRESS
         for copy, child in zip(copies, below, strict=True):
-            self._memory.store(copy | offset, rest | child)
+            self.entries.store(copy | offset, rest | child)
 
     def allocate_table(self) -> int:
         """Return the HPA of node 0's copy of a new table of zeros. Raises OutOfFrames unless every node has a frame."""

@@ -4,6 +4,7 @@ Contract: a topology is data, declared or read from the host; a frame's number s
 they can be bound to and verified, elsewhere they are a model.
 """
 
+from quire.memory.numa.claim import NodeClaim
 from quire.memory.numa.node_pools import NodePools
 from quire.memory.numa.policy import Policy, PolicyKind, parse_nodes
 from quire.memory.numa.topology import (
@@ -22,6 +23,7 @@ __all__ = [
     "NODE_GRAIN",
     "REMOTE_DISTANCE",
     "UNREACHABLE",
+    "NodeClaim",
     "NodePools",
     "Policy",
     "PolicyKind",

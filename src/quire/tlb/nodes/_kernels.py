@@ -82,7 +82,8 @@ def note_walk(memory, context, result, path, total, cached, nodes, counts, lines
     """Count the references of a walk that listed `total` of them; with `cached`, those that `path` says were made.
 
     The list is, for each guest entry, the EPT entries that translate its address, and then the entry; at the end those
-    of the page. What caches leave of each of these walks is its last part.
+    of the page. What caches leave of each of these walks is its last part; of a table above the one that the walk
+    started at, nothing: there `path` has what an earlier walk left.
     """
     two = context[_C_EPTP] != _0
     host_levels = ((context[_C_EPTP] >> _LENGTH) & _LENGTH_MASK) + _1
@@ -91,7 +92,10 @@ def note_walk(memory, context, result, path, total, cached, nodes, counts, lines
     while at < end:
         if two:
             count = min(host_levels - (pass_host(memory, result, at, host_levels) - _12) // _9, end - at)
-            made = min(path[_MADE + (_0 if ended else level)], count) if cached else count
+            made = count
+            if cached:
+                spared = not ended and level > path[_STARTED]
+                made = _0 if spared else min(path[_MADE + (_0 if ended else level)], count)
             for n in range(at + count - made, at + count):
                 note(nodes, counts, lines, result[n], _HOST)
             at += count

@@ -122,7 +122,11 @@ class MachineCpu(SoftCpu):
         """Take over what changed in the VMCS; a halted guest needs somebody to wake it."""
         if not self._guest.load():
             return None
-        self._processor.settle()
+        try:
+            self._processor.settle()
+        except BaseException:  # no frame for a root: all of it once more when the guest goes on
+            self._guest.outdated()
+            raise
         self._set_privilege()
         halted = self._vcpu.vmcs.read("guest_activity_state") != ActivityState.ACTIVE
         return Interrupted() if halted else None

@@ -51,6 +51,10 @@ class GuestState:
         self._saved = environment.segments()
         return True
 
+    def outdated(self) -> None:
+        """Say that what was loaded last was not taken over: the next :meth:`load` loads it again."""
+        self._generation = -1
+
     def save(self) -> None:
         """Bring the VMCS up to date with the segments that the engine changed."""
         now, before = self._environment.segments(), self._saved
