@@ -22,6 +22,8 @@ from quire.hypervisor.numa import NumaConfig
 from quire.hypervisor.ports import DEBUG_PORT, EXIT_PORT, DebugConsole, ExitPort, Port, Ports
 from quire.hypervisor.processor import GENERAL, Processor
 from quire.hypervisor.processor_exits import CrAccess, CrExit
+from quire.hypervisor.regions import MemoryRegions, Region, RegionKind
+from quire.hypervisor.regions.protection import protect_memory
 from quire.hypervisor.shadow_mmu import ShadowMmu, ShadowOptions
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "MachineEptMmu",
     "MachineNativeMmu",
     "MachineShadowMmu",
+    "MemoryRegions",
     "Msr",
     "NativeMmu",
     "NumaConfig",
@@ -62,8 +65,11 @@ __all__ = [
     "Port",
     "Ports",
     "Processor",
+    "Region",
+    "RegionKind",
     "ShadowMmu",
     "ShadowOptions",
     "WalkedMemory",
     "WorkingSet",
+    "protect_memory",
 ]
