@@ -5,7 +5,7 @@ A #PF is mended, given to the guest, or lets one instruction pass alone while a 
 
 from typing import TYPE_CHECKING
 
-from quire.arch import EPT_VIOLATION_QUALIFICATION, PAGE_SIZE, ExitReason, Vector
+from quire.arch import ExitReason, Vector
 from quire.arch.instruction_exits import INVPCID_INFORMATION
 from quire.hypervisor.handlers import Handler, forbidden_access
 from quire.hypervisor.machine_handlers import exception, finish
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["MACHINE_SHADOW_HANDLERS", "SHADOW_HANDLERS"]
 
 _DESCRIPTOR_BYTES = 16
-_FINAL = EPT_VIOLATION_QUALIFICATION.mask("final")
 
 
 def page_fault(hypervisor: "Hypervisor", stop: Exit) -> None:
@@ -34,10 +33,8 @@ def page_fault(hypervisor: "Hypervisor", stop: Exit) -> None:
         stop.interruption = Event.exception(Vector.PF, found.error)
         exception(hypervisor, stop)
     elif found.verdict is Verdict.NO_MEMORY:
-        stop.gpa = gpa = found.gpa
-        if found.error & _FINAL:
-            gpa |= stop.qualification & PAGE_SIZE - 1
-        violation = Exit(ExitReason.EPT_VIOLATION, found.error, gpa, stop.qualification)
+        stop.gpa = found.gpa
+        violation = Exit(ExitReason.EPT_VIOLATION, found.error, found.gpa, stop.qualification)
         forbidden_access(hypervisor, stop, violation)
     elif found.verdict is Verdict.STEP:
         hypervisor.cpu.step(mmu.shadow.settle)
