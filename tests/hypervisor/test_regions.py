@@ -505,6 +505,28 @@ def test_logs_know_every_address_and_leave_a_rom_one(way: DirtyWay) -> None:
     hypervisor.host.pool.audit()
 
 
+def test_large_pages_are_split_for_a_log_and_joined_with_their_rights_and_type() -> None:
+    regions = (
+        Region(0, LARGE, rights=R | W, memory_type=MemoryType.WC),
+        Region(LARGE, LARGE, READ_ONLY, contents=b"rom"),
+        Region(2 * LARGE, LARGE, ALIAS, rights=R, target=0),
+    )
+    hypervisor = make(regions, host_page=LARGE)
+    mmu = backed(hypervisor)
+    assert mmu.back(0)
+    with hypervisor.log_dirty(DirtyWay.WRITE_PROTECT) as log:
+        assert mmu.back(LARGE) and mmu.back(2 * LARGE)
+        assert log.harvest().frames().tolist() == [LARGE >> 12], "the page that has contents"
+        mmu.reach(0x3000, write=True)
+        assert log.harvest().frames().tolist() == [3, (2 * LARGE >> 12) + 3]
+    found = list(mmu.memory_map.mappings())
+    assert [(one.size, one.rights) for one in found] == [(LARGE, R | W), (LARGE, R | X), (LARGE, R)]
+    assert [EPT_PTE.get(one.entry, "MT") for one in found] == [MemoryType.WC, MemoryType.WB, MemoryType.WB]
+    assert found[0].target == found[2].target
+    hypervisor.close()
+    hypervisor.host.pool.audit()
+
+
 def test_a_page_moves_with_all_its_addresses() -> None:
     numa = NumaConfig(Topology.declared([16 << 20] * 2))
     hypervisor = make(numa=numa)
