@@ -17,6 +17,7 @@ _PS = PDE.mask("PS")
 _US, _RW, _XD = PTE.mask("US"), PTE.mask("RW"), PTE.mask("XD")
 _LEVELS = {page_size(level): level for level in (1, 2, 3)}
 _BY_NUMBER = tuple(Rights(n) for n in range(8))
+_WB = MemoryType.WB
 _RESTRICTIVE_PER_LEAF = PTE.mask("addr") | _PS
 
 
@@ -39,7 +40,7 @@ class PagingFormat:
     dirty: int
     leaf_bits: tuple[
         int, ...
-    ]  #: by Rights: what a leaf of a user page has besides address, size and memory type
+    ]  #: by Rights: what a leaf of a user page has besides address and size, write-back
     types: tuple[int | None, ...]  #: by MemoryType: the bits of a leaf that say so, None if it cannot have it
     type_bits: int  #: all bits of a leaf's memory type
 
@@ -54,14 +55,16 @@ class PagingFormat:
         rights: Rights,
         *,
         user: bool = True,
-        memory_type: MemoryType = MemoryType.WB,
+        memory_type: MemoryType = _WB,
     ) -> int:
         """Return the entry that maps the page at `address` at `level` with `rights`.
 
         A leaf of EPT has the memory type in bits 5:3 (SDM 3C §28.3.7.2), one of the guest only write-back here, its
         type by the PAT: MisuseError for a type that a leaf cannot have.
         """
-        entry = address | self.leaf_bits[rights] | self.type_entry(memory_type) | (_PS if level > 1 else 0)
+        entry = address | self.leaf_bits[rights] | (_PS if level > 1 else 0)
+        if memory_type is not _WB:
+            entry = entry & ~self.type_bits | self.type_entry(memory_type)
         return entry if user or self.dimension is Dimension.HOST else entry & ~_US
 
     def type_entry(self, memory_type: MemoryType) -> int:
@@ -97,7 +100,8 @@ class PagingFormat:
     def protected(self, entry: int, level: int, rights: Rights) -> int:
         """Return leaf `entry` of `level` with other `rights`; its address, memory type and flags are kept."""
         kept = entry & (self.type_bits | self.accessed | self.dirty)
-        return self.address(entry, level) | kept | self.leaf_bits[rights] | (_PS if level > 1 else 0)
+        bits = self.leaf_bits[rights] & ~self.type_bits
+        return self.address(entry, level) | kept | bits | (_PS if level > 1 else 0)
 
     def resized(self, entry: int, address: int, level: int) -> int:
         """Return leaf `entry` with its attributes kept, moved to `address` at another `level`."""
@@ -109,6 +113,10 @@ def _guest_leaf(rights: Rights) -> int:
     return PTE.encode(P=bool(rights), RW=Rights.WRITE in rights, US=1, XD=Rights.EXECUTE not in rights)
 
 
+def _ept_leaf(rights: Rights) -> int:
+    return int(rights) | EPT_PTE.encode(MT=_WB)
+
+
 GUEST_FORMAT = PagingFormat(
     dimension=Dimension.GUEST,
     present=PTE.mask("P"),
@@ -116,7 +124,7 @@ GUEST_FORMAT = PagingFormat(
     accessed=PTE.mask("A"),
     dirty=PTE.mask("D"),
     leaf_bits=tuple(_guest_leaf(Rights(n)) for n in range(8)),
-    types=tuple(0 if n == MemoryType.WB else None for n in range(8)),
+    types=tuple(0 if n == _WB else None for n in range(8)),
     type_bits=0,
 )
 EPT_FORMAT = PagingFormat(
@@ -125,7 +133,7 @@ EPT_FORMAT = PagingFormat(
     table_bits=EPT_PTE.mask("R", "W", "X"),
     accessed=EPT_PTE.mask("A"),
     dirty=EPT_PTE.mask("D"),
-    leaf_bits=tuple(range(8)),
+    leaf_bits=tuple(_ept_leaf(Rights(n)) for n in range(8)),
     types=tuple(EPT_PTE.encode(MT=n) if n in set(EPT_MEMORY_TYPES) else None for n in range(8)),
     type_bits=EPT_PTE.mask("MT"),
 )

@@ -96,9 +96,8 @@ class Tables(TableRanges):
         the format's leaves cannot have.
         """
         level = level_of(size)
-        kind = self.form.types[memory_type]
-        if kind is None:
-            kind = self.form.type_entry(memory_type)  # which refuses it
+        if memory_type is not _WB:
+            self.form.type_entry(memory_type)  # refuses what no leaf can have, before anything is made
         if (address | target) & size - 1:
             raise MisuseError(
                 f"Mapping {address:#x} to {target:#x} is not aligned: both must be multiples of {size:#x}"
@@ -109,8 +108,8 @@ class Tables(TableRanges):
         memory, form = self.memory, self.form
         if memory.load(where) & form.present:
             raise MisuseError(f"Address {address:#x} is mapped already at level {level}: unmap it first")
-        if level == 1:  # no bit but these: a call less on the path of every fault
-            memory.store(where, target | form.leaf_bits[rights] | kind)
+        if level == 1 and memory_type is _WB:  # no bit but these: a call less on the path of every fault
+            memory.store(where, target | form.leaf_bits[rights])
         else:
             memory.store(where, form.leaf_entry(target, level, rights, memory_type=memory_type))
         self._present[where & TABLE] += 1
