@@ -48,6 +48,7 @@ from quire.hypervisor import (
     Hypervisor,
     LocalApic,
     NumaConfig,
+    Region,
     ShadowOptions,
 )
 from quire.memory import OutOfFrames
@@ -94,7 +95,8 @@ class BareOutcome:
 class BareGuest:
     """One machine guest: `image` at `load_gpa`, entered at `entry`, `memory` bytes, under `mmu` native, ept or shadow.
 
-    With `numa` the host has nodes, and the vCPUs run on `vcpu_nodes`, by default all where numa says.
+    With `numa` the host has nodes, and the vCPUs run on `vcpu_nodes`, by default all where numa says. With `regions`
+    these are its memory: there must be some at the boot protocol's tables and at the image.
 
     Deterministic: same image, same outcome. Raises MisuseError for an image that does not fit, and what making a
     hypervisor raises. :attr:`hypervisor` is there for whoever wants other handlers, controls or ports.
@@ -121,6 +123,9 @@ class BareGuest:
         slice_blocks: int = SLICE,
         numa: NumaConfig | None = None,
         vcpu_nodes: Sequence[int] = (),
+        regions: Sequence[Region] = (),
+        wxorx: bool = False,
+        name: str = "",
     ) -> None:
         if not FIRST_FREE <= load_gpa <= memory - len(image):
             raise MisuseError(
@@ -140,7 +145,11 @@ class BareGuest:
             tlb=tlb,
             vpid=vpid,
             numa=numa,
+            regions=tuple(regions),
+            wxorx=wxorx,
+            name=name,
         )
+        _check_memory(config, load_gpa, len(image))
         if not 1 <= vcpus <= _MOST_VCPUS:
             raise MisuseError(f"A guest with {vcpus} vCPUs cannot be made: give 1 to {_MOST_VCPUS}")
         if slice_blocks < 1:
@@ -280,6 +289,20 @@ class BareGuest:
         self.write(_PDPT, struct.pack(f"<{directories}Q", *entries))
         pages = [PDE_2M.encode(P=1, RW=1, PS=1, addr=_LARGE * n) for n in range(large)]
         self.write(_DIRECTORIES, struct.pack(f"<{large}Q", *pages))
+
+
+def _check_memory(config: GuestConfig, load_gpa: int, length: int) -> None:
+    """Raise MisuseError when a machine's regions have no memory where it starts."""
+    regions = config.memory_regions()
+    pages = -(-length // PAGE_SIZE) * PAGE_SIZE
+    for what, start, size in (
+        ("The boot protocol's tables", _GDT, FIRST_FREE - _GDT),
+        ("The image", load_gpa, pages),
+    ):
+        if regions is not None and not regions.has_memory(start, size):
+            raise MisuseError(
+                f"{what} at GPA {start:#x} to {start + size:#x} would lie in no region with memory: give RAM there"
+            )
 
 
 def _set_state(vcpu: Hypervisor, number: int, entry: int, memory: int) -> None:

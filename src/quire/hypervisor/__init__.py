@@ -23,6 +23,8 @@ from quire.hypervisor.numa import NumaConfig
 from quire.hypervisor.ports import DEBUG_PORT, EXIT_PORT, DebugConsole, ExitPort, Port, Ports
 from quire.hypervisor.processor import GENERAL, Processor
 from quire.hypervisor.processor_exits import CrAccess, CrExit
+from quire.hypervisor.regions import MemoryRegions, Region, RegionKind
+from quire.hypervisor.regions.protection import protect_memory
 from quire.hypervisor.shadow_mmu import ShadowMmu, ShadowOptions
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "MachineEptMmu",
     "MachineNativeMmu",
     "MachineShadowMmu",
+    "MemoryRegions",
     "Msr",
     "NativeMmu",
     "NumaConfig",
@@ -64,9 +67,12 @@ __all__ = [
     "Port",
     "Ports",
     "Processor",
+    "Region",
+    "RegionKind",
     "ShadowMmu",
     "ShadowOptions",
     "WalkedMemory",
     "WorkingSet",
     "audit_host",
+    "protect_memory",
 ]

@@ -9,15 +9,24 @@ from abc import abstractmethod
 import numpy as np
 import numpy.typing as npt
 
-from quire.arch import EPT_VIOLATION_QUALIFICATION, EPTP, PAGE_SHIFT, ExitReason, MemoryType, ep4ta
+from quire.arch import (
+    EPT_VIOLATION_QUALIFICATION,
+    EPTP,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    ExitReason,
+    MemoryType,
+    ep4ta,
+)
 from quire.errors import MisuseError
 from quire.hypervisor.host import Host
 from quire.hypervisor.mmu import PagedMmu, block_order
 from quire.hypervisor.numa.placement import Placement
 from quire.hypervisor.numa.replicated_tables import ReplicatedTables
+from quire.hypervisor.regions import Region, RegionKind
 from quire.memory import Fill, OutOfFrames, Owner, OwnerKind, Pool
 from quire.paging import EPT_FORMAT, Context, PagingFormat, Rights, Tables
-from quire.tlb import AddressSpace
+from quire.tlb import AddressSpace, Operation
 from quire.vcpu import Exit, Vcpu
 
 __all__ = ["GUEST_PAGE", "BackedMmu", "EptMmu", "TableFrames", "make_ept", "table_memory"]
@@ -34,6 +43,7 @@ class BackedMmu(PagedMmu):
     #: Memory of a process guest begins here, above the legacy hole, so that GPA 0 is never valid.
     _first_gfn = 0x100
     _handler: str  #: whose work it is to back memory
+    map_flush: Operation  #: drops, on one vCPU, what was cached of the memory map
 
     def __init__(
         self,
@@ -52,6 +62,7 @@ class BackedMmu(PagedMmu):
         self._sharers = [self]
         memory_map.on_change = self._map_changed
         self.blocks: dict[int, int] = {}  #: first host frame of the block behind each guest page, by GPA
+        self.page_owner = GUEST_PAGE  #: whose the host frames in `blocks` are
         self._shared = False
         self._used_before = np.zeros(count, np.uint8)
         self._used = self._used_before.data
@@ -65,6 +76,7 @@ class BackedMmu(PagedMmu):
         self._sharers = first._sharers
         self._sharers.append(self)
         self.blocks, self._shared = first.blocks, True
+        self.regions, self.page_owner = first.regions, first.page_owner
         self.memory_map.on_change = first._map_changed
 
     def _map_changed(self, start: int = 0, size: int = 0) -> None:
@@ -92,26 +104,61 @@ class BackedMmu(PagedMmu):
     def back(self, gpa: int) -> bool:
         """Give guest-physical `gpa` a host page; return False when the guest has no memory there.
 
+        A region's contents are in it then; an alias is mapped to the page that it shows, which is backed if need be.
         Raises OutOfFrames when the host has none left.
         """
         if not 0 <= gpa < self.guest_bytes:
             return False
         size = self.page_size
         start = gpa & ~(size - 1)
+        region = None
+        if self.regions is not None:
+            region = self.regions.at(gpa)
+            if region is None or region.kind is RegionKind.MMIO:
+                return False
+            if not region.owns:
+                return self._back_alias(region, start)
         hfn = self.placement.page(
-            block_order(size), GUEST_PAGE, _ZERO, start // size, table=self._is_table(gpa)
+            block_order(size), self.page_owner, _ZERO, start // size, table=self._is_table(gpa)
         )
         try:
-            if self.log is None:
-                self.memory_map.map(start, hfn << PAGE_SHIFT, size, _ALL_RIGHTS)
-            else:
-                self.memory_map.map_range(start, hfn << PAGE_SHIFT, size, _ALL_RIGHTS)
-                self.log.backed(start, size)
+            self._map_page(start, hfn << PAGE_SHIFT, region)
         except BaseException:
-            self.host.pool.free(hfn, block_order(size), GUEST_PAGE)
+            self.host.pool.free(hfn, block_order(size), self.page_owner)
             raise
         self.blocks[start] = hfn
+        if self.regions is not None:
+            self._fill(start, hfn << PAGE_SHIFT, self.regions.contents(start, size))
         return True
+
+    def _back_alias(self, alias: Region, start: int) -> bool:
+        """Map the host page at `start` of `alias` to the memory that it shows, which is backed first if need be."""
+        origin = start - alias.start + alias.origin
+        if self.memory_map.target(origin) is None and not self.back(origin):
+            return False
+        hpa = self.memory_map.target(origin)
+        assert hpa is not None
+        self._map_page(start, hpa, alias)
+        return True
+
+    def _map_page(self, start: int, hpa: int, region: Region | None) -> None:
+        """Map a host page as `region` says, by small pages while writes are logged."""
+        size, memory_map = self.page_size, self.memory_map
+        rights, kind = (
+            (_ALL_RIGHTS, MemoryType.WB) if region is None else (region.allowed, region.memory_type)
+        )
+        if self.log is None:
+            memory_map.map(start, hpa, size, rights, kind)
+        else:
+            memory_map.map_range(start, hpa, size, rights, memory_type=kind)
+            self.log.backed(start, size)
+
+    def _fill(self, start: int, hpa: int, contents: bytes) -> None:
+        """Put `contents` into the page at `start`, which has just been backed by `hpa`."""
+        self.host.memory.write(hpa, contents)
+        if self.log is not None:
+            for at in range(start, start + len(contents), PAGE_SIZE):
+                self.log.written(at)
 
     def _is_table(self, gpa: int) -> bool:
         """Whether the guest has a table of its own at `gpa`, as far as its kernel is Quire."""
@@ -153,7 +200,7 @@ class BackedMmu(PagedMmu):
             super().close()
         self.memory_map.unmap_range(0, 1 << 48)
         for hfn in self.blocks.values():
-            self.host.pool.free(hfn, block_order(self.page_size), GUEST_PAGE)
+            self.host.pool.free(hfn, block_order(self.page_size), self.page_owner)
         self.blocks.clear()
 
 
@@ -162,6 +209,7 @@ class EptMmu(BackedMmu):
 
     name = "ept"
     _handler = "EPT violation"
+    map_flush = Operation.INVEPT_CONTEXT
     tracked = False  #: whether somebody clears EPT's accessed flags
 
     def __init__(

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from quire.arch import SKYLAKE_X, CpuProfile
+from quire.arch import EPT_VPID_CAP, SKYLAKE_X, CpuProfile, MemoryType
 from quire.errors import MisuseError
 from quire.hypervisor.caching import CachingMode
 from quire.hypervisor.numa.config import NumaConfig
+from quire.hypervisor.regions import MemoryRegions, Region, RegionKind
 from quire.hypervisor.shadow_mmu import ShadowOptions
 from quire.tlb import TlbOptions
 
@@ -25,7 +26,9 @@ class GuestConfig:
     begins at 0 and the guest's tables are the guest's. `shadow` counts under that Mmu alone. `tlb` changes what the
     profile says of caches; `vpid` 0 turns VPIDs off, so that every VM entry and exit flushes. `caching` says what
     the processor does with translations, `seed` chooses what goes in evict mode, `check_flushes` looks for stale ones.
-    `numa` gives the host nodes and says where memory comes from.
+    `numa` gives the host nodes and says where memory comes from. `regions` are all that a machine guest has at its
+    guest-physical addresses, up to `memory`; without any it has RAM with all rights. With `wxorx` no page of theirs is
+    ever writable and executable. `name` tells the frames of guests apart that share a host.
     """
 
     mmu: str = "ept"
@@ -41,6 +44,9 @@ class GuestConfig:
     seed: int = 0
     check_flushes: bool = False
     numa: NumaConfig | None = None
+    regions: tuple[Region, ...] = ()
+    wxorx: bool = False
+    name: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in ("process", "machine"):
@@ -77,3 +83,47 @@ class GuestConfig:
                 f"Guest memory of {self.memory:#x} bytes needs more than the {self.profile.maxphyaddr} physical "
                 f"address bits of {self.profile.name}: give less than {1 << self.profile.maxphyaddr:#x}"
             )
+        self._check_regions()
+
+    def memory_regions(self) -> MemoryRegions | None:
+        """Return the guest-physical map of one machine, None without regions. Raises MisuseError for what cannot be."""
+        if not self.regions:
+            return None
+        return MemoryRegions(
+            self.regions,
+            memory=self.memory,
+            width=self.profile.maxphyaddr,
+            host_page=self.host_page,
+            execute_only=bool(EPT_VPID_CAP.get(self.profile.ept_caps, "execute_only")),
+            wxorx=self.wxorx,
+        )
+
+    def _check_regions(self) -> None:
+        object.__setattr__(self, "regions", tuple(self.regions))
+        if not self.regions:
+            if self.wxorx:
+                raise MisuseError(
+                    "W^X holds for regions, and there are none: give regions, or leave wxorx out"
+                )
+            return
+        first = self.regions[0]
+        if self.kind != "machine":
+            raise MisuseError(
+                f"{first} cannot be given to a process guest, whose memory Quire hands out: give kind='machine'"
+            )
+        if self.mmu == "native":
+            raise MisuseError(
+                f"{first} cannot be had under native, where no memory map says so: give mmu='ept' or 'shadow'"
+            )
+        for one in self.regions if self.mmu == "shadow" else ():
+            if one.kind is RegionKind.ALIAS:
+                raise MisuseError(
+                    f"{one} cannot be had under shadow: a guest that writes its tables at another address would not be "
+                    "seen; give mmu='ept'"
+                )
+            if one.memory_type is not MemoryType.WB:
+                raise MisuseError(
+                    f"{one} cannot have memory type {one.memory_type.name} under shadow, where no hardware walks the "
+                    "memory map: give WB, or mmu='ept'"
+                )
+        self.memory_regions()

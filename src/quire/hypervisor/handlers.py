@@ -13,7 +13,7 @@ from quire.vcpu import Exit
 if TYPE_CHECKING:
     from quire.hypervisor.hypervisor import Hypervisor
 
-__all__ = ["DEFAULT_HANDLERS", "GuestStopped", "Handler"]
+__all__ = ["DEFAULT_HANDLERS", "GuestStopped", "Handler", "forbidden_access"]
 
 Handler = Callable[["Hypervisor", Exit], None]
 
@@ -33,7 +33,20 @@ def ept_violation(hypervisor: "Hypervisor", stop: Exit) -> None:
     """Guest memory that is not there yet gets a host page; anything else ends the guest."""
     mmu, gpa = hypervisor.ept_mmu, stop.gpa
     if mmu.ept.target(gpa) is not None or not mmu.back(gpa):
+        forbidden_access(hypervisor, stop, stop)
+
+
+def forbidden_access(hypervisor: "Hypervisor", stop: Exit, violation: Exit) -> None:
+    """Let the region deal with an access that the memory map does not allow; without its help the guest ends.
+
+    `violation` is the access as an EPT violation, which `stop` is not under shadow. Only an instruction of the guest
+    can be dealt with, not what Quire itself does for it.
+    """
+    regions = hypervisor.mmu.regions
+    region = None if regions is None else regions.at(violation.gpa)
+    if region is None or region.on_access is None or hypervisor.cpu_exit is not stop:
         raise GuestStopped(stop)
+    region.on_access(hypervisor, violation)
 
 
 def cpuid_exit(hypervisor: "Hypervisor", stop: Exit) -> None:

@@ -366,6 +366,9 @@ class Hypervisor:
                 make_shadow = MachineShadowMmu if machine else ShadowMmu
                 mmu = make_shadow(*arguments, config.shadow, self.placement)
             self.mmu = mmu
+            mmu.regions = config.memory_regions()
+            if config.name:
+                mmu.page_owner = Owner(OwnerKind.GUEST_PAGE, f"guest pages of {config.name}")
             mmu.on_exit = self.handle_exit
             if self._first is not None and isinstance(self._first.mmu, BackedMmu):
                 mmu.share(self._first.mmu)

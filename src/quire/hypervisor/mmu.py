@@ -13,6 +13,7 @@ from quire.arch import PAGE_SHIFT, PAGE_SIZE, Access
 from quire.errors import MisuseError
 from quire.hypervisor.host import Host
 from quire.hypervisor.numa.placement import Placement
+from quire.hypervisor.regions import MemoryRegions
 from quire.memory import Fill, OutOfFrames, Owner, OwnerKind, Pool
 from quire.memory.numa import NodePools
 from quire.paging import (
@@ -74,6 +75,7 @@ class PagedMmu(ABC):
         self.forget: Callable[[int | None], None] = lambda gva: None
         self.tlb: Tlb | None = None
         self.log: WriteLog | None = None  #: while the guest's writes are logged
+        self.regions: MemoryRegions | None = None  #: of a machine guest that was given some
         self.pcid = 0  #: current process-context identifier
         self.table_pages: dict[int, int] = {}  #: HPAs of guest tables by frame
         self.invalidations: dict[Operation, int] = {}  #: how often each operation was executed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from quire.arch import ExitReason, Vector
 from quire.arch.instruction_exits import INVPCID_INFORMATION
-from quire.hypervisor.handlers import GuestStopped, Handler
+from quire.hypervisor.handlers import Handler, forbidden_access
 from quire.hypervisor.machine_handlers import exception, finish
 from quire.hypervisor.processor import GENERAL
 from quire.paging.shadow import Verdict
@@ -34,7 +34,8 @@ def page_fault(hypervisor: "Hypervisor", stop: Exit) -> None:
         exception(hypervisor, stop)
     elif found.verdict is Verdict.NO_MEMORY:
         stop.gpa = found.gpa
-        raise GuestStopped(stop)
+        violation = Exit(ExitReason.EPT_VIOLATION, found.error, found.gpa, stop.qualification)
+        forbidden_access(hypervisor, stop, violation)
     elif found.verdict is Verdict.STEP:
         hypervisor.cpu.step(mmu.shadow.settle)
 

@@ -61,6 +61,7 @@ class ShadowMmu(BackedMmu):
     name = "shadow"
     page_faults_exit = True
     _handler = "page fault"
+    map_flush = Operation.INVVPID_CONTEXT
 
     def __init__(
         self,

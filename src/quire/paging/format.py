@@ -1,12 +1,12 @@
 """The two entry formats as data: what a guest entry and an EPT entry say for the same mapping.
 
 A :class:`PagingFormat` turns rights into entry bits and back, so that one set of table operations serves both
-dimensions. Fails with MisuseError for a level that cannot hold a page.
+dimensions. Fails with MisuseError for a level that cannot hold a page, and for a memory type that a leaf cannot have.
 """
 
 from dataclasses import dataclass
 
-from quire.arch import EPT_PTE, PDE, PTE, MemoryType, page_size
+from quire.arch import EPT_MEMORY_TYPES, EPT_PTE, PDE, PTE, MemoryType, page_size
 from quire.errors import MisuseError
 from quire.paging.context import Dimension, Rights
 
@@ -17,6 +17,7 @@ _PS = PDE.mask("PS")
 _US, _RW, _XD = PTE.mask("US"), PTE.mask("RW"), PTE.mask("XD")
 _LEVELS = {page_size(level): level for level in (1, 2, 3)}
 _BY_NUMBER = tuple(Rights(n) for n in range(8))
+_WB = MemoryType.WB
 _RESTRICTIVE_PER_LEAF = PTE.mask("addr") | _PS
 
 
@@ -37,16 +38,43 @@ class PagingFormat:
     table_bits: int
     accessed: int
     dirty: int
-    leaf_bits: tuple[int, ...]  #: by Rights: what a leaf of a user page has besides address and size
+    leaf_bits: tuple[
+        int, ...
+    ]  #: by Rights: what a leaf of a user page has besides address and size, write-back
+    types: tuple[int | None, ...]  #: by MemoryType: the bits of a leaf that say so, None if it cannot have it
+    type_bits: int  #: all bits of a leaf's memory type
 
     def table_entry(self, address: int) -> int:
         """Return the entry that references the table at `address`, restricting nothing: leaves decide."""
         return address | self.table_bits
 
-    def leaf_entry(self, address: int, level: int, rights: Rights, *, user: bool = True) -> int:
-        """Return the entry that maps the page at `address` at `level` with `rights`; write-back memory."""
+    def leaf_entry(
+        self,
+        address: int,
+        level: int,
+        rights: Rights,
+        *,
+        user: bool = True,
+        memory_type: MemoryType = _WB,
+    ) -> int:
+        """Return the entry that maps the page at `address` at `level` with `rights`.
+
+        A leaf of EPT has the memory type in bits 5:3 (SDM 3C §28.3.7.2), one of the guest only write-back here, its
+        type by the PAT: MisuseError for a type that a leaf cannot have.
+        """
         entry = address | self.leaf_bits[rights] | (_PS if level > 1 else 0)
+        if memory_type is not _WB:
+            entry = entry & ~self.type_bits | self.type_entry(memory_type)
         return entry if user or self.dimension is Dimension.HOST else entry & ~_US
+
+    def type_entry(self, memory_type: MemoryType) -> int:
+        """Return the bits of a leaf that say `memory_type`. Raises MisuseError for one that it cannot have."""
+        bits = self.types[memory_type]
+        if bits is None:
+            names = " or ".join(MemoryType(n).name for n, bits in enumerate(self.types) if bits is not None)
+            whose = "EPT" if self.dimension is Dimension.HOST else "the guest's tables"
+            raise MisuseError(f"No leaf of {whose} can say {MemoryType(memory_type).name}: give {names}")
+        return bits
 
     def is_present(self, entry: int) -> bool:
         """Return whether the entry maps or references anything."""
@@ -69,6 +97,12 @@ class PagingFormat:
             return _BY_NUMBER[entry & 7]
         return _BY_NUMBER[1 | (2 if entry & _RW else 0) | (0 if entry & _XD else 4)]
 
+    def protected(self, entry: int, level: int, rights: Rights) -> int:
+        """Return leaf `entry` of `level` with other `rights`; its address, memory type and flags are kept."""
+        kept = entry & (self.type_bits | self.accessed | self.dirty)
+        bits = self.leaf_bits[rights] & ~self.type_bits
+        return self.address(entry, level) | kept | bits | (_PS if level > 1 else 0)
+
     def resized(self, entry: int, address: int, level: int) -> int:
         """Return leaf `entry` with its attributes kept, moved to `address` at another `level`."""
         kept = entry & ~_RESTRICTIVE_PER_LEAF
@@ -80,7 +114,7 @@ def _guest_leaf(rights: Rights) -> int:
 
 
 def _ept_leaf(rights: Rights) -> int:
-    return int(rights) | EPT_PTE.encode(MT=MemoryType.WB)
+    return int(rights) | EPT_PTE.encode(MT=_WB)
 
 
 GUEST_FORMAT = PagingFormat(
@@ -90,6 +124,8 @@ GUEST_FORMAT = PagingFormat(
     accessed=PTE.mask("A"),
     dirty=PTE.mask("D"),
     leaf_bits=tuple(_guest_leaf(Rights(n)) for n in range(8)),
+    types=tuple(0 if n == _WB else None for n in range(8)),
+    type_bits=0,
 )
 EPT_FORMAT = PagingFormat(
     dimension=Dimension.HOST,
@@ -98,4 +134,6 @@ EPT_FORMAT = PagingFormat(
     accessed=EPT_PTE.mask("A"),
     dirty=EPT_PTE.mask("D"),
     leaf_bits=tuple(_ept_leaf(Rights(n)) for n in range(8)),
+    types=tuple(EPT_PTE.encode(MT=n) if n in set(EPT_MEMORY_TYPES) else None for n in range(8)),
+    type_bits=EPT_PTE.mask("MT"),
 )

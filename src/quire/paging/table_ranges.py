@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quire import failpoints
-from quire.arch import PAGE_SIZE, PTE, gva_index, level_shift, page_size
+from quire.arch import PAGE_SIZE, PTE, MemoryType, gva_index, level_shift, page_size
 from quire.errors import MisuseError
 from quire.paging.context import Rights
 from quire.paging.format import PagingFormat, level_of
@@ -63,11 +63,18 @@ class TableRanges(TableTree):
         self.mapped_bytes = 0
 
     def map_range(
-        self, address: int, targets: int | Row, size: int, rights: Rights, page: int = PAGE_SIZE
+        self,
+        address: int,
+        targets: int | Row,
+        size: int,
+        rights: Rights,
+        page: int = PAGE_SIZE,
+        memory_type: MemoryType = MemoryType.WB,
     ) -> None:
         """Map `size` bytes at `address` in pages of `page` bytes to `targets`: where they begin, or each page's place.
 
-        Raises MisuseError for what is not aligned to `page`, a count that does not fit, and what is mapped already.
+        Raises MisuseError for what is not aligned to `page`, a count that does not fit, what is mapped already, and a
+        memory type that the format's leaves cannot have.
         """
         level = level_of(page)
         count = size // page
@@ -81,7 +88,7 @@ class TableRanges(TableTree):
             raise MisuseError(f"{places.size} targets for {count} pages of {page:#x} bytes: give one a page")
         if places.size and int(np.bitwise_or.reduce(places)) & (page - 1):
             raise MisuseError(f"A target is not aligned: all must be multiples of {page:#x}")
-        entries = places | np.uint64(self.form.leaf_entry(0, level, rights))
+        entries = places | np.uint64(self.form.leaf_entry(0, level, rights, memory_type=memory_type))
         reached: list[int] = []
         pieces: list[tuple[int, Row]] = []
         present = np.uint64(self.form.present)
@@ -142,7 +149,7 @@ class TableRanges(TableTree):
         return _joined(pieces)
 
     def protect_range(self, address: int, length: int, rights: Rights) -> MappedRange:
-        """Give the leaves within `length` bytes from `address` new `rights`, their flags kept; return the old ones.
+        """Give the leaves within `length` bytes from `address` new `rights`, else kept; return the old ones.
 
         Raises MisuseError when the range cuts a large page.
         """
@@ -155,10 +162,11 @@ class TableRanges(TableTree):
         return _joined(pieces)
 
     def _protected(self, piece: _Piece, rights: Rights) -> Row:
+        form = self.form
         kept = _ADDRESS & ~np.uint64(page_size(piece.level) - 1) | np.uint64(
-            self.form.accessed | self.form.dirty
+            form.type_bits | form.accessed | form.dirty
         )
-        found: Row = piece.entries & kept | np.uint64(self.form.leaf_entry(0, piece.level, rights))
+        found: Row = piece.entries & kept | np.uint64(form.protected(0, piece.level, rights))
         return found
 
     def _rows(self, piece: _Piece, values: Row) -> tuple[int, Row]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quire import failpoints
-from quire.arch import PTE, level_shift, page_size
+from quire.arch import PTE, MemoryType, level_shift, page_size
 from quire.errors import MisuseError
 from quire.paging.context import Rights
 from quire.paging.format import PagingFormat, level_of
@@ -22,6 +22,7 @@ from quire.paging.table_tree import ENTRIES, TABLE, Row, TableMemory
 __all__ = ["Mapping", "TableMemory", "Tables"]
 
 _FRAME = PTE.mask("addr")
+_WB = MemoryType.WB
 _WORD = (1 << 64) - 1
 
 
@@ -86,12 +87,17 @@ class Tables(TableRanges):
         found = self.lookup(address)
         return None if found is None else found.target + (address - found.start)
 
-    def map(self, address: int, target: int, size: int, rights: Rights) -> None:
+    def map(
+        self, address: int, target: int, size: int, rights: Rights, memory_type: MemoryType = _WB
+    ) -> None:
         """Map `size` (4 KiB, 2 MiB or 1 GiB) bytes at `address` to `target`, both aligned to it.
 
-        Raises MisuseError when something is mapped there already, and for a misaligned address.
+        Raises MisuseError when something is mapped there already, and for a misaligned address or a memory type that
+        the format's leaves cannot have.
         """
         level = level_of(size)
+        if memory_type is not _WB:
+            self.form.type_entry(memory_type)  # refuses what no leaf can have, before anything is made
         if (address | target) & size - 1:
             raise MisuseError(
                 f"Mapping {address:#x} to {target:#x} is not aligned: both must be multiples of {size:#x}"
@@ -102,10 +108,10 @@ class Tables(TableRanges):
         memory, form = self.memory, self.form
         if memory.load(where) & form.present:
             raise MisuseError(f"Address {address:#x} is mapped already at level {level}: unmap it first")
-        if level == 1:  # no bit but these: a call less on the path of every fault
+        if level == 1 and memory_type is _WB:  # no bit but these: a call less on the path of every fault
             memory.store(where, target | form.leaf_bits[rights])
         else:
-            memory.store(where, form.leaf_entry(target, level, rights))
+            memory.store(where, form.leaf_entry(target, level, rights, memory_type=memory_type))
         self._present[where & TABLE] += 1
         self.mapped_bytes += size
 
@@ -129,16 +135,14 @@ class Tables(TableRanges):
         return found
 
     def protect(self, address: int, rights: Rights) -> Mapping:
-        """Give the leaf that maps `address` new `rights`, its accessed and dirty flags kept; return the old."""
+        """Give the leaf that maps `address` new `rights`, its memory type and flags kept; return the old."""
         found = self.lookup(address)
         if found is None:
             raise self._unmapped(address)
         if failpoints.armed is not None:
             failpoints.reach("protect", self.exhausted)
         self.on_change(found.start, found.size)
-        flags = found.entry & (self.form.accessed | self.form.dirty)
-        entry = self.form.leaf_entry(found.target, found.level, rights)
-        self.memory.store(found.entry_address, entry | flags)
+        self.memory.store(found.entry_address, self.form.protected(found.entry, found.level, rights))
         return found
 
     def retarget(self, address: int, size: int, target: int) -> None:

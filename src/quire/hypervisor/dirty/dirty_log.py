@@ -52,6 +52,7 @@ class DirtyLog:
         self.way = way
         self._vcpus, self._map = vcpus, mmu.memory_map
         self._count = mmu.guest_bytes >> PAGE_SHIFT
+        self._regions = mmu.regions
         self._leaves = Leaves(mmu.host.memory, self._map, way, self._count)
         self._written = np.zeros(self._count, np.bool_)  # noticed, and not armed since
         self._reported = np.zeros(self._count, np.bool_)  # harvested, and not cleared
@@ -99,7 +100,8 @@ class DirtyLog:
 
     def written(self, gpa: int) -> None:
         """Quire itself is about to write at `gpa`."""
-        if self._leaves.soil(gpa):
+        # Quire may write what the guest may not, which a log by write protection has nothing to note in.
+        if self._leaves.soil(gpa) or (self._regions is not None and not self._leaves.soiled(gpa)):
             self._note(gpa >> PAGE_SHIFT)
 
     def violated(self, gpa: int) -> bool:
@@ -199,13 +201,21 @@ class DirtyLog:
         self._before_change(start, size)
 
     def _note(self, frame: int) -> None:
+        """Note a write, under every address that the frame has."""
+        if self._regions is None or not self._regions.has_aliases:
+            self._note_one(frame)
+        else:
+            for name in self._regions.names(frame << PAGE_SHIFT):
+                self._note_one(name >> PAGE_SHIFT)
+
+    def _note_one(self, frame: int) -> None:
         if not self._written[frame]:
             self._written[frame] = True
             if self._ring is not None:
                 self._ring.push(frame)
 
     def _note_all(self, frames: npt.NDArray[np.int64]) -> None:
-        if self._ring is None:
+        if self._ring is None and (self._regions is None or not self._regions.has_aliases):
             self._written[frames] = True
         else:
             for frame in frames.tolist():
@@ -219,7 +229,10 @@ class DirtyLog:
         for hypervisor in self._logs:
             self._drain(hypervisor)
         if self.way is DirtyWay.DIRTY_BITS:
-            self._written |= self._leaves.scan()
+            found = self._leaves.scan()
+            self._written |= found
+            if self._regions is not None and self._regions.has_aliases:
+                self._note_all(np.flatnonzero(found))
 
     def _collect(self) -> None:
         """Move what was written to what is reported, and arm it again."""

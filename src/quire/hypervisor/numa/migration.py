@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quire.errors import MisuseError
-from quire.hypervisor.backed_mmu import GUEST_PAGE, BackedMmu
+from quire.hypervisor.backed_mmu import BackedMmu
 from quire.hypervisor.hypervisor import Hypervisor
 from quire.hypervisor.mmu import block_order
 from quire.memory import FRAME_SHIFT, Fill, OutOfFrames
@@ -25,18 +25,19 @@ __all__ = ["balance", "migrate", "move_vcpu", "node_of"]
 def node_of(hypervisor: Hypervisor, gpa: int) -> int | None:
     """Return the node of the host page behind guest-physical `gpa`, None while there is none."""
     mmu, pools = _backed(hypervisor)
-    hfn = mmu.blocks.get(gpa & -mmu.page_size)
+    hfn = mmu.blocks.get(_origin(mmu, gpa) & -mmu.page_size)
     return None if hfn is None else pools.node_of(hfn)
 
 
 def migrate(hypervisor: Hypervisor, gpa: int, node: int) -> bool:
     """Move the guest page that contains `gpa` to `node`; return whether it moved: False if it is there already.
 
-    Raises MisuseError when nothing backs the page, OutOfFrames when the node has no room for it.
+    All its addresses move with it: those that aliases give it too. Raises MisuseError when nothing backs the page,
+    OutOfFrames when the node has no room for it.
     """
     mmu, pools = _backed(hypervisor)
     pools.topology.checked(node)
-    start, size = gpa & -mmu.page_size, mmu.page_size
+    start, size = _origin(mmu, gpa) & -mmu.page_size, mmu.page_size
     old = mmu.blocks.get(start)
     if old is None:
         raise MisuseError(
@@ -45,20 +46,41 @@ def migrate(hypervisor: Hypervisor, gpa: int, node: int) -> bool:
     if pools.node_of(old) == node:
         return False
     order = block_order(size)
-    new = pools.allocate(order, GUEST_PAGE, Fill.ZERO, (node,))
+    new = pools.allocate(order, mmu.page_owner, Fill.ZERO, (node,))
     frames = hypervisor.host.memory.frames
     frames[new : new + (1 << order)] = frames[old : old + (1 << order)]
     try:
-        mmu.memory_map.retarget(start, size, new << FRAME_SHIFT)
+        _retarget(mmu, start, old << FRAME_SHIFT, new << FRAME_SHIFT)
     except BaseException:
-        pools.free(new, order, GUEST_PAGE)
+        pools.free(new, order, mmu.page_owner)
         raise
     mmu.blocks[start] = new
-    hypervisor.shoot_down(Operation.INVEPT_CONTEXT if mmu.name == "ept" else Operation.INVVPID_CONTEXT)
+    hypervisor.shoot_down(mmu.map_flush)
     for hfn in (old, new):
         hypervisor.forget_code(hfn << FRAME_SHIFT, size)
-    pools.free(old, order, GUEST_PAGE)
+    pools.free(old, order, mmu.page_owner)
     return True
+
+
+def _origin(mmu: BackedMmu, gpa: int) -> int:
+    return gpa if mmu.regions is None else mmu.regions.origin(gpa)
+
+
+def _retarget(mmu: BackedMmu, start: int, old: int, new: int) -> None:
+    """Have every address of the page at `start` map HPA `new` instead of `old`, or none of them."""
+    names = [start] if mmu.regions is None else mmu.regions.names(start)
+    done: list[int] = []
+    try:
+        for name in names:
+            if (
+                name == start or mmu.memory_map.target(name) is not None
+            ):  # an alias may not have been touched yet
+                mmu.memory_map.retarget(name, mmu.page_size, new)
+                done.append(name)
+    except BaseException:
+        for name in done:
+            mmu.memory_map.retarget(name, mmu.page_size, old)
+        raise
 
 
 def move_vcpu(hypervisor: Hypervisor, node: int) -> None:

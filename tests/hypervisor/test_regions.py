@@ -1,0 +1,601 @@
+"""Guest-physical regions: what is refused, kinds and rights by real walks, protect, logs, moves, failures unwound."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from dirty_guests import NoCpu
+from hypothesis import given, settings
+
+from quire.arch import EPT_PTE, EPT_VIOLATION_QUALIFICATION, SKYLAKE_X, Access, MemoryType, PagingMode
+from quire.errors import MisuseError
+from quire.hypervisor import (
+    BackedMmu,
+    DirtyWay,
+    GuestConfig,
+    GuestStopped,
+    Host,
+    Hypervisor,
+    MemoryRegions,
+    NumaConfig,
+    Region,
+    RegionKind,
+    protect_memory,
+)
+from quire.hypervisor.numa.migration import migrate, node_of
+from quire.memory import HostMemory, OutOfFrames, OwnerKind, Pool
+from quire.memory.numa import Topology
+from quire.paging import EPT_FORMAT, GUEST_FORMAT, Context, Rights, Status, Tables, reference_walk
+from quire.testing import FailurePlan, sweep_failures
+from quire.tlb import Operation
+
+R, W, X = Rights.READ, Rights.WRITE, Rights.EXECUTE
+READ_ONLY, MMIO, ALIAS = RegionKind.READ_ONLY, RegionKind.MMIO, RegionKind.ALIAS
+MEMORY = 8 << 20
+LARGE = 2 << 20
+ROM = bytes(range(256)) * 20  # a page and a quarter
+LAYOUT = (
+    Region(0, 0x100000),
+    Region(0x100000, 0x4000, READ_ONLY, contents=ROM),
+    Region(0x200000, 0x2000, MMIO),
+    Region(0x300000, 0x8000, rights=R | W, memory_type=MemoryType.UC),
+    Region(0x400000, 0x4000, ALIAS, rights=R, target=0x302000),
+    Region(0x500000, 0x1000, ALIAS, target=0x101000, rights=R | X),
+)
+NEEDED = {Access.READ: R, Access.WRITE: W, Access.FETCH: X}
+
+
+def make(regions: tuple[Region, ...] = LAYOUT, mmu: str = "ept", **options) -> Hypervisor:
+    config = GuestConfig(mmu=mmu, memory=MEMORY, kind="machine", regions=regions, **options)
+    return Hypervisor(config, NoCpu)  # type: ignore[arg-type]
+
+
+def backed(hypervisor: Hypervisor) -> BackedMmu:
+    assert isinstance(hypervisor.mmu, BackedMmu)
+    return hypervisor.mmu
+
+
+def regions_of(hypervisor: Hypervisor) -> MemoryRegions:
+    assert hypervisor.mmu.regions is not None
+    return hypervisor.mmu.regions
+
+
+def says(call) -> str:
+    with pytest.raises(MisuseError) as refused:
+        call()
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0x1000, 0), "A region of 0x0 bytes at 0x1000 is empty: give at least 0x1000"),
+        ((0x1000, -0x1000), "A region of -0x1000 bytes at 0x1000 is empty: give at least 0x1000"),
+        (
+            (0x1800, 0x1000),
+            "RAM 0x1800 to 0x2800 is not made of pages: start and size must be multiples of 0x1000",
+        ),
+        (
+            (0x1000, 0x1001),
+            "RAM 0x1000 to 0x2001 is not made of pages: start and size must be multiples of 0x1000",
+        ),
+        (
+            ((1 << 52) - 0x1000, 0x2000),
+            "RAM 0xffffffffff000 to 0x10000000001000 leaves the physical addresses, which end at 0x10000000000000: "
+            "stay below",
+        ),
+        (
+            (-0x1000, 0x2000),
+            "RAM -0x1000 to 0x1000 leaves the physical addresses, which end at 0x10000000000000: stay below",
+        ),
+        ((0, 0x1000, "rom"), "No region is of kind 'rom': give RAM or READ_ONLY or MMIO or ALIAS"),
+        (
+            (0, 0x1000, RegionKind.RAM, R, MemoryType.UC_MINUS),
+            "RAM 0x0 to 0x1000 cannot have memory type UC_MINUS, which EPT has not: give UC or WC or WT or WP or WB",
+        ),
+        (
+            (0, 0x1000, RegionKind.RAM, R, 3),
+            "RAM 0x0 to 0x1000 cannot have memory type 3, which EPT has not: give UC or WC or WT or WP or WB",
+        ),
+        (
+            (0, 0x1000, ALIAS),
+            "ALIAS 0x0 to 0x1000 names no target: give the address whose memory it shows",
+        ),
+        (
+            (0, 0x1000, READ_ONLY, None, MemoryType.WB, 0x2000),
+            "READ_ONLY 0x0 to 0x1000 cannot have target 0x2000: only an ALIAS shows another region's memory",
+        ),
+        (
+            (0, 0x1000, MMIO, None, MemoryType.WB, None, b"x"),
+            "MMIO 0x0 to 0x1000 has no memory of its own for contents: give them to RAM or READ_ONLY",
+        ),
+        (
+            (0, 0x1000, READ_ONLY, None, MemoryType.WB, None, bytes(0x1001)),
+            "0x1001 bytes of contents do not fit into READ_ONLY 0x0 to 0x1000: give at most 0x1000",
+        ),
+        ((0, 0x1000, MMIO, R), "MMIO 0x0 to 0x1000 has no memory to have READ rights to: give none"),
+        (
+            (0, 0x1000, RegionKind.RAM, Rights(0)),
+            "RAM 0x0 to 0x1000 cannot have rights <Rights: 0>: give some of READ, WRITE and EXECUTE, or make it MMIO",
+        ),
+        (
+            (0, 0x1000, RegionKind.RAM, W | X),
+            "RAM 0x0 to 0x1000 cannot have WRITE+EXECUTE rights: a leaf of EPT that can be written and not read is a "
+            "misconfiguration (SDM 3C §28.3.3.1); give READ too",
+        ),
+        (
+            (0, 0x1000, READ_ONLY, R | W),
+            "READ_ONLY 0x0 to 0x1000 cannot have READ+WRITE rights: make it RAM to have it written",
+        ),
+        (
+            (0, 0x1000, RegionKind.RAM, R | W | X, MemoryType.WB, None, b"", True),
+            "RAM 0x0 to 0x1000 cannot have READ+WRITE+EXECUTE rights: W^X allows WRITE or EXECUTE, never both",
+        ),
+    ],
+)
+def test_a_region_that_cannot_be(arguments: tuple, message: str) -> None:
+    assert says(lambda: Region(*arguments)) == message
+
+
+RAM = Region(0, 0x4000)
+
+
+@pytest.mark.parametrize(
+    ("regions", "options", "message"),
+    [
+        (
+            (Region(0x3000, 0x2000, READ_ONLY), RAM),
+            {},
+            "READ_ONLY 0x3000 to 0x5000 overlaps RAM 0x0 to 0x4000: begin at 0x4000 or later",
+        ),
+        (
+            (Region(MEMORY - 0x1000, 0x2000, MMIO),),
+            {},
+            "MMIO 0x7ff000 to 0x801000 is beyond the machine's memory, which ends at 0x800000: give the machine more, "
+            "or move it",
+        ),
+        (
+            (Region(1 << 46, 0x1000),),
+            {},
+            "RAM 0x400000000000 to 0x400000001000 needs more than the 46 physical address bits of the processor: stay "
+            "below 0x400000000000",
+        ),
+        (
+            (Region(0, LARGE), Region(LARGE, 0x1000)),
+            {"host_page": LARGE},
+            "RAM 0x200000 to 0x201000 is not made of host pages: start, size and target must be multiples of 0x200000, "
+            "or give the machine smaller host pages",
+        ),
+        (
+            (RAM, Region(0x8000, 0x1000, ALIAS, target=0x5000)),
+            {},
+            "ALIAS 0x8000 to 0x9000 shows 0x5000, which is a hole and has no memory: give it an address in RAM or "
+            "READ_ONLY",
+        ),
+        (
+            (Region(0x5000, 0x1000, MMIO), Region(0x8000, 0x1000, ALIAS, target=0x5000)),
+            {},
+            "ALIAS 0x8000 to 0x9000 shows 0x5000, which is MMIO 0x5000 to 0x6000 and has no memory: give it an address "
+            "in RAM or READ_ONLY",
+        ),
+        (
+            (RAM, Region(0x8000, 0x1000, ALIAS, target=0x1000), Region(0x9000, 0x1000, ALIAS, target=0x8000)),
+            {},
+            "ALIAS 0x9000 to 0xa000 shows ALIAS 0x8000 to 0x9000, which is an alias itself: give it 0x1000",
+        ),
+        (
+            (RAM, Region(0x8000, 0x2000, ALIAS, target=0x3000)),
+            {},
+            "ALIAS 0x8000 to 0xa000 shows 0x3000 to 0x5000, beyond the end of RAM 0x0 to 0x4000: give it at most "
+            "0x1000 bytes",
+        ),
+        (
+            (Region(0, 0x1000, rights=R | W | X),),
+            {"wxorx": True},
+            "RAM 0x0 to 0x1000 cannot have READ+WRITE+EXECUTE rights: W^X allows WRITE or EXECUTE, never both",
+        ),
+        (
+            (Region(0, 0x4000, rights=R | W), Region(0x8000, 0x1000, ALIAS, target=0x1000, rights=R | X)),
+            {"wxorx": True},
+            "ALIAS 0x8000 to 0x9000 and RAM 0x0 to 0x4000 show the same memory, which would be writable and "
+            "executable: W^X allows one of the two; protect the other first",
+        ),
+        ((), {"wxorx": True}, "W^X holds for regions, and there are none: give regions, or leave wxorx out"),
+        (
+            (RAM,),
+            {"kind": "process"},
+            "RAM 0x0 to 0x4000 cannot be given to a process guest, whose memory Quire hands out: give kind='machine'",
+        ),
+        (
+            (RAM,),
+            {"mmu": "native"},
+            "RAM 0x0 to 0x4000 cannot be had under native, where no memory map says so: give mmu='ept' or 'shadow'",
+        ),
+        (
+            (RAM, Region(0x8000, 0x1000, ALIAS, target=0)),
+            {"mmu": "shadow"},
+            "ALIAS 0x8000 to 0x9000 cannot be had under shadow: a guest that writes its tables at another address "
+            "would not be seen; give mmu='ept'",
+        ),
+        (
+            (Region(0, 0x4000, memory_type=MemoryType.WC),),
+            {"mmu": "shadow"},
+            "RAM 0x0 to 0x4000 cannot have memory type WC under shadow, where no hardware walks the memory map: give "
+            "WB, or mmu='ept'",
+        ),
+    ],
+)
+def test_a_map_that_cannot_be(regions: tuple[Region, ...], options: dict, message: str) -> None:
+    assert SKYLAKE_X.maxphyaddr == 46
+    arguments = {"memory": MEMORY, "kind": "machine", "regions": regions, **options}
+    assert says(lambda: GuestConfig(**arguments)) == message
+
+
+def test_execute_only_needs_a_processor_that_has_it() -> None:
+    region = Region(0, 0x1000, rights=X)
+    assert MemoryRegions([region], memory=MEMORY, width=46, host_page=0x1000).regions == (region,)
+    assert says(
+        lambda: MemoryRegions([region], memory=MEMORY, width=46, host_page=0x1000, execute_only=False)
+    ) == (
+        "RAM 0x0 to 0x1000 cannot have EXECUTE rights alone: this processor's EPT has no such leaves; give READ too"
+    )
+
+
+def test_protect_says_what_to_do() -> None:
+    hypervisor = make()
+    for arguments, message in (
+        (
+            (0x1000, 0x10, R),
+            "0x10 bytes from 0x1000 are no host pages: give multiples of 0x1000, at least one",
+        ),
+        ((0x1000, 0, R), "0x0 bytes from 0x1000 are no host pages: give multiples of 0x1000, at least one"),
+        (
+            (-0x1000, 0x1000, R),
+            "0x1000 bytes from -0x1000 are no host pages: give multiples of 0x1000, at least one",
+        ),
+        (
+            (0x103000, 0x2000, R),
+            "0x103000 to 0x105000 has a hole in it: protect what a region covers, one range at a time",
+        ),
+        (
+            (0x200000, 0x1000, R),
+            "MMIO 0x200000 to 0x202000 has no memory to protect: protect RAM, READ_ONLY or ALIAS",
+        ),
+        (
+            (0xFF000, 0x2000, R | W),
+            "READ_ONLY 0x100000 to 0x104000 cannot have READ+WRITE rights: make it RAM to have it written",
+        ),
+        (
+            (0x1000, 0x1000, W),
+            "RAM 0x0 to 0x100000 cannot have WRITE rights: a leaf of EPT that can be written and not read is a "
+            "misconfiguration (SDM 3C §28.3.3.1); give READ too",
+        ),
+    ):
+        assert says(lambda arguments=arguments: protect_memory(hypervisor, *arguments)) == message
+    hypervisor.close()
+    plain = make(())
+    assert says(lambda: protect_memory(plain, 0, 0x1000, R)) == (
+        "The guest has no regions whose rights could change: make it with GuestConfig regions"
+    )
+    plain.close()
+
+
+def test_other_memory_types_are_leaves_of_ept_alone() -> None:
+    for kind in MemoryType:
+        legal = kind is not MemoryType.UC_MINUS
+        for form in (EPT_FORMAT, GUEST_FORMAT):
+            if form is EPT_FORMAT and legal:
+                entry = form.leaf_entry(0x200000, 2, R | W, memory_type=kind)
+                assert entry == EPT_PTE.encode(R=1, W=1, MT=kind, addr=0x200000) | 0x80
+                assert (
+                    form.protected(entry | EPT_PTE.mask("A"), 2, R)
+                    == EPT_PTE.encode(R=1, A=1, MT=kind, addr=0x200000) | 0x80
+                )
+            elif kind is not MemoryType.WB:
+                whose = "EPT" if form is EPT_FORMAT else "the guest's tables"
+                types = "UC or WC or WT or WP or WB" if form is EPT_FORMAT else "WB"
+                assert says(lambda form=form, kind=kind: form.leaf_entry(0, 1, R, memory_type=kind)) == (
+                    f"No leaf of {whose} can say {kind.name}: give {types}"
+                )
+
+
+def test_maps_say_the_type_and_protect_keeps_it() -> None:
+    hypervisor = make(())
+    ept = hypervisor.ept_mmu.ept
+    ept.map(0x1000, 0x1000, 0x1000, R | W, MemoryType.WC)
+    ept.map(LARGE, LARGE, LARGE, R, MemoryType.WP)
+    ept.map_range(0x3000, 0x3000, 0x2000, R | W, memory_type=MemoryType.UC)
+    ept.protect(0x1000, R)
+    ept.protect_range(0x3000, 0x2000, R)
+    ept.split(LARGE)
+    found = [EPT_PTE.get(one.entry, "MT") for one in ept.mappings()]
+    assert found == [MemoryType.WC, MemoryType.UC, MemoryType.UC, *[MemoryType.WP] * 512]
+    assert {one.rights for one in ept.mappings()} == {R}
+    tables: Tables = ept
+    for call in (
+        lambda: tables.map(0x8000, 0x8000, 0x1000, R, MemoryType.UC_MINUS),
+        lambda: tables.map_range(0x8000, 0x8000, 0x1000, R, memory_type=MemoryType.UC_MINUS),
+    ):
+        assert says(call) == "No leaf of EPT can say UC_MINUS: give UC or WC or WT or WP or WB"
+    hypervisor.close()
+
+
+def meets(hypervisor: Hypervisor, gpa: int, access: Access) -> tuple[Status, int]:
+    """Access `gpa` without paging, as hardware under ept or the shadow's software walk would; mend what can be."""
+    mmu = backed(hypervisor)
+    context = mmu.guest_context.copy()
+    context[Context.MODE] = PagingMode.NONE
+    for _ in range(3):
+        record = reference_walk(hypervisor.host.memory.words, context, gpa, access)
+        if record.status is Status.OK:
+            assert record.hpa is not None
+            return record.status, record.hpa
+        if mmu.memory_map.target(gpa) is not None or not mmu.back(gpa):
+            return record.status, record.error
+    raise AssertionError("mended again and again")
+
+
+def allowed(gpa: int) -> Rights:
+    """The model: what LAYOUT allows at `gpa`, read from its text."""
+    if gpa < 0x100000:
+        return R | W | X
+    if 0x100000 <= gpa < 0x104000 or 0x500000 <= gpa < 0x501000:
+        return R | X
+    if 0x300000 <= gpa < 0x308000:
+        return R | W
+    return R if 0x400000 <= gpa < 0x404000 else Rights(0)
+
+
+@pytest.mark.jitless
+@pytest.mark.parametrize("mmu", ["ept", "shadow"])
+def test_every_kind_allows_what_it_says(mmu: str) -> None:
+    layout = LAYOUT if mmu == "ept" else (*LAYOUT[:3], Region(0x300000, 0x8000, rights=R | W))
+    hypervisor = make(layout, mmu)
+    edges = [edge for one in LAYOUT for edge in (one.start - 1, one.start, one.end - 1, one.end) if edge >= 0]
+    for gpa in [*edges, MEMORY - 1, MEMORY, (1 << 32) - 1]:
+        rights = allowed(gpa)
+        if mmu == "shadow" and gpa >= 0x400000:
+            rights = Rights(0)
+        for access, needed in NEEDED.items():
+            status, value = meets(hypervisor, gpa, access)
+            if needed & rights:
+                assert status is Status.OK
+                continue
+            assert status is Status.EPT_VIOLATION
+            said = EPT_VIOLATION_QUALIFICATION.decode(value)
+            assert (said["R"], said["W"], said["X"]) == tuple(int(access is one) for one in NEEDED)
+            assert value >> 3 & 7 == rights
+    hypervisor.close()
+
+
+def test_contents_types_and_aliases() -> None:
+    hypervisor = make()
+    mmu, memory = backed(hypervisor), hypervisor.host.memory
+    for gpa in (0x500000, 0x400000, 0x100000, 0x300000):  # an alias is touched before what it shows
+        assert meets(hypervisor, gpa, Access.READ)[0] is Status.OK
+    target = mmu.memory_map.target
+    assert target(0x500000) == target(0x101000)
+    assert target(0x400000) == target(0x302000)
+    hpa = target(0x100000)
+    assert hpa is not None
+    assert memory.read(hpa, 4096) == ROM[:4096]
+    hpa = target(0x101000)
+    assert hpa is not None
+    assert memory.read(hpa, 4096) == ROM[4096:] + bytes(8192 - len(ROM))
+    types = {gpa: mmu.memory_map.lookup(gpa) for gpa in (0x300000, 0x400000, 0x100000)}
+    assert [EPT_PTE.get(one.entry, "MT") for one in types.values() if one] == [
+        *(MemoryType.UC, MemoryType.WB, MemoryType.WB)
+    ]
+    assert not any(one.entry & EPT_PTE.mask("IPAT") for one in types.values() if one)
+    assert sorted(mmu.blocks) == [0x100000, 0x101000, 0x300000, 0x302000]
+    assert mmu.resident_bytes() == 4 << 12
+    assert mmu.reach(0x100010, write=True) == (target(0x100000) or 0) + 0x10, "Quire may write a ROM"
+    hypervisor.close()
+    hypervisor.host.pool.audit()
+
+
+def test_software_reaches_no_hole() -> None:
+    for gpa in (0x200000, 0x180000):
+        hypervisor = make()
+        with pytest.raises(GuestStopped) as stopped:
+            backed(hypervisor).reach(gpa, write=True)
+        assert str(stopped.value).endswith(f"; GPA {gpa:#x}")
+        hypervisor.close()
+
+
+def leaf(hypervisor: Hypervisor, gpa: int) -> Rights:
+    found = backed(hypervisor).memory_map.lookup(gpa)
+    return Rights(0) if found is None else found.rights
+
+
+@pytest.mark.parametrize("mmu", ["ept", "shadow"])
+@pytest.mark.parametrize("page", [4 << 10, LARGE])
+def test_protect_changes_map_and_data_and_flushes(mmu: str, page: int) -> None:
+    regions = (Region(0, LARGE), Region(LARGE, LARGE, rights=R | W, wxorx=True, contents=b"here"))
+    hypervisor = make(regions, mmu, host_page=page)
+    seen: list[Operation] = []
+    hypervisor.tlb.observers.append(lambda operation, *rest, **more: seen.append(operation))
+    mmu_ = backed(hypervisor)
+    assert mmu_.back(LARGE) and mmu_.back(0)
+    protect_memory(hypervisor, LARGE, page, R | X)
+    assert leaf(hypervisor, LARGE) == R | X and leaf(hypervisor, 0) == R | W | X
+    assert (Operation.INVEPT_CONTEXT if mmu == "ept" else Operation.INVVPID_CONTEXT) in seen
+    first, *rest = regions_of(hypervisor).regions[1:]
+    assert (first.start, first.size, first.rights, first.contents) == (LARGE, page, R | X, b"here")
+    assert [(one.start, one.size, one.rights, one.contents) for one in rest] == (
+        [] if page == LARGE else [(LARGE + page, LARGE - page, R | W, b"")]
+    )
+    assert says(lambda: protect_memory(hypervisor, LARGE, page, R | W | X)) == (
+        f"RAM {LARGE:#x} to {LARGE + page:#x} cannot have READ+WRITE+EXECUTE rights: W^X allows WRITE or EXECUTE, "
+        "never both"
+    )
+    protect_memory(hypervisor, LARGE, LARGE, R | W)
+    if page < LARGE:
+        assert mmu_.back(LARGE + page)
+        assert leaf(hypervisor, LARGE + page) == R | W
+    hypervisor.close()
+    hypervisor.host.pool.audit()
+
+
+def test_w_xor_x_holds_for_memory_not_for_addresses() -> None:
+    layout = (
+        Region(0, 0x4000, rights=R | W),
+        Region(0x8000, 0x2000, ALIAS, target=0x1000, rights=R),
+    )
+    hypervisor = make(layout, wxorx=True)
+    text = (
+        "ALIAS 0x8000 to 0x9000 and RAM 0x0 to 0x4000 show the same memory, which would be writable and executable: "
+        "W^X allows one of the two; protect the other first"
+    )
+    assert says(lambda: protect_memory(hypervisor, 0x8000, 0x1000, R | X)) == text
+    protect_memory(hypervisor, 0x1000, 0x1000, R)
+    protect_memory(hypervisor, 0x8000, 0x1000, R | X)
+    assert says(lambda: protect_memory(hypervisor, 0x1000, 0x1000, R | W)) == text.replace(
+        "RAM 0x0 to 0x4000", "RAM 0x1000 to 0x2000"
+    )
+    hypervisor.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 31), st.integers(1, 8), st.sampled_from([R, R | W, R | X])), max_size=8)
+)
+def test_any_order_of_protects_is_what_each_page_says(steps: list[tuple[int, int, Rights]]) -> None:
+    regions = MemoryRegions(
+        [Region(0, 0x10000, rights=R | W), Region(0x10000, 0x10000, rights=R)],
+        memory=MEMORY,
+        width=46,
+        host_page=0x1000,
+        wxorx=True,
+    )
+    model = {page: R | W if page < 16 else R for page in range(32)}
+    for first, count, rights in steps:
+        count = min(count, 32 - first)
+        regions.put(regions.protected(first << 12, count << 12, rights))
+        model.update(dict.fromkeys(range(first, first + count), rights))
+    for page, rights in model.items():
+        region = regions.at(page << 12)
+        assert region is not None and region.rights == rights
+    ends = [one.end for one in regions.regions]
+    assert [one.start for one in regions.regions] == [0, *ends[:-1]] and ends[-1] == 0x20000
+
+
+@pytest.mark.parametrize("way", list(DirtyWay))
+def test_logs_know_every_address_and_leave_a_rom_one(way: DirtyWay) -> None:
+    hypervisor = make()
+    mmu = backed(hypervisor)
+    assert mmu.back(0x302000) and mmu.back(0x100000)
+    with hypervisor.log_dirty(way) as log:
+        assert mmu.back(0x400000) and mmu.back(0x101000), "while logging too"
+        log.harvest()
+        mmu.reach(0x302000, write=True)
+        assert set(log.harvest().frames().tolist()) == {0x302, 0x400}
+        for _ in range(2):
+            mmu.reach(0x100000, write=True)
+            assert log.harvest().frames().tolist() == [0x100], "Quire wrote a ROM"
+        assert mmu.back(0x102000)
+        assert 0x102 not in log.harvest().frames(), "nothing but zeros"
+        assert not log.violated(0x100000), "no log gives a ROM the right to be written"
+        assert leaf(hypervisor, 0x100000) == R | X
+        protect_memory(hypervisor, 0x302000, 0x1000, R)
+        log.harvest()
+        assert not log.violated(0x302000)
+    assert leaf(hypervisor, 0x302000) == R
+    assert leaf(hypervisor, 0x100000) == R | X
+    hypervisor.close()
+    hypervisor.host.pool.audit()
+
+
+def test_large_pages_are_split_for_a_log_and_joined_with_their_rights_and_type() -> None:
+    regions = (
+        Region(0, LARGE, rights=R | W, memory_type=MemoryType.WC),
+        Region(LARGE, LARGE, READ_ONLY, contents=b"rom"),
+        Region(2 * LARGE, LARGE, ALIAS, rights=R, target=0),
+    )
+    hypervisor = make(regions, host_page=LARGE)
+    mmu = backed(hypervisor)
+    assert mmu.back(0)
+    with hypervisor.log_dirty(DirtyWay.WRITE_PROTECT) as log:
+        assert mmu.back(LARGE) and mmu.back(2 * LARGE)
+        assert log.harvest().frames().tolist() == [LARGE >> 12], "the page that has contents"
+        mmu.reach(0x3000, write=True)
+        assert log.harvest().frames().tolist() == [3, (2 * LARGE >> 12) + 3]
+    found = list(mmu.memory_map.mappings())
+    assert [(one.size, one.rights) for one in found] == [(LARGE, R | W), (LARGE, R | X), (LARGE, R)]
+    assert [EPT_PTE.get(one.entry, "MT") for one in found] == [MemoryType.WC, MemoryType.WB, MemoryType.WB]
+    assert found[0].target == found[2].target
+    hypervisor.close()
+    hypervisor.host.pool.audit()
+
+
+def test_a_page_moves_with_all_its_addresses() -> None:
+    numa = NumaConfig(Topology.declared([16 << 20] * 2))
+    hypervisor = make(numa=numa)
+    mmu = backed(hypervisor)
+    assert mmu.back(0x400000) and mmu.back(0x303000)
+    here = node_of(hypervisor, 0x400000)
+    assert here is not None and here == node_of(hypervisor, 0x302000)
+    before = mmu.memory_map.target(0x302000)
+    assert migrate(hypervisor, 0x400000, 1 - here)
+    target = mmu.memory_map.target
+    assert target(0x302000) == target(0x400000) != before
+    assert leaf(hypervisor, 0x302000) == R | W and leaf(hypervisor, 0x400000) == R
+    assert migrate(hypervisor, 0x303000, 1 - here), "whose alias nobody has touched"
+    assert target(0x401000) is None
+    assert mmu.back(0x401000)
+    assert target(0x401000) == target(0x303000)
+    hypervisor.close()
+    hypervisor.host.pool.audit()
+
+
+def test_a_failure_leaves_nothing_behind() -> None:
+    memory = HostMemory(8192 << 12)
+    host = Host(memory, Pool(0, 8192, memory))
+
+    def scenario() -> list[tuple[int, int]]:
+        config = GuestConfig(memory=MEMORY, kind="machine", regions=LAYOUT)
+        hypervisor = Hypervisor(config, NoCpu, host=host)  # type: ignore[arg-type]
+        try:
+            mmu = backed(hypervisor)
+            mmu.back(0x500000)
+            mmu.back(0x400000)
+            protect_memory(hypervisor, 0x300000, 0x4000, R)
+            found = mmu.memory_map.leaves(0, MEMORY)
+            rights = (found.entries & np.uint64(7)).tolist()
+            return list(zip(found.starts.tolist(), rights, strict=True))
+        finally:
+            hypervisor.close()
+
+    def check() -> None:
+        host.pool.audit()
+        assert host.pool.frames_of(OwnerKind.FREE) == 8192
+
+    outcomes = sweep_failures(scenario, check)
+    assert {one.site for one in outcomes} == {"map frame records", "allocate", "map", "protect"}
+    assert all(one.text for one in outcomes)
+    host.close()
+
+
+def test_a_protect_that_fails_changed_nothing() -> None:
+    hypervisor = make()
+    assert backed(hypervisor).back(0x300000)
+    before = regions_of(hypervisor).regions
+    with FailurePlan(1, {"protect"}), pytest.raises(OutOfFrames):
+        protect_memory(hypervisor, 0x300000, 0x1000, R)
+    assert regions_of(hypervisor).regions == before
+    assert leaf(hypervisor, 0x300000) == R | W
+    hypervisor.close()
+
+
+def test_vcpus_share_regions_and_machines_have_names() -> None:
+    hypervisor = make(name="first")
+    other = Hypervisor(hypervisor.config, NoCpu, first=hypervisor)  # type: ignore[arg-type]
+    assert other.mmu.regions is hypervisor.mmu.regions
+    assert backed(other).back(0)
+    owner = hypervisor.host.pool.owner_of(backed(hypervisor).blocks[0])
+    assert str(owner) == "GUEST_PAGE 'guest pages of first'"
+    protect_memory(other, 0, 0x1000, R)
+    assert leaf(hypervisor, 0) == R
+    assert int(hypervisor.mmu.context[Context.VERSION]) > 0
+    other.close()
+    hypervisor.close()
+    hypervisor.host.pool.audit()
