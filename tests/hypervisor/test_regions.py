@@ -1,4 +1,4 @@
-"""Guest-physical regions: what is refused, kinds and rights by real walks, protect, logs, moves, failures unwound."""
+"""Guest-physical regions: kinds and rights by real walks, protect, logs, moves, failures unwound."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from dirty_guests import NoCpu
 from hypothesis import given, settings
 
-from quire.arch import EPT_PTE, EPT_VIOLATION_QUALIFICATION, SKYLAKE_X, Access, MemoryType, PagingMode
+from quire.arch import EPT_PTE, EPT_VIOLATION_QUALIFICATION, Access, MemoryType, PagingMode
 from quire.errors import MisuseError
 from quire.hypervisor import (
     BackedMmu,
@@ -24,7 +24,7 @@ from quire.hypervisor import (
 from quire.hypervisor.numa.migration import migrate, node_of
 from quire.memory import HostMemory, OutOfFrames, OwnerKind, Pool
 from quire.memory.numa import Topology
-from quire.paging import EPT_FORMAT, GUEST_FORMAT, Context, Rights, Status, Tables, reference_walk
+from quire.paging import Context, Rights, Status, reference_walk
 from quire.testing import FailurePlan, sweep_failures
 from quire.tlb import Operation
 
@@ -65,181 +65,6 @@ def says(call) -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((0x1000, 0), "A region of 0x0 bytes at 0x1000 is empty: give at least 0x1000"),
-        ((0x1000, -0x1000), "A region of -0x1000 bytes at 0x1000 is empty: give at least 0x1000"),
-        (
-            (0x1800, 0x1000),
-            "RAM 0x1800 to 0x2800 is not made of pages: start and size must be multiples of 0x1000",
-        ),
-        (
-            (0x1000, 0x1001),
-            "RAM 0x1000 to 0x2001 is not made of pages: start and size must be multiples of 0x1000",
-        ),
-        (
-            ((1 << 52) - 0x1000, 0x2000),
-            "RAM 0xffffffffff000 to 0x10000000001000 leaves the physical addresses, which end at 0x10000000000000: "
-            "stay below",
-        ),
-        (
-            (-0x1000, 0x2000),
-            "RAM -0x1000 to 0x1000 leaves the physical addresses, which end at 0x10000000000000: stay below",
-        ),
-        ((0, 0x1000, "rom"), "No region is of kind 'rom': give RAM or READ_ONLY or MMIO or ALIAS"),
-        (
-            (0, 0x1000, RegionKind.RAM, R, MemoryType.UC_MINUS),
-            "RAM 0x0 to 0x1000 cannot have memory type UC_MINUS, which EPT has not: give UC or WC or WT or WP or WB",
-        ),
-        (
-            (0, 0x1000, RegionKind.RAM, R, 3),
-            "RAM 0x0 to 0x1000 cannot have memory type 3, which EPT has not: give UC or WC or WT or WP or WB",
-        ),
-        (
-            (0, 0x1000, ALIAS),
-            "ALIAS 0x0 to 0x1000 names no target: give the address whose memory it shows",
-        ),
-        (
-            (0, 0x1000, READ_ONLY, None, MemoryType.WB, 0x2000),
-            "READ_ONLY 0x0 to 0x1000 cannot have target 0x2000: only an ALIAS shows another region's memory",
-        ),
-        (
-            (0, 0x1000, MMIO, None, MemoryType.WB, None, b"x"),
-            "MMIO 0x0 to 0x1000 has no memory of its own for contents: give them to RAM or READ_ONLY",
-        ),
-        (
-            (0, 0x1000, READ_ONLY, None, MemoryType.WB, None, bytes(0x1001)),
-            "0x1001 bytes of contents do not fit into READ_ONLY 0x0 to 0x1000: give at most 0x1000",
-        ),
-        ((0, 0x1000, MMIO, R), "MMIO 0x0 to 0x1000 has no memory to have READ rights to: give none"),
-        (
-            (0, 0x1000, RegionKind.RAM, Rights(0)),
-            "RAM 0x0 to 0x1000 cannot have rights <Rights: 0>: give some of READ, WRITE and EXECUTE, or make it MMIO",
-        ),
-        (
-            (0, 0x1000, RegionKind.RAM, W | X),
-            "RAM 0x0 to 0x1000 cannot have WRITE+EXECUTE rights: a leaf of EPT that can be written and not read is a "
-            "misconfiguration (SDM 3C §28.3.3.1); give READ too",
-        ),
-        (
-            (0, 0x1000, READ_ONLY, R | W),
-            "READ_ONLY 0x0 to 0x1000 cannot have READ+WRITE rights: make it RAM to have it written",
-        ),
-        (
-            (0, 0x1000, RegionKind.RAM, R | W | X, MemoryType.WB, None, b"", True),
-            "RAM 0x0 to 0x1000 cannot have READ+WRITE+EXECUTE rights: W^X allows WRITE or EXECUTE, never both",
-        ),
-    ],
-)
-def test_a_region_that_cannot_be(arguments: tuple, message: str) -> None:
-    assert says(lambda: Region(*arguments)) == message
-
-
-RAM = Region(0, 0x4000)
-
-
-@pytest.mark.parametrize(
-    ("regions", "options", "message"),
-    [
-        (
-            (Region(0x3000, 0x2000, READ_ONLY), RAM),
-            {},
-            "READ_ONLY 0x3000 to 0x5000 overlaps RAM 0x0 to 0x4000: begin at 0x4000 or later",
-        ),
-        (
-            (Region(MEMORY - 0x1000, 0x2000, MMIO),),
-            {},
-            "MMIO 0x7ff000 to 0x801000 is beyond the machine's memory, which ends at 0x800000: give the machine more, "
-            "or move it",
-        ),
-        (
-            (Region(1 << 46, 0x1000),),
-            {},
-            "RAM 0x400000000000 to 0x400000001000 needs more than the 46 physical address bits of the processor: stay "
-            "below 0x400000000000",
-        ),
-        (
-            (Region(0, LARGE), Region(LARGE, 0x1000)),
-            {"host_page": LARGE},
-            "RAM 0x200000 to 0x201000 is not made of host pages: start, size and target must be multiples of 0x200000, "
-            "or give the machine smaller host pages",
-        ),
-        (
-            (RAM, Region(0x8000, 0x1000, ALIAS, target=0x5000)),
-            {},
-            "ALIAS 0x8000 to 0x9000 shows 0x5000, which is a hole and has no memory: give it an address in RAM or "
-            "READ_ONLY",
-        ),
-        (
-            (Region(0x5000, 0x1000, MMIO), Region(0x8000, 0x1000, ALIAS, target=0x5000)),
-            {},
-            "ALIAS 0x8000 to 0x9000 shows 0x5000, which is MMIO 0x5000 to 0x6000 and has no memory: give it an address "
-            "in RAM or READ_ONLY",
-        ),
-        (
-            (RAM, Region(0x8000, 0x1000, ALIAS, target=0x1000), Region(0x9000, 0x1000, ALIAS, target=0x8000)),
-            {},
-            "ALIAS 0x9000 to 0xa000 shows ALIAS 0x8000 to 0x9000, which is an alias itself: give it 0x1000",
-        ),
-        (
-            (RAM, Region(0x8000, 0x2000, ALIAS, target=0x3000)),
-            {},
-            "ALIAS 0x8000 to 0xa000 shows 0x3000 to 0x5000, beyond the end of RAM 0x0 to 0x4000: give it at most "
-            "0x1000 bytes",
-        ),
-        (
-            (Region(0, 0x1000, rights=R | W | X),),
-            {"wxorx": True},
-            "RAM 0x0 to 0x1000 cannot have READ+WRITE+EXECUTE rights: W^X allows WRITE or EXECUTE, never both",
-        ),
-        (
-            (Region(0, 0x4000, rights=R | W), Region(0x8000, 0x1000, ALIAS, target=0x1000, rights=R | X)),
-            {"wxorx": True},
-            "ALIAS 0x8000 to 0x9000 and RAM 0x0 to 0x4000 show the same memory, which would be writable and "
-            "executable: W^X allows one of the two; protect the other first",
-        ),
-        ((), {"wxorx": True}, "W^X holds for regions, and there are none: give regions, or leave wxorx out"),
-        (
-            (RAM,),
-            {"kind": "process"},
-            "RAM 0x0 to 0x4000 cannot be given to a process guest, whose memory Quire hands out: give kind='machine'",
-        ),
-        (
-            (RAM,),
-            {"mmu": "native"},
-            "RAM 0x0 to 0x4000 cannot be had under native, where no memory map says so: give mmu='ept' or 'shadow'",
-        ),
-        (
-            (RAM, Region(0x8000, 0x1000, ALIAS, target=0)),
-            {"mmu": "shadow"},
-            "ALIAS 0x8000 to 0x9000 cannot be had under shadow: a guest that writes its tables at another address "
-            "would not be seen; give mmu='ept'",
-        ),
-        (
-            (Region(0, 0x4000, memory_type=MemoryType.WC),),
-            {"mmu": "shadow"},
-            "RAM 0x0 to 0x4000 cannot have memory type WC under shadow, where no hardware walks the memory map: give "
-            "WB, or mmu='ept'",
-        ),
-    ],
-)
-def test_a_map_that_cannot_be(regions: tuple[Region, ...], options: dict, message: str) -> None:
-    assert SKYLAKE_X.maxphyaddr == 46
-    arguments = {"memory": MEMORY, "kind": "machine", "regions": regions, **options}
-    assert says(lambda: GuestConfig(**arguments)) == message
-
-
-def test_execute_only_needs_a_processor_that_has_it() -> None:
-    region = Region(0, 0x1000, rights=X)
-    assert MemoryRegions([region], memory=MEMORY, width=46, host_page=0x1000).regions == (region,)
-    assert says(
-        lambda: MemoryRegions([region], memory=MEMORY, width=46, host_page=0x1000, execute_only=False)
-    ) == (
-        "RAM 0x0 to 0x1000 cannot have EXECUTE rights alone: this processor's EPT has no such leaves; give READ too"
-    )
-
-
 def test_protect_says_what_to_do() -> None:
     hypervisor = make()
     for arguments, message in (
@@ -277,46 +102,6 @@ def test_protect_says_what_to_do() -> None:
         "The guest has no regions whose rights could change: make it with GuestConfig regions"
     )
     plain.close()
-
-
-def test_other_memory_types_are_leaves_of_ept_alone() -> None:
-    for kind in MemoryType:
-        legal = kind is not MemoryType.UC_MINUS
-        for form in (EPT_FORMAT, GUEST_FORMAT):
-            if form is EPT_FORMAT and legal:
-                entry = form.leaf_entry(0x200000, 2, R | W, memory_type=kind)
-                assert entry == EPT_PTE.encode(R=1, W=1, MT=kind, addr=0x200000) | 0x80
-                assert (
-                    form.protected(entry | EPT_PTE.mask("A"), 2, R)
-                    == EPT_PTE.encode(R=1, A=1, MT=kind, addr=0x200000) | 0x80
-                )
-            elif kind is not MemoryType.WB:
-                whose = "EPT" if form is EPT_FORMAT else "the guest's tables"
-                types = "UC or WC or WT or WP or WB" if form is EPT_FORMAT else "WB"
-                assert says(lambda form=form, kind=kind: form.leaf_entry(0, 1, R, memory_type=kind)) == (
-                    f"No leaf of {whose} can say {kind.name}: give {types}"
-                )
-
-
-def test_maps_say_the_type_and_protect_keeps_it() -> None:
-    hypervisor = make(())
-    ept = hypervisor.ept_mmu.ept
-    ept.map(0x1000, 0x1000, 0x1000, R | W, MemoryType.WC)
-    ept.map(LARGE, LARGE, LARGE, R, MemoryType.WP)
-    ept.map_range(0x3000, 0x3000, 0x2000, R | W, memory_type=MemoryType.UC)
-    ept.protect(0x1000, R)
-    ept.protect_range(0x3000, 0x2000, R)
-    ept.split(LARGE)
-    found = [EPT_PTE.get(one.entry, "MT") for one in ept.mappings()]
-    assert found == [MemoryType.WC, MemoryType.UC, MemoryType.UC, *[MemoryType.WP] * 512]
-    assert {one.rights for one in ept.mappings()} == {R}
-    tables: Tables = ept
-    for call in (
-        lambda: tables.map(0x8000, 0x8000, 0x1000, R, MemoryType.UC_MINUS),
-        lambda: tables.map_range(0x8000, 0x8000, 0x1000, R, memory_type=MemoryType.UC_MINUS),
-    ):
-        assert says(call) == "No leaf of EPT can say UC_MINUS: give UC or WC or WT or WP or WB"
-    hypervisor.close()
 
 
 def meets(hypervisor: Hypervisor, gpa: int, access: Access) -> tuple[Status, int]:
