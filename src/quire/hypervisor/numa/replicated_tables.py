@@ -31,9 +31,7 @@ class ReplicatedTables:
     """Frames of `owner` on every node of `pools` as the memory of tables in `form`. Addresses are HPAs, in bytes."""
 
     def __init__(self, host: Host, pools: NodePools, owner: Owner, form: PagingFormat) -> None:
-        self.entries: EntryMemory = (
-            host.memory
-        )  #: what loads and stores an entry of a copy, and may note it
+        self.entries: EntryMemory = host.memory  #: what loads and stores an entry of a copy, and may note it
         self._frames = host.memory.frames
         self._pools, self._owner = pools, owner
         self._flags = form.accessed | form.dirty
