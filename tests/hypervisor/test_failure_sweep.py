@@ -174,7 +174,7 @@ def test_a_failure_anywhere_is_one_error_and_leaves_nothing(kind: Kind) -> None:
 
 
 MOVE = 0x55
-EVERY = 17  # point of failure: all of them took a minute, and were right
+EVERY = 17  # every so many points of failure: all of them took a minute and a half, and were right
 WORK = (
     SWITCH
     + """
