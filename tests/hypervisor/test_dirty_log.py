@@ -6,7 +6,8 @@ from dirty_guests import NoCpu, as_set, machine_of, make, write_user
 
 from quire.arch import EPT_PTE, Access, ExitReason
 from quire.errors import MisuseError
-from quire.hypervisor import DirtyPages, DirtyWay, GuestConfig, Host, Hypervisor
+from quire.hypervisor import DirtyPages, DirtyWay, GuestConfig, Host, Hypervisor, audit_host
+from quire.hypervisor.backed_mmu import BackedMmu
 from quire.hypervisor.handlers import GuestStopped
 from quire.memory import OutOfFrames, OwnerKind
 from quire.paging import Rights
@@ -383,3 +384,17 @@ def test_a_guest_that_ends_takes_its_log_along(mmu: str, way: DirtyWay) -> None:
     host.pool.audit()
     log.close()
     host.close()
+
+
+def test_a_page_that_the_log_cannot_take_is_not_left_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    hypervisor = make("ept")
+    mmu = hypervisor.mmu
+    assert isinstance(mmu, BackedMmu)
+    with hypervisor.log_dirty(DirtyWay.WRITE_PROTECT) as log:
+        monkeypatch.setattr(log, "backed", lambda gpa, size: (_ for _ in ()).throw(OSError("no room")))
+        with pytest.raises(OSError, match="no room"):
+            mmu.back(0x300000)
+        monkeypatch.undo()
+        assert mmu.memory_map.target(0x300000) is None
+        assert audit_host(hypervisor.host, [hypervisor]).breaches == []
+        assert mmu.back(0x300000)

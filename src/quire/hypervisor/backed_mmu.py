@@ -151,7 +151,11 @@ class BackedMmu(PagedMmu):
             memory_map.map(start, hpa, size, rights, kind)
         else:
             memory_map.map_range(start, hpa, size, rights, memory_type=kind)
-            self.log.backed(start, size)
+            try:
+                self.log.backed(start, size)
+            except BaseException:
+                memory_map.unmap_range(start, size)
+                raise
 
     def _fill(self, start: int, hpa: int, contents: bytes) -> None:
         """Put `contents` into the page at `start`, which has just been backed by `hpa`."""

@@ -4,14 +4,14 @@ Under ept the image is guest-physical memory, page for page what EPT maps; EPT i
 in it. Under native it is the host-physical memory that was ever touched, guest and tables alike.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import BinaryIO
 
 from quire.arch import ACCESS_RIGHTS, PAGE_SHIFT, PAGE_SIZE
 from quire.guest.images.core_writer import MemoryRange, write_core
 from quire.guest.images.processor import GENERAL, ProcessorState, SegmentState
 from quire.hypervisor import BackedMmu, Hypervisor
-from quire.memory import HostMemory
+from quire.memory import HostMemory, OwnerKind
 from quire.paging import Context
 
 __all__ = ["save_image"]
@@ -36,7 +36,8 @@ def save_image(hypervisor: Hypervisor, file: BinaryIO, *, cr2: int = 0) -> None:
     if isinstance(hypervisor.mmu, BackedMmu):
         places = [(one.start, one.target, one.size) for one in hypervisor.mmu.memory_map.mappings()]
     else:
-        places = [(start, start, size) for start, size in _touched(memory)]
+        secrets = set(hypervisor.host.pool.frames_held(OwnerKind.SECURE).tolist())
+        places = [(start, start, size) for start, size in _touched(memory, secrets)]
     write_core(file, [_range(memory, *place) for place in _joined(places)], [_processor(hypervisor, cr2)])
 
 
@@ -58,13 +59,13 @@ def _range(memory: HostMemory, start: int, hpa: int, size: int) -> MemoryRange:
     return MemoryRange(start, memory.octets.data[hpa : hpa + size], is_hole)
 
 
-def _touched(memory: HostMemory) -> Iterator[tuple[int, int]]:
-    """Yield first address and size of each run of frames that the kernel backs."""
+def _touched(memory: HostMemory, secrets: Container[int]) -> Iterator[tuple[int, int]]:
+    """Yield first address and size of each frame that the kernel backs, but for `secrets`."""
     for chunk in range(0, memory.frame_count, _SCAN):
         count = min(_SCAN, memory.frame_count - chunk)
         if not memory.is_hole(chunk, count):
             for frame in range(chunk, chunk + count):
-                if not memory.is_hole(frame, 1):
+                if frame not in secrets and not memory.is_hole(frame, 1):
                     yield frame << PAGE_SHIFT, PAGE_SIZE
 
 
