@@ -38,6 +38,7 @@ def numa_record(hypervisor: Hypervisor, *, full: bool) -> dict[str, Any] | None:
         "last_cache": 0 if numa is None else numa.last_cache,
         "frames": _frames(hypervisor, pools),
         "fell_back": pools.fell_back,
+        "misplaced": hypervisor.host.misplaced(),
         "references": {
             kind.name.lower(): {
                 "matrix": references.matrix(kind).tolist(),

@@ -5,6 +5,7 @@ from typing import Self
 
 from quire.memory import HostMemory, Pool
 from quire.memory.numa import NodePools, Topology
+from quire.memory.numa.binding import bind_range, pages_by_node
 
 __all__ = ["Host"]
 
@@ -33,9 +34,28 @@ class Host:
 
     @classmethod
     def with_nodes(cls, topology: Topology) -> Self:
-        """Return a host with these nodes."""
+        """Return a host with these nodes. The machine's own are bound: the kernel takes their memory there.
+
+        Raises BackendError when it refuses.
+        """
         memory = HostMemory(topology.size)
-        return cls(memory, NodePools(topology, memory))
+        try:
+            for node, number in enumerate(topology.numbers):
+                bind_range(memory, topology.start(node), topology.sizes[node], number)
+            return cls(memory, NodePools(topology, memory))
+        except BaseException:
+            memory.close()
+            raise
+
+    def misplaced(self) -> int:
+        """Return how many resident pages are not on the node that they are bound to: 0 where nodes are declared."""
+        if not isinstance(self.pool, NodePools):
+            return 0
+        topology, wrong = self.pool.topology, 0
+        for node, number in enumerate(topology.numbers):
+            found = pages_by_node(self.memory, topology.start(node), topology.sizes[node])
+            wrong += sum(found.values()) - found.get(number, 0)
+        return wrong
 
     def close(self) -> None:
         """Give the memory back."""

@@ -3,7 +3,8 @@
 import pytest
 
 from quire.errors import BackendError, MisuseError
-from quire.memory import HostMemory
+from quire.hypervisor import Host
+from quire.memory import HostMemory, Owner, OwnerKind
 from quire.memory.numa import Topology
 from quire.memory.numa.binding import bind_range, pages_by_node
 
@@ -51,3 +52,17 @@ def test_refusals() -> None:
     text = r"^HPA 0x1 with length 0x1000 cannot be looked for: give whole frames within 0x400000$"
     with pytest.raises(MisuseError, match=text):
         pages_by_node(memory, 1, 0x1000)
+
+
+def test_a_host_with_the_machines_own_nodes_is_bound_to_them() -> None:
+    topology = Topology.of_host()
+    bound(HostMemory(4 * MIB), topology.numbers[0])
+    host = Host.with_nodes(topology)
+    owner = Owner(OwnerKind.HYPERVISOR, "test")
+    for node in range(topology.count):
+        for _ in range(20):
+            host.memory.fill(host.pool.allocate(0, owner, nodes=(node,)), 1, 7)
+    assert host.misplaced() == 0
+    host.close()
+    declared = Host.with_nodes(Topology.declared([4 * MIB] * 2))
+    assert declared.misplaced() == 0

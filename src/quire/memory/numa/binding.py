@@ -1,7 +1,7 @@
 """The host's own nodes: pages bound to them with mbind(2) and looked for with move_pages(2).
 
-Models nothing: this is the real machine, through libnuma where it is installed and the kernel's system calls where it
-is not. On a machine with one node all is on node 0. Fails: BackendError with what the kernel said.
+Models nothing: this is the real machine, by the system calls that libnuma wraps, so that it need not be installed. On a
+machine with one node all is on node 0. Fails: BackendError with what the kernel said.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _SYS_MOVE_PAGES: Final = 279
 _MPOL_BIND: Final = 2
 _MPOL_MF_STRICT_MOVE: Final = 1 | 2  # move what is there already, and fail if it cannot be
 _MASK_BITS: Final = 64
+_AT_ONCE: Final = 1 << 30  # bytes that are looked for by one call
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
@@ -68,8 +69,16 @@ def pages_by_node(memory: HostMemory, hpa: int, length: int) -> dict[int, int]:
         )
     if failpoints.armed is not None:
         failpoints.reach("move_pages", lambda: _refused("move_pages", None, 12))
+    found: Counter[int] = Counter()
+    for start in range(hpa, hpa + length, _AT_ONCE):
+        found.update(_nodes_of(memory.address + start, min(_AT_ONCE, hpa + length - start)))
+    return dict(sorted(found.items()))
+
+
+# The nodes of the pages of a range of this process's memory, those left out that nobody has touched.
+def _nodes_of(address: int, length: int) -> list[int]:
     count = length // FRAME_SIZE
-    pages = memory.address + hpa + np.arange(count, dtype=np.uint64) * np.uint64(FRAME_SIZE)
+    pages = address + np.arange(count, dtype=np.uint64) * np.uint64(FRAME_SIZE)
     status = np.zeros(count, np.int32)
     failed = _syscall(
         ctypes.c_long(_SYS_MOVE_PAGES),
@@ -82,7 +91,8 @@ def pages_by_node(memory: HostMemory, hpa: int, length: int) -> dict[int, int]:
     )
     if failed:
         raise _refused("move_pages", None, ctypes.get_errno())
-    return dict(sorted(Counter(status[status >= 0].tolist()).items()))
+    nodes: list[int] = status[status >= 0].tolist()
+    return nodes
 
 
 def _refused(call: str, node: int | None, code: int) -> BackendError:

@@ -37,11 +37,15 @@ _NUMACTL_ROW = re.compile(r"^\s*\d+:\s*")
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Nodes 0 to n - 1: `sizes` in bytes, `distances[a][b]` as a sees b; `source` says who declared them."""
+    """Nodes 0 to n - 1: `sizes` in bytes, `distances[a][b]` as a sees b; `source` says who declared them.
+
+    `numbers` are the kernel's of this machine's own nodes, empty for declared ones.
+    """
 
     sizes: tuple[int, ...]
     distances: tuple[tuple[int, ...], ...]
     source: str = "declared"
+    numbers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.sizes)
@@ -95,7 +99,7 @@ class Topology:
             ) from error
         column = [online.index(n) for n in numbers]
         distances = tuple(tuple(rows[n][at] for at in column) for n in numbers)
-        return cls(tuple(_memory_of(root, n) for n in numbers), distances, "sysfs")
+        return cls(tuple(_memory_of(root, n) for n in numbers), distances, "sysfs", tuple(numbers))
 
     @property
     def count(self) -> int:
