@@ -46,6 +46,11 @@ def _flat(record: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
         "walks": walks["count"],
         "references_guest": walks["references"]["guest"],
         "references_host": walks["references"]["host"],
+        **{
+            f"{kind}_{where}": None if row["remote"] is None else row["remote"][kind][where]
+            for kind in ("tables", "data")
+            for where in ("local", "remote")
+        },
         "exits": row["exits"]["total"],
         "exits_by_reason": list(row["exits"]["by_reason"].items()),
         **{f"table_bytes_{name}": count for name, count in tables.items()},
