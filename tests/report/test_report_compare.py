@@ -44,6 +44,7 @@ def row(name: str, exits: dict[str, int], over: float | None, costs: dict[str, i
             "references": {"guest": 938_268, "host": 0},
             "references_per_walk": 4.0,
         },
+        "remote": None,
         "table_bytes": {"guest": 45056, "shadow": 0, "host": 0, "total": 45056},
         "cycles": parts,
         "overhead": {"over_native": over, "over_native_4k": over},
@@ -123,6 +124,26 @@ def test_the_table_of_a_comparison() -> None:
     assert "- 1 of the 2 figures of round are assumptions." in text
 
 
+def test_references_by_node_have_a_table_of_their_own() -> None:
+    record = comparison()
+    for number, row in enumerate(record["rows"]):
+        row["remote"] = {"tables": {"local": 10 + number, "remote": 2000}, "data": {"local": 3, "remote": 44}}
+    text = table(render_compare_table, record)
+    lines = text[text.index("references to other NUMA nodes") :].splitlines()
+    assert lines[1].split() == [
+        "configuration",
+        "tables,",
+        "local",
+        "tables,",
+        "remote",
+        "data,",
+        "local",
+        "data,",
+        "remote",
+    ]
+    assert lines[2].split()[-4:] == ["10", "2_000", "3", "44"]
+
+
 def test_what_differs_comes_first_and_loud() -> None:
     record = comparison() | {"differences": ["ept 4K/4K ended with status 1, native 4K with 0"]}
     assert table(render_compare_table, record).splitlines()[1].startswith("NOT THE SAME: ept 4K/4K ended")
@@ -151,7 +172,11 @@ def test_parquet_has_a_row_a_configuration_and_fixed_types() -> None:
     assert compare_parquet(copy.deepcopy(record)) == data
     read = parquet.read_table(io.BytesIO(data))
     native, nested = read.to_pylist()
-    assert (native["configuration"], native["host_page"], native["cycles_walk_guest"]) == ("native 4K", None, 500)
+    assert (native["configuration"], native["host_page"], native["cycles_walk_guest"]) == (
+        "native 4K",
+        None,
+        500,
+    )
     assert dict(nested["exits_by_reason"])["EPT_VIOLATION"] == 20_000
     assert nested["cycles_total"] == record["rows"][1]["cycles"]["total"]
     assert nested["over_native"] == 69.5
