@@ -119,7 +119,7 @@ def test_schema_and_sections() -> None:
     assert list(record) == [
         "schema", "quire", "python", "program", "config", "outcome", "instructions", "accesses", "tlb",
         "walk_caches", "size_conflicts", "walks", "page_faults", "exits", "syscalls", "unimplemented", "memory",
-        "flushes", "working_set", "time",
+        "numa", "flushes", "working_set", "time",
     ]  # fmt: skip
     config = record["config"]
     assert (config["mmu"], config["memory"], config["seed"], config["detail"]) == (
