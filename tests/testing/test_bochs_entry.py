@@ -15,7 +15,7 @@ CASES = {case.name: case for case in SUITES[0].cases}
 NAMES = {one.name for one in DEVIATIONS} | {WRAPPED_COUNT}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def whole() -> dict[str, Tally]:
     """Every recorded attempt, once for all tests here."""
     tallies = {}

@@ -22,7 +22,7 @@ def command() -> None:
       quire validate references --json references.json
       quire validate crossover --updates 0,10 --plot crossover.svg
       quire validate ladder --profile zen4 --guest 1G
-      quire validate numa
+      quire validate numa --pages 2048 --updates 20000
     """
 
 
