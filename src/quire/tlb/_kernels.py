@@ -72,7 +72,7 @@ def find_unbounded(entries, shapes, row, tag):
     return start + np.int64(slot)
 
 
-@njit(types.int64(WORDS, SHAPES, types.int64, types.uint64), cache=True, nogil=True)
+@njit(types.int64(WORDS, SHAPES, types.int64, types.uint64), forceinline=True, cache=True, nogil=True)
 def find(entries, shapes, row, tag):
     """Return the entry of the structure at `row` that holds `tag`, or -1; nothing is touched."""
     ways = shapes[row + _WAYS]
@@ -83,7 +83,7 @@ def find(entries, shapes, row, tag):
     return scan(entries, start, ways, tag)
 
 
-@njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64), cache=True, nogil=True)
+@njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64), forceinline=True, cache=True, nogil=True)
 def touch(entries, state, shapes, row, index, tag):
     """Note that entry `index` of the structure at `row`, which holds `tag`, was used now."""
     entries[np.int64(state[_CAPACITY]) + index] = state[_CLOCK]
@@ -111,7 +111,7 @@ def probe(entries, state, shapes, row, tag):
     return found
 
 
-@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64), cache=True, nogil=True)
+@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64), forceinline=True, cache=True, nogil=True)
 def least_recent(entries, state, shapes, row, start, tag):
     """Return the entry of the set of `tag`, at `start`, that was used longest ago; free ones come first."""
     capacity = np.int64(state[_CAPACITY])

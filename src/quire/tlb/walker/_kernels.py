@@ -68,7 +68,7 @@ _OFFSET = U(0xFFF)
 _I0, _I1, _I2, _I3 = (np.int64(n) for n in range(4))
 
 
-@njit(types.uint64(types.uint64), cache=True, nogil=True)
+@njit(types.uint64(types.uint64), forceinline=True, cache=True, nogil=True)
 def size_of_shift(shift):
     """Return 0, 1 or 2 for the page of ``1 << shift`` bytes; a 4 MiB page is two of 2 MiB."""
     return _0 if shift < _21 else (_1 if shift < _30 else _2)
@@ -98,7 +98,7 @@ def translation(result):
     )
 
 
-@njit(types.int64(SHAPES, types.int64, types.int64), cache=True, nogil=True)
+@njit(types.int64(SHAPES, types.int64, types.int64), forceinline=True, cache=True, nogil=True)
 def walk_holder(shapes, dimension, kind):
     """Return the row of the walk cache for entries of `kind`, linear (0) or guest-physical (1), or -1."""
     number = shapes[_HOLDERS + dimension * _KINDS + kind]
