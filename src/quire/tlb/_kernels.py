@@ -236,23 +236,35 @@ def insert_listed(entries, state, shapes, row, tag, value):
     return victim
 
 
+@njit(
+    types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64),
+    forceinline=True,
+    cache=True,
+    nogil=True,
+)
+def insert_stamped(entries, state, shapes, row, tag, value):
+    """Put `tag`, which is not there, in place of the entry of its set with the least stamp."""
+    capacity, ways = np.int64(state[_CAPACITY]), shapes[row + _WAYS]
+    start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
+    victim = oldest(entries, capacity + start, ways) - capacity
+    count_fill(entries, state, shapes, row, tag)
+    if entries[victim] != _0:
+        state[_EVICTIONS] += _1
+    entries[victim] = tag
+    entries[capacity + victim] = state[_CLOCK]
+    entries[_I2 * capacity + victim] = value
+    return victim
+
+
 @njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
 def insert_absent(entries, state, shapes, row, tag, value):
     """Do what :func:`insert` does, for a `tag` that the structure at `row` is known not to hold."""
     policy = shapes[row + _POLICY]
     if policy == _LISTED:
         return insert_listed(entries, state, shapes, row, tag, value)
-    if policy != _LRU:
-        return insert(entries, state, shapes, row, tag, value)
-    start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * shapes[row + _WAYS]
-    victim = least_recent(entries, state, shapes, row, start, tag)
-    count_fill(entries, state, shapes, row, tag)
-    if entries[victim] != _0:
-        state[_EVICTIONS] += _1
-    entries[victim] = tag
-    entries[2 * np.int64(state[_CAPACITY]) + victim] = value
-    touch(entries, state, shapes, row, victim, tag)
-    return victim
+    if policy == _LRU:
+        return insert_stamped(entries, state, shapes, row, tag, value)
+    return insert(entries, state, shapes, row, tag, value)
 
 
 @njit(
