@@ -51,8 +51,8 @@ _LRU, _PLRU, _RANDOMLY = (np.int64(POLICIES[one]) for one in Replacement)
 _WITHOUT_BOUND, _LISTED = np.int64(UNBOUNDED), np.int64(LISTED)
 _N_LEVELS, _N_SIZES = np.int64(LEVELS), np.int64(SIZES)
 _HASH = U(0x9E3779B97F4A7C15)
-_0, _1, _2, _3, _7, _15, _32 = (U(n) for n in (0, 1, 2, 3, 7, 15, 32))
-_I0, _I1 = np.int64(0), np.int64(1)
+_0, _1, _2, _3, _4, _7, _15, _32 = (U(n) for n in (0, 1, 2, 3, 4, 7, 15, 32))
+_I0, _I1, _I2 = np.int64(0), np.int64(1), np.int64(2)
 
 
 @njit(types.uint64(types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
@@ -72,7 +72,7 @@ def find_unbounded(entries, shapes, row, tag):
     return start + np.int64(slot)
 
 
-@njit(types.int64(WORDS, SHAPES, types.int64, types.uint64), cache=True, nogil=True)
+@njit(types.int64(WORDS, SHAPES, types.int64, types.uint64), forceinline=True, cache=True, nogil=True)
 def find(entries, shapes, row, tag):
     """Return the entry of the structure at `row` that holds `tag`, or -1; nothing is touched."""
     ways = shapes[row + _WAYS]
@@ -83,7 +83,12 @@ def find(entries, shapes, row, tag):
     return scan(entries, start, ways, tag)
 
 
-@njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64), cache=True, nogil=True)
+@njit(
+    types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64),
+    forceinline=True,
+    cache=True,
+    nogil=True,
+)
 def touch(entries, state, shapes, row, index, tag):
     """Note that entry `index` of the structure at `row`, which holds `tag`, was used now."""
     entries[np.int64(state[_CAPACITY]) + index] = state[_CLOCK]
@@ -111,7 +116,12 @@ def probe(entries, state, shapes, row, tag):
     return found
 
 
-@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64), cache=True, nogil=True)
+@njit(
+    types.int64(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64),
+    forceinline=True,
+    cache=True,
+    nogil=True,
+)
 def least_recent(entries, state, shapes, row, start, tag):
     """Return the entry of the set of `tag`, at `start`, that was used longest ago; free ones come first."""
     capacity = np.int64(state[_CAPACITY])
@@ -202,21 +212,59 @@ def probe_level(entries, state, shapes, gva, side, level, space):
     return found
 
 
-@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
-def insert_absent(entries, state, shapes, row, tag, value):
-    """Do what :func:`insert` does, for a `tag` that the structure at `row` is known not to hold."""
-    policy = shapes[row + _POLICY]
-    if policy != _LRU and policy != _LISTED:
-        return insert(entries, state, shapes, row, tag, value)
-    start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * shapes[row + _WAYS]
-    victim = least_recent(entries, state, shapes, row, start, tag)
+@njit(
+    types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64),
+    forceinline=True,
+    cache=True,
+    nogil=True,
+)
+def insert_listed(entries, state, shapes, row, tag, value):
+    """Put `tag`, which is not there, in place of the last of its set's list; the list turns by one."""
+    mask, ways, capacity = shapes[row + _SET_MASK], shapes[row + _WAYS], np.int64(state[_CAPACITY])
+    number = np.int64(tag & U(mask))
+    at = np.int64(3) * capacity + shapes[row + _TREES] + number
+    word, last = entries[at], U(ways - _I1) << _2
+    way = word >> last
+    entries[at] = ((word & ((_1 << last) - _1)) << _4) | way
+    entries[at + mask + _I1] += _1
+    victim = shapes[row + _START] + number * ways + np.int64(way)
+    if entries[victim] != _0:
+        state[_EVICTIONS] += _1
+    entries[victim] = tag
+    entries[capacity + victim] = state[_CLOCK]
+    entries[_I2 * capacity + victim] = value
+    return victim
+
+
+@njit(
+    types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64),
+    forceinline=True,
+    cache=True,
+    nogil=True,
+)
+def insert_stamped(entries, state, shapes, row, tag, value):
+    """Put `tag`, which is not there, in place of the entry of its set with the least stamp."""
+    capacity, ways = np.int64(state[_CAPACITY]), shapes[row + _WAYS]
+    start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
+    victim = oldest(entries, capacity + start, ways) - capacity
     count_fill(entries, state, shapes, row, tag)
     if entries[victim] != _0:
         state[_EVICTIONS] += _1
     entries[victim] = tag
-    entries[2 * np.int64(state[_CAPACITY]) + victim] = value
-    touch(entries, state, shapes, row, victim, tag)
+    entries[capacity + victim] = state[_CLOCK]
+    entries[_I2 * capacity + victim] = value
     return victim
+
+
+@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
+def insert_absent(entries, state, shapes, row, tag, value):
+    """Do what :func:`insert` does, for a `tag` that the structure at `row` is known not to hold."""
+    policy = shapes[row + _POLICY]
+    if policy == _LISTED:
+        return insert_listed(entries, state, shapes, row, tag, value)
+    if policy == _LRU:
+        return insert_stamped(entries, state, shapes, row, tag, value)
+    return insert(entries, state, shapes, row, tag, value)
 
 
 @njit(

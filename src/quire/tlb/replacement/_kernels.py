@@ -20,11 +20,14 @@ _I0, _I1 = np.int64(0), np.int64(1)
 
 @njit(types.int64(WORDS, types.int64, types.int64, types.uint64), inline="always", cache=True, nogil=True)
 def scan(entries, start, ways, tag):
-    """Return the entry of the set at `start` that holds `tag`, or -1: a loop that the compiler makes a vector of."""
-    found = np.int64(-1)
+    """Return the entry of the set at `start` that holds `tag`, or -1: a loop that the compiler makes a vector of.
+
+    At most one way holds it, so that a sum finds which: it takes fewer instructions than a maximum.
+    """
+    found = _I0
     for way in range(ways):
-        found = max(found, np.int64(way) if entries[start + way] == tag else np.int64(-1))
-    return start + found if found >= 0 else found
+        found += np.int64(way) + _I1 if entries[start + way] == tag else _I0
+    return start + found - _I1 if found else np.int64(-1)
 
 
 @njit(types.int64(WORDS, types.int64, types.int64), inline="always", cache=True, nogil=True)

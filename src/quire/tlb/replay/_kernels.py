@@ -6,7 +6,17 @@ from numba import njit, types
 from quire.arch import PTE, Replacement
 from quire.paging.context import MEMO_SLOTS, Context, Result, Status
 from quire.paging.ept._kernels import WORDS, pointer
-from quire.tlb._kernels import SHAPES, fill, holder, insert_absent, lookup, make_tag, probe
+from quire.tlb._kernels import (
+    SHAPES,
+    fill,
+    find,
+    holder,
+    insert_listed,
+    insert_stamped,
+    lookup,
+    make_tag,
+    touch,
+)
 from quire.tlb.layout import LEVELS, LISTED, POLICIES, TAG, TRANSLATION, Shape, TlbState
 from quire.tlb.replacement._kernels import scan
 from quire.tlb.replay.record import RECORD
@@ -123,10 +133,16 @@ def miss_plain(entries, state, shapes, side, tag, clock):
     row, value = holder(shapes, side, _I1, _I0), (tag & _PAGES) << _12
     state[_CLOCK] = clock
     state[_MISSES + side * _N_LEVELS] += _1
-    if probe(entries, state, shapes, row, tag) < 0:
+    found = find(entries, shapes, row, tag)
+    if found >= 0:
+        touch(entries, state, shapes, row, found, tag)
+    else:
         state[_MISSES + side * _N_LEVELS + _I1] += _1
-        insert_absent(entries, state, shapes, row, tag, value)
-    insert_absent(entries, state, shapes, holder(shapes, side, _I0, _I0), tag, value)
+        if shapes[row + _POLICY] == _LISTED:
+            insert_listed(entries, state, shapes, row, tag, value)
+        else:
+            insert_stamped(entries, state, shapes, row, tag, value)
+    insert_stamped(entries, state, shapes, holder(shapes, side, _I0, _I0), tag, value)
 
 
 @njit(types.int64(WORDS, WORDS, SHAPES, WORDS, types.int64, types.int64), cache=True, nogil=True)

@@ -11,7 +11,7 @@ from quire.paging._kernels import walk_from
 from quire.paging.context import MEMO_SLOTS, Context, Result, Status
 from quire.paging.ept._kernels import WORDS
 from quire.paging.memo._kernels import recall, remember
-from quire.tlb._kernels import SHAPES, find, insert_absent, make_tag, probe
+from quire.tlb._kernels import SHAPES, insert_absent, make_tag, probe
 from quire.tlb.layout import TRANSLATION, Kind, Shape, Shapes, TlbState
 from quire.tlb.walker.path import Path
 
@@ -65,10 +65,10 @@ _0, _1, _2, _3, _4, _7, _9, _12, _15, _21, _30, _32 = (
     U(n) for n in (0, 1, 2, 3, 4, 7, 9, 12, 15, 21, 30, 32)
 )
 _OFFSET = U(0xFFF)
-_I0, _I1, _I2, _I3 = (np.int64(n) for n in range(4))
+_I0, _I1, _I2, _I4 = (np.int64(n) for n in (0, 1, 2, 4))
 
 
-@njit(types.uint64(types.uint64), cache=True, nogil=True)
+@njit(types.uint64(types.uint64), forceinline=True, cache=True, nogil=True)
 def size_of_shift(shift):
     """Return 0, 1 or 2 for the page of ``1 << shift`` bytes; a 4 MiB page is two of 2 MiB."""
     return _0 if shift < _21 else (_1 if shift < _30 else _2)
@@ -98,7 +98,7 @@ def translation(result):
     )
 
 
-@njit(types.int64(SHAPES, types.int64, types.int64), cache=True, nogil=True)
+@njit(types.int64(SHAPES, types.int64, types.int64), forceinline=True, cache=True, nogil=True)
 def walk_holder(shapes, dimension, kind):
     """Return the row of the walk cache for entries of `kind`, linear (0) or guest-physical (1), or -1."""
     number = shapes[_HOLDERS + dimension * _KINDS + kind]
@@ -141,20 +141,25 @@ def account_host(entries, state, shapes, gpa, shift, levels):
     return references
 
 
-@njit(types.uint64(WORDS, WORDS, SHAPES, WORDS, types.uint64), cache=True, nogil=True)
-def account(entries, state, shapes, path, gva):
-    """Return the references that the walk of `path` takes behind its caches: guest's, EPT's << 32; they learn it."""
-    space, two = state[_SPACE], state[_EPT_SPACE] != _0
-    levels, leaf = np.int64(path[_LEVELS]), np.int64(path[_LEAF])
-    level, reached = levels, False
+@njit(types.int64(WORDS, WORDS, SHAPES, types.uint64, types.int64, types.int64), cache=True, nogil=True)
+def reach(entries, state, shapes, gva, levels, leaf):
+    """Return the level of the first guest entry that a walk down to `leaf` reads behind the linear caches."""
     for cached in range(leaf + _I1, levels + _I1):
         kind = _PDE + np.int64(cached) - _I2
         row = walk_holder(shapes, _I0, kind)
         state[_CLOCK] += _1
-        if row >= 0 and probe(entries, state, shapes, row, make_tag(gva, U(kind), space)) >= 0:
+        if row >= 0 and probe(entries, state, shapes, row, make_tag(gva, U(kind), state[_SPACE])) >= 0:
             state[_WALK_HITS + kind] += _1
-            level, reached = np.int64(cached) - _I1, state[_BY_GPA] == _0
-            break
+            return np.int64(cached) - _I1
+    return levels
+
+
+@njit(types.uint64(WORDS, WORDS, SHAPES, WORDS, types.uint64, types.int64), cache=True, nogil=True)
+def account_from(entries, state, shapes, path, gva, level):
+    """Do what :func:`account` does, for a walk that begins at `level`, as :func:`reach` said."""
+    space, two = state[_SPACE], state[_EPT_SPACE] != _0
+    leaf = np.int64(path[_LEAF])
+    reached = level < np.int64(path[_LEVELS]) and state[_BY_GPA] == _0
     of_guest, of_host = U(level - leaf + _I1), _0
     path[_STARTED] = U(level)
     while True:
@@ -187,6 +192,13 @@ def account(entries, state, shapes, path, gva):
     path[_MADE] = made
     of_host += made
     return of_guest | of_host << _32
+
+
+@njit(types.uint64(WORDS, WORDS, SHAPES, WORDS, types.uint64), cache=True, nogil=True)
+def account(entries, state, shapes, path, gva):
+    """Return the references that the walk of `path` takes behind its caches: guest's, EPT's << 32; they learn it."""
+    level = reach(entries, state, shapes, gva, np.int64(path[_LEVELS]), np.int64(path[_LEAF]))
+    return account_from(entries, state, shapes, path, gva, level)
 
 
 @njit(types.uint64(WORDS, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
@@ -224,23 +236,15 @@ def trace(memory, context, result, path):
     path[_HSHIFT] = result[_R_HSHIFT] if result[_R_STATUS] == U(_OK) else _0
 
 
-@njit(types.boolean(WORDS, WORDS, WORDS, SHAPES, WORDS, WORDS, types.uint64, WORDS), cache=True, nogil=True)
-def trace_memo(context, entries, state, shapes, memo, path, gva, result):
-    """Write the path of a walk that the memo answered, as far as a PDE or PDPTE cache leaves any; False if not."""
-    known = False
-    for kind in range(_PDE, _PDE + _I2):
-        row = walk_holder(shapes, _I0, np.int64(kind))
-        if row >= 0 and find(entries, shapes, row, make_tag(gva, U(kind), state[_SPACE])) >= 0:
-            known = True
-    if not known:
-        return False
+@njit(types.void(WORDS, WORDS, types.uint64, WORDS), cache=True, nogil=True)
+def trace_memo(memo, path, gva, result):
+    """Write the path of a walk that the memo answered, as far as a PDE or PDPTE cache leaves any."""
     slot = (((gva & _LINEAR) >> _21) & _MEMO_MASK) << _2
     path[_LEVELS], path[_LEAF], path[_HOST_LEVELS] = _4, _1, _4
     path[_GPA], path[_HSHIFT] = result[_R_GPA], _12
     path[_TABLE_GPA + 1], path[_TABLE_SHIFT + 1] = memo[slot + _3], _12
     path[_TABLE_HPA + 1] = memo[slot + _1]
     path[_TABLE_HPA + 2] = _0
-    return True
 
 
 @njit(
@@ -258,7 +262,10 @@ def walk_behind_caches(memory, context, memo, gva, access, result, entries, stat
     if status == _OK:
         if not caches:
             return status
-        if not trace_memo(context, entries, state, shapes, memo, path, gva, result):
+        level = reach(entries, state, shapes, gva, _I4, _I1)  # the memo has whole walks of four levels alone
+        if level <= _I2:
+            trace_memo(memo, path, gva, result)
+        else:
             walk_from(memory, context, gva, access, result)
             trace(memory, context, result, path)
     else:
@@ -268,7 +275,8 @@ def walk_behind_caches(memory, context, memo, gva, access, result, entries, stat
         if not caches or (status != _OK and status != _PAGE_FAULT) or context[_C_MODE] < _MODE_4:
             return status
         trace(memory, context, result, path)
-    references = account(entries, state, shapes, path, gva)
+        level = reach(entries, state, shapes, gva, np.int64(path[_LEVELS]), np.int64(path[_LEAF]))
+    references = account_from(entries, state, shapes, path, gva, level)
     result[_R_GREFS] = references & U(0xFFFF_FFFF)
     result[_R_HREFS] = references >> _32
     return status
