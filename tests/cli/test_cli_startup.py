@@ -75,7 +75,7 @@ def test_one_address_in_under_400_ms(tmp_path: Path) -> None:
         file.write(len(content).to_bytes(8, "little") + (1 << 40).to_bytes(8, "little") * 2)
         file.write(size.to_bytes(8, "little") * 2)
     best = 1e9
-    for _ in range(3):
+    for _ in range(7):  # the best: caches of the machine are others' as well
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [sys.executable, "-m", "quire", *_CASES["walk-core"]],
