@@ -64,7 +64,7 @@ def test_stdout_that_takes_nothing(name: str, tmp_path: Path) -> None:
 
 
 def test_one_address_of_a_large_core_takes_no_second(tmp_path: Path) -> None:
-    """Of 1 GiB, nearly all of it a hole of the file: how long it takes is measured elsewhere, this finds what scans it."""
+    """Of 1 GiB, nearly all a hole of the file: how long it takes is measured elsewhere, this finds what scans it."""
     example_files(tmp_path)
     with open(tmp_path / "dead.core", "r+b") as file:
         content = file.read()
