@@ -123,13 +123,14 @@ def numa_arguments(options: dict[str, Any]) -> list[str]:
 def _sizes(text: str) -> list[int]:
     """Return the sizes of a list such as 4x8G or 8G,2x4G. Raises click.UsageError."""
     found: list[int] = []
-    for part in text.split(","):
-        count, times, size = part.strip().lower().rpartition("x")
-        if part.strip().lower().startswith("0x"):
-            count, times, size = "", "", part.strip()
+    for part in map(str.strip, text.split(",")):
+        hexadecimal = part.lower().startswith("0x")
+        count, times, size = ("", "", part) if hexadecimal else part.replace("X", "x").rpartition("x")
+        wrong = click.UsageError(f"--numa {text!r} has no nodes {part!r}: give for instance 4x8G or 8G,16G")
         if times and not (count.isdecimal() and 0 < int(count) <= 64):
-            raise click.UsageError(
-                f"--numa {text!r} has no nodes {part.strip()!r}: give for instance 4x8G or 8G,16G"
-            )
-        found += [SizeType().convert(size, None, None)] * (int(count) if times else 1)
+            raise wrong
+        try:
+            found += [SizeType().convert(size, None, None)] * (int(count) if times else 1)
+        except click.BadParameter:
+            raise wrong from None
     return found
