@@ -120,6 +120,42 @@ SWITCH = (
 )
 
 
+def rounds(pages: int, count: int) -> tuple[str, int]:
+    """Return a guest that adds up and changes a word of each of its pages, again and again, and what it reports.
+
+    Between two rounds it writes to port 0x55. Round n finds n times (7 + offset) in each page.
+    """
+    source = f"""
+    mov rdi, 0x203000
+    mov rax, 0x400003
+    mov ecx, {pages}
+1:  mov [rdi], rax
+    add rdi, 8
+    add rax, 0x1000
+    loop 1b
+    mov ebx, {count}
+    xor r8, r8
+again:
+    xor esi, esi
+2:  mov rax, [0x400000 + rsi]
+    add r8, rax
+    lea rax, [rax + rsi + 7]
+    mov [0x400000 + rsi], rax
+    add esi, 0x1000
+    cmp esi, {pages << 12}
+    jb 2b
+    mov al, bl
+    out 0x55, al
+    dec ebx
+    jnz again
+    report r8
+    finish
+"""
+    return SWITCH + source, sum(
+        n * (7 + offset) for n in range(count) for offset in range(0, pages << 12, 0x1000)
+    )
+
+
 @cache
 def assemble(source: str) -> bytes:
     """Return the flat image of `source` behind the prelude, linked to run where a bare guest is loaded."""

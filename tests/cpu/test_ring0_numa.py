@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ring0_guest import SWITCH, assemble, reported
+from ring0_guest import assemble, reported, rounds
 
 from quire.arch import EPT_PTE, EPTP
 from quire.cpu.soft import Detail
@@ -19,36 +19,7 @@ from quire.tlb.nodes import NodeCount
 
 TWO = Topology.declared([32 << 20] * 2)
 MOVE = 0x55
-#: Writes a pattern to 16 pages, then asks for port MOVE 40 times, adding up and changing all pages between.
-WORK = (
-    SWITCH
-    + """
-    mov rdi, 0x203000
-    mov rax, 0x400003
-    mov ecx, 16
-1:  mov [rdi], rax
-    add rdi, 8
-    add rax, 0x1000
-    loop 1b
-    mov ebx, 40
-    xor r8, r8
-again:
-    xor esi, esi
-2:  mov rax, [0x400000 + rsi]
-    add r8, rax
-    lea rax, [rax + rsi + 7]
-    mov [0x400000 + rsi], rax
-    add esi, 0x1000
-    cmp esi, 0x10000
-    jb 2b
-    mov al, bl
-    out 0x55, al
-    dec ebx
-    jnz again
-    report r8
-    finish
-"""
-)
+WORK, SUM = rounds(16, 40)
 
 
 class Mover:
@@ -89,8 +60,7 @@ def run(
     return guest, mover, reported(outcome)
 
 
-#: Round n finds n times (7 + offset) in each page.
-EXPECTED = [sum(n * (7 + offset) for n in range(40) for offset in range(0, 0x10000, 0x1000))]
+EXPECTED = [SUM]
 
 
 @pytest.mark.parametrize("replicate", [False, True])

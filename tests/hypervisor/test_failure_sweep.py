@@ -18,7 +18,7 @@ from quire.memory.secure import SecurePool
 from quire.testing import FailureOutcome, sweep_failures
 
 sys.path.append(str(Path(__file__).parents[1] / "cpu"))
-from ring0_guest import SWITCH, assemble, reported
+from ring0_guest import assemble, reported, rounds
 
 TWO = Topology.declared([8 << 20, 8 << 20])
 LARGER = Topology.declared([16 << 20, 16 << 20])
@@ -175,36 +175,7 @@ def test_a_failure_anywhere_is_one_error_and_leaves_nothing(kind: Kind) -> None:
 
 MOVE = 0x55
 EVERY = 17  # every so many points of failure: all of them took a minute and a half, and were right
-WORK = (
-    SWITCH
-    + """
-    mov rdi, 0x203000
-    mov rax, 0x400003
-    mov ecx, 8
-1:  mov [rdi], rax
-    add rdi, 8
-    add rax, 0x1000
-    loop 1b
-    mov ebx, 6
-    xor r8, r8
-again:
-    xor esi, esi
-2:  mov rax, [0x400000 + rsi]
-    add r8, rax
-    lea rax, [rax + rsi + 7]
-    mov [0x400000 + rsi], rax
-    add esi, 0x1000
-    cmp esi, 0x8000
-    jb 2b
-    mov al, bl
-    out 0x55, al
-    dec ebx
-    jnz again
-    report r8
-    finish
-"""
-)
-SUM = sum(n * (7 + offset) for n in range(6) for offset in range(0, 0x8000, 0x1000))
+WORK, SUM = rounds(8, 6)
 
 
 class Mover:
