@@ -213,6 +213,23 @@ def probe_level(entries, state, shapes, gva, side, level, space):
 
 
 @njit(
+    types.int64(WORDS, WORDS, types.int64, types.uint64, types.uint64),
+    forceinline=True,
+    cache=True,
+    nogil=True,
+)
+def displace(entries, state, victim, tag, value):
+    """Put `tag` where `victim` is, used last, and return that."""
+    capacity = np.int64(state[_CAPACITY])
+    if entries[victim] != _0:
+        state[_EVICTIONS] += _1
+    entries[victim] = tag
+    entries[capacity + victim] = state[_CLOCK]
+    entries[_I2 * capacity + victim] = value
+    return victim
+
+
+@njit(
     types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64),
     forceinline=True,
     cache=True,
@@ -228,12 +245,7 @@ def insert_listed(entries, state, shapes, row, tag, value):
     entries[at] = ((word & ((_1 << last) - _1)) << _4) | way
     entries[at + mask + _I1] += _1
     victim = shapes[row + _START] + number * ways + np.int64(way)
-    if entries[victim] != _0:
-        state[_EVICTIONS] += _1
-    entries[victim] = tag
-    entries[capacity + victim] = state[_CLOCK]
-    entries[_I2 * capacity + victim] = value
-    return victim
+    return displace(entries, state, victim, tag, value)
 
 
 @njit(
@@ -248,12 +260,7 @@ def insert_stamped(entries, state, shapes, row, tag, value):
     start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
     victim = oldest(entries, capacity + start, ways) - capacity
     count_fill(entries, state, shapes, row, tag)
-    if entries[victim] != _0:
-        state[_EVICTIONS] += _1
-    entries[victim] = tag
-    entries[capacity + victim] = state[_CLOCK]
-    entries[_I2 * capacity + victim] = value
-    return victim
+    return displace(entries, state, victim, tag, value)
 
 
 @njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
