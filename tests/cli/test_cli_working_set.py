@@ -1,6 +1,7 @@
 """``quire run --working-set``: what is sampled of a real program, what is refused, and that nothing else changes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,13 @@ from commands import quire
 
 from quire.report.working_set import sparkline, working_set_rows
 
-PROGRAM = ("python3", "-S", "-c", "x = bytearray(1 << 20)\nfor i in range(30000): x[i * 31 % len(x)] = 1")
+#: The interpreter itself: the one on PATH may be a shell script that needs exec.
+PROGRAM = (
+    os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable),
+    "-S",
+    "-c",
+    "x = bytearray(1 << 20)\nfor i in range(30000): x[i * 31 % len(x)] = 1",
+)
 
 
 def test_a_program_is_sampled(tmp_path: Path) -> None:

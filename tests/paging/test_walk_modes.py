@@ -118,7 +118,7 @@ def test_pdptes_are_checked_when_they_are_loaded() -> None:
     for bit in (1, 2, 5, 6, 7, 8, 50, 63):
         world.set(1, 6, 0x5001 | 1 << bit)
         record = load_pdptes(world.memory, world.context)
-        assert (record.status, record.vector) == (Status.PDPTE_FAULT, Vector.GP)
+        assert (record.status, record.vector, record.fault_level) == (Status.PDPTE_FAULT, Vector.GP, 3)
         assert [int(world.context[Context.PDPTE0 + n]) for n in range(4)] == registers
     world.set(1, 6, 1 << 63 | 0x6)
     assert load_pdptes(world.memory, world.context).status is Status.OK, "not present: nothing is checked"

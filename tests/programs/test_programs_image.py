@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from native import MMUS, QUIRE, environment, execute, need, python, quire
+from native import MMUS, QUIRE, environment, execute, loaded_quire, need, python, quire
 
 from quire.guest.images import open_image
 from quire.paging import Context
@@ -26,7 +26,7 @@ ctypes.string_at(0x123456789000)
 
 
 def explain(folder: Path, *argv: str) -> dict[str, Any]:
-    done = execute([QUIRE, "walk", "--json", *argv], cwd=folder)
+    done = execute([*loaded_quire(), "walk", "--json", *argv], cwd=folder)
     assert done.stderr == b"", done.stderr
     walk = json.loads(done.stdout)["walk"]
     assert done.status == int(walk["result"] is None)
@@ -64,7 +64,7 @@ def test_tables_of_a_guest_are_sound(options: tuple[str, ...], tmp_path: Path) -
     outcome = quire([need("true")], "--report", "none", *options, "--save-image", "true.core", cwd=tmp_path)
     assert outcome.status == 0
     assert (tmp_path / "true.core").stat().st_blocks * 512 < 32 << 20
-    done = execute([QUIRE, "lint", "--image", "true.core", "--json"], cwd=tmp_path)
+    done = execute([*loaded_quire(), "lint", "--image", "true.core", "--json"], cwd=tmp_path)
     record = json.loads(done.stdout)
     assert record["totals"]["error"] == record["totals"]["warning"] == 0, record
     assert done.status == 0

@@ -13,7 +13,18 @@ import time
 from pathlib import Path
 
 import pytest
-from native import MMUS, QUIRE, environment, execute, need, python, quire, quire_report, quire_text
+from native import (
+    MMUS,
+    QUIRE,
+    environment,
+    execute,
+    loaded_quire,
+    need,
+    python,
+    quire,
+    quire_report,
+    quire_text,
+)
 
 pytestmark = pytest.mark.programs
 
@@ -319,7 +330,7 @@ def test_memory_exhausted_is_explained() -> None:
 
 
 def _examples(*command: str) -> list[str]:
-    text = execute([QUIRE, *command, "--help"], env={"COLUMNS": "200"}).stdout.decode()
+    text = execute([*loaded_quire(), *command, "--help"], env={"COLUMNS": "200"}).stdout.decode()
     block = text.split("Examples:\n", 1)[1].split("\n\n", 1)[0]
     return [line.strip() for line in block.splitlines()]
 
@@ -335,7 +346,7 @@ def test_examples_of_the_help_run(command: tuple[str, ...], tmp_path: Path) -> N
         words = shlex.split(line)
         if (file := words[-1]).startswith("/etc/") and not os.path.exists(file):
             pytest.skip(f"this machine has no {file}")
-        outcome = execute([QUIRE, *words[1:]], cwd=folder)
+        outcome = execute([*loaded_quire(), *words[1:]], cwd=folder)
         assert outcome.status == 0, outcome.stderr.decode()
         if "-o" in words:
             report = json.loads((folder / words[words.index("-o") + 1]).read_text())

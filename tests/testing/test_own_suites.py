@@ -5,14 +5,17 @@ import os
 import pytest
 
 from quire.testing import Outcome, Setting, known_suites, run_suites
+from quire.testing.suites import walk_matrix
 
 SUITES = {suite.name: suite for suite in known_suites()}
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("walk-matrix", 180_000), ("reserved-bits", 18_000), ("random-walks", 12_000)]
+    ("name", "least"), [("walk-matrix", 30_000), ("reserved-bits", 18_000), ("random-walks", 12_000)]
 )
-def test_the_kernel_and_its_twin_agree(name: str, least: int) -> None:
+def test_the_kernel_and_its_twin_agree(name: str, least: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The matrix by a sixth of what ``quire check`` walks, which takes a minute."""
+    monkeypatch.setattr(walk_matrix, "_SAMPLE", 1000)
     jobs = len(os.sched_getaffinity(0))
     results = list(run_suites([SUITES[name]], Setting(seed=2), jobs=jobs))
     assert [result.detail for result in results if result.outcome is not Outcome.PASSED] == []

@@ -6,8 +6,9 @@ compared with the pool's range and with the size of memory before it indexes any
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from quire.kernels import kernel
 from quire.memory.buddy._kernels import (
     BITS,
     HEADS,
@@ -54,7 +55,7 @@ _ALLOCATED_WORD = U(int.from_bytes(bytes([ALLOCATED_BYTE]) * 8, "little"))
 _0, _I0, _I1 = U(0), np.int64(0), np.int64(1)
 
 
-@njit(types.void(TALLY, INT, INT, INT, INT), cache=True, nogil=True)
+@kernel(types.void(TALLY, INT, INT, INT, INT))
 def move(counts, frames, kind, owner, sign):
     """Count `frames` for an owner (`sign` 1) or no more (-1); FREE has the rest."""
     counts[_KINDS + kind] += sign * frames
@@ -63,7 +64,7 @@ def move(counts, frames, kind, owner, sign):
     counts[_HELD] -= sign * frames
 
 
-@njit(types.void(BITS, HEADS, TALLY, OWNED, INT, INT, INT, INT, INT), cache=True, nogil=True)
+@kernel(types.void(BITS, HEADS, TALLY, OWNED, INT, INT, INT, INT, INT))
 def take(bits, heads, counts, ids, index, found, order, owner, kind):
     """Give the first 2**order frames of the free block at `index` to an owner, all records included."""
     split(bits, heads, counts, index, found, order)
@@ -77,7 +78,7 @@ def take(bits, heads, counts, ids, index, found, order, owner, kind):
         counts[_PEAK] = used
 
 
-@njit(types.void(BITS, HEADS, TALLY, OWNED, INT, INT, INT, INT), cache=True, nogil=True)
+@kernel(types.void(BITS, HEADS, TALLY, OWNED, INT, INT, INT, INT))
 def put(bits, heads, counts, ids, index, order, owner, kind):
     """Take a block back from its owner, all records included but the contents."""
     frames = _I1 << order
@@ -88,7 +89,7 @@ def put(bits, heads, counts, ids, index, order, owner, kind):
     counts[_FREES] += _I1
 
 
-@njit(types.boolean(BITS, INT), cache=True, nogil=True)
+@kernel(types.boolean(BITS, INT))
 def poisoned(memory, start):
     """Whether the frame whose first word is `start` is all poison."""
     wrong = _0
@@ -97,7 +98,7 @@ def poisoned(memory, start):
     return wrong == _0
 
 
-@njit(types.boolean(HEADS, WORDS, TALLY, INT, INT), cache=True, nogil=True)
+@kernel(types.boolean(HEADS, WORDS, TALLY, INT, INT))
 def prepare(states, memory, counts, index, way):
     """Prove that free frame `index` was not written, and fill it. False, nothing done, if Python has to look."""
     if way == _NUMBERS:
@@ -117,7 +118,7 @@ def prepare(states, memory, counts, index, way):
     return True
 
 
-@njit(types.boolean(HEADS, WORDS, TALLY, INT, INT), cache=True, nogil=True)
+@kernel(types.boolean(HEADS, WORDS, TALLY, INT, INT))
 def retire(states, memory, counts, index, way):
     """Poison frame `index`, which becomes free. False, nothing done, if there is no such memory."""
     if way != _POISON:
@@ -131,14 +132,14 @@ def retire(states, memory, counts, index, way):
     return True
 
 
-@njit(types.boolean(HEADS, TALLY, OWNED, INT, INT, INT), cache=True, nogil=True)
+@kernel(types.boolean(HEADS, TALLY, OWNED, INT, INT, INT))
 def owned(heads, counts, ids, index, order, owner):
     """Whether `index` starts a taken block of `order` that is the owner's."""
     inside = counts[_FIRST] <= index and index < counts[_END]
     return inside and heads[index] == _TAKEN | order and ids[index] == owner
 
 
-@njit(INT(WORDS, WORDS, INT, INT, INT, INT, INT), cache=True, nogil=True)
+@kernel(INT(WORDS, WORDS, INT, INT, INT, INT, INT))
 def allocate(records, memory, order, owner, kind, way, reserved):
     """Give a block to an owner, if so many more than `reserved` frames are free: its number, EXHAUSTED or LOOK.
 
@@ -166,7 +167,7 @@ def allocate(records, memory, order, owner, kind, way, reserved):
     return counts[_BASE] + index
 
 
-@njit(INT(WORDS, WORDS, INT, INT, INT, INT, INT), cache=True, nogil=True)
+@kernel(INT(WORDS, WORDS, INT, INT, INT, INT, INT))
 def free(records, memory, hfn, order, owner, kind, way):
     """Take a block back from its owner: 0, REFUSED or LOOK. Of a block of several frames, only DONE takes it."""
     counts = counts_of(records)

@@ -6,7 +6,7 @@ the layouts of the arch room. Addresses are bytes; a reference outside memory is
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from quire.arch import (
     EPT_PTE,
@@ -25,6 +25,7 @@ from quire.arch import (
     entry_layout,
     linear_width,
 )
+from quire.kernels import kernel
 from quire.paging.context import Context, Dimension, Result, Status
 from quire.paging.ept._kernels import WORDS, deny, may_update_table, pointer, walk_ept
 
@@ -97,7 +98,7 @@ _FINE = U(1 << 32)  # no page-fault error code
 _NOWHERE = U((1 << 64) - 1)
 
 
-@njit(types.int64(WORDS, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, types.uint64, types.uint64))
 def outside(result, gpa, level):
     """Record that no memory lies where an entry or a page should be."""
     result[_R_STATUS] = U(_BUS_ERROR)
@@ -106,7 +107,7 @@ def outside(result, gpa, level):
     return _BUS_ERROR
 
 
-@njit(types.int64(WORDS, WORDS, types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, types.uint64, types.uint64, types.uint64))
 def page_fault(context, result, error, level, access):
     """Record a #PF: `error` holds P, RSVD and PK, the rest follows from the access (SDM 3A §4.7)."""
     if access == _WRITE_ACCESS or access == _SHADOW_WRITE:  # noqa: SIM109 - a tuple would be built
@@ -125,7 +126,7 @@ def page_fault(context, result, error, level, access):
     return _PAGE_FAULT
 
 
-@njit(types.int64(WORDS, WORDS, WORDS, types.uint64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, WORDS, types.uint64))
 def update_denied(memory, context, result, entry_gpa):
     """Record the EPT violation of a guest accessed or dirty update whose table page EPT makes read-only.
 
@@ -136,7 +137,7 @@ def update_denied(memory, context, result, entry_gpa):
     return np.int64(result[_R_STATUS])
 
 
-@njit(types.uint64(WORDS, types.boolean, types.uint64), cache=True, nogil=True)
+@kernel(types.uint64(WORDS, types.boolean, types.uint64))
 def key_rights(context, user_page, leaf):
     """Return the accesses (R 1, W 2, X 4) that protection keys leave to a page of this leaf (SDM 3A §4.6.2)."""
     if context[_C_MODE] < _MODE_4 or context[_C_PKE if user_page else _C_PKS] == _0:
@@ -149,12 +150,7 @@ def key_rights(context, user_page, leaf):
     return _5 if denied & _2 and binds else _7
 
 
-@njit(
-    types.uint64(WORDS, types.boolean, types.boolean, types.boolean, types.uint64),
-    inline="always",
-    cache=True,
-    nogil=True,
-)
+@kernel(types.uint64(WORDS, types.boolean, types.boolean, types.boolean, types.uint64), inline="always")
 def guest_rights(context, user_page, writable, no_execute, leaf):
     """Return the accesses (R 1, W 2, X 4) that the guest's own tables allow (SDM 3A §4.6)."""
     if context[_C_USER] and context[_C_IMPLICIT] == _0:
@@ -174,7 +170,7 @@ def guest_rights(context, user_page, writable, no_execute, leaf):
     return rights
 
 
-@njit(types.uint64(WORDS, types.boolean, types.boolean, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.uint64(WORDS, types.boolean, types.boolean, types.uint64, types.uint64))
 def shadow_rights(context, user_page, above_writable, leaf, wanted):
     """Return `wanted` if a shadow-stack access of it is allowed, else 0 (SDM 3A §4.6.1)."""
     user = context[_C_USER] != _0 and context[_C_IMPLICIT] == _0
@@ -184,11 +180,8 @@ def shadow_rights(context, user_page, above_writable, leaf, wanted):
     return wanted & key_rights(context, user_page, leaf)
 
 
-@njit(
-    types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64, types.uint64),
-    inline="always",
-    cache=True,
-    nogil=True,
+@kernel(
+    types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64, types.uint64), inline="always"
 )
 def finish(memory, context, result, gpa, access, allowed, linear):
     """Translate the page that the guest's tables gave, and fill the rest of `result`; return the status.
@@ -231,7 +224,7 @@ def finish(memory, context, result, gpa, access, allowed, linear):
     return _OK
 
 
-@njit(types.int64(WORDS, WORDS, types.uint64, types.uint64, WORDS), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, types.uint64, types.uint64, WORDS))
 def walk_from(memory, context, gva, access, result):
     """Translate `gva` for `access` (:class:`quire.arch.Access`); fill `result`, return its status.
 
@@ -362,7 +355,7 @@ def walk_from(memory, context, gva, access, result):
     return status
 
 
-@njit(types.int64(ARRAY, ARRAY, types.uint64, types.uint64, ARRAY), cache=True, nogil=True)
+@kernel(types.int64(ARRAY, ARRAY, types.uint64, types.uint64, ARRAY))
 def walk(memory, context, gva, access, result):
     """Do what :func:`walk_from` does, for a caller that has arrays."""
     return walk_from(pointer(memory), pointer(context), gva, access, pointer(result))

@@ -5,9 +5,10 @@ Pointers go in (see layout.py for what they point to); an index identifies an en
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from quire.arch import Replacement
+from quire.kernels import kernel
 from quire.paging.ept._kernels import WORDS
 from quire.tlb.layout import (
     KIND_SHIFTS,
@@ -55,13 +56,13 @@ _0, _1, _2, _3, _4, _7, _15, _32 = (U(n) for n in (0, 1, 2, 3, 4, 7, 15, 32))
 _I0, _I1, _I2 = np.int64(0), np.int64(1), np.int64(2)
 
 
-@njit(types.uint64(types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.uint64(types.uint64, types.uint64, types.uint64))
 def make_tag(address, kind, space):
     """Return the tag of the entry of `kind` that covers `address` in address space `space`."""
     return ((address & _LINEAR) >> KIND_SHIFTS_ARRAY[kind]) | kind << _KIND | space << _SPACE_SHIFT
 
 
-@njit(types.int64(WORDS, SHAPES, types.int64, types.uint64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, SHAPES, types.int64, types.uint64))
 def find_unbounded(entries, shapes, row, tag):
     """Return the entry of a table without bound that holds `tag`, else of the free one that ends its search."""
     mask = U(shapes[row + _SET_MASK])
@@ -72,7 +73,7 @@ def find_unbounded(entries, shapes, row, tag):
     return start + np.int64(slot)
 
 
-@njit(types.int64(WORDS, SHAPES, types.int64, types.uint64), forceinline=True, cache=True, nogil=True)
+@kernel(types.int64(WORDS, SHAPES, types.int64, types.uint64), forceinline=True)
 def find(entries, shapes, row, tag):
     """Return the entry of the structure at `row` that holds `tag`, or -1; nothing is touched."""
     ways = shapes[row + _WAYS]
@@ -83,12 +84,7 @@ def find(entries, shapes, row, tag):
     return scan(entries, start, ways, tag)
 
 
-@njit(
-    types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64),
-    forceinline=True,
-    cache=True,
-    nogil=True,
-)
+@kernel(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64), forceinline=True)
 def touch(entries, state, shapes, row, index, tag):
     """Note that entry `index` of the structure at `row`, which holds `tag`, was used now."""
     entries[np.int64(state[_CAPACITY]) + index] = state[_CLOCK]
@@ -98,7 +94,7 @@ def touch(entries, state, shapes, row, index, tag):
         point_away(entries, state, shapes, row, index)
 
 
-@njit(types.void(WORDS, WORDS, SHAPES, types.int64), cache=True, nogil=True)
+@kernel(types.void(WORDS, WORDS, SHAPES, types.int64))
 def touch_entry(entries, state, shapes, index):
     """Do what :func:`touch` does, for a caller that has no structure at hand."""
     row = np.int64(_ROWS)
@@ -107,7 +103,7 @@ def touch_entry(entries, state, shapes, index):
     touch(entries, state, shapes, row, index, entries[index])
 
 
-@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64))
 def probe(entries, state, shapes, row, tag):
     """Return the entry of the structure at `row` that holds `tag`, now used last, or -1."""
     found = find(entries, shapes, row, tag)
@@ -116,12 +112,7 @@ def probe(entries, state, shapes, row, tag):
     return found
 
 
-@njit(
-    types.int64(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64),
-    forceinline=True,
-    cache=True,
-    nogil=True,
-)
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64), forceinline=True)
 def least_recent(entries, state, shapes, row, start, tag):
     """Return the entry of the set of `tag`, at `start`, that was used longest ago; free ones come first."""
     capacity = np.int64(state[_CAPACITY])
@@ -131,7 +122,7 @@ def least_recent(entries, state, shapes, row, start, tag):
     return oldest(entries, capacity + start, shapes[row + _WAYS]) - capacity
 
 
-@njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.uint64), inline="always", cache=True, nogil=True)
+@kernel(types.void(WORDS, WORDS, SHAPES, types.int64, types.uint64), inline="always")
 def count_fill(entries, state, shapes, row, tag):
     """Count that the set of `tag`, in the structure at `row`, takes an entry in."""
     mask = U(shapes[row + _SET_MASK])
@@ -139,7 +130,7 @@ def count_fill(entries, state, shapes, row, tag):
     entries[at] += _1
 
 
-@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64))
 def insert_unbounded(entries, state, shapes, row, tag, value):
     """Put `tag` into a table without bound, which asks to grow when it is three quarters full."""
     index = find_unbounded(entries, shapes, row, tag)
@@ -154,7 +145,7 @@ def insert_unbounded(entries, state, shapes, row, tag, value):
     return index
 
 
-@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64))
 def insert(entries, state, shapes, row, tag, value):
     """Put `tag` into the structure at `row`: in place of itself, else of a free entry, else of the policy's choice."""
     policy = shapes[row + _POLICY]
@@ -178,14 +169,14 @@ def insert(entries, state, shapes, row, tag, value):
     return victim
 
 
-@njit(types.int64(SHAPES, types.int64, types.int64, types.int64), inline="always", cache=True, nogil=True)
+@kernel(types.int64(SHAPES, types.int64, types.int64, types.int64), inline="always")
 def holder(shapes, side, level, size):
     """Return the row of the structure for pages of `size` at `level` of `side`, or -1."""
     number = shapes[(side * _N_LEVELS + level) * _N_SIZES + size]
     return number * np.int64(_ROW) + np.int64(_ROWS) if number >= 0 else number
 
 
-@njit(types.int64(WORDS, SHAPES, types.int64, types.int64, types.int64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, SHAPES, types.int64, types.int64, types.int64))
 def held_size(state, shapes, side, level, size):
     """Return the size in which `level` of `side` holds a page of `size`: the largest that some structure takes."""
     held = min(size, np.int64(state[_LARGEST]))
@@ -194,11 +185,7 @@ def held_size(state, shapes, side, level, size):
     return held
 
 
-@njit(
-    types.int64(WORDS, WORDS, SHAPES, types.uint64, types.int64, types.int64, types.uint64),
-    cache=True,
-    nogil=True,
-)
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.uint64, types.int64, types.int64, types.uint64))
 def probe_level(entries, state, shapes, gva, side, level, space):
     """Return the entry at `level` (0 is nearest) of `side` that translates `gva` in address space `space`, or -1."""
     found = np.int64(-1)
@@ -212,12 +199,7 @@ def probe_level(entries, state, shapes, gva, side, level, space):
     return found
 
 
-@njit(
-    types.int64(WORDS, WORDS, types.int64, types.uint64, types.uint64),
-    forceinline=True,
-    cache=True,
-    nogil=True,
-)
+@kernel(types.int64(WORDS, WORDS, types.int64, types.uint64, types.uint64), forceinline=True)
 def displace(entries, state, victim, tag, value):
     """Put `tag` where `victim` is, used last, and return that."""
     capacity = np.int64(state[_CAPACITY])
@@ -229,12 +211,7 @@ def displace(entries, state, victim, tag, value):
     return victim
 
 
-@njit(
-    types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64),
-    forceinline=True,
-    cache=True,
-    nogil=True,
-)
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), forceinline=True)
 def insert_listed(entries, state, shapes, row, tag, value):
     """Put `tag`, which is not there, in place of the last of its set's list; the list turns by one."""
     mask, ways, capacity = shapes[row + _SET_MASK], shapes[row + _WAYS], np.int64(state[_CAPACITY])
@@ -248,12 +225,7 @@ def insert_listed(entries, state, shapes, row, tag, value):
     return displace(entries, state, victim, tag, value)
 
 
-@njit(
-    types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64),
-    forceinline=True,
-    cache=True,
-    nogil=True,
-)
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), forceinline=True)
 def insert_stamped(entries, state, shapes, row, tag, value):
     """Put `tag`, which is not there, in place of the entry of its set with the least stamp."""
     capacity, ways = np.int64(state[_CAPACITY]), shapes[row + _WAYS]
@@ -263,7 +235,7 @@ def insert_stamped(entries, state, shapes, row, tag, value):
     return displace(entries, state, victim, tag, value)
 
 
-@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64))
 def insert_absent(entries, state, shapes, row, tag, value):
     """Do what :func:`insert` does, for a `tag` that the structure at `row` is known not to hold."""
     policy = shapes[row + _POLICY]
@@ -274,7 +246,7 @@ def insert_absent(entries, state, shapes, row, tag, value):
     return insert(entries, state, shapes, row, tag, value)
 
 
-@njit(
+@kernel(
     types.int64(
         *(
             WORDS,
@@ -287,9 +259,7 @@ def insert_absent(entries, state, shapes, row, tag, value):
             types.uint64,
             types.boolean,
         )
-    ),
-    cache=True,
-    nogil=True,
+    )
 )
 def hold(entries, state, shapes, gva, side, level, tag, value, absent):
     """Put the page of `tag` into `level` of `side`, whole or the piece that `gva` is in; return its entry, or -1.
@@ -312,7 +282,7 @@ def hold(entries, state, shapes, gva, side, level, tag, value, absent):
     return insert(entries, state, shapes, row, tag, value)
 
 
-@njit(types.int64(WORDS, WORDS, SHAPES, types.uint64, types.int64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.uint64, types.int64))
 def lookup(entries, state, shapes, gva, side):
     """Look `gva` up for an access of `side` (0 fetch, 1 load, 2 store).
 
@@ -340,7 +310,7 @@ def lookup(entries, state, shapes, gva, side):
     return np.int64(-1)
 
 
-@njit(types.void(WORDS, WORDS, SHAPES, types.uint64, types.int64, types.uint64), cache=True, nogil=True)
+@kernel(types.void(WORDS, WORDS, SHAPES, types.uint64, types.int64, types.uint64))
 def note_conflict(entries, state, shapes, gva, side, tag):
     """Count it if the page of `tag` is held with another size already (SDM 3A §4.10.2.3)."""
     space = tag >> _SPACE_SHIFT
@@ -354,7 +324,7 @@ def note_conflict(entries, state, shapes, gva, side, tag):
                 return
 
 
-@njit(
+@kernel(
     types.int64(
         *(
             WORDS,
@@ -367,9 +337,7 @@ def note_conflict(entries, state, shapes, gva, side, tag):
             types.uint64,
             types.boolean,
         )
-    ),
-    cache=True,
-    nogil=True,
+    )
 )
 def fill(entries, state, shapes, gva, side, size, is_global, value, absent):
     """Insert the translation of `gva` into every level of `side`; `size` of the page that both dimensions share.

@@ -6,10 +6,11 @@ refuses the fill (the instruction has not happened) or calls ``uc_emu_stop``.
 """
 
 import numpy as np
-from numba import carray, cfunc, njit, types
+from numba import carray, types
 
 from quire.cpu.soft.casts._kernels import octets, shape_words, words
 from quire.cpu.soft.state import RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
+from quire.kernels import callback, kernel
 from quire.paging import RESULT_WORDS, Context, Result, Status
 from quire.paging.memo._kernels import walk_with_memo_from
 from quire.tlb import TAG, TRANSLATION, TlbState
@@ -75,7 +76,7 @@ _SLOT_SHIFT = U(64 - 20)
 _stop = types.ExternalFunction("uc_emu_stop", types.int32(types.voidptr))
 
 
-@njit(types.void(USER), cache=True, nogil=True)
+@kernel(types.void(USER))
 def stop(user):
     """End the run behind a hook that does not leave the instruction: the engine computes the program counter again."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
@@ -84,7 +85,7 @@ def stop(user):
     _stop(user[_P_ENGINE])
 
 
-@njit(types.int64(USER, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.int64(USER, types.uint64, types.uint64))
 def counted_walk(user, gva, access):
     """Walk and count it; return the status. The result array holds the rest."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
@@ -114,7 +115,7 @@ def counted_walk(user, gva, access):
     return status
 
 
-@njit(types.int64(USER, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.int64(USER, types.uint64, types.uint64))
 def look_up(user, gva, access):
     """Send one access through the modelled TLB, walking on a miss.
 
@@ -143,7 +144,7 @@ def look_up(user, gva, access):
     return index if index >= 0 else _NOT_HELD
 
 
-@cfunc(types.boolean(HANDLE, types.uint64, types.int32, types.CPointer(types.uint64), USER), cache=True)
+@callback(types.boolean(HANDLE, types.uint64, types.int32, types.CPointer(types.uint64), USER))
 def on_fill(handle, gva, kind, entry, user):
     """UC_HOOK_TLB_FILL: translate the page of `gva` for Unicorn's TLB, or refuse and leave the fault in result.
 
@@ -211,7 +212,7 @@ def on_fill(handle, gva, kind, entry, user):
     return True
 
 
-@njit(types.void(USER, types.int64, types.uint64, types.uint64, types.int64), cache=True, nogil=True)
+@kernel(types.void(USER, types.int64, types.uint64, types.uint64, types.int64))
 def remember(user, array, key, page, index):
     """Note in recent-page array `array`, in the slot of `key`, that `page` is in TLB entry `index` (-1: nowhere)."""
     recent = words(user[array])
@@ -224,7 +225,7 @@ def remember(user, array, key, page, index):
     recent[slot + _TAG] = words(user[_P_TLB])[U(index)]
 
 
-@njit(types.boolean(USER, types.int64, types.uint64, types.uint64), inline="always", cache=True, nogil=True)
+@kernel(types.boolean(USER, types.int64, types.uint64, types.uint64), inline="always")
 def recall_page(user, array, key, page):
     """Whether `page` is where recent-page array `array` has it, by `key`; its entry is then used now."""
     recent = words(user[array])
@@ -243,7 +244,7 @@ def recall_page(user, array, key, page):
     return True
 
 
-@njit(types.void(types.int32, types.uint64, types.int32, USER), cache=True, nogil=True)
+@kernel(types.void(types.int32, types.uint64, types.int32, USER))
 def slow_access(kind, hpa, size, user):
     """The part of a data access that the recent pages do not answer."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
@@ -259,7 +260,7 @@ def slow_access(kind, hpa, size, user):
         look_up(user, gva + _PAGE, access)
 
 
-@cfunc(types.void(HANDLE, types.int32, types.uint64, types.int32, types.int64, USER), cache=True)
+@callback(types.void(HANDLE, types.int32, types.uint64, types.int32, types.int64, USER))
 def on_memory(handle, kind, hpa, size, value, user):
     """UC_HOOK_MEM_READ and UC_HOOK_MEM_WRITE: count a data access, look it up; one that crosses a page comes once."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
@@ -276,7 +277,7 @@ def on_memory(handle, kind, hpa, size, value, user):
         slow_access(kind, hpa, size, user)
 
 
-@njit(types.uint64(USER, types.uint64, types.int64), cache=True, nogil=True)
+@kernel(types.uint64(USER, types.uint64, types.int64))
 def page_looked_up(user, gva, index):
     """Return the HPA of the page of `gva`, which :func:`look_up` found at `index`; all ones if that was a fault."""
     if index == _FAULTED_LOOKUP:
@@ -289,7 +290,7 @@ def page_looked_up(user, gva, index):
     return (value & _T_FRAME & ~inside) | (gva & inside & ~_OFFSET)
 
 
-@njit(types.void(USER, types.uint64, types.uint64, types.uint64, types.int64), cache=True, nogil=True)
+@kernel(types.void(USER, types.uint64, types.uint64, types.uint64, types.int64))
 def log_block(user, gva, size, key, slot):
     """Enter a block that is seen for the first time: its key, and its code in the log."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
@@ -320,7 +321,7 @@ def log_block(user, gva, size, key, slot):
     state[_LOG_USED] = U(at + 1) + ((size + U(7)) >> _3)
 
 
-@njit(types.void(HANDLE, USER, types.uint64), cache=True, nogil=True)
+@kernel(types.void(HANDLE, USER, types.uint64))
 def fetch_page(handle, user, page):
     """Look a linear page up in the instruction TLB.
 
@@ -335,9 +336,7 @@ def fetch_page(handle, user, page):
         remember(user, _P_FETCH, page, page, look_up(user, page << _12, _2))
 
 
-@njit(
-    types.void(HANDLE, types.uint64, types.uint64, types.uint64, types.uint64, USER), cache=True, nogil=True
-)
+@kernel(types.void(HANDLE, types.uint64, types.uint64, types.uint64, types.uint64, USER))
 def slow_block(handle, gva, size, key, slot, user):
     """The part of a block that the first probe of the table does not answer."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
@@ -353,7 +352,7 @@ def slow_block(handle, gva, size, key, slot, user):
         stop(user)
 
 
-@cfunc(types.void(HANDLE, types.uint64, types.uint32, USER), cache=True)
+@callback(types.void(HANDLE, types.uint64, types.uint32, USER))
 def on_block(handle, gva, size, user):
     """UC_HOOK_BLOCK: count a block of instructions and look its pages up in the instruction TLB."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
@@ -381,7 +380,7 @@ def on_block(handle, gva, size, user):
     slow_block(handle, gva, length, key, slot, user)
 
 
-@cfunc(types.void(HANDLE, USER), cache=True)
+@callback(types.void(HANDLE, USER))
 def on_syscall(handle, user):
     """UC_HOOK_INSN for SYSCALL: stop behind the instruction."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
@@ -389,7 +388,7 @@ def on_syscall(handle, user):
     _stop(user[_P_ENGINE])
 
 
-@cfunc(types.void(HANDLE, types.uint32, USER), cache=True)
+@callback(types.void(HANDLE, types.uint32, USER))
 def on_interrupt(handle, vector, user):
     """UC_HOOK_INTR: an exception or software interrupt; stop and leave its vector."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)

@@ -4,8 +4,9 @@ Loaded when the first batch is asked for. Arrays and scalars in, as in ``memory/
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from quire.kernels import kernel
 from quire.memory._kernels import move, owned, poisoned, prepare, put, retire, take
 from quire.memory.buddy._kernels import (
     INT,
@@ -34,7 +35,7 @@ _PER_FRAME = np.int64(WORDS_PER_FRAME)
 _I0, _I1 = np.int64(0), np.int64(1)
 
 
-@njit(types.void(TALLY, OWNED, INT, INT, INT, INT, INT), cache=True, nogil=True)
+@kernel(types.void(TALLY, OWNED, INT, INT, INT, INT, INT))
 def change_owner(counts, ids, index, old, old_kind, new, new_kind):
     """Make frame `index` another's."""
     ids[index] = new
@@ -42,7 +43,7 @@ def change_owner(counts, ids, index, old, old_kind, new, new_kind):
     move(counts, _I1, new_kind, new, _I1)
 
 
-@njit(INT(WORDS, WORDS, INT, INT, INT, INT, INT, INT), cache=True, nogil=True)
+@kernel(INT(WORDS, WORDS, INT, INT, INT, INT, INT, INT))
 def hand_out(records, memory, hfn, cache, cached, owner, kind, way):
     """Give a frame of a cache to an owner: 0 or LOOK."""
     counts = counts_of(records)
@@ -55,7 +56,7 @@ def hand_out(records, memory, hfn, cache, cached, owner, kind, way):
     return _I0
 
 
-@njit(INT(WORDS, WORDS, INT, INT, INT, INT, INT, INT), cache=True, nogil=True)
+@kernel(INT(WORDS, WORDS, INT, INT, INT, INT, INT, INT))
 def hand_in(records, memory, hfn, cache, cached, owner, kind, way):
     """Take a frame back from its owner into a cache: 0, REFUSED or LOOK."""
     counts = counts_of(records)
@@ -71,7 +72,7 @@ def hand_in(records, memory, hfn, cache, cached, owner, kind, way):
     return _I0
 
 
-@njit(types.void(WORDS, INT, INT, INT, WORDS), cache=True, nogil=True)
+@kernel(types.void(WORDS, INT, INT, INT, WORDS))
 def take_many(records, order, owner, kind, hfns):
     """Fill `hfns` with blocks for an owner; there are so many. What they contain is left as it is."""
     counts = counts_of(records)
@@ -85,7 +86,7 @@ def take_many(records, order, owner, kind, hfns):
         hfns[n] = U(counts[_BASE] + index)
 
 
-@njit(types.void(WORDS, INT, INT, INT, WORDS), cache=True, nogil=True)
+@kernel(types.void(WORDS, INT, INT, INT, WORDS))
 def put_many(records, order, owner, kind, hfns):
     """Take the blocks `hfns` back, the last one first: what take_many gave goes back as it came."""
     counts = counts_of(records)
@@ -97,7 +98,7 @@ def put_many(records, order, owner, kind, hfns):
         put(bits, heads, counts, ids, index, order, owner, kind)
 
 
-@njit(INT(WORDS, INT, INT, WORDS), cache=True, nogil=True)
+@kernel(INT(WORDS, INT, INT, WORDS))
 def first_foreign(records, order, owner, hfns):
     """Return the position of the first of `hfns` that is not a block of the owner, or named before; else -1."""
     counts = counts_of(records)
@@ -119,7 +120,7 @@ def first_foreign(records, order, owner, hfns):
     return bad
 
 
-@njit(INT(WORDS, WORDS, INDICES), cache=True, nogil=True)
+@kernel(INT(WORDS, WORDS, INDICES))
 def first_written(records, memory, frames):
     """Return the position of the first index in `frames` that is not all poison, or -1."""
     counts = counts_of(records)
@@ -129,7 +130,7 @@ def first_written(records, memory, frames):
     return np.int64(-1)
 
 
-@njit(types.void(WORDS, WORDS, INDICES, types.uint64), cache=True, nogil=True)
+@kernel(types.void(WORDS, WORDS, INDICES, types.uint64))
 def fill_frames(records, memory, frames, word):
     """Set every word of the frames with these indices, all inside memory."""
     counts = counts_of(records)
@@ -138,7 +139,7 @@ def fill_frames(records, memory, frames, word):
         memory[start : start + _PER_FRAME] = word
 
 
-@njit(types.void(WORDS, INT, INT, INT, INT, INT), cache=True, nogil=True)
+@kernel(types.void(WORDS, INT, INT, INT, INT, INT))
 def give(records, index, old, old_kind, new, new_kind):
     """Make frame `index` another's; what it contains is done."""
     counts = counts_of(records)

@@ -5,9 +5,10 @@ found and taken ones. The slow twin is ``memory/reference.py``.
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, overload
 
+from quire.kernels import kernel
 from quire.memory.layout import FREE, LEVELS, MAX_ORDER, ORDER_COUNT, TAKEN, Count, Step
 
 U = np.uint64
@@ -86,7 +87,7 @@ heads_of, states_of = _caster(np.uint8, _HEADS_AT), _caster(np.uint8, _STATES_AT
 ids_of, bits_of = _caster(np.uint16, _IDS_AT), _caster(np.uint64, _BITS_AT)
 
 
-@njit(INT(types.uint64), cache=True, nogil=True)
+@kernel(INT(types.uint64))
 def lowest_bit(word):
     """Return the number of the lowest set bit of `word`, which is not 0."""
     bit = _0
@@ -103,7 +104,7 @@ def lowest_bit(word):
     return np.int64(bit + (_1 - (word & _1)))
 
 
-@njit(types.void(BITS, TALLY, INT, INT), cache=True, nogil=True)
+@kernel(types.void(BITS, TALLY, INT, INT))
 def set_free(bits, counts, order, index):
     """Note the block at `index` as free in the bitmap of `order`, and in the summaries that did not say so."""
     counts[_FREE_BLOCKS + order] += _I1
@@ -117,7 +118,7 @@ def set_free(bits, counts, order, index):
         at >>= _64BITS
 
 
-@njit(types.void(BITS, TALLY, INT, INT), cache=True, nogil=True)
+@kernel(types.void(BITS, TALLY, INT, INT))
 def clear_free(bits, counts, order, index):
     """Take the block at `index` out of the bitmap of `order`, and out of summaries of what is now empty."""
     counts[_FREE_BLOCKS + order] -= _I1
@@ -131,7 +132,7 @@ def clear_free(bits, counts, order, index):
         at >>= _64BITS
 
 
-@njit(INT(TALLY, INT), cache=True, nogil=True)
+@kernel(INT(TALLY, INT))
 def find(counts, order):
     """Return the smallest order from `order` on that has a free block, or EXHAUSTED."""
     for found in range(order, _ORDER_COUNT):
@@ -140,7 +141,7 @@ def find(counts, order):
     return _EXHAUSTED
 
 
-@njit(INT(BITS, TALLY, INT), cache=True, nogil=True)
+@kernel(INT(BITS, TALLY, INT))
 def lowest(bits, counts, order):
     """Return the index of the lowest free block of `order`, of which there is one."""
     at = _I0
@@ -150,7 +151,7 @@ def lowest(bits, counts, order):
     return at << order
 
 
-@njit(types.void(BITS, HEADS, TALLY, INT, INT, INT), cache=True, nogil=True)
+@kernel(types.void(BITS, HEADS, TALLY, INT, INT, INT))
 def split(bits, heads, counts, index, found, order):
     """Take the first 2**order frames of the free block of order `found` at `index`; the rest stays free."""
     clear_free(bits, counts, found, index)
@@ -163,7 +164,7 @@ def split(bits, heads, counts, index, found, order):
     heads[index] = _TAKEN | order
 
 
-@njit(types.void(BITS, HEADS, TALLY, INT, INT), cache=True, nogil=True)
+@kernel(types.void(BITS, HEADS, TALLY, INT, INT))
 def join(bits, heads, counts, index, order):
     """Make a taken block free and join it with its free buddies as far as they go."""
     heads[index] = _I0

@@ -6,9 +6,10 @@ that knows all the rules. So a lane may read, but writes nothing.
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from quire.arch import EPT_MEMORY_TYPES, EPT_PTE, EPTP, PDE, PTE, Access, PagingMode, entry_layout, ept_layout
+from quire.kernels import kernel
 from quire.paging._kernels import guest_rights, walk_from
 from quire.paging.context import Context, Result, Status
 from quire.paging.ept._kernels import WORDS, pointer
@@ -63,7 +64,7 @@ _47, _63 = np.int64(47), np.int64(63)
 _511, _NOWHERE = U(511), U((1 << 64) - 1)
 
 
-@njit(types.void(WORDS, WORDS, WORDS, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.void(WORDS, WORDS, WORDS, types.int64, types.uint64, types.uint64))
 def ept_lanes(memory, context, scratch, lanes, need_rights, need_flags):
     """Translate the GPA of every lane into its HPA; what is not the common case makes the lane ALONE.
 
@@ -114,7 +115,7 @@ def ept_lanes(memory, context, scratch, lanes, need_rights, need_flags):
             break
 
 
-@njit(types.void(WORDS, WORDS, WORDS, types.int64, types.uint64), cache=True, nogil=True)
+@kernel(types.void(WORDS, WORDS, WORDS, types.int64, types.uint64))
 def guest_lanes(memory, context, scratch, lanes, leaf_flags):
     """Walk the guest tables of every lane whose address is in PAGE's place of `scratch`'s AT; leave final GPAs."""
     limit = context[_C_BYTES]
@@ -165,7 +166,7 @@ def guest_lanes(memory, context, scratch, lanes, leaf_flags):
             break
 
 
-@njit(types.boolean(WORDS, WORDS, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.boolean(WORDS, WORDS, WORDS, types.uint64, types.uint64))
 def ept_group(memory, context, scratch, need_rights, need_flags):
     """Translate the GPAs of a full group whose lanes all go the same way; False when they do not, or one is odd.
 
@@ -215,7 +216,7 @@ def ept_group(memory, context, scratch, need_rights, need_flags):
     return False
 
 
-@njit(types.boolean(WORDS, WORDS, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.boolean(WORDS, WORDS, WORDS, types.uint64, types.uint64))
 def walk_group(memory, context, scratch, access, leaf_flags):
     """Walk a full group to its HPAs if every lane is of the most common kind; else False, and nothing is known."""
     last, two, ad = context[_C_BYTES] - _1, context[_C_EPTP] != _0, context[_C_EPTP] & _EPTP_AD != _0
@@ -275,7 +276,7 @@ def walk_group(memory, context, scratch, access, leaf_flags):
     return over >> U(63) == _0
 
 
-@njit(types.boolean(WORDS, WORDS, WORDS, types.int64, types.uint64), cache=True, nogil=True)
+@kernel(types.boolean(WORDS, WORDS, WORDS, types.int64, types.uint64))
 def walk_lanes(memory, context, scratch, lanes, access):
     """Walk a group, full or not,, lane by lane where they differ; mark those that must be walked alone."""
     leaf_flags = _D if access == _WRITE_ACCESS else _0
@@ -303,7 +304,7 @@ def walk_lanes(memory, context, scratch, lanes, access):
     return True
 
 
-@njit(types.boolean(WORDS, WORDS, types.int64, WORDS, types.int64), cache=True, nogil=True)
+@kernel(types.boolean(WORDS, WORDS, types.int64, WORDS, types.int64))
 def begin(context, gvas, first, scratch, lanes):
     """Set the lanes to the addresses from `first` on; return whether all are canonical in 48 bits."""
     root = context[_C_CR3] & _ADDRESS
@@ -316,13 +317,11 @@ def begin(context, gvas, first, scratch, lanes):
     return odd == 0
 
 
-@njit(
+@kernel(
     types.void(
         *(WORDS, WORDS, WORDS, types.int64, types.uint64),
         *(WORDS, types.CPointer(types.uint8), WORDS, WORDS),
     ),
-    cache=True,
-    nogil=True,
 )
 def walk_batch_from(memory, context, gvas, count, access, values, statuses, scratch, result):
     """Walk the `count` addresses of `gvas` for `access`; fill `values` (HPA, or error) and `statuses`.
@@ -356,7 +355,7 @@ def walk_batch_from(memory, context, gvas, count, access, values, statuses, scra
                 values[first + k] = result[_R_HPA] if status == _OK else result[_R_ERROR]
 
 
-@njit(types.void(ARRAY, ARRAY, ARRAY, types.uint64, ARRAY, BYTES, ARRAY, ARRAY), cache=True, nogil=True)
+@kernel(types.void(ARRAY, ARRAY, ARRAY, types.uint64, ARRAY, BYTES, ARRAY, ARRAY))
 def walk_batch(memory, context, gvas, access, values, statuses, scratch, result):
     """Do what :func:`walk_batch_from` does, for a caller that has arrays."""
     walk_batch_from(

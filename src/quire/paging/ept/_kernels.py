@@ -5,7 +5,7 @@ Arrays and scalars in, a host-physical address out, or all ones with the fault i
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from quire.arch import (
     EPT_MEMORY_TYPES,
@@ -19,6 +19,7 @@ from quire.arch import (
     Vector,
     ept_layout,
 )
+from quire.kernels import kernel
 from quire.memory.buddy._kernels import pointer as pointer
 from quire.paging.context import Context, Dimension, Result, Status
 
@@ -93,11 +94,7 @@ _PAGE_OFFSET, _LOW_16, _TOP_32, _INFO_BYTES = U(0xFFF), U(0xFFFF), U(32), U(40)
 _NOWHERE = U((1 << 64) - 1)
 
 
-@njit(
-    types.uint64(WORDS, types.uint64, types.uint64, types.uint64, types.uint64),
-    cache=True,
-    nogil=True,
-)
+@kernel(types.uint64(WORDS, types.uint64, types.uint64, types.uint64, types.uint64))
 def stop(result, status, gpa, level, error):
     """Record how the EPT walk ended, and return all ones."""
     result[_R_STATUS] = status
@@ -108,7 +105,7 @@ def stop(result, status, gpa, level, error):
     return _NOWHERE
 
 
-@njit(
+@kernel(
     types.uint64(
         WORDS,
         WORDS,
@@ -119,9 +116,7 @@ def stop(result, status, gpa, level, error):
         types.uint64,
         types.uint64,
         types.uint64,
-    ),
-    cache=True,
-    nogil=True,
+    )
 )
 def violation(memory, context, result, gpa, want, rights, linear, level, entry):
     """Record an EPT violation, or the #VE that it becomes when `entry` and the information area let it.
@@ -145,11 +140,7 @@ def violation(memory, context, result, gpa, want, rights, linear, level, entry):
     return stop(result, _VIOLATION, gpa, level, error)
 
 
-@njit(
-    types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64, types.uint64),
-    cache=True,
-    nogil=True,
-)
+@kernel(types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64, types.uint64))
 def deny(memory, context, result, gpa, want, linear, level):
     """Record the violation of an access that the leaf in `result` was reached for, and return all ones."""
     entry = result[_R_ENTRY]
@@ -158,7 +149,7 @@ def deny(memory, context, result, gpa, want, linear, level):
     return violation(memory, context, result, gpa, want, result[_R_RIGHTS], linear, level, entry)
 
 
-@njit(types.int64(WORDS, WORDS, WORDS, types.uint64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, WORDS, types.uint64))
 def sub_page(memory, context, result, gpa):
     """Return the write right (1 or 0) of the 128 bytes at `gpa`, or -1 with the event in `result`.
 
@@ -191,7 +182,7 @@ def sub_page(memory, context, result, gpa):
     return np.int64((vector >> (_2 * ((gpa >> _7) & _31))) & _1)
 
 
-@njit(types.boolean(WORDS, WORDS), cache=True, nogil=True)
+@kernel(types.boolean(WORDS, WORDS))
 def may_update_table(context, result):
     """Return whether the processor may write the guest table page last translated (SDM 3C §28.3.3.2)."""
     if result[_R_RIGHTS] & _WRITE:
@@ -199,10 +190,8 @@ def may_update_table(context, result):
     return context[_C_PAGING_WRITE] != _0 and result[_R_ENTRY] & _PAGING_WRITE != _0
 
 
-@njit(
-    types.boolean(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64, types.uint64, types.uint64),
-    cache=True,
-    nogil=True,
+@kernel(
+    types.boolean(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64, types.uint64, types.uint64)
 )
 def permitted(memory, context, result, gpa, want, linear, above, level):
     """Decide an access that the rights in `result` forbid, or one to a shadow stack; False with the fault recorded.
@@ -230,11 +219,7 @@ def permitted(memory, context, result, gpa, want, linear, above, level):
     return False
 
 
-@njit(
-    types.boolean(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64, types.boolean),
-    cache=True,
-    nogil=True,
-)
+@kernel(types.boolean(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64, types.boolean))
 def set_flags(memory, context, result, gpa, level, depth, soiled):
     """Set A in the `depth` entries that `result` lists last, D in the leaf if `soiled`; log it, or report it full.
 
@@ -261,13 +246,11 @@ def set_flags(memory, context, result, gpa, level, depth, soiled):
     return True
 
 
-@njit(
+@kernel(
     types.boolean(
         *(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64),
         *(types.uint64, types.uint64, types.uint64),
-    ),
-    cache=True,
-    nogil=True,
+    )
 )
 def refused(memory, context, result, gpa, want, linear, level, entry, illegal):
     """Judge an entry that gives no read right or has `illegal` bits set; True with the fault recorded.
@@ -285,7 +268,7 @@ def refused(memory, context, result, gpa, want, linear, level, entry, illegal):
     return False
 
 
-@njit(types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64))
 def walk_ept(memory, context, result, gpa, want, linear):
     """Translate `gpa` for the rights `want`; return the HPA, or all ones with the fault in `result`.
 

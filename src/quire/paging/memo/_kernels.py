@@ -5,9 +5,10 @@ it allow. Guest slots come first, then those of guest-physical addresses.
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from quire.arch import EPT_MEMORY_TYPES, EPT_PTE, EPTP, PTE
+from quire.kernels import kernel
 from quire.paging._kernels import guest_rights, walk_from
 from quire.paging.context import MEMO_SLOTS, Context, Dimension, Result, Status
 from quire.paging.ept._kernels import WORDS, pointer
@@ -56,7 +57,7 @@ _LINEAR = U((1 << 48) - 1)
 _PAGE_OFFSET, _TABLE_OFFSET = U(0xFFF), U(0xFF8)
 
 
-@njit(types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS), cache=True, nogil=True)
+@kernel(types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS))
 def recall_host(memory, context, memo, gpa, access, result):
     """Translate `gpa` by the memo, or return all ones when the whole walk must be made.
 
@@ -87,7 +88,7 @@ def recall_host(memory, context, memo, gpa, access, result):
     return (leaf & _ADDRESS) | (gpa & _PAGE_OFFSET)
 
 
-@njit(types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS))
 def recall(memory, context, memo, gva, access, result):
     """Answer a walk from the memo of where page tables lie: two entries are read, all references accounted.
 
@@ -140,7 +141,7 @@ def recall(memory, context, memo, gva, access, result):
     return _OK
 
 
-@njit(types.void(WORDS, WORDS, WORDS, types.uint64, WORDS), cache=True, nogil=True)
+@kernel(types.void(WORDS, WORDS, WORDS, types.uint64, WORDS))
 def remember(memory, context, memo, gva, result):
     """Enter a successful walk of full depth into the memo: its page tables, and what the entries above allow."""
     two = context[_C_EPTP] != _0
@@ -172,7 +173,7 @@ def remember(memory, context, memo, gva, result):
         memo[slot + _2] = rights
 
 
-@njit(types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS))
 def walk_with_memo_from(memory, context, memo, gva, access, result):
     """Do what the walk does, by the memo where it can: same result, same flags in memory, same counts."""
     if recall(memory, context, memo, gva, access, result) == _OK:
@@ -183,7 +184,7 @@ def walk_with_memo_from(memory, context, memo, gva, access, result):
     return status
 
 
-@njit(types.int64(ARRAY, ARRAY, ARRAY, types.uint64, types.uint64, ARRAY), cache=True, nogil=True)
+@kernel(types.int64(ARRAY, ARRAY, ARRAY, types.uint64, types.uint64, ARRAY))
 def walk_with_memo(memory, context, memo, gva, access, result):
     """Do what :func:`walk_with_memo_from` does, for a caller that has arrays."""
     return walk_with_memo_from(pointer(memory), pointer(context), pointer(memo), gva, access, pointer(result))

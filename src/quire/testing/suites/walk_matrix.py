@@ -37,9 +37,9 @@ class Space:
             chosen.append(dimension[at])
         return chosen[::-1]
 
-    def points(self, setting: Setting, sample: int = _SAMPLE) -> Iterator[list[Any]]:
+    def points(self, setting: Setting, sample: int | None = None) -> Iterator[list[Any]]:
         """Yield every point, or `sample` of them spread over the space from a start that the seed chooses."""
-        count = self.size if setting.whole else min(sample, self.size)
+        count = self.size if setting.whole else min(_SAMPLE if sample is None else sample, self.size)
         stride = 1 if setting.whole else _STRIDE
         while math.gcd(stride, self.size) != 1:
             stride += 1

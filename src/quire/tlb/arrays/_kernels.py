@@ -1,8 +1,9 @@
 """Lookups, fills and invalidations for callers that have arrays, and the move of a table without bound."""
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from quire.kernels import kernel
 from quire.paging.ept._kernels import pointer
 from quire.tlb import _kernels as by_pointer
 from quire.tlb._kernels import KIND_SHIFTS_ARRAY
@@ -22,13 +23,13 @@ _ROW, _ROWS, _LISTED = len(Shape), int(Shapes.ROWS), np.int64(LISTED)
 _0, _1, _2, _3, _7, _15, _I0 = U(0), U(1), U(2), U(3), U(7), U(15), np.int64(0)
 
 
-@njit(types.int64(ARRAY, ARRAY, SHAPE_ARRAY, types.uint64, types.int64), cache=True, nogil=True)
+@kernel(types.int64(ARRAY, ARRAY, SHAPE_ARRAY, types.uint64, types.int64))
 def lookup(entries, state, shapes, gva, side):
     """See :func:`quire.tlb._kernels.lookup`."""
     return by_pointer.lookup(pointer(entries), pointer(state), pointer(shapes), gva, side)
 
 
-@njit(
+@kernel(
     types.int64(
         ARRAY,
         ARRAY,
@@ -39,9 +40,7 @@ def lookup(entries, state, shapes, gva, side):
         types.boolean,
         types.uint64,
         types.boolean,
-    ),
-    cache=True,
-    nogil=True,
+    )
 )
 def fill(entries, state, shapes, gva, side, size, is_global, value, absent):
     """See :func:`quire.tlb._kernels.fill`."""
@@ -50,21 +49,13 @@ def fill(entries, state, shapes, gva, side, size, is_global, value, absent):
     )
 
 
-@njit(
-    types.int64(ARRAY, ARRAY, SHAPE_ARRAY, types.int64, types.uint64, types.uint64),
-    cache=True,
-    nogil=True,
-)
+@kernel(types.int64(ARRAY, ARRAY, SHAPE_ARRAY, types.int64, types.uint64, types.uint64))
 def insert(entries, state, shapes, row, tag, value):
     """See :func:`quire.tlb._kernels.insert`."""
     return by_pointer.insert(pointer(entries), pointer(state), pointer(shapes), row, tag, value)
 
 
-@njit(
-    types.int64(ARRAY, ARRAY, types.uint8[::1], types.uint64, types.uint64, types.boolean),
-    cache=True,
-    nogil=True,
-)
+@kernel(types.int64(ARRAY, ARRAY, types.uint8[::1], types.uint64, types.uint64, types.boolean))
 def invalidate(entries, state, marks, gva, gpa, every_structure):
     """Drop what `marks` says of each address space: 1 all, 2 what covers `gva`, 3 what covers `gpa`.
 
@@ -95,7 +86,7 @@ def invalidate(entries, state, marks, gva, gpa, every_structure):
     return dropped
 
 
-@njit(types.void(ARRAY, ARRAY, SHAPE_ARRAY), cache=True, nogil=True)
+@kernel(types.void(ARRAY, ARRAY, SHAPE_ARRAY))
 def free_last(entries, state, shapes):
     """Put the free ways of each list behind those that hold something; the order of either stays as it is."""
     trees = np.int64(3) * np.int64(state[_CAPACITY])
@@ -121,7 +112,7 @@ def free_last(entries, state, shapes):
             entries[at] = settled
 
 
-@njit(types.void(ARRAY, ARRAY, ARRAY, ARRAY, ARRAY, SHAPE_ARRAY, types.int64), cache=True, nogil=True)
+@kernel(types.void(ARRAY, ARRAY, ARRAY, ARRAY, ARRAY, SHAPE_ARRAY, types.int64))
 def take_over(tags, stamps, values, entries, state, shapes, row):
     """Enter what a table without bound held into its successor at `row`."""
     to, state_at, shapes_at = pointer(entries), pointer(state), pointer(shapes)

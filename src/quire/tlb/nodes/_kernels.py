@@ -1,9 +1,10 @@
 """The kernels that count references by node: of data, and of a walk behind its caches."""
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from quire.arch import EPTP, PDE, PTE, PagingMode
+from quire.kernels import kernel
 from quire.memory.numa import NODE_GRAIN
 from quire.paging._kernels import walk_from
 from quire.paging.context import Context, Result, Status
@@ -36,7 +37,7 @@ _LINE, _WAYS = U(LINE_SHIFT), U(WAYS)
 _0, _1, _2, _3, _9, _12, _32 = (U(n) for n in (0, 1, 2, 3, 9, 12, 32))
 
 
-@njit(types.boolean(WORDS, types.uint64), cache=True, nogil=True)
+@kernel(types.boolean(WORDS, types.uint64))
 def reaches_memory(lines, hpa):
     """Look the line of `hpa` up in the cache, which learns it; return whether memory has to serve it."""
     sets = lines[_SETS]
@@ -58,7 +59,7 @@ def reaches_memory(lines, hpa):
     return True
 
 
-@njit(types.void(BYTES, WORDS, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.void(BYTES, WORDS, WORDS, types.uint64, types.uint64))
 def note(nodes, counts, lines, hpa, kind):
     """Count one reference of `kind` to `hpa`, which lies within host memory."""
     at = U(nodes[hpa >> _GRAIN]) * _2 * _COLUMNS + kind
@@ -67,17 +68,13 @@ def note(nodes, counts, lines, hpa, kind):
         counts[at + _COLUMNS] += _1
 
 
-@njit(types.void(BYTES, WORDS, WORDS, types.uint64), cache=True, nogil=True)
+@kernel(types.void(BYTES, WORDS, WORDS, types.uint64))
 def note_data(nodes, counts, lines, hpa):
     """Count one data access."""
     note(nodes, counts, lines, hpa, _DATA)
 
 
-@njit(
-    types.void(WORDS, WORDS, WORDS, WORDS, types.uint64, types.boolean, BYTES, WORDS, WORDS),
-    cache=True,
-    nogil=True,
-)
+@kernel(types.void(WORDS, WORDS, WORDS, WORDS, types.uint64, types.boolean, BYTES, WORDS, WORDS))
 def note_walk(memory, context, result, path, total, cached, nodes, counts, lines):
     """Count the references of a walk that listed `total` of them; with `cached`, those that `path` says were made.
 
@@ -109,13 +106,11 @@ def note_walk(memory, context, result, path, total, cached, nodes, counts, lines
         level -= _1
 
 
-@njit(
+@kernel(
     types.int64(
         *(WORDS, WORDS, types.uint64, types.uint64, WORDS, WORDS, WORDS, SHAPES, WORDS),
         *(types.boolean, BYTES, WORDS, WORDS),
-    ),
-    cache=True,
-    nogil=True,
+    )
 )
 def walk_noting_nodes(
     memory, context, gva, access, result, entries, state, shapes, path, caches, nodes, counts, lines

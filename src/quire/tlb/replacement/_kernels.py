@@ -1,8 +1,9 @@
 """Compiled replacement: scans of a set's tags and stamps, lists of its ways, its tree, and random choice."""
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from quire.kernels import kernel
 from quire.paging.ept._kernels import WORDS
 from quire.tlb.layout import Shape, TlbState
 
@@ -18,7 +19,7 @@ _0, _1, _3, _4, _7, _13, _15, _17 = (U(n) for n in (0, 1, 3, 4, 7, 13, 15, 17))
 _I0, _I1 = np.int64(0), np.int64(1)
 
 
-@njit(types.int64(WORDS, types.int64, types.int64, types.uint64), inline="always", cache=True, nogil=True)
+@kernel(types.int64(WORDS, types.int64, types.int64, types.uint64), inline="always")
 def scan(entries, start, ways, tag):
     """Return the entry of the set at `start` that holds `tag`, or -1: a loop that the compiler makes a vector of.
 
@@ -30,7 +31,7 @@ def scan(entries, start, ways, tag):
     return start + found - _I1 if found else np.int64(-1)
 
 
-@njit(types.int64(WORDS, types.int64, types.int64), inline="always", cache=True, nogil=True)
+@kernel(types.int64(WORDS, types.int64, types.int64), inline="always")
 def oldest(stamps, start, ways):
     """Return the entry of the set at `start` with the least stamp, the first of equals; a free one has stamp 0."""
     least = _LARGEST_KEY  # signed, for which processors have more vector instructions
@@ -39,7 +40,7 @@ def oldest(stamps, start, ways):
     return start + (least & _WAY_MASK)
 
 
-@njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64), cache=True, nogil=True)
+@kernel(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64))
 def point_away(entries, state, shapes, row, index):
     """Make the tree of the set of entry `index` point away from it, at every node on its way."""
     ways = shapes[row + _WAYS]
@@ -62,7 +63,7 @@ def point_away(entries, state, shapes, row, index):
     entries[tree] = word
 
 
-@njit(types.int64(WORDS, WORDS, SHAPES, types.int64, types.int64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.int64))
 def pointed_at(entries, state, shapes, row, start):
     """Return the entry of a full set that its tree points at; a tree of other than 2**n ways lacks its last leaves."""
     ways = shapes[row + _WAYS]
@@ -82,7 +83,7 @@ def pointed_at(entries, state, shapes, row, start):
     return start + way
 
 
-@njit(types.int64(WORDS, WORDS, SHAPES, types.int64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64))
 def any_way(entries, state, shapes, row):
     """Return a way by the generator of :class:`TlbState` RANDOM (xorshift64)."""
     word = state[_RANDOM]
@@ -93,12 +94,7 @@ def any_way(entries, state, shapes, row):
     return np.int64(word % U(shapes[row + _WAYS]))
 
 
-@njit(
-    types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64),
-    inline="always",
-    cache=True,
-    nogil=True,
-)
+@kernel(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64), inline="always")
 def move_to_front(entries, state, shapes, row, index, set_number):
     """Make entry `index` the first of its set's list: four bits a way, the least recently used one last.
 

@@ -1,9 +1,10 @@
 """Compiled replay: a loop over records with the nearest TLB's scan in line, everything else by the room's kernels."""
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from quire.arch import PTE, Replacement
+from quire.kernels import kernel
 from quire.paging.context import MEMO_SLOTS, Context, Result, Status
 from quire.paging.ept._kernels import WORDS, pointer
 from quire.tlb._kernels import (
@@ -57,7 +58,7 @@ _INDEX_MASK = np.int64((1 << 32) - 1)
 _AHEAD = np.int64(32)
 
 
-@njit(types.int64(ARRAY, ARRAY), cache=True, nogil=True)
+@kernel(types.int64(ARRAY, ARRAY))
 def count_records(state, stream):
     """Add to the look-ups of each side, or return the number of the first word that is no record; -1 if all are.
 
@@ -80,7 +81,7 @@ def count_records(state, stream):
     return np.int64(n)
 
 
-@njit(types.boolean(SHAPES, types.int64), cache=True, nogil=True)
+@kernel(types.boolean(SHAPES, types.int64))
 def is_plain(shapes, side):
     """Whether `side` has two levels that hold 4 KiB pages, both with LRU replacement, the nearer by stamps."""
     first, second = holder(shapes, side, _I0, _I0), holder(shapes, side, _I1, _I0)
@@ -89,7 +90,7 @@ def is_plain(shapes, side):
     return shapes[second + _POLICY] == _LRU or shapes[second + _POLICY] == _LISTED
 
 
-@njit(types.uint64(SHAPES), cache=True, nogil=True)
+@kernel(types.uint64(SHAPES))
 def sharing_sides(shapes):
     """Return a bit for each two sides, 3 * one + other, whose nearest TLBs are one; a side without any has its own bit.
 
@@ -107,18 +108,13 @@ def sharing_sides(shapes):
     return found
 
 
-@njit(
-    types.uint64(types.uint64, types.uint64, types.uint64, types.uint64),
-    inline="always",
-    cache=True,
-    nogil=True,
-)
+@kernel(types.uint64(types.uint64, types.uint64, types.uint64, types.uint64), inline="always")
 def still(last, page, sharing, bit):
     """Return `last`, a side's last page + 1, or 0 if another one that shares its TLB now looks up `page`."""
     return last if (sharing >> bit) & _1 == _0 or last == page else _0
 
 
-@njit(types.void(WORDS, types.uint64, types.int64, types.uint64), cache=True, nogil=True)
+@kernel(types.void(WORDS, types.uint64, types.int64, types.uint64))
 def note_page(state, sharing, side, page):
     """Note that `side` looks `page` (+ 1) up: the next such look-up is a hit that changes nothing."""
     for other in range(3):
@@ -127,7 +123,7 @@ def note_page(state, sharing, side, page):
     state[_PAGE + side] = page if (sharing >> U(4 * side)) & _1 == _0 else _0
 
 
-@njit(types.void(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.void(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64))
 def miss_plain(entries, state, shapes, side, tag, clock):
     """Deal with a page that the first of two LRU levels of `side` misses: second level, copy or fill."""
     row, value = holder(shapes, side, _I1, _I0), (tag & _PAGES) << _12
@@ -145,7 +141,7 @@ def miss_plain(entries, state, shapes, side, tag, clock):
     insert_stamped(entries, state, shapes, holder(shapes, side, _I0, _I0), tag, value)
 
 
-@njit(types.int64(WORDS, WORDS, SHAPES, WORDS, types.int64, types.int64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, SHAPES, WORDS, types.int64, types.int64))
 def replay_plain(entries, state, shapes, stream, first, end):
     """Replay records through two LRU levels with nothing in them but pages of 4 KiB of the current space."""
     capacity, clock = np.int64(state[_CAPACITY]), state[_CLOCK]
@@ -182,7 +178,7 @@ def replay_plain(entries, state, shapes, stream, first, end):
     return end
 
 
-@njit(types.int64(WORDS, WORDS, SHAPES, WORDS, types.int64, types.int64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, SHAPES, WORDS, types.int64, types.int64))
 def replay_tags_from(entries, state, shapes, stream, first, end):
     """Replay records from number `first` on, every page of 4 KiB and translated; return how many are done.
 
@@ -209,7 +205,7 @@ def replay_tags_from(entries, state, shapes, stream, first, end):
     return end
 
 
-@njit(types.int64(ARRAY, ARRAY, SHAPE_ARRAY, ARRAY, types.int64), cache=True, nogil=True)
+@kernel(types.int64(ARRAY, ARRAY, SHAPE_ARRAY, ARRAY, types.int64))
 def replay_tags(entries, state, shapes, stream, first):
     """Do what :func:`replay_tags_from` does, for a caller that has arrays."""
     return replay_tags_from(
@@ -217,7 +213,7 @@ def replay_tags(entries, state, shapes, stream, first):
     )
 
 
-@njit(types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.uint64(WORDS, WORDS, WORDS, types.uint64, types.uint64))
 def touch_ahead(memory, context, memo, gva, limit):
     """Load the two entries that the memo says a walk of `gva` will read, so that their cache misses overlap."""
     region = gva >> _21
@@ -234,13 +230,11 @@ def touch_ahead(memory, context, memo, gva, limit):
     return memory[at >> _3] if at < limit else _0
 
 
-@njit(
+@kernel(
     types.int64(
         *(WORDS, WORDS, SHAPES, WORDS, types.int64, types.int64),
         *(WORDS, WORDS, WORDS, WORDS, WORDS, WORDS),
-    ),
-    cache=True,
-    nogil=True,
+    )
 )
 def replay_and_walk_from(
     entries, state, shapes, stream, first, end, memory, context, memo, result, path, counts
@@ -290,13 +284,11 @@ def replay_and_walk_from(
     return end
 
 
-@njit(
+@kernel(
     types.int64(
         *(ARRAY, ARRAY, SHAPE_ARRAY, ARRAY, types.int64),
         *(ARRAY, ARRAY, ARRAY, ARRAY, ARRAY, ARRAY),
-    ),
-    cache=True,
-    nogil=True,
+    )
 )
 def replay_and_walk(entries, state, shapes, stream, first, memory, context, memo, result, path, counts):
     """Do what :func:`replay_and_walk_from` does, for a caller that has arrays."""

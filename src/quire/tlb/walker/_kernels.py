@@ -4,9 +4,10 @@ The slow twin of :func:`account` is ``reference.py``.
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from quire.arch import EPT_PTE, EPTP, PDE, PDE_2M, PTE, MemoryType, PagingMode
+from quire.kernels import kernel
 from quire.paging._kernels import walk_from
 from quire.paging.context import MEMO_SLOTS, Context, Result, Status
 from quire.paging.ept._kernels import WORDS
@@ -68,13 +69,13 @@ _OFFSET = U(0xFFF)
 _I0, _I1, _I2, _I4 = (np.int64(n) for n in (0, 1, 2, 4))
 
 
-@njit(types.uint64(types.uint64), forceinline=True, cache=True, nogil=True)
+@kernel(types.uint64(types.uint64), forceinline=True)
 def size_of_shift(shift):
     """Return 0, 1 or 2 for the page of ``1 << shift`` bytes; a 4 MiB page is two of 2 MiB."""
     return _0 if shift < _21 else (_1 if shift < _30 else _2)
 
 
-@njit(types.uint64(WORDS), cache=True, nogil=True)
+@kernel(types.uint64(WORDS))
 def translation(result):
     """Return the TRANSLATION that a successful walk makes; its page is the smaller of both dimensions'."""
     shift = min(result[_R_GSHIFT], result[_R_HSHIFT])
@@ -98,14 +99,14 @@ def translation(result):
     )
 
 
-@njit(types.int64(SHAPES, types.int64, types.int64), forceinline=True, cache=True, nogil=True)
+@kernel(types.int64(SHAPES, types.int64, types.int64), forceinline=True)
 def walk_holder(shapes, dimension, kind):
     """Return the row of the walk cache for entries of `kind`, linear (0) or guest-physical (1), or -1."""
     number = shapes[_HOLDERS + dimension * _KINDS + kind]
     return number * _ROW + _ROWS if number >= 0 else number
 
 
-@njit(types.uint64(WORDS, WORDS, SHAPES, types.uint64, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.uint64(WORDS, WORDS, SHAPES, types.uint64, types.uint64, types.uint64))
 def account_host(entries, state, shapes, gpa, shift, levels):
     """Return the references to EPT that translating `gpa` takes, behind its caches; they learn what it uses."""
     space = state[_EPT_SPACE]
@@ -141,7 +142,7 @@ def account_host(entries, state, shapes, gpa, shift, levels):
     return references
 
 
-@njit(types.int64(WORDS, WORDS, SHAPES, types.uint64, types.int64, types.int64), cache=True, nogil=True)
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.uint64, types.int64, types.int64))
 def reach(entries, state, shapes, gva, levels, leaf):
     """Return the level of the first guest entry that a walk down to `leaf` reads behind the linear caches."""
     for cached in range(leaf + _I1, levels + _I1):
@@ -154,7 +155,7 @@ def reach(entries, state, shapes, gva, levels, leaf):
     return levels
 
 
-@njit(types.uint64(WORDS, WORDS, SHAPES, WORDS, types.uint64, types.int64), cache=True, nogil=True)
+@kernel(types.uint64(WORDS, WORDS, SHAPES, WORDS, types.uint64, types.int64))
 def account_from(entries, state, shapes, path, gva, level):
     """Do what :func:`account` does, for a walk that begins at `level`, as :func:`reach` said."""
     space, two = state[_SPACE], state[_EPT_SPACE] != _0
@@ -194,14 +195,14 @@ def account_from(entries, state, shapes, path, gva, level):
     return of_guest | of_host << _32
 
 
-@njit(types.uint64(WORDS, WORDS, SHAPES, WORDS, types.uint64), cache=True, nogil=True)
+@kernel(types.uint64(WORDS, WORDS, SHAPES, WORDS, types.uint64))
 def account(entries, state, shapes, path, gva):
     """Return the references that the walk of `path` takes behind its caches: guest's, EPT's << 32; they learn it."""
     level = reach(entries, state, shapes, gva, np.int64(path[_LEVELS]), np.int64(path[_LEAF]))
     return account_from(entries, state, shapes, path, gva, level)
 
 
-@njit(types.uint64(WORDS, WORDS, types.uint64, types.uint64), cache=True, nogil=True)
+@kernel(types.uint64(WORDS, WORDS, types.uint64, types.uint64))
 def pass_host(memory, result, at, levels):
     """Return log2 of the EPT page whose entries are listed in `result` from `at` on; it took one entry a level."""
     level = levels
@@ -211,7 +212,7 @@ def pass_host(memory, result, at, levels):
     return _12 + (level - _1) * _9
 
 
-@njit(types.void(WORDS, WORDS, WORDS, WORDS), cache=True, nogil=True)
+@kernel(types.void(WORDS, WORDS, WORDS, WORDS))
 def trace(memory, context, result, path):
     """Write the path of a whole walk, in 4- or 5-level paging, that ended well or in a guest's table."""
     levels = context[_C_MODE]
@@ -236,7 +237,7 @@ def trace(memory, context, result, path):
     path[_HSHIFT] = result[_R_HSHIFT] if result[_R_STATUS] == U(_OK) else _0
 
 
-@njit(types.void(WORDS, WORDS, types.uint64, WORDS), cache=True, nogil=True)
+@kernel(types.void(WORDS, WORDS, types.uint64, WORDS))
 def trace_memo(memo, path, gva, result):
     """Write the path of a walk that the memo answered, as far as a PDE or PDPTE cache leaves any."""
     slot = (((gva & _LINEAR) >> _21) & _MEMO_MASK) << _2
@@ -247,11 +248,7 @@ def trace_memo(memo, path, gva, result):
     path[_TABLE_HPA + 2] = _0
 
 
-@njit(
-    types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS, WORDS, WORDS, SHAPES, WORDS),
-    cache=True,
-    nogil=True,
-)
+@kernel(types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS, WORDS, WORDS, SHAPES, WORDS))
 def walk_behind_caches(memory, context, memo, gva, access, result, entries, state, shapes, path):
     """Walk, and put the references that the walk caches left into `result`; return the status.
 

@@ -8,13 +8,14 @@ are exact there (found by experiment, Unicorn 2.1.4).
 """
 
 import numpy as np
-from numba import carray, cfunc, njit, types
+from numba import carray, types
 
 from quire.arch import RFLAGS
 from quire.cpu.soft._kernels import stop
 from quire.cpu.soft.ring0.codes import Intercept
 from quire.cpu.soft.ring0.environment import EFLAGS_INDEX, HFLAGS_INDEX
 from quire.cpu.soft.state import Pointer, SoftState, StopCode
+from quire.kernels import callback, kernel
 from quire.paging import Context
 
 HANDLE = types.CPointer(types.uint8)
@@ -42,7 +43,7 @@ _intercept = types.ExternalFunction(
 )
 
 
-@njit(types.void(USER), cache=True, nogil=True)
+@kernel(types.void(USER))
 def set_privilege(user):
     """Copy CPL and RFLAGS.AC of the running instruction into the walk's context."""
     halves = carray(user[_P_ENVIRONMENT], (_HALVES,), np.uint32)
@@ -51,7 +52,7 @@ def set_privilege(user):
     context[_C_AC] = np.uint64((halves[_EFLAGS] >> _AC_SHIFT) & _ONE32)
 
 
-@cfunc(types.boolean(HANDLE, types.uint64, types.int32, types.CPointer(types.uint64), USER), cache=True)
+@callback(types.boolean(HANDLE, types.uint64, types.int32, types.CPointer(types.uint64), USER))
 def on_fill_privilege(handle, gva, kind, entry, user):
     """UC_HOOK_TLB_FILL, before the one that walks."""
     set_privilege(user)
@@ -61,13 +62,13 @@ def on_fill_privilege(handle, gva, kind, entry, user):
     return False
 
 
-@cfunc(types.void(HANDLE, types.uint64, types.uint32, USER), cache=True)
+@callback(types.void(HANDLE, types.uint64, types.uint32, USER))
 def on_block_privilege(handle, gva, size, user):
     """UC_HOOK_BLOCK, before the one that counts: CPL and AC change between blocks only."""
     set_privilege(user)
 
 
-@cfunc(types.void(HANDLE, types.uint64, types.uint32, USER), cache=True)
+@callback(types.void(HANDLE, types.uint64, types.uint32, USER))
 def on_block_of_slice(handle, gva, size, user):
     """UC_HOOK_BLOCK of a guest with several vCPUs: stop in front of the block when the slice is used up.
 
@@ -81,20 +82,20 @@ def on_block_of_slice(handle, gva, size, user):
         stop(user)
 
 
-@cfunc(types.uint32(HANDLE, types.uint32, types.int32, USER), cache=True)
+@callback(types.uint32(HANDLE, types.uint32, types.int32, USER))
 def on_in(handle, port, size, user):
     """UC_HOOK_INSN for IN and INS: raise the intercept that the engine does not."""
     _intercept(user[_P_ENVIRONMENT], _IO, _0, _0)
     return np.uint32(0)
 
 
-@cfunc(types.void(HANDLE, types.uint32, types.int32, types.uint32, USER), cache=True)
+@callback(types.void(HANDLE, types.uint32, types.int32, types.uint32, USER))
 def on_out(handle, port, size, value, user):
     """UC_HOOK_INSN for OUT and OUTS."""
     _intercept(user[_P_ENVIRONMENT], _IO, _0, _0)
 
 
-@cfunc(types.void(HANDLE, USER), cache=True)
+@callback(types.void(HANDLE, USER))
 def on_system_call(handle, user):
     """UC_HOOK_INSN for SYSCALL, which the engine does not execute."""
     _intercept(user[_P_ENVIRONMENT], _SYSCALL, _0, _0)

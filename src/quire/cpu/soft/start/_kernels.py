@@ -5,9 +5,10 @@ are made here. Called through ctypes, which lets other threads run meanwhile: ho
 """
 
 import numpy as np
-from numba import carray, cfunc, types
+from numba import carray, types
 
 from quire.cpu.soft.state import Pointer, SoftState, StopCode
+from quire.kernels import callback
 
 HANDLE = types.CPointer(types.uint8)
 USER = types.CPointer(types.voidptr)
@@ -49,7 +50,7 @@ _read_batch = types.ExternalFunction(
 )
 
 
-@cfunc(types.int32(USER), cache=True)
+@callback(types.int32(USER))
 def run(user):
     """Run the engine from the first value, RIP, until END or for COUNT instructions; return its error number."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
@@ -66,7 +67,7 @@ def run(user):
     return error
 
 
-@cfunc(types.void(HANDLE, types.uint64, types.uint32, USER), cache=True)
+@callback(types.void(HANDLE, types.uint64, types.uint32, USER))
 def on_block(handle, gva, size, user):
     """UC_HOOK_BLOCK of a run that counts no blocks: stop in front of the block if somebody asked for it."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
@@ -75,7 +76,7 @@ def on_block(handle, gva, size, user):
         _emu_stop(user[_P_ENGINE])
 
 
-@cfunc(types.void(HANDLE, types.uint64, types.uint32, USER), cache=True)
+@callback(types.void(HANDLE, types.uint64, types.uint32, USER))
 def on_address(handle, gva, size, user):
     """UC_HOOK_CODE of one address: end the run before its instruction."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)

@@ -1,7 +1,8 @@
 """Walks by node for callers that have arrays."""
 
-from numba import njit, types
+from numba import types
 
+from quire.kernels import kernel
 from quire.paging.ept._kernels import pointer
 from quire.tlb.nodes import _kernels as by_pointer
 
@@ -9,13 +10,11 @@ ARRAY = types.uint64[::1]
 SHAPE_ARRAY = types.int64[::1]
 
 
-@njit(
+@kernel(
     types.int64(
         *(ARRAY, ARRAY, types.uint64, types.uint64, ARRAY, ARRAY, ARRAY, SHAPE_ARRAY, ARRAY),
         *(types.boolean, types.uint8[::1], ARRAY, ARRAY),
-    ),
-    cache=True,
-    nogil=True,
+    )
 )
 def walk_noting_nodes(
     memory, context, gva, access, result, entries, state, shapes, path, caches, nodes, counts, lines
@@ -28,7 +27,7 @@ def walk_noting_nodes(
     )
 
 
-@njit(types.boolean(ARRAY, types.uint64), cache=True, nogil=True)
+@kernel(types.boolean(ARRAY, types.uint64))
 def reaches_memory(lines, hpa):
     """See :func:`quire.tlb.nodes._kernels.reaches_memory`."""
     return by_pointer.reaches_memory(pointer(lines), hpa)

@@ -1,7 +1,8 @@
 """Walks behind caches for callers that have arrays."""
 
-from numba import njit, types
+from numba import types
 
+from quire.kernels import kernel
 from quire.paging.ept._kernels import pointer
 from quire.tlb.walker import _kernels as by_pointer
 
@@ -9,17 +10,13 @@ ARRAY = types.uint64[::1]
 SHAPE_ARRAY = types.int64[::1]
 
 
-@njit(types.uint64(ARRAY, ARRAY, SHAPE_ARRAY, ARRAY, types.uint64), cache=True, nogil=True)
+@kernel(types.uint64(ARRAY, ARRAY, SHAPE_ARRAY, ARRAY, types.uint64))
 def account(entries, state, shapes, path, gva):
     """See :func:`quire.tlb.walker._kernels.account`."""
     return by_pointer.account(pointer(entries), pointer(state), pointer(shapes), pointer(path), gva)
 
 
-@njit(
-    types.int64(ARRAY, ARRAY, ARRAY, types.uint64, types.uint64, ARRAY, ARRAY, ARRAY, SHAPE_ARRAY, ARRAY),
-    cache=True,
-    nogil=True,
-)
+@kernel(types.int64(ARRAY, ARRAY, ARRAY, types.uint64, types.uint64, ARRAY, ARRAY, ARRAY, SHAPE_ARRAY, ARRAY))
 def walk_behind_caches(memory, context, memo, gva, access, result, entries, state, shapes, path):
     """See :func:`quire.tlb.walker._kernels.walk_behind_caches`."""
     return by_pointer.walk_behind_caches(

@@ -1,0 +1,78 @@
+"""How a compiled loop is declared: one explicit signature, cached on disk, and not loaded before its first use.
+
+A kernel that only other kernels call is part of their machine code: when that comes from the cache, the callee is
+never loaded. So a command pays for the few kernels that it calls, not for all that its modules name.
+"""
+
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from numba import cfunc, njit
+
+__all__ = ["Callback", "callback", "kernel", "load"]
+
+#: What Numba asks of a dispatcher that has no code yet: for a call from Python, and for a caller's types.
+_QUESTIONS = ("_compile_for_args", "get_call_template")
+_loading = threading.RLock()
+
+
+def kernel(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator that compiles a function for `signature` alone (a Numba type, `R(A, B)`).
+
+    The code is made, or read from the cache, when Python first calls the function or another kernel is compiled
+    that calls it; until then the declaration costs nothing. `options` go to ``numba.njit`` (``inline="always"``).
+    Under ``NUMBA_DISABLE_JIT=1`` the function stays as it is.
+    """
+
+    def declare(function: Callable[..., Any]) -> Any:
+        dispatcher = njit(cache=True, nogil=True, **options)(function)
+        if dispatcher is function:  # NUMBA_DISABLE_JIT
+            return function
+
+        def compile_for_args(*args: Any, **kws: Any) -> Any:
+            # what is returned is called with the same arguments, which meet the signature then
+            return load(dispatcher)
+
+        def get_call_template(args: Any, kws: Any) -> Any:
+            return load(dispatcher).get_call_template(args, kws)
+
+        dispatcher.declared_signature = signature
+        dispatcher.__dict__.update(zip(_QUESTIONS, (compile_for_args, get_call_template), strict=True))
+        return dispatcher
+
+    return declare
+
+
+def load(dispatcher: Any) -> Any:
+    """Return `dispatcher`, a kernel, with its code in place; it takes no other types from then on."""
+    with _loading:
+        if not dispatcher.overloads:
+            dispatcher.compile(dispatcher.declared_signature)
+            dispatcher.disable_compile()
+            for question in _QUESTIONS:
+                del dispatcher.__dict__[question]
+    return dispatcher
+
+
+class Callback:
+    """A function that foreign code calls by its address; compiled, or read from the cache, when that is asked for."""
+
+    def __init__(self, signature: Any, function: Callable[..., Any]) -> None:
+        self.__doc__ = function.__doc__
+        self._signature, self._function = signature, function
+
+    @cached_property
+    def address(self) -> int:
+        """Where the machine code begins, to be called with the C types of the signature."""
+        return int(self._compiled.address)
+
+    @cached_property
+    def _compiled(self) -> Any:
+        return cfunc(self._signature, cache=True)(self._function)
+
+
+def callback(signature: Any) -> Callable[[Callable[..., Any]], Callback]:
+    """Return a decorator that makes a function a `Callback` of `signature` (a Numba type, `R(A, B)`)."""
+    return lambda function: Callback(signature, function)

@@ -1,0 +1,128 @@
+"""How kernels are declared: the one signature, nothing loaded before its use, and the function itself without JIT."""
+
+import ctypes
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import types
+
+from quire.kernels import callback, kernel, load
+
+INT = types.int64
+
+
+def declared() -> tuple[Any, Any]:
+    """Return two kernels, new at each call, of which the second calls the first."""
+
+    @kernel(INT(INT, INT))
+    def scaled(value, by):
+        return value * by
+
+    @kernel(INT(INT))
+    def twice(value):
+        return scaled(value, 2)
+
+    return scaled, twice
+
+
+def test_nothing_is_loaded_before_the_first_call() -> None:
+    scaled, twice = declared()
+    assert not scaled.overloads and not twice.overloads
+    assert scaled(21, 2) == 42 == scaled(np.uint64(42), True)
+    assert scaled.signatures == [(INT, INT)] and not twice.overloads
+
+
+def test_a_caller_that_is_compiled_gets_its_callee_for_the_declared_types() -> None:
+    @kernel(INT(INT))
+    def callee(value):
+        return value + 1
+
+    @kernel(INT(types.boolean))
+    def caller(flag):
+        return callee(flag)
+
+    assert caller(True) == 2
+    assert callee.signatures == [(INT,)]
+
+
+@pytest.mark.parametrize("use", [lambda twice: twice(3), lambda twice: load(twice)(3)], ids=["call", "load"])
+def test_the_signature_is_the_only_one(use: Callable[[Any], int]) -> None:
+    _, twice = declared()
+    assert use(twice) == 6
+    assert load(twice) is twice and len(twice.overloads) == 1
+    with pytest.raises(TypeError, match="No matching definition for argument type"):
+        twice("3")
+
+
+def test_a_first_call_with_other_types_is_refused_as_later_ones_are() -> None:
+    _, twice = declared()
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            twice("3")
+    assert twice(3) == 6
+
+
+def test_threads_that_come_first_together_all_get_the_answer() -> None:
+    _, twice = declared()
+    start, answers = threading.Barrier(4), []
+
+    def ask() -> None:
+        start.wait()
+        answers.append(twice(21))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [42] * 4 and twice.signatures == [(INT,)]
+
+
+def test_a_callback_is_called_by_its_address() -> None:
+    @callback(types.int32(types.int32))
+    def negated(value):
+        """Minus `value`."""
+        return -value
+
+    assert negated.__doc__ == "Minus `value`."
+    assert ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int32)(negated.address)(42) == -42
+
+
+def run(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_without_a_compiler_a_kernel_is_its_function() -> None:
+    code = "from quire.memory.buddy._kernels import lowest_bit as f; print(type(f).__name__, f(40))"
+    assert run(code, NUMBA_DISABLE_JIT="1") == "function 3"
+
+
+def test_a_run_loads_the_few_kernels_that_it_calls() -> None:
+    """What a newcomer waits for: a program that only runs needs no TLB, no walk cache and no batch of walks."""
+    code = """
+import sys
+from quire.cli.main import main
+sys.argv = ["quire", "run", "--report", "none", "--", "true"]
+try:
+    main()
+except SystemExit as done:
+    assert not done.code, done.code
+rooms = [module for name, module in sys.modules.items() if name.endswith("._kernels")]
+kernels = {id(one): one for room in rooms for one in vars(room).values() if hasattr(one, "declared_signature")}.values()
+print(len(kernels) > 80, sorted(one.py_func.__name__ for one in kernels if one.overloads))
+"""
+    assert run(code) == "True ['allocate', 'free', 'walk']"
