@@ -18,7 +18,7 @@ LEAVES = {"report"}
 OWNERS = {
     "numba": {"kernels", "memory", "paging", "tlb", "cpu"},
     "cryptography": {"memory"},
-    "llvmlite": {"cpu"},
+    "llvmlite": {"cpu", "memory", "tlb"},
     "unicorn": {"cpu", "testing"},
     "elftools": {"guest"},
     "capstone": {"cpu", "guest"},

@@ -56,7 +56,7 @@ _0, _1, _2, _3, _4, _7, _15, _32 = (U(n) for n in (0, 1, 2, 3, 4, 7, 15, 32))
 _I0, _I1, _I2 = np.int64(0), np.int64(1), np.int64(2)
 
 
-@kernel(types.uint64(types.uint64, types.uint64, types.uint64))
+@kernel(types.uint64(types.uint64, types.uint64, types.uint64), forceinline=True)
 def make_tag(address, kind, space):
     """Return the tag of the entry of `kind` that covers `address` in address space `space`."""
     return ((address & _LINEAR) >> KIND_SHIFTS_ARRAY[kind]) | kind << _KIND | space << _SPACE_SHIFT
@@ -103,7 +103,7 @@ def touch_entry(entries, state, shapes, index):
     touch(entries, state, shapes, row, index, entries[index])
 
 
-@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64))
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64), forceinline=True)
 def probe(entries, state, shapes, row, tag):
     """Return the entry of the structure at `row` that holds `tag`, now used last, or -1."""
     found = find(entries, shapes, row, tag)
@@ -235,7 +235,7 @@ def insert_stamped(entries, state, shapes, row, tag, value):
     return displace(entries, state, victim, tag, value)
 
 
-@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64))
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), forceinline=True)
 def insert_absent(entries, state, shapes, row, tag, value):
     """Do what :func:`insert` does, for a `tag` that the structure at `row` is known not to hold."""
     policy = shapes[row + _POLICY]

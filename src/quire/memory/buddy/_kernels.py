@@ -5,6 +5,7 @@ found and taken ones. The slow twin is ``memory/reference.py``.
 """
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
@@ -27,8 +28,6 @@ _EXHAUSTED = np.int64(Step.EXHAUSTED)
 _FREE, _TAKEN = np.int64(FREE), np.int64(TAKEN)
 _MAX_ORDER, _ORDER_COUNT, _LEVELS = np.int64(MAX_ORDER), np.int64(ORDER_COUNT), np.int64(LEVELS)
 _0, _1, _64BITS = U(0), U(1), np.int64(6)
-_LOW32, _LOW16, _LOW8, _LOW4, _LOW2 = (U((1 << width) - 1) for width in (32, 16, 8, 4, 2))
-_U32, _U16, _U8, _U4, _U2 = (U(width) for width in (32, 16, 8, 4, 2))
 _I0, _I1, _I63 = np.int64(0), np.int64(1), np.int64(63)
 
 
@@ -87,21 +86,22 @@ heads_of, states_of = _caster(np.uint8, _HEADS_AT), _caster(np.uint8, _STATES_AT
 ids_of, bits_of = _caster(np.uint16, _IDS_AT), _caster(np.uint64, _BITS_AT)
 
 
-@kernel(INT(types.uint64))
 def lowest_bit(word):
-    """Return the number of the lowest set bit of `word`, which is not 0."""
-    bit = _0
-    if word & _LOW32 == _0:
-        bit, word = bit + _U32, word >> _U32
-    if word & _LOW16 == _0:
-        bit, word = bit + _U16, word >> _U16
-    if word & _LOW8 == _0:
-        bit, word = bit + _U8, word >> _U8
-    if word & _LOW4 == _0:
-        bit, word = bit + _U4, word >> _U4
-    if word & _LOW2 == _0:
-        bit, word = bit + _U2, word >> _U2
-    return np.int64(bit + (_1 - (word & _1)))
+    """Return the number of the lowest set bit of `word`, which is not 0; compiled, one instruction."""
+    return np.int64((int(word) & -int(word)).bit_length() - 1)
+
+
+@intrinsic
+def _count_zeros(typing, word):
+    def generate(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+@overload(lowest_bit, inline="always")
+def _lowest_bit(word):
+    return lambda word: _count_zeros(word)
 
 
 @kernel(types.void(BITS, TALLY, INT, INT))

@@ -1,9 +1,12 @@
 """Compiled replacement: scans of a set's tags and stamps, lists of its ways, its tree, and random choice."""
 
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.extending import intrinsic, overload
 
 from quire.kernels import kernel
+from quire.memory.buddy._kernels import lowest_bit
 from quire.paging.ept._kernels import WORDS
 from quire.tlb.layout import Shape, TlbState
 
@@ -15,29 +18,80 @@ _CAPACITY, _RANDOM = int(TlbState.CAPACITY), int(TlbState.RANDOM)
 _WAY_BITS, _WAY_MASK = np.int64(7), np.int64(127)  # ways of a set at most: 128
 _LARGEST_KEY = np.int64((1 << 63) - 1)
 _NIBBLES, _NIBBLE_TOPS = U(0x1111_1111_1111_1111), U(0x8888_8888_8888_8888)
-_0, _1, _3, _4, _7, _13, _15, _17 = (U(n) for n in (0, 1, 3, 4, 7, 13, 15, 17))
-_I0, _I1 = np.int64(0), np.int64(1)
+_0, _1, _3, _4, _7, _8, _13, _15, _17 = (U(n) for n in (0, 1, 3, 4, 7, 8, 13, 15, 17))
+_I0, _I1, _I4, _I6, _I8, _I12, _I64, _I128 = (np.int64(n) for n in (0, 1, 4, 6, 8, 12, 64, 128))
 
 
-@kernel(types.int64(WORDS, types.int64, types.int64, types.uint64), inline="always")
+def lanes(words, at, word):
+    """Return a bit for each of the four words from `at` on that is `word`; compiled, one comparison of vectors."""
+    return U(sum((words[at + lane] == word) << lane for lane in range(4)))
+
+
+@intrinsic
+def _compare(typing, words, at, word):
+    def generate(context, builder, signature, arguments):
+        place, four = builder.gep(arguments[0], [arguments[1]]), ir.VectorType(ir.IntType(64), 4)
+        none, first = ir.Constant(four, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+        one = builder.insert_element(none, arguments[2], first)
+        all_of = builder.shuffle_vector(one, none, ir.Constant(ir.VectorType(ir.IntType(32), 4), [0] * 4))
+        there = builder.load(builder.bitcast(place, four.as_pointer()), align=8)
+        same = builder.bitcast(builder.icmp_unsigned("==", there, all_of), ir.IntType(4))
+        return builder.zext(same, ir.IntType(64))
+
+    return types.uint64(words, types.int64, types.uint64), generate
+
+
+@overload(lanes, inline="always")
+def _lanes(words, at, word):
+    return lambda words, at, word: _compare(words, np.int64(at), word)
+
+
+@kernel(types.int64(WORDS, types.int64, types.int64, types.uint64), forceinline=True)
 def scan(entries, start, ways, tag):
-    """Return the entry of the set at `start` that holds `tag`, or -1: a loop that the compiler makes a vector of.
+    """Return the entry of the set at `start` that holds `tag`, or -1.
 
-    At most one way holds it, so that a sum finds which: it takes fewer instructions than a maximum.
+    Four ways a step; the words behind a set, and behind the last of them stamps, are compared and left out.
     """
-    found = _I0
-    for way in range(ways):
-        found += np.int64(way) + _I1 if entries[start + way] == tag else _I0
-    return start + found - _I1 if found else np.int64(-1)
+    if ways == _I4:
+        same = lanes(entries, start, tag)
+    elif ways == _I12:
+        same = (
+            lanes(entries, start, tag)
+            | lanes(entries, start + _I4, tag) << _4
+            | lanes(entries, start + _I8, tag) << _8
+        )
+    else:
+        same = _0
+        for way in range(_I0, min(ways, _I64), _I4):
+            same |= lanes(entries, start + way, tag) << U(way)
+        if ways < _I64:
+            same &= (_1 << U(ways)) - _1
+        elif same == _0:
+            for way in range(_I64, ways, _I4):
+                same |= lanes(entries, start + way, tag) << U(way - _I64)
+            if ways < _I128:
+                same &= (_1 << U(ways - _I64)) - _1
+            return start + _I64 + lowest_bit(same) if same else np.int64(-1)
+    return start + lowest_bit(same) if same else np.int64(-1)
 
 
 @kernel(types.int64(WORDS, types.int64, types.int64), inline="always")
-def oldest(stamps, start, ways):
-    """Return the entry of the set at `start` with the least stamp, the first of equals; a free one has stamp 0."""
+def least_stamp(stamps, start, ways):
+    """Return the way with the least stamp, the first of equals; a free one has stamp 0."""
     least = _LARGEST_KEY  # signed, for which processors have more vector instructions
     for way in range(ways):
         least = min(least, (np.int64(stamps[start + way]) << _WAY_BITS) | np.int64(way))
-    return start + (least & _WAY_MASK)
+    return least & _WAY_MASK
+
+
+@kernel(types.int64(WORDS, types.int64, types.int64), forceinline=True)
+def oldest(stamps, start, ways):
+    """Return the entry of the set at `start` with the least stamp."""
+    if ways == _I4:
+        return start + least_stamp(stamps, start, 4)
+    if ways == _I6:
+        return start + least_stamp(stamps, start, 6)
+    return start + least_stamp(stamps, start, ways)
 
 
 @kernel(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64))

@@ -123,22 +123,71 @@ def note_page(state, sharing, side, page):
     state[_PAGE + side] = page if (sharing >> U(4 * side)) & _1 == _0 else _0
 
 
-@kernel(types.void(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64))
-def miss_plain(entries, state, shapes, side, tag, clock):
-    """Deal with a page that the first of two LRU levels of `side` misses: second level, copy or fill."""
-    row, value = holder(shapes, side, _I1, _I0), (tag & _PAGES) << _12
-    state[_CLOCK] = clock
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64), forceinline=True)
+def find_second(entries, state, shapes, side, tag):
+    """Return the entry of the second of two LRU levels that holds `tag`, now used last, or -1; the first has missed."""
+    row = holder(shapes, side, _I1, _I0)
     state[_MISSES + side * _N_LEVELS] += _1
     found = find(entries, shapes, row, tag)
     if found >= 0:
         touch(entries, state, shapes, row, found, tag)
     else:
         state[_MISSES + side * _N_LEVELS + _I1] += _1
-        if shapes[row + _POLICY] == _LISTED:
-            insert_listed(entries, state, shapes, row, tag, value)
-        else:
-            insert_stamped(entries, state, shapes, row, tag, value)
-    insert_stamped(entries, state, shapes, holder(shapes, side, _I0, _I0), tag, value)
+    return found
+
+
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), forceinline=True)
+def insert_first(entries, state, shapes, side, tag, value):
+    """Put `tag`, which is not there, into the first of two LRU levels; return its entry."""
+    return insert_stamped(entries, state, shapes, holder(shapes, side, _I0, _I0), tag, value)
+
+
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), forceinline=True)
+def insert_both(entries, state, shapes, side, tag, value):
+    """Put `tag`, which neither holds, into two LRU levels; return the nearer entry."""
+    row = holder(shapes, side, _I1, _I0)
+    if shapes[row + _POLICY] == _LISTED:
+        insert_listed(entries, state, shapes, row, tag, value)
+    else:
+        insert_stamped(entries, state, shapes, row, tag, value)
+    return insert_first(entries, state, shapes, side, tag, value)
+
+
+@kernel(types.void(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), forceinline=True)
+def miss_plain(entries, state, shapes, side, tag, clock):
+    """Deal with a page that the first of two LRU levels of `side` misses: second level, copy or fill."""
+    state[_CLOCK] = clock
+    if find_second(entries, state, shapes, side, tag) >= 0:
+        insert_first(entries, state, shapes, side, tag, (tag & _PAGES) << _12)
+    else:
+        insert_both(entries, state, shapes, side, tag, (tag & _PAGES) << _12)
+
+
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64), forceinline=True)
+def lookup_plain(entries, state, shapes, side, tag):
+    """Do what :func:`lookup` does, for two LRU levels with nothing in them but pages of 4 KiB of the current space."""
+    state[_CLOCK] += _1
+    row, capacity = holder(shapes, side, _I0, _I0), np.int64(state[_CAPACITY])
+    ways = shapes[row + _WAYS]
+    start = shapes[row + _START] + np.int64(tag & U(shapes[row + _SET_MASK])) * ways
+    found = scan(entries, start, ways, tag)
+    if found >= 0:
+        entries[capacity + found] = state[_CLOCK]
+        return found
+    found = find_second(entries, state, shapes, side, tag)
+    if found < 0:
+        return found
+    value = entries[2 * capacity + found]
+    return insert_first(entries, state, shapes, side, tag, value) + (_I1 << np.int64(32))
+
+
+@kernel(types.boolean(WORDS, SHAPES))
+def are_plain(state, shapes):
+    """Whether each side has two LRU levels with nothing in them but pages of 4 KiB of the current space."""
+    plain = state[_LARGE] | state[_GLOBALS] == _0 and state[_DEPTH] == _2
+    for side in range(3):
+        plain = plain and is_plain(shapes, np.int64(side))
+    return plain
 
 
 @kernel(types.int64(WORDS, WORDS, SHAPES, WORDS, types.int64, types.int64))
@@ -184,10 +233,7 @@ def replay_tags_from(entries, state, shapes, stream, first, end):
 
     Fewer than all are done when a table without bound has to grow.
     """
-    plain = state[_LARGE] | state[_GLOBALS] == _0 and state[_DEPTH] == _2
-    for side in range(3):
-        plain = plain and is_plain(shapes, np.int64(side))
-    if plain:
+    if are_plain(state, shapes):
         return replay_plain(entries, state, shapes, stream, first, end)
     sharing = sharing_sides(shapes)
     for n in range(first, end):
@@ -243,7 +289,8 @@ def replay_and_walk_from(
 
     `counts` gains walks, walks that faulted, references to guest tables, to EPT, and a word without meaning.
     """
-    limit, sharing = context[_C_BYTES], sharing_sides(shapes)
+    limit, sharing, plain = context[_C_BYTES], sharing_sides(shapes), are_plain(state, shapes)
+    space = make_tag(_0, _0, state[_SPACE])
     for n in range(first, end):
         if (n - first) % _AHEAD == 0:
             ahead = _0
@@ -257,7 +304,11 @@ def replay_and_walk_from(
         if page == state[_PAGE + side]:
             continue
         note_page(state, sharing, side, page)
-        index = lookup(entries, state, shapes, gva, side)
+        tag = (gva >> _12) | space
+        if plain:  # noqa: SIM108 - a line each
+            index = lookup_plain(entries, state, shapes, side, tag)
+        else:
+            index = lookup(entries, state, shapes, gva, side)
         if index >= 0:
             value = entries[_2 * state[_CAPACITY] + U(index & _INDEX_MASK)]
             if side != _STORE or value & _DIRTY:
@@ -276,7 +327,11 @@ def replay_and_walk_from(
             continue
         size = size_of_shift(min(result[_R_GSHIFT], result[_R_HSHIFT]))
         made, is_global = translation(result), result[_R_GLOBAL] != _0
-        held = fill(entries, state, shapes, gva, side, size, is_global, made, index < 0)
+        if plain and index < 0 and not is_global and size == _0:
+            held = insert_both(entries, state, shapes, side, tag, made)
+        else:
+            held = fill(entries, state, shapes, gva, side, size, is_global, made, index < 0)
+            plain = plain and state[_LARGE] | state[_GLOBALS] == _0
         if held < 0:
             state[_PAGE + side] = _0
         if state[_FULL]:

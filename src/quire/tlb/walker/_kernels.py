@@ -106,39 +106,53 @@ def walk_holder(shapes, dimension, kind):
     return number * _ROW + _ROWS if number >= 0 else number
 
 
+@kernel(
+    types.boolean(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64, types.uint64),
+    forceinline=True,
+)
+def used(entries, state, shapes, dimension, kind, address, space):
+    """Whether the walk cache for entries of `kind` holds that of `address`, which is then used last."""
+    row = walk_holder(shapes, dimension, kind)
+    state[_CLOCK] += _1
+    if row < 0 or probe(entries, state, shapes, row, make_tag(address, U(kind), space)) < 0:
+        return False
+    state[_WALK_HITS + dimension * _KINDS + kind] += _1
+    return True
+
+
+@kernel(
+    types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64, types.uint64, types.uint64),
+    forceinline=True,
+)
+def learn(entries, state, shapes, dimension, kind, address, space, value):
+    """Put the entry of `kind` for `address`, which the walk cache for such does not hold, into it."""
+    row = walk_holder(shapes, dimension, kind)
+    state[_CLOCK] += _1
+    if row >= 0:
+        insert_absent(entries, state, shapes, row, make_tag(address, U(kind), space), value)
+
+
 @kernel(types.uint64(WORDS, WORDS, SHAPES, types.uint64, types.uint64, types.uint64))
 def account_host(entries, state, shapes, gpa, shift, levels):
     """Return the references to EPT that translating `gpa` takes, behind its caches; they learn what it uses."""
     space = state[_EPT_SPACE]
     size = np.int64(size_of_shift(shift))
     for kind in range(_PAGE_KINDS):
-        row = walk_holder(shapes, _I1, np.int64(kind)) if (state[_NESTED] >> U(kind)) & _1 else np.int64(-1)
-        state[_CLOCK] += _1
-        if row >= 0 and probe(entries, state, shapes, row, make_tag(gpa, U(kind), space)) >= 0:
-            state[_WALK_HITS + _KINDS + kind] += _1
+        if (state[_NESTED] >> U(kind)) & _1 == _0:
+            state[_CLOCK] += _1
+        elif used(entries, state, shapes, _I1, np.int64(kind), gpa, space):
             return _0
     leaf, level = size + _I1, np.int64(levels)
     for cached in range(leaf + _I1, np.int64(levels) + _I1):
-        kind = _PDE + np.int64(cached) - _I2
-        row = walk_holder(shapes, _I1, kind)
-        state[_CLOCK] += _1
-        if row >= 0 and probe(entries, state, shapes, row, make_tag(gpa, U(kind), space)) >= 0:
-            state[_WALK_HITS + _KINDS + kind] += _1
+        if used(entries, state, shapes, _I1, _PDE + np.int64(cached) - _I2, gpa, space):
             level = np.int64(cached) - _I1
             break
     references = U(level - leaf + _I1)
     while level > leaf:
-        kind = _PDE + level - _I2
-        row = walk_holder(shapes, _I1, kind)
-        state[_CLOCK] += _1
-        if row >= 0:
-            insert_absent(entries, state, shapes, row, make_tag(gpa, U(kind), space), _0)
+        learn(entries, state, shapes, _I1, _PDE + level - _I2, gpa, space, _0)
         level -= _I1
-    row = walk_holder(shapes, _I1, size)
-    state[_CLOCK] += _1
-    if row >= 0:
-        state[_NESTED] |= _1 << U(size)
-        insert_absent(entries, state, shapes, row, make_tag(gpa, U(size), space), _0)
+    state[_NESTED] |= (_1 << U(size)) if walk_holder(shapes, _I1, size) >= 0 else _0
+    learn(entries, state, shapes, _I1, size, gpa, space, _0)
     return references
 
 
@@ -146,11 +160,7 @@ def account_host(entries, state, shapes, gpa, shift, levels):
 def reach(entries, state, shapes, gva, levels, leaf):
     """Return the level of the first guest entry that a walk down to `leaf` reads behind the linear caches."""
     for cached in range(leaf + _I1, levels + _I1):
-        kind = _PDE + np.int64(cached) - _I2
-        row = walk_holder(shapes, _I0, kind)
-        state[_CLOCK] += _1
-        if row >= 0 and probe(entries, state, shapes, row, make_tag(gva, U(kind), state[_SPACE])) >= 0:
-            state[_WALK_HITS + kind] += _1
+        if used(entries, state, shapes, _I0, _PDE + np.int64(cached) - _I2, gva, state[_SPACE]):
             return np.int64(cached) - _I1
     return levels
 
@@ -180,13 +190,8 @@ def account_from(entries, state, shapes, path, gva, level):
         if level == leaf:
             break
         kind = _PDE + level - _I2
-        row = walk_holder(shapes, _I0, kind)
         level -= _I1
-        state[_CLOCK] += _1
-        if row >= 0:
-            insert_absent(
-                entries, state, shapes, row, make_tag(gva, U(kind), space), path[_TABLE_HPA + level]
-            )
+        learn(entries, state, shapes, _I0, kind, gva, space, path[_TABLE_HPA + level])
     made = _0
     if two and path[_HSHIFT]:
         made = account_host(entries, state, shapes, path[_GPA], path[_HSHIFT], path[_HOST_LEVELS])
