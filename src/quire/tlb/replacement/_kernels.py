@@ -19,7 +19,7 @@ _WAY_BITS, _WAY_MASK = np.int64(7), np.int64(127)  # ways of a set at most: 128
 _LARGEST_KEY = np.int64((1 << 63) - 1)
 _NIBBLES, _NIBBLE_TOPS = U(0x1111_1111_1111_1111), U(0x8888_8888_8888_8888)
 _0, _1, _3, _4, _7, _8, _13, _15, _17 = (U(n) for n in (0, 1, 3, 4, 7, 8, 13, 15, 17))
-_I0, _I1, _I4, _I6, _I8, _I12, _I64, _I128 = (np.int64(n) for n in (0, 1, 4, 6, 8, 12, 64, 128))
+_I0, _I1, _I4, _I6, _I8, _I12, _I32, _I64, _I128 = (np.int64(n) for n in (0, 1, 4, 6, 8, 12, 32, 64, 128))
 
 
 def lanes(words, at, word):
@@ -50,7 +50,8 @@ def _lanes(words, at, word):
 def scan(entries, start, ways, tag):
     """Return the entry of the set at `start` that holds `tag`, or -1.
 
-    Four ways a step; the words behind a set, and behind the last of them stamps, are compared and left out.
+    Four ways a step; the words behind a set, and behind the last of them stamps, are compared and left out. The
+    commonest numbers of ways are constants, which need no loop; that is a tenth of a replay's time.
     """
     if ways == _I4:
         same = lanes(entries, start, tag)
@@ -60,6 +61,10 @@ def scan(entries, start, ways, tag):
             | lanes(entries, start + _I4, tag) << _4
             | lanes(entries, start + _I8, tag) << _8
         )
+    elif ways == _I32:
+        same = _0
+        for way in range(0, 32, 4):
+            same |= lanes(entries, start + np.int64(way), tag) << U(way)
     else:
         same = _0
         for way in range(_I0, min(ways, _I64), _I4):
@@ -86,11 +91,13 @@ def least_stamp(stamps, start, ways):
 
 @kernel(types.int64(WORDS, types.int64, types.int64), forceinline=True)
 def oldest(stamps, start, ways):
-    """Return the entry of the set at `start` with the least stamp."""
+    """Return the entry of the set at `start` with the least stamp; constants as in :func:`scan`."""
     if ways == _I4:
         return start + least_stamp(stamps, start, 4)
     if ways == _I6:
         return start + least_stamp(stamps, start, 6)
+    if ways == _I32:
+        return start + least_stamp(stamps, start, 32)
     return start + least_stamp(stamps, start, ways)
 
 
