@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,18 @@ def run(code: str, **environment: str) -> str:
         check=True,
     )
     return done.stdout.strip()
+
+
+def test_it_is_said_once_that_kernels_are_compiled(tmp_path: Path) -> None:
+    """And not said at all when they are in the cache."""
+    code = """
+from quire.kernels import before_compiling, load
+before_compiling(lambda: print("compiling"))
+from quire.memory.buddy import _kernels as buddy
+load(buddy.set_free)
+load(buddy.find)
+"""
+    assert [run(code, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)] == ["compiling", ""]
 
 
 def test_without_a_compiler_a_kernel_is_its_function() -> None:

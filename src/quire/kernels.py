@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import Any
 
 from numba import cfunc, njit
+from numba.core import event
 
-__all__ = ["Callback", "callback", "kernel", "load"]
+__all__ = ["Callback", "before_compiling", "callback", "kernel", "load"]
 
 #: What Numba asks of a dispatcher that has no code yet: for a call from Python, and for a caller's types.
 _QUESTIONS = ("_compile_for_args", "get_call_template")
@@ -76,3 +77,27 @@ class Callback:
 def callback(signature: Any) -> Callable[[Callable[..., Any]], Callback]:
     """Return a decorator that makes a function a `Callback` of `signature` (a Numba type, `R(A, B)`)."""
     return lambda function: Callback(signature, function)
+
+
+class _FirstCompilation(event.Listener):
+    """Calls `say` when a compilation begins, and forgets it."""
+
+    say: Callable[[], None] | None = None
+
+    def on_start(self, event: Any) -> None:
+        say, self.say = self.say, None
+        if say is not None:
+            say()
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+_first: Any = _FirstCompilation()
+_register: Any = event.register
+_register("numba:compile", _first)
+
+
+def before_compiling(say: Callable[[], None]) -> None:
+    """Have `say` called once, before the next kernel that is not in the cache is compiled."""
+    _first.say = say

@@ -11,7 +11,7 @@ import pytest
 from commands import blocks, example_files, quire, write_blocks
 
 _STATUS = "$ echo $?"
-_COMPILING = "quire: compiling kernels (once, up to 15 s)\n"  # of a first run
+_COMPILING = "quire: compiling kernels (once, up to a minute)\n"  # of a first run
 
 
 @pytest.mark.parametrize("verb", ["walk", "decode", "lint", "profiles", "validate"])

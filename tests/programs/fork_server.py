@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+from pathlib import Path
 
 _LENGTH = 8  # bytes of the number before a request
 #: How an interpreter opens its streams in the C locale.
@@ -79,26 +80,13 @@ def _answer(client: socket.socket) -> None:
     os._exit(0)
 
 
-def _load() -> None:
-    """Import every room that a command may use, and bring the kernels' code in."""
-    import importlib
-    import pkgutil
-
-    import quire
-    from quire.kernels import load
-
-    for module in pkgutil.walk_packages(quire.__path__, "quire."):
-        if not module.name.startswith("quire.testing") and not module.name.endswith("__main__"):
-            found = importlib.import_module(module.name)
-            for kernel in vars(found).values():
-                if hasattr(kernel, "declared_signature"):
-                    load(kernel)
-
-
 if __name__ == "__main__":
     if sys.argv[1] == "run":
         run(sys.argv[2], sys.argv[3:])
-    _load()
+    sys.path.append(str(Path(__file__).parents[1]))
+    from warm import load_all
+
+    load_all()
     gc.freeze()
     serve(sys.argv[2])
     from quire.cli import main

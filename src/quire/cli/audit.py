@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quire.cli.compile_notice import RUNNING, say_if_compiling
+from quire.cli.compile_notice import say_if_compiling
 from quire.cli.guest_files import open_report, open_text, write_text
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, guest_environment, guest_options, make_session
@@ -46,7 +46,7 @@ def command(**options: Any) -> int:
     # Opened before the program runs: it may close stdout and stderr, which it shares.
     json_file = None if options["json_file"] is None else open_text(options["json_file"], "record", "--json")
     sink = None if json_file is not None and options["output"] is None else open_report(options["output"])
-    say_if_compiling(RUNNING)
+    say_if_compiling()
     from quire.cpu.soft import Detail
     from quire.guest.launch import LaunchError
     from quire.guest.session import SessionOptions

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quire.cli.compile_notice import WALKING, say_if_compiling
+from quire.cli.compile_notice import say_if_compiling
 
 if TYPE_CHECKING:
     from quire.testing import CaseResult, Suite
@@ -99,7 +99,7 @@ def _run(suites: "list[Suite]", seed: int, whole: bool, jobs: int, timeout: floa
     from quire.report.check import check_record
     from quire.testing import Setting, run_suites
 
-    say_if_compiling(WALKING)
+    say_if_compiling()
     results = run_suites(suites, Setting(seed, whole), jobs=jobs, timeout=timeout)
     if not sys.stderr.isatty():
         return check_record(results, seed=seed, whole=whole)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from quire.cli.compile_notice import RUNNING, say_if_compiling
+from quire.cli.compile_notice import say_if_compiling
 from quire.cli.durations import DurationType
 from quire.cli.guest_files import open_file, open_report, write_text
 from quire.cli.numa_options import numa_config, numa_options
@@ -70,7 +70,7 @@ def command(**options: Any) -> int:
     kind, saved = options["kind"], options["save_image"]
     sink = None if kind == "none" else open_report(options["output"])
     image = None if saved is None else os.fdopen(open_file(saved, "image", "--save-image"), "wb")
-    say_if_compiling(RUNNING)
+    say_if_compiling()
     from quire.cpu.soft import Detail
     from quire.guest.launch import LaunchError
     from quire.guest.session import SessionOptions

@@ -4,7 +4,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from quire.cli.compile_notice import RUNNING, say_if_compiling
+from quire.cli.compile_notice import say_if_compiling
 from quire.cli.guest_files import open_report, open_text, write_text
 from quire.cli.numbers import NumberType
 from quire.cli.run_options import guest_config, guest_environment, guest_options, make_session
@@ -66,7 +66,7 @@ def command(**options: Any) -> int:
     _check_structure(options["structure"], config)
     environ = guest_environment()
     files = _open(options)
-    say_if_compiling(RUNNING)
+    say_if_compiling()
     from quire.cpu.soft import Detail
     from quire.guest.launch import LaunchError
     from quire.guest.session import SessionOptions

@@ -36,9 +36,9 @@ def references(json: str | None) -> int:
     Exit status: 0 when all counts are the published ones, 1 when not.
     """
     outputs = Outputs("validate references", {"--json": json})
-    from quire.cli.compile_notice import WALKING, say_if_compiling
+    from quire.cli.compile_notice import say_if_compiling
 
-    say_if_compiling(WALKING)
+    say_if_compiling()
     from quire.report import render_json
     from quire.report.validation import render_references
     from quire.study.references import references_record
@@ -70,9 +70,9 @@ def crossover(costs: str, updates: str | None, plot: str | None, json: str | Non
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
     outputs = Outputs("validate crossover", {"--json": json, "--plot": plot})
-    from quire.cli.compile_notice import RUNNING, say_if_compiling
+    from quire.cli.compile_notice import say_if_compiling
 
-    say_if_compiling((*RUNNING, "cpu/soft/ring0"))
+    say_if_compiling()
     from quire.hypervisor import MMUS
     from quire.report import render_json
     from quire.report.progress import open_progress
@@ -117,9 +117,9 @@ def ladder(profile: str, guest: int, reads: int, seed: int, json: str | None) ->
     from quire.errors import FormatError, MisuseError
 
     outputs = Outputs("validate ladder", {"--json": json})
-    from quire.cli.compile_notice import WALKING, say_if_compiling
+    from quire.cli.compile_notice import say_if_compiling
 
-    say_if_compiling((*WALKING, "tlb/replay"))
+    say_if_compiling()
     from quire.report import render_json
     from quire.report.progress import open_progress
     from quire.report.validation import render_ladder
@@ -156,9 +156,9 @@ def numa(pages: int, updates: int, json: str | None) -> int:
     from quire.errors import MisuseError
 
     outputs = Outputs("validate numa", {"--json": json})
-    from quire.cli.compile_notice import RUNNING, say_if_compiling
+    from quire.cli.compile_notice import say_if_compiling
 
-    say_if_compiling((*RUNNING, "cpu/soft/ring0"))
+    say_if_compiling()
     from quire.report import render_json
     from quire.report.progress import open_progress
     from quire.report.validation import render_vmitosis

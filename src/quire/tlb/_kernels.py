@@ -103,7 +103,7 @@ def touch_entry(entries, state, shapes, index):
     touch(entries, state, shapes, row, index, entries[index])
 
 
-@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64), forceinline=True)
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64))
 def probe(entries, state, shapes, row, tag):
     """Return the entry of the structure at `row` that holds `tag`, now used last, or -1."""
     found = find(entries, shapes, row, tag)
@@ -235,7 +235,7 @@ def insert_stamped(entries, state, shapes, row, tag, value):
     return displace(entries, state, victim, tag, value)
 
 
-@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64), forceinline=True)
+@kernel(types.int64(WORDS, WORDS, SHAPES, types.int64, types.uint64, types.uint64))
 def insert_absent(entries, state, shapes, row, tag, value):
     """Do what :func:`insert` does, for a `tag` that the structure at `row` is known not to hold."""
     policy = shapes[row + _POLICY]

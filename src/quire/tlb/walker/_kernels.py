@@ -108,7 +108,6 @@ def walk_holder(shapes, dimension, kind):
 
 @kernel(
     types.boolean(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64, types.uint64),
-    forceinline=True,
 )
 def used(entries, state, shapes, dimension, kind, address, space):
     """Whether the walk cache for entries of `kind` holds that of `address`, which is then used last."""
@@ -122,7 +121,6 @@ def used(entries, state, shapes, dimension, kind, address, space):
 
 @kernel(
     types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64, types.uint64, types.uint64),
-    forceinline=True,
 )
 def learn(entries, state, shapes, dimension, kind, address, space, value):
     """Put the entry of `kind` for `address`, which the walk cache for such does not hold, into it."""
