@@ -1,7 +1,6 @@
 """``quire run --working-set``: what is sampled of a real program, what is refused, and that nothing else changes."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -9,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from commands import quire
+from native import python
 
 from quire.report.working_set import sparkline, working_set_rows
 
-#: The interpreter itself: the one on PATH may be a shell script that needs exec.
 PROGRAM = (
-    os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable),
+    python(),
     "-S",
     "-c",
     "x = bytearray(1 << 20)\nfor i in range(30000): x[i * 31 % len(x)] = 1",

@@ -51,7 +51,7 @@ def scan(entries, start, ways, tag):
     """Return the entry of the set at `start` that holds `tag`, or -1.
 
     Four ways a step; the words behind a set, and behind the last of them stamps, are compared and left out. The
-    commonest numbers of ways are constants, which need no loop; that is a tenth of a replay's time.
+    commonest numbers of ways are constants, which need no loop: a replay then takes some 6 % less time.
     """
     if ways == _I4:
         same = lanes(entries, start, tag)

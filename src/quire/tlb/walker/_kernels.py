@@ -106,9 +106,7 @@ def walk_holder(shapes, dimension, kind):
     return number * _ROW + _ROWS if number >= 0 else number
 
 
-@kernel(
-    types.boolean(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64, types.uint64),
-)
+@kernel(types.boolean(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64, types.uint64))
 def used(entries, state, shapes, dimension, kind, address, space):
     """Whether the walk cache for entries of `kind` holds that of `address`, which is then used last."""
     row = walk_holder(shapes, dimension, kind)
@@ -119,9 +117,7 @@ def used(entries, state, shapes, dimension, kind, address, space):
     return True
 
 
-@kernel(
-    types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64, types.uint64, types.uint64),
-)
+@kernel(types.void(WORDS, WORDS, SHAPES, types.int64, types.int64, types.uint64, types.uint64, types.uint64))
 def learn(entries, state, shapes, dimension, kind, address, space, value):
     """Put the entry of `kind` for `address`, which the walk cache for such does not hold, into it."""
     row = walk_holder(shapes, dimension, kind)
