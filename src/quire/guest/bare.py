@@ -239,6 +239,8 @@ class BareGuest:
         finally:
             if timer is not None:
                 timer.cancel()
+                timer.join()
+                self._turns.interrupted = False  # by a timer that came too late
         return self._outcome(text)
 
     def close(self) -> None:

@@ -13,13 +13,11 @@ from quire.hypervisor import AccessTracker, Hypervisor
 
 __all__ = ["Sampler"]
 
-_RETRY_SECONDS = 0.001
-
 
 class Sampler:
     """Samples the guest of `vcpus` every `period` seconds between enter and exit, and once more at exit.
 
-    A thread calls `interrupt` until the one who is interrupted calls :meth:`sample_if_due`.
+    A thread calls `interrupt`; the one who is interrupted calls :meth:`sample_if_due`.
     """
 
     def __init__(
@@ -67,6 +65,3 @@ class Sampler:
         while not self._closing.wait(self._period):
             self._due = True
             self._interrupt()
-            # The Cpu may have been about to start: an interruption that it did not see is sent again.
-            while not self._closing.wait(_RETRY_SECONDS) and self._due:
-                self._interrupt()

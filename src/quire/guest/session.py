@@ -118,7 +118,7 @@ class Session:
         running = time.perf_counter()
         stopped: str | None = None
         with (
-            HostSignals(cpu.interrupt, lambda: not cpu.interrupting) as signals,
+            HostSignals(cpu.interrupt) as signals,
             _sampler(hypervisor, cpu, self.options.working_set) as sampler,
         ):
             kernel = _Kernel(guest, cpu, signals, self.options.until, sampler)
@@ -244,7 +244,6 @@ def _sampler(
     """Return what samples the guest's working set while it runs, or nothing."""
     if period is None:
         return nullcontext()
-    cpu.stop_at_blocks()
     return Sampler(hypervisor.vcpus, period, cpu.interrupt)
 
 

@@ -39,28 +39,40 @@ class Turns:
         self._vcpus = vcpus
         self._slice = slice_blocks if len(vcpus) > 1 else 0
         self.ended = ended
-        self.interrupted = False  #: from outside
+        self.interrupted = False  #: from outside, since the last run has ended
+        self._running: Hypervisor | None = None
 
     def run(self) -> None:
         """Run until the guest ends, :meth:`interrupt`, or every vCPU is halted. Raises what running a vCPU raises."""
-        self.interrupted = False
-        ran = True
-        while ran:
-            ran = False
+        try:
+            while self._round():
+                pass
+        finally:
+            self.interrupted = False
+
+    def interrupt(self) -> None:
+        """End this :meth:`run`, or the next if none is on. Any thread may call."""
+        self.interrupted = True
+        running = self._running
+        if running is not None:
+            running.cpu.interrupt()
+
+    def _round(self) -> bool:
+        """Let each vCPU have its turn; return whether there is another round."""
+        ran = False
+        try:
             for one in self._vcpus:
+                self._running = one  # before the flag is looked at: who sets it later finds whom to interrupt
                 if self.interrupted or self.ended():
-                    return
+                    return False
                 if self._wakes(one):
                     ran = True
                     machine_cpu(one).begin_slice(self._slice)
                     one.enter(*one.cpu.registers.read_many(_POINTERS))
                     one.run(_Turn(one, self))
-
-    def interrupt(self) -> None:
-        """End :meth:`run` soon. Any thread may call."""
-        self.interrupted = True
-        for one in self._vcpus:
-            one.cpu.interrupt()
+        finally:
+            self._running = None
+        return ran
 
     def _wakes(self, one: Hypervisor) -> bool:
         """Give `one` the interrupt that it can take; return whether it has anything to do."""

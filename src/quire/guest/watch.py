@@ -20,18 +20,15 @@ _CAUGHT = tuple(
         *("SIGURG", "SIGIO", "SIGPROF", "SIGVTALRM"),
     )
 )
-_RETRY_SECONDS = 0.001
 
 
 class HostSignals:
-    """Catches signals between enter and exit; `interrupt` is called from a thread until `idle` says it took."""
+    """Catches signals between enter and exit; `interrupt` is called from a thread, once for what comes together."""
 
-    def __init__(self, interrupt: Callable[[], None], idle: Callable[[], bool]) -> None:
+    def __init__(self, interrupt: Callable[[], None]) -> None:
         self._interrupt = interrupt
-        self._idle = idle
         self._waiting: list[int] = []
         self._before: dict[int, Any] = {}
-        self._closing = threading.Event()
 
     def take(self) -> list[int]:
         """Return the signals that came since the last call, oldest first."""
@@ -54,7 +51,6 @@ class HostSignals:
         signal.set_wakeup_fd(self._wakeup_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._closing.set()
         os.close(self._writer)
         self._thread.join()
         os.close(self._reader)
@@ -65,9 +61,6 @@ class HostSignals:
     def _watch(self) -> None:
         while os.read(self._reader, 64):
             self._interrupt()
-            # The Cpu may have been about to start: an interruption that it did not see is sent again.
-            while not self._closing.wait(_RETRY_SECONDS) and not self._idle():
-                self._interrupt()
 
 
 def _move_high(fd: int) -> int:

@@ -154,8 +154,8 @@ def on_fill(handle, gva, kind, entry, user):
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     result = carray(user[_P_RESULT], (RESULT_WORDS,), np.uint64)
     access = U(kind - _UC_READ)
-    if state[_FILLS_LEFT] == _0 or state[_INTERRUPT]:
-        state[_STOP] = _S_INTERRUPTED if state[_INTERRUPT] else _S_TLB_FULL
+    if state[_FILLS_LEFT] == _0:
+        state[_STOP] = _S_TLB_FULL
         return False
     state[_FILLS_LEFT] -= _1
     state[_FILLS] += _1

@@ -2,7 +2,9 @@
 
 import ctypes
 import random
+import time
 from collections.abc import Callable
+from threading import get_ident
 
 import numpy as np
 import numpy.typing as npt
@@ -38,11 +40,12 @@ _STOP, _PASS_ALIASES, _IMPLICIT_PAGE, _EPOCH = (
     int(scalar)
     for scalar in (SoftState.STOP, SoftState.PASS_ALIASES, SoftState.IMPLICIT_PAGE, SoftState.EPOCH)
 )
-_END, _COUNT, _LAST_SIZE, _INTERRUPT = (
-    int(scalar) for scalar in (SoftState.END, SoftState.COUNT, SoftState.LAST_BLOCK_SIZE, SoftState.INTERRUPT)
+_END, _COUNT, _LAST_SIZE = (
+    int(scalar) for scalar in (SoftState.END, SoftState.COUNT, SoftState.LAST_BLOCK_SIZE)
 )
-#: Requests for an interruption that wait for a place where it is exact.
-_PATIENCE = 10
+_INTERRUPT, _RUNNING = int(SoftState.INTERRUPT), int(SoftState.RUNNING)
+#: Between two tries to stop an engine that may not have started yet.
+_RETRY_SECONDS = 0.0001
 _VECTOR, _UPDATE = int(SoftState.VECTOR), int(Context.UPDATE)
 _SYSCALL, _FAULT, _TRAP = int(StopCode.SYSCALL), int(StopCode.FAULT), int(StopCode.TRAP)
 _STATUS, _ERROR, _HPA = int(Result.STATUS), int(Result.ERROR), int(Result.HPA)
@@ -92,9 +95,9 @@ class SoftCpu:
         self._memo: npt.NDArray[np.uint64] = np.zeros(MEMO_WORDS, np.uint64)
         self._path: npt.NDArray[np.uint64] = np.zeros(PATH_WORDS, np.uint64)
         self._recent = np.full((3, RECENT_SLOTS, len(Recent)), _NOWHERE, np.uint64)
-        self._wanted = False  # an interruption; set by any thread
-        self._asked = 0  # how often, since the last one
-        self._stops_at_blocks = detail is Detail.FULL
+        self._runner = 0  # the thread that runs the engine
+        #: Whether the engine looks for requests to stop at blocks and nowhere else; if not, a hook of each block does.
+        self._stops_exactly = self._engine.exit_offset > 0 and detail is not Detail.FULL
         self._stale_tlb = self._stale_code = False
         self._alone_at: int | None = None  # of an instruction that is to run alone, for what it touches
         self._then: Callable[[], None] | None = None
@@ -109,6 +112,8 @@ class SoftCpu:
         self._user = ctypes.c_void_p(self._pointers.ctypes.data)
         self._start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(int(start_kernels.run.address or 0))
         self._add_hooks()
+        if not self._stops_exactly and detail is not Detail.FULL:
+            self._add_block_hook()
 
     @property
     def registers(self) -> SoftRegisters:
@@ -119,10 +124,9 @@ class SoftCpu:
         """Execute guest instructions until a fault, an exit, a system call or an interruption."""
         state, registers = self._scalars, self._registers
         kept = registers.pointers.values
+        self._runner = get_ident()
         while True:
-            if self._wanted:
-                self._wanted, self._asked = False, 0
-                state[_INTERRUPT] = 0
+            if self._take_interruption():
                 return Interrupted()
             if not registers.fresh:
                 registers.refresh()
@@ -134,6 +138,8 @@ class SoftCpu:
                 # The engine cannot be told to end nowhere; it looks the end up before it starts, as if to fetch.
                 state[_END] = self._zero_is_code
             registers.fresh = False
+            if self._stops_exactly:
+                self._engine.end_at_blocks(not alone)
             error = self._start(self._user)
             registers.fresh = True
             code = state[_STOP]
@@ -142,7 +148,7 @@ class SoftCpu:
                 state[_IMPLICIT_PAGE] = 0
             if state[_EPOCH]:
                 self._blocks.drain()
-            if alone and not code and not error:
+            if alone and not code and not error and not self._held_up(rip):
                 self._end_alone()
             if code == _SYSCALL:
                 return Syscall()
@@ -172,7 +178,7 @@ class SoftCpu:
             self._grow_tlb()
         elif code in (StopCode.SLICE_ENDS, StopCode.AT_ADDRESS, StopCode.INTERRUPTED):
             if code == StopCode.INTERRUPTED:
-                self._wanted, self._scalars[_INTERRUPT] = False, 0
+                self._take_interruption()
             return Interrupted()
         elif error == _UC_ERR_INSN_INVALID:
             return Trap(TrapKind.EXCEPTION, Vector.UD)
@@ -184,31 +190,30 @@ class SoftCpu:
         return None
 
     def interrupt(self) -> None:
-        """Make :meth:`run` return Interrupted soon; returns when it has been told. Any thread may call.
+        """End this :meth:`run`, or the next if none is on, before its second block from now. Any thread may call.
 
-        At the next block that is hooked, or page that the engine lacks; who asks on and on stops the engine anywhere.
+        Returns when the engine has been told, which may have to be tried again while it starts.
         """
-        self._wanted = True
-        self._scalars[_INTERRUPT] = 1
-        self._asked += 1
-        if not self._stops_at_blocks and self._asked > _PATIENCE:
+        state = self._scalars
+        state[_INTERRUPT] = 1
+        while self._stops_exactly and state[_RUNNING] and state[_INTERRUPT]:
             self._engine.stop()
+            if get_ident() == self._runner:  # a hook asks: the engine has started
+                break
+            time.sleep(_RETRY_SECONDS)
 
-    @property
-    def interrupting(self) -> bool:
-        """Whether an interruption is asked for and :meth:`run` has not returned it yet."""
-        return self._wanted
+    def _take_interruption(self) -> bool:
+        """Return whether an interruption was asked for, which this answers."""
+        asked, self._scalars[_INTERRUPT] = self._scalars[_INTERRUPT], 0
+        return bool(asked)
 
-    def stop_at_blocks(self) -> None:
-        """Let every interruption be exact, for good; it costs a call a block."""
-        if not self._stops_at_blocks:
-            self._stops_at_blocks = True
-            user = self._pointers.ctypes.data
-            self._engine.hook(uc.UC_HOOK_BLOCK, start_kernels.on_block.address, user)
-            self._stale_code = True  # what is compiled already does not ask
+    def _held_up(self, rip: int) -> bool:
+        """Whether the one instruction at `rip` may not have run because of an interruption that came with it."""
+        return bool(self._scalars[_INTERRUPT]) and self._registers.read("rip") == rip
 
     def stop_at(self, gva: int) -> None:
         """Have :meth:`run` return Interrupted whenever the instruction at `gva` is next, for good."""
+        self._hook_blocks()  # the engine has to look for stops within blocks again
         address = start_kernels.on_address.address
         self._engine.hook(uc.UC_HOOK_CODE, address, self._pointers.ctypes.data, begin=gva, end=gva)
         self._stale_code = True  # what is compiled already does not ask
@@ -313,6 +318,16 @@ class SoftCpu:
             engine.hook(uc.UC_HOOK_BLOCK, _kernels.on_block.address, user)
             engine.hook(uc.UC_HOOK_MEM_READ, _kernels.on_memory.address, user)
             engine.hook(uc.UC_HOOK_MEM_WRITE, _kernels.on_memory.address, user)
+
+    def _hook_blocks(self) -> None:
+        """Look for interruptions by a call a block, where the engine does not do so at blocks and nowhere else."""
+        if self._stops_exactly:
+            self._engine.end_at_blocks(False)
+            self._stops_exactly = False
+            self._add_block_hook()
+
+    def _add_block_hook(self) -> None:
+        self._engine.hook(uc.UC_HOOK_BLOCK, start_kernels.on_block.address, self._pointers.ctypes.data)
 
     def _add_fill_hooks(self) -> None:
         user = self._pointers.ctypes.data

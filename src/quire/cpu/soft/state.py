@@ -76,7 +76,8 @@ class SoftState(IntEnum):
     SLICE = 30  #: blocks until SLICE_ENDS, of a guest with several vCPUs
     ANSWERED = 31  #: 1: the result array holds the walk of a fill by the time that the hook is called
     NODES = 32  #: 1: references are counted by node
-    INTERRUPT = 33  #: 1: stop at the next block that is hooked, or the next fill
+    INTERRUPT = 33  #: 1: somebody wants the run to end; set by any thread, 0 again when it has ended
+    RUNNING = 34  #: 1 while the engine runs more than one instruction
 
 
 #: The scalars that count events, in report order.

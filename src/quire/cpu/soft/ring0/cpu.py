@@ -87,8 +87,7 @@ class MachineCpu(SoftCpu):
 
     def run(self) -> Stop:
         """Execute guest instructions until a VM exit or an interruption, or until the guest halts for good."""
-        if self._wanted:  # asked here too: an exit of event delivery comes back before any instruction
-            self._wanted = False
+        if self._take_interruption():  # here too: an exit of event delivery comes back before any instruction
             return Interrupted()
         stop = self._enter()
         while stop is None:

@@ -1,0 +1,181 @@
+"""An interruption that is asked for once ends a run, wherever the guest is, and loses and repeats nothing."""
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from soft_guest import CODE, DATA_HPA, Guest
+
+from quire.arch import Access
+from quire.cpu.soft import Detail
+from quire.cpu.soft.engine import Engine
+from quire.guest.bare import BareGuest
+from quire.paging import reference_walk
+from quire.vcpu import Interrupted, Syscall
+
+#: add qword [rdi], 1; inc rax; dec rcx; jnz to the first; syscall. A stop within the first would repeat it.
+COUNTING = "48830701 48ffc0 48ffc9 75f4 0f05"
+REQUESTS = 12
+
+
+class Walked:
+    """Fills answered by Python, each as memory has it; `asks` is called at each."""
+
+    guest: Guest
+
+    def __init__(self, asks: Callable[[], None] = lambda: None) -> None:
+        self.asks = asks
+
+    def answer(self, gva: int, access: Access, result: npt.NDArray[np.uint64]) -> bool:
+        self.asks()
+        reference_walk(self.guest.memory.words, self.guest.context, gva, access).put(result)
+        return True
+
+    def held(self, gva: int, rip: int) -> bool:
+        raise AssertionError("nothing is held back")
+
+    def passed(self) -> None: ...
+
+
+def answered(detail: Detail) -> Guest:
+    fills = Walked()
+    fills.guest = Guest(detail, COUNTING, fills=fills)
+    return fills.guest
+
+
+def evicted(detail: Detail) -> Guest:
+    return Guest(detail, COUNTING, evictions=random.Random(0))
+
+
+def with_stop(detail: Detail) -> Guest:
+    guest = Guest(detail, COUNTING)
+    guest.cpu.stop_at(CODE + 0x100)
+    return guest
+
+
+@pytest.fixture(params=["flag", "no-flag"])
+def flag(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """With the engine's own flag, and where that was not found."""
+    if request.param == "no-flag":
+        monkeypatch.setattr(Engine, "_find_exit_flag", lambda self: 0)
+    return None
+
+
+@pytest.mark.usefixtures("flag")
+@pytest.mark.parametrize("detail", list(Detail), ids=lambda detail: detail.name.lower())
+@pytest.mark.parametrize(
+    "make",
+    [lambda detail: Guest(detail, COUNTING), answered, evicted, with_stop],
+    ids=lambda make: make.__name__,
+)
+def test_each_request_ends_one_run_between_two_blocks(
+    make: Callable[[Detail], Guest], detail: Detail
+) -> None:
+    guest = make(detail)
+    guest.cpu.registers.write_many({"rcx": 1 << 40, "rax": 0})
+    ended = threading.Semaphore(0)
+
+    def ask() -> None:
+        for _ in range(REQUESTS):
+            guest.cpu.interrupt()
+            ended.acquire()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    for _ in range(REQUESTS):
+        assert guest.cpu.run() == Interrupted()
+        assert guest.cpu.registers.read("rip") == CODE
+        assert guest.cpu.registers.read("rax") == guest.memory.load(DATA_HPA)
+        ended.release()
+    thread.join()
+    left = 1000
+    guest.cpu.registers.write("rcx", left)
+    before = guest.cpu.registers.read("rax")
+    assert guest.cpu.run() == Syscall()
+    assert guest.cpu.registers.read("rax") == before + left == guest.memory.load(DATA_HPA)
+    if detail is Detail.FULL:
+        assert guest.cpu.events()["instructions"] == 4 * (before + left) + 1
+
+
+@pytest.mark.usefixtures("flag")
+@pytest.mark.parametrize("detail", list(Detail), ids=lambda detail: detail.name.lower())
+def test_a_request_before_the_run_is_kept(detail: Detail) -> None:
+    guest = Guest(detail, COUNTING)
+    guest.cpu.registers.write_many({"rcx": 5, "rax": 0})
+    guest.cpu.interrupt()
+    assert guest.cpu.run() == Interrupted()
+    assert guest.cpu.registers.read("rip") == CODE and guest.memory.load(DATA_HPA) == 0
+    assert guest.cpu.run() == Syscall()
+    assert guest.memory.load(DATA_HPA) == 5
+
+
+@pytest.mark.usefixtures("flag")
+@pytest.mark.parametrize("detail", list(Detail), ids=lambda detail: detail.name.lower())
+def test_a_request_from_an_exit_is_met_before_the_second_block(detail: Detail) -> None:
+    # cpuid; jmp to the next instruction; inc rbx; jmp to the next; inc rdx; syscall
+    guest = Guest(detail, "0fa2 eb00 48ffc3 eb00 48ffc2 0f05")
+    guest.cpu.registers.write_many({"rbx": 0, "rdx": 0})
+    guest.exits = Asking(guest)
+    guest.cpu._on_exit = guest.exits.append
+    assert guest.cpu.run() == Interrupted()
+    assert guest.cpu.registers.read("rdx") == 0
+    assert guest.cpu.run() == Syscall()
+    assert guest.cpu.registers.read_many(("rbx", "rdx")) == [1, 1]
+
+
+class Asking(list):  # type: ignore[type-arg]
+    """Exits of a guest, each of which asks for an interruption."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+
+    def append(self, stop: object) -> None:
+        self.guest.cpu.interrupt()
+
+
+@pytest.mark.usefixtures("flag")
+@pytest.mark.parametrize("detail", list(Detail), ids=lambda detail: detail.name.lower())
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_an_instruction_that_runs_alone_runs_once(detail: Detail, when: str) -> None:
+    fills = Walked()
+    guest = fills.guest = Guest(detail, COUNTING, fills=fills)
+    guest.cpu.registers.write_many({"rcx": 1, "rax": 0})
+    passed: list[int] = []
+    guest.cpu.step(lambda: passed.append(guest.memory.load(DATA_HPA)))
+    if when == "before":
+        guest.cpu.interrupt()
+    else:
+        fills.asks = guest.cpu.interrupt
+    stops = [guest.cpu.run()]
+    fills.asks = lambda: None
+    while stops[-1] == Interrupted():
+        stops.append(guest.cpu.run())
+    assert stops == [Interrupted(), Syscall()]
+    assert passed == [1] and guest.memory.load(DATA_HPA) == 1
+
+
+LOOPS = {
+    "nothing": "ebfe",
+    "read and write": "48ff07 ebfb",
+    "fills": "48893f 4881c700100000 4881e7ffffff00 ebed",  # mov [rdi], rdi; rdi = (rdi + 4096) & 0xffffff
+}
+
+
+@pytest.mark.parametrize("mmu", ["native", "ept", "shadow"])
+@pytest.mark.parametrize("detail", list(Detail), ids=lambda detail: detail.name.lower())
+@pytest.mark.parametrize("loop", ["nothing", "read and write", "fills"])
+@pytest.mark.parametrize("more", [{}, {"vcpus": 2}, {"caching": "evict"}, {"check_flushes": True}], ids=str)
+def test_a_bare_guest_that_never_ends_is_ended(
+    mmu: str, detail: Detail, loop: str, more: dict[str, object]
+) -> None:
+    if mmu == "shadow" and "vcpus" in more:
+        pytest.skip("a guest under shadow has one vCPU")
+    guest = BareGuest(bytes.fromhex(LOOPS[loop]), memory=32 << 20, mmu=mmu, detail=detail, **more)  # type: ignore[arg-type]
+    for one in guest.vcpus:
+        one.cpu.registers.write("rdi", 0x800000)
+    for _ in range(2):
+        assert guest.run(0.001).reason == "interrupted"
+    guest.close()
