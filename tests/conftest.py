@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from limits import PATIENCE, pytest_configure
+
+__all__ = ["pytest_configure", "pytest_sessionstart"]
 
 for folder in Path(__file__).parent.iterdir():
     if folder.is_dir() and not folder.name.startswith((".", "_")):
@@ -16,4 +19,4 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if getattr(session.config.option, "numprocesses", None):
         command = [sys.executable, str(Path(__file__).parent / "warm.py")]
         processes = [subprocess.Popen([*command, *more]) for more in ((), ("backwards",))]
-        assert not any([process.wait() for process in processes])
+        assert not any([process.wait(4 * PATIENCE) for process in processes])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from import_graph import SourceTree, circles
+from limits import PATIENCE
 
 SOURCE = Path(__file__).parent.parent / "src" / "quire"
 TREE = SourceTree(SOURCE)
@@ -82,7 +83,8 @@ def test_help_loads_nothing_heavy() -> None:
         "heavy = {'numba', 'unicorn', 'numpy', 'rich', 'capstone', 'pyarrow', 'matplotlib'}\n"
         "print(sorted({m.split('.')[0] for m in sys.modules} & heavy))"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-c", code]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
     assert out.splitlines()[-1] == "[]"
 
 
