@@ -1,10 +1,15 @@
-"""Paths of the tests' own helper modules, which are imported by name; and kernels compiled before tests begin."""
+"""What holds for every test: helper modules by name, kernels compiled before, and nothing changed afterwards."""
 
 import subprocess
 import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from limits import PATIENCE, pytest_configure
+from surroundings import children, differences, files, put_back, surroundings
+
+__all__ = ["pytest_configure", "pytest_sessionstart"]
 
 for folder in Path(__file__).parent.iterdir():
     if folder.is_dir() and not folder.name.startswith((".", "_")):
@@ -16,4 +21,33 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if getattr(session.config.option, "numprocesses", None):
         command = [sys.executable, str(Path(__file__).parent / "warm.py")]
         processes = [subprocess.Popen([*command, *more]) for more in ((), ("backwards",))]
-        assert not any([process.wait() for process in processes])
+        assert not any([process.wait(4 * PATIENCE) for process in processes])
+
+
+BEFORE = pytest.StashKey[dict[str, object]]()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    item.stash[BEFORE] = surroundings()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Fail a test, by its name, after which anything around it is not as it was before."""
+    result = yield
+    before, after = item.stash[BEFORE], surroundings()
+    if before != after:
+        put_back(before, after)
+        pytest.fail("the test changed\n" + "\n".join(differences(before, after)), pytrace=False)
+    return result
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_over() -> Iterator[None]:
+    """Fail the last test if processes still run that tests started, or files are in the repository that were not."""
+    before = files()
+    yield
+    left = [f"process {one}" for one in children()] + [f"file {one}" for one in sorted(files() - before)]
+    assert not left, "tests left\n" + "\n".join(left)

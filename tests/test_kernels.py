@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from limits import PATIENCE
 from numba import types
 
 from quire.kernels import callback, kernel, load
@@ -74,7 +75,7 @@ def test_threads_that_come_first_together_all_get_the_answer() -> None:
     start, answers = threading.Barrier(4), []
 
     def ask() -> None:
-        start.wait()
+        start.wait(PATIENCE)
         answers.append(twice(21))
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
@@ -101,7 +102,7 @@ def run(code: str, **environment: str) -> str:
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
-        timeout=120,
+        timeout=PATIENCE,
         check=True,
     )
     return done.stdout.strip()

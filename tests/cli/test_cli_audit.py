@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from commands import quire, refused
+from limits import PATIENCE
 
 from quire.hypervisor import HostAudit, Hypervisor, audit_host
 from quire.hypervisor.host import Host
@@ -16,7 +17,7 @@ from quire.hypervisor.host import Host
 def run(folder: Path, *argv: str) -> "subprocess.CompletedProcess[str]":
     """Run it in a process of its own: the guest shares descriptors."""
     command = [sys.executable, "-m", "quire", "audit", *argv]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.mark.programs

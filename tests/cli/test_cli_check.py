@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from limits import PATIENCE
 
 SUITE = '''
 """Two cases of a user's own suite."""
@@ -31,7 +32,7 @@ def other(state, tally):
 def check(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "quire", "check", *arguments],
-        capture_output=True, text=True, timeout=300, check=False, cwd=cwd,
+        capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=cwd,
     )  # fmt: skip
 
 

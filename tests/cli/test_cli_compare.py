@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from commands import quire, refused
+from limits import PATIENCE
 
 from quire.hypervisor import MMUS
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.programs
 
 def run(folder: Path, line: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     argv = [sys.executable, "-m", "quire", "compare", *shlex.split(line)]
-    return subprocess.run(argv, cwd=folder, input=data, capture_output=True, timeout=120, check=False)
+    return subprocess.run(argv, cwd=folder, input=data, capture_output=True, timeout=PATIENCE, check=False)
 
 
 def test_help_examples(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     """A module of the folder is not taken for Quire."""
     (tmp_path / "quire.py").write_text("raise SystemExit(99)")
     argv = [Path(sys.executable).parent / "quire", "compare", "--", "no-such-program-of-quire"]
-    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, timeout=PATIENCE, check=False)
     assert done.returncode == 127
     assert done.stderr.splitlines()[-1].startswith(b"quire compare: native 4K could not be run")
 
@@ -113,6 +114,6 @@ def test_output_that_nobody_takes(tmp_path: Path) -> None:
     assert process.returncode == 141
     assert b"nobody reads what the program writes, no comparison was made" in said
     with open("/dev/full", "w") as full:
-        done = subprocess.run(argv, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+        done = subprocess.run(argv, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
     assert done.returncode == 125
     assert b"the program's output could not be kept: No space left on device\n" in done.stderr

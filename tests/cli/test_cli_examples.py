@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from commands import blocks, example_files, quire, write_blocks
+from limits import PATIENCE
 
 _STATUS = "$ echo $?"
 _COMPILING = "quire: compiling kernels (once, up to a minute)\n"  # of a first run
@@ -54,7 +55,7 @@ def test_document(name: str, tmp_path: Path) -> None:
                 env={**os.environ, "PATH": path, "LC_ALL": "C.UTF-8"},
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=PATIENCE,
                 check=False,
             )
             status = done.returncode

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from commands import quire, refused
+from limits import PATIENCE
 
 from quire.guest.breakpoint import AtAddress, AtSyscall, parse_address, parse_syscall
 from quire.guest.launch import prepare
@@ -31,7 +32,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.skip("this machine has no gcc")
     folder = tmp_path_factory.mktemp("program")
     (folder / "main.c").write_text(SOURCE)
-    subprocess.run([gcc, "-O1", "-pie", "-o", "main", "main.c"], cwd=folder, check=True)
+    subprocess.run([gcc, "-O1", "-pie", "-o", "main", "main.c"], cwd=folder, check=True, timeout=PATIENCE)
     return str(folder / "main")
 
 

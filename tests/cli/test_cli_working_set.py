@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from commands import quire
+from limits import PATIENCE
 from native import python
 
 from quire.report.working_set import sparkline, working_set_rows
@@ -29,7 +30,7 @@ def test_a_program_is_sampled(tmp_path: Path) -> None:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
@@ -118,14 +119,14 @@ int main(void) {
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs a C compiler")
 def test_no_instruction_is_repeated(tmp_path: Path) -> None:
     (tmp_path / "count.c").write_text(COUNTING)
-    subprocess.run(["gcc", "-O1", "-o", "count", "count.c"], cwd=tmp_path, check=True)
+    subprocess.run(["gcc", "-O1", "-o", "count", "count.c"], cwd=tmp_path, timeout=PATIENCE, check=True)
     argv = ("run", "--working-set", "1ms", "--report", "none", "--", "./count")
     done = subprocess.run(
         [sys.executable, "-m", "quire", *argv],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from limits import PATIENCE
 
 from quire.cpu.soft import Detail
 from quire.guest.bare import FIRST_FREE, BareGuest, BareOutcome
@@ -166,11 +167,11 @@ def assemble(source: str) -> bytes:
         text, built, image = (Path(folder) / name for name in ("guest.s", "guest.o", "guest.bin"))
         text.write_text(PRELUDE + source)
         done = subprocess.run(
-            ["as", "--64", text, "-o", built], capture_output=True, text=True, timeout=60, check=False
+            ["as", "--64", text, "-o", built], capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         assert not done.returncode, done.stderr
         link = ["ld", f"-Ttext={FIRST_FREE:#x}", "--oformat", "binary", built, "-o", image]
-        done = subprocess.run(link, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(link, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert not done.returncode, done.stderr
         return image.read_bytes()
 

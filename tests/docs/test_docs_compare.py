@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from limits import PATIENCE
 
 from quire.report import render_compare_table
 from quire.report.columns import compare_parquet
@@ -51,7 +52,7 @@ def test_the_python_example_with_the_profile_shown(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, block("output")), done.stderr

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from limits import PATIENCE
+
 from quire.testing import Outcome, Setting, Suite, known_suites, run_suites
 
 TEXT = (Path(__file__).parent.parent.parent / "docs" / "conformance.md").read_text(encoding="utf-8")
@@ -30,7 +32,7 @@ def test_the_commands_are_accepted(tmp_path: Path) -> None:
     for _, verb, *arguments in lines:
         done = subprocess.run(
             [sys.executable, "-m", "quire", verb, *arguments, "--list"],
-            capture_output=True, timeout=60, check=False, cwd=tmp_path,
+            capture_output=True, timeout=PATIENCE, check=False, cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
 

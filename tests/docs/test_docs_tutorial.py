@@ -8,13 +8,13 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from limits import PATIENCE
 
 pytestmark = pytest.mark.programs
 
 TUTORIAL = Path(__file__).resolve().parents[2] / "docs" / "tutorial.md"
 _BLOCK = re.compile(r"^```(console|python|output)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STATUS = "$ echo $?"
-_TIMEOUT = 60
 
 
 def _blocks() -> list[tuple[str, str]]:
@@ -37,7 +37,7 @@ def _run(argv: list[str], folder: Path) -> tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=_TIMEOUT,
+        timeout=PATIENCE,
         check=False,
     )
     return done.returncode, done.stdout

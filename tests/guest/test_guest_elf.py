@@ -8,6 +8,7 @@ import struct
 import subprocess
 
 import pytest
+from limits import PATIENCE
 
 from quire.errors import FormatError
 from quire.guest.elf import read_elf
@@ -47,7 +48,8 @@ def says(path):
 
 
 def readelf(path):
-    text = subprocess.run(["readelf", "-lWh", path], capture_output=True, text=True, check=True).stdout
+    command = ["readelf", "-lWh", path]
+    text = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
     loads = []
     for line in text.splitlines():
         match = re.match(r"\s+LOAD\s+(\S+) (\S+) \S+ (\S+) (\S+) (.{3}) (\S+)", line)
@@ -88,7 +90,7 @@ def test_bin_ls():
 def test_gcc(tmp_path, flags, kind):
     source, path = tmp_path / "a.c", str(tmp_path / "a")
     source.write_text("int main(void) { return 0; }")
-    made = subprocess.run(["gcc", *flags.split(), str(source), "-o", path], capture_output=True)
+    made = subprocess.run(["gcc", *flags.split(), str(source), "-o", path], capture_output=True, timeout=PATIENCE)
     if made.returncode:
         pytest.skip("gcc cannot link statically here")
     image = check_against_readelf(path)

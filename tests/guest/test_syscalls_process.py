@@ -130,10 +130,11 @@ def test_futex(process: FakeProcess) -> None:
 
 
 def test_time(process: FakeProcess) -> None:
+    before, began = int(time.monotonic()), time.time()
     assert process.call(228, time.CLOCK_MONOTONIC, BASE) == 0
     seconds = process.memory.read_u64(BASE)
-    assert abs(seconds - time.monotonic()) < 5
-    assert abs(process.call(201, 0) - time.time()) < 5
+    assert before <= seconds <= time.monotonic()
+    assert began - 1.1 <= process.call(201, 0) <= time.time()  # of the coarse clock, in whole seconds
     assert process.call(35, process.words(BASE, 0, 1000), 0) == 0
     assert process.call(35, process.words(BASE, 0, 1 << 40), 0) == -errno.EINVAL
     assert process.call(35, HOLE, 0) == -errno.EFAULT
@@ -151,7 +152,7 @@ def test_a_host_signal_ends_a_blocked_call(process: FakeProcess) -> None:
         process.signals.dequeue(-1)
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         assert process.call(35, process.words(BASE, 10, 0), BASE + 64) == -errno.EINTR
-        assert process.memory.read_u64(BASE + 64) == 9
+        assert process.memory.read_u64(BASE + 64) < 10
         process.signals.dequeue(-1)
         process.signals.mask = 1 << (signal.SIGALRM - 1)
         signal.setitimer(signal.ITIMER_REAL, 0.02)

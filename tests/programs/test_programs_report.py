@@ -8,6 +8,7 @@ from typing import Any
 
 import native
 import pytest
+from limits import PATIENCE
 from native import MMUS, execute, need, python, quire, quire_report, quire_text
 
 pytestmark = pytest.mark.programs
@@ -71,7 +72,7 @@ def _assemble(folder: Path, name: str, text: str) -> str:
         pytest.skip("this machine has no gcc")
     (folder / f"{name}.S").write_text(text)
     command = [gcc, "-nostdlib", "-static", "-o", folder / name, folder / f"{name}.S"]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=PATIENCE)
     return str(folder / name)
 
 

@@ -155,7 +155,7 @@ def _cryptography() -> Any:
         from cryptography.hazmat.primitives import ciphers
     except ImportError as error:
         raise BackendError(
-            "sealing needs the package 'cryptography', which is not installed: pip install quire[secure]"
+            "sealing needs the package 'cryptography', which is not installed: pip install quire-vm[secure]"
         ) from error
     return ciphers
 
