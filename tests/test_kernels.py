@@ -1,11 +1,13 @@
 """How kernels are declared: the one signature, nothing loaded before its use, and the function itself without JIT."""
 
+import ast
 import ctypes
 import os
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from numba import types
 from quire.kernels import callback, kernel, load
 
 INT = types.int64
+SOURCE = Path(__file__).parent.parent / "src" / "quire"
 
 
 def declared() -> tuple[Any, Any]:
@@ -140,3 +143,68 @@ print(len(kernels) > 80, sorted(one.py_func.__name__ for one in kernels if one.o
 """
     run(code)  # puts them into the cache: to compile one takes those that it calls
     assert run(code) == "True ['allocate', 'free', 'walk']"
+
+
+def is_enumeration(node: ast.expr) -> bool:
+    """Whether `node` is, or lists, a class by its name."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("list", "tuple", "sorted") and node.args:
+        node = node.args[0]
+    return isinstance(node, ast.Name) and bool(re.fullmatch("[A-Z]+[a-z][A-Za-z0-9]*", node.id))
+
+
+def positional(tree: ast.AST) -> Iterator[int]:
+    """Yield the lines that take members of an enumeration by their position in it."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Subscript)
+            and isinstance(node.value, ast.Call)
+            and is_enumeration(node.value)
+        ):
+            yield node.lineno
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple | ast.List):
+            value = node.value
+            parts = [value, *(value.elts if isinstance(value, ast.Tuple) else ())]
+            for one in (part.value if isinstance(part, ast.Starred) else part for part in parts):
+                taken = one.generators[0].iter if isinstance(one, ast.GeneratorExp | ast.ListComp) else one
+                if is_enumeration(taken):
+                    yield node.lineno
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "A, B = (int(s) for s in Shape)",
+        "A, B = [int(s) for s in list(Shape)]",
+        "A, B = list(Shape)",
+        "A, *B = Shape",
+        "A, B = (int(s) for s in list(Shape)[:2])",
+        "A, B = (int(s) for s in (Shape.WAYS, *list(Shape)[2:3]))",
+        "A = list(Shape)[3]",
+    ],
+)
+def test_members_taken_by_position_are_seen(line: str) -> None:
+    assert list(positional(ast.parse(line))) == [1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "A, B = int(Shape.START), int(Shape.WAYS)",
+        "A, B = (U(PTE.mask(name)) for name in ('P', 'RW'))",
+        "A, B = (U(n) for n in (0, 1))",
+        "A = [one.name for one in Shape]",
+        "A = VALUES[int(Shape.WAYS)]",
+    ],
+)
+def test_members_taken_by_name_are_not(line: str) -> None:
+    assert not list(positional(ast.parse(line)))
+
+
+def test_no_constant_is_taken_from_an_enumeration_by_position() -> None:
+    """A member that is added to one in the middle would shift them in silence."""
+    found = {
+        str(path.relative_to(SOURCE)): lines
+        for path in sorted(SOURCE.rglob("*.py"))
+        if (lines := list(positional(ast.parse(path.read_text()))))
+    }
+    assert not found

@@ -21,6 +21,7 @@ from quire.tlb.layout import (
     LISTED,
     LISTED_WAYS,
     POLICIES,
+    SIDE_NUMBERS,
     SIDES,
     SIZES,
     TAG,
@@ -35,7 +36,6 @@ from quire.tlb.spaces import AddressSpace, AddressSpaces
 
 __all__ = ["Structure", "Tlb", "TlbEntry", "TlbOptions", "held_kinds"]
 
-_SIDES = list(Side)
 _SIZE_OF_SHIFT = {12: 0, 21: 1, 30: 2}
 _FIRST_SLOTS = 1 << 12  # of a table without bound; it doubles
 _CANONICAL = 57
@@ -238,7 +238,7 @@ class Tlb:
 
     def lookups(self) -> dict[Side, int]:
         """Return the look-ups that replays made so far."""
-        return {side: int(self.state[TlbState.LOOKUPS + n]) for n, side in enumerate(_SIDES)}
+        return {side: int(self.state[TlbState.LOOKUPS + n]) for side, n in SIDE_NUMBERS.items()}
 
     def grow(self) -> None:
         """Give a table without bound twice the room. The arrays are new; indices of its entries are no longer valid."""
@@ -329,7 +329,7 @@ class Tlb:
         for kind in held_kinds(one):
             if isinstance(one, TlbGeometry):
                 for side in one.sides:
-                    at = (_SIDES.index(side) * LEVELS + one.level - 1) * SIZES
+                    at = (SIDE_NUMBERS[side] * LEVELS + one.level - 1) * SIZES
                     self.shapes[Shapes.HOLDERS + at + kind] = number
             else:
                 self.shapes[Shapes.WALK_HOLDERS + KINDS * one.guest_physical + kind] = number

@@ -8,13 +8,15 @@ refuses the fill (the instruction has not happened) or calls ``uc_emu_stop``.
 import numpy as np
 from numba import carray, types
 
+from quire.arch import Access, Side
 from quire.cpu.soft.casts._kernels import octets, shape_words, words
 from quire.cpu.soft.state import RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
 from quire.kernels import callback, kernel
-from quire.paging import RESULT_WORDS, Context, Result, Status
+from quire.paging import RESULT_WORDS, Context, Result, Rights, Status
 from quire.paging.memo._kernels import walk_with_memo_from
 from quire.tlb import TAG, TRANSLATION, TlbState
 from quire.tlb._kernels import KIND_SHIFTS_ARRAY, fill, lookup, touch_entry
+from quire.tlb.layout import SIDE_NUMBERS
 from quire.tlb.nodes._kernels import note_data, walk_noting_nodes
 from quire.tlb.walker._kernels import size_of_shift, translation, walk_behind_caches
 
@@ -27,40 +29,53 @@ BLOCK_SLOTS = 1 << 20
 LOG_WORDS = 1 << 21
 
 _N_STATE, _N_CONTEXT = len(SoftState), len(Context)
-_CLOCK, _CAPACITY, _GROWS, _TREES = (
-    int(s) for s in (TlbState.CLOCK, TlbState.CAPACITY, TlbState.FULL, TlbState.TREES)
-)
-_P_STATE, _P_MEMORY, _P_CONTEXT, _P_RESULT, _P_REVERSE = (int(p) for p in list(Pointer)[:5])
+_CLOCK, _CAPACITY, _GROWS = int(TlbState.CLOCK), int(TlbState.CAPACITY), int(TlbState.FULL)
+_TREES = int(TlbState.TREES)
+_P_STATE, _P_MEMORY, _P_CONTEXT = int(Pointer.STATE), int(Pointer.MEMORY), int(Pointer.CONTEXT)
+_P_RESULT, _P_REVERSE = int(Pointer.RESULT), int(Pointer.REVERSE)
 _P_ENGINE = int(Pointer.ENGINE)
-_P_TLB, _P_TLB_STATE, _P_SHAPES, _P_BLOCKS, _P_LOG, _P_FETCH, _P_LOAD, _P_STORE, _P_MEMO, _P_PATH = (
-    int(p) for p in list(Pointer)[5:15]
-)
-_INDEX, _TAG = (np.uint64(c) for c in list(Recent)[1:])
+_P_TLB, _P_TLB_STATE = int(Pointer.TLB_ENTRIES), int(Pointer.TLB_STATE)
+_P_SHAPES, _P_BLOCKS, _P_LOG = int(Pointer.TLB_SHAPES), int(Pointer.BLOCKS), int(Pointer.LOG)
+_P_FETCH, _P_LOAD = int(Pointer.RECENT_FETCH), int(Pointer.RECENT_LOAD)
+_P_STORE, _P_MEMO, _P_PATH = int(Pointer.RECENT_STORE), int(Pointer.MEMO), int(Pointer.PATH)
+_INDEX, _TAG = np.uint64(Recent.INDEX), np.uint64(Recent.TAG)
 _RECENT_WORDS, _COLUMNS = RECENT_SLOTS * len(Recent), np.uint64(len(Recent))
 _RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
-(
-    _READS, _WRITES, _SPLITS, _FETCH_PAGES, _WALKS, _DIRTY_WALKS, _FAULTED, _GUEST_REFS, _HOST_REFS,
-    _FILLS, _ALIASES, _BLOCKS, _STOP, _FAULT_ACCESS, _VECTOR, _DETAIL, _LAST_FETCH, _LAST_BLOCK,
-    _LAST_SIZE, _KNOWN, _LOG_USED, _SYNC_OFFSET, _SYNC, _MEMORY_WORDS, _FILLS_LEFT, _EPOCH, _PASS_ALIASES,
-    _IMPLICIT_PAGE,
-) = (int(s) for s in list(SoftState)[:28])  # fmt: skip
+_READS, _WRITES, _SPLITS = int(SoftState.READS), int(SoftState.WRITES), int(SoftState.SPLITS)
+_FETCH_PAGES, _WALKS = int(SoftState.FETCH_PAGES), int(SoftState.WALKS)
+_DIRTY_WALKS, _FAULTED = int(SoftState.DIRTY_WALKS), int(SoftState.FAULTED_WALKS)
+_GUEST_REFS, _HOST_REFS = int(SoftState.GUEST_REFERENCES), int(SoftState.HOST_REFERENCES)
+_FILLS, _ALIASES, _BLOCKS = int(SoftState.FILLS), int(SoftState.ALIASES), int(SoftState.BLOCKS)
+_STOP, _FAULT_ACCESS = int(SoftState.STOP), int(SoftState.FAULT_ACCESS)
+_VECTOR, _DETAIL = int(SoftState.VECTOR), int(SoftState.DETAIL)
+_LAST_FETCH, _LAST_BLOCK = int(SoftState.LAST_FETCH), int(SoftState.LAST_BLOCK)
+_LAST_SIZE, _KNOWN = int(SoftState.LAST_BLOCK_SIZE), int(SoftState.BLOCKS_KNOWN)
+_LOG_USED, _SYNC_OFFSET = int(SoftState.LOG_USED), int(SoftState.SKIP_SYNC_OFFSET)
+_SYNC, _MEMORY_WORDS = int(SoftState.SKIP_SYNC), int(SoftState.MEMORY_WORDS)
+_FILLS_LEFT, _EPOCH = int(SoftState.FILLS_LEFT), int(SoftState.EPOCH)
+_PASS_ALIASES = int(SoftState.PASS_ALIASES)
 _ANSWERED, _INTERRUPT, _R_STATUS = int(SoftState.ANSWERED), int(SoftState.INTERRUPT), int(Result.STATUS)
 _S_INTERRUPTED = U(StopCode.INTERRUPTED)
-_NODES, _P_NODE_TABLE, _P_NODE_COUNTS, _P_LINES = (
-    int(n) for n in (SoftState.NODES, Pointer.NODE_TABLE, Pointer.NODE_COUNTS, Pointer.LINES)
-)
-_R_HPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS = int(Result.HPA), int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT), 5
+_NODES, _P_NODE_TABLE = int(SoftState.NODES), int(Pointer.NODE_TABLE)
+_P_NODE_COUNTS, _P_LINES = int(Pointer.NODE_COUNTS), int(Pointer.LINES)
+_R_HPA, _R_RIGHTS = int(Result.HPA), int(Result.RIGHTS)
+_R_GSHIFT, _R_HSHIFT = int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT)
 _R_DIRTY, _R_GLOBAL = int(Result.DIRTY), int(Result.GLOBAL)
 _R_GREFS, _R_HREFS = int(Result.GUEST_REFERENCES), int(Result.HOST_REFERENCES)
 _FULL = U(Detail.FULL)
-_OK = np.int64(Status.OK)
-_S_FAULT, _S_SYSCALL, _S_TRAP, _S_ALIAS, _S_FULL, _S_TLB_FULL, _S_CODE_ALIAS, _S_GROWS = (
-    U(s) for s in list(StopCode)[1:9]
+_READ, _WRITE, _FETCH = U(Access.READ), U(Access.WRITE), U(Access.FETCH)
+_MAY_READ, _MAY_WRITE, _MAY_EXECUTE = U(Rights.READ), U(Rights.WRITE), U(Rights.EXECUTE)
+_FETCH_SIDE, _LOAD_SIDE, _STORE_SIDE = (
+    np.int64(SIDE_NUMBERS[s]) for s in (Side.FETCH, Side.LOAD, Side.STORE)
 )
+_OK = np.int64(Status.OK)
+_S_FAULT, _S_SYSCALL, _S_TRAP = U(StopCode.FAULT), U(StopCode.SYSCALL), U(StopCode.TRAP)
+_S_ALIAS, _S_FULL, _S_TLB_FULL = U(StopCode.ALIAS), U(StopCode.BLOCKS_FULL), U(StopCode.TLB_FULL)
+_S_CODE_ALIAS, _S_GROWS = U(StopCode.CODE_ALIAS), U(StopCode.TLB_GROWS)
 _T_DIRTY, _T_FRAME = U(TRANSLATION.mask("dirty")), U(TRANSLATION.mask("frame"))
 _KIND = U(TAG.shift("kind"))
 _FAULTED_LOOKUP, _NOT_HELD = np.int64(-1), np.int64(-2)
-_0, _1, _2, _3, _4, _8, _12, _48, _63 = (U(n) for n in (0, 1, 2, 3, 4, 8, 12, 48, 63))
+_0, _1, _2, _3, _8, _12, _48 = (U(n) for n in (0, 1, 2, 3, 8, 12, 48))
 _OFFSET, _PAGE = U(0xFFF), U(0x1000)
 _NONE = U((1 << 64) - 1)
 _FETCHED = U(1 << 63)
@@ -125,11 +140,11 @@ def look_up(user, gva, access):
     result = words(user[_P_RESULT])
     entries, tlb_state = words(user[_P_TLB]), words(user[_P_TLB_STATE])
     shapes = shape_words(user[_P_SHAPES])
-    side = np.int64(0) if access == _2 else np.int64(access) + np.int64(1)
+    side = _FETCH_SIDE if access == _FETCH else (_STORE_SIDE if access == _WRITE else _LOAD_SIDE)
     index = lookup(entries, tlb_state, shapes, gva, side)
     if index >= 0:
         index &= _INDEX_MASK
-        if access != _1 or entries[_2 * tlb_state[_CAPACITY] + U(index)] & _T_DIRTY:
+        if access != _WRITE or entries[_2 * tlb_state[_CAPACITY] + U(index)] & _T_DIRTY:
             return index
     if counted_walk(user, gva, access) != _OK:
         return _FAULTED_LOOKUP
@@ -176,24 +191,22 @@ def on_fill(handle, gva, kind, entry, user):
         return False
     hpa = result[_R_HPA]
     rights = result[_R_RIGHTS]
-    if access != _2 and rights & _2:
-        rights &= _3
-        if result[_R_DIRTY] == _0:
-            rights &= _1
-    elif access == _2:
-        rights &= U(5)
-    if rights & U(6) or state[_DETAIL] == _FULL:
+    if access == _FETCH:
+        rights &= _MAY_READ | _MAY_EXECUTE
+    elif rights & _MAY_WRITE:
+        rights &= _MAY_READ if result[_R_DIRTY] == _0 else _MAY_READ | _MAY_WRITE
+    if rights & (_MAY_WRITE | _MAY_EXECUTE) or state[_DETAIL] == _FULL:
         reverse = carray(user[_P_REVERSE], (np.int64(state[_MEMORY_WORDS]) >> 9,), np.uint64)
         frame = np.int64(hpa >> _12)
         page = ((gva & _LOW) >> _12) + _1
         before = reverse[frame]
         full = state[_DETAIL] == _FULL
-        if full and access == _1 and before & _FETCHED:
+        if full and access == _WRITE and before & _FETCHED:
             # Code is about to change: blocks counted so far are those of the old code. No stop here: the engine
             # repeats a store into the block that it executes, and a stop in between would repeat it for ever.
             before &= ~_FETCHED
             state[_EPOCH] += _EPOCH_ONE
-        fetched = (before & _FETCHED) | (_FETCHED if rights & _4 else _0)
+        fetched = (before & _FETCHED) | (_FETCHED if rights & _MAY_EXECUTE else _0)
         reverse[frame] = fetched | page
         if before & ~_FETCHED != _0 and before & ~_FETCHED != page and (full or fetched != _0):
             if full:
@@ -204,7 +217,7 @@ def on_fill(handle, gva, kind, entry, user):
             if state[_PASS_ALIASES] == _0:
                 state[_STOP] = _S_ALIAS
                 if fetched != _0:
-                    reverse[frame] = page | (_FETCHED if rights & _4 else _0)
+                    reverse[frame] = page | (_FETCHED if rights & _MAY_EXECUTE else _0)
                     state[_STOP] = _S_CODE_ALIAS
                 return False
     entry[0] = hpa & ~_OFFSET
@@ -252,9 +265,9 @@ def slow_access(kind, hpa, size, user):
     reverse = carray(user[_P_REVERSE], (np.int64(state[_MEMORY_WORDS]) >> 9,), np.uint64)
     # Linear pages are kept to 48 bits: the top one of them is the sign.
     gva = ((((reverse[frame] & ~_FETCHED) - _1) << _12) ^ _SIGN) - _SIGN
-    access = _1 if kind == _UC_WRITE else _0
+    access = _WRITE if kind == _UC_WRITE else _READ
     index = look_up(user, gva | (hpa & _OFFSET), access)
-    remember(user, _P_STORE if access == _1 else _P_LOAD, frame, frame, index)
+    remember(user, _P_STORE if access == _WRITE else _P_LOAD, frame, frame, index)
     if (hpa & _OFFSET) + U(size) > _PAGE:
         state[_SPLITS] += _1
         look_up(user, gva + _PAGE, access)
@@ -307,7 +320,7 @@ def log_block(user, gva, size, key, slot):
         here = gva + U(n)
         if here >> _12 != page:
             page = here >> _12
-            base = page_looked_up(user, here, look_up(user, here, _2))
+            base = page_looked_up(user, here, look_up(user, here, _FETCH))
         byte = _0
         if base != _NONE:
             hpa = base | (here & _OFFSET)
@@ -333,7 +346,7 @@ def fetch_page(handle, user, page):
         handle[state[_SYNC_OFFSET]] = np.uint8(state[_SYNC])
     state[_LAST_FETCH] = page
     if not recall_page(user, _P_FETCH, page, page):
-        remember(user, _P_FETCH, page, page, look_up(user, page << _12, _2))
+        remember(user, _P_FETCH, page, page, look_up(user, page << _12, _FETCH))
 
 
 @kernel(types.void(HANDLE, types.uint64, types.uint64, types.uint64, types.uint64, USER))

@@ -34,13 +34,10 @@ _FETCHED = np.uint64(1 << 63)
 _UC_ERR_INSN_INVALID = uc.UC_ERR_INSN_INVALID
 _CPUID_LENGTH = 2
 # Members of an enumeration are looked up by a slow path, and a stop needs a dozen: their numbers are kept.
-_STOP, _PASS_ALIASES, _IMPLICIT_PAGE, _EPOCH = (
-    int(scalar)
-    for scalar in (SoftState.STOP, SoftState.PASS_ALIASES, SoftState.IMPLICIT_PAGE, SoftState.EPOCH)
-)
-_END, _COUNT, _LAST_SIZE, _INTERRUPT = (
-    int(scalar) for scalar in (SoftState.END, SoftState.COUNT, SoftState.LAST_BLOCK_SIZE, SoftState.INTERRUPT)
-)
+_STOP, _PASS_ALIASES = int(SoftState.STOP), int(SoftState.PASS_ALIASES)
+_IMPLICIT_PAGE, _EPOCH = int(SoftState.IMPLICIT_PAGE), int(SoftState.EPOCH)
+_END, _COUNT, _LAST_SIZE = int(SoftState.END), int(SoftState.COUNT), int(SoftState.LAST_BLOCK_SIZE)
+_INTERRUPT = int(SoftState.INTERRUPT)
 #: Requests for an interruption that wait for a place where it is exact.
 _PATIENCE = 10
 _VECTOR, _UPDATE = int(SoftState.VECTOR), int(Context.UPDATE)

@@ -13,7 +13,7 @@ from quire.tlb.layout import Shape, TlbState
 U = np.uint64
 SHAPES = types.CPointer(types.int64)
 
-_START, _SET_MASK, _WAYS, _POLICY, _TREES = (int(s) for s in Shape)
+_START, _WAYS, _TREES = int(Shape.START), int(Shape.WAYS), int(Shape.TREES)
 _CAPACITY, _RANDOM = int(TlbState.CAPACITY), int(TlbState.RANDOM)
 _WAY_BITS, _WAY_MASK = np.int64(7), np.int64(127)  # ways of a set at most: 128
 _LARGEST_KEY = np.int64((1 << 63) - 1)

@@ -13,29 +13,13 @@ from quire.kernels import callback
 HANDLE = types.CPointer(types.uint8)
 USER = types.CPointer(types.voidptr)
 
-_P_STATE, _P_ENGINE, _P_NUMBERS, _P_CELLS, _P_VALUES = (
-    int(p)
-    for p in (
-        Pointer.STATE,
-        Pointer.ENGINE,
-        Pointer.REGISTER_NUMBERS,
-        Pointer.REGISTER_CELLS,
-        Pointer.REGISTER_VALUES,
-    )
-)
+_P_STATE, _P_ENGINE = int(Pointer.STATE), int(Pointer.ENGINE)
+_P_NUMBERS, _P_CELLS = int(Pointer.REGISTER_NUMBERS), int(Pointer.REGISTER_CELLS)
+_P_VALUES = int(Pointer.REGISTER_VALUES)
 _N_STATE = len(SoftState)
-_STOP, _LAST_FETCH, _LAST_SIZE, _SYNC, _END, _COUNT, _PASS_ALIASES = (
-    int(s)
-    for s in (
-        SoftState.STOP,
-        SoftState.LAST_FETCH,
-        SoftState.LAST_BLOCK_SIZE,
-        SoftState.SKIP_SYNC,
-        SoftState.END,
-        SoftState.COUNT,
-        SoftState.PASS_ALIASES,
-    )
-)
+_STOP, _LAST_FETCH = int(SoftState.STOP), int(SoftState.LAST_FETCH)
+_LAST_SIZE, _SYNC = int(SoftState.LAST_BLOCK_SIZE), int(SoftState.SKIP_SYNC)
+_END, _COUNT, _PASS_ALIASES = int(SoftState.END), int(SoftState.COUNT), int(SoftState.PASS_ALIASES)
 _0, _1, _NONE = np.uint64(0), np.uint64(1), np.uint64((1 << 64) - 1)
 _REGISTERS = np.int32(3)
 _AT_ADDRESS, _INTERRUPTED = np.uint64(StopCode.AT_ADDRESS), np.uint64(StopCode.INTERRUPTED)
