@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def test_it_is_said_once_that_kernels_are_compiled(tmp_path: Path) -> None:
     code = """
 from quire.kernels import before_compiling, load
 before_compiling(lambda: print("compiling"))
-from quire.memory.buddy import _kernels as buddy
+from quire.memory import _kernels_buddy as buddy
 load(buddy.set_free)
 load(buddy.find)
 """
@@ -137,7 +138,7 @@ try:
     main()
 except SystemExit as done:
     assert not done.code, done.code
-rooms = [module for name, module in sys.modules.items() if name.endswith("._kernels")]
+rooms = [module for name, module in sys.modules.items() if "._kernels" in name]
 kernels = {id(one): one for room in rooms for one in vars(room).values() if hasattr(one, "declared_signature")}.values()
 print(len(kernels) > 80, sorted(one.py_func.__name__ for one in kernels if one.overloads))
 """
@@ -208,3 +209,12 @@ def test_no_constant_is_taken_from_an_enumeration_by_position() -> None:
         if (lines := list(positional(ast.parse(path.read_text()))))
     }
     assert not found
+
+
+def test_mypy_is_told_of_every_file_of_kernels() -> None:
+    """It takes no pattern for a part of a name, and would read a file that it is not told of as untyped code."""
+    settings = tomllib.loads((SOURCE.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    (modules,) = (
+        one["module"] for one in settings["tool"]["mypy"]["overrides"] if "quire.*._kernels" in one["module"]
+    )
+    assert modules == sorted({f"quire.*.{path.stem}" for path in SOURCE.rglob("_kernels*.py")})

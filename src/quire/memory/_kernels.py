@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 
 from quire.kernels import kernel
-from quire.memory.buddy._kernels import (
+from quire.memory._kernels_buddy import (
     BITS,
     HEADS,
     INT,

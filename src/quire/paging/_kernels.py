@@ -26,8 +26,8 @@ from quire.arch import (
     linear_width,
 )
 from quire.kernels import kernel
+from quire.paging._kernels_ept import WORDS, deny, may_update_table, pointer, walk_ept
 from quire.paging.context import Context, Dimension, Result, Status
-from quire.paging.ept._kernels import WORDS, deny, may_update_table, pointer, walk_ept
 
 U = np.uint64
 ARRAY = types.uint64[::1]

@@ -9,7 +9,16 @@ from numba import types
 
 from quire.arch import Replacement
 from quire.kernels import kernel
-from quire.paging.ept._kernels import WORDS
+from quire.paging._kernels_ept import WORDS
+from quire.tlb._kernels_replacement import (
+    SHAPES,
+    any_way,
+    move_to_front,
+    oldest,
+    point_away,
+    pointed_at,
+    scan,
+)
 from quire.tlb.layout import (
     KIND_SHIFTS,
     LEVELS,
@@ -22,15 +31,6 @@ from quire.tlb.layout import (
     Shape,
     Shapes,
     TlbState,
-)
-from quire.tlb.replacement._kernels import (
-    SHAPES,
-    any_way,
-    move_to_front,
-    oldest,
-    point_away,
-    pointed_at,
-    scan,
 )
 
 U = np.uint64

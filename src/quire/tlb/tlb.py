@@ -161,7 +161,7 @@ class Tlb:
         rule = operation.value
         dropped = 0
         if self.state[TlbState.CLOCK]:  # something was looked up
-            from quire.tlb.arrays._kernels import invalidate
+            from quire.tlb._kernels_arrays import invalidate
 
             marks = self.spaces.marks(rule, operand)
             everything = rule.structures is Structures.ALL
@@ -187,7 +187,7 @@ class Tlb:
 
         Raises MisuseError if there is no such structure or it does not hold that kind.
         """
-        from quire.tlb.arrays._kernels import insert
+        from quire.tlb._kernels_arrays import insert
 
         names = [one.name for one in self.structures]
         if structure not in names:
@@ -257,7 +257,7 @@ class Tlb:
         self.shapes[row + Shape.SET_MASK] = fresh.sets - 1
         self.state[TlbState.CAPACITY] = capacity
         self.state[TlbState.USED] = self.state[TlbState.FULL] = 0
-        from quire.tlb.arrays._kernels import take_over
+        from quire.tlb._kernels_arrays import take_over
 
         take_over(before[old.start : size].copy(), before[size + old.start : 2 * size].copy(),
                   before[2 * size + old.start : 3 * size].copy(), entries, self.state, self.shapes, row)  # fmt: skip
@@ -293,7 +293,7 @@ class Tlb:
 
     def free_last(self) -> None:
         """Let entries that were taken away, by whoever did it, be the first to be used again."""
-        from quire.tlb.arrays._kernels import free_last
+        from quire.tlb._kernels_arrays import free_last
 
         free_last(self.entries, self.state, self.shapes)
 

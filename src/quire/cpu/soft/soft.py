@@ -10,13 +10,12 @@ from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 
 from quire.arch import EPT_VIOLATION_QUALIFICATION, Access, ExitReason, Vector
-from quire.cpu.soft import _kernels
+from quire.cpu.soft import _kernels, _kernels_blocks, _kernels_start
 from quire.cpu.soft.answered import AnsweredFills, FillSource
 from quire.cpu.soft.blocks import BlockCounter
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.fill_budget import FillBudget
 from quire.cpu.soft.registers import SoftRegisters
-from quire.cpu.soft.start import _kernels as start_kernels
 from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
 from quire.errors import InternalError
 from quire.memory import HostMemory
@@ -104,7 +103,7 @@ class SoftCpu:
         self._state[SoftState.NODES] = nodes is not None
         self._pointers = self._point()
         self._user = ctypes.c_void_p(self._pointers.ctypes.data)
-        self._start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(int(start_kernels.run.address or 0))
+        self._start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(int(_kernels_start.run.address or 0))
         self._add_hooks()
 
     @property
@@ -201,12 +200,12 @@ class SoftCpu:
         if not self._stops_at_blocks:
             self._stops_at_blocks = True
             user = self._pointers.ctypes.data
-            self._engine.hook(uc.UC_HOOK_BLOCK, start_kernels.on_block.address, user)
+            self._engine.hook(uc.UC_HOOK_BLOCK, _kernels_start.on_block.address, user)
             self._stale_code = True  # what is compiled already does not ask
 
     def stop_at(self, gva: int) -> None:
         """Have :meth:`run` return Interrupted whenever the instruction at `gva` is next, for good."""
-        address = start_kernels.on_address.address
+        address = _kernels_start.on_address.address
         self._engine.hook(uc.UC_HOOK_CODE, address, self._pointers.ctypes.data, begin=gva, end=gva)
         self._stale_code = True  # what is compiled already does not ask
 
@@ -307,7 +306,7 @@ class SoftCpu:
         address = ctypes.cast(self._cpuid, ctypes.c_void_p).value or 0
         engine.hook(uc.UC_HOOK_INSN, address, 0, x86.UC_X86_INS_CPUID)
         if self.detail is Detail.FULL:
-            engine.hook(uc.UC_HOOK_BLOCK, _kernels.on_block.address, user)
+            engine.hook(uc.UC_HOOK_BLOCK, _kernels_blocks.on_block.address, user)
             engine.hook(uc.UC_HOOK_MEM_READ, _kernels.on_memory.address, user)
             engine.hook(uc.UC_HOOK_MEM_WRITE, _kernels.on_memory.address, user)
 

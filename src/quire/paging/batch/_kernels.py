@@ -11,8 +11,8 @@ from numba import types
 from quire.arch import EPT_MEMORY_TYPES, EPT_PTE, EPTP, PDE, PTE, Access, PagingMode, entry_layout, ept_layout
 from quire.kernels import kernel
 from quire.paging._kernels import guest_rights, walk_from
+from quire.paging._kernels_ept import WORDS, pointer
 from quire.paging.context import Context, Result, Status
-from quire.paging.ept._kernels import WORDS, pointer
 
 U = np.uint64
 ARRAY = types.uint64[::1]

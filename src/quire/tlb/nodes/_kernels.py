@@ -7,8 +7,8 @@ from quire.arch import EPTP, PDE, PTE, PagingMode
 from quire.kernels import kernel
 from quire.memory.numa import NODE_GRAIN
 from quire.paging._kernels import walk_from
+from quire.paging._kernels_ept import WORDS
 from quire.paging.context import Context, Result, Status
-from quire.paging.ept._kernels import WORDS
 from quire.tlb.layout import TlbState
 from quire.tlb.nodes.line_cache import LINE_SHIFT, WAYS, LineCache
 from quire.tlb.nodes.references import NodeCount

@@ -5,8 +5,8 @@ from numba import types
 
 from quire.arch import PTE, Access, Replacement, Side
 from quire.kernels import kernel
+from quire.paging._kernels_ept import WORDS, pointer
 from quire.paging.context import MEMO_SLOTS, Context, Result, Status
-from quire.paging.ept._kernels import WORDS, pointer
 from quire.tlb._kernels import (
     SHAPES,
     fill,
@@ -18,8 +18,8 @@ from quire.tlb._kernels import (
     make_tag,
     touch,
 )
+from quire.tlb._kernels_replacement import scan
 from quire.tlb.layout import LEVELS, LISTED, POLICIES, SIDE_NUMBERS, TAG, TRANSLATION, Shape, TlbState
-from quire.tlb.replacement._kernels import scan
 from quire.tlb.replay.record import RECORD
 from quire.tlb.walker._kernels import size_of_shift, translation, walk_behind_caches
 

@@ -9,9 +9,9 @@ from numba import types
 from quire.arch import EPT_PTE, EPTP, PDE, PDE_2M, PTE, MemoryType, PagingMode
 from quire.kernels import kernel
 from quire.paging._kernels import walk_from
+from quire.paging._kernels_ept import WORDS
+from quire.paging._kernels_memo import recall, remember
 from quire.paging.context import MEMO_SLOTS, Context, Result, Status
-from quire.paging.ept._kernels import WORDS
-from quire.paging.memo._kernels import recall, remember
 from quire.tlb._kernels import SHAPES, insert_absent, make_tag, probe
 from quire.tlb.layout import KINDS, SIZES, TRANSLATION, Kind, Shape, Shapes, TlbState
 from quire.tlb.walker.path import Path

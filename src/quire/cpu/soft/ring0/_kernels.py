@@ -11,15 +11,13 @@ import numpy as np
 from numba import carray, types
 
 from quire.arch import RFLAGS
-from quire.cpu.soft._kernels import stop
+from quire.cpu.soft._kernels_casts import HANDLE, USER
+from quire.cpu.soft._kernels_lookups import stop
 from quire.cpu.soft.ring0.codes import Intercept
 from quire.cpu.soft.ring0.environment import EFLAGS_INDEX, HFLAGS_INDEX
 from quire.cpu.soft.state import Pointer, SoftState, StopCode
 from quire.kernels import callback, kernel
 from quire.paging import Context
-
-HANDLE = types.CPointer(types.uint8)
-USER = types.CPointer(types.voidptr)
 
 _P_STATE, _P_CONTEXT = int(Pointer.STATE), int(Pointer.CONTEXT)
 _P_ENVIRONMENT = int(Pointer.ENVIRONMENT)

@@ -1,10 +1,13 @@
-"""Lookups, fills and invalidations for callers that have arrays, and the move of a table without bound."""
+"""Lookups, fills and invalidations for callers that have arrays, and the move of a table without bound.
+
+Among themselves kernels pass pointers; only the outermost takes arrays (see ``memory/_kernels_buddy.py``).
+"""
 
 import numpy as np
 from numba import types
 
 from quire.kernels import kernel
-from quire.paging.ept._kernels import pointer
+from quire.paging._kernels_ept import pointer
 from quire.tlb import _kernels as by_pointer
 from quire.tlb._kernels import KIND_SHIFTS_ARRAY
 from quire.tlb.layout import LISTED, TAG, TRANSLATION, Kind, Shape, Shapes, TlbState

@@ -6,8 +6,8 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from quire.kernels import kernel
-from quire.memory.buddy._kernels import lowest_bit
-from quire.paging.ept._kernels import WORDS
+from quire.memory._kernels_buddy import lowest_bit
+from quire.paging._kernels_ept import WORDS
 from quire.tlb.layout import Shape, TlbState
 
 U = np.uint64

@@ -1,5 +1,9 @@
 """The memo's kernels: recall a walk, remember a walk. Only 4 KiB pages of both dimensions at full depth are kept.
 
+A walk by the memo is the whole walk, in result, flags and counts (but for the list of references), as long as what lies
+above the leaf entries of a version does not change; who changes it makes a new version. The walk itself is in
+``_kernels.py``, and there is no other.
+
 A slot holds, for 2 MiB of addresses, a key with the version, the HPA of their page table, and what the entries above
 it allow. Guest slots come first, then those of guest-physical addresses.
 """
@@ -10,8 +14,8 @@ from numba import types
 from quire.arch import EPT_MEMORY_TYPES, EPT_PTE, EPTP, PTE
 from quire.kernels import kernel
 from quire.paging._kernels import guest_rights, walk_from
+from quire.paging._kernels_ept import WORDS, pointer
 from quire.paging.context import MEMO_SLOTS, Context, Dimension, Result, Status
-from quire.paging.ept._kernels import WORDS, pointer
 
 U = np.uint64
 ARRAY = types.uint64[::1]

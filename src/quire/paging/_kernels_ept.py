@@ -20,7 +20,7 @@ from quire.arch import (
     ept_layout,
 )
 from quire.kernels import kernel
-from quire.memory.buddy._kernels import pointer as pointer
+from quire.memory._kernels_buddy import pointer as pointer
 from quire.paging.context import Context, Dimension, Result, Status
 
 U = np.uint64

@@ -1,7 +1,7 @@
 """Compiled buddy system: the lowest free block of an order, splits and joins, over bitmaps with summaries.
 
-Pointers go in (see ``memory/layout.py`` for what they point to); callers pass only free blocks that these kernels
-found and taken ones. The slow twin is ``memory/reference.py``.
+Pointers go in (see ``layout.py`` for what they point to); callers pass only free blocks that these kernels
+found and taken ones. The slow twin is ``reference.py``.
 """
 
 import numpy as np
