@@ -20,8 +20,8 @@ from workloads import need
 from quire.arch import Access, entry_layout, ept_layout
 from quire.paging import RESULT_WORDS, Context, Result
 from quire.paging._kernels import walk_from
+from quire.paging._kernels_ept import pointer
 from quire.paging.batch import walk_many
-from quire.paging.ept._kernels import pointer
 from quire.study.big_tables import BigTables, big_tables
 
 _SOURCE = Path(__file__).parent / "native" / "walk.c"

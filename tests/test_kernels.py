@@ -1,11 +1,14 @@
 """How kernels are declared: the one signature, nothing loaded before its use, and the function itself without JIT."""
 
+import ast
 import ctypes
 import os
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from numba import types
 from quire.kernels import callback, kernel, load
 
 INT = types.int64
+SOURCE = Path(__file__).parent.parent / "src" / "quire"
 
 
 def declared() -> tuple[Any, Any]:
@@ -113,7 +117,7 @@ def test_it_is_said_once_that_kernels_are_compiled(tmp_path: Path) -> None:
     code = """
 from quire.kernels import before_compiling, load
 before_compiling(lambda: print("compiling"))
-from quire.memory.buddy import _kernels as buddy
+from quire.memory import _kernels_buddy as buddy
 load(buddy.set_free)
 load(buddy.find)
 """
@@ -135,9 +139,83 @@ try:
     main()
 except SystemExit as done:
     assert not done.code, done.code
-rooms = [module for name, module in sys.modules.items() if name.endswith("._kernels")]
+rooms = [module for name, module in sys.modules.items() if "._kernels" in name]
 kernels = {id(one): one for room in rooms for one in vars(room).values() if hasattr(one, "declared_signature")}.values()
 print(len(kernels) > 80, sorted(one.py_func.__name__ for one in kernels if one.overloads))
 """
     run(code)  # puts them into the cache: to compile one takes those that it calls
     assert run(code) == "True ['allocate', 'free', 'walk']"
+
+
+def is_enumeration(node: ast.expr) -> bool:
+    """Whether `node` is, or lists, a class by its name."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("list", "tuple", "sorted") and node.args:
+        node = node.args[0]
+    return isinstance(node, ast.Name) and bool(re.fullmatch("[A-Z]+[a-z][A-Za-z0-9]*", node.id))
+
+
+def positional(tree: ast.AST) -> Iterator[int]:
+    """Yield the lines that take members of an enumeration by their position in it."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Subscript)
+            and isinstance(node.value, ast.Call)
+            and is_enumeration(node.value)
+        ):
+            yield node.lineno
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple | ast.List):
+            value = node.value
+            parts = [value, *(value.elts if isinstance(value, ast.Tuple) else ())]
+            for one in (part.value if isinstance(part, ast.Starred) else part for part in parts):
+                taken = one.generators[0].iter if isinstance(one, ast.GeneratorExp | ast.ListComp) else one
+                if is_enumeration(taken):
+                    yield node.lineno
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "A, B = (int(s) for s in Shape)",
+        "A, B = [int(s) for s in list(Shape)]",
+        "A, B = list(Shape)",
+        "A, *B = Shape",
+        "A, B = (int(s) for s in list(Shape)[:2])",
+        "A, B = (int(s) for s in (Shape.WAYS, *list(Shape)[2:3]))",
+        "A = list(Shape)[3]",
+    ],
+)
+def test_members_taken_by_position_are_seen(line: str) -> None:
+    assert list(positional(ast.parse(line))) == [1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "A, B = int(Shape.START), int(Shape.WAYS)",
+        "A, B = (U(PTE.mask(name)) for name in ('P', 'RW'))",
+        "A, B = (U(n) for n in (0, 1))",
+        "A = [one.name for one in Shape]",
+        "A = VALUES[int(Shape.WAYS)]",
+    ],
+)
+def test_members_taken_by_name_are_not(line: str) -> None:
+    assert not list(positional(ast.parse(line)))
+
+
+def test_no_constant_is_taken_from_an_enumeration_by_position() -> None:
+    """A member that is added to one in the middle would shift them in silence."""
+    found = {
+        str(path.relative_to(SOURCE)): lines
+        for path in sorted(SOURCE.rglob("*.py"))
+        if (lines := list(positional(ast.parse(path.read_text()))))
+    }
+    assert not found
+
+
+def test_mypy_is_told_of_every_file_of_kernels() -> None:
+    """It takes no pattern for a part of a name, and would read a file that it is not told of as untyped code."""
+    settings = tomllib.loads((SOURCE.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    (modules,) = (
+        one["module"] for one in settings["tool"]["mypy"]["overrides"] if "quire.*._kernels" in one["module"]
+    )
+    assert modules == sorted({f"quire.*.{path.stem}" for path in SOURCE.rglob("_kernels*.py")})

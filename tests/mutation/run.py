@@ -37,7 +37,7 @@ import quire.arch  # noqa: E402
 
 MODULES = (
     "quire.paging._kernels",
-    "quire.paging.ept._kernels",
+    "quire.paging._kernels_ept",
     "quire.paging.reference",
     "quire.paging.reference_ept",
     "quire.paging.reference_rights",

@@ -9,13 +9,17 @@ from numba.core.registry import CPUDispatcher
 from quire.kernels import load
 
 MODULES = (
-    "quire.memory.buddy._kernels",
+    "quire.memory._kernels_buddy",
     "quire.memory._kernels",
-    "quire.memory.batches._kernels",
+    "quire.memory._kernels_batches",
     "quire.paging._kernels",
-    "quire.paging.memo._kernels",
+    "quire.paging._kernels_ept",
+    "quire.paging._kernels_memo",
     "quire.tlb._kernels",
+    "quire.tlb._kernels_replacement",
     "quire.cpu.soft._kernels",
+    "quire.cpu.soft._kernels_blocks",
+    "quire.cpu.soft._kernels_lookups",
 )
 EXACT = {types.int64, types.uint64, types.boolean, types.void}
 

@@ -9,8 +9,8 @@ from numba import njit
 from quire.arch import Access
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
 from quire.paging._kernels import walk
-from quire.paging.ept._kernels import pointer
-from quire.paging.memo._kernels import recall, walk_with_memo
+from quire.paging._kernels_ept import pointer
+from quire.paging._kernels_memo import recall, walk_with_memo
 from quire.testing.random_world import random_context
 from quire.testing.world import GVA, World
 

@@ -10,7 +10,7 @@ from quire.errors import MisuseError
 from quire.paging import Context
 from quire.paging.context import new_context
 from quire.tlb import TRANSLATION, AddressSpace, Kind, Operation, Tlb
-from quire.tlb.arrays._kernels import fill, lookup
+from quire.tlb._kernels_arrays import fill, lookup
 
 USER = AddressSpace(1, 3, 0x5000)
 FIELDS = (

@@ -8,7 +8,7 @@ import pytest
 
 from quire.arch import Replacement, Side, profile_by_name, profile_names
 from quire.tlb import AddressSpace, Operation, Tlb, TlbOptions, TlbState
-from quire.tlb.arrays._kernels import fill, lookup
+from quire.tlb._kernels_arrays import fill, lookup
 from quire.tlb.reference import ReferenceTlb
 from quire.tlb.replay import RECORD, replay
 

@@ -5,8 +5,8 @@ import pytest
 from numba import types
 
 from quire.kernels import kernel
-from quire.paging.ept._kernels import WORDS, pointer
-from quire.tlb.replacement._kernels import lanes, oldest, scan
+from quire.paging._kernels_ept import WORDS, pointer
+from quire.tlb._kernels_replacement import lanes, oldest, scan
 
 pytestmark = pytest.mark.jitless
 

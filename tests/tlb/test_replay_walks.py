@@ -9,14 +9,14 @@ from numba import types
 from quire.arch import PTE, profile_by_name, profile_names
 from quire.kernels import kernel
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
-from quire.paging.ept._kernels import WORDS, pointer
+from quire.paging._kernels_ept import WORDS, pointer
 from quire.study.big_tables import BigTables, big_tables
 from quire.tlb import TRANSLATION, AddressSpace, Tlb, TlbState
-from quire.tlb.arrays._kernels import fill, lookup
+from quire.tlb._kernels_arrays import fill, lookup
 from quire.tlb.replay import RECORD, Walks, replay_walks
 from quire.tlb.walker import PATH_WORDS
 from quire.tlb.walker._kernels import translation
-from quire.tlb.walker.arrays._kernels import walk_behind_caches
+from quire.tlb.walker._kernels_arrays import walk_behind_caches
 
 ARRAY = types.uint64[::1]
 SIZE, ACCESSES = 64 << 20, 2500

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from quire.arch import Replacement, profile_by_name
 from quire.tlb import TAG, TRANSLATION, AddressSpace, Kind, Operation, Tlb, TlbOptions, TlbState
-from quire.tlb.arrays._kernels import fill, lookup
+from quire.tlb._kernels_arrays import fill, lookup
 
 SHIFTS = (12, 21, 30)
 SPACES = [

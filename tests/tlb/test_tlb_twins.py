@@ -7,7 +7,7 @@ import pytest
 
 from quire.arch import SKYLAKE_X, CpuProfile, Replacement, Side
 from quire.tlb import TAG, TRANSLATION, AddressSpace, Kind, Operand, Operation, Tlb, TlbOptions, TlbState
-from quire.tlb.arrays._kernels import fill, lookup
+from quire.tlb._kernels_arrays import fill, lookup
 from quire.tlb.reference import ReferenceTlb
 
 pytestmark = pytest.mark.jitless

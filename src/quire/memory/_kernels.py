@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 
 from quire.kernels import kernel
-from quire.memory.buddy._kernels import (
+from quire.memory._kernels_buddy import (
     BITS,
     HEADS,
     INT,
@@ -41,13 +41,15 @@ from quire.memory.owner import FREE_ID
 
 U = np.uint64
 
-_BASE, _FIRST, _END, _ALLOCATIONS, _FREES, _PEAK = (
-    np.int64(one) for one in (Count.BASE, Count.FIRST, Count.END, Count.ALLOCATIONS, Count.FREES, Count.PEAK)
-)
+_BASE, _FIRST, _END = np.int64(Count.BASE), np.int64(Count.FIRST), np.int64(Count.END)
+_ALLOCATIONS, _FREES = np.int64(Count.ALLOCATIONS), np.int64(Count.FREES)
+_PEAK = np.int64(Count.PEAK)
 _KINDS, _HELD = np.int64(Count.KINDS), np.int64(Count.HELD)
-_EXHAUSTED, _LOOK, _REFUSED = (np.int64(step) for step in Step)
-_NUMBERS, _LEAVE, _ZERO, _POISON, _DONE, _ASK = (np.int64(way) for way in Handling)
-_FRESH, _POISONED, _DISCARDED, _STALE, _LIVE = (np.int64(content) for content in Content)
+_EXHAUSTED, _LOOK, _REFUSED = np.int64(Step.EXHAUSTED), np.int64(Step.LOOK), np.int64(Step.REFUSED)
+_NUMBERS, _ZERO = np.int64(Handling.NUMBERS), np.int64(Handling.ZERO)
+_POISON, _DONE, _ASK = np.int64(Handling.POISON), np.int64(Handling.DONE), np.int64(Handling.ASK)
+_POISONED, _STALE = np.int64(Content.POISONED), np.int64(Content.STALE)
+_LIVE = np.int64(Content.LIVE)
 _TAKEN, _FREE_ID = np.int64(TAKEN), np.int64(FREE_ID)
 _PER_FRAME = np.int64(WORDS_PER_FRAME)
 _FREED_WORD = U(int.from_bytes(bytes([FREED_BYTE]) * 8, "little"))

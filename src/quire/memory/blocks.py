@@ -1,7 +1,7 @@
 """The buddy system: free blocks of 2**order frames, split and joined. Pure numbers; no memory, no owners.
 
 Models: which blocks exist, which are free; the arrays are those of ``layout``, what changes them is in
-``_kernels.py``. Does not model: why a block is taken. Fails: BackendError when the arrays cannot be mapped.
+``_kernels_buddy.py``. Does not model: why a block is taken. Fails: BackendError when the arrays cannot be mapped.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class BuddyBlocks:
     @cached_property
     def batches(self) -> Any:
         """The kernels of batches, compiled when the first one is asked for."""
-        from quire.memory.batches import _kernels
+        from quire.memory import _kernels_batches
 
-        return _kernels
+        return _kernels_batches
 
     def largest_free_order(self) -> int | None:
         """Return the order of the largest free block, or None when nothing is free."""

@@ -41,7 +41,8 @@ class Fill(Enum):
     ZERO = "zero"
 
 
-_FRESH, _POISONED, _DISCARDED, _STALE, _LIVE = (int(content) for content in Content)
+_FRESH, _POISONED, _DISCARDED = int(Content.FRESH), int(Content.POISONED), int(Content.DISCARDED)
+_STALE, _LIVE = int(Content.STALE), int(Content.LIVE)
 
 
 class UseAfterFree(InternalError):

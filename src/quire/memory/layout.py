@@ -4,7 +4,7 @@ Models: one array of words, ``records``, that begins with ``counts``, all counte
 the rest: ``heads``, ``states`` (of contents) and ``ids`` (of owners), one element a frame; ``bits``, for each order
 a bitmap of its free blocks with 64-ary summaries above it. A frame is an *index*: its number
 less the pool's base, the base being a multiple of the largest block, so that alignment of indices is alignment
-of frame numbers. Does not model: what changes them (``_kernels.py`` does). Fails: never.
+of frame numbers. Does not model: what changes them (kernels do). Fails: never.
 
 Bit b of word w of a summary says that word 64 * w + b of the level below is not zero; the highest level is one
 word. So the lowest free block of an order is one look at the lowest set bit on each level.

@@ -33,7 +33,7 @@ from quire.memory.statistics import PoolStatistics
 if TYPE_CHECKING:
     from quire.memory.cache import FrameCache
 
-_EXHAUSTED, _LOOK, _REFUSED = (int(step) for step in Step)
+_EXHAUSTED, _LOOK, _REFUSED = int(Step.EXHAUSTED), int(Step.LOOK), int(Step.REFUSED)
 _DONE, _ASK = int(Handling.DONE), int(Handling.ASK)
 _CACHED: Final = int(OwnerKind.CACHED)
 _ZERO: Final = Fill.ZERO

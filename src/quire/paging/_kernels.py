@@ -26,8 +26,8 @@ from quire.arch import (
     linear_width,
 )
 from quire.kernels import kernel
+from quire.paging._kernels_ept import WORDS, deny, may_update_table, pointer, walk_ept
 from quire.paging.context import Context, Dimension, Result, Status
-from quire.paging.ept._kernels import WORDS, deny, may_update_table, pointer, walk_ept
 
 U = np.uint64
 ARRAY = types.uint64[::1]
@@ -61,31 +61,32 @@ _Q_LINEAR, _Q_FINAL, _Q_USER, _Q_WRITABLE, _Q_XD, _Q_SHADOW, _Q_VERIFY = (
     for name in ("gla_valid", "final", "user", "writable", "xd", "shadow_stack", "verify_paging")
 )
 
-_OK, _PAGE_FAULT, _NON_CANONICAL, _BUS_ERROR = (
-    np.int64(s) for s in (Status.OK, Status.PAGE_FAULT, Status.NON_CANONICAL, Status.BUS_ERROR)
-)
+_OK, _PAGE_FAULT = np.int64(Status.OK), np.int64(Status.PAGE_FAULT)
+_NON_CANONICAL, _BUS_ERROR = np.int64(Status.NON_CANONICAL), np.int64(Status.BUS_ERROR)
 _GUEST = U(Dimension.GUEST)
 _MODE_32, _MODE_PAE, _MODE_4 = U(PagingMode.BITS_32), U(PagingMode.PAE), U(PagingMode.LEVEL_4)
 _LEVEL_5 = U(PagingMode.LEVEL_5)
-_TOP_4, _TOP_5 = (U(linear_width(mode) - 1) for mode in (PagingMode.LEVEL_4, PagingMode.LEVEL_5))
+_TOP_4, _TOP_5 = U(linear_width(PagingMode.LEVEL_4) - 1), U(linear_width(PagingMode.LEVEL_5) - 1)
 _WRITE_ACCESS, _FETCH, _SHADOW = U(Access.WRITE), U(Access.FETCH), U(Access.SHADOW_READ)
 _SHADOW_WRITE = U(Access.SHADOW_WRITE)
 _V_PF, _V_GP, _V_SS = U(Vector.PF), U(Vector.GP), U(Vector.SS)
-_C_CR3, _C_EPTP, _C_BYTES, _C_RESERVED, _C_NXE, _C_WP, _C_SMEP, _C_SMAP = (int(c) for c in list(Context)[:8])
-_C_USER, _C_1G, _C_UPDATE, _C_ADVANCED = (
-    int(c) for c in (Context.USER, Context.PAGE_1G, Context.UPDATE, Context.ADVANCED)
-)
-_C_MODE, _C_AC, _C_IMPLICIT, _C_STACK, _C_PSE, _C_PSE_RESERVED = (int(c) for c in list(Context)[16:22])
-_C_PKE, _C_PKRU, _C_PKS, _C_PKRS, _C_PDPTE0 = (
-    int(c) for c in (Context.PKE, Context.PKRU, Context.PKS, Context.PKRS, Context.PDPTE0)
-)
+_C_CR3, _C_EPTP, _C_BYTES = int(Context.CR3), int(Context.EPTP), int(Context.MEMORY_BYTES)
+_C_RESERVED, _C_NXE, _C_WP = int(Context.RESERVED), int(Context.NXE), int(Context.WP)
+_C_SMEP, _C_SMAP = int(Context.SMEP), int(Context.SMAP)
+_C_USER, _C_1G, _C_UPDATE = int(Context.USER), int(Context.PAGE_1G), int(Context.UPDATE)
+_C_ADVANCED = int(Context.ADVANCED)
+_C_MODE, _C_AC, _C_IMPLICIT = int(Context.MODE), int(Context.AC), int(Context.IMPLICIT)
+_C_STACK, _C_PSE, _C_PSE_RESERVED = int(Context.STACK), int(Context.PSE), int(Context.PSE_RESERVED)
+_C_PKE, _C_PKRU, _C_PKS = int(Context.PKE), int(Context.PKRU), int(Context.PKS)
+_C_PKRS, _C_PDPTE0 = int(Context.PKRS), int(Context.PDPTE0)
 _C_MBEC, _C_VERIFY, _C_PGE = int(Context.MBEC), int(Context.VERIFY_PAGING), int(Context.PGE)
-_R_STATUS, _R_HPA, _R_GPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS, _R_DIRTY, _R_GLOBAL = (
-    int(r) for r in list(Result)[:8]
-)
-_R_ERROR, _R_FAULT_GPA, _R_LEVEL, _R_DIMENSION, _R_GREFS, _R_HREFS, _R_VECTOR, _R_GVA, _R_REFS = (
-    int(r) for r in list(Result)[8:17]
-)
+_R_STATUS, _R_HPA, _R_GPA = int(Result.STATUS), int(Result.HPA), int(Result.GPA)
+_R_GSHIFT, _R_HSHIFT = int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT)
+_R_RIGHTS, _R_DIRTY, _R_GLOBAL = int(Result.RIGHTS), int(Result.DIRTY), int(Result.GLOBAL)
+_R_ERROR, _R_FAULT_GPA, _R_LEVEL = int(Result.ERROR), int(Result.FAULT_GPA), int(Result.FAULT_LEVEL)
+_R_DIMENSION, _R_GREFS = int(Result.FAULT_DIMENSION), int(Result.GUEST_REFERENCES)
+_R_HREFS, _R_VECTOR, _R_GVA = int(Result.HOST_REFERENCES), int(Result.VECTOR), int(Result.GVA)
+_R_REFS = int(Result.REFERENCES)
 _R_GUEST, _R_HOST = int(Result.GUEST_ENTRY), int(Result.HOST_ENTRY)
 _R_COMBINED, _R_EPT = int(Result.COMBINED), int(Result.EPT_RIGHTS)
 

@@ -9,7 +9,16 @@ from numba import types
 
 from quire.arch import Replacement
 from quire.kernels import kernel
-from quire.paging.ept._kernels import WORDS
+from quire.paging._kernels_ept import WORDS
+from quire.tlb._kernels_replacement import (
+    SHAPES,
+    any_way,
+    move_to_front,
+    oldest,
+    point_away,
+    pointed_at,
+    scan,
+)
 from quire.tlb.layout import (
     KIND_SHIFTS,
     LEVELS,
@@ -23,15 +32,6 @@ from quire.tlb.layout import (
     Shapes,
     TlbState,
 )
-from quire.tlb.replacement._kernels import (
-    SHAPES,
-    any_way,
-    move_to_front,
-    oldest,
-    point_away,
-    pointed_at,
-    scan,
-)
 
 U = np.uint64
 
@@ -39,16 +39,17 @@ KIND_SHIFTS_ARRAY = np.array(KIND_SHIFTS, np.uint64)
 _KIND, _SPACE_SHIFT = U(TAG.shift("kind")), U(TAG.shift("space"))
 _LINEAR = U((1 << 57) - 1)
 _FRAME, _VALUE_REST = U(TRANSLATION.mask("frame")), U(~TRANSLATION.mask("frame") & (1 << 64) - 1)
-_START, _SET_MASK, _WAYS, _POLICY, _TREES = (int(s) for s in Shape)
+_START, _SET_MASK, _WAYS = int(Shape.START), int(Shape.SET_MASK), int(Shape.WAYS)
+_POLICY, _TREES = int(Shape.POLICY), int(Shape.TREES)
 _ROW, _ROWS = len(Shape), int(Shapes.ROWS)
-_CLOCK, _SPACE, _GLOBAL_SPACE, _EPT_SPACE, _GLOBALS, _LARGE, _EVICTIONS, _CAPACITY, _DEPTH = (
-    int(s) for s in list(TlbState)[:9]
-)
-_LARGEST, _CONFLICTS, _CONFLICT_GVA = (
-    int(s) for s in (TlbState.LARGEST, TlbState.CONFLICTS, TlbState.CONFLICT_GVA)
-)
-_USED, _FULL, _MISSES = (int(s) for s in (TlbState.USED, TlbState.FULL, TlbState.MISSES))
-_LRU, _PLRU, _RANDOMLY = (np.int64(POLICIES[one]) for one in Replacement)
+_CLOCK, _SPACE, _GLOBAL_SPACE = int(TlbState.CLOCK), int(TlbState.SPACE), int(TlbState.GLOBAL_SPACE)
+_GLOBALS, _LARGE, _EVICTIONS = int(TlbState.GLOBALS), int(TlbState.LARGE), int(TlbState.EVICTIONS)
+_CAPACITY, _DEPTH = int(TlbState.CAPACITY), int(TlbState.DEPTH)
+_LARGEST, _CONFLICTS = int(TlbState.LARGEST), int(TlbState.CONFLICTS)
+_CONFLICT_GVA = int(TlbState.CONFLICT_GVA)
+_USED, _FULL, _MISSES = int(TlbState.USED), int(TlbState.FULL), int(TlbState.MISSES)
+_LRU, _PLRU = np.int64(POLICIES[Replacement.LRU]), np.int64(POLICIES[Replacement.PLRU])
+_RANDOMLY = np.int64(POLICIES[Replacement.RANDOM])
 _WITHOUT_BOUND, _LISTED = np.int64(UNBOUNDED), np.int64(LISTED)
 _N_LEVELS, _N_SIZES = np.int64(LEVELS), np.int64(SIZES)
 _HASH = U(0x9E3779B97F4A7C15)

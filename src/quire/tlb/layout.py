@@ -9,7 +9,7 @@ the number stands for (VPID, PCID, EP4TA), see :mod:`quire.tlb.spaces`.
 
 from enum import IntEnum
 
-from quire.arch import Held, Layout, Replacement, bit, bits
+from quire.arch import Held, Layout, Replacement, Side, bit, bits
 
 __all__ = [
     "KINDS",
@@ -20,6 +20,7 @@ __all__ = [
     "LISTED_WAYS",
     "POLICIES",
     "SIDES",
+    "SIDE_NUMBERS",
     "SIZES",
     "TAG",
     "TRANSLATION",
@@ -91,6 +92,7 @@ KIND_OF_HELD = {Held.PDE: Kind.PDE, Held.PDPTE: Kind.PDPTE, Held.PML4E: Kind.PML
 
 #: Sides of a TLB (fetch, load, store), levels at most, page sizes.
 SIDES, LEVELS, SIZES = 3, 4, 3
+SIDE_NUMBERS = {Side.FETCH: 0, Side.LOAD: 1, Side.STORE: 2}
 _DIMENSIONS, KINDS = 2, 8
 
 #: Replacement policies by number; then a table without bound; and LRU by a list of ways in the set's word, four bits a

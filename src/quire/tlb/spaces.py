@@ -14,7 +14,7 @@ import numpy.typing as npt
 from quire.errors import MisuseError
 from quire.tlb.invalidation import MappingClass, Operand, Rule
 
-__all__ = ["AddressSpace", "AddressSpaces", "Extent"]
+__all__ = ["MARKS", "AddressSpace", "AddressSpaces", "Extent"]
 
 _CAPACITY = (1 << 16) - 1
 
@@ -68,6 +68,10 @@ class AddressSpace:
         return Extent.GPA if of_ept else Extent.GVA
 
 
+#: How :meth:`AddressSpaces.marks` writes each extent.
+MARKS = {Extent.NOTHING: 0, Extent.ALL: 1, Extent.GVA: 2, Extent.GPA: 3}
+
+
 class AddressSpaces:
     """The numbers given so far. Raises MisuseError for the 65,536th space."""
 
@@ -93,9 +97,8 @@ class AddressSpaces:
         return self._spaces[number - 1]
 
     def marks(self, rule: Rule, operand: Operand) -> npt.NDArray[np.uint8]:
-        """Return what `rule` drops of each space, by number: the index of its :class:`Extent`."""
-        order = list(Extent)
+        """Return what `rule` drops of each space, by number: see :data:`MARKS`."""
         found = np.zeros(len(self._spaces) + 1, np.uint8)
         for number, space in enumerate(self._spaces, 1):
-            found[number] = order.index(space.extent(rule, operand))
+            found[number] = MARKS[space.extent(rule, operand)]
         return found

@@ -21,6 +21,7 @@ from quire.tlb.layout import (
     LISTED,
     LISTED_WAYS,
     POLICIES,
+    SIDE_NUMBERS,
     SIDES,
     SIZES,
     TAG,
@@ -35,7 +36,6 @@ from quire.tlb.spaces import AddressSpace, AddressSpaces
 
 __all__ = ["Structure", "Tlb", "TlbEntry", "TlbOptions", "held_kinds"]
 
-_SIDES = list(Side)
 _SIZE_OF_SHIFT = {12: 0, 21: 1, 30: 2}
 _FIRST_SLOTS = 1 << 12  # of a table without bound; it doubles
 _CANONICAL = 57
@@ -161,7 +161,7 @@ class Tlb:
         rule = operation.value
         dropped = 0
         if self.state[TlbState.CLOCK]:  # something was looked up
-            from quire.tlb.arrays._kernels import invalidate
+            from quire.tlb._kernels_arrays import invalidate
 
             marks = self.spaces.marks(rule, operand)
             everything = rule.structures is Structures.ALL
@@ -187,7 +187,7 @@ class Tlb:
 
         Raises MisuseError if there is no such structure or it does not hold that kind.
         """
-        from quire.tlb.arrays._kernels import insert
+        from quire.tlb._kernels_arrays import insert
 
         names = [one.name for one in self.structures]
         if structure not in names:
@@ -238,7 +238,7 @@ class Tlb:
 
     def lookups(self) -> dict[Side, int]:
         """Return the look-ups that replays made so far."""
-        return {side: int(self.state[TlbState.LOOKUPS + n]) for n, side in enumerate(_SIDES)}
+        return {side: int(self.state[TlbState.LOOKUPS + n]) for side, n in SIDE_NUMBERS.items()}
 
     def grow(self) -> None:
         """Give a table without bound twice the room. The arrays are new; indices of its entries are no longer valid."""
@@ -257,7 +257,7 @@ class Tlb:
         self.shapes[row + Shape.SET_MASK] = fresh.sets - 1
         self.state[TlbState.CAPACITY] = capacity
         self.state[TlbState.USED] = self.state[TlbState.FULL] = 0
-        from quire.tlb.arrays._kernels import take_over
+        from quire.tlb._kernels_arrays import take_over
 
         take_over(before[old.start : size].copy(), before[size + old.start : 2 * size].copy(),
                   before[2 * size + old.start : 3 * size].copy(), entries, self.state, self.shapes, row)  # fmt: skip
@@ -293,7 +293,7 @@ class Tlb:
 
     def free_last(self) -> None:
         """Let entries that were taken away, by whoever did it, be the first to be used again."""
-        from quire.tlb.arrays._kernels import free_last
+        from quire.tlb._kernels_arrays import free_last
 
         free_last(self.entries, self.state, self.shapes)
 
@@ -329,7 +329,7 @@ class Tlb:
         for kind in held_kinds(one):
             if isinstance(one, TlbGeometry):
                 for side in one.sides:
-                    at = (_SIDES.index(side) * LEVELS + one.level - 1) * SIZES
+                    at = (SIDE_NUMBERS[side] * LEVELS + one.level - 1) * SIZES
                     self.shapes[Shapes.HOLDERS + at + kind] = number
             else:
                 self.shapes[Shapes.WALK_HOLDERS + KINDS * one.guest_physical + kind] = number

@@ -24,7 +24,7 @@ from quire.paging import (
 from quire.paging.context import Dimension
 from quire.tlb import AddressSpace, Tlb, TlbOptions, TlbState
 from quire.tlb.nodes import NodeCount, NodeReferences
-from quire.tlb.nodes.arrays._kernels import reaches_memory, walk_noting_nodes
+from quire.tlb.nodes._kernels_arrays import reaches_memory, walk_noting_nodes
 from quire.tlb.nodes.line_cache import WAYS, LineCache, line_cache
 from quire.tlb.nodes.reference import count_by_node
 from quire.tlb.walker import PATH_WORDS

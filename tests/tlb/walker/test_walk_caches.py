@@ -9,7 +9,7 @@ import pytest
 from quire.arch import SKYLAKE_X, CpuProfile, Held, Replacement, WalkCacheGeometry
 from quire.tlb import AddressSpace, Operation, Tlb, TlbOptions, TlbState
 from quire.tlb.walker import PATH_WORDS, Path
-from quire.tlb.walker.arrays._kernels import account
+from quire.tlb.walker._kernels_arrays import account
 from quire.tlb.walker.reference import GuestPhysical, ReferenceWalker
 
 pytestmark = pytest.mark.jitless

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 
-from quire.cpu.soft._kernels import BLOCK_SLOTS, LOG_WORDS
+from quire.cpu.soft._kernels_blocks import BLOCK_SLOTS, LOG_WORDS
 from quire.cpu.soft.state import SoftState
 
 __all__ = ["BlockCounter"]

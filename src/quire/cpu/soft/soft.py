@@ -12,13 +12,12 @@ from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 
 from quire.arch import EPT_VIOLATION_QUALIFICATION, Access, ExitReason, Vector
-from quire.cpu.soft import _kernels
+from quire.cpu.soft import _kernels, _kernels_blocks, _kernels_start
 from quire.cpu.soft.answered import AnsweredFills, FillSource
 from quire.cpu.soft.blocks import BlockCounter
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.fill_budget import FillBudget
 from quire.cpu.soft.registers import SoftRegisters
-from quire.cpu.soft.start import _kernels as start_kernels
 from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
 from quire.errors import InternalError
 from quire.memory import HostMemory
@@ -36,13 +35,9 @@ _FETCHED = np.uint64(1 << 63)
 _UC_ERR_INSN_INVALID = uc.UC_ERR_INSN_INVALID
 _CPUID_LENGTH = 2
 # Members of an enumeration are looked up by a slow path, and a stop needs a dozen: their numbers are kept.
-_STOP, _PASS_ALIASES, _IMPLICIT_PAGE, _EPOCH = (
-    int(scalar)
-    for scalar in (SoftState.STOP, SoftState.PASS_ALIASES, SoftState.IMPLICIT_PAGE, SoftState.EPOCH)
-)
-_END, _COUNT, _LAST_SIZE = (
-    int(scalar) for scalar in (SoftState.END, SoftState.COUNT, SoftState.LAST_BLOCK_SIZE)
-)
+_STOP, _PASS_ALIASES = int(SoftState.STOP), int(SoftState.PASS_ALIASES)
+_IMPLICIT_PAGE, _EPOCH = int(SoftState.IMPLICIT_PAGE), int(SoftState.EPOCH)
+_END, _COUNT, _LAST_SIZE = int(SoftState.END), int(SoftState.COUNT), int(SoftState.LAST_BLOCK_SIZE)
 _INTERRUPT, _RUNNING = int(SoftState.INTERRUPT), int(SoftState.RUNNING)
 #: Between two tries to stop an engine that may not have started yet.
 _RETRY_SECONDS = 0.0001
@@ -110,7 +105,7 @@ class SoftCpu:
         self._state[SoftState.NODES] = nodes is not None
         self._pointers = self._point()
         self._user = ctypes.c_void_p(self._pointers.ctypes.data)
-        self._start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(int(start_kernels.run.address or 0))
+        self._start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(int(_kernels_start.run.address or 0))
         self._add_hooks()
         if not self._stops_exactly and detail is not Detail.FULL:
             self._add_block_hook()
@@ -214,7 +209,7 @@ class SoftCpu:
     def stop_at(self, gva: int) -> None:
         """Have :meth:`run` return Interrupted whenever the instruction at `gva` is next, for good."""
         self._hook_blocks()  # the engine has to look for stops within blocks again
-        address = start_kernels.on_address.address
+        address = _kernels_start.on_address.address
         self._engine.hook(uc.UC_HOOK_CODE, address, self._pointers.ctypes.data, begin=gva, end=gva)
         self._stale_code = True  # what is compiled already does not ask
 
@@ -315,7 +310,7 @@ class SoftCpu:
         address = ctypes.cast(self._cpuid, ctypes.c_void_p).value or 0
         engine.hook(uc.UC_HOOK_INSN, address, 0, x86.UC_X86_INS_CPUID)
         if self.detail is Detail.FULL:
-            engine.hook(uc.UC_HOOK_BLOCK, _kernels.on_block.address, user)
+            engine.hook(uc.UC_HOOK_BLOCK, _kernels_blocks.on_block.address, user)
             engine.hook(uc.UC_HOOK_MEM_READ, _kernels.on_memory.address, user)
             engine.hook(uc.UC_HOOK_MEM_WRITE, _kernels.on_memory.address, user)
 
@@ -327,7 +322,7 @@ class SoftCpu:
             self._add_block_hook()
 
     def _add_block_hook(self) -> None:
-        self._engine.hook(uc.UC_HOOK_BLOCK, start_kernels.on_block.address, self._pointers.ctypes.data)
+        self._engine.hook(uc.UC_HOOK_BLOCK, _kernels_start.on_block.address, self._pointers.ctypes.data)
 
     def _add_fill_hooks(self) -> None:
         user = self._pointers.ctypes.data

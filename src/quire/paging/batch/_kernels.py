@@ -11,8 +11,8 @@ from numba import types
 from quire.arch import EPT_MEMORY_TYPES, EPT_PTE, EPTP, PDE, PTE, Access, PagingMode, entry_layout, ept_layout
 from quire.kernels import kernel
 from quire.paging._kernels import guest_rights, walk_from
+from quire.paging._kernels_ept import WORDS, pointer
 from quire.paging.context import Context, Result, Status
-from quire.paging.ept._kernels import WORDS, pointer
 
 U = np.uint64
 ARRAY = types.uint64[::1]
@@ -37,25 +37,11 @@ _EPT_A, _EPT_D, _TYPE_SHIFT = U(EPT_PTE.mask("A")), U(EPT_PTE.mask("D")), U(EPT_
 _TYPE_MIDDLE = U(1 << EPT_PTE.shift("MT") + 1)
 _EPTP_AD, _LENGTH_5, _EPTP_SSS = U(EPTP.mask("AD")), U(EPTP.encode(walk_length=4)), U(EPTP.mask("SSS"))
 _MODE_4, _WRITE_ACCESS, _FETCH = U(PagingMode.LEVEL_4), U(Access.WRITE), U(Access.FETCH)
-_C_CR3, _C_EPTP, _C_BYTES, _C_RESERVED, _C_NXE, _C_1G, _C_MODE = (
-    int(c)
-    for c in (
-        Context.CR3,
-        Context.EPTP,
-        Context.MEMORY_BYTES,
-        Context.RESERVED,
-        Context.NXE,
-        Context.PAGE_1G,
-        Context.MODE,
-    )
-)
-_C_EPT_2M, _C_EPT_1G, _C_MBEC, _C_VERIFY, _C_PKE, _C_PKS = (
-    int(c)
-    for c in (
-        *(Context.EPT_2M, Context.EPT_1G, Context.MBEC, Context.VERIFY_PAGING),
-        *(Context.PKE, Context.PKS),
-    )
-)
+_C_CR3, _C_EPTP, _C_BYTES = int(Context.CR3), int(Context.EPTP), int(Context.MEMORY_BYTES)
+_C_RESERVED, _C_NXE, _C_1G = int(Context.RESERVED), int(Context.NXE), int(Context.PAGE_1G)
+_C_MODE = int(Context.MODE)
+_C_EPT_2M, _C_EPT_1G, _C_MBEC = int(Context.EPT_2M), int(Context.EPT_1G), int(Context.MBEC)
+_C_VERIFY, _C_PKE, _C_PKS = int(Context.VERIFY_PAGING), int(Context.PKE), int(Context.PKS)
 _R_HPA, _R_ERROR = int(Result.HPA), int(Result.ERROR)
 _OK = np.int64(Status.OK)
 _LEAF_FOUND, _ALONE = U(1), U(2)

@@ -7,8 +7,8 @@ from quire.arch import EPTP, PDE, PTE, PagingMode
 from quire.kernels import kernel
 from quire.memory.numa import NODE_GRAIN
 from quire.paging._kernels import walk_from
+from quire.paging._kernels_ept import WORDS
 from quire.paging.context import Context, Result, Status
-from quire.paging.ept._kernels import WORDS
 from quire.tlb.layout import TlbState
 from quire.tlb.nodes.line_cache import LINE_SHIFT, WAYS, LineCache
 from quire.tlb.nodes.references import NodeCount
@@ -25,9 +25,8 @@ _P, _PS = U(PTE.mask("P")), U(PDE.mask("PS"))
 _LENGTH = U(EPTP.shift("walk_length"))
 _LENGTH_MASK = U(EPTP.mask("walk_length") >> EPTP.shift("walk_length"))
 _C_EPTP, _C_MODE = int(Context.EPTP), int(Context.MODE)
-_R_GREFS, _R_HREFS, _R_REFS = (
-    int(r) for r in (Result.GUEST_REFERENCES, Result.HOST_REFERENCES, Result.REFERENCES)
-)
+_R_GREFS, _R_HREFS = int(Result.GUEST_REFERENCES), int(Result.HOST_REFERENCES)
+_R_REFS = int(Result.REFERENCES)
 _WALK_CACHES = int(TlbState.WALK_CACHES)
 _STARTED, _MADE = int(Path.STARTED), U(Path.MADE)
 _OK, _PAGE_FAULT = np.int64(Status.OK), np.int64(Status.PAGE_FAULT)

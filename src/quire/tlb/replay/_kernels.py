@@ -3,10 +3,10 @@
 import numpy as np
 from numba import types
 
-from quire.arch import PTE, Replacement
+from quire.arch import PTE, Access, Replacement, Side
 from quire.kernels import kernel
+from quire.paging._kernels_ept import WORDS, pointer
 from quire.paging.context import MEMO_SLOTS, Context, Result, Status
-from quire.paging.ept._kernels import WORDS, pointer
 from quire.tlb._kernels import (
     SHAPES,
     fill,
@@ -18,8 +18,8 @@ from quire.tlb._kernels import (
     make_tag,
     touch,
 )
-from quire.tlb.layout import LEVELS, LISTED, POLICIES, TAG, TRANSLATION, Shape, TlbState
-from quire.tlb.replacement._kernels import scan
+from quire.tlb._kernels_replacement import scan
+from quire.tlb.layout import LEVELS, LISTED, POLICIES, SIDE_NUMBERS, TAG, TRANSLATION, Shape, TlbState
 from quire.tlb.replay.record import RECORD
 from quire.tlb.walker._kernels import size_of_shift, translation, walk_behind_caches
 
@@ -29,31 +29,26 @@ SHAPE_ARRAY = types.int64[::1]
 
 _SIDE, _SIDE_HIGH, _GVA = U(RECORD.shift("side")), U(RECORD.shift("side") + 1), U(RECORD.mask("gva"))
 _STRAY, _HIGH_SIDE = U(~RECORD.mask("gva", "side") & (1 << 64) - 1), U(1 << RECORD.shift("side"))
-_START, _SET_MASK, _WAYS, _POLICY = (int(s) for s in list(Shape)[:4])
-_CLOCK, _SPACE, _GLOBALS, _LARGE, _CAPACITY, _DEPTH, _FULL = (
-    int(s)
-    for s in (
-        *(TlbState.CLOCK, TlbState.SPACE, TlbState.GLOBALS, TlbState.LARGE, TlbState.CAPACITY),
-        *(TlbState.DEPTH, TlbState.FULL),
-    )
-)
-_PAGE, _LOOKUPS, _MISSES = (int(s) for s in (TlbState.REPLAY_PAGE, TlbState.LOOKUPS, TlbState.MISSES))
+_START, _SET_MASK, _WAYS = int(Shape.START), int(Shape.SET_MASK), int(Shape.WAYS)
+_POLICY = int(Shape.POLICY)
+_CLOCK, _SPACE, _GLOBALS = int(TlbState.CLOCK), int(TlbState.SPACE), int(TlbState.GLOBALS)
+_LARGE, _CAPACITY, _DEPTH = int(TlbState.LARGE), int(TlbState.CAPACITY), int(TlbState.DEPTH)
+_FULL = int(TlbState.FULL)
+_PAGE, _LOOKUPS, _MISSES = int(TlbState.REPLAY_PAGE), int(TlbState.LOOKUPS), int(TlbState.MISSES)
 _N_LEVELS, _PAGES = np.int64(LEVELS), U(TAG.mask("page"))
 _LRU, _LISTED = np.int64(POLICIES[Replacement.LRU]), np.int64(LISTED)
 _DIRTY = U(TRANSLATION.mask("dirty"))
-_R_GSHIFT, _R_HSHIFT, _R_GLOBAL, _R_GREFS, _R_HREFS = (
-    int(r)
-    for r in (
-        *(Result.GUEST_SHIFT, Result.HOST_SHIFT, Result.GLOBAL),
-        *(Result.GUEST_REFERENCES, Result.HOST_REFERENCES),
-    )
-)
+_R_GSHIFT, _R_HSHIFT = int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT)
+_R_GLOBAL, _R_GREFS = int(Result.GLOBAL), int(Result.GUEST_REFERENCES)
+_R_HREFS = int(Result.HOST_REFERENCES)
 _ADDRESS, _PTE_OFFSET = U(PTE.mask("addr")), U(0xFF8)
 _MEMO_MASK, _HOST_HALF = U(MEMO_SLOTS - 1), U(MEMO_SLOTS * 4)
 _C_EPTP, _C_BYTES = int(Context.EPTP), int(Context.MEMORY_BYTES)
 _OK = np.int64(Status.OK)
 _0, _1, _2, _3, _5, _6, _7, _9, _12, _21 = (U(n) for n in (0, 1, 2, 3, 5, 6, 7, 9, 12, 21))
-_I0, _I1, _STORE = np.int64(0), np.int64(1), np.int64(2)
+_I0, _I1 = np.int64(0), np.int64(1)
+_FETCH_SIDE, _LOAD_SIDE, _STORE = (np.int64(SIDE_NUMBERS[s]) for s in (Side.FETCH, Side.LOAD, Side.STORE))
+_READ_ACCESS, _WRITE_ACCESS, _FETCH_ACCESS = U(Access.READ), U(Access.WRITE), U(Access.FETCH)
 _INDEX_MASK = np.int64((1 << 32) - 1)
 _AHEAD = np.int64(32)
 
@@ -195,7 +190,11 @@ def replay_plain(entries, state, shapes, stream, first, end):
     """Replay records through two LRU levels with nothing in them but pages of 4 KiB of the current space."""
     capacity, clock = np.int64(state[_CAPACITY]), state[_CLOCK]
     space = make_tag(_0, _0, state[_SPACE])
-    rows = holder(shapes, _I0, _I0, _I0), holder(shapes, _I1, _I0, _I0), holder(shapes, _STORE, _I0, _I0)
+    rows = (
+        holder(shapes, _FETCH_SIDE, _I0, _I0),
+        holder(shapes, _LOAD_SIDE, _I0, _I0),
+        holder(shapes, _STORE, _I0, _I0),
+    )
     fetched, loaded, stored = state[_PAGE], state[_PAGE + 1], state[_PAGE + 2]
     sharing = sharing_sides(shapes)
     for n in range(first, end):
@@ -313,7 +312,7 @@ def replay_and_walk_from(
             value = entries[_2 * state[_CAPACITY] + U(index & _INDEX_MASK)]
             if side != _STORE or value & _DIRTY:
                 continue
-        access = _2 if side == _I0 else U(side) - _1
+        access = _FETCH_ACCESS if side == _FETCH_SIDE else (_WRITE_ACCESS if side == _STORE else _READ_ACCESS)
         whole = U(np.int64(gva << _7) >> np.int64(7))  # bit 56 is the sign
         status = walk_behind_caches(
             memory, context, memo, whole, access, result, entries, state, shapes, path

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quire.arch import Layout, Side, bits
+from quire.tlb.layout import SIDE_NUMBERS
 
 __all__ = ["RECORD", "records"]
 
@@ -22,6 +23,6 @@ RECORD = Layout(
 
 def records(addresses: npt.NDArray[np.uint64], side: Side) -> npt.NDArray[np.uint64]:
     """Return the records of accesses of one `side` to `addresses`."""
-    number = np.uint64(list(Side).index(side))
+    number = np.uint64(SIDE_NUMBERS[side])
     gva = addresses & np.uint64(RECORD.mask("gva"))
     return gva | number << np.uint64(RECORD.shift("side"))

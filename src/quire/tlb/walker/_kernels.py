@@ -9,51 +9,39 @@ from numba import types
 from quire.arch import EPT_PTE, EPTP, PDE, PDE_2M, PTE, MemoryType, PagingMode
 from quire.kernels import kernel
 from quire.paging._kernels import walk_from
+from quire.paging._kernels_ept import WORDS
+from quire.paging._kernels_memo import recall, remember
 from quire.paging.context import MEMO_SLOTS, Context, Result, Status
-from quire.paging.ept._kernels import WORDS
-from quire.paging.memo._kernels import recall, remember
 from quire.tlb._kernels import SHAPES, insert_absent, make_tag, probe
-from quire.tlb.layout import TRANSLATION, Kind, Shape, Shapes, TlbState
+from quire.tlb.layout import KINDS, SIZES, TRANSLATION, Kind, Shape, Shapes, TlbState
 from quire.tlb.walker.path import Path
 
 U = np.uint64
 
-_C_CR3, _C_EPTP, _C_MODE, _C_VERSION = (
-    int(c) for c in (Context.CR3, Context.EPTP, Context.MODE, Context.VERSION)
-)
-_R_STATUS, _R_HPA, _R_GPA, _R_GSHIFT, _R_HSHIFT, _R_DIRTY, _R_GLOBAL = (
-    int(r)
-    for r in (
-        *(Result.STATUS, Result.HPA, Result.GPA, Result.GUEST_SHIFT, Result.HOST_SHIFT),
-        *(Result.DIRTY, Result.GLOBAL),
-    )
-)
-_R_GREFS, _R_HREFS, _R_REFS = (
-    int(r) for r in (Result.GUEST_REFERENCES, Result.HOST_REFERENCES, Result.REFERENCES)
-)
-_R_GUEST, _R_HOST, _R_COMBINED, _R_EPT = (
-    int(r) for r in (Result.GUEST_ENTRY, Result.HOST_ENTRY, Result.COMBINED, Result.EPT_RIGHTS)
-)
-_CLOCK, _SPACE, _EPT_SPACE, _WALK_CACHES, _WALK_HITS, _NESTED, _BY_GPA = (
-    int(s)
-    for s in (
-        *(TlbState.CLOCK, TlbState.SPACE, TlbState.EPT_SPACE, TlbState.WALK_CACHES, TlbState.WALK_HITS),
-        *(TlbState.KINDS_NESTED, TlbState.TABLES_BY_GPA),
-    )
-)
-_LEVELS, _LEAF, _HOST_LEVELS, _GPA, _HSHIFT = (int(p) for p in list(Path)[:5])
-_TABLE_GPA, _TABLE_SHIFT, _TABLE_HPA = (int(p) for p in (Path.TABLE_GPA, Path.TABLE_SHIFT, Path.TABLE_HPA))
+_C_CR3, _C_EPTP, _C_MODE = int(Context.CR3), int(Context.EPTP), int(Context.MODE)
+_R_STATUS, _R_HPA, _R_GPA = int(Result.STATUS), int(Result.HPA), int(Result.GPA)
+_R_GSHIFT, _R_HSHIFT, _R_DIRTY = int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT), int(Result.DIRTY)
+_R_GLOBAL = int(Result.GLOBAL)
+_R_GREFS, _R_HREFS = int(Result.GUEST_REFERENCES), int(Result.HOST_REFERENCES)
+_R_REFS = int(Result.REFERENCES)
+_R_GUEST, _R_HOST = int(Result.GUEST_ENTRY), int(Result.HOST_ENTRY)
+_R_COMBINED, _R_EPT = int(Result.COMBINED), int(Result.EPT_RIGHTS)
+_CLOCK, _SPACE, _EPT_SPACE = int(TlbState.CLOCK), int(TlbState.SPACE), int(TlbState.EPT_SPACE)
+_WALK_CACHES, _WALK_HITS = int(TlbState.WALK_CACHES), int(TlbState.WALK_HITS)
+_NESTED, _BY_GPA = int(TlbState.KINDS_NESTED), int(TlbState.TABLES_BY_GPA)
+_LEVELS, _LEAF, _HOST_LEVELS = int(Path.LEVELS), int(Path.LEAF), int(Path.HOST_LEVELS)
+_GPA, _HSHIFT = int(Path.GPA), int(Path.HOST_SHIFT)
+_TABLE_GPA, _TABLE_SHIFT = int(Path.TABLE_GPA), int(Path.TABLE_SHIFT)
+_TABLE_HPA = int(Path.TABLE_HPA)
 _STARTED, _MADE = int(Path.STARTED), int(Path.MADE)
-_ROW, _ROWS, _HOLDERS = (np.int64(n) for n in (len(Shape), Shapes.ROWS, Shapes.WALK_HOLDERS))
+_ROW, _ROWS, _HOLDERS = np.int64(len(Shape)), np.int64(Shapes.ROWS), np.int64(Shapes.WALK_HOLDERS)
 _OK, _PAGE_FAULT = np.int64(Status.OK), np.int64(Status.PAGE_FAULT)
 _MODE_4 = U(PagingMode.LEVEL_4)
-_PDE, _PAGE_KINDS, _KINDS = np.int64(Kind.PDE), np.int64(3), np.int64(8)
+_PDE, _PAGE_KINDS, _KINDS = np.int64(Kind.PDE), np.int64(SIZES), np.int64(KINDS)
 _ADDRESS, _PS = U(PTE.mask("addr")), U(PDE.mask("PS"))
 _LENGTH, _LENGTH_MASK = U(EPTP.shift("walk_length")), U(7)
-_P, _RW_AT, _US_AT, _XD_AT, _KEY_AT = (
-    U(PTE.mask("P")),
-    *(U(PTE.shift(name)) for name in ("RW", "US", "XD", "pkey")),
-)
+_P = U(PTE.mask("P"))
+_RW_AT, _US_AT, _XD_AT, _KEY_AT = (U(PTE.shift(name)) for name in ("RW", "US", "XD", "pkey"))
 _PWT_AT, _PAT_4K_AT, _PAT_LARGE_AT = U(PTE.shift("PWT")), U(PTE.shift("PAT")), U(PDE_2M.shift("PAT"))
 _EPT_TYPE_AT, _IPAT_AT = U(EPT_PTE.shift("MT")), U(EPT_PTE.shift("IPAT"))
 _T_US, _T_XD, _T_DIRTY, _T_G, _T_EPT, _T_SIZE, _T_IPAT, _T_PAT, _T_TYPE, _T_KEY = (

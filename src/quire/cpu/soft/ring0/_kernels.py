@@ -11,24 +11,20 @@ import numpy as np
 from numba import carray, types
 
 from quire.arch import RFLAGS
-from quire.cpu.soft._kernels import stop
+from quire.cpu.soft._kernels_casts import HANDLE, USER
+from quire.cpu.soft._kernels_lookups import stop
 from quire.cpu.soft.ring0.codes import Intercept
 from quire.cpu.soft.ring0.environment import EFLAGS_INDEX, HFLAGS_INDEX
 from quire.cpu.soft.state import Pointer, SoftState, StopCode
 from quire.kernels import callback, kernel
 from quire.paging import Context
 
-HANDLE = types.CPointer(types.uint8)
-USER = types.CPointer(types.voidptr)
-
-_P_STATE, _P_CONTEXT, _P_ENVIRONMENT = (
-    int(pointer) for pointer in (Pointer.STATE, Pointer.CONTEXT, Pointer.ENVIRONMENT)
-)
+_P_STATE, _P_CONTEXT = int(Pointer.STATE), int(Pointer.CONTEXT)
+_P_ENVIRONMENT = int(Pointer.ENVIRONMENT)
 _N_STATE, _N_CONTEXT = len(SoftState), len(Context)
 _C_USER, _C_AC, _C_IMPLICIT = int(Context.USER), int(Context.AC), int(Context.IMPLICIT)
-_IMPLICIT_PAGE, _STOP, _SLICE, _COUNT = (
-    int(s) for s in (SoftState.IMPLICIT_PAGE, SoftState.STOP, SoftState.SLICE, SoftState.COUNT)
-)
+_IMPLICIT_PAGE, _STOP = int(SoftState.IMPLICIT_PAGE), int(SoftState.STOP)
+_SLICE, _COUNT = int(SoftState.SLICE), int(SoftState.COUNT)
 _SLICE_ENDS = np.uint64(StopCode.SLICE_ENDS)
 _HFLAGS, _EFLAGS = HFLAGS_INDEX, EFLAGS_INDEX
 _HALVES = max(HFLAGS_INDEX, EFLAGS_INDEX) + 1

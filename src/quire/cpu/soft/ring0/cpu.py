@@ -14,7 +14,7 @@ from unicorn import x86_const as x86
 
 from quire.arch import PF_ERROR, RFLAGS, Access, ExitReason, InterruptionType, Vector
 from quire.arch.guest_state import ActivityState
-from quire.cpu.soft import _kernels
+from quire.cpu.soft import _kernels, _kernels_blocks
 from quire.cpu.soft.registers import SoftRegisters
 from quire.cpu.soft.ring0 import _kernels as ring0_kernels
 from quire.cpu.soft.ring0.codes import INTERCEPT, Intercept
@@ -251,6 +251,6 @@ class MachineCpu(SoftCpu):
             engine.hook(uc.UC_HOOK_BLOCK, ring0_kernels.on_block_of_slice.address, user)
         if self.detail is Detail.FULL:
             engine.hook(uc.UC_HOOK_BLOCK, ring0_kernels.on_block_privilege.address, user)
-            engine.hook(uc.UC_HOOK_BLOCK, _kernels.on_block.address, user)
+            engine.hook(uc.UC_HOOK_BLOCK, _kernels_blocks.on_block.address, user)
             engine.hook(uc.UC_HOOK_MEM_READ, _kernels.on_memory.address, user)
             engine.hook(uc.UC_HOOK_MEM_WRITE, _kernels.on_memory.address, user)

@@ -1,13 +1,17 @@
-"""Lookups, fills and invalidations for callers that have arrays, and the move of a table without bound."""
+"""Lookups, fills and invalidations for callers that have arrays, and the move of a table without bound.
+
+Among themselves kernels pass pointers; only the outermost takes arrays (see ``memory/_kernels_buddy.py``).
+"""
 
 import numpy as np
 from numba import types
 
 from quire.kernels import kernel
-from quire.paging.ept._kernels import pointer
+from quire.paging._kernels_ept import pointer
 from quire.tlb import _kernels as by_pointer
 from quire.tlb._kernels import KIND_SHIFTS_ARRAY
 from quire.tlb.layout import LISTED, TAG, TRANSLATION, Kind, Shape, Shapes, TlbState
+from quire.tlb.spaces import MARKS, Extent
 
 U = np.uint64
 ARRAY = types.uint64[::1]
@@ -17,8 +21,10 @@ _CLOCK, _CAPACITY = int(TlbState.CLOCK), int(TlbState.CAPACITY)
 _UNBOUNDED_START = int(TlbState.UNBOUNDED_START)
 _KIND, _SPACE_SHIFT, _PAGES = U(TAG.shift("kind")), U(TAG.shift("space")), U(TAG.mask("page"))
 _WALK_SIZE, _LINEAR, _PDE = U(TRANSLATION.shift("walk_size")), U((1 << 57) - 1), U(Kind.PDE)
+_SPARED, _OF_GVA, _OF_GPA = (np.uint8(MARKS[e]) for e in (Extent.NOTHING, Extent.GVA, Extent.GPA))
 _LEAST_TAG, _TOMB = U(1 << TAG.shift("space")), U(1)
-_START, _SET_MASK, _WAYS, _POLICY, _LISTS = (int(s) for s in Shape)
+_START, _SET_MASK, _WAYS = int(Shape.START), int(Shape.SET_MASK), int(Shape.WAYS)
+_POLICY, _LISTS = int(Shape.POLICY), int(Shape.TREES)
 _ROW, _ROWS, _LISTED = len(Shape), int(Shapes.ROWS), np.int64(LISTED)
 _0, _1, _2, _3, _7, _15, _I0 = U(0), U(1), U(2), U(3), U(7), U(15), np.int64(0)
 
@@ -57,10 +63,10 @@ def insert(entries, state, shapes, row, tag, value):
 
 @kernel(types.int64(ARRAY, ARRAY, types.uint8[::1], types.uint64, types.uint64, types.boolean))
 def invalidate(entries, state, marks, gva, gpa, every_structure):
-    """Drop what `marks` says of each address space: 1 all, 2 what covers `gva`, 3 what covers `gpa`.
+    """Drop what `marks` says of each address space (:data:`MARKS`): all, what covers `gva`, what covers `gpa`.
 
-    A page goes with all entries that hold pieces of it (SDM 3A §4.10.4.1). With `every_structure`, 2 takes all
-    paging-structure entries of the space. Returns how many were dropped.
+    A page goes with all entries that hold pieces of it (SDM 3A §4.10.4.1). With `every_structure`, GVA takes
+    all paging-structure entries of the space. Returns how many were dropped.
     """
     capacity = np.int64(state[_CAPACITY])
     dropped = _I0
@@ -70,14 +76,17 @@ def invalidate(entries, state, marks, gva, gpa, every_structure):
             continue
         space, kind = tag >> _SPACE_SHIFT, (tag >> _KIND) & _7
         mark = marks[np.int64(space)]
-        if mark == 0:
+        if mark == _SPARED:
             continue
-        one_page = mark >= 2 and not (mark == 2 and every_structure and kind >= _PDE)
+        one_page = mark == _OF_GPA or (mark == _OF_GVA and not (every_structure and kind >= _PDE))
         if one_page:
             whole = kind
             if kind < _PDE:
                 whole = max(kind, (entries[2 * capacity + index] >> _WALK_SIZE) & _3)
-            here, address = (tag & _PAGES) << KIND_SHIFTS_ARRAY[kind], (gva if mark == 2 else gpa) & _LINEAR
+            here, address = (
+                (tag & _PAGES) << KIND_SHIFTS_ARRAY[kind],
+                (gva if mark == _OF_GVA else gpa) & _LINEAR,
+            )
             if (here ^ address) >> KIND_SHIFTS_ARRAY[whole] != _0:
                 continue
         entries[index] = _0 if U(index) < state[_UNBOUNDED_START] else _TOMB

@@ -1,7 +1,14 @@
-"""Casts of void pointers, for hooks."""
+"""What hooks are given, and what they do with it: a void pointer becomes a pointer to what it points to."""
 
 from numba import types
 from numba.extending import intrinsic
+
+#: The engine, as a hook is given it, and the pointer array, see :class:`quire.cpu.soft.state.Pointer`.
+HANDLE = types.CPointer(types.uint8)
+USER = types.CPointer(types.voidptr)
+
+#: The library's call that ends a run, with the engine.
+emu_stop = types.ExternalFunction("uc_emu_stop", types.int32(types.voidptr))
 
 
 def _cast(pointer_type):

@@ -6,14 +6,14 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from quire.kernels import kernel
-from quire.memory.buddy._kernels import lowest_bit
-from quire.paging.ept._kernels import WORDS
+from quire.memory._kernels_buddy import lowest_bit
+from quire.paging._kernels_ept import WORDS
 from quire.tlb.layout import Shape, TlbState
 
 U = np.uint64
 SHAPES = types.CPointer(types.int64)
 
-_START, _SET_MASK, _WAYS, _POLICY, _TREES = (int(s) for s in Shape)
+_START, _WAYS, _TREES = int(Shape.START), int(Shape.WAYS), int(Shape.TREES)
 _CAPACITY, _RANDOM = int(TlbState.CAPACITY), int(TlbState.RANDOM)
 _WAY_BITS, _WAY_MASK = np.int64(7), np.int64(127)  # ways of a set at most: 128
 _LARGEST_KEY = np.int64((1 << 63) - 1)

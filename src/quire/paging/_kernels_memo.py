@@ -1,5 +1,9 @@
 """The memo's kernels: recall a walk, remember a walk. Only 4 KiB pages of both dimensions at full depth are kept.
 
+A walk by the memo is the whole walk, in result, flags and counts (but for the list of references), as long as what lies
+above the leaf entries of a version does not change; who changes it makes a new version. The walk itself is in
+``_kernels.py``, and there is no other.
+
 A slot holds, for 2 MiB of addresses, a key with the version, the HPA of their page table, and what the entries above
 it allow. Guest slots come first, then those of guest-physical addresses.
 """
@@ -10,8 +14,8 @@ from numba import types
 from quire.arch import EPT_MEMORY_TYPES, EPT_PTE, EPTP, PTE
 from quire.kernels import kernel
 from quire.paging._kernels import guest_rights, walk_from
+from quire.paging._kernels_ept import WORDS, pointer
 from quire.paging.context import MEMO_SLOTS, Context, Dimension, Result, Status
-from quire.paging.ept._kernels import WORDS, pointer
 
 U = np.uint64
 ARRAY = types.uint64[::1]
@@ -25,23 +29,19 @@ _EPT_TYPE_SHIFT = U(EPT_PTE.shift("MT"))
 _EPTP_AD, _LENGTH_5 = U(EPTP.mask("AD")), U(EPTP.encode(walk_length=4))
 _OK = np.int64(Status.OK)
 _GUEST = U(Dimension.GUEST)
-_C_EPTP, _C_BYTES, _C_RESERVED, _C_NXE = (int(c) for c in (Context.EPTP, *list(Context)[2:5]))
+_C_EPTP, _C_BYTES, _C_RESERVED = int(Context.EPTP), int(Context.MEMORY_BYTES), int(Context.RESERVED)
+_C_NXE = int(Context.NXE)
 _C_UPDATE, _C_VERSION = int(Context.UPDATE), int(Context.VERSION)
 _C_MODE, _C_MBEC, _C_VERIFY = int(Context.MODE), int(Context.MBEC), int(Context.VERIFY_PAGING)
 _C_PGE = int(Context.PGE)
-_R_STATUS, _R_HPA, _R_GPA, _R_GSHIFT, _R_HSHIFT, _R_RIGHTS, _R_DIRTY, _R_GLOBAL = (
-    int(r) for r in list(Result)[:8]
-)
-_R_ERROR, _R_FAULT_GPA, _R_LEVEL, _R_DIMENSION, _R_GREFS, _R_HREFS, _R_REFS = (
-    int(r) for r in (*list(Result)[8:14], Result.REFERENCES)
-)
-_R_VECTOR, _R_GVA, _R_GUEST, _R_HOST, _R_COMBINED, _R_EPT = (
-    int(r)
-    for r in (
-        *(Result.VECTOR, Result.GVA, Result.GUEST_ENTRY, Result.HOST_ENTRY),
-        *(Result.COMBINED, Result.EPT_RIGHTS),
-    )
-)
+_R_STATUS, _R_HPA, _R_GPA = int(Result.STATUS), int(Result.HPA), int(Result.GPA)
+_R_GSHIFT, _R_HSHIFT = int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT)
+_R_RIGHTS, _R_DIRTY, _R_GLOBAL = int(Result.RIGHTS), int(Result.DIRTY), int(Result.GLOBAL)
+_R_ERROR, _R_FAULT_GPA, _R_LEVEL = int(Result.ERROR), int(Result.FAULT_GPA), int(Result.FAULT_LEVEL)
+_R_DIMENSION, _R_GREFS = int(Result.FAULT_DIMENSION), int(Result.GUEST_REFERENCES)
+_R_HREFS, _R_REFS = int(Result.HOST_REFERENCES), int(Result.REFERENCES)
+_R_VECTOR, _R_GVA, _R_GUEST = int(Result.VECTOR), int(Result.GVA), int(Result.GUEST_ENTRY)
+_R_HOST, _R_COMBINED, _R_EPT = int(Result.HOST_ENTRY), int(Result.COMBINED), int(Result.EPT_RIGHTS)
 _0, _1, _2, _3, _4, _7, _9, _12, _21 = (U(n) for n in (0, 1, 2, 3, 4, 7, 9, 12, 21))
 _READ, _ALL = _1, U(15)
 _LINEAR_TOP = U(47)

@@ -1,9 +1,9 @@
-"""Walks by node for callers that have arrays."""
+"""Walks by node for callers that have arrays; among themselves kernels pass pointers."""
 
 from numba import types
 
 from quire.kernels import kernel
-from quire.paging.ept._kernels import pointer
+from quire.paging._kernels_ept import pointer
 from quire.tlb.nodes import _kernels as by_pointer
 
 ARRAY = types.uint64[::1]

@@ -20,7 +20,7 @@ from quire.arch import (
     ept_layout,
 )
 from quire.kernels import kernel
-from quire.memory.buddy._kernels import pointer as pointer
+from quire.memory._kernels_buddy import pointer as pointer
 from quire.paging.context import Context, Dimension, Result, Status
 
 U = np.uint64
@@ -50,43 +50,22 @@ _SPP_MISS = U(1 << 11)
 _VE_BUSY = U(0xFFFF_FFFF << 32 | ExitReason.EPT_VIOLATION)
 
 _HOST, _VE = U(Dimension.HOST), U(Vector.VE)
-_VIOLATION, _MISCONFIGURATION, _BUS_ERROR, _CONVERTED, _LOG_FULL, _SPP_EVENT = (
-    U(status)
-    for status in (
-        Status.EPT_VIOLATION,
-        Status.EPT_MISCONFIGURATION,
-        Status.BUS_ERROR,
-        Status.VIRTUALIZATION_EXCEPTION,
-        Status.LOG_FULL,
-        Status.SPP_EVENT,
-    )
-)
-_C_EPTP, _C_BYTES, _C_RESERVED, _C_USER, _C_IMPLICIT = (
-    int(c) for c in (Context.EPTP, Context.MEMORY_BYTES, Context.RESERVED, Context.USER, Context.IMPLICIT)
-)
+_VIOLATION, _MISCONFIGURATION = U(Status.EPT_VIOLATION), U(Status.EPT_MISCONFIGURATION)
+_BUS_ERROR, _CONVERTED = U(Status.BUS_ERROR), U(Status.VIRTUALIZATION_EXCEPTION)
+_LOG_FULL, _SPP_EVENT = U(Status.LOG_FULL), U(Status.SPP_EVENT)
+_C_EPTP, _C_BYTES, _C_RESERVED = int(Context.EPTP), int(Context.MEMORY_BYTES), int(Context.RESERVED)
+_C_USER, _C_IMPLICIT = int(Context.USER), int(Context.IMPLICIT)
 _C_XONLY, _C_EPT_2M, _C_UPDATE = int(Context.EPT_EXECUTE_ONLY), U(Context.EPT_2M), int(Context.UPDATE)
-_C_MBEC, _C_PAGING_WRITE, _C_SPP, _C_SPPTP = (
-    int(c) for c in (Context.MBEC, Context.PAGING_WRITE, Context.SPP, Context.SPPTP)
-)
+_C_MBEC, _C_PAGING_WRITE, _C_SPP = int(Context.MBEC), int(Context.PAGING_WRITE), int(Context.SPP)
+_C_SPPTP = int(Context.SPPTP)
 _C_PML, _C_PML_ADDRESS, _C_PML_INDEX = int(Context.PML), int(Context.PML_ADDRESS), int(Context.PML_INDEX)
 _C_VE, _C_VE_INFO, _C_EPTP_INDEX = int(Context.VE), int(Context.VE_INFO), int(Context.EPTP_INDEX)
-_R_STATUS, _R_HSHIFT, _R_RIGHTS, _R_DIRTY, _R_ERROR, _R_FAULT_GPA, _R_LEVEL, _R_DIMENSION = (
-    int(r)
-    for r in (
-        Result.STATUS,
-        Result.HOST_SHIFT,
-        Result.RIGHTS,
-        Result.DIRTY,
-        Result.ERROR,
-        Result.FAULT_GPA,
-        Result.FAULT_LEVEL,
-        Result.FAULT_DIMENSION,
-    )
-)
+_R_STATUS, _R_HSHIFT, _R_RIGHTS = int(Result.STATUS), int(Result.HOST_SHIFT), int(Result.RIGHTS)
+_R_DIRTY, _R_ERROR, _R_FAULT_GPA = int(Result.DIRTY), int(Result.ERROR), int(Result.FAULT_GPA)
+_R_LEVEL, _R_DIMENSION = int(Result.FAULT_LEVEL), int(Result.FAULT_DIMENSION)
 _R_GREFS, _R_HREFS = int(Result.GUEST_REFERENCES), int(Result.HOST_REFERENCES)
-_R_REFS, _R_VECTOR, _R_GVA, _R_ENTRY = (
-    int(r) for r in (Result.REFERENCES, Result.VECTOR, Result.GVA, Result.HOST_ENTRY)
-)
+_R_REFS, _R_VECTOR, _R_GVA = int(Result.REFERENCES), int(Result.VECTOR), int(Result.GVA)
+_R_ENTRY = int(Result.HOST_ENTRY)
 _0, _1, _2, _3, _4, _5, _7, _8, _9, _12 = (U(n) for n in (0, 1, 2, 3, 4, 5, 7, 8, 9, 12))
 _31, _39, _48, _511 = (U(n) for n in (31, 39, 48, 511))
 _READ, _WRITE = _1, _2

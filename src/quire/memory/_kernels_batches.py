@@ -1,6 +1,6 @@
-"""Compiled batches: many blocks of one order, and frames that go into caches and out of them.
+"""Compiled batches: many blocks of one order taken and given back at once, frames moved into caches and out of them.
 
-Loaded when the first batch is asked for. Arrays and scalars in, as in ``memory/_kernels.py``, whose kernels these call.
+Loaded when the first batch is asked for. Arrays and scalars in, as in ``_kernels.py``, whose kernels these call.
 """
 
 import numpy as np
@@ -8,7 +8,7 @@ from numba import types
 
 from quire.kernels import kernel
 from quire.memory._kernels import move, owned, poisoned, prepare, put, retire, take
-from quire.memory.buddy._kernels import (
+from quire.memory._kernels_buddy import (
     INT,
     OWNED,
     TALLY,

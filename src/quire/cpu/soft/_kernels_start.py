@@ -1,5 +1,6 @@
-"""A run of the engine, from the reset of what hooks leave to the registers that every stop needs.
+"""One run of the engine as one compiled call, from the reset of what hooks leave to the registers that stops need.
 
+Contract: the engine starts at the RIP among the values that it reads when it has stopped: RIP, RSP and RFLAGS.
 Each call of the library from Python costs as much as a level of interpretation, so that the four that a stop needs
 are made here. Called through ctypes, which lets other threads run meanwhile: hooks may call Python.
 """
@@ -7,35 +8,17 @@ are made here. Called through ctypes, which lets other threads run meanwhile: ho
 import numpy as np
 from numba import carray, types
 
+from quire.cpu.soft._kernels_casts import HANDLE, USER, emu_stop
 from quire.cpu.soft.state import Pointer, SoftState, StopCode
 from quire.kernels import callback
 
-HANDLE = types.CPointer(types.uint8)
-USER = types.CPointer(types.voidptr)
-
-_P_STATE, _P_ENGINE, _P_NUMBERS, _P_CELLS, _P_VALUES = (
-    int(p)
-    for p in (
-        Pointer.STATE,
-        Pointer.ENGINE,
-        Pointer.REGISTER_NUMBERS,
-        Pointer.REGISTER_CELLS,
-        Pointer.REGISTER_VALUES,
-    )
-)
+_P_STATE, _P_ENGINE = int(Pointer.STATE), int(Pointer.ENGINE)
+_P_NUMBERS, _P_CELLS = int(Pointer.REGISTER_NUMBERS), int(Pointer.REGISTER_CELLS)
+_P_VALUES = int(Pointer.REGISTER_VALUES)
 _N_STATE = len(SoftState)
-_STOP, _LAST_FETCH, _LAST_SIZE, _SYNC, _END, _COUNT, _PASS_ALIASES = (
-    int(s)
-    for s in (
-        SoftState.STOP,
-        SoftState.LAST_FETCH,
-        SoftState.LAST_BLOCK_SIZE,
-        SoftState.SKIP_SYNC,
-        SoftState.END,
-        SoftState.COUNT,
-        SoftState.PASS_ALIASES,
-    )
-)
+_STOP, _LAST_FETCH = int(SoftState.STOP), int(SoftState.LAST_FETCH)
+_LAST_SIZE, _SYNC = int(SoftState.LAST_BLOCK_SIZE), int(SoftState.SKIP_SYNC)
+_END, _COUNT, _PASS_ALIASES = int(SoftState.END), int(SoftState.COUNT), int(SoftState.PASS_ALIASES)
 _0, _1, _NONE = np.uint64(0), np.uint64(1), np.uint64((1 << 64) - 1)
 _REGISTERS = np.int32(3)
 _AT_ADDRESS, _INTERRUPTED = np.uint64(StopCode.AT_ADDRESS), np.uint64(StopCode.INTERRUPTED)
@@ -44,7 +27,6 @@ _INTERRUPT, _RUNNING = int(SoftState.INTERRUPT), int(SoftState.RUNNING)
 _emu_start = types.ExternalFunction(
     "uc_emu_start", types.int32(types.voidptr, types.uint64, types.uint64, types.uint64, types.uint64)
 )
-_emu_stop = types.ExternalFunction("uc_emu_stop", types.int32(types.voidptr))
 _read_batch = types.ExternalFunction(
     "uc_reg_read_batch", types.int32(types.voidptr, types.voidptr, types.voidptr, types.int32)
 )
@@ -75,7 +57,7 @@ def on_block(handle, gva, size, user):
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     if state[_INTERRUPT]:
         state[_STOP] = _INTERRUPTED
-        _emu_stop(user[_P_ENGINE])
+        emu_stop(user[_P_ENGINE])
 
 
 @callback(types.void(HANDLE, types.uint64, types.uint32, USER))
@@ -83,4 +65,4 @@ def on_address(handle, gva, size, user):
     """UC_HOOK_CODE of one address: end the run before its instruction."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     state[_STOP] = _AT_ADDRESS
-    _emu_stop(user[_P_ENGINE])
+    emu_stop(user[_P_ENGINE])

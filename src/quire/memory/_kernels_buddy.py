@@ -1,7 +1,7 @@
 """Compiled buddy system: the lowest free block of an order, splits and joins, over bitmaps with summaries.
 
-Pointers go in (see ``memory/layout.py`` for what they point to); callers pass only free blocks that these kernels
-found and taken ones. The slow twin is ``memory/reference.py``.
+Pointers go in (see ``layout.py`` for what they point to); callers pass only free blocks that these kernels
+found and taken ones. The slow twin is ``reference.py``.
 """
 
 import numpy as np
@@ -13,17 +13,16 @@ from quire.kernels import kernel
 from quire.memory.layout import FREE, LEVELS, MAX_ORDER, ORDER_COUNT, TAKEN, Count, Step
 
 U = np.uint64
-BITS, HEADS, OWNED, TALLY = (
-    types.CPointer(t) for t in (types.uint64, types.uint8, types.uint16, types.int64)
-)
+BITS, HEADS = types.CPointer(types.uint64), types.CPointer(types.uint8)
+OWNED, TALLY = types.CPointer(types.uint16), types.CPointer(types.int64)
 INT = types.int64
 WORDS = types.uint64[::1]
 
 _SPLITS, _JOINS = np.int64(Count.SPLITS), np.int64(Count.JOINS)
-_FREE_BLOCKS, _HEIGHTS, _PLACES = (np.int64(one) for one in (Count.FREE_BLOCKS, Count.HEIGHTS, Count.PLACES))
-_HEADS_AT, _STATES_AT, _IDS_AT, _BITS_AT = (
-    np.int64(one) for one in (Count.HEADS_AT, Count.STATES_AT, Count.IDS_AT, Count.BITS_AT)
-)
+_FREE_BLOCKS, _HEIGHTS = np.int64(Count.FREE_BLOCKS), np.int64(Count.HEIGHTS)
+_PLACES = np.int64(Count.PLACES)
+_HEADS_AT, _STATES_AT = np.int64(Count.HEADS_AT), np.int64(Count.STATES_AT)
+_IDS_AT, _BITS_AT = np.int64(Count.IDS_AT), np.int64(Count.BITS_AT)
 _EXHAUSTED = np.int64(Step.EXHAUSTED)
 _FREE, _TAKEN = np.int64(FREE), np.int64(TAKEN)
 _MAX_ORDER, _ORDER_COUNT, _LEVELS = np.int64(MAX_ORDER), np.int64(ORDER_COUNT), np.int64(LEVELS)

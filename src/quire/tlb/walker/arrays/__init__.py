@@ -1,1 +1,0 @@
-"""The walker's kernels for callers that have arrays."""
