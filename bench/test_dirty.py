@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from test_ranges import SIZE as GIBIBYTE
 
-from quire.hypervisor import AccessTracker, DirtyWay, GuestConfig, Hypervisor
+from quire.machine import GuestConfig, Hypervisor
+from quire.observe import AccessTracker, DirtyWay
 from quire.paging import Rights
 
 MEMORY = 16 * GIBIBYTE

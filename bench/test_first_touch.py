@@ -18,8 +18,8 @@ from measure import QUIRE, run_timed, table
 from workloads import need
 
 from quire.errors import MisuseError
-from quire.guest.bare import BareGuest
-from quire.hypervisor import GuestConfig
+from quire.guest.boot.bare import BareGuest
+from quire.machine import GuestConfig
 
 _SOURCE = Path(__file__).parent / "guests" / "first_touch.c"
 _PAGES, _FEW_PAGES = 100_000, 4_000

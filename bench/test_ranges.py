@@ -5,8 +5,8 @@ import time
 
 import numpy as np
 
-from quire.hypervisor.backed_mmu import make_ept
-from quire.hypervisor.host import Host
+from quire.mmu.backed import make_ept
+from quire.mmu.host import Host
 from quire.paging import Rights
 
 SIZE, FEW = 1 << 30, 16 << 20

@@ -14,7 +14,7 @@ import pytest
 from measure import QUIRE, table
 from workloads import need
 
-from quire.guest.bare import FIRST_FREE, BareGuest
+from quire.guest.boot.bare import FIRST_FREE, BareGuest
 
 _SOURCE = Path(__file__).parent / "guests" / "passes.c"
 _SWITCHES = 4000

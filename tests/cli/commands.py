@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quire.cli import main
-from quire.guest.images import ImageMemory, MemoryRange, ProcessorState, read_tables, write_core
-from quire.guest.images.processor import SegmentState
+from quire.state.images import ImageMemory, MemoryRange, ProcessorState, read_tables, write_core
+from quire.state.images.processor import SegmentState
 
 DOCUMENTS = Path(__file__).resolve().parents[2] / "docs" / "reference"
 _BLOCK = re.compile(r"^```(console|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -10,8 +10,9 @@ import pytest
 from commands import quire, refused
 from limits import PATIENCE
 
-from quire.hypervisor import HostAudit, Hypervisor, audit_host
-from quire.hypervisor.host import Host
+from quire.machine import Hypervisor
+from quire.mmu.host import Host
+from quire.observe import HostAudit, audit_host
 
 
 def run(folder: Path, *argv: str) -> "subprocess.CompletedProcess[str]":

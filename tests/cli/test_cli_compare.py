@@ -11,7 +11,7 @@ import pytest
 from commands import quire, refused
 from limits import PATIENCE
 
-from quire.hypervisor import MMUS
+from quire.machine import MMUS
 
 pytestmark = pytest.mark.programs
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from commands import contents, example_files, lime, quire, refused
 
-from quire.guest.images import read_tables
+from quire.state.images import read_tables
 
 CLEAN = """
 cr3 = 0x1000

@@ -14,7 +14,7 @@ from commands import quire, refused
 from limits import PATIENCE
 
 from quire.guest.breakpoint import AtAddress, AtSyscall, parse_address, parse_syscall
-from quire.guest.launch import prepare
+from quire.guest.load.launch import prepare
 
 pytestmark = pytest.mark.programs
 

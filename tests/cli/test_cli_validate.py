@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from commands import quire, refused
 
-from quire.hypervisor import MMUS
+from quire.machine import MMUS
 from quire.study import references
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from commands import PROCESSOR, contents, example_files, lime, quire, refused
 
-from quire.guest.images import MemoryRange, ProcessorState, read_tables, write_core
+from quire.state.images import MemoryRange, ProcessorState, read_tables, write_core
 
 PAE = """
 mode = "pae"

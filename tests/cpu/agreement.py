@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 from ring0_guest import SWITCH, assemble, reported
 
 from quire.cpu.soft import Detail
-from quire.guest.bare import BareGuest
-from quire.hypervisor import CachingMode, ShadowOptions
-from quire.hypervisor.backed_mmu import BackedMmu
+from quire.guest.boot.bare import BareGuest
+from quire.machine import CachingMode
+from quire.mmu import ShadowOptions
+from quire.mmu.backed import BackedMmu
 
 MEMORY = 8 << 20
 _PAGE = 0x1000

@@ -15,7 +15,7 @@ import pytest
 from limits import PATIENCE
 
 from quire.cpu.soft import Detail
-from quire.guest.bare import FIRST_FREE, BareGuest, BareOutcome
+from quire.guest.boot.bare import FIRST_FREE, BareGuest, BareOutcome
 
 PRELUDE = """
 .intel_syntax noprefix

@@ -5,9 +5,9 @@ from ring0_guest import SWITCH, make, reported
 
 from quire.arch import Access
 from quire.cpu.soft import Detail
-from quire.guest.bare import BareGuest
-from quire.hypervisor import CachingMode
-from quire.hypervisor.kept_fills import KeptFills
+from quire.guest.boot.bare import BareGuest
+from quire.machine import CachingMode
+from quire.mmu.kept_fills import KeptFills
 
 SOURCE = SWITCH + "\nstore 0x300000, 7\nstore 0x203000, 0x300003\nreport [0x400000]\nfinish\n"
 Words = "np.ndarray[tuple[int], np.dtype[np.uint64]]"

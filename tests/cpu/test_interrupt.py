@@ -12,7 +12,7 @@ from soft_guest import CODE, DATA_HPA, Guest
 from quire.arch import Access
 from quire.cpu.soft import Detail
 from quire.cpu.soft.engine import Engine
-from quire.guest.bare import BareGuest
+from quire.guest.boot.bare import BareGuest
 from quire.paging import reference_walk
 from quire.vcpu import Interrupted, Syscall
 

@@ -11,20 +11,13 @@ from ring0_guest import TABLES, assemble
 
 from quire.arch import HWCAP, ExitReason
 from quire.cpu.soft import Detail, SoftCpu
-from quire.guest.bare import BareGuest
-from quire.guest.launch import prepare
-from quire.guest.process import GuestOptions, ProcessGuest
-from quire.guest.virtual_machine import VirtualMachine
-from quire.hypervisor import (
-    CachingMode,
-    DirtyLog,
-    DirtyRing,
-    DirtyRingFull,
-    DirtyWay,
-    GuestConfig,
-    Hypervisor,
-    ShadowOptions,
-)
+from quire.guest.boot.bare import BareGuest
+from quire.guest.kernel.process import GuestOptions, ProcessGuest
+from quire.guest.kernel.virtual_machine import VirtualMachine
+from quire.guest.load.launch import prepare
+from quire.machine import CachingMode, GuestConfig, Hypervisor
+from quire.mmu import ShadowOptions
+from quire.observe import DirtyLog, DirtyRing, DirtyRingFull, DirtyWay
 
 sys.path.append(str(Path(__file__).parents[1] / "hypervisor"))
 from dirty_guests import changed, snapshot

@@ -10,8 +10,9 @@ from quire.arch import (
     SECONDARY_CONTROLS,
     ExitReason,
 )
-from quire.guest.bare import BareGuest
-from quire.hypervisor import GuestStopped, Hypervisor
+from quire.exits import GuestStopped
+from quire.guest.boot.bare import BareGuest
+from quire.machine import Hypervisor
 from quire.memory import Fill, Owner, OwnerKind
 from quire.vcpu import Exit
 

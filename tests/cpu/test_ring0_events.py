@@ -7,7 +7,7 @@ from ring0_guest import SWITCH, assemble, make, reported, run
 
 from quire.arch import ExitReason
 from quire.cpu.soft import Detail
-from quire.guest.bare import FIRST_FREE, BareGuest
+from quire.guest.boot.bare import FIRST_FREE, BareGuest
 from quire.vcpu import Exit
 
 MMUS = ("native", "ept", "shadow")

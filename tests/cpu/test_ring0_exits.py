@@ -10,8 +10,8 @@ from quire.arch import (
     InterruptionType,
     Vector,
 )
-from quire.guest.bare import BareGuest, BareOutcome
-from quire.hypervisor import GuestStopped
+from quire.exits import GuestStopped
+from quire.guest.boot.bare import BareGuest, BareOutcome
 from quire.vcpu import Exit
 
 both = pytest.mark.parametrize("mmu", ("native", "ept", "shadow"))

@@ -9,9 +9,10 @@ from agreement import FAULTS
 from ring0_guest import SWITCH, make, reported
 
 from quire.arch import ExitReason
-from quire.guest.bare import BareGuest
-from quire.hypervisor import CachingMode, GuestStopped, Hypervisor
-from quire.hypervisor.flushes import StaleUse
+from quire.exits import GuestStopped
+from quire.guest.boot.bare import BareGuest
+from quire.machine import CachingMode, Hypervisor
+from quire.observe.flushes import StaleUse
 from quire.paging import Rights
 from quire.report import render_advice, render_findings
 from quire.tlb import Operation

@@ -4,8 +4,8 @@ import pytest
 from ring0_guest import assemble
 from test_ring0_several import ASK, READER, START
 
-from quire.guest.bare import BareGuest
-from quire.hypervisor.flushes import StaleUse
+from quire.guest.boot.bare import BareGuest
+from quire.observe.flushes import StaleUse
 from quire.report import render_findings
 
 REMAP = """

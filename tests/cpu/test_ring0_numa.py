@@ -7,13 +7,13 @@ from ring0_guest import assemble, reported, rounds
 from quire.arch import EPT_PTE, EPTP
 from quire.cpu.soft import Detail
 from quire.errors import MisuseError
-from quire.guest.bare import BareGuest
-from quire.hypervisor import GuestConfig, NumaConfig
-from quire.hypervisor.backed_mmu import BackedMmu
-from quire.hypervisor.numa import ReplicatedTables
-from quire.hypervisor.numa.migration import balance, migrate, move_vcpu, node_of
+from quire.guest.boot.bare import BareGuest
+from quire.machine import GuestConfig
+from quire.machine.migration import balance, migrate, move_vcpu, node_of
 from quire.memory import OutOfFrames, Owner, OwnerKind
 from quire.memory.numa import NodePools, Policy, Topology
+from quire.mmu import NumaConfig, ReplicatedTables
+from quire.mmu.backed import BackedMmu
 from quire.paging import Context
 from quire.tlb.nodes import NodeCount
 

@@ -9,16 +9,10 @@ from ring0_guest import assemble, make, reported
 from quire.arch import EPT_VIOLATION_QUALIFICATION, ExitReason
 from quire.cpu.soft.ring0.decode import decode
 from quire.errors import MisuseError
-from quire.guest.bare import BareGuest, BareOutcome
-from quire.hypervisor import (
-    CachingMode,
-    DirtyWay,
-    Hypervisor,
-    Region,
-    RegionKind,
-    ShadowOptions,
-    protect_memory,
-)
+from quire.guest.boot.bare import BareGuest, BareOutcome
+from quire.machine import CachingMode, Hypervisor, protect_memory
+from quire.mmu import Region, RegionKind, ShadowOptions
+from quire.observe import DirtyWay
 from quire.paging import Rights
 from quire.vcpu import Exit
 

@@ -5,9 +5,9 @@ from ring0_guest import SWITCH, assemble, reported
 
 from quire.arch import X2APIC_ICR, X2Apic
 from quire.cpu.soft import Detail
+from quire.devices import LocalApic
 from quire.errors import MisuseError
-from quire.guest.bare import BareGuest, BareOutcome
-from quire.hypervisor import LocalApic
+from quire.guest.boot.bare import BareGuest, BareOutcome
 from quire.paging import Rights
 from quire.tlb import Operation
 

@@ -11,8 +11,8 @@ from agreement import MEMORY, RUNS, SMALL_PAGES, agree
 from ring0_guest import assemble
 
 from quire.cpu.soft import Detail
-from quire.guest.bare import BareGuest
-from quire.hypervisor import ShadowOptions
+from quire.guest.boot.bare import BareGuest
+from quire.mmu import ShadowOptions
 
 #: Tables that a random guest edits, all reached from its root: they are used for each other, too.
 TABLES = (0x203000, 0x206000, 0x207000, 0x208000)

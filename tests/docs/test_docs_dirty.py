@@ -2,7 +2,7 @@
 
 from examples import check_examples, text_of
 
-from quire.hypervisor import DirtyWay
+from quire.observe import DirtyWay
 
 
 def test_the_examples_print_what_is_shown() -> None:

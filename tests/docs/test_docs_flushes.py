@@ -7,7 +7,7 @@ from pathlib import Path
 
 from invalidation_page import DOCUMENT, page
 
-from quire.hypervisor import CachingMode
+from quire.machine import CachingMode
 
 FLUSHES = Path(__file__).resolve().parents[2] / "docs" / "reference" / "flushes.md"
 

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 from examples import check_examples, text_of
 
-from quire.hypervisor import Region, RegionKind
+from quire.mmu import Region, RegionKind
 
 
 def test_the_examples_print_what_is_shown() -> None:

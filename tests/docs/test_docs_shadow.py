@@ -6,7 +6,7 @@ import io
 import re
 from pathlib import Path
 
-from quire.hypervisor import ShadowOptions
+from quire.mmu import ShadowOptions
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "shadow.md"
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from quire.hypervisor import MMUS
+from quire.machine import MMUS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "validation.md"

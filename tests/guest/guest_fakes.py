@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quire.arch import Access
-from quire.guest.machine import PageFault
+from quire.guest.kernel.machine import PageFault
 from quire.memory import OutOfFrames, Owner, OwnerKind
 from quire.paging import Mapping, Rights
 

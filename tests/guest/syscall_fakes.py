@@ -6,11 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from quire.arch import Access
-from quire.guest.machine import PageFault
-from quire.guest.siginfo import SignalInfo
-from quire.guest.signals import Signals
+from quire.guest.kernel.machine import PageFault
+from quire.guest.kernel.siginfo import SignalInfo
+from quire.guest.kernel.signals import Signals
+from quire.guest.mm.uaccess import UserMemory
 from quire.guest.syscalls import dispatch
-from quire.guest.uaccess import UserMemory
 
 BASE = 0x10000
 PAGES = 64

@@ -10,8 +10,9 @@ import signal
 import pytest
 from guest_fakes import K4, M2, FakeMachine
 
-from quire.guest.address_space import AddressSpace
-from quire.guest.linux import (
+from quire.guest.kernel.siginfo import SignalInfo
+from quire.guest.mm.address_space import AddressSpace
+from quire.guest.mm.linux import (
     MAP_32BIT,
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -28,8 +29,7 @@ from quire.guest.linux import (
     MREMAP_MAYMOVE,
     TASK_SIZE,
 )
-from quire.guest.siginfo import SignalInfo
-from quire.guest.uaccess import BadAddress, UserMemory
+from quire.guest.mm.uaccess import BadAddress, UserMemory
 from quire.paging import Rights
 
 ANON = MAP_PRIVATE | MAP_ANONYMOUS

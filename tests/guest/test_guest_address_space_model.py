@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from quire.guest.address_space import AddressSpace
-from quire.guest.linux import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MREMAP_FIXED, MREMAP_MAYMOVE
-from quire.guest.uaccess import BadAddress, UserMemory
+from quire.guest.mm.address_space import AddressSpace
+from quire.guest.mm.linux import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MREMAP_FIXED, MREMAP_MAYMOVE
+from quire.guest.mm.uaccess import BadAddress, UserMemory
 
 BASE, PAGES = 0x10_0000_0000, 1536
 PAGE = st.integers(0, PAGES - 1) | st.sampled_from([0, 511, 512, 513, 1023, 1024])

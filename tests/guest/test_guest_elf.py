@@ -11,7 +11,7 @@ import pytest
 from limits import PATIENCE
 
 from quire.errors import FormatError
-from quire.guest.elf import read_elf
+from quire.guest.load.elf import read_elf
 
 HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 PHDR = struct.Struct("<IIQQQQQQ")

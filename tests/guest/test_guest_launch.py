@@ -8,7 +8,7 @@ import pickle
 import pytest
 from test_guest_elf import elf
 
-from quire.guest.launch import LaunchError, find_program, prepare
+from quire.guest.load.launch import LaunchError, find_program, prepare
 
 
 def fails(call, *arguments):

@@ -8,10 +8,10 @@ import struct
 import pytest
 from guest_fakes import K4, M2, FakeMachine
 
-import quire.guest.process as module
-from quire.guest.launch import LaunchError, prepare
-from quire.guest.process import GuestOptions, ProcessGuest
-from quire.guest.siginfo import SignalInfo
+import quire.guest.kernel.process as module
+from quire.guest.kernel.process import GuestOptions, ProcessGuest
+from quire.guest.kernel.siginfo import SignalInfo
+from quire.guest.load.launch import LaunchError, prepare
 from quire.guest.syscalls import NO_RESULT, RESTART
 
 OPTIONS = GuestOptions(seed=5, sandbox=False, cwd="/", hwcap=0x178BFBFF)

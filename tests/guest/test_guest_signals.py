@@ -9,7 +9,7 @@ import struct
 import pytest
 from guest_fakes import K4, FakeMachine
 
-from quire.guest.actions import (
+from quire.guest.kernel.actions import (
     SA_NODEFER,
     SA_ONSTACK,
     SA_RESETHAND,
@@ -20,13 +20,13 @@ from quire.guest.actions import (
     SigAction,
     signal_bit,
 )
-from quire.guest.address_space import AddressSpace
-from quire.guest.frame import FRAME_BYTES, INITIAL_FPU, Trap
-from quire.guest.linux import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
-from quire.guest.process import ProcessGuest
-from quire.guest.siginfo import SignalInfo
-from quire.guest.signals import Signals
-from quire.guest.uaccess import UserMemory
+from quire.guest.kernel.frame import FRAME_BYTES, INITIAL_FPU, Trap
+from quire.guest.kernel.process import ProcessGuest
+from quire.guest.kernel.siginfo import SignalInfo
+from quire.guest.kernel.signals import Signals
+from quire.guest.mm.address_space import AddressSpace
+from quire.guest.mm.linux import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
+from quire.guest.mm.uaccess import UserMemory
 
 AT, ALT = 0x10_0000_0000, 0x20_0000_0000
 HANDLER, RESTORER = 0x401000, 0x402000

@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from quire.guest.launch import LaunchError
-from quire.guest.stack import AuxValues, build_stack
+from quire.guest.load.launch import LaunchError
+from quire.guest.load.stack import AuxValues, build_stack
 
 TOP = 0x7FFFFFFFF000
 AUX = AuxValues(0x400040, 56, 9, 0x7F0000000000, 0x401000, 1, 2, 3, 4, 0x178BFBFF, 1104)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from quire.guest.backing import FileBacking
-from quire.guest.linux import PROT_EXEC, PROT_READ
-from quire.guest.symbols import Symbols
-from quire.guest.vma import Vma, VmaList
+from quire.guest.load.symbols import Symbols
+from quire.guest.mm.backing import FileBacking
+from quire.guest.mm.linux import PROT_EXEC, PROT_READ
+from quire.guest.mm.vma import Vma, VmaList
 
 
 class Space:

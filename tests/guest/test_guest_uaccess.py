@@ -9,9 +9,9 @@ import pytest
 from guest_fakes import K4, FakeMachine
 
 from quire.arch import Access
-from quire.guest.address_space import AddressSpace
-from quire.guest.linux import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
-from quire.guest.uaccess import BadAddress, UserMemory
+from quire.guest.mm.address_space import AddressSpace
+from quire.guest.mm.linux import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
+from quire.guest.mm.uaccess import BadAddress, UserMemory
 
 AT = 0x10_0000_0000
 

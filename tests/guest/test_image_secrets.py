@@ -2,10 +2,10 @@
 
 import io
 
-from quire.guest.bare import BareGuest
-from quire.guest.images.save import save_image
+from quire.guest.boot.bare import BareGuest
 from quire.memory import HostMemory, Pool
 from quire.memory.secure import Initial, SecurePool
+from quire.state.images.save import save_image
 
 SECRET = b"the crew may not read this page."
 

@@ -11,16 +11,9 @@ from limits import PATIENCE
 
 from quire.arch import PagingMode
 from quire.errors import FormatError, MisuseError
-from quire.guest.images import (
-    ImageMemory,
-    MemoryRange,
-    ProcessorState,
-    open_image,
-    read_tables,
-    write_core,
-)
-from quire.guest.images.processor import SegmentState
 from quire.paging import Context
+from quire.state.images import ImageMemory, MemoryRange, ProcessorState, open_image, read_tables, write_core
+from quire.state.images.processor import SegmentState
 
 PAGE = 4096
 LOW, HIGH = bytes(range(256)) * 16, b"\xab" * PAGE

@@ -9,7 +9,7 @@ import time
 import pytest
 from syscall_fakes import BASE, HOLE, FakeProcess
 
-from quire.guest.siginfo import SI_TKILL, SI_USER, SignalInfo
+from quire.guest.kernel.siginfo import SI_TKILL, SI_USER, SignalInfo
 from quire.guest.syscalls import NO_RESULT, RESTART
 
 

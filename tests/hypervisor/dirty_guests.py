@@ -3,8 +3,9 @@
 import numpy as np
 
 from quire.arch import Access
-from quire.guest.virtual_machine import VirtualMachine
-from quire.hypervisor import BackedMmu, GuestConfig, Hypervisor
+from quire.guest.kernel.virtual_machine import VirtualMachine
+from quire.machine import GuestConfig, Hypervisor
+from quire.mmu import BackedMmu
 
 
 class NoCpu:

@@ -6,19 +6,12 @@ import numpy as np
 from dirty_guests import NoCpu, changed, machine_of, snapshot, tables_of, write_user
 
 from quire.arch import Access
-from quire.hypervisor import (
-    AccessTracker,
-    BackedMmu,
-    DirtyLog,
-    DirtyWay,
-    GuestConfig,
-    Host,
-    Hypervisor,
-    NumaConfig,
-)
-from quire.hypervisor.numa.migration import balance, migrate, move_vcpu, node_of
+from quire.machine import GuestConfig, Hypervisor
+from quire.machine.migration import balance, migrate, move_vcpu, node_of
 from quire.memory import OutOfFrames, OwnerKind
 from quire.memory.numa import NodePools
+from quire.mmu import BackedMmu, Host, NumaConfig
+from quire.observe import AccessTracker, DirtyLog, DirtyWay
 from quire.paging import Rights, Status
 
 RW = Rights.READ | Rights.WRITE

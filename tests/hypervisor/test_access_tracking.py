@@ -7,8 +7,9 @@ from hypothesis import given, settings
 
 from quire.arch import Access
 from quire.errors import MisuseError
-from quire.hypervisor import AccessTracker, DirtyWay, Hypervisor, WorkingSet
+from quire.machine import Hypervisor
 from quire.memory import OutOfFrames
+from quire.observe import AccessTracker, DirtyWay, WorkingSet
 from quire.paging import Rights
 from quire.testing import FailurePlan
 

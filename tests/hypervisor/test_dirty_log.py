@@ -6,10 +6,12 @@ from dirty_guests import NoCpu, as_set, machine_of, make, write_user
 
 from quire.arch import EPT_PTE, Access, ExitReason
 from quire.errors import MisuseError
-from quire.hypervisor import DirtyPages, DirtyWay, GuestConfig, Host, Hypervisor, audit_host
-from quire.hypervisor.backed_mmu import BackedMmu
-from quire.hypervisor.handlers import GuestStopped
+from quire.exits.handlers import GuestStopped
+from quire.machine import GuestConfig, Hypervisor
 from quire.memory import OutOfFrames, OwnerKind
+from quire.mmu import Host
+from quire.mmu.backed import BackedMmu
+from quire.observe import DirtyPages, DirtyWay, audit_host
 from quire.paging import Rights
 from quire.testing import sweep_failures
 from quire.vcpu import Exit

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from quire.arch import Access
-from quire.hypervisor import DirtyLog, DirtyWay
+from quire.observe import DirtyLog, DirtyWay
 from quire.paging import Rights
 
 RW = Rights.READ | Rights.WRITE

@@ -9,12 +9,13 @@ from shared_host import Subject, pools_of
 
 from quire import failpoints
 from quire.errors import BackendError
-from quire.guest.bare import BareGuest
-from quire.hypervisor import BackedMmu, DirtyWay, Host, NumaConfig
-from quire.hypervisor.numa.migration import migrate, move_vcpu, node_of
+from quire.guest.boot.bare import BareGuest
+from quire.machine.migration import migrate, move_vcpu, node_of
 from quire.memory import Claim, FrameCache, OutOfFrames, Owner, OwnerKind, Pool
 from quire.memory.numa import Policy, Topology
 from quire.memory.secure import SecurePool
+from quire.mmu import BackedMmu, Host, NumaConfig
+from quire.observe import DirtyWay
 from quire.testing import FailureOutcome, sweep_failures
 
 sys.path.append(str(Path(__file__).parents[1] / "cpu"))

@@ -6,9 +6,9 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from quire.arch import EPT_PTE, EPTP, PDE, SKYLAKE_X, Access, MemoryType, PagingMode
-from quire.hypervisor import Host
-from quire.hypervisor.backed_mmu import make_ept
 from quire.memory import HostMemory, Owner, OwnerKind, Pool
+from quire.mmu import Host
+from quire.mmu.backed import make_ept
 from quire.paging import RESULT_WORDS, Context, Result, Rights, Status, new_context, reference_walk
 from quire.paging._kernels import walk
 

@@ -7,10 +7,12 @@ from test_hypervisor_life import FakeCpu
 
 from quire.arch import PTE
 from quire.errors import InternalError
-from quire.hypervisor import GuestConfig, Host, Hypervisor, NumaConfig, audit_host
-from quire.hypervisor.backed_mmu import BackedMmu, EptMmu
+from quire.machine import GuestConfig, Hypervisor
 from quire.memory import FRAME_SHIFT, Fill, Owner, OwnerKind
 from quire.memory.numa import Policy, Topology
+from quire.mmu import Host, NumaConfig
+from quire.mmu.backed import BackedMmu, EptMmu
+from quire.observe import audit_host
 from quire.paging import Rights
 
 MIB = 1 << 20

@@ -10,11 +10,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from shared_host import Subject, pools_of
 
 from quire.arch import EPTP
-from quire.hypervisor import DirtyWay, Host, NumaConfig
-from quire.hypervisor.numa import ReplicatedTables
 from quire.memory import Claim, Fill, FrameCache, OutOfFrames, Owner, OwnerKind, Pool
 from quire.memory.numa import Policy, Topology
 from quire.memory.secure import SecurePool, SecureRegion
+from quire.mmu import Host, NumaConfig, ReplicatedTables
+from quire.observe import DirtyWay
 from quire.paging import Context
 
 TOPOLOGY = Topology.declared([8 << 20, 6 << 20, 4 << 20])

@@ -4,9 +4,11 @@ import pytest
 
 from quire.arch import ExitReason
 from quire.errors import MisuseError
-from quire.hypervisor import STEPS, GuestConfig, GuestStopped, Host, Hypervisor
-from quire.hypervisor.backed_mmu import BackedMmu
+from quire.exits import GuestStopped
+from quire.machine import STEPS, GuestConfig, Hypervisor
 from quire.memory import OwnerKind
+from quire.mmu import Host
+from quire.mmu.backed import BackedMmu
 from quire.paging import Rights
 from quire.vcpu import Exit
 

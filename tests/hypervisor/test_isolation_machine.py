@@ -13,21 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from quire.arch import CR0, CR4, EFER, PDE_2M, PDPTE, PML4E, PTE, Access, ExitReason, MemoryType
 from quire.errors import MisuseError
-from quire.hypervisor import (
-    BackedMmu,
-    GuestConfig,
-    GuestStopped,
-    Host,
-    Hypervisor,
-    NumaConfig,
-    Region,
-    RegionKind,
-    ShadowMmu,
-    protect_memory,
-)
-from quire.hypervisor.numa.migration import migrate, node_of
+from quire.exits import GuestStopped
+from quire.machine import GuestConfig, Hypervisor, protect_memory
+from quire.machine.migration import migrate, node_of
 from quire.memory import Fill, Owner, OwnerKind
 from quire.memory.numa import Topology
+from quire.mmu import BackedMmu, Host, NumaConfig, Region, RegionKind, ShadowMmu
 from quire.paging import Context, Rights, Status
 from quire.vcpu import Exit
 

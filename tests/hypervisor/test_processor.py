@@ -3,9 +3,12 @@
 import pytest
 
 from quire.arch import CR0, CR4, EFER, ExitReason
+from quire.devices import Msr, Ports
 from quire.errors import MisuseError
-from quire.hypervisor import GuestConfig, Host, Hypervisor, Msr, Ports, Processor
+from quire.exits import Processor
+from quire.machine import GuestConfig, Hypervisor
 from quire.memory import OwnerKind
+from quire.mmu import Host
 from quire.paging import Context
 from quire.tlb import Operation
 from quire.vcpu import Event, Exit

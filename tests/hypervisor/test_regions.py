@@ -8,22 +8,13 @@ from hypothesis import given, settings
 
 from quire.arch import EPT_PTE, EPT_VIOLATION_QUALIFICATION, Access, MemoryType, PagingMode
 from quire.errors import MisuseError
-from quire.hypervisor import (
-    BackedMmu,
-    DirtyWay,
-    GuestConfig,
-    GuestStopped,
-    Host,
-    Hypervisor,
-    MemoryRegions,
-    NumaConfig,
-    Region,
-    RegionKind,
-    protect_memory,
-)
-from quire.hypervisor.numa.migration import migrate, node_of
+from quire.exits import GuestStopped
+from quire.machine import GuestConfig, Hypervisor, protect_memory
+from quire.machine.migration import migrate, node_of
 from quire.memory import HostMemory, OutOfFrames, OwnerKind, Pool
 from quire.memory.numa import Topology
+from quire.mmu import BackedMmu, Host, MemoryRegions, NumaConfig, Region, RegionKind
+from quire.observe import DirtyWay
 from quire.paging import Context, Rights, Status, reference_walk
 from quire.testing import FailurePlan, sweep_failures
 from quire.tlb import Operation

@@ -4,7 +4,8 @@ import pytest
 
 from quire.arch import SKYLAKE_X, MemoryType
 from quire.errors import MisuseError
-from quire.hypervisor import GuestConfig, MemoryRegions, Region, RegionKind
+from quire.machine import GuestConfig
+from quire.mmu import MemoryRegions, Region, RegionKind
 from quire.paging import Rights
 
 R, W, X = Rights.READ, Rights.WRITE, Rights.EXECUTE

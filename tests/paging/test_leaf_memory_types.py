@@ -4,9 +4,9 @@ import pytest
 
 from quire.arch import EPT_PTE, MemoryType
 from quire.errors import MisuseError
-from quire.hypervisor import Host
-from quire.hypervisor.backed_mmu import make_ept
 from quire.memory import HostMemory, Pool
+from quire.mmu import Host
+from quire.mmu.backed import make_ept
 from quire.paging import EPT_FORMAT, GUEST_FORMAT, Rights
 
 R, W = Rights.READ, Rights.WRITE

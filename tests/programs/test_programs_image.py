@@ -12,8 +12,8 @@ import pytest
 from limits import PATIENCE
 from native import MMUS, QUIRE, environment, execute, loaded_quire, need, python, quire
 
-from quire.guest.images import open_image
 from quire.paging import Context
+from quire.state.images import open_image
 
 pytestmark = pytest.mark.programs
 

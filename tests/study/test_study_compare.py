@@ -10,7 +10,7 @@ import pytest
 from study_fakes import record, round_costs
 
 from quire.errors import MisuseError
-from quire.hypervisor import MMUS
+from quire.machine import MMUS
 from quire.study import (
     NOT_MODELLED,
     Configuration,

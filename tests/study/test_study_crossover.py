@@ -8,7 +8,7 @@ import pytest
 from study_fakes import round_costs
 
 from quire.errors import MisuseError
-from quire.hypervisor import MMUS
+from quire.machine import MMUS
 from quire.study import predict_counts
 from quire.study.crossover import crossing, crossover_record, formula_crossing
 from quire.study.update_guest import PAGES, READS, UpdateGuest, image

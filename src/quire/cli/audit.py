@@ -48,7 +48,7 @@ def command(**options: Any) -> int:
     sink = None if json_file is not None and options["output"] is None else open_report(options["output"])
     say_if_compiling()
     from quire.cpu.soft import Detail
-    from quire.guest.launch import LaunchError
+    from quire.guest.load.launch import LaunchError
     from quire.guest.session import SessionOptions
     from quire.report import render_json
     from quire.report.audit import render_audit

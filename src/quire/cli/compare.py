@@ -10,7 +10,7 @@ from quire.cli.measure import measure
 from quire.cli.numa_options import numa_arguments, numa_config, numa_options
 from quire.cli.outputs import Outputs
 from quire.cli.sizes import SizeType
-from quire.hypervisor import MMUS
+from quire.machine import MMUS
 
 __all__ = ["command"]
 

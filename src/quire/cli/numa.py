@@ -11,7 +11,7 @@ from quire.cli.measure import measure
 from quire.cli.numa_options import numa_arguments, numa_config, numa_options, topology_of
 from quire.cli.outputs import Outputs
 from quire.cli.sizes import SizeType
-from quire.hypervisor import MMUS
+from quire.machine import MMUS
 
 __all__ = ["command"]
 
@@ -144,7 +144,7 @@ def _checked(options: dict[str, Any]) -> Any:
     """Return what the options say of nodes, once a guest could be made with it. Raises click.UsageError."""
     from quire.arch import profile_by_name
     from quire.errors import FormatError, MisuseError
-    from quire.hypervisor import GuestConfig
+    from quire.machine import GuestConfig
 
     config = numa_config(options)
     try:

@@ -9,8 +9,8 @@ import click
 from quire.cli.sizes import SizeType
 
 if TYPE_CHECKING:
-    from quire.hypervisor import NumaConfig
     from quire.memory.numa import Topology
+    from quire.mmu import NumaConfig
 
 __all__ = ["numa_arguments", "numa_config", "numa_options", "topology_of"]
 
@@ -70,8 +70,8 @@ def topology_of(numa: str | None, distances: str | None) -> "Topology | None":
 def numa_config(options: dict[str, Any]) -> "NumaConfig | None":
     """Return what the options say of nodes, None when they say nothing. Raises click.UsageError."""
     from quire.errors import MisuseError
-    from quire.hypervisor import NumaConfig
     from quire.memory.numa import Policy
+    from quire.mmu import NumaConfig
 
     topology = topology_of(options["numa"], options["distances"])
     given = {

@@ -72,7 +72,7 @@ def command(**options: Any) -> int:
     image = None if saved is None else os.fdopen(open_file(saved, "image", "--save-image"), "wb")
     say_if_compiling()
     from quire.cpu.soft import Detail
-    from quire.guest.launch import LaunchError
+    from quire.guest.load.launch import LaunchError
     from quire.guest.session import SessionOptions
 
     try:

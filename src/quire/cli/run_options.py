@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quire.cli.sizes import SizeType
-from quire.hypervisor import MMUS
+from quire.machine import MMUS
 
 if TYPE_CHECKING:
     from quire.guest.breakpoint import Breakpoint
-    from quire.guest.launch import Program
+    from quire.guest.load.launch import Program
     from quire.guest.session import Session, SessionOptions
-    from quire.hypervisor import GuestConfig, NumaConfig
+    from quire.machine import GuestConfig
+    from quire.mmu import NumaConfig
     from quire.tlb import TlbOptions
 
 __all__ = ["OWN_DESCRIPTORS", "guest_config", "guest_environment", "guest_options", "make_session"]
@@ -75,7 +76,8 @@ def guest_config(
     """Return the guest's hardware. Raises click.UsageError for what cannot be."""
     from quire.arch import profile_by_name
     from quire.errors import FormatError, MisuseError
-    from quire.hypervisor import CachingMode, GuestConfig, ShadowOptions
+    from quire.machine import CachingMode, GuestConfig
+    from quire.mmu import ShadowOptions
 
     shadow = ShadowOptions(options["shadow_pages"], int(options["shadow_prefetch"]), options["audit_shadow"])
     if options["mmu"] != "shadow" and shadow != ShadowOptions():
@@ -131,7 +133,7 @@ def make_session(
     until: "Callable[[Program], Breakpoint | None]" = lambda program: None,
 ) -> "Session":
     """Return the run of the program that `options` name, which ends where `until` says. Raises LaunchError."""
-    from quire.guest.launch import prepare
+    from quire.guest.load.launch import prepare
     from quire.guest.session import Session
 
     found = prepare([options["program"], *options["arguments"]], os.environ.get("PATH"), _directory())

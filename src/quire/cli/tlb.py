@@ -12,9 +12,9 @@ from quire.cli.sizes import SizeType
 
 if TYPE_CHECKING:
     from quire.guest.breakpoint import Breakpoint
-    from quire.guest.launch import Program
+    from quire.guest.load.launch import Program
     from quire.guest.session import Session
-    from quire.hypervisor import GuestConfig
+    from quire.machine import GuestConfig
     from quire.tlb import TlbTable
 
 __all__ = ["command"]
@@ -68,7 +68,7 @@ def command(**options: Any) -> int:
     files = _open(options)
     say_if_compiling()
     from quire.cpu.soft import Detail
-    from quire.guest.launch import LaunchError
+    from quire.guest.load.launch import LaunchError
     from quire.guest.session import SessionOptions
 
     wanted = SessionOptions(config, Detail.FULL, options["seed"], options["sandbox"])

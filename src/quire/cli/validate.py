@@ -73,7 +73,7 @@ def crossover(costs: str, updates: str | None, plot: str | None, json: str | Non
     from quire.cli.compile_notice import say_if_compiling
 
     say_if_compiling()
-    from quire.hypervisor import MMUS
+    from quire.machine import MMUS
     from quire.report import render_json
     from quire.report.progress import open_progress
     from quire.report.validation import render_crossover

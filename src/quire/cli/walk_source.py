@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import click
 
 from quire.arch import CpuProfile, PagingMode
-from quire.guest.images import Image
 from quire.paging.context import Context, Words
+from quire.state.images import Image
 
 __all__ = ["Source", "open_source", "source_options"]
 
@@ -64,10 +64,10 @@ def open_source(
     Raises UsageError, MisuseError, FormatError, OSError.
     """
     from quire.arch import SKYLAKE_X, profile_by_name
-    from quire.guest.images import open_image, read_tables
-    from quire.guest.images.tables import MODES
     from quire.paging import new_context
     from quire.paging.settings import parse_settings
+    from quire.state.images import open_image, read_tables
+    from quire.state.images.tables import MODES
 
     if (image is None) == (tables is None):
         raise click.UsageError("give --image FILE or --tables FILE, one of them")

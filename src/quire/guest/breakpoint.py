@@ -11,7 +11,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from quire.errors import MisuseError, did_you_mean
-from quire.guest.launch import Program
+from quire.guest.load.launch import Program
 from quire.guest.syscalls import SYSCALLS
 from quire.paging.settings import parse_number
 

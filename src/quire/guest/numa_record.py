@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from quire.hypervisor import BackedMmu, Hypervisor
+from quire.machine import Hypervisor
 from quire.memory import FRAME_SHIFT, OwnerKind
 from quire.memory.numa import NodePools
+from quire.mmu import BackedMmu
 from quire.tlb.nodes import NodeCount
 
 __all__ = ["numa_record"]

@@ -5,9 +5,10 @@ import signal
 from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 
 from quire.arch import PF_ERROR, Access, Vector
-from quire.guest.frame import Trap
-from quire.guest.siginfo import GuestDeath, signal_name
-from quire.hypervisor import Hypervisor, ShadowMmu
+from quire.guest.kernel.frame import Trap
+from quire.guest.kernel.siginfo import GuestDeath, signal_name
+from quire.machine import Hypervisor
+from quire.mmu import ShadowMmu
 from quire.paging import Status
 from quire.paging.explanation import explanation
 from quire.report.walk import walk_lines

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from quire.hypervisor import AccessTracker, Hypervisor
+from quire.machine import Hypervisor
+from quire.observe import AccessTracker
 
 __all__ = ["Sampler"]
 

@@ -19,28 +19,23 @@ from quire import __version__
 from quire.arch import HWCAP
 from quire.cpu.soft import Detail, SoftCpu
 from quire.errors import BackendError
+from quire.exits import GuestStopped
 from quire.guest.breakpoint import AtAddress, AtSyscall, Breakpoint
-from quire.guest.images.save import save_image
-from quire.guest.launch import LaunchError, Program
+from quire.guest.kernel.process import GuestOptions, ProcessGuest
+from quire.guest.kernel.siginfo import GuestDeath, signal_name
+from quire.guest.kernel.virtual_machine import VirtualMachine
+from quire.guest.load.launch import LaunchError, Program
+from quire.guest.load.symbols import Symbols
 from quire.guest.numa_record import numa_record
 from quire.guest.obituary import obituary
-from quire.guest.process import GuestOptions, ProcessGuest
 from quire.guest.sampler import Sampler
-from quire.guest.siginfo import GuestDeath, signal_name
-from quire.guest.symbols import Symbols
 from quire.guest.syscalls import syscall_name
-from quire.guest.virtual_machine import VirtualMachine
 from quire.guest.watch import HostSignals
-from quire.hypervisor import (
-    BackedMmu,
-    GuestConfig,
-    GuestStopped,
-    HostAudit,
-    Hypervisor,
-    ShadowMmu,
-    audit_host,
-)
+from quire.machine import GuestConfig, Hypervisor
 from quire.memory import OutOfFrames
+from quire.mmu import BackedMmu, ShadowMmu
+from quire.observe import HostAudit, audit_host
+from quire.state.images.save import save_image
 from quire.tlb import Tlb
 
 __all__ = ["SCHEMA", "Session", "SessionOptions"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from quire import __version__
 from quire.arch import profile_by_name
-from quire.hypervisor import MMUS
+from quire.machine import MMUS
 from quire.study.configuration import (
     PAGES,
     Configuration,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from quire.arch import CpuProfile
 from quire.errors import MisuseError, did_you_mean
-from quire.hypervisor import MMUS, GuestConfig, NumaConfig
+from quire.machine import MMUS, GuestConfig
+from quire.mmu import NumaConfig
 
 __all__ = ["PAGES", "Configuration", "check_configurations", "configurations", "parse_mmus", "parse_pages"]
 

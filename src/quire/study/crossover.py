@@ -9,7 +9,7 @@ from typing import Any
 
 from quire import __version__
 from quire.errors import MisuseError
-from quire.hypervisor import MMUS
+from quire.machine import MMUS
 from quire.study.costs import Costs
 from quire.study.counts import Counts
 from quire.study.predict import NOT_MODELLED, Prediction, predict_counts

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from quire.arch import PAGE_SIZE
 from quire.cpu.soft import Detail
 from quire.errors import InternalError, MisuseError
-from quire.guest.bare import FIRST_FREE, BareGuest
-from quire.hypervisor import NumaConfig
-from quire.hypervisor.numa.migration import migrate
+from quire.guest.boot.bare import FIRST_FREE, BareGuest
+from quire.machine.migration import migrate
 from quire.memory.numa import Policy, PolicyKind, Topology
+from quire.mmu import NumaConfig
 from quire.tlb.nodes import NodeCount, NodeReferences
 
 __all__ = ["Placed", "count_placed", "image"]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from quire.arch import PAGE_SIZE
 from quire.cpu.soft import Detail
 from quire.errors import InternalError
-from quire.guest.bare import FIRST_FREE, BareGuest, BareOutcome
-from quire.hypervisor import EptMmu
+from quire.guest.boot.bare import FIRST_FREE, BareGuest, BareOutcome
+from quire.mmu import EptMmu
 from quire.study.counts import Counts, TableSize
 from quire.tlb import TlbOptions
 

@@ -3,10 +3,10 @@
 import pytest
 
 from quire.errors import BackendError, MisuseError
-from quire.hypervisor import Host
 from quire.memory import HostMemory, Owner, OwnerKind
 from quire.memory.numa import Topology
 from quire.memory.numa.binding import bind_range, pages_by_node
+from quire.mmu import Host
 
 MIB = 1 << 20
 

@@ -11,6 +11,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from quire.errors import BackendError
+from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import (  # noqa: F401 - each module declares its calls in the table
     clocks,
     descriptors,
@@ -33,10 +34,9 @@ from quire.guest.syscalls.sandbox import refusal
 from quire.guest.syscalls.state import QUIRE_DESCRIPTORS
 from quire.guest.syscalls.table import NO_RESULT, RESTART, SYSCALLS, Effect, Result, Special, Syscall
 from quire.guest.syscalls.waiting import interrupted
-from quire.guest.uaccess import BadAddress
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = [
     "NO_RESULT",

@@ -11,7 +11,7 @@ from quire.guest.syscalls.table import absent, passes, syscall
 from quire.guest.syscalls.waiting import interrupted
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 _CLOCK_NANOSLEEP = 230
 _TIMESPEC = struct.Struct("<qq")

@@ -15,7 +15,7 @@ from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, admit, state_of
 from quire.guest.syscalls.table import passes, syscall
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = ["deliver_pair"]
 

@@ -25,7 +25,7 @@ from quire.guest.syscalls.opening import refuse_quires_memory
 from quire.guest.syscalls.table import Effect, passes, syscall
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 _STAT = Out(144)
 _STATX = Out(256)

@@ -8,7 +8,7 @@ from quire.guest.syscalls.kinds import INT, POINTER, S32, U32, Arg, In, InOut, O
 from quire.guest.syscalls.table import Effect, passes, syscall
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 _GROUPS_MAX = 65536
 _ONE_CPU = 1  # the mask of processor 0

@@ -9,7 +9,7 @@ from quire.guest.syscalls.table import Effect, syscall
 from quire.guest.syscalls.transfer import MAX_TRANSFER, Segments, is_seeded, read_file, write_file
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = ["segments_of"]
 

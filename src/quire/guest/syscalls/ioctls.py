@@ -14,7 +14,7 @@ from quire.guest.syscalls.state import state_of
 from quire.guest.syscalls.table import syscall
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 _IOCTL = 16
 

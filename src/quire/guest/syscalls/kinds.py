@@ -14,7 +14,7 @@ from quire.guest.syscalls.host import HostBuffer
 from quire.guest.syscalls.state import QUIRE_DESCRIPTORS
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = [
     "FD",

@@ -3,12 +3,12 @@
 import errno
 from typing import TYPE_CHECKING
 
+from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls.kinds import INT, POINTER, S32, U32
 from quire.guest.syscalls.table import NO_RESULT, Result, absent, syscall
-from quire.guest.uaccess import BadAddress
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 _WAIT_OPTIONS = 0xE000000B  # WNOHANG, WUNTRACED, WCONTINUED, __WNOTHREAD, __WALL, __WCLONE
 _WAITID_OPTIONS = 0xE100000F  # the same, with WEXITED, WSTOPPED and WNOWAIT

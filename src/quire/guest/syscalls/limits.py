@@ -12,7 +12,7 @@ from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, RLIMITS, state_of
 from quire.guest.syscalls.table import syscall
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 _LIMIT = struct.Struct("<QQ")
 _PRLIMIT64 = 302

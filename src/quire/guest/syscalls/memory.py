@@ -10,7 +10,7 @@ from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, state_of
 from quire.guest.syscalls.table import absent, syscall
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 _MAP_ANONYMOUS = 0x20
 _MAP_SHARED_BITS = 0x3  # MAP_SHARED, MAP_PRIVATE or MAP_SHARED_VALIDATE

@@ -16,7 +16,7 @@ from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, admit, is_terminal_or_
 from quire.guest.syscalls.table import syscall
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = ["open_file", "refuse_quires_memory"]
 

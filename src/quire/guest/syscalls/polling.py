@@ -4,16 +4,16 @@ import errno
 import struct
 from typing import TYPE_CHECKING
 
-from quire.guest.linux import TASK_SIZE
+from quire.guest.mm.linux import TASK_SIZE
+from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32, In, fail
 from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, state_of
 from quire.guest.syscalls.table import passes, syscall
 from quire.guest.syscalls.waiting import read_mask, replaced_mask
-from quire.guest.uaccess import BadAddress
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 _POLL, _PPOLL, _PSELECT6, _EPOLL_PWAIT = 7, 271, 270, 281
 _POLLNVAL = 0x20

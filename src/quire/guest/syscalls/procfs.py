@@ -13,7 +13,7 @@ from quire.guest.syscalls.host import path_of
 from quire.guest.syscalls.state import state_of
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = ["command_name", "is_forbidden", "link_target", "substitute"]
 

@@ -11,7 +11,7 @@ from quire.guest.syscalls.kinds import signed32
 from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, is_terminal_or_null, state_of
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = ["Effect", "refusal"]
 

@@ -7,15 +7,15 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from quire.guest.actions import SIGNAL_COUNT, AltStack, SigAction
-from quire.guest.siginfo import SI_TKILL, SI_USER, SIGINFO_BYTES, SignalInfo
+from quire.guest.kernel.actions import SIGNAL_COUNT, AltStack, SigAction
+from quire.guest.kernel.siginfo import SI_TKILL, SI_USER, SIGINFO_BYTES, SignalInfo
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import INT, POINTER, S32, fail
 from quire.guest.syscalls.table import NO_RESULT, Result, absent, syscall
 from quire.guest.syscalls.waiting import read_mask, replaced_mask, wait_for_signal
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 _SET_BYTES = 8
 _ACTION_BYTES = 32

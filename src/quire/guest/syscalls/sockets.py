@@ -16,7 +16,7 @@ from quire.guest.syscalls.transfer import MAX_TRANSFER, gather
 from quire.guest.syscalls.waiting import raise_sigpipe
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 _OTHERS = Effect.OTHERS
 _ADDRESS_MAX = 128  # struct sockaddr_storage

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from quire.guest.syscalls.host import identity_of
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = ["QUIRE_DESCRIPTORS", "RLIMITS", "KernelState", "admit", "is_terminal_or_null", "state_of"]
 

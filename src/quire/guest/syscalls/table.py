@@ -17,7 +17,7 @@ from quire.guest.syscalls.sandbox import Effect
 from quire.guest.syscalls.state import admit, state_of
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = [
     "NO_RESULT",

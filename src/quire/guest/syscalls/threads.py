@@ -13,7 +13,7 @@ from quire.guest.syscalls.table import RESTART, Result, absent, syscall
 from quire.guest.syscalls.waiting import wait_for_signal
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 _USER_END = 0x7FFFFFFFF000  # one page below the canonical hole, as Linux has it
 _SET_GS, _SET_FS, _GET_FS, _GET_GS = 0x1001, 0x1002, 0x1003, 0x1004

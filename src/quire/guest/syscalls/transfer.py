@@ -11,13 +11,13 @@ import stat
 from typing import TYPE_CHECKING
 
 from quire.arch import Access
-from quire.guest.linux import TASK_SIZE
+from quire.guest.mm.linux import TASK_SIZE
+from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
 from quire.guest.syscalls.waiting import raise_sigpipe
-from quire.guest.uaccess import BadAddress
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = ["MAX_TRANSFER", "Segments", "gather", "is_seeded", "read_file", "write_file"]
 

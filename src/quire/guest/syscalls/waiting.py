@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from errno import EINTR, EINVAL
 from typing import TYPE_CHECKING
 
-from quire.guest.siginfo import SI_KERNEL, SignalInfo
+from quire.guest.kernel.siginfo import SI_KERNEL, SignalInfo
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import fail
 
 if TYPE_CHECKING:
-    from quire.guest.process import ProcessGuest
+    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = ["interrupted", "raise_sigpipe", "read_mask", "replaced_mask", "wait_for_signal"]
 

@@ -4,7 +4,7 @@ Read anew when the VMCS changed. Not modelled: TPR shadow, APIC accesses, CR3-ta
 """
 
 from quire.arch import CR0, PRIMARY_CONTROLS, SECONDARY_CONTROLS, InterruptionType, Vector
-from quire.hypervisor import CrAccess, CrExit
+from quire.arch.cr_access import CrAccess, CrExit
 from quire.vcpu import Event, Vmcs
 
 __all__ = ["ExecutionControls"]

@@ -26,7 +26,7 @@ from quire.cpu.soft.ring0.intercepts import Answer, Intercepts
 from quire.cpu.soft.ring0.registers import MachineRegisters
 from quire.cpu.soft.soft import SoftCpu
 from quire.cpu.soft.state import Detail, Pointer, SoftState
-from quire.hypervisor import Hypervisor
+from quire.machine import Hypervisor
 from quire.paging import Context, Status
 from quire.paging._kernels import walk
 from quire.vcpu import Event, Exit, Interrupted, Nested, Stop, Trap, TrapKind, deliver_event

@@ -8,6 +8,7 @@ VM-exit instruction information, INVPCID and INS or OUTS as VMX reports their op
 from collections.abc import Callable
 
 from quire.arch import EFER, RFLAGS, ExitReason, InterruptionType, Vector
+from quire.arch.cr_access import CrAccess, CrExit
 from quire.arch.guest_state import ActivityState
 from quire.arch.instruction_exits import INVPCID_INFORMATION, IO_QUALIFICATION, MOV_DR_QUALIFICATION
 from quire.cpu.soft.ring0.controls import ExecutionControls
@@ -15,7 +16,9 @@ from quire.cpu.soft.ring0.decode import Decoded
 from quire.cpu.soft.ring0.environment import Environment, Segment, SegmentName
 from quire.cpu.soft.ring0.guest_state import CODE_RIGHTS, DATA_RIGHTS, FLAT
 from quire.cpu.soft.ring0.registers import MachineRegisters
-from quire.hypervisor import CrAccess, CrExit, Msr, Processor, WalkedMemory
+from quire.devices import Msr
+from quire.exits import Processor
+from quire.mmu import WalkedMemory
 from quire.vcpu import Event, Exit, MemoryFault, Nested, Vmcs
 
 __all__ = ["Answer", "Intercepts"]

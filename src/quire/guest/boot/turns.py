@@ -1,0 +1,130 @@
+"""The vCPUs of a bare guest take turns: each runs a number of blocks, in order, so that a run is deterministic.
+
+Before its turn a vCPU takes the interrupt that its local APIC has for it, if RFLAGS.IF lets it; a halted one sleeps
+until then. An interrupt that it cannot take yet waits for its next turn. Stores of one vCPU are seen by the others at
+once; code that one has compiled is not dropped when another writes over it.
+"""
+
+from collections.abc import Callable, Sequence
+
+from quire.arch import RFLAGS, InterruptionType, Vector
+from quire.arch.guest_state import ActivityState
+from quire.cpu.soft.ring0 import MachineCpu
+from quire.machine import Hypervisor
+from quire.vcpu import Event
+
+__all__ = ["SLICE", "Turns", "machine_cpu"]
+
+#: Blocks of instructions in a turn.
+SLICE = 500
+_HLT, _ACTIVE = int(ActivityState.HLT), int(ActivityState.ACTIVE)
+_POINTERS = ("rip", "rsp", "rflags")
+_IF = RFLAGS.mask("IF")
+
+
+def machine_cpu(hypervisor: Hypervisor) -> MachineCpu:
+    """Return the Cpu of a machine guest's vCPU."""
+    cpu = hypervisor.cpu
+    assert isinstance(cpu, MachineCpu)
+    return cpu
+
+
+class Turns:
+    """The vCPUs of a guest and the order in which they run, until `ended` says that the guest has ended.
+
+    One vCPU alone runs without end; several change after `slice_blocks` blocks.
+    """
+
+    def __init__(self, vcpus: Sequence[Hypervisor], slice_blocks: int, ended: Callable[[], bool]) -> None:
+        self._vcpus = vcpus
+        self._slice = slice_blocks if len(vcpus) > 1 else 0
+        self.ended = ended
+        self.interrupted = False  #: from outside, since the last run has ended
+        self._running: Hypervisor | None = None
+
+    def run(self) -> None:
+        """Run until the guest ends, :meth:`interrupt`, or every vCPU is halted. Raises what running a vCPU raises."""
+        try:
+            while self._round():
+                pass
+        finally:
+            self.interrupted = False
+
+    def interrupt(self) -> None:
+        """End this :meth:`run`, or the next if none is on. Any thread may call."""
+        self.interrupted = True
+        running = self._running
+        if running is not None:
+            running.cpu.interrupt()
+
+    def _round(self) -> bool:
+        """Let each vCPU have its turn; return whether there is another round."""
+        ran = False
+        try:
+            for one in self._vcpus:
+                self._running = one  # before the flag is looked at: who sets it later finds whom to interrupt
+                if self.interrupted or self.ended():
+                    return False
+                if self._wakes(one):
+                    ran = True
+                    machine_cpu(one).begin_slice(self._slice)
+                    one.enter(*one.cpu.registers.read_many(_POINTERS))
+                    one.run(_Turn(one, self))
+        finally:
+            self._running = None
+        return ran
+
+    def _wakes(self, one: Hypervisor) -> bool:
+        """Give `one` the interrupt that it can take; return whether it has anything to do."""
+        if one.vcpu.injection is not None:
+            return True
+        event = self._next_event(one)
+        if event is not None:
+            one.vcpu.inject(event)
+            one.vcpu.vmcs.write("guest_activity_state", _ACTIVE)
+        return event is not None or not _halted(one)
+
+    def _next_event(self, one: Hypervisor) -> Event | None:
+        """Return what the local APIC of `one` delivers now, taken from it."""
+        apic = one.processor.apic
+        if apic is None:
+            return None
+        if apic.nmi:
+            apic.nmi = False
+            return Event(Vector.NMI, InterruptionType.NMI)
+        vector = apic.next_vector() if one.cpu.registers.read("rflags") & _IF else None
+        if vector is None:
+            return None
+        apic.accept(vector)
+        return Event(vector, InterruptionType.EXTERNAL_INTERRUPT)
+
+
+class _Turn:
+    """One vCPU's turn, as the hypervisor's loop sees it: its kernel is the guest's own."""
+
+    def __init__(self, hypervisor: Hypervisor, turns: Turns) -> None:
+        self._hypervisor = hypervisor
+        self._turns = turns
+        self._over = False
+
+    @property
+    def finished(self) -> bool:
+        return self._over or _halted(self._hypervisor) or self._turns.ended()
+
+    def syscall(self) -> None:
+        raise AssertionError("SYSCALL of a machine guest is executed by its Cpu")
+
+    def page_fault(self, gva: int, error_code: int) -> None:
+        raise AssertionError(f"#PF at {gva:#x} ({error_code:#x}) is delivered by the Cpu")
+
+    def exception(self, vector: int, error_code: int) -> None:
+        raise AssertionError(f"exception {vector:#x} ({error_code:#x}) is delivered by the Cpu")
+
+    def interrupted(self) -> None:
+        self._over = True
+        if not _halted(self._hypervisor) and not machine_cpu(self._hypervisor).slice_over:
+            self._turns.interrupted = True
+
+
+def _halted(hypervisor: Hypervisor) -> bool:
+    return hypervisor.vcpu.vmcs.read("guest_activity_state") == _HLT

@@ -1,0 +1,99 @@
+"""What a signal says about its cause, and how a guest died of one.
+
+Models ``siginfo_t`` as Linux x86-64 lays it out (128 bytes). Does not model which signal is delivered when;
+:mod:`quire.guest.kernel.signals` does.
+"""
+
+import signal
+import struct
+from dataclasses import dataclass, replace
+
+__all__ = [
+    "BUS_ADRALN",
+    "BUS_ADRERR",
+    "FAULT_SIGNALS",
+    "SEGV_ACCERR",
+    "SEGV_MAPERR",
+    "SIGINFO_BYTES",
+    "SI_KERNEL",
+    "SI_QUEUE",
+    "SI_TIMER",
+    "SI_TKILL",
+    "SI_USER",
+    "GuestDeath",
+    "SignalInfo",
+    "signal_name",
+]
+
+SIGINFO_BYTES = 128
+
+SI_USER = 0
+SI_KERNEL = 0x80
+SI_QUEUE = -1
+SI_TIMER = -2
+SI_TKILL = -6
+SEGV_MAPERR = 1
+SEGV_ACCERR = 2
+BUS_ADRALN = 1
+BUS_ADRERR = 2
+
+#: Signals that an instruction causes; their siginfo carries an address.
+FAULT_SIGNALS = frozenset(
+    int(s) for s in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP)
+)
+
+_MASK64 = (1 << 64) - 1
+_MASK32 = (1 << 32) - 1
+
+
+def signal_name(signo: int) -> str:
+    """Return ``SIGSEGV`` for 11, ``SIGRTMIN+2`` for 36: the C library keeps 32 and 33 for itself."""
+    if signo in _NAMES:
+        return _NAMES[signo]
+    return f"SIGRTMIN+{signo - 34}" if signo >= 34 else f"signal {signo}"
+
+
+_NAMES = {int(s): s.name for s in signal.Signals if s.value < 32}
+
+
+@dataclass(frozen=True, slots=True)
+class SignalInfo:
+    """One signal and its cause. `addr` is for faults, `value` for queued signals, `status` for SIGCHLD.
+
+    `text` is for the report when the guest dies of it; the guest never sees it.
+    """
+
+    signo: int
+    code: int
+    addr: int = 0
+    pid: int = 0
+    uid: int = 0
+    value: int = 0
+    status: int = 0
+    text: str = ""
+
+    def pack(self) -> bytes:
+        """Return the 128 bytes of ``siginfo_t``; the code says which member of the union is filled."""
+        head = struct.pack("<iiiI", self.signo, 0, self.code, 0)
+        if self.signo in FAULT_SIGNALS and self.code > 0:
+            rest = struct.pack("<Q", self.addr & _MASK64)
+        elif self.signo == signal.SIGCHLD and self.code > 0:
+            rest = struct.pack("<IIi", self.pid & _MASK32, self.uid & _MASK32, self.status)
+        else:
+            rest = struct.pack("<IIQ", self.pid & _MASK32, self.uid & _MASK32, self.value & _MASK64)
+        return (head + rest).ljust(SIGINFO_BYTES, b"\0")
+
+    def with_text(self, text: str) -> "SignalInfo":
+        """Return the same signal with another `text`."""
+        return replace(self, text=text)
+
+
+@dataclass(frozen=True, slots=True)
+class GuestDeath:
+    """The signal that ended the guest. `address` is what it accessed (0 if none), `rip` where it was."""
+
+    signo: int
+    si_code: int
+    address: int
+    rip: int
+    text: str

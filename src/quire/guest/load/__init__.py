@@ -1,0 +1,1 @@
+"""How a program is found, read and laid out before its first instruction."""

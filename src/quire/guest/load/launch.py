@@ -1,0 +1,169 @@
+"""Launching: from the words of a command to the files that the guest kernel loads.
+
+Models a POSIX shell's search for a command and the part of execve that resolves ``#!`` lines and the program
+interpreter. Nothing is mapped here. Fails with LaunchError, whose status and one line are what a shell would
+report.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from quire.errors import FormatError
+from quire.guest.load.elf import ElfImage, read_elf
+
+__all__ = ["LaunchError", "Program", "find_program", "prepare"]
+
+_DEFAULT_PATH = "/bin:/usr/bin"
+#: Bytes of a script's first line that the kernel looks at (BINPRM_BUF_SIZE).
+_LINE_BYTES = 256
+_MAX_SCRIPTS = 4
+_NEITHER = "not an ELF program or a script with an interpreter line"
+
+_CANNOT_SET_UP = 125
+_NOT_EXECUTABLE = 126
+_NOT_FOUND = 127
+
+
+class LaunchError(Exception):
+    """A program that cannot be started. `status` is the exit status of a shell: 125, 126 or 127."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def __reduce__(self) -> tuple[type["LaunchError"], tuple[int, str]]:
+        return LaunchError, (self.status, str(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run: the ELF at `path` with `argv`. `execfn` is the name that was executed (AT_EXECFN).
+
+    `envp` is filled in by the process, as ``NAME=value``.
+    """
+
+    path: str
+    argv: tuple[bytes, ...]
+    execfn: bytes
+    image: ElfImage
+    interpreter: ElfImage | None = None
+    envp: tuple[bytes, ...] = ()
+
+
+def find_program(name: str, path_env: str | None, cwd: str) -> str:
+    """Return the path that a shell in `cwd` executes for command `name`: searched in PATH if it has no slash.
+
+    `path_env` None is a PATH that is not set. Raises LaunchError 127, or 126 if all that was found is not
+    executable.
+    """
+    if not name:
+        raise LaunchError(_NOT_FOUND, "the command is empty: name a program")
+    if "/" in name:
+        _check_executable(os.path.join(cwd, name), name)
+        return name
+    refused: LaunchError | None = None
+    for folder in (_DEFAULT_PATH if path_env is None else path_env).split(":"):
+        found = os.path.join(folder, name)
+        try:
+            _check_executable(os.path.join(cwd, found), found)
+        except LaunchError as error:
+            # A directory of that name is no command; a file without permission is one that fails, unless
+            # there is another further on.
+            if error.status == _NOT_EXECUTABLE and not os.path.isdir(os.path.join(cwd, found)):
+                refused = refused or error
+            continue
+        return found
+    raise refused or LaunchError(_NOT_FOUND, f"{name}: command not found: it is in no directory of PATH")
+
+
+def prepare(argv: Sequence[str | bytes], path_env: str | None, cwd: str) -> Program:
+    """Return the program that command `argv` runs in directory `cwd`. Raises LaunchError."""
+    if not argv:
+        raise LaunchError(_NOT_FOUND, "there is no command: name a program")
+    words = [os.fsencode(word) for word in argv]
+    if any(b"\0" in word for word in words):
+        raise LaunchError(_CANNOT_SET_UP, "an argument contains a NUL byte: no program can receive it")
+    name = find_program(os.fsdecode(words[0]), path_env, cwd)
+    execfn = os.fsencode(name)
+    for _ in range(_MAX_SCRIPTS + 1):
+        path = os.path.join(cwd, name)
+        line = _interpreter_line(path, name)
+        if line is None:
+            return _program(path, name, words, execfn, cwd)
+        interpreter, argument = line
+        words = [interpreter, *argument, os.fsencode(name), *words[1:]]
+        script, name = name, os.fsdecode(interpreter)
+        try:
+            _check_executable(os.path.join(cwd, name), name)
+        except LaunchError as error:
+            raise LaunchError(error.status, f"{script}: interpreter {error}") from None
+    raise LaunchError(
+        _NOT_EXECUTABLE,
+        f"{os.fsdecode(execfn)}: #! lines nest deeper than {_MAX_SCRIPTS}: name a program",
+    )
+
+
+def _program(path: str, name: str, words: list[bytes], execfn: bytes, cwd: str) -> Program:
+    image = _read(path, name)
+    program = Program(path, tuple(words), execfn, image)
+    if image.interpreter is None:
+        return program
+    where = os.path.join(cwd, image.interpreter)
+    try:
+        _check_executable(where, image.interpreter)
+        loader = _read(where, image.interpreter)
+    except LaunchError as error:
+        raise LaunchError(error.status, f"{name}: program interpreter {error}") from None
+    return replace(program, interpreter=loader)
+
+
+def _read(path: str, name: str) -> ElfImage:
+    try:
+        return read_elf(path)
+    except FormatError as error:
+        text = str(error).replace("not an ELF program", _NEITHER)
+        raise LaunchError(_NOT_EXECUTABLE, f"{name}: {text}") from None
+    except OSError as error:
+        raise LaunchError(_NOT_EXECUTABLE, f"{name}: cannot be read: {_why(error)}") from None
+
+
+def _interpreter_line(path: str, name: str) -> tuple[bytes, list[bytes]] | None:
+    """Return interpreter and optional argument of a script, None without a ``#!``."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_LINE_BYTES)
+    except OSError as error:
+        raise LaunchError(_NOT_EXECUTABLE, f"{name}: cannot be read: {_why(error)}") from None
+    if not start.startswith(b"#!"):
+        return None
+    line, newline, _ = start[2:].partition(b"\n")
+    words = line.replace(b"\0", b"\n").split(b"\n")[0].strip(b" \t").split(None, 1)
+    if not words:
+        raise LaunchError(_NOT_EXECUTABLE, f"{name}: its #! line names no interpreter")
+    if not newline and len(start) == _LINE_BYTES and len(words) == 1:
+        raise LaunchError(_NOT_EXECUTABLE, f"{name}: its #! line is longer than {_LINE_BYTES} bytes")
+    return words[0], words[1:]
+
+
+def _check_executable(path: str, name: str) -> None:
+    """Raise LaunchError unless `path` is a file that may be executed; `name` is what the message calls it."""
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError:
+        raise LaunchError(_NOT_FOUND, f"{name!r}: no such file or directory") from None
+    except OSError as error:
+        missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+        raise LaunchError(_NOT_FOUND if missing else _NOT_EXECUTABLE, f"{name}: {_why(error)}") from None
+    if stat.S_ISDIR(mode):
+        raise LaunchError(_NOT_EXECUTABLE, f"{name}: is a directory, not a program")
+    if not stat.S_ISREG(mode):
+        raise LaunchError(_NOT_EXECUTABLE, f"{name}: is not a regular file")
+    if not os.access(path, os.X_OK):
+        raise LaunchError(_NOT_EXECUTABLE, f"{name}: permission denied: it is not executable (chmod +x)")
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,351 @@
+"""A process's address space: what is mapped where, and the page-fault handler that gives it frames.
+
+Models Linux's memory map of one process: areas, demand paging with 4 KiB and 2 MiB pages, private and shared
+files, the heap and a stack that grows. Private file pages are copied at the first touch. Does not model swap,
+locking, huge page files or copy-on-write (there is no fork). Contract: results are a non-negative number or a
+negative errno, as Linux returns them; every number may come from a hostile guest. A fault that cannot be
+resolved is a :class:`~quire.guest.kernel.siginfo.SignalInfo`. Times and randomness: only from the seeded generator.
+"""
+
+import errno
+import random
+import signal
+
+from quire.arch import PF_ERROR
+from quire.errors import InternalError
+from quire.guest.kernel.machine import ProcessMachine
+from quire.guest.kernel.siginfo import BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SI_KERNEL, SignalInfo
+from quire.guest.mm.backing import FileBacking
+from quire.guest.mm.layout import DEFAULT_STACK_LIMIT
+from quire.guest.mm.linux import (
+    MADV_DONTNEED,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADVICE,
+    MS_ASYNC,
+    MS_INVALIDATE,
+    MS_SYNC,
+    PAGE_2M,
+    PAGE_4K,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+    STACK_GUARD_GAP,
+    TASK_SIZE,
+    page_down,
+    page_up,
+)
+from quire.guest.mm.mapping import MASK64, MemoryMap
+from quire.guest.mm.pages import PARKED, SHARED
+from quire.guest.mm.procmaps import Region, maps_text, regions
+from quire.guest.mm.remap import mremap
+from quire.guest.mm.shared_pages import SharedPage
+from quire.guest.mm.uaccess import UserMemory
+from quire.guest.mm.vma import Vma
+from quire.memory import OutOfFrames
+
+__all__ = ["OUT_OF_MEMORY", "AddressSpace"]
+
+#: The reason of the SIGKILL that ends a guest when no frame is left.
+OUT_OF_MEMORY = "guest memory exhausted (--memory SIZE)"
+
+_SMALL_MASK = ~(PAGE_4K - 1)
+_LARGE_MASK = ~(PAGE_2M - 1)
+_RSVD = PF_ERROR.encode(RSVD=1)
+_KIND = PF_ERROR.encode(W=1, ID=1)
+#: Which protections allow the access that an error code describes.
+_ALLOWED_BY = {
+    0: PROT_READ | PROT_WRITE | PROT_EXEC,
+    PF_ERROR.encode(W=1): PROT_WRITE,
+    PF_ERROR.encode(ID=1): PROT_EXEC,
+    _KIND: PROT_WRITE,
+}
+
+
+class AddressSpace(MemoryMap):
+    """The memory of one process on `machine`. `aslr` off gives Linux's fixed layout."""
+
+    def __init__(self, machine: ProcessMachine, rng: random.Random, *, aslr: bool = True) -> None:
+        super().__init__(machine, rng, aslr=aslr)
+        #: RLIMIT_STACK in bytes: how far an area that grows down may reach.
+        self.stack_limit = DEFAULT_STACK_LIMIT
+        #: The SIGKILL of the first fault that found no frame; the process dies of it at the next kernel exit.
+        self.exhausted: SignalInfo | None = None
+        self._large = machine.page_size >= PAGE_2M
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Bytes of all areas (VmSize)."""
+        return self.areas.mapped_bytes
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes that have a frame (VmRSS)."""
+        return self.pages.resident_bytes
+
+    def regions(self) -> list[Region]:
+        """Return the areas in ascending order, as plain records."""
+        return regions(self.areas)
+
+    def maps_text(self) -> bytes:
+        """Return the text of /proc/self/maps."""
+        return maps_text(self.areas)
+
+    def fault(self, gva: int, error_code: int) -> SignalInfo | None:
+        """Handle the page fault at `gva` (error code of SDM 3A §4.7); None means: try the access again.
+
+        Otherwise the signal that Linux sends: SIGSEGV, SIGBUS, or SIGKILL when memory is exhausted.
+        """
+        vma = self._last
+        if not vma.start <= gva < vma.end:
+            found = self.areas.find(gva) or self._grow_stack(gva)
+            if found is None:
+                return SignalInfo(signal.SIGSEGV, SEGV_MAPERR, addr=gva, text="nothing is mapped there")
+            self._last = vma = found
+        if not vma.prot & _ALLOWED_BY[error_code & _KIND]:
+            return SignalInfo(signal.SIGSEGV, SEGV_ACCERR, addr=gva, text="the mapping does not allow it")
+        if error_code & _RSVD:
+            raise InternalError(f"page fault at {gva:#x} with error {error_code:#x}: a table is corrupt.")
+        page = gva & _SMALL_MASK
+        try:
+            if page in self.pages.small or (self._large and (gva & _LARGE_MASK) in self.pages.large):
+                self._present(page, vma)
+                return None
+            if vma.backing is None:
+                return self._anonymous(page, vma)
+            return self._shared(page, gva, vma) if vma.shared else self._private(page, gva, vma)
+        except OutOfFrames:
+            return self._out_of_memory()
+
+    def mremap(self, old: int, old_size: int, new_size: int, flags: int, new_addr: int) -> int:
+        """Resize or move the mapping at `old`; return its address or a negative errno."""
+        return mremap(self, old, old_size, new_size, flags, new_addr)
+
+    def madvise(self, addr: int, length: int, advice: int) -> int:
+        """Drop pages (MADV_DONTNEED) or touch them (MADV_POPULATE_*); other advice is not followed."""
+        addr, end = addr & MASK64, (addr & MASK64) + page_up(length & MASK64)
+        if advice not in MADVICE or addr % PAGE_4K or end > MASK64:
+            return -errno.EINVAL
+        if advice == MADV_DONTNEED:
+            try:
+                self.pages.split_edges(addr, end)
+            except OutOfFrames:
+                return -errno.ENOMEM
+            self.pages.drop(addr, end)
+        elif advice in (MADV_POPULATE_READ, MADV_POPULATE_WRITE) and self.areas.covered(addr, end):
+            failed = self._populate(addr, end)
+            if failed is not None:
+                return -(errno.ENOMEM if failed.signo == signal.SIGKILL else errno.EFAULT)
+        return 0 if self.areas.covered(addr, end) else -errno.ENOMEM
+
+    def msync(self, addr: int, length: int, flags: int) -> int:
+        """Write the dirty shared pages of a range to their files."""
+        addr, end = addr & MASK64, (addr & MASK64) + page_up(length & MASK64)
+        if flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC) or addr % PAGE_4K:
+            return -errno.EINVAL
+        if flags & MS_ASYNC and flags & MS_SYNC:
+            return -errno.EINVAL
+        if end > MASK64:
+            return -errno.ENOMEM
+        result = 0
+        for page in self.pages.shared_in(addr, end):
+            result = self.pages.write_back(page) or result
+        return result or (0 if self.areas.covered(addr, end) else -errno.ENOMEM)
+
+    def mincore(self, addr: int, length: int, vector: int) -> int:
+        """Write one byte for each page of the range to user address `vector`: 1 for a page with a frame.
+
+        Return 0 or a negative errno. Raises BadAddress when the guest may not write there.
+        """
+        addr, end = addr & MASK64, (addr & MASK64) + page_up(length & MASK64)
+        if addr % PAGE_4K:
+            return -errno.EINVAL
+        if end > TASK_SIZE or not self.areas.covered(addr, end):
+            return -errno.ENOMEM
+        memory = UserMemory(self.machine, self)
+        for chunk in range(addr, end, PAGE_4K * PAGE_4K):
+            stop = min(end, chunk + PAGE_4K * PAGE_4K)
+            resident = bytes(self.pages.has(page) for page in range(chunk, stop, PAGE_4K))
+            memory.write(vector + (chunk - addr) // PAGE_4K, resident)
+        return 0
+
+    def write_back(self) -> int:
+        """Write every dirty shared page to its file; return 0 or the first negative errno."""
+        result = 0
+        for key in self.pages.shared.keys():  # noqa: SIM118 - a list of its own, not a dict
+            for page in self.pages.shared.of(key):
+                if page.is_file:
+                    result = self.pages.write_back(page) or result
+        return result
+
+    def sync_file(self, fd: int) -> int:
+        """Write the dirty shared pages of the file behind `fd` to it; return 0 or a negative errno."""
+        key = self.files.is_mapped(fd) if len(self.pages.shared) else None
+        result = 0
+        if key is not None:
+            for page in self.pages.shared.of(key):
+                result = self.pages.write_back(page) or result
+        return result
+
+    def refresh_file(self, fd: int, offset: int, length: int) -> None:
+        """The file behind `fd` changed from `offset` on: read its shared pages again, drop what it lost."""
+        key = self.files.is_mapped(fd) if len(self.pages.shared) else None
+        if key is None:
+            return
+        file = self.files.reader(key)
+        size = file.size()
+        for page in self.pages.shared.of(key):
+            start = page.index * PAGE_4K
+            if start >= size:
+                self.pages.drop_shared(page)
+            elif start < offset + length and offset < start + PAGE_4K:
+                view = self.machine.physical(page.gpa, PAGE_4K, write=True)
+                count = max(file.read_page(start, view), 0)
+                view[count:] = bytes(PAGE_4K - count)
+
+    def zero(self, start: int, end: int) -> bool:
+        """Zero the bytes from `start` to `end` whatever their protection, as execve clears the end of .data.
+
+        False when there is no memory there.
+        """
+        while start < end:
+            stop = min(end, page_down(start) + PAGE_4K)
+            vma = self.areas.find(start)
+            if vma is None or not vma.prot:
+                return False
+            # A kernel's own access: any that the area allows brings the page in.
+            if not self.pages.has(page_down(start)) and self.fault(start, self._any_access(vma)) is not None:
+                return False
+            mapping = self.machine.lookup(start)
+            if mapping is None:
+                return False
+            gpa = mapping.target + (start - mapping.start)
+            self.machine.physical(gpa, stop - start, write=True)[:] = bytes(stop - start)
+            start = stop
+        return True
+
+    def close(self) -> None:
+        """Unmap everything: write shared files back, free every frame, close every descriptor."""
+        self.remove(0, TASK_SIZE)
+
+    def abandon(self) -> None:
+        """End with the machine: write shared files back and close descriptors, but free no frame.
+
+        For a machine whose memory goes as a whole: freeing page by page would cost more than many a run.
+        """
+        self.write_back()
+        self.files.close()
+
+    def _populate(self, start: int, end: int) -> SignalInfo | None:
+        """Touch every page as MAP_POPULATE does; return the first fault that cannot be resolved."""
+        for page in range(start, end, PAGE_4K):
+            if not self.pages.has(page):
+                vma = self.areas.find(page)
+                if vma is None:
+                    return SignalInfo(signal.SIGSEGV, SEGV_MAPERR, addr=page)
+                failed = self.fault(page, self._any_access(vma))
+                if failed is not None:
+                    return failed
+        return None
+
+    @staticmethod
+    def _any_access(vma: Vma) -> int:
+        return PF_ERROR.encode(W=1) if vma.prot & PROT_WRITE else 0
+
+    def _grow_stack(self, gva: int) -> Vma | None:
+        """Return the area that grows down to `gva`, grown, if its limit and what lies below allow it."""
+        below, above = self.areas.neighbours(gva)
+        page = page_down(gva)
+        if above is None or not above.grows_down or above.end - page > self.stack_limit:
+            return None
+        if below is not None and not below.grows_down and below.prot and page - below.end < STACK_GUARD_GAP:
+            return None
+        if page < STACK_GUARD_GAP:
+            return None
+        self.areas.grow_down(above, page)
+        return above
+
+    def _present(self, page: int, vma: Vma) -> None:
+        """The page has a frame: parked, or mapped since whoever faulted looked."""
+        key = page if page in self.pages.small else page & _LARGE_MASK
+        entry = self.pages.small.get(key)
+        if entry is None:
+            entry = self.pages.large[key]
+        if entry & PARKED:
+            self.pages.unpark(key, vma.rights)
+
+    def _anonymous(self, page: int, vma: Vma) -> SignalInfo | None:
+        machine, pages = self.machine, self.pages
+        if self._large:
+            region = page & _LARGE_MASK
+            if vma.start <= region and region + PAGE_2M <= vma.end and region not in pages.crowded:
+                gpa = machine.allocate(PAGE_2M)
+                if gpa is not None:
+                    self._map(region, gpa, PAGE_2M, vma)
+                    pages.large[region] = gpa
+                    return None
+        gpa = machine.allocate(PAGE_4K)
+        if gpa is None:
+            return self._out_of_memory()
+        self._map(page, gpa, PAGE_4K, vma)
+        pages.add(page, gpa)
+        return None
+
+    def _private(self, page: int, gva: int, vma: Vma) -> SignalInfo | None:
+        assert isinstance(vma.backing, FileBacking)
+        gpa = self._filled(vma.backing, vma.offset_at(page), gva)
+        if isinstance(gpa, SignalInfo):
+            return gpa
+        self._map(page, gpa, PAGE_4K, vma)
+        self.pages.add(page, gpa)
+        return None
+
+    def _shared(self, page: int, gva: int, vma: Vma) -> SignalInfo | None:
+        backing = vma.backing
+        assert backing is not None
+        file = backing if isinstance(backing, FileBacking) else None
+        store, index = self.pages.shared, vma.offset_at(page) // PAGE_4K
+        known = store.find(backing.key, index)
+        if known is None:
+            gpa = self._filled(file, index * PAGE_4K, gva)
+            if isinstance(gpa, SignalInfo):
+                return gpa
+            known = SharedPage(backing.key, index, gpa, is_file=file is not None)
+            store.add(known)
+        known.users[page] = None
+        if file is not None and file.writable:
+            known.writer = file
+        try:
+            self.machine.map(page, known.gpa, PAGE_4K, vma.rights)
+        except OutOfFrames:
+            store.leave(known.gpa, page, False)
+            raise
+        self.pages.add(page, known.gpa | SHARED)
+        return None
+
+    def _filled(self, file: FileBacking | None, offset: int, gva: int) -> int | SignalInfo:
+        """Return the GPA of a new frame with the page of `file` at `offset` (zeros without one)."""
+        gpa = self.machine.allocate(PAGE_4K)
+        if gpa is None:
+            return self._out_of_memory()
+        if file is not None:
+            count = file.read_page(offset, self.machine.physical(gpa, PAGE_4K, write=True))
+            if count <= 0:
+                self.machine.free(gpa, PAGE_4K)
+                failed = f"the file cannot be read (errno {-count})"
+                why = failed if count else "the file ends before that page"
+                return SignalInfo(signal.SIGBUS, BUS_ADRERR, addr=gva, text=why)
+        return gpa
+
+    def _map(self, page: int, gpa: int, size: int, vma: Vma) -> None:
+        """Map a new private frame; free it when no frame is left for a table. Raises OutOfFrames."""
+        try:
+            self.machine.map(page, gpa, size, vma.rights)
+        except OutOfFrames:
+            self.machine.free(gpa, size)
+            raise
+
+    def _out_of_memory(self) -> SignalInfo:
+        if self.exhausted is None:
+            self.exhausted = SignalInfo(signal.SIGKILL, SI_KERNEL, text=OUT_OF_MEMORY)
+        return self.exhausted

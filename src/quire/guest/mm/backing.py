@@ -1,0 +1,169 @@
+"""What lies behind a mapping that is not private anonymous memory: a host file, or memory shared by name.
+
+Models the kernel's hold on a file: a descriptor of its own, high up where the guest's numbers do not reach,
+which lives as long as a mapping refers to it, whatever the guest closes. Mappings of one file with the same
+access share one. Does not model pages; :mod:`quire.guest.mm.shared_pages` does. Errors are negative errno
+values.
+"""
+
+import errno
+import fcntl
+import os
+import stat
+from dataclasses import dataclass, field
+
+__all__ = ["FIRST_FD", "Backing", "FileBacking", "FileRegistry", "SharedAnonymous"]
+
+#: The kernel's own descriptors are numbered from here.
+FIRST_FD = 900
+
+_DEV_ZERO = os.makedev(1, 5)
+
+Key = tuple[int, int]
+
+
+@dataclass(slots=True, eq=False)
+class Backing:
+    """Something that mappings refer to: `references` of them. `key` names its pages."""
+
+    key: Key
+    name: bytes
+    references: int = 0
+
+    @property
+    def writable(self) -> bool:
+        """Whether a shared mapping of it may be written."""
+        return True
+
+
+class SharedAnonymous(Backing):
+    """Memory that two mappings share though no file is behind it; it dies with the last of them."""
+
+
+@dataclass(slots=True, eq=False)
+class FileBacking(Backing):
+    """A host file, by the kernel's own descriptor. `key` is (st_dev, st_ino)."""
+
+    fd: int = -1
+    read_write: bool = False
+
+    @property
+    def writable(self) -> bool:
+        return self.read_write
+
+    def size(self) -> int:
+        """Return the file's length in bytes, 0 when the host cannot say."""
+        try:
+            return os.fstat(self.fd).st_size
+        except OSError:
+            return 0
+
+    def read_page(self, offset: int, view: memoryview) -> int:
+        """Read into `view` from `offset`; return the bytes read, 0 beyond the end, or a negative errno."""
+        try:
+            return os.preadv(self.fd, [view], offset)
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+
+    def write_page(self, offset: int, view: memoryview) -> int:
+        """Write `view` at `offset` without making the file longer; return 0 or a negative errno."""
+        try:
+            count = min(len(view), os.fstat(self.fd).st_size - offset)
+            if count > 0:
+                os.pwrite(self.fd, view[:count], offset)
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+        return 0
+
+
+@dataclass(slots=True)
+class FileRegistry:
+    """The files that mappings refer to, one per file and kind of access."""
+
+    _files: dict[tuple[int, int, bool], FileBacking] = field(default_factory=dict)
+    _shared: int = 0
+
+    def open(self, fd: int, *, shared: bool, write: bool) -> FileBacking | int | None:
+        """Return the file behind host descriptor `fd` for a mapping, unreferenced if it is new.
+
+        None means /dev/zero: the mapping is anonymous. A negative errno: EBADF, ENODEV (not a file that can
+        be mapped), EACCES (the descriptor's access does not allow it), ENFILE (no descriptor is left).
+        """
+        try:
+            status, mode = os.fstat(fd), fcntl.fcntl(fd, fcntl.F_GETFL)
+        except (OSError, OverflowError, ValueError):
+            return -errno.EBADF
+        if mode & os.O_PATH:
+            return -errno.EBADF
+        if mode & os.O_ACCMODE == os.O_WRONLY:
+            return -errno.EACCES
+        read_write = mode & os.O_ACCMODE == os.O_RDWR
+        if shared and write and not read_write:
+            return -errno.EACCES
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == _DEV_ZERO:
+            return None
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISBLK(status.st_mode):
+            return -errno.ENODEV
+        known = self._files.get((status.st_dev, status.st_ino, read_write))
+        if known is not None:
+            return known
+        try:
+            return self._open(fd, status, read_write, bool(mode & os.O_APPEND))
+        except OSError as error:
+            # EINVAL: the host's limit lies below FIRST_FD.
+            full = error.errno in (errno.EINVAL, errno.EMFILE)
+            return -(errno.ENFILE if full else error.errno or errno.EIO)
+
+    def shared_anonymous(self) -> SharedAnonymous:
+        """Return new shared memory, unreferenced."""
+        self._shared += 1
+        return SharedAnonymous((-1, self._shared), b"/dev/zero (deleted)")
+
+    def is_mapped(self, fd: int) -> Key | None:
+        """Return the key of the file behind `fd` if a mapping refers to it."""
+        if not self._files:
+            return None
+        try:
+            status = os.fstat(fd)
+        except (OSError, OverflowError, ValueError):
+            return None
+        key = (status.st_dev, status.st_ino)
+        return key if (*key, True) in self._files or (*key, False) in self._files else None
+
+    def reader(self, key: Key) -> FileBacking:
+        """Return a backing of the mapped file `key`."""
+        return self._files.get((*key, True)) or self._files[(*key, False)]
+
+    def close(self) -> None:
+        """Close every descriptor at once; the backings cannot be read any more."""
+        for backing in self._files.values():
+            os.close(backing.fd)
+        self._files.clear()
+
+    def release(self, backing: Backing) -> bool:
+        """Take one reference away; close what has none left and return True then."""
+        backing.references -= 1
+        if backing.references > 0:
+            return False
+        if isinstance(backing, FileBacking):
+            self._files.pop((*backing.key, backing.read_write), None)
+            os.close(backing.fd)
+        return True
+
+    def _open(self, fd: int, status: os.stat_result, read_write: bool, append: bool) -> FileBacking:
+        if append:
+            # pwrite() to a descriptor with O_APPEND ignores its offset on Linux: open the file afresh.
+            fresh = os.open(f"/proc/self/fd/{fd}", (os.O_RDWR if read_write else os.O_RDONLY) | os.O_CLOEXEC)
+            try:
+                own = fcntl.fcntl(fresh, fcntl.F_DUPFD_CLOEXEC, FIRST_FD)
+            finally:
+                os.close(fresh)
+        else:
+            own = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FD)
+        try:
+            name = os.readlink(os.fsencode(f"/proc/self/fd/{own}"))
+        except OSError:
+            name = b""
+        made = FileBacking((status.st_dev, status.st_ino), name, 0, own, read_write)
+        self._files[(status.st_dev, status.st_ino, read_write)] = made
+        return made

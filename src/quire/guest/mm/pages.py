@@ -1,0 +1,213 @@
+"""Which pages of a process have a frame: the guest kernel's own record of what it mapped.
+
+Models one entry per page that has a frame, of 4 KiB or 2 MiB. A page without access (PROT_NONE) is *parked*:
+it keeps its frame and contents but the tables do not map it. Contract: the record and the machine's tables
+agree after every call; ranges are aligned to 4 KiB, and :meth:`PageMap.split_edges` comes before a change
+that ends within a 2 MiB page. OutOfFrames (no frame for a table) is raised before anything has changed.
+"""
+
+from quire.errors import InternalError
+from quire.guest.kernel.machine import ProcessMachine
+from quire.guest.mm.linux import PAGE_2M, PAGE_4K
+from quire.guest.mm.shared_pages import SharedPage, SharedPages
+from quire.memory import OutOfFrames
+from quire.paging import Rights
+
+__all__ = ["PARKED", "SHARED", "PageMap"]
+
+#: Flags in the low bits of an entry, whose rest is the frame's GPA.
+SHARED = 1
+PARKED = 2
+_FLAGS = PAGE_4K - 1
+_LARGE_MASK = ~(PAGE_2M - 1)
+
+
+class PageMap:
+    """The frames of one address space: `small` and `large` map a page's address to its GPA and flags."""
+
+    def __init__(self, machine: ProcessMachine) -> None:
+        self._machine = machine
+        self.shared = SharedPages(machine)
+        self.small: dict[int, int] = {}
+        self.large: dict[int, int] = {}
+        #: How many small pages each 2 MiB region holds; kept only when large pages are in use.
+        self.crowded: dict[int, int] = {}
+        self._counts_regions = machine.page_size >= PAGE_2M
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of the address space that have a frame."""
+        return PAGE_4K * len(self.small) + PAGE_2M * len(self.large)
+
+    def add(self, page: int, entry: int) -> None:
+        """Record the small page that was just mapped."""
+        self.small[page] = entry
+        if self._counts_regions:
+            region = page & _LARGE_MASK
+            self.crowded[region] = self.crowded.get(region, 0) + 1
+
+    def has(self, address: int) -> bool:
+        """Whether the 4 KiB page at `address` has a frame."""
+        return address in self.small or (address & _LARGE_MASK) in self.large
+
+    def unpark(self, address: int, rights: Rights) -> None:
+        """Map the parked page at `address` (a key of `small` or `large`). Raises OutOfFrames."""
+        table, size = (self.small, PAGE_4K) if address in self.small else (self.large, PAGE_2M)
+        entry = table[address]
+        self._machine.map(address, entry & ~_FLAGS, size, rights)
+        table[address] = entry & ~PARKED
+
+    def split_edges(self, start: int, end: int) -> None:
+        """Split the large pages that reach across `start` or `end`. Raises OutOfFrames."""
+        if self.large:
+            for edge in (start, end):
+                region = edge & _LARGE_MASK
+                if edge != region and region in self.large:
+                    self._split(region)
+
+    def drop(self, start: int, end: int) -> None:
+        """Take the frames of `start` to `end` away; what shared file pages hold is written back."""
+        for page in self._within(self.small, start, end, PAGE_4K):
+            self._drop_small(page)
+        for page in self._within(self.large, start, end, PAGE_2M):
+            entry = self.large.pop(page)
+            if not entry & PARKED:
+                self._machine.unmap(page)
+            self._machine.free(entry & ~_FLAGS, PAGE_2M)
+
+    def protect(self, start: int, end: int, rights: Rights) -> None:
+        """Give the pages of `start` to `end` new `rights`; none at all parks them. Parked ones stay so."""
+        for table, size in ((self.small, PAGE_4K), (self.large, PAGE_2M)):
+            for page in self._within(table, start, end, size):
+                entry = table[page]
+                if entry & PARKED:
+                    continue
+                if rights:
+                    self._machine.protect(page, rights)
+                else:
+                    self._unmap_to_park(table, page, entry)
+
+    def move(self, old: int, length: int, new: int, rights: Rights) -> None:
+        """Move the pages of `length` bytes at `old` to `new`, where none is. Raises OutOfFrames."""
+        for page in self._within(self.large, old, old + length, PAGE_2M):
+            if (new ^ old) & (PAGE_2M - 1) or self.large[page] & PARKED:
+                self._split(page)
+        for table, size in ((self.small, PAGE_4K), (self.large, PAGE_2M)):
+            for page in self._within(table, old, old + length, size):
+                self._move_page(table, page, page + (new - old), size, rights)
+
+    def shared_in(self, start: int, end: int) -> list[SharedPage]:
+        """Return the shared file pages that the range maps or has parked, in order."""
+        entries = [self.small[page] for page in self._within(self.small, start, end, PAGE_4K)]
+        pages = [self.shared.at(entry & ~_FLAGS) for entry in entries if entry & SHARED]
+        return [page for page in pages if page.is_file]
+
+    def write_back(self, page: SharedPage) -> int:
+        """Write shared file page `page` to its file if it is dirty; return 0 or a negative errno."""
+        for user in list(page.users):
+            page.dirty |= self._clean(user)
+        return self.shared.write(page)
+
+    def drop_shared(self, page: SharedPage) -> None:
+        """Take `page` away from all that map it, unwritten: its file no longer reaches so far."""
+        page.writer = None
+        for user in list(page.users):
+            self._drop_small(user)
+
+    def _drop_small(self, page: int) -> None:
+        entry = self._remove(page)
+        dirty = False
+        if not entry & PARKED:
+            dirty = self._machine.unmap(page).dirty
+        if entry & SHARED:
+            self.shared.leave(entry & ~_FLAGS, page, dirty)
+        else:
+            self._machine.free(entry & ~_FLAGS, PAGE_4K)
+
+    def _remove(self, page: int) -> int:
+        if self._counts_regions:
+            region = page & _LARGE_MASK
+            left = self.crowded[region] - 1
+            if left:
+                self.crowded[region] = left
+            else:
+                del self.crowded[region]
+        return self.small.pop(page)
+
+    def _unmap_to_park(self, table: dict[int, int], page: int, entry: int) -> None:
+        leaf = self._machine.unmap(page)
+        table[page] = entry | PARKED
+        if entry & SHARED:
+            self.shared.at(entry & ~_FLAGS).dirty |= leaf.dirty
+
+    def _move_page(self, table: dict[int, int], page: int, to: int, size: int, rights: Rights) -> None:
+        entry = table[page]
+        dirty = False
+        if not entry & PARKED:
+            dirty = self._machine.unmap(page).dirty
+        if size == PAGE_4K:
+            self._remove(page)
+        else:
+            del table[page]
+        gpa, entry = entry & ~_FLAGS, entry | PARKED
+        if rights:
+            try:
+                self._machine.map(to, gpa, size, rights)
+                entry &= ~PARKED
+            except OutOfFrames:
+                pass  # no frame for a table now: it stays parked, and the next access tries again
+        if size == PAGE_4K:
+            self.add(to, entry)
+        else:
+            table[to] = entry
+        if entry & SHARED:
+            shared = self.shared.at(gpa)
+            shared.users[to] = None
+            shared.users.pop(page, None)
+            shared.dirty |= dirty
+
+    def _clean(self, page: int) -> bool:
+        """Clear the dirty flag of the small page at `page`; return what it was."""
+        entry = self.small[page]
+        if entry & PARKED:
+            return False
+        leaf = self._machine.lookup(page)
+        if leaf is None:
+            raise InternalError(f"page {page:#x} is recorded as mapped, but the tables do not map it.")
+        if not leaf.dirty:
+            return False
+        self._machine.unmap(page)
+        try:
+            self._machine.map(page, entry & ~_FLAGS, PAGE_4K, leaf.rights)
+        except OutOfFrames:
+            self.small[page] = entry | PARKED
+        return True
+
+    def _split(self, region: int) -> None:
+        entry = self.large[region]
+        gpa = entry & ~_FLAGS
+        if entry & PARKED:
+            # The machine splits what is mapped, and its frames with it.
+            self._machine.map(region, gpa, PAGE_2M, Rights.READ)
+            try:
+                self._machine.split(region)
+            except OutOfFrames:
+                self._machine.unmap(region)
+                raise
+            for offset in range(0, PAGE_2M, PAGE_4K):
+                self._machine.unmap(region + offset)
+        else:
+            self._machine.split(region)
+        del self.large[region]
+        for offset in range(0, PAGE_2M, PAGE_4K):
+            self.add(region + offset, (gpa + offset) | (entry & PARKED))
+
+    @staticmethod
+    def _within(table: dict[int, int], start: int, end: int, size: int) -> list[int]:
+        """Return the keys of `table` from `start` to `end` in order, by whichever way is shorter."""
+        if not table:
+            return []
+        first = -(-start // size) * size
+        if (end - first) // size <= len(table):
+            return [page for page in range(first, end, size) if page in table]
+        return sorted(page for page in table if first <= page < end)

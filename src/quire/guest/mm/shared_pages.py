@@ -1,0 +1,99 @@
+"""Pages that several mappings of one process share: of a file, or of shared anonymous memory.
+
+Models the page cache as far as one process can see it: one frame per page of a file that is mapped shared, so
+that two mappings of it read what either wrote. A file page lives while something maps it and is written back
+when the last mapping goes; an anonymous one lives as long as its backing. Knows no page tables: the page map
+tells it which pages are dirty.
+"""
+
+from dataclasses import dataclass, field
+
+from quire.guest.kernel.machine import ProcessMachine
+from quire.guest.mm.backing import FileBacking, Key
+from quire.guest.mm.linux import PAGE_4K
+
+__all__ = ["SharedPage", "SharedPages"]
+
+
+@dataclass(slots=True, eq=False)
+class SharedPage:
+    """One frame at `gpa` that holds page `index` of `key`. `users` are the pages that map it.
+
+    `writer` is the file through which it is written back, None while nobody could have written it.
+    """
+
+    key: Key
+    index: int
+    gpa: int
+    users: dict[int, None] = field(default_factory=dict)
+    writer: FileBacking | None = None
+    is_file: bool = True
+    dirty: bool = False
+
+
+class SharedPages:
+    """All shared pages of one address space."""
+
+    def __init__(self, machine: ProcessMachine) -> None:
+        self._machine = machine
+        self._by_key: dict[Key, dict[int, SharedPage]] = {}
+        self._by_gpa: dict[int, SharedPage] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_gpa)
+
+    def find(self, key: Key, index: int) -> SharedPage | None:
+        """Return the page `index` of `key` if it has a frame."""
+        pages = self._by_key.get(key)
+        return pages.get(index) if pages else None
+
+    def at(self, gpa: int) -> SharedPage:
+        """Return the page in frame `gpa`."""
+        return self._by_gpa[gpa]
+
+    def of(self, key: Key) -> list[SharedPage]:
+        """Return the pages of `key` in ascending order."""
+        pages = self._by_key.get(key, {})
+        return [pages[index] for index in sorted(pages)]
+
+    def keys(self) -> list[Key]:
+        """Return the files and memories that have pages, oldest first."""
+        return list(self._by_key)
+
+    def add(self, page: SharedPage) -> None:
+        """Enter a new page; its frame becomes this object's."""
+        self._by_key.setdefault(page.key, {})[page.index] = page
+        self._by_gpa[page.gpa] = page
+
+    def leave(self, gpa: int, user: int, dirty: bool) -> None:
+        """Address `user` no longer maps the page in frame `gpa`, which it had written if `dirty`."""
+        page = self._by_gpa[gpa]
+        page.users.pop(user, None)
+        page.dirty |= dirty
+        if not page.is_file:
+            return
+        # At once and not later: the mapping that goes may hold the last descriptor that can write.
+        self.write(page)
+        if not page.users:
+            self._free(page)
+
+    def write(self, page: SharedPage) -> int:
+        """Write a dirty file page back; return 0 or a negative errno. The page is clean afterwards."""
+        if not page.dirty:
+            return 0
+        page.dirty = False
+        if page.writer is None:
+            return 0
+        return page.writer.write_page(page.index * PAGE_4K, self._machine.physical(page.gpa, PAGE_4K))
+
+    def forget(self, key: Key) -> None:
+        """Free every page of `key`, which nothing maps any more."""
+        for page in self.of(key):
+            self._free(page)
+
+    def _free(self, page: SharedPage) -> None:
+        pages = self._by_key[page.key]
+        del pages[page.index], self._by_gpa[page.gpa]
+        if not pages:
+            del self._by_key[page.key]
+        self._machine.free(page.gpa, PAGE_4K)

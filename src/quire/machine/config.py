@@ -1,0 +1,129 @@
+"""What a guest gets, as one value that is checked when it is made."""
+
+from dataclasses import dataclass, field
+
+from quire.arch import EPT_VPID_CAP, SKYLAKE_X, CpuProfile, MemoryType
+from quire.errors import MisuseError
+from quire.machine.caching import CachingMode
+from quire.mmu.numa_config import NumaConfig
+from quire.mmu.regions import MemoryRegions, Region, RegionKind
+from quire.mmu.shadow import ShadowOptions
+from quire.tlb import TlbOptions
+
+__all__ = ["MMUS", "GuestConfig"]
+
+#: Every Mmu by name, the baseline first.
+MMUS = ("native", "ept", "shadow")
+
+_LEAST_MEMORY = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class GuestConfig:
+    """What a guest gets: sizes in bytes, `mmu` one of :data:`MMUS`, pages of the guest's tables and of what backs it.
+
+    `kind` is process, whose kernel Quire plays, or machine, which brings its own: then guest-physical memory
+    begins at 0 and the guest's tables are the guest's. `shadow` counts under that Mmu alone. `tlb` changes what the
+    profile says of caches; `vpid` 0 turns VPIDs off, so that every VM entry and exit flushes. `caching` says what
+    the processor does with translations, `seed` chooses what goes in evict mode, `check_flushes` looks for stale ones.
+    `numa` gives the host nodes and says where memory comes from. `regions` are all that a machine guest has at its
+    guest-physical addresses, up to `memory`; without any it has RAM with all rights. With `wxorx` no page of theirs is
+    ever writable and executable. `name` tells the frames of guests apart that share a host.
+    """
+
+    mmu: str = "ept"
+    memory: int = 2 << 30
+    guest_page: int = 4 << 10
+    host_page: int = 4 << 10
+    profile: CpuProfile = SKYLAKE_X
+    kind: str = "process"
+    shadow: ShadowOptions = field(default_factory=ShadowOptions)
+    tlb: TlbOptions = field(default_factory=TlbOptions)
+    vpid: int = 1
+    caching: CachingMode = CachingMode.MODELLED
+    seed: int = 0
+    check_flushes: bool = False
+    numa: NumaConfig | None = None
+    regions: tuple[Region, ...] = ()
+    wxorx: bool = False
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("process", "machine"):
+            raise MisuseError(f"No guest is of kind {self.kind!r}: give process or machine")
+        if self.vpid >> 16:
+            raise MisuseError(f"VPID {self.vpid:#x} has more than 16 bits: give 1 to 0xffff, or 0 for none")
+        if self.mmu not in MMUS:
+            raise MisuseError(f"No Mmu is called {self.mmu!r}: give {' or '.join(MMUS)}")
+        if self.caching not in list(CachingMode):
+            raise MisuseError(f"No caching mode is called {self.caching!r}: give {' or '.join(CachingMode)}")
+        object.__setattr__(self, "caching", CachingMode(self.caching))
+        if self.numa is not None and self.kind == "machine" and self.mmu == "native":
+            raise MisuseError(
+                "Memory of a machine guest under native is host memory from 0, which no policy places: "
+                "give mmu='ept' or 'shadow'"
+            )
+        if self.numa is not None and self.numa.replicate and self.mmu == "native":
+            raise MisuseError(
+                "Under native there are no tables of the hypervisor that nodes could have copies of: "
+                "give mmu='ept' or 'shadow'"
+            )
+        if self.numa is not None and self.numa.topology.size < self.memory:
+            raise MisuseError(
+                f"A guest with {self.memory:#x} bytes is larger than all nodes, which have "
+                f"{self.numa.topology.size:#x}: give it less, or the nodes more"
+            )
+        if self.memory < _LEAST_MEMORY or self.memory % 4096:
+            raise MisuseError(
+                f"Guest memory of {self.memory:#x} bytes is too small or no multiple of 4 KiB: "
+                f"give at least {_LEAST_MEMORY:#x}"
+            )
+        if self.memory >> self.profile.maxphyaddr:
+            raise MisuseError(
+                f"Guest memory of {self.memory:#x} bytes needs more than the {self.profile.maxphyaddr} physical "
+                f"address bits of {self.profile.name}: give less than {1 << self.profile.maxphyaddr:#x}"
+            )
+        self._check_regions()
+
+    def memory_regions(self) -> MemoryRegions | None:
+        """Return the guest-physical map of one machine, None without regions. Raises MisuseError for what cannot be."""
+        if not self.regions:
+            return None
+        return MemoryRegions(
+            self.regions,
+            memory=self.memory,
+            width=self.profile.maxphyaddr,
+            host_page=self.host_page,
+            execute_only=bool(EPT_VPID_CAP.get(self.profile.ept_caps, "execute_only")),
+            wxorx=self.wxorx,
+        )
+
+    def _check_regions(self) -> None:
+        object.__setattr__(self, "regions", tuple(self.regions))
+        if not self.regions:
+            if self.wxorx:
+                raise MisuseError(
+                    "W^X holds for regions, and there are none: give regions, or leave wxorx out"
+                )
+            return
+        first = self.regions[0]
+        if self.kind != "machine":
+            raise MisuseError(
+                f"{first} cannot be given to a process guest, whose memory Quire hands out: give kind='machine'"
+            )
+        if self.mmu == "native":
+            raise MisuseError(
+                f"{first} cannot be had under native, where no memory map says so: give mmu='ept' or 'shadow'"
+            )
+        for one in self.regions if self.mmu == "shadow" else ():
+            if one.kind is RegionKind.ALIAS:
+                raise MisuseError(
+                    f"{one} cannot be had under shadow: a guest that writes its tables at another address would not be "
+                    "seen; give mmu='ept'"
+                )
+            if one.memory_type is not MemoryType.WB:
+                raise MisuseError(
+                    f"{one} cannot have memory type {one.memory_type.name} under shadow, where no hardware walks the "
+                    "memory map: give WB, or mmu='ept'"
+                )
+        self.memory_regions()

@@ -1,0 +1,335 @@
+"""What every Mmu does, and native, the one of one dimension: guest-physical is host-physical.
+
+Same page-table, TLB and cache operations under each Mmu, same guest results.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from quire.arch import PAGE_SHIFT, PAGE_SIZE, Access
+from quire.errors import MisuseError
+from quire.memory import Fill, OutOfFrames, Owner, OwnerKind, Pool
+from quire.memory.numa import NodePools
+from quire.mmu.host import Host
+from quire.mmu.placement import Placement
+from quire.mmu.regions import MemoryRegions
+from quire.paging import (
+    GUEST_FORMAT,
+    RESULT_WORDS,
+    Context,
+    Mapping,
+    Result,
+    Rights,
+    Tables,
+    WalkRecord,
+    new_context,
+    reference_walk,
+)
+from quire.tlb import AddressSpace, Operation, Tlb
+from quire.vcpu import Exit, Vcpu
+
+__all__ = ["NativeMmu", "PagedMmu", "WriteLog", "block_order"]
+
+_TABLE = Owner(OwnerKind.GUEST_TABLE, "guest tables")
+_PAGE = Owner(OwnerKind.GUEST_PAGE, "guest pages")
+
+
+class WriteLog(Protocol):
+    """Who logs the guest's writes, as an Mmu knows it. Guest-physical addresses and sizes are in bytes."""
+
+    def written(self, gpa: int) -> None:
+        """Quire itself is about to write at `gpa`, which is backed: every such write is told here."""
+        ...
+
+    def violated(self, gpa: int) -> bool:
+        """A write at `gpa` was not allowed: return whether the log had forbidden it, and allows it now."""
+        ...
+
+    def backed(self, gpa: int, size: int) -> None:
+        """`size` bytes at `gpa` have just been given memory, in pages of 4 KiB."""
+        ...
+
+
+class PagedMmu(ABC):
+    """What all share: guest tables in guest frames, the TLB, translation by the compiled walk.
+
+    `context` is what hardware walks with, `guest_context` what the guest set: they differ where hardware does not walk
+    the guest's tables. `on_exit` deals with an exit that a software access meets; `forget` tells the Cpu.
+    """
+
+    name: str
+    page_faults_exit = False  #: whether every #PF leaves the guest
+
+    def __init__(
+        self, host: Host, vcpu: Vcpu, frames: Pool | NodePools, placement: Placement | None = None
+    ) -> None:
+        self.host = host
+        self.placement = Placement(host, None) if placement is None else placement
+        self.vcpu = vcpu
+        self.frames = frames
+        self.context = self.guest_context = new_context(vcpu.profile, host.memory.size)
+        self.on_exit: Callable[[Exit], None] = _nobody
+        self.forget: Callable[[int | None], None] = lambda gva: None
+        self.tlb: Tlb | None = None
+        self.log: WriteLog | None = None  #: while the guest's writes are logged
+        self.regions: MemoryRegions | None = None  #: of a machine guest that was given some
+        self.pcid = 0  #: current process-context identifier
+        self.table_pages: dict[int, int] = {}  #: HPAs of guest tables by frame
+        self.invalidations: dict[Operation, int] = {}  #: how often each operation was executed
+        self._result = np.zeros(RESULT_WORDS, np.uint64)
+
+    def _make_guest_tables(self) -> None:
+        self.tables = Tables(_GuestFrames(self), GUEST_FORMAT, self.changed)
+        self.guest_context[Context.CR3] = self.tables.root
+        self.vcpu.vmcs.write("guest_cr3", self.tables.root)
+
+    def changed(self, start: int = 0, size: int = 0) -> None:
+        """Mappings of either dimension go or change, from `start` on: remembered walks are stale."""
+        del start, size
+        self.context[Context.VERSION] += np.uint64(1)
+        self.table_pages.clear()
+
+    def follow(self) -> None:
+        """The guest changed its control registers, and :attr:`guest_context` with them."""
+        self.changed()
+
+    def store(self, gpa: int, entry: int) -> None:
+        """Write the 8-byte entry at guest-physical `gpa` for the guest's kernel."""
+        self.host.memory.store(self.entry_hpa(gpa, write=True), entry)
+
+    def entry_hpa(self, gpa: int, *, write: bool = False) -> int:
+        """Return the HPA of the guest's table entry at `gpa`, which is to be written if `write` says so."""
+        page = self.table_pages.get(gpa >> PAGE_SHIFT)
+        if page is None:
+            page = self.table_pages[gpa >> PAGE_SHIFT] = self.reach(gpa) & -PAGE_SIZE
+        if write and self.log is not None:
+            self.log.written(gpa)
+        return page | gpa & PAGE_SIZE - 1
+
+    def own_fault(self, gva: int, access: Access, error: int, *, implicit: bool) -> int | None:
+        """Return the error code of a #PF that is the guest's own, None if it is the hypervisor's to mend.
+
+        `error` is what hardware said; `implicit`: the access is a supervisor's by nature.
+        """
+        del gva, access, implicit
+        return error
+
+    def allocate_table_frame(self) -> int:
+        """Return the guest frame number of a new page for the guest's tables. Raises OutOfFrames."""
+        return self.frames.allocate(0, _TABLE)
+
+    def place(self, node: int) -> None:
+        """The vCPU runs on `node` from now on: walk the tables that are there, if there are any."""
+        del node
+
+    @property
+    @abstractmethod
+    def space(self) -> AddressSpace:
+        """The tags of the guest's translations."""
+
+    @abstractmethod
+    def reach(self, gpa: int, *, write: bool = False) -> int:
+        """Return the HPA of guest-physical `gpa`, making it present first if need be."""
+
+    @abstractmethod
+    def allocate(self, size: int) -> int | None:
+        """Return the GPA of `size` zeroed, aligned bytes, or None when guest memory is exhausted."""
+
+    @abstractmethod
+    def resident_bytes(self) -> int:
+        """Return how much guest memory is backed by host frames, in bytes."""
+
+    def free(self, gpa: int, size: int) -> None:
+        """Take back what :meth:`allocate` returned."""
+        self.frames.free(gpa >> PAGE_SHIFT, block_order(size), _PAGE)
+
+    def divide(self, gpa: int, size: int) -> None:
+        """Turn an allocated block into single frames, each to be freed alone."""
+        self.frames.divide(gpa >> PAGE_SHIFT, block_order(size), _PAGE)
+
+    def map(self, gva: int, gpa: int, size: int, rights: Rights) -> None:
+        """Map a guest page. No invalidation: a not-present entry is never cached (SDM 3A §4.10.4.3)."""
+        self.tables.map(gva, gpa, size, rights)
+
+    def unmap(self, gva: int) -> Mapping:
+        """Remove a guest page and invalidate its translations."""
+        mapping = self.tables.unmap(gva)
+        self.invalidate(gva)
+        return mapping
+
+    def protect(self, gva: int, rights: Rights) -> None:
+        """Change a guest page's rights and invalidate its translations."""
+        self.tables.protect(gva, rights)
+        self.invalidate(gva)
+
+    def split(self, gva: int) -> None:
+        """Split a large guest page and its frames into single ones; translations change their size."""
+        mapping = self.tables.lookup(gva)
+        self.tables.split(gva)
+        if mapping is not None:
+            self.divide(mapping.target, mapping.size)
+        self.invalidate(gva)
+
+    def lookup(self, gva: int) -> Mapping | None:
+        """Return the guest page that maps `gva`, or None."""
+        return self.tables.lookup(gva)
+
+    def walk(self, gva: int, access: Access, *, user: bool = True) -> WalkRecord:
+        """Return the explained walk of `gva`, without side effects."""
+        context = self.guest_context.copy()
+        context[Context.UPDATE] = 0
+        context[Context.USER] = int(user)
+        return reference_walk(self.host.memory.words, context, gva, access)
+
+    def translate(self, gva: int, access: Access) -> tuple[int, int]:
+        """Translate a user access with accessed and dirty updates; return (status, HPA, or error code).
+
+        On an EPT violation ERROR is the qualification and :attr:`fault_gpa` the address.
+        """
+        from quire.paging._kernels import walk
+
+        result = self._result
+        status = walk(self.host.memory.words, self.context, np.uint64(gva), np.uint64(access), result)
+        return status, int(result[Result.ERROR if status else Result.HPA])
+
+    @property
+    def fault_gpa(self) -> int:
+        """The guest-physical address of the last failed :meth:`translate`."""
+        return int(self._result[Result.FAULT_GPA])
+
+    def enter_tlb(self, tlb: Tlb) -> None:
+        """Make `tlb` the one that caches this guest's translations."""
+        self.tlb = tlb
+        tlb.context = self.context
+        tlb.enter(self.space)
+
+    def invalidate(self, gva: int | None) -> None:
+        """INVLPG of one page, or MOV to CR3: all of the current PCID but global pages."""
+        self.forget(gva)
+        self.apply(Operation.MOV_CR3 if gva is None else Operation.INVLPG, gva=gva or 0)
+
+    def apply(self, operation: Operation, *, pcid: int | None = None, gva: int = 0, gpa: int = 0) -> None:
+        """Apply `operation` to the modelled TLB: of `pcid`, by default the current one, and the page of `gva`.
+
+        One that invalidates nothing is not counted; who observes the TLB hears of it all the same.
+        """
+        if operation.value.classes:
+            self.invalidations[operation] = self.invalidations.get(operation, 0) + 1
+        if self.tlb is not None:
+            space = self.space
+            self.tlb.invalidate(
+                operation,
+                vpid=space.vpid or 0,
+                pcid=self.pcid if pcid is None else pcid,
+                ep4ta=space.ep4ta,
+                gva=gva,
+                gpa=gpa,
+            )
+
+    def execute(self, operation: Operation, *, pcid: int | None = None, gva: int = 0, gpa: int = 0) -> None:
+        """Do what an instruction of this vCPU that invalidates does: to remembered walks, to the Cpu, to the TLB."""
+        self.changed()
+        self.forget(None)
+        self.apply(operation, pcid=pcid, gva=gva, gpa=gpa)
+
+    def violated(self, gva: int, gpa: int) -> None:
+        """Drop what an EPT violation at `gpa`, met on the way to `gva`, drops; no software asked for it."""
+        if self.tlb is not None:
+            space = self.space
+            self.tlb.invalidate(
+                Operation.EPT_VIOLATION,
+                vpid=space.vpid or 0,
+                pcid=self.pcid,
+                ep4ta=space.ep4ta,
+                gva=gva,
+                gpa=gpa,
+            )
+
+    def close(self) -> None:
+        """Free the guest's tables."""
+        self.tables.close()
+
+
+class NativeMmu(PagedMmu):
+    """One dimension: guest frames are frames of the host's pool."""
+
+    name = "native"
+
+    def __init__(self, host: Host, vcpu: Vcpu, guest_bytes: int, placement: Placement | None = None) -> None:
+        super().__init__(host, vcpu, host.pool, placement)
+        self._given = 0  # pages so far: what interleaving goes by
+        self._limit = guest_bytes >> PAGE_SHIFT
+        self._make_guest_tables()
+
+    @property
+    def space(self) -> AddressSpace:
+        """Linear mappings of this vCPU."""
+        return AddressSpace(self.vcpu.vpid, self.pcid, None)
+
+    def reach(self, gpa: int, *, write: bool = False) -> int:
+        """Return `gpa`: there is no second dimension."""
+        del write
+        return gpa
+
+    def allocate(self, size: int) -> int | None:
+        """Return the address of zeroed host frames, None when the guest has all that it may."""
+        order = block_order(size)
+        if self._used() + (1 << order) > self._limit:
+            return None
+        try:
+            hfn = self.placement.page(order, _PAGE, Fill.ZERO, self._given >> order)
+        except OutOfFrames:
+            return None
+        self._given += 1 << order
+        return hfn << PAGE_SHIFT
+
+    def allocate_table_frame(self) -> int:
+        """Return a host frame, which is the guest's."""
+        self._given += 1
+        return self.placement.page(0, _TABLE, Fill.POISON, self._given - 1, table=True)
+
+    def resident_bytes(self) -> int:
+        """Every guest page is a host frame."""
+        return self._used() << PAGE_SHIFT
+
+    def _used(self) -> int:
+        return self.frames.frames_of(OwnerKind.GUEST_PAGE) + self.frames.frames_of(OwnerKind.GUEST_TABLE)
+
+
+class _GuestFrames:
+    """Where guest tables live: guest-physical frames, reached as the guest's kernel reaches them."""
+
+    def __init__(self, mmu: PagedMmu) -> None:
+        self._mmu = mmu
+        self._memory = mmu.host.memory
+
+    def load(self, address: int) -> int:
+        return self._memory.load(self._mmu.entry_hpa(address))
+
+    def store(self, address: int, entry: int) -> None:
+        self._mmu.store(address, entry)
+
+    def allocate_table(self) -> int:
+        address = self._mmu.allocate_table_frame() << PAGE_SHIFT
+        try:
+            hpa = self._mmu.reach(address, write=True)
+        except BaseException:
+            self.free_table(address)
+            raise
+        self._memory.fill(hpa >> PAGE_SHIFT, 1, 0)
+        return address
+
+    def free_table(self, address: int) -> None:
+        self._mmu.frames.free(address >> PAGE_SHIFT, 0, _TABLE)
+
+
+def block_order(size: int) -> int:
+    """Return the pool's order of a block of `size` bytes."""
+    return 0 if size == PAGE_SIZE else (size >> PAGE_SHIFT).bit_length() - 1
+
+
+def _nobody(stop: Exit) -> None:
+    raise MisuseError(f"{stop.reason.name} with no hypervisor to deal with it: set on_exit first")

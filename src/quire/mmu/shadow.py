@@ -1,0 +1,252 @@
+"""Shadow, the Mmu whose hardware walks one dimension: tables that equal the guest's composed with the memory map.
+
+Every #PF, MOV to CR3 and INVLPG leaves the guest. The guest's walk is the two-dimensional one, made by software through
+the memory map; :class:`quire.paging.shadow.Shadow` keeps what hardware walks. The kernel that Quire plays for a process
+guest writes its tables and touches guest-physical memory through a direct map of its own, as Linux does.
+"""
+
+from dataclasses import asdict, dataclass
+
+from quire.arch import (
+    EPT_VIOLATION_QUALIFICATION,
+    EPTP,
+    PAGE_SHIFT,
+    PF_ERROR,
+    Access,
+    ExitReason,
+    MemoryType,
+    Vector,
+)
+from quire.arch.cr_access import CrAccess, CrExit
+from quire.errors import InternalError
+from quire.memory import Owner, OwnerKind
+from quire.mmu.backed import BackedMmu, table_memory
+from quire.mmu.host import Host
+from quire.mmu.placement import Placement
+from quire.mmu.replicated_tables import ReplicatedTables
+from quire.paging import GUEST_FORMAT, Context, Status, Tables
+from quire.paging.shadow import LEAST_PAGES, Resolution, Shadow, Verdict, audit
+from quire.tlb import AddressSpace, Operation
+from quire.vcpu import Event, Exit, Vcpu
+from quire.vcpu.vmcs import word_of
+
+__all__ = ["ShadowMmu", "ShadowOptions"]
+
+_SHADOW_TABLE = Owner(OwnerKind.SHADOW_TABLE, "shadow tables")
+#: Where Linux has its direct map of physical memory (Documentation/arch/x86/x86_64/mm.rst).
+_DIRECT_MAP = 0xFFFF_8880_0000_0000
+_PER_MILLE = 20  # of guest memory: how much its shadow pages may take by default (KVM_PERMILLE_MMU_PAGES)
+_READ_FAULT, _WRITE_FAULT = PF_ERROR.encode(), PF_ERROR.encode(W=1)
+_TABLE_WRITE = PF_ERROR.encode(P=1, W=1)
+_TO_WRITE = EPT_VIOLATION_QUALIFICATION.mask("W")
+_INVLPG_LENGTH = _MOV_CR_LENGTH = 3  # of the played kernel's instructions
+_GUEST_CR3 = word_of("guest_cr3")
+_FILLED = Resolution(Verdict.FILLED)
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowOptions:
+    """How shadow tables are kept: `pages` bounds them (None: 2 % of guest memory), `prefetch` entries are filled
+    together, with `audit` every entry is justified anew after every exit.
+    """
+
+    pages: int | None = None
+    prefetch: int = 1
+    audit: bool = False
+
+
+class ShadowMmu(BackedMmu):
+    """One dimension for hardware. `context` is hardware's, `guest_context` is the guest's, over the memory map."""
+
+    name = "shadow"
+    page_faults_exit = True
+    _handler = "page fault"
+    map_flush = Operation.INVVPID_CONTEXT
+
+    def __init__(
+        self,
+        host: Host,
+        vcpu: Vcpu,
+        guest_bytes: int,
+        page_size: int,
+        memory_map: Tables,
+        options: ShadowOptions,
+        placement: Placement | None = None,
+    ) -> None:
+        super().__init__(host, vcpu, guest_bytes, page_size, memory_map, placement)
+        self.guest_context = self.context.copy()
+        eptp = EPTP.encode(MT=MemoryType.WB, walk_length=3, addr=memory_map.root)
+        self.guest_context[Context.EPTP] = eptp
+        count = guest_bytes >> PAGE_SHIFT
+        limit = max(LEAST_PAGES, count * _PER_MILLE // 1000) if options.pages is None else options.pages
+        limit = min(limit, host.pool.frame_count)  # there are no frames for more
+        frames = table_memory(host, _SHADOW_TABLE, GUEST_FORMAT, self.placement)
+        #: The memory of the shadow's tables, where every node has its own.
+        self.copies = frames if isinstance(frames, ReplicatedTables) else None
+        self.shadow = Shadow(
+            host.memory,
+            frames,
+            memory_map,
+            self.guest_context,
+            self.context,
+            limit=limit,
+            flush=self._flush,
+            prefetch=options.prefetch,
+        )
+        if self.copies is not None:
+            self.shadow.tables.memory = self.copies
+        memory_map.on_change = self._map_changes
+        self._asked: int | None = None  # the GPA of a software access whose exit is being dealt with
+        vcpu.intercept_paging()
+
+    def start(self) -> None:
+        """Build the guest's tables, and a root for hardware."""
+        super().start()
+        self.follow()
+
+    @property
+    def space(self) -> AddressSpace:
+        """Linear mappings of this vCPU and its current PCID."""
+        return AddressSpace(self.vcpu.vpid, self.pcid, None)
+
+    def follow(self) -> None:
+        """Load the root that the guest's registers ask for; settings that entries depend on flush what was cached."""
+        super().follow()
+        root = int(self.guest_context[Context.CR3]) & ~0xFFF
+        if self.memory_map.target(root) is None:
+            self.back(root)
+        if self.shadow.load(self.pcid):
+            self._flush()
+        if self.copies is not None:
+            root = int(self.context[Context.CR3])
+            self.context[Context.CR3] = (
+                self.copies.copy_on(self.placement.toucher, root & ~0xFFF) | root & 0xFFF
+            )
+        # Not by Vmcs.write: no control and nothing of the guest's has changed, so that nobody need look at all fields.
+        self.vcpu.vmcs.words[_GUEST_CR3] = int(self.context[Context.CR3])
+
+    def place(self, node: int) -> None:
+        """Walk the copy of the shadow that `node` has, if it has one."""
+        del node
+        self.follow()
+
+    def resolve(self, gva: int, error_code: int) -> Resolution:
+        """Return what a #PF exit comes to, everything done that the hypervisor can do. Raises OutOfFrames."""
+        if self._asked is not None:
+            missing = self.memory_map.target(self._asked) is None
+            if missing and not self.back(self._asked):
+                return Resolution(Verdict.NO_MEMORY, gpa=self._asked)
+            return _FILLED
+        while True:
+            found = self.shadow.resolve(gva, error_code)
+            if found.verdict is not Verdict.NO_MEMORY:
+                return found
+            if self.memory_map.target(found.gpa) is None:
+                if not self.back(found.gpa):
+                    return found
+            elif self.log is None or not found.error & _TO_WRITE or not self.log.violated(found.gpa):
+                return found
+
+    def own_fault(self, gva: int, access: Access, error: int, *, implicit: bool) -> int | None:
+        """Return the error code of a #PF that the guest's own tables give; None leaves it to :meth:`resolve`."""
+        user = bool(error & PF_ERROR.mask("U"))
+        if self.shadow.walk(gva, access, user=user, implicit=implicit) == Status.PAGE_FAULT:
+            return self.shadow.error_code
+        return None
+
+    def translate(self, gva: int, access: Access) -> tuple[int, int]:
+        """Translate a user access through the shadow; each gap in it is an exit."""
+        while True:
+            status, value = super().translate(gva, access)
+            if status != Status.PAGE_FAULT:
+                return status, value
+            self.on_exit(_page_fault(gva, value))
+            own = self.vcpu.take_exception()
+            if own is not None:
+                return status, own
+
+    def software_exit(self, gpa: int, *, write: bool) -> None:
+        """A #PF in the direct map of the guest's kernel."""
+        self._exit_at(gpa, _WRITE_FAULT if write else _READ_FAULT)
+
+    def reach(self, gpa: int, *, write: bool = False) -> int:
+        """Return the HPA of `gpa`; a shadow of a frame that is to be written is emptied: writes are not followed."""
+        if write:
+            self.shadow.forget_frame(gpa)
+        return super().reach(gpa, write=write)
+
+    def store(self, gpa: int, entry: int) -> None:
+        """Write an entry of the guest's tables; of a table that is in sync, that is an exit."""
+        hpa = self.entry_hpa(gpa, write=True)
+        if not self.shadow.write_exits(gpa):
+            self.host.memory.store(hpa, entry)
+            return
+        self._exit_at(gpa, _TABLE_WRITE)
+        follow = self.shadow.release(gpa)
+        self.host.memory.store(hpa, entry)
+        if follow:
+            self.shadow.written(gpa)
+
+    def invalidate(self, gva: int | None) -> None:
+        """INVLPG or MOV to CR3 of the played kernel: an exit, whose handler calls :meth:`perform_invalidation`."""
+        if gva is None:
+            said = CrExit(3, CrAccess.MOV_TO).qualification
+            self.on_exit(Exit(ExitReason.CR_ACCESS, said, instruction_length=_MOV_CR_LENGTH))
+        else:
+            self.on_exit(Exit(ExitReason.INVLPG, gva, instruction_length=_INVLPG_LENGTH))
+
+    def perform_invalidation(self, gva: int | None) -> None:
+        """Do what the instruction does, to TLB and shadow."""
+        super().invalidate(gva)
+
+    def apply(self, operation: Operation, *, pcid: int | None = None, gva: int = 0, gpa: int = 0) -> None:
+        """Apply a row of the invalidation table to what is out of sync in the shadow, and to the TLB."""
+        rule = operation.value
+        # A #PF flushes what hardware cached of one address; the shadow has just been asked.
+        if rule.classes and operation is not Operation.PAGE_FAULT:
+            of_pcid = rule.pcid and not (rule.page and rule.global_pages)
+            scope = (self.pcid if pcid is None else pcid) if of_pcid else None
+            if rule.page:
+                self.shadow.sync_address(gva, scope)
+            else:
+                self.shadow.sync(scope)
+        super().apply(operation, pcid=pcid, gva=gva, gpa=gpa)
+
+    def check(self) -> None:
+        """Audit the shadow, unless an instruction is passing. Raises InternalError with every breach."""
+        if not self.shadow.stepping:
+            breaches = audit(self.shadow)
+            if breaches:
+                raise InternalError("; ".join(str(one) for one in breaches) + ".")
+
+    def counts(self) -> dict[str, int]:
+        """Return what the shadow has and did so far, by name."""
+        return asdict(self.shadow.counts())
+
+    def close(self) -> None:
+        """Free the shadow, then the rest."""
+        self.shadow.close()
+        super().close()
+
+    def _exit_at(self, gpa: int, error: int) -> None:
+        self._asked = gpa
+        try:
+            self.on_exit(_page_fault(_DIRECT_MAP + gpa, error))
+        finally:
+            self._asked = None
+
+    def _map_changes(self, start: int, size: int) -> None:
+        self.changed()
+        self.shadow.drop_range(start, size)
+
+    def _flush(self) -> None:
+        """What hardware may have cached is gone: INVVPID, and the engine's own TLB."""
+        self.changed()
+        self.forget(None)
+        if self.tlb is not None:
+            self.tlb.invalidate(Operation.INVVPID_CONTEXT, vpid=self.vcpu.vpid)
+
+
+def _page_fault(gva: int, error: int) -> Exit:
+    event = Event.exception(Vector.PF, error)
+    return Exit(ExitReason.EXCEPTION_OR_NMI, gva, interruption=event)

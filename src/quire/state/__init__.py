@@ -1,0 +1,1 @@
+"""A machine's state outside of it: memory images, written and read."""
