@@ -146,6 +146,7 @@ from quire.arch.registers import (
     CR3,
     CR4,
     EFER,
+    GENERAL,
     RFLAGS,
     pcid,
 )
@@ -188,6 +189,7 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "CR3",
     "CR4",
     "EFER",
+    "GENERAL",
     "RFLAGS",
     "pcid",
     # Segments and gates

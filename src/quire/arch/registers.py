@@ -7,7 +7,10 @@ set is the business of its profile and of the VMX fixed-bit registers, not of th
 
 from quire.arch.layout import Field, Layout, address, bit, bits, ignored, reserved
 
-__all__ = ["CR0", "CR3", "CR4", "EFER", "RFLAGS", "pcid"]
+__all__ = ["CR0", "CR3", "CR4", "EFER", "GENERAL", "RFLAGS", "pcid"]
+
+#: The general registers, by the numbers that instructions and exit qualifications use (SDM 2A §2.1.5).
+GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
 
 CR0 = Layout(
     "CR0",

@@ -47,7 +47,7 @@ def command(**options: Any) -> int:
     json_file = None if options["json_file"] is None else open_text(options["json_file"], "record", "--json")
     sink = None if json_file is not None and options["output"] is None else open_report(options["output"])
     say_if_compiling()
-    from quire.cpu.soft import Detail
+    from quire.cpu import Detail
     from quire.guest.load.launch import LaunchError
     from quire.guest.session import SessionOptions
     from quire.report import render_json

@@ -71,7 +71,7 @@ def command(**options: Any) -> int:
     sink = None if kind == "none" else open_report(options["output"])
     image = None if saved is None else os.fdopen(open_file(saved, "image", "--save-image"), "wb")
     say_if_compiling()
-    from quire.cpu.soft import Detail
+    from quire.cpu import Detail
     from quire.guest.load.launch import LaunchError
     from quire.guest.session import SessionOptions
 

@@ -67,7 +67,7 @@ def command(**options: Any) -> int:
     environ = guest_environment()
     files = _open(options)
     say_if_compiling()
-    from quire.cpu.soft import Detail
+    from quire.cpu import Detail
     from quire.guest.load.launch import LaunchError
     from quire.guest.session import SessionOptions
 

@@ -1,7 +1,10 @@
 """Cpus: what executes guest instructions. Each fulfils the Cpu protocol of the vcpu room.
 
-``soft`` (Unicorn; no privilege needed) is the one that there is; import it from :mod:`quire.cpu.soft`, which loads
-the engine and the kernels.
+Contract: an engine says what it can do, and is chosen by name; whoever needs what it lacks is refused by name.
+``soft`` (Unicorn; no privilege needed) is the one that there is; a new one is entered in :mod:`quire.cpu.registry`.
 """
 
-__all__: list[str] = []
+from quire.cpu.detail import Detail
+from quire.cpu.registry import Engine, engines, make_cpu, register
+
+__all__ = ["Detail", "Engine", "engines", "make_cpu", "register"]

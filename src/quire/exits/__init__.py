@@ -1,17 +1,27 @@
-"""What happens at a VM exit: one table of handlers by reason, and the system instructions that they perform.
+"""What happens at a VM exit: one table of handlers by reason, and the system registers that they work on.
 
-Contract: a handler gets an ExitContext and the exit, and says what happens next. Users may replace any handler.
+Contract: a handler gets an ExitContext and the exit, mends what caused it or emulates the instruction, and returns what
+happens next: RESUME, SKIP, Inject an event, StopGuest. Users may replace any handler of a machine.
 """
 
-from quire.exits.handlers import DEFAULT_HANDLERS, GuestStopped, Handler
-from quire.exits.machine_handlers import MACHINE_HANDLERS
-from quire.exits.processor import GENERAL, Processor
+from quire.exits.context import ExitContext, Handler, SystemRegisters
+from quire.exits.next_step import RESUME, SKIP, Inject, Next, StopGuest
+from quire.exits.played_kernel import PlayedKernel
+from quire.exits.processor import Processor
+from quire.exits.stopped import GuestStopped
+from quire.exits.table import HANDLERS
 
 __all__ = [
-    "DEFAULT_HANDLERS",
-    "GENERAL",
-    "MACHINE_HANDLERS",
+    "HANDLERS",
+    "RESUME",
+    "SKIP",
+    "ExitContext",
     "GuestStopped",
     "Handler",
+    "Inject",
+    "Next",
+    "PlayedKernel",
     "Processor",
+    "StopGuest",
+    "SystemRegisters",
 ]

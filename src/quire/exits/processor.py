@@ -1,28 +1,20 @@
 """The system instructions of a machine guest: what MOV CR, INVLPG, RDMSR and their kin do, to registers and to TLBs.
 
 The VMCS guest-state area is where CR0, CR3, CR4, EFER and PAT are; this class changes them by the rules of the manual
-and makes the walk's context and the modelled TLB follow. It is used twice: by the Cpu for an instruction that the
-controls let pass, and by the exit handlers for one that exited. What the guest does wrong is a value, the exception
-that it gets. Not modelled: leaving IA-32e mode (#GP, as within 64-bit code), debug breakpoints, MTRRs beyond values.
+and makes the walk's context and the modelled TLB follow. What the guest does wrong is a value, the exception that it
+gets. Not modelled: leaving IA-32e mode (#GP, as within 64-bit code), debug breakpoints, MTRRs beyond values.
 """
 
-from collections.abc import Callable
-
-from quire.arch import CR0, CR4, EFER, ExitReason, Vector, is_canonical, paging_mode, pcid
-from quire.arch.cr_access import CrAccess, CrExit
-from quire.arch.instruction_exits import INVPCID_DESCRIPTOR, MOV_DR_QUALIFICATION
+from quire.arch import CR0, CR4, EFER, Vector, is_canonical, paging_mode, pcid
+from quire.arch.instruction_exits import INVPCID_DESCRIPTOR
 from quire.devices.local_apic import LocalApic
 from quire.devices.msrs import PLAIN_MSRS, Msr, legal_pat
-from quire.errors import MisuseError
 from quire.mmu.paged import PagedMmu
 from quire.paging import Context
 from quire.tlb import Operation
-from quire.vcpu import Event, Exit, Registers, Vcpu
+from quire.vcpu import Event, Registers, VmxState
 
-__all__ = ["GENERAL", "Processor"]
-
-#: The general registers, by the numbers that exit qualifications use.
-GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
+__all__ = ["Processor"]
 
 _GP = Event.exception(Vector.GP, 0)
 _WORD = (1 << 64) - 1
@@ -65,40 +57,28 @@ _ADDRESSES = (Msr.SYSENTER_ESP, Msr.SYSENTER_EIP, Msr.FS_BASE, Msr.GS_BASE, Msr.
 
 
 class Processor:
-    """System registers of `vcpu`, whose translations are those of `mmu`. `registers` is set when the Cpu is made."""
+    """System registers of `vmx`, whose translations are those of `mmu`. `registers` is set when the Cpu is made."""
 
     registers: Registers
 
-    def __init__(self, vcpu: Vcpu, mmu: PagedMmu) -> None:
+    def __init__(self, vmx: VmxState, mmu: PagedMmu) -> None:
         self.cr2 = self.cr8 = 0
         self.apic: LocalApic | None = None  #: of a guest with several vCPUs
         self.debug = [0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400]
-        self._vcpu, self._mmu = vcpu, mmu
+        self._vmx, self._mmu = vmx, mmu
         self._msrs = {number: msr.reset for number, msr in PLAIN_MSRS.items()}
         self._tsc = 0
         self._settled: tuple[int, ...] = ()
         # Under shadow paging hardware has another CR3 than the guest, and write protection and NX whatever it says.
         self._hidden: dict[str, int] | None = {} if mmu.page_faults_exit else None
         self._cr0_fixed = _CR0_FIXED | (CR0.mask("WP") if mmu.page_faults_exit else 0)
-        read = vcpu.vmcs.read
+        read = vmx.vmcs.read
         self.reset(*(read(f"guest_{name}") for name in ("cr0", "cr3", "cr4", "ia32_efer")))
-        self._actions: dict[ExitReason, Callable[[Exit], Event | None]] = {
-            ExitReason.CR_ACCESS: self._cr_access,
-            ExitReason.MOV_DR: self._mov_dr,
-            ExitReason.INVLPG: self._invlpg,
-            ExitReason.RDMSR: self._rdmsr,
-            ExitReason.WRMSR: self._wrmsr,
-            ExitReason.RDTSC: self._rdtsc,
-            ExitReason.RDTSCP: self._rdtsc,
-            ExitReason.WBINVD: _nothing,
-            ExitReason.INVD: _nothing,
-            ExitReason.RDPMC: _refused,
-        }
 
     def reset(self, cr0: int, cr3: int, cr4: int, efer: int) -> None:
         """Give the guest these control registers; bits of them that are not its own it reads as they are here."""
         owned = (_CR0_OWNED, _CR4_OWNED) if self._hidden is not None else (0, 0)
-        self._vcpu.vmcs.write_many(
+        self._vmx.vmcs.write_many(
             guest_cr0=cr0 | self._cr0_fixed,
             cr0_guest_host_mask=self._cr0_fixed | owned[0],
             cr0_read_shadow=cr0 | _CR0_FIXED,
@@ -113,7 +93,7 @@ class Processor:
         """Return CR3 or EFER as the guest has it."""
         if self._hidden is not None:
             return self._hidden[name]
-        return self._vcpu.vmcs.read(f"guest_{name}")
+        return self._vmx.vmcs.read(f"guest_{name}")
 
     def _write(self, name: str, value: int) -> None:
         """Set CR3 or EFER as the guest has it; hardware's CR3 under shadow paging is the Mmu's."""
@@ -122,19 +102,7 @@ class Processor:
             if name == "cr3":
                 return
             value |= _NXE
-        self._vcpu.vmcs.write(f"guest_{name}", value)
-
-    def perform(self, stop: Exit) -> Event | None:
-        """Do what the instruction that `stop` describes does; return the exception that it causes instead, if any.
-
-        RIP is the caller's. Raises MisuseError for a reason that no system instruction has.
-        """
-        action = self._actions.get(stop.reason)
-        if action is None:
-            raise MisuseError(
-                f"{stop.reason.name} is no system instruction: write a handler that emulates it"
-            )
-        return action(stop)
+        self._vmx.vmcs.write(f"guest_{name}", value)
 
     def settle(self) -> None:
         """Make context and address space follow the VMCS, where a handler may have changed control registers."""
@@ -165,7 +133,7 @@ class Processor:
 
     def visible(self, number: int) -> int:
         """Return CR0 or CR4 as the guest reads it: host-owned bits from the read shadow (SDM 3C §24.6.6)."""
-        read = self._vcpu.vmcs.read
+        read = self._vmx.vmcs.read
         mask = read(f"cr{number}_guest_host_mask")
         return read(f"guest_cr{number}") & ~mask | read(f"cr{number}_read_shadow") & mask
 
@@ -194,7 +162,7 @@ class Processor:
     def read_msr(self, number: int) -> int | Event:
         """Return MSR `number`, or the #GP for one that does not exist."""
         if number in _VMCS_MSRS:
-            return self._vcpu.vmcs.read(_VMCS_MSRS[Msr(number)])
+            return self._vmx.vmcs.read(_VMCS_MSRS[Msr(number)])
         if number in _REGISTER_MSRS:
             return self.registers.read(_REGISTER_MSRS[Msr(number)])
         if number == Msr.EFER:
@@ -212,7 +180,7 @@ class Processor:
         if number in _ADDRESSES and not is_canonical(value):
             return _GP
         if number in _VMCS_MSRS:
-            self._vcpu.vmcs.write(_VMCS_MSRS[Msr(number)], value & (0xFFFFFFFF if number == 0x174 else _WORD))
+            self._vmx.vmcs.write(_VMCS_MSRS[Msr(number)], value & (0xFFFFFFFF if number == 0x174 else _WORD))
         elif number in _REGISTER_MSRS:
             self.registers.write(_REGISTER_MSRS[Msr(number)], value)
         elif number == Msr.EFER:
@@ -228,7 +196,7 @@ class Processor:
     def invpcid(self, kind: int, descriptor: int) -> Event | None:
         """Execute INVPCID of type `kind` with the 128-bit `descriptor` (SDM 2A §3.3)."""
         said = INVPCID_DESCRIPTOR.decode(descriptor)
-        enabled = CR4.get(self._vcpu.vmcs.read("guest_cr4"), "PCIDE")
+        enabled = CR4.get(self._vmx.vmcs.read("guest_cr4"), "PCIDE")
         if kind > 3 or (kind < 2 and descriptor & INVPCID_DESCRIPTOR.reserved_mask):
             return _GP
         if (kind < 2 and not enabled and said["pcid"]) or (kind == 0 and not is_canonical(said["gva"])):
@@ -241,6 +209,10 @@ class Processor:
         )[kind]
         self._mmu.execute(operation, pcid=said["pcid"], gva=said["gva"])
         return None
+
+    def invlpg(self, gva: int) -> None:
+        """Execute INVLPG of the page at `gva`."""
+        self._mmu.execute(Operation.INVLPG, gva=gva)
 
     def page_fault(self, gva: int) -> None:
         """Note what a #PF does before it is delivered: cached translations of its address go (SDM 3A §4.10.4.1)."""
@@ -264,10 +236,10 @@ class Processor:
 
     def _write_cr3(self, value: int) -> Event | None:
         """SDM 2B §4.3, MOV to CR3, and SDM 3A §4.10.4.1."""
-        enabled = CR4.get(self._vcpu.vmcs.read("guest_cr4"), "PCIDE")
+        enabled = CR4.get(self._vmx.vmcs.read("guest_cr4"), "PCIDE")
         keep = bool(enabled and value & _KEEP)
         value &= ~_KEEP if enabled else _WORD
-        if value >> self._vcpu.profile.maxphyaddr:
+        if value >> self._vmx.profile.maxphyaddr:
             return _GP
         self._write("cr3", value)
         self.settle()
@@ -298,7 +270,7 @@ class Processor:
 
     def _flip(self, number: int, value: int, fixed: int) -> None:
         """Change the bits of CR0 or CR4 that differ from what the guest reads; `fixed` ones in the shadow alone."""
-        vmcs = self._vcpu.vmcs
+        vmcs = self._vmx.vmcs
         changed = self.visible(number) ^ value
         vmcs.write(f"guest_cr{number}", vmcs.read(f"guest_cr{number}") ^ changed & ~fixed)
         vmcs.write(f"cr{number}_read_shadow", vmcs.read(f"cr{number}_read_shadow") ^ changed)
@@ -324,66 +296,7 @@ class Processor:
         if msr is Msr.PAT:
             if not legal_pat(value):
                 return _GP
-            self._vcpu.vmcs.write("guest_ia32_pat", value)
+            self._vmx.vmcs.write("guest_ia32_pat", value)
             self._mmu.guest_context[Context.PAT] = value
         self._msrs[msr] = value
         return None
-
-    def _cr_access(self, stop: Exit) -> Event | None:
-        exit = CrExit.of(stop.qualification)
-        if exit.access is CrAccess.MOV_FROM:
-            self.registers.write(GENERAL[exit.gpr], self.read_cr(exit.cr))
-            return None
-        if exit.access is CrAccess.MOV_TO:
-            return self.write_cr(exit.cr, self.registers.read(GENERAL[exit.gpr]))
-        return self.write_cr(0, exit.machine_status(self.visible(0)))
-
-    def _mov_dr(self, stop: Exit) -> Event | None:
-        said = MOV_DR_QUALIFICATION.decode(stop.qualification)
-        number, gpr = said["dr"], GENERAL[said["gpr"]]
-        if number in (4, 5):
-            if CR4.get(self.visible(4), "DE"):
-                return Event.exception(Vector.UD)
-            number += 2
-        if said["from_dr"]:
-            self.registers.write(gpr, self.debug[number])
-            return None
-        value = self.registers.read(gpr)
-        if number >= 6 and value >> 32:
-            return _GP
-        self.debug[number] = value
-        return None
-
-    def _invlpg(self, stop: Exit) -> None:
-        if is_canonical(stop.qualification):  # else INVLPG does nothing
-            self._mmu.execute(Operation.INVLPG, gva=stop.qualification)
-
-    def _rdmsr(self, stop: Exit) -> Event | None:
-        del stop
-        value = self.read_msr(self.registers.read("rcx") & 0xFFFFFFFF)
-        if isinstance(value, Event):
-            return value
-        self.registers.write_many({"rax": value & 0xFFFFFFFF, "rdx": value >> 32})
-        return None
-
-    def _wrmsr(self, stop: Exit) -> Event | None:
-        del stop
-        low, high, number = (self.registers.read(name) & 0xFFFFFFFF for name in ("rax", "rdx", "rcx"))
-        return self.write_msr(number, high << 32 | low)
-
-    def _rdtsc(self, stop: Exit) -> None:
-        value = self.read_msr(Msr.TSC)
-        assert isinstance(value, int)
-        self.registers.write_many({"rax": value & 0xFFFFFFFF, "rdx": value >> 32})
-        if stop.reason is ExitReason.RDTSCP:
-            self.registers.write("rcx", self._msrs[Msr.TSC_AUX])
-
-
-def _nothing(stop: Exit) -> None:
-    """WBINVD and INVD: there is no cache."""
-
-
-def _refused(stop: Exit) -> Event:
-    """RDPMC: there is no performance counter."""
-    del stop
-    return _GP

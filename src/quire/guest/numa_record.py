@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from quire.machine import Hypervisor
+from quire.machine import Vcpu
 from quire.memory import FRAME_SHIFT, OwnerKind
 from quire.memory.numa import NodePools
-from quire.mmu import BackedMmu
 from quire.tlb.nodes import NodeCount
 
 __all__ = ["numa_record"]
@@ -14,13 +13,13 @@ __all__ = ["numa_record"]
 _HOST_TABLES = (OwnerKind.EPT_TABLE, OwnerKind.SHADOW_TABLE)
 
 
-def numa_record(hypervisor: Hypervisor, *, full: bool) -> dict[str, Any] | None:
+def numa_record(vcpu: Vcpu, *, full: bool) -> dict[str, Any] | None:
     """Return the nodes, what lies on each, and references from node to node; None on a host without nodes.
 
     Without `full` detail no data access was seen, and walks are those that the engine's own TLB missed.
     """
-    pools, numa = hypervisor.placement.node_pools, hypervisor.config.numa
-    references = hypervisor.node_references
+    pools, numa = vcpu.machine.placement.node_pools, vcpu.machine.config.numa
+    references = vcpu.node_references
     if pools is None or references is None:
         return None
     topology = pools.topology
@@ -35,11 +34,11 @@ def numa_record(hypervisor: Hypervisor, *, full: bool) -> dict[str, Any] | None:
         "guest_tables": None if numa is None else str(numa.guest_tables or numa.policy),
         "host_tables": None if numa is None else str(numa.host_tables),
         "replicated": numa is not None and numa.replicate,
-        "vcpu_node": hypervisor.node,
+        "vcpu_node": vcpu.node,
         "last_cache": 0 if numa is None else numa.last_cache,
-        "frames": _frames(hypervisor, pools),
+        "frames": _frames(vcpu, pools),
         "fell_back": pools.fell_back,
-        "misplaced": hypervisor.host.misplaced(),
+        "misplaced": vcpu.host.misplaced(),
         "references": {
             kind.name.lower(): {
                 "matrix": references.matrix(kind).tolist(),
@@ -52,15 +51,15 @@ def numa_record(hypervisor: Hypervisor, *, full: bool) -> dict[str, Any] | None:
     }
 
 
-def _frames(hypervisor: Hypervisor, pools: NodePools) -> dict[str, list[int]]:
+def _frames(vcpu: Vcpu, pools: NodePools) -> dict[str, list[int]]:
     """Return how many frames of 4 KiB lie on each node, by what they are for."""
-    mmu, count = hypervisor.mmu, pools.topology.count
+    mmu, count = vcpu.mmu, pools.topology.count
     tables = [0] * count
     for gpa in mmu.tables.addresses():
         tables[pools.node_of(mmu.entry_hpa(gpa) >> FRAME_SHIFT)] += 1
     guest = [pool.frames_of(OwnerKind.GUEST_PAGE) for pool in pools.pools]
-    if isinstance(mmu, BackedMmu):  # there the guest's tables lie in its pages
-        small = mmu.page_size >> FRAME_SHIFT == 1
+    if mmu.mapped is not None:  # there the guest's tables lie in its pages
+        small = mmu.mapped.page_size >> FRAME_SHIFT == 1
         guest = [pages - own if small else pages for pages, own in zip(guest, tables, strict=True)]
     return {
         "guest_pages": guest,

@@ -7,8 +7,7 @@ from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 from quire.arch import PF_ERROR, Access, Vector
 from quire.guest.kernel.frame import Trap
 from quire.guest.kernel.siginfo import GuestDeath, signal_name
-from quire.machine import Hypervisor
-from quire.mmu import ShadowMmu
+from quire.machine import Vcpu
 from quire.paging import Status
 from quire.paging.explanation import explanation
 from quire.report.walk import walk_lines
@@ -18,18 +17,18 @@ __all__ = ["disassemble", "obituary"]
 _LONGEST_INSTRUCTION = 15
 
 
-def obituary(hypervisor: Hypervisor, death: GuestDeath, trap: Trap) -> str:
+def obituary(vcpu: Vcpu, death: GuestDeath, trap: Trap) -> str:
     """Return the lines that say why the guest died; for a fault, with the walk of the faulting address."""
     name = signal_name(death.signo)
     lines = [f"guest killed by {name}: {death.text.removeprefix(f'{name}: ')}"]
     if death.signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
         return "\n".join(lines)
-    lines.append(f"  at rip {death.rip:#018x}  {disassemble(hypervisor, death.rip)}")
+    lines.append(f"  at rip {death.rip:#018x}  {disassemble(vcpu, death.rip)}")
     if trap.vector == Vector.PF and death.signo in (signal.SIGSEGV, signal.SIGBUS):
         access = _access(trap.error_code)
-        how = " (EPT is the memory map here)" if isinstance(hypervisor.mmu, ShadowMmu) else ""
+        how = " (EPT is the memory map here)" if vcpu.mmu.shadowed is not None else ""
         lines.append(f"  {access.name.lower()} of gva {trap.address:#018x}, walked level by level{how}:")
-        walk = explanation(hypervisor.mmu.walk(trap.address, access), hypervisor.mmu.guest_context)
+        walk = explanation(vcpu.mmu.walk(trap.address, access), vcpu.mmu.guest_context)
         lines.extend("    " + line for line in walk_lines(walk))
     return "\n".join(lines)
 
@@ -40,12 +39,12 @@ def _access(error_code: int) -> Access:
     return Access.WRITE if PF_ERROR.get(error_code, "W") else Access.READ
 
 
-def disassemble(hypervisor: Hypervisor, rip: int) -> str:
+def disassemble(vcpu: Vcpu, rip: int) -> str:
     """Return the instruction at `rip` in Intel syntax, or why it cannot be read."""
     code = b""
-    memory = hypervisor.host.memory
+    memory = vcpu.host.memory
     while len(code) < _LONGEST_INSTRUCTION:
-        walk = hypervisor.mmu.walk(rip + len(code), Access.READ)
+        walk = vcpu.mmu.walk(rip + len(code), Access.READ)
         if walk.status is not Status.OK:
             break
         count = min(_LONGEST_INSTRUCTION - len(code), 0x1000 - (walk.hpa & 0xFFF))

@@ -6,28 +6,28 @@ delays a sample; none is made up for.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Self
 
-from quire.machine import Hypervisor
+from quire.machine import Machine
 from quire.observe import AccessTracker
 
 __all__ = ["Sampler"]
 
 
 class Sampler:
-    """Samples the guest of `vcpus` every `period` seconds between enter and exit, and once more at exit.
+    """Samples the guest of `machine` every `period` seconds between enter and exit, and once more at exit.
 
     A thread calls `interrupt`; the one who is interrupted calls :meth:`sample_if_due`.
     """
 
     def __init__(
         self,
-        vcpus: Sequence[Hypervisor],
+        machine: Machine,
         period: float,
         interrupt: Callable[[], None],
     ) -> None:
-        self._tracker = AccessTracker(vcpus)
+        self._tracker = AccessTracker(machine)
         self._period, self._interrupt = period, interrupt
         self._due = False
         self._closing = threading.Event()

@@ -1,4 +1,4 @@
-"""One run of one program: the hypervisor, the Cpu, the guest's kernel, and the plain record of what happened.
+"""One run of one program: the machine, the guest's kernel, and the plain record of what happened.
 
 The record is data for reports: dicts of numbers and strings in a fixed order, nothing of the model in it. Everything
 that depends on the clock is under ``time``.
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from quire import __version__
 from quire.arch import HWCAP
-from quire.cpu.soft import Detail, SoftCpu
+from quire.cpu import Detail, make_cpu
 from quire.errors import BackendError
 from quire.exits import GuestStopped
 from quire.guest.breakpoint import AtAddress, AtSyscall, Breakpoint
@@ -31,12 +31,13 @@ from quire.guest.obituary import obituary
 from quire.guest.sampler import Sampler
 from quire.guest.syscalls import syscall_name
 from quire.guest.watch import HostSignals
-from quire.machine import GuestConfig, Hypervisor
+from quire.machine import GuestConfig, Machine, Vcpu
 from quire.memory import OutOfFrames
-from quire.mmu import BackedMmu, ShadowMmu
+from quire.mmu import PagedMmu
 from quire.observe import HostAudit, audit_host
 from quire.state.images.save import save_image
 from quire.tlb import Tlb
+from quire.vcpu import Cpu, breaking, counting
 
 __all__ = ["SCHEMA", "Session", "SessionOptions"]
 
@@ -63,6 +64,7 @@ class SessionOptions:
     until: Breakpoint | None = None
     working_set: float | None = None
     audit_every: int | None = None
+    engine: str = "soft"
 
 
 class Session:
@@ -88,80 +90,78 @@ class Session:
         Raises LaunchError when it cannot be started.
         """
         options = self.options
-        hypervisor = _make(options)
-        self.tlb = hypervisor.tlb
+        machine = _make(options)
+        self.tlb = machine.vcpu.tlb
         try:
-            machine = VirtualMachine(hypervisor)
             guest = ProcessGuest(
-                machine,
+                VirtualMachine(machine.vcpu),
                 self.program,
                 self._environ,
                 GuestOptions(options.seed, options.sandbox, os.getcwd(), HWCAP),
             )
             try:
-                self._run(hypervisor, guest)
+                self._run(machine, guest)
             finally:
                 guest.abandon()
         finally:
-            hypervisor.discard()
+            machine.discard()
         return self.status
 
-    def _run(self, hypervisor: Hypervisor, guest: ProcessGuest) -> None:
-        cpu = hypervisor.cpu
-        assert isinstance(cpu, SoftCpu)
+    def _run(self, machine: Machine, guest: ProcessGuest) -> None:
+        vcpu, cpu = machine.vcpu, machine.vcpu.cpu
         guest.start()
         running = time.perf_counter()
         stopped: str | None = None
         with (
             HostSignals(cpu.interrupt) as signals,
-            _sampler(hypervisor, cpu, self.options.working_set) as sampler,
+            _sampler(machine, self.options.working_set) as sampler,
         ):
             kernel = _Kernel(guest, cpu, signals, self.options.until, sampler)
             if self.options.audit_every is not None:
-                kernel.audit_after(self.options.audit_every, lambda: self._audit(hypervisor))
+                kernel.audit_after(self.options.audit_every, lambda: self._audit(machine))
             try:
-                hypervisor.run(kernel)
+                vcpu.run(kernel)
             except GuestStopped as end:
                 stopped = str(end)
             except OutOfFrames as end:
                 stopped = f"host memory exhausted: {end}"
         ended = time.perf_counter()
         if self.options.audit_every is not None:
-            self._audit(hypervisor)
+            self._audit(machine)
         self.reached = kernel.reached
         self.status = 0 if self.reached else _status(guest, stopped)
         death = guest.death
         if stopped is not None:
             death = GuestDeath(signal.SIGKILL, 0, 0, cpu.registers.read("rip"), stopped)
         if death is not None and death.signo != signal.SIGPIPE:  # nobody reads on: shells say nothing either
-            self.death_text = obituary(hypervisor, death, guest.trap)
+            self.death_text = obituary(vcpu, death, guest.trap)
         if self.options.image is not None:
-            self._save_image(hypervisor, self.options.image, guest.trap.address)
+            self._save_image(vcpu, self.options.image, guest.trap.address)
         times = {
             "wall_seconds": ended - self._started,
             "setup_seconds": running - self._started,
             "guest_seconds": ended - running,
         }
-        self.record = _record(self, hypervisor, guest, death, sampler, times)
+        self.record = _record(self, machine, guest, death, sampler, times)
 
-    def _audit(self, hypervisor: Hypervisor) -> None:
-        self.audits.append(audit_host(hypervisor.host, [hypervisor]))
+    def _audit(self, machine: Machine) -> None:
+        self.audits.append(audit_host(machine.host, [machine]))
 
-    def _save_image(self, hypervisor: Hypervisor, image: BinaryIO, cr2: int) -> None:
+    def _save_image(self, vcpu: Vcpu, image: BinaryIO, cr2: int) -> None:
         try:
             with image:
-                save_image(hypervisor, image, cr2=cr2)
+                save_image(vcpu, image, cr2=cr2)
         except OSError as error:
             self.image_error = error.strerror or str(error)
 
 
 class _Kernel:
-    """The guest's kernel as the hypervisor's loop sees it, with host signals handed in, and an end at `until`."""
+    """The guest's kernel as the vCPU's loop sees it, with host signals handed in, and an end at `until`."""
 
     def __init__(
         self,
         guest: ProcessGuest,
-        cpu: SoftCpu,
+        cpu: Cpu,
         signals: HostSignals,
         until: Breakpoint | None,
         sampler: Sampler | None,
@@ -175,7 +175,7 @@ class _Kernel:
         self._address: int | None = None
         if isinstance(until, AtAddress):
             self._address = until.address + (guest.bias if until.in_file else 0)
-            cpu.stop_at(self._address)
+            breaking(cpu).stop_at(self._address)
         elif until is not None:
             self.syscall = partial(self._syscall_until, until)
 
@@ -214,32 +214,16 @@ class _Kernel:
             guest.syscall()
 
 
-def _make(options: SessionOptions) -> Hypervisor:
-    def make_cpu(hypervisor: Hypervisor) -> SoftCpu:
-        return SoftCpu(
-            hypervisor.host.memory,
-            hypervisor.mmu.context,
-            hypervisor.tlb,
-            options.detail,
-            hypervisor.handle_exit,
-            fills=hypervisor.fills,
-            evictions=hypervisor.evictions,
-            nodes=hypervisor.node_references,
-        )
-
+def _make(options: SessionOptions) -> Machine:
     try:
-        return Hypervisor(options.config, make_cpu)
+        return Machine(options.config, make_cpu(options.engine, options.detail))
     except (BackendError, OutOfFrames) as error:
         raise LaunchError(_CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
 
 
-def _sampler(
-    hypervisor: Hypervisor, cpu: SoftCpu, period: float | None
-) -> AbstractContextManager[Sampler | None]:
+def _sampler(machine: Machine, period: float | None) -> AbstractContextManager[Sampler | None]:
     """Return what samples the guest's working set while it runs, or nothing."""
-    if period is None:
-        return nullcontext()
-    return Sampler(hypervisor.vcpus, period, cpu.interrupt)
+    return nullcontext() if period is None else Sampler(machine, period, machine.vcpu.cpu.interrupt)
 
 
 def _status(guest: ProcessGuest, stopped: str | None) -> int:
@@ -252,17 +236,17 @@ def _status(guest: ProcessGuest, stopped: str | None) -> int:
 
 def _record(
     session: Session,
-    hypervisor: Hypervisor,
+    machine: Machine,
     guest: ProcessGuest,
     death: GuestDeath | None,
     sampler: Sampler | None,
     times: dict[str, float],
 ) -> dict[str, Any]:
     """Return the whole record; keys are in the order in which reports show them."""
-    options = session.options
+    options, vcpu = session.options, machine.vcpu
     config = options.config
     full = options.detail is Detail.FULL
-    events = hypervisor.cpu.events()
+    events = counting(vcpu.cpu).events()
     return {
         "schema": SCHEMA,
         "quire": __version__,
@@ -274,7 +258,7 @@ def _record(
         "config": {
             "mmu": config.mmu,
             "guest_page": config.guest_page,
-            "host_page": None if config.mmu == "native" else config.host_page,
+            "host_page": config.host_page if config.shape.has_map else None,
             "memory": config.memory,
             "detail": options.detail.name.lower(),
             "caching": str(config.caching),
@@ -295,26 +279,26 @@ def _record(
         "instructions": events.get("instructions"),
         "accesses": _accesses(events) if full else None,
         "tlb": _tlb(events) if full else None,
-        "walk_caches": hypervisor.tlb.walk_hits() if full else None,
-        "size_conflicts": hypervisor.tlb.conflicts if full else None,
+        "walk_caches": vcpu.tlb.walk_hits() if full else None,
+        "size_conflicts": vcpu.tlb.conflicts if full else None,
         "walks": _walks(events),
-        "page_faults": hypervisor.page_faults,
-        "exits": {reason.name: count for reason, count in sorted(hypervisor.vcpu.exits.items())},
+        "page_faults": vcpu.page_faults,
+        "exits": {reason.name: count for reason, count in sorted(vcpu.exits.items())},
         "syscalls": dict(sorted(guest.syscall_counts.items(), key=lambda item: (-item[1], item[0]))),
         "unimplemented": dict(guest.unimplemented),
-        "memory": _memory(hypervisor, guest),
-        "numa": numa_record(hypervisor, full=full),
-        "flushes": _flushes(hypervisor, guest),
+        "memory": _memory(vcpu.mmu, guest),
+        "numa": numa_record(vcpu, full=full),
+        "flushes": _flushes(vcpu, guest),
         "working_set": None if sampler is None else sampler.record(),
         "time": times,
     }
 
 
-def _accesses(events: dict[str, int]) -> dict[str, int]:
+def _accesses(events: Mapping[str, int]) -> dict[str, int]:
     return {"read": events["reads"], "write": events["writes"], "fetch": events["instructions"]}
 
 
-def _tlb(events: dict[str, int]) -> dict[str, dict[str, int]]:
+def _tlb(events: Mapping[str, int]) -> dict[str, dict[str, int]]:
     """Hits and misses by level. An access is looked up once a page: one that crosses a page, twice."""
     data = events["reads"] + events["writes"] + events["splits"]
     fetch = events["instructions"] + events["fetch_pages"]
@@ -330,7 +314,7 @@ def _tlb(events: dict[str, int]) -> dict[str, dict[str, int]]:
     return found
 
 
-def _walks(events: dict[str, int]) -> dict[str, Any]:
+def _walks(events: Mapping[str, int]) -> dict[str, Any]:
     count = events["walks"]
     guest, host = events["guest_references"], events["host_references"]
     return {
@@ -345,14 +329,14 @@ def _walks(events: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _flushes(hypervisor: Hypervisor, guest: ProcessGuest) -> dict[str, Any] | None:
+def _flushes(vcpu: Vcpu, guest: ProcessGuest) -> dict[str, Any] | None:
     """Return what a check of flushes found, None without one."""
-    check = hypervisor.flush_check
+    check = vcpu.flush_check
     return None if check is None else check.record(Symbols(guest.space).name)
 
 
-def _memory(hypervisor: Hypervisor, guest: ProcessGuest) -> dict[str, Any]:
-    mmu = hypervisor.mmu
+def _memory(mmu: PagedMmu, guest: ProcessGuest) -> dict[str, Any]:
+    mapped = mmu.mapped
     record: dict[str, Any] = {
         "guest": {
             "mapped": guest.space.mapped_bytes,
@@ -362,12 +346,12 @@ def _memory(hypervisor: Hypervisor, guest: ProcessGuest) -> dict[str, Any]:
         "host": None,
         "shadow": None,
     }
-    if isinstance(mmu, BackedMmu):
+    if mapped is not None:
         record["host"] = {
-            "mapped": mmu.memory_map.mapped_bytes,
+            "mapped": mapped.memory_map.mapped_bytes,
             "resident": mmu.resident_bytes(),
-            "table_pages": mmu.memory_map.table_count,
+            "table_pages": mapped.memory_map.table_count,
         }
-    if isinstance(mmu, ShadowMmu):
-        record["shadow"] = mmu.counts()
+    if mmu.shadowed is not None:
+        record["shadow"] = mmu.shadowed.counts()
     return record

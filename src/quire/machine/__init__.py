@@ -5,16 +5,24 @@ that users may change; a guest sees the same results under each Mmu.
 """
 
 from quire.machine.caching import CachingMode
-from quire.machine.config import MMUS, GuestConfig
-from quire.machine.hypervisor import STEPS, GuestKernel, Hypervisor
+from quire.machine.config import MOST_VCPUS, GuestConfig
+from quire.machine.guest_kernel import GuestKernel
+from quire.machine.machine import STEPS, Machine
 from quire.machine.protection import protect_memory
+from quire.machine.shape import KINDS, MMUS, shape_of
+from quire.machine.vcpu import MakeCpu, Vcpu
 
 __all__ = [
+    "KINDS",
     "MMUS",
+    "MOST_VCPUS",
     "STEPS",
     "CachingMode",
     "GuestConfig",
     "GuestKernel",
-    "Hypervisor",
+    "Machine",
+    "MakeCpu",
+    "Vcpu",
     "protect_memory",
+    "shape_of",
 ]

@@ -1,19 +1,20 @@
 """What a guest gets, as one value that is checked when it is made."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from quire.arch import EPT_VPID_CAP, SKYLAKE_X, CpuProfile, MemoryType
 from quire.errors import MisuseError
 from quire.machine.caching import CachingMode
+from quire.machine.shape import Shape, shape_of
 from quire.mmu.numa_config import NumaConfig
 from quire.mmu.regions import MemoryRegions, Region, RegionKind
 from quire.mmu.shadow import ShadowOptions
 from quire.tlb import TlbOptions
 
-__all__ = ["MMUS", "GuestConfig"]
+__all__ = ["MOST_VCPUS", "GuestConfig", "check_several"]
 
-#: Every Mmu by name, the baseline first.
-MMUS = ("native", "ept", "shadow")
+#: Of one guest.
+MOST_VCPUS = 16
 
 _LEAST_MEMORY = 4 << 20
 
@@ -28,7 +29,9 @@ class GuestConfig:
     the processor does with translations, `seed` chooses what goes in evict mode, `check_flushes` looks for stale ones.
     `numa` gives the host nodes and says where memory comes from. `regions` are all that a machine guest has at its
     guest-physical addresses, up to `memory`; without any it has RAM with all rights. With `wxorx` no page of theirs is
-    ever writable and executable. `name` tells the frames of guests apart that share a host.
+    ever writable and executable. `name` tells the frames of guests apart that share a host. `vcpus` is how many
+    vCPUs there are, each with a VPID of its own if there are any, and `vcpu_nodes` where each runs, by default all on
+    the first's.
     """
 
     mmu: str = "ept"
@@ -47,23 +50,22 @@ class GuestConfig:
     regions: tuple[Region, ...] = ()
     wxorx: bool = False
     name: str = ""
+    vcpus: int = 1
+    vcpu_nodes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in ("process", "machine"):
-            raise MisuseError(f"No guest is of kind {self.kind!r}: give process or machine")
+        shape = self.shape
         if self.vpid >> 16:
             raise MisuseError(f"VPID {self.vpid:#x} has more than 16 bits: give 1 to 0xffff, or 0 for none")
-        if self.mmu not in MMUS:
-            raise MisuseError(f"No Mmu is called {self.mmu!r}: give {' or '.join(MMUS)}")
         if self.caching not in list(CachingMode):
             raise MisuseError(f"No caching mode is called {self.caching!r}: give {' or '.join(CachingMode)}")
         object.__setattr__(self, "caching", CachingMode(self.caching))
-        if self.numa is not None and self.kind == "machine" and self.mmu == "native":
+        if self.numa is not None and not shape.shares_host:
             raise MisuseError(
                 "Memory of a machine guest under native is host memory from 0, which no policy places: "
                 "give mmu='ept' or 'shadow'"
             )
-        if self.numa is not None and self.numa.replicate and self.mmu == "native":
+        if self.numa is not None and self.numa.replicate and not shape.has_map:
             raise MisuseError(
                 "Under native there are no tables of the hypervisor that nodes could have copies of: "
                 "give mmu='ept' or 'shadow'"
@@ -83,7 +85,13 @@ class GuestConfig:
                 f"Guest memory of {self.memory:#x} bytes needs more than the {self.profile.maxphyaddr} physical "
                 f"address bits of {self.profile.name}: give less than {1 << self.profile.maxphyaddr:#x}"
             )
+        self._check_vcpus()
         self._check_regions()
+
+    @property
+    def shape(self) -> Shape:
+        """How such a guest is made, and what it may have."""
+        return shape_of(self.kind, self.mmu)
 
     def memory_regions(self) -> MemoryRegions | None:
         """Return the guest-physical map of one machine, None without regions. Raises MisuseError for what cannot be."""
@@ -98,6 +106,22 @@ class GuestConfig:
             wxorx=self.wxorx,
         )
 
+    def _check_vcpus(self) -> None:
+        if not 1 <= self.vcpus <= MOST_VCPUS:
+            raise MisuseError(f"A guest with {self.vcpus} vCPUs cannot be made: give 1 to {MOST_VCPUS}")
+        if self.vcpus > 1:
+            check_several(self)
+        object.__setattr__(self, "vcpu_nodes", tuple(self.vcpu_nodes))
+        if self.vcpu_nodes and (self.numa is None or len(self.vcpu_nodes) != self.vcpus):
+            raise MisuseError(
+                f"{len(self.vcpu_nodes)} nodes cannot be given to {self.vcpus} vCPUs: give numa, and one node for "
+                "each vCPU"
+            )
+        if self.vcpu_nodes and self.numa is not None:
+            for node in self.vcpu_nodes:
+                self.numa.topology.checked(node)
+            object.__setattr__(self, "numa", replace(self.numa, vcpu_node=self.vcpu_nodes[0]))
+
     def _check_regions(self) -> None:
         object.__setattr__(self, "regions", tuple(self.regions))
         if not self.regions:
@@ -107,15 +131,15 @@ class GuestConfig:
                 )
             return
         first = self.regions[0]
-        if self.kind != "machine":
+        if not self.shape.own_kernel:
             raise MisuseError(
                 f"{first} cannot be given to a process guest, whose memory Quire hands out: give kind='machine'"
             )
-        if self.mmu == "native":
+        if not self.shape.has_map:
             raise MisuseError(
                 f"{first} cannot be had under native, where no memory map says so: give mmu='ept' or 'shadow'"
             )
-        for one in self.regions if self.mmu == "shadow" else ():
+        for one in self.regions if self.shape.shadows else ():
             if one.kind is RegionKind.ALIAS:
                 raise MisuseError(
                     f"{one} cannot be had under shadow: a guest that writes its tables at another address would not be "
@@ -127,3 +151,12 @@ class GuestConfig:
                     "memory map: give WB, or mmu='ept'"
                 )
         self.memory_regions()
+
+
+def check_several(config: GuestConfig) -> None:
+    """Raise MisuseError if such a guest has one vCPU and no more."""
+    if not config.shape.several_vcpus:
+        raise MisuseError(
+            f"A {config.kind} guest under {config.mmu} has one vCPU: several share the memory of a "
+            "machine guest under native or ept"
+        )

@@ -12,30 +12,31 @@ import numpy as np
 import numpy.typing as npt
 
 from quire.errors import MisuseError
-from quire.machine.hypervisor import Hypervisor
+from quire.machine.machine import Machine
+from quire.machine.vcpu import Vcpu
 from quire.memory import FRAME_SHIFT, Fill, OutOfFrames
 from quire.memory.numa import NodePools
-from quire.mmu.backed import BackedMmu
+from quire.mmu.abilities import Mapped
 from quire.mmu.paged import block_order
 from quire.tlb import Operation
 
 __all__ = ["balance", "migrate", "move_vcpu", "node_of"]
 
 
-def node_of(hypervisor: Hypervisor, gpa: int) -> int | None:
+def node_of(machine: Machine, gpa: int) -> int | None:
     """Return the node of the host page behind guest-physical `gpa`, None while there is none."""
-    mmu, pools = _backed(hypervisor)
+    mmu, pools = _backed(machine)
     hfn = mmu.blocks.get(_origin(mmu, gpa) & -mmu.page_size)
     return None if hfn is None else pools.node_of(hfn)
 
 
-def migrate(hypervisor: Hypervisor, gpa: int, node: int) -> bool:
+def migrate(machine: Machine, gpa: int, node: int) -> bool:
     """Move the guest page that contains `gpa` to `node`; return whether it moved: False if it is there already.
 
     All its addresses move with it: those that aliases give it too. Raises MisuseError when nothing backs the page,
     OutOfFrames when the node has no room for it.
     """
-    mmu, pools = _backed(hypervisor)
+    mmu, pools = _backed(machine)
     pools.topology.checked(node)
     start, size = _origin(mmu, gpa) & -mmu.page_size, mmu.page_size
     old = mmu.blocks.get(start)
@@ -47,7 +48,7 @@ def migrate(hypervisor: Hypervisor, gpa: int, node: int) -> bool:
         return False
     order = block_order(size)
     new = pools.allocate(order, mmu.page_owner, Fill.ZERO, (node,))
-    frames = hypervisor.host.memory.frames
+    frames = machine.host.memory.frames
     frames[new : new + (1 << order)] = frames[old : old + (1 << order)]
     try:
         _retarget(mmu, start, old << FRAME_SHIFT, new << FRAME_SHIFT)
@@ -55,18 +56,18 @@ def migrate(hypervisor: Hypervisor, gpa: int, node: int) -> bool:
         pools.free(new, order, mmu.page_owner)
         raise
     mmu.blocks[start] = new
-    hypervisor.shoot_down(mmu.map_flush)
+    machine.shoot_down(mmu.map_flush)
     for hfn in (old, new):
-        hypervisor.forget_code(hfn << FRAME_SHIFT, size)
+        machine.forget_code(hfn << FRAME_SHIFT, size)
     pools.free(old, order, mmu.page_owner)
     return True
 
 
-def _origin(mmu: BackedMmu, gpa: int) -> int:
+def _origin(mmu: Mapped, gpa: int) -> int:
     return gpa if mmu.regions is None else mmu.regions.origin(gpa)
 
 
-def _retarget(mmu: BackedMmu, start: int, old: int, new: int) -> None:
+def _retarget(mmu: Mapped, start: int, old: int, new: int) -> None:
     """Have every address of the page at `start` map HPA `new` instead of `old`, or none of them."""
     names = [start] if mmu.regions is None else mmu.regions.names(start)
     done: list[int] = []
@@ -83,20 +84,20 @@ def _retarget(mmu: BackedMmu, start: int, old: int, new: int) -> None:
         raise
 
 
-def move_vcpu(hypervisor: Hypervisor, node: int) -> None:
+def move_vcpu(machine: Machine, vcpu: Vcpu, node: int) -> None:
     """Run this vCPU on `node` from now on; what its caches held stays behind. Raises MisuseError for no node."""
-    if hypervisor.node_references is None:
+    if vcpu.node_references is None:
         raise MisuseError("The host has no nodes that a vCPU could move between: give GuestConfig numa")
-    hypervisor.node_references.move(node)
-    hypervisor.node = hypervisor.placement.toucher = node
-    hypervisor.mmu.place(node)
-    hypervisor.tlb.enter(hypervisor.mmu.space)
+    vcpu.node_references.move(node)
+    vcpu.node = machine.placement.toucher = node
+    vcpu.mmu.place(node)
+    vcpu.tlb.enter(vcpu.mmu.space)
     for operation in (Operation.INVVPID_CONTEXT, Operation.INVEPT_ALL):
-        hypervisor.shoot_down(operation, vcpus=[hypervisor])
+        machine.shoot_down(operation, vcpus=[vcpu])
 
 
 def balance(
-    hypervisor: Hypervisor,
+    machine: Machine,
     accesses: npt.NDArray[np.integer],
     *,
     least: int = 2,
@@ -108,7 +109,7 @@ def balance(
     page moves when another node makes at least `least` accesses and more than its own; at most `limit` pages move. A
     node that is full is passed over.
     """
-    mmu, pools = _backed(hypervisor)
+    mmu, pools = _backed(machine)
     nodes = pools.topology.count
     if accesses.ndim != 2 or accesses.shape[1] != nodes:
         raise MisuseError(
@@ -117,12 +118,12 @@ def balance(
     most = accesses.max(axis=1)
     candidates = np.flatnonzero(most >= least)
     order = candidates[np.argsort(-most[candidates], kind="stable")]
-    return list(_moved(hypervisor, mmu, accesses, order, limit))
+    return list(_moved(machine, mmu, accesses, order, limit))
 
 
 def _moved(
-    hypervisor: Hypervisor,
-    mmu: BackedMmu,
+    machine: Machine,
+    mmu: Mapped,
     accesses: npt.NDArray[np.integer],
     pages: Iterable[np.integer],
     limit: int | None,
@@ -130,26 +131,26 @@ def _moved(
     done = 0
     for page in pages:
         gpa, row = int(page) * mmu.page_size, accesses[page]
-        here, best = node_of(hypervisor, gpa), int(row.argmax())
+        here, best = node_of(machine, gpa), int(row.argmax())
         if done == limit:
             return
         if here is None or row[best] <= row[here]:
             continue
         try:
-            migrate(hypervisor, gpa, best)
+            migrate(machine, gpa, best)
         except OutOfFrames:
             continue
         done += 1
         yield gpa, best
 
 
-def _backed(hypervisor: Hypervisor) -> tuple[BackedMmu, NodePools]:
-    mmu, pools = hypervisor.mmu, hypervisor.placement.node_pools
-    if not isinstance(mmu, BackedMmu):
+def _backed(machine: Machine) -> tuple[Mapped, NodePools]:
+    mapped, pools = machine.mmu.mapped, machine.placement.node_pools
+    if mapped is None:
         raise MisuseError(
-            f"Pages of a guest under {mmu.name} cannot move: its own tables hold host addresses; "
+            f"Pages of a guest under {machine.mmu.name} cannot move: its own tables hold host addresses; "
             "give mmu='ept' or 'shadow'"
         )
     if pools is None:
         raise MisuseError("The host has no nodes that pages could move between: give GuestConfig numa")
-    return mmu, pools
+    return mapped, pools

@@ -1,18 +1,13 @@
 """Rights of guest-physical memory that change while the machine runs."""
 
-from typing import TYPE_CHECKING
-
 from quire.errors import MisuseError
-from quire.mmu.backed import BackedMmu
+from quire.machine.machine import Machine
 from quire.paging import Rights
-
-if TYPE_CHECKING:
-    from quire.machine.hypervisor import Hypervisor
 
 __all__ = ["protect_memory"]
 
 
-def protect_memory(hypervisor: "Hypervisor", start: int, size: int, rights: Rights) -> None:
+def protect_memory(machine: Machine, start: int, size: int, rights: Rights) -> None:
     """Give `size` bytes from guest-physical `start` these rights: in the regions, in what is mapped, on every vCPU.
 
     What any vCPU cached is flushed (SDM 3C §28.4.3.3: INVEPT after rights were reduced; INVVPID under shadow), for
@@ -20,12 +15,12 @@ def protect_memory(hypervisor: "Hypervisor", start: int, size: int, rights: Righ
     memory keep theirs. Raises MisuseError for rights that the region or W^X does not allow, and for a machine without
     regions; what is refused or fails has changed nothing.
     """
-    mmu = hypervisor.mmu
-    if not isinstance(mmu, BackedMmu) or mmu.regions is None:
+    mapped = machine.mmu.mapped
+    if mapped is None or mapped.regions is None:
         raise MisuseError(
             "The guest has no regions whose rights could change: make it with GuestConfig regions"
         )
-    changed = mmu.regions.protected(start, size, rights)
-    mmu.memory_map.protect_range(start, size, rights)
-    mmu.regions.put(changed)
-    hypervisor.shoot_down(mmu.map_flush)
+    changed = mapped.regions.protected(start, size, rights)
+    mapped.memory_map.protect_range(start, size, rights)
+    mapped.regions.put(changed)
+    machine.shoot_down(mapped.map_flush)

@@ -27,7 +27,7 @@ from quire.mmu.regions import Region, RegionKind
 from quire.mmu.replicated_tables import ReplicatedTables
 from quire.paging import EPT_FORMAT, Context, PagingFormat, Rights, Tables
 from quire.tlb import AddressSpace, Operation
-from quire.vcpu import Exit, Vcpu
+from quire.vcpu import Exit, VmxState
 
 __all__ = ["GUEST_PAGE", "BackedMmu", "EptMmu", "TableFrames", "make_ept", "table_memory"]
 
@@ -44,18 +44,20 @@ class BackedMmu(PagedMmu):
     _first_gfn = 0x100
     _handler: str  #: whose work it is to back memory
     map_flush: Operation  #: drops, on one vCPU, what was cached of the memory map
+    hardware_walks_map = False
+    tracked = False  #: whether somebody clears EPT's accessed flags
 
     def __init__(
         self,
         host: Host,
-        vcpu: Vcpu,
+        vmx: VmxState,
         guest_bytes: int,
         page_size: int,
         memory_map: Tables,
         placement: Placement | None = None,
     ) -> None:
         count = guest_bytes >> PAGE_SHIFT
-        super().__init__(host, vcpu, Pool(self._first_gfn, count - self._first_gfn), placement)
+        super().__init__(host, vmx, Pool(self._first_gfn, count - self._first_gfn), placement)
         self.guest_bytes = guest_bytes
         self.page_size = page_size
         self.memory_map = memory_map
@@ -71,8 +73,14 @@ class BackedMmu(PagedMmu):
         """Build the guest's tables: the first guest-physical accesses, so exits must be dealt with by now."""
         self._make_guest_tables()
 
-    def share(self, first: "BackedMmu") -> None:
-        """Be the Mmu of another vCPU of the guest that `first` has the memory of."""
+    @property
+    def mapped(self) -> "BackedMmu":
+        """This Mmu."""
+        return self
+
+    def share(self, first: PagedMmu) -> None:
+        """Be the Mmu of another vCPU of the guest that `first`, of the same class, has the memory of."""
+        assert isinstance(first, BackedMmu)
         self._sharers = first._sharers
         self._sharers.append(self)
         self.blocks, self._shared = first.blocks, True
@@ -95,7 +103,7 @@ class BackedMmu(PagedMmu):
             hpa = self.memory_map.target(gpa)
             if hpa is None:
                 raise MisuseError(
-                    f"The {self._handler} handler left GPA {gpa:#x} unmapped: call hypervisor.back(gpa) in it"
+                    f"The {self._handler} handler left GPA {gpa:#x} unmapped: call context.mmu.back(gpa) in it"
                 )
         if write and self.log is not None:
             self.log.written(gpa)
@@ -214,20 +222,20 @@ class EptMmu(BackedMmu):
     name = "ept"
     _handler = "EPT violation"
     map_flush = Operation.INVEPT_CONTEXT
-    tracked = False  #: whether somebody clears EPT's accessed flags
+    hardware_walks_map = True
 
     def __init__(
         self,
         host: Host,
-        vcpu: Vcpu,
+        vmx: VmxState,
         guest_bytes: int,
         page_size: int,
         ept: Tables,
         placement: Placement | None = None,
     ) -> None:
-        super().__init__(host, vcpu, guest_bytes, page_size, ept, placement)
+        super().__init__(host, vmx, guest_bytes, page_size, ept, placement)
         eptp = self._point_at(self.placement.toucher)
-        vcpu.enable_ept(eptp)
+        vmx.enable_ept(eptp)
 
     def _point_at(self, node: int) -> int:
         """Walk the tables that `node` has, if it has its own; return their EPTP."""
@@ -240,18 +248,13 @@ class EptMmu(BackedMmu):
 
     def place(self, node: int) -> None:
         """Walk the copy of EPT that `node` has, if it has one."""
-        self.vcpu.vmcs.write("ept_pointer", self._point_at(node))
+        self.vmx.vmcs.write("ept_pointer", self._point_at(node))
         self.changed()
-
-    @property
-    def ept(self) -> Tables:
-        """The memory map, which hardware walks."""
-        return self.memory_map
 
     @property
     def space(self) -> AddressSpace:
         """Combined mappings of this vCPU and this EPT hierarchy."""
-        return AddressSpace(self.vcpu.vpid, self.pcid, self._ep4ta)
+        return AddressSpace(self.vmx.vpid, self.pcid, self._ep4ta)
 
     def software_exit(self, gpa: int, *, write: bool) -> None:
         """An EPT violation of an access that has no linear address."""

@@ -5,19 +5,59 @@ something kept and ends in a fault is made anew from memory: no spurious #PF or 
 might (SDM 3A §4.10.4.3). Accesses that Python makes for the guest are walks of memory; that is permitted too.
 """
 
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 
 from quire.arch import Access
 from quire.mmu.paged import PagedMmu
-from quire.observe.flushes import FlushCheck
 from quire.paging import Context, Status, WalkRecord, reference_walk
 from quire.paging.overlay import Overlay
 from quire.tlb import Operation
 from quire.tlb.invalidation import Operand
-from quire.tlb.retained import KeptPage, Retained, RetainedWalk
+from quire.tlb.retained import KeptHostPage, KeptHostTable, KeptPage, KeptTable, Retained, RetainedWalk
 
 __all__ = ["KeptFills"]
+
+
+Kept = KeptPage | KeptTable | KeptHostPage | KeptHostTable
+
+
+class FillCheck(Protocol):
+    """Who looks at fills and invalidations for stale mappings, and may hold an instruction back."""
+
+    retained: Retained  #: what the vCPU may have kept
+
+    @property
+    def stale(self) -> object | None:
+        """The stale mapping that the fill at hand met, None without one."""
+        ...
+
+    @property
+    def step(self) -> int:
+        """The number of the step at hand: of fills and of changes of tables."""
+        ...
+
+    def invalidated(self, operation: Operation, operand: Operand, dropped: list[Kept]) -> None:
+        """`operation` took the `dropped` mappings."""
+        ...
+
+    def looks(self, gva: int, access: Access, record: WalkRecord | None, walk: RetainedWalk) -> None:
+        """Find a stale mapping that this access may use."""
+        ...
+
+    def gives(self, record: WalkRecord, result: npt.NDArray[np.uint64]) -> bool:
+        """The guest gets what `record` says; False holds the instruction back."""
+        ...
+
+    def held(self, gva: int, rip: int) -> bool:
+        """Go on with what the instruction at `rip` was held back for; return whether it is to run alone."""
+        ...
+
+    def settle(self) -> None:
+        """An instruction that ran alone has passed."""
+        ...
 
 
 class KeptFills:
@@ -26,7 +66,7 @@ class KeptFills:
     `check` hears of every fill and invalidation and may hold an instruction back. Implements the Cpu's FillSource.
     """
 
-    def __init__(self, mmu: PagedMmu, *, retain: bool, check: FlushCheck | None = None) -> None:
+    def __init__(self, mmu: PagedMmu, *, retain: bool, check: FillCheck | None = None) -> None:
         self.retained = check.retained if check is not None else Retained()
         self.check = check
         self._mmu, self._retain = mmu, retain
@@ -73,7 +113,7 @@ class KeptFills:
 
     @property
     def _step(self) -> int:
-        return 0 if self.check is None else self.check.log.step
+        return 0 if self.check is None else self.check.step
 
     def _walk(self, gva: int, access: Access, *, keeps: bool) -> WalkRecord:
         """Walk memory."""

@@ -15,7 +15,7 @@ from quire.mmu.placement import Placement
 from quire.mmu.shadow import ShadowMmu
 from quire.paging import Context
 from quire.tlb import AddressSpace
-from quire.vcpu import Vcpu
+from quire.vcpu import VmxState
 
 __all__ = ["MachineEptMmu", "MachineNativeMmu", "MachineShadowMmu", "machine_host"]
 
@@ -33,16 +33,19 @@ class MachineNativeMmu(PagedMmu):
     """One dimension: guest-physical memory is host memory from 0 to `guest_bytes`."""
 
     name = "native"
+    builds_tables = False
 
-    def __init__(self, host: Host, vcpu: Vcpu, guest_bytes: int, placement: Placement | None = None) -> None:
-        super().__init__(host, vcpu, host.pool, placement)
+    def __init__(
+        self, host: Host, vmx: VmxState, guest_bytes: int, placement: Placement | None = None
+    ) -> None:
+        super().__init__(host, vmx, host.pool, placement)
         self.guest_bytes = guest_bytes
         self.context[Context.MEMORY_BYTES] = guest_bytes
 
     @property
     def space(self) -> AddressSpace:
         """Linear mappings of this vCPU and its current PCID."""
-        return AddressSpace(self.vcpu.vpid, self.pcid, None)
+        return AddressSpace(self.vmx.vpid, self.pcid, None)
 
     def reach(self, gpa: int, *, write: bool = False) -> int:
         """Return `gpa`. Raises MisuseError beyond the guest's memory."""
@@ -70,6 +73,7 @@ class _OwnMemory(BackedMmu):
     """Guest-physical memory from 0, all of it the guest's own to hand out, its tables among it."""
 
     _first_gfn = 0
+    builds_tables = False
 
     def start(self) -> None:
         """Build nothing: the guest builds its tables."""

@@ -13,6 +13,7 @@ from quire.arch import PAGE_SHIFT, PAGE_SIZE, Access
 from quire.errors import MisuseError
 from quire.memory import Fill, OutOfFrames, Owner, OwnerKind, Pool
 from quire.memory.numa import NodePools
+from quire.mmu.abilities import Mapped, Shadowed
 from quire.mmu.host import Host
 from quire.mmu.placement import Placement
 from quire.mmu.regions import MemoryRegions
@@ -29,7 +30,7 @@ from quire.paging import (
     reference_walk,
 )
 from quire.tlb import AddressSpace, Operation, Tlb
-from quire.vcpu import Exit, Vcpu
+from quire.vcpu import Exit, VmxState
 
 __all__ = ["NativeMmu", "PagedMmu", "WriteLog", "block_order"]
 
@@ -62,15 +63,16 @@ class PagedMmu(ABC):
 
     name: str
     page_faults_exit = False  #: whether every #PF leaves the guest
+    builds_tables = True  #: whether the guest's tables are Quire's to build: it plays the guest's kernel
 
     def __init__(
-        self, host: Host, vcpu: Vcpu, frames: Pool | NodePools, placement: Placement | None = None
+        self, host: Host, vmx: VmxState, frames: Pool | NodePools, placement: Placement | None = None
     ) -> None:
         self.host = host
         self.placement = Placement(host, None) if placement is None else placement
-        self.vcpu = vcpu
+        self.vmx = vmx
         self.frames = frames
-        self.context = self.guest_context = new_context(vcpu.profile, host.memory.size)
+        self.context = self.guest_context = new_context(vmx.profile, host.memory.size)
         self.on_exit: Callable[[Exit], None] = _nobody
         self.forget: Callable[[int | None], None] = lambda gva: None
         self.tlb: Tlb | None = None
@@ -81,10 +83,32 @@ class PagedMmu(ABC):
         self.invalidations: dict[Operation, int] = {}  #: how often each operation was executed
         self._result = np.zeros(RESULT_WORDS, np.uint64)
 
+    @property
+    def mapped(self) -> Mapped | None:
+        """This Mmu, if a map says where guest-physical memory is; else it is host memory."""
+        return None
+
+    @property
+    def shadowed(self) -> Shadowed | None:
+        """This Mmu, if it keeps shadow tables."""
+        return None
+
+    def back(self, gpa: int) -> bool:
+        """Give guest-physical `gpa` a host page; return False when the guest has no memory there."""
+        raise MisuseError(
+            f"Memory of a guest under {self.name} is there from the start: nothing to back at GPA {gpa:#x}"
+        )
+
+    def share(self, first: "PagedMmu") -> None:  # noqa: B027 - most have nothing to share
+        """Be the Mmu of another vCPU of the guest that `first` has the memory of."""
+
+    def start(self) -> None:  # noqa: B027 - where memory is there, tables are too
+        """Build the guest's tables, if they are Quire's to build and lie in memory that exits."""
+
     def _make_guest_tables(self) -> None:
         self.tables = Tables(_GuestFrames(self), GUEST_FORMAT, self.changed)
         self.guest_context[Context.CR3] = self.tables.root
-        self.vcpu.vmcs.write("guest_cr3", self.tables.root)
+        self.vmx.vmcs.write("guest_cr3", self.tables.root)
 
     def changed(self, start: int = 0, size: int = 0) -> None:
         """Mappings of either dimension go or change, from `start` on: remembered walks are stale."""
@@ -258,8 +282,10 @@ class NativeMmu(PagedMmu):
 
     name = "native"
 
-    def __init__(self, host: Host, vcpu: Vcpu, guest_bytes: int, placement: Placement | None = None) -> None:
-        super().__init__(host, vcpu, host.pool, placement)
+    def __init__(
+        self, host: Host, vmx: VmxState, guest_bytes: int, placement: Placement | None = None
+    ) -> None:
+        super().__init__(host, vmx, host.pool, placement)
         self._given = 0  # pages so far: what interleaving goes by
         self._limit = guest_bytes >> PAGE_SHIFT
         self._make_guest_tables()
@@ -267,7 +293,7 @@ class NativeMmu(PagedMmu):
     @property
     def space(self) -> AddressSpace:
         """Linear mappings of this vCPU."""
-        return AddressSpace(self.vcpu.vpid, self.pcid, None)
+        return AddressSpace(self.vmx.vpid, self.pcid, None)
 
     def reach(self, gpa: int, *, write: bool = False) -> int:
         """Return `gpa`: there is no second dimension."""

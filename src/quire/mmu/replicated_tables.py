@@ -7,7 +7,6 @@ these tables: the pool that both come from gives a frame one owner.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +16,7 @@ from quire.memory import FRAME_SHIFT, FRAME_SIZE, Fill, Owner
 from quire.memory.numa import NodePools
 from quire.mmu.host import Host
 from quire.paging import PagingFormat
-
-if TYPE_CHECKING:
-    from quire.observe.flushes.table_log import EntryMemory
+from quire.paging.shadow.tables import EntryMemory
 
 __all__ = ["ReplicatedTables"]
 

@@ -27,7 +27,7 @@ from quire.mmu.replicated_tables import ReplicatedTables
 from quire.paging import GUEST_FORMAT, Context, Status, Tables
 from quire.paging.shadow import LEAST_PAGES, Resolution, Shadow, Verdict, audit
 from quire.tlb import AddressSpace, Operation
-from quire.vcpu import Event, Exit, Vcpu
+from quire.vcpu import Event, Exit, VmxState
 from quire.vcpu.vmcs import word_of
 
 __all__ = ["ShadowMmu", "ShadowOptions"]
@@ -66,14 +66,14 @@ class ShadowMmu(BackedMmu):
     def __init__(
         self,
         host: Host,
-        vcpu: Vcpu,
+        vmx: VmxState,
         guest_bytes: int,
         page_size: int,
         memory_map: Tables,
         options: ShadowOptions,
         placement: Placement | None = None,
     ) -> None:
-        super().__init__(host, vcpu, guest_bytes, page_size, memory_map, placement)
+        super().__init__(host, vmx, guest_bytes, page_size, memory_map, placement)
         self.guest_context = self.context.copy()
         eptp = EPTP.encode(MT=MemoryType.WB, walk_length=3, addr=memory_map.root)
         self.guest_context[Context.EPTP] = eptp
@@ -97,7 +97,12 @@ class ShadowMmu(BackedMmu):
             self.shadow.tables.memory = self.copies
         memory_map.on_change = self._map_changes
         self._asked: int | None = None  # the GPA of a software access whose exit is being dealt with
-        vcpu.intercept_paging()
+        vmx.intercept_paging()
+
+    @property
+    def shadowed(self) -> "ShadowMmu":
+        """This Mmu."""
+        return self
 
     def start(self) -> None:
         """Build the guest's tables, and a root for hardware."""
@@ -107,7 +112,7 @@ class ShadowMmu(BackedMmu):
     @property
     def space(self) -> AddressSpace:
         """Linear mappings of this vCPU and its current PCID."""
-        return AddressSpace(self.vcpu.vpid, self.pcid, None)
+        return AddressSpace(self.vmx.vpid, self.pcid, None)
 
     def follow(self) -> None:
         """Load the root that the guest's registers ask for; settings that entries depend on flush what was cached."""
@@ -123,7 +128,7 @@ class ShadowMmu(BackedMmu):
                 self.copies.copy_on(self.placement.toucher, root & ~0xFFF) | root & 0xFFF
             )
         # Not by Vmcs.write: no control and nothing of the guest's has changed, so that nobody need look at all fields.
-        self.vcpu.vmcs.words[_GUEST_CR3] = int(self.context[Context.CR3])
+        self.vmx.vmcs.words[_GUEST_CR3] = int(self.context[Context.CR3])
 
     def place(self, node: int) -> None:
         """Walk the copy of the shadow that `node` has, if it has one."""
@@ -161,7 +166,7 @@ class ShadowMmu(BackedMmu):
             if status != Status.PAGE_FAULT:
                 return status, value
             self.on_exit(_page_fault(gva, value))
-            own = self.vcpu.take_exception()
+            own = self.vmx.take_exception()
             if own is not None:
                 return status, own
 
@@ -191,9 +196,9 @@ class ShadowMmu(BackedMmu):
         """INVLPG or MOV to CR3 of the played kernel: an exit, whose handler calls :meth:`perform_invalidation`."""
         if gva is None:
             said = CrExit(3, CrAccess.MOV_TO).qualification
-            self.on_exit(Exit(ExitReason.CR_ACCESS, said, instruction_length=_MOV_CR_LENGTH))
+            self.on_exit(Exit(ExitReason.CR_ACCESS, said, instruction_length=_MOV_CR_LENGTH, passes=True))
         else:
-            self.on_exit(Exit(ExitReason.INVLPG, gva, instruction_length=_INVLPG_LENGTH))
+            self.on_exit(Exit(ExitReason.INVLPG, gva, instruction_length=_INVLPG_LENGTH, passes=True))
 
     def perform_invalidation(self, gva: int | None) -> None:
         """Do what the instruction does, to TLB and shadow."""
@@ -244,7 +249,7 @@ class ShadowMmu(BackedMmu):
         self.changed()
         self.forget(None)
         if self.tlb is not None:
-            self.tlb.invalidate(Operation.INVVPID_CONTEXT, vpid=self.vcpu.vpid)
+            self.tlb.invalidate(Operation.INVVPID_CONTEXT, vpid=self.vmx.vpid)
 
 
 def _page_fault(gva: int, error: int) -> Exit:

@@ -5,10 +5,9 @@ The unit is the leaf that maps a frame: 4 KiB, or all of a large page. A flag th
 guest-physical address sets no flag; its user accesses are walks and do.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +15,10 @@ import numpy.typing as npt
 from quire import failpoints
 from quire.arch import EPT_PTE, EPTP, PAGE_SHIFT, PAGE_SIZE, page_size
 from quire.errors import MisuseError
-from quire.mmu.backed import EptMmu
+from quire.mmu.abilities import Mapped
+from quire.observe.watched import WatchedMachine
 from quire.paging import Context, MappedRange
 from quire.tlb import Operation
-
-if TYPE_CHECKING:
-    from quire.machine.hypervisor import Hypervisor
 
 __all__ = ["AccessTracker", "WorkingSet"]
 
@@ -40,13 +37,13 @@ class WorkingSet:
 
 
 class AccessTracker:
-    """Accesses to the memory of the guest of `vcpus` from now until :meth:`close`; one tracker at a time.
+    """Accesses to the memory of the guest of `machine` from now until :meth:`close`; one tracker at a time.
 
     :attr:`series` has a record a sample. Raises MisuseError for a guest whose EPT keeps no accessed flags.
     """
 
-    def __init__(self, vcpus: "Sequence[Hypervisor]") -> None:
-        self._vcpus, self._mmu = vcpus, _tracked_mmu(vcpus[0])
+    def __init__(self, machine: WatchedMachine) -> None:
+        self._machine, self._mmu = machine, _tracked(machine)
         self._map = self._mmu.memory_map
         self._ages = np.zeros(self._mmu.guest_bytes >> PAGE_SHIFT, np.uint32)
         self.series: list[WorkingSet] = []
@@ -105,11 +102,11 @@ class AccessTracker:
         if not places.size:
             return found, accessed
         if hasattr(self._map.memory, "row"):
-            self._mmu.host.memory.words[places >> np.uint64(3)] = entries
+            self._machine.mmu.host.memory.words[places >> np.uint64(3)] = entries
         else:  # somebody notes writes of tables
             for place, entry in zip(places.tolist(), entries.tolist(), strict=True):
                 self._map.memory.store(place, entry)
-        self._vcpus[0].shoot_down(Operation.INVEPT_CONTEXT)
+        self._machine.shoot_down(Operation.INVEPT_CONTEXT)
         return found, accessed
 
 
@@ -122,15 +119,15 @@ def _frames_of(found: MappedRange, chosen: npt.NDArray[np.bool_]) -> Frames:
     return frames
 
 
-def _tracked_mmu(first: "Hypervisor") -> EptMmu:
+def _tracked(machine: WatchedMachine) -> Mapped:
     """Return the Mmu whose accessed flags are to be used; raises MisuseError if that cannot be."""
-    mmu = first.mmu
-    if not isinstance(mmu, EptMmu):
+    mapped = machine.mmu.mapped
+    if mapped is None or not mapped.hardware_walks_map:
         raise MisuseError(
-            f"The {mmu.name} Mmu keeps no accessed flags of guest memory: make the guest with mmu='ept'"
+            f"The {machine.mmu.name} Mmu keeps no accessed flags of guest memory: make the guest with mmu='ept'"
         )
-    if mmu.tracked:
+    if mapped.tracked:
         raise MisuseError("Accesses are tracked already: close that tracker first")
-    if not EPTP.get(int(mmu.context[Context.EPTP]), "AD"):
+    if not EPTP.get(int(mapped.context[Context.EPTP]), "AD"):
         raise MisuseError("EPT keeps no accessed flags: set EPTP.AD first")
-    return mmu
+    return mapped

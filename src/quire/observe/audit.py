@@ -15,13 +15,12 @@ import numpy.typing as npt
 
 from quire.arch import PAGE_SHIFT, page_size
 from quire.errors import InternalError
-from quire.machine.hypervisor import Hypervisor
 from quire.memory import OwnerKind, PoolStatistics
-from quire.mmu.backed import BackedMmu
+from quire.mmu.abilities import Mapped, Shadowed
 from quire.mmu.host import Host
 from quire.mmu.paged import PagedMmu
 from quire.mmu.replicated_tables import ReplicatedTables
-from quire.mmu.shadow import ShadowMmu
+from quire.observe.watched import WatchedMachine
 from quire.paging import PagingFormat, Tables
 from quire.paging.shadow import audit as audit_shadow
 
@@ -47,8 +46,8 @@ class HostAudit:
             raise InternalError("host audit: " + "; ".join(self.breaches[:_BREACHES_SHOWN]) + ".")
 
 
-def audit_host(host: Host, machines: Sequence[Hypervisor]) -> HostAudit:
-    """Audit `host`, on which `machines` run and nobody else does: each by any one of its vCPUs."""
+def audit_host(host: Host, machines: Sequence[WatchedMachine]) -> HostAudit:
+    """Audit `host`, on which `machines` run and nobody else does."""
     found = HostAudit(host.pool.statistics())
     try:
         host.pool.audit()
@@ -56,7 +55,7 @@ def audit_host(host: Host, machines: Sequence[Hypervisor]) -> HostAudit:
         found.breaches.append(str(error))
     audit = _Audit(host, found)
     # Under native a page has no record but its owner's kind: what is nobody else's is that machine's.
-    backed_first = sorted(enumerate(machines), key=lambda one: not isinstance(one[1].mmu, BackedMmu))
+    backed_first = sorted(enumerate(machines), key=lambda one: one[1].mmu.mapped is None)
     for number, machine in backed_first:
         found.breaches += audit.pages(number, machine.mmu)
     for number, machine in enumerate(machines):
@@ -79,24 +78,24 @@ class _Audit:
 
     def pages(self, number: int, mmu: PagedMmu) -> Iterator[str]:
         """Note whose pages are whose; yield what a machine has and may not."""
-        if isinstance(mmu, BackedMmu):
-            yield from self._own_blocks(number, mmu)
+        if mmu.mapped is not None:
+            yield from self._own_blocks(number, mmu.mapped)
         else:
             self._machine_of[(self._kinds == OwnerKind.GUEST_PAGE) & (self._machine_of < 0)] = number
             self._found.pages += int(np.count_nonzero(self._machine_of == number))
 
-    def machine(self, number: int, machine: Hypervisor) -> Iterator[str]:
+    def machine(self, number: int, machine: WatchedMachine) -> Iterator[str]:
         """Yield the breaches of one machine's tables."""
         mmu = machine.mmu
-        if isinstance(mmu, BackedMmu):
-            yield from self._memory_map(number, mmu.memory_map)
-            if isinstance(mmu, ShadowMmu):
-                yield from self._shadow(number, mmu)
-        elif machine.config.kind == "process":
+        if mmu.mapped is not None:
+            yield from self._memory_map(number, mmu.mapped.memory_map)
+            if mmu.shadowed is not None:
+                yield from self._shadow(number, mmu.shadowed)
+        elif mmu.builds_tables:
             what, tables = f"tables of machine {number}", mmu.tables
             yield from self._walk(what, tables.root, _TOP, tables.form, OwnerKind.GUEST_TABLE, number)
 
-    def left_over(self, machines: Sequence[Hypervisor]) -> Iterator[str]:
+    def left_over(self, machines: Sequence[WatchedMachine]) -> Iterator[str]:
         """Yield the frames that are owned, and that no machine knows."""
         for kind in (OwnerKind.EPT_TABLE, OwnerKind.SHADOW_TABLE, OwnerKind.GUEST_TABLE):
             for hfn in np.flatnonzero(self._kinds == kind).tolist():
@@ -105,12 +104,12 @@ class _Audit:
         stray = np.flatnonzero((self._kinds == OwnerKind.GUEST_PAGE) & (self._machine_of < 0))
         for hfn in stray.tolist():
             yield f"frame {hfn:#x} is owned as GUEST_PAGE and is no machine's"
-        regions = {one.vcpu.vmcs.hpa >> PAGE_SHIFT for machine in machines for one in machine.vcpus}
+        regions = {one.vmcs.hpa >> PAGE_SHIFT for machine in machines for one in machine.vcpus}
         held = set(np.flatnonzero(self._kinds == OwnerKind.VMCS).tolist())
         for hfn in sorted(held ^ regions):
             yield f"frame {hfn:#x} is a VMCS region in only one of the pool's records and the vCPUs"
 
-    def _own_blocks(self, number: int, mmu: BackedMmu) -> Iterator[str]:
+    def _own_blocks(self, number: int, mmu: Mapped) -> Iterator[str]:
         """Note the frames behind a machine's memory; yield those that are not pages, or another machine's."""
         frames = mmu.page_size >> PAGE_SHIFT
         for gpa, hfn in mmu.blocks.items():
@@ -178,7 +177,7 @@ class _Audit:
             whose = self._kind(hfn) if other < 0 else f"memory of machine {other}"
             yield f"{what} maps frame {hfn:#x}, which is {whose}"
 
-    def _shadow(self, number: int, mmu: ShadowMmu) -> Iterator[str]:
+    def _shadow(self, number: int, mmu: Shadowed) -> Iterator[str]:
         """Yield entries that nothing justifies, and frames that are tables in only one of records and shadow."""
         shadow = mmu.shadow
         if not shadow.stepping:

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 
 from quire.arch import PAGE_SIZE
-from quire.cpu.soft import Detail
+from quire.cpu import Detail
 from quire.errors import InternalError, MisuseError
 from quire.guest.boot.bare import FIRST_FREE, BareGuest
 from quire.machine.migration import migrate

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from quire.arch import PAGE_SIZE
-from quire.cpu.soft import Detail
+from quire.cpu import Detail
 from quire.errors import InternalError
 from quire.guest.boot.bare import FIRST_FREE, BareGuest, BareOutcome
 from quire.mmu import EptMmu

@@ -10,18 +10,20 @@ from quire.vcpu.delivery import DescriptorTable, EventState, LinearMemory, Memor
 from quire.vcpu.entry import enter
 from quire.vcpu.event import Event
 from quire.vcpu.injection import Outcome, combine, deliver_event
-from quire.vcpu.protocols import Cpu, Mmu, Registers
+from quire.vcpu.protocols import Breakpoints, Counting, Cpu, Registers, Sliced, breaking, counting, sliced
 from quire.vcpu.result import EntryExit, VmFailInvalid, VmFailValid, VmSucceed, VmxResult
 from quire.vcpu.stop import Exit, Interrupted, Stop, Syscall, Trap, TrapKind
-from quire.vcpu.vcpu import EntryFailure, Vcpu
 from quire.vcpu.vm_functions import vmfunc
 from quire.vcpu.vmcs import LaunchState, Vmcs
 from quire.vcpu.vmx import Vmx
+from quire.vcpu.vmx_state import EntryFailure, VmxState
 from quire.vcpu.walk_exit import exit_of_walk
 
 __all__ = [
     "RULES",
+    "Breakpoints",
     "BrokenRule",
+    "Counting",
     "Cpu",
     "DescriptorTable",
     "EntryExit",
@@ -34,26 +36,29 @@ __all__ = [
     "LaunchState",
     "LinearMemory",
     "MemoryFault",
-    "Mmu",
     "Nested",
     "Outcome",
     "Registers",
+    "Sliced",
     "Stop",
     "Syscall",
     "Trap",
     "TrapKind",
-    "Vcpu",
     "VmFailInvalid",
     "VmFailValid",
     "VmSucceed",
     "Vmcs",
     "Vmx",
     "VmxResult",
+    "VmxState",
+    "breaking",
     "check_entry",
     "combine",
+    "counting",
     "deliver",
     "deliver_event",
     "enter",
     "exit_of_walk",
+    "sliced",
     "vmfunc",
 ]

@@ -1,16 +1,16 @@
-"""What the hypervisor asks of a Cpu and of an Mmu: the consumer's side of both interfaces."""
+"""What a machine asks of a Cpu, the engine that executes its guest: the consumer's side.
 
-from collections.abc import Callable
-from typing import Protocol
+Every engine is a :class:`Cpu`. What some can do besides is a protocol of its own, and who needs it asks for it:
+:func:`sliced`, :func:`breaking`, :func:`counting` give the engine as one that can, or raise MisuseError by its name.
+"""
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Callable, Mapping
+from typing import Protocol, runtime_checkable
 
-from quire.arch import Access
-from quire.paging import Mapping, Rights, WalkRecord
+from quire.errors import MisuseError
 from quire.vcpu.stop import Stop
 
-__all__ = ["Cpu", "Mmu", "Registers"]
+__all__ = ["Breakpoints", "Counting", "Cpu", "Registers", "Sliced", "breaking", "counting", "sliced"]
 
 
 class Registers(Protocol):
@@ -45,6 +45,11 @@ class Cpu(Protocol):
     """What executes instructions. Translation is the Mmu's; a Cpu asks for it and may cache the answer."""
 
     @property
+    def name(self) -> str:
+        """What the engine is called, in its registry and in messages."""
+        ...
+
+    @property
     def registers(self) -> Registers:
         """The guest's registers; valid while the Cpu does not run."""
         ...
@@ -58,7 +63,10 @@ class Cpu(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """Make :meth:`run` return Interrupted soon. The one method that another thread may call."""
+        """End this :meth:`run`, or the next if none is on, before its second block from now, with Interrupted.
+
+        Once is enough. The one method that another thread may call.
+        """
         ...
 
     def forget(self, gva: int | None) -> None:
@@ -69,57 +77,66 @@ class Cpu(Protocol):
         """Drop what was compiled from these bytes of host memory: they change or leave the guest."""
         ...
 
-    def events(self) -> dict[str, int]:
-        """Return what the Cpu counted so far, by the names of its event list."""
-        ...
-
     def close(self) -> None:
         """Give the engine back. The Cpu cannot run any more."""
         ...
 
 
-class Mmu(Protocol):
-    """How guest-virtual becomes host-physical: page-table, TLB and cache operations behind one interface."""
+@runtime_checkable
+class Sliced(Protocol):
+    """An engine whose vCPU takes turns with others."""
 
-    name: str
-    context: npt.NDArray[np.uint64]
-
-    def map(self, gva: int, gpa: int, size: int, rights: Rights) -> None:
-        """Map a guest page in the guest's own tables."""
+    def begin_slice(self, blocks: int) -> None:
+        """Have :meth:`Cpu.run` return Interrupted after so many blocks of instructions."""
         ...
 
-    def unmap(self, gva: int) -> Mapping:
-        """Remove a guest page and invalidate its translations."""
+    @property
+    def slice_over(self) -> bool:
+        """Whether all blocks of :meth:`begin_slice` have run."""
         ...
 
-    def protect(self, gva: int, rights: Rights) -> None:
-        """Change a guest page's rights and invalidate its translations."""
+
+@runtime_checkable
+class Breakpoints(Protocol):
+    """An engine that can stop in front of an instruction."""
+
+    def stop_at(self, gva: int) -> None:
+        """Have :meth:`Cpu.run` return Interrupted whenever the instruction at `gva` is next, for good."""
         ...
 
-    def split(self, gva: int) -> None:
-        """Split a large guest page into small ones."""
+
+@runtime_checkable
+class Counting(Protocol):
+    """An engine that counts what its guest does."""
+
+    def events(self) -> Mapping[str, int]:
+        """Return what was counted so far, by name: walks and their references; accesses in full detail."""
         ...
 
-    def lookup(self, gva: int) -> Mapping | None:
-        """Return the guest page that maps `gva`."""
-        ...
 
-    def walk(self, gva: int, access: Access, *, user: bool = True) -> WalkRecord:
-        """Translate as the processor would, without side effects: the explained walk."""
-        ...
+def sliced(cpu: Cpu) -> Sliced:
+    """Return `cpu` as one that runs in slices. Raises MisuseError if it cannot."""
+    if not isinstance(cpu, Sliced):
+        raise MisuseError(
+            f"The {cpu.name} engine cannot stop after a number of blocks, by which several vCPUs take turns: "
+            "give the guest one vCPU, or another engine"
+        )
+    return cpu
 
-    def translate(self, gva: int, access: Access) -> tuple[int, int]:
-        """Translate with accessed and dirty updates; return (status, HPA or error) of the compiled walk."""
-        ...
 
-    def reach(self, gpa: int, *, write: bool = False) -> int:
-        """Return the HPA of guest-physical `gpa`, making it present first if need be."""
-        ...
+def breaking(cpu: Cpu) -> Breakpoints:
+    """Return `cpu` as one that stops in front of an instruction. Raises MisuseError if it cannot."""
+    if not isinstance(cpu, Breakpoints):
+        raise MisuseError(
+            f"The {cpu.name} engine cannot stop in front of an instruction: name a system call, or another engine"
+        )
+    return cpu
 
-    def invalidate(self, gva: int | None) -> None:
-        """INVLPG of one page, or all non-global translations of the current address space."""
-        ...
 
-    def close(self) -> None:
-        """Free every table and page."""
-        ...
+def counting(cpu: Cpu) -> Counting:
+    """Return `cpu` as one that counts. Raises MisuseError if it does not."""
+    if not isinstance(cpu, Counting):
+        raise MisuseError(
+            f"The {cpu.name} engine counts no events: ask for no report of them, or another engine"
+        )
+    return cpu

@@ -26,7 +26,8 @@ class TrapKind(Enum):
 class Exit:
     """A VM exit: basic reason, qualification, and the addresses of an EPT violation (SDM 3C §27.2).
 
-    `interruption` is the event that exited; `idt_vectoring` the one whose delivery the exit cut off.
+    `interruption` is the event that exited; `idt_vectoring` the one whose delivery the exit cut off. `passes`: the Cpu
+    goes on behind the instruction of itself, or no instruction of the guest's is at RIP.
     """
 
     reason: ExitReason
@@ -37,6 +38,7 @@ class Exit:
     instruction_information: int = 0
     interruption: Event | None = None
     idt_vectoring: Event | None = None
+    passes: bool = False
 
 
 @dataclass(slots=True, unsafe_hash=True)

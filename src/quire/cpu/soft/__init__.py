@@ -12,6 +12,6 @@ from quire.cpu.soft.engine import LIBRARY_PATH
 binding.load_library_permanently(LIBRARY_PATH)  # the hooks call uc_emu_stop by name
 
 from quire.cpu.soft.soft import SoftCpu  # noqa: E402 - its kernels resolve that name
-from quire.cpu.soft.state import Detail, SoftState  # noqa: E402
+from quire.cpu.soft.state import SoftState  # noqa: E402
 
-__all__ = ["Detail", "SoftCpu", "SoftState"]
+__all__ = ["SoftCpu", "SoftState"]

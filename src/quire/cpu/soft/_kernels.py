@@ -10,9 +10,10 @@ import numpy as np
 from numba import carray, types
 
 from quire.arch import Access
+from quire.cpu.detail import Detail
 from quire.cpu.soft._kernels_casts import HANDLE, USER, emu_stop, octets, words
 from quire.cpu.soft._kernels_lookups import counted_walk, look_up, recall_page, remember
-from quire.cpu.soft.state import RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
+from quire.cpu.soft.state import RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
 from quire.kernels import callback, kernel
 from quire.paging import RESULT_WORDS, Result, Rights, Status
 from quire.paging._kernels_memo import walk_with_memo_from

@@ -7,8 +7,9 @@ import numpy as np
 from numba import carray, types
 
 from quire.arch import Access, Side
+from quire.cpu.detail import Detail
 from quire.cpu.soft._kernels_casts import USER, emu_stop, octets, shape_words, words
-from quire.cpu.soft.state import RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
+from quire.cpu.soft.state import RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
 from quire.kernels import kernel
 from quire.paging import Result, Status
 from quire.paging._kernels_memo import walk_with_memo_from

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from unicorn import unicorn_const as uc
 
 from quire.arch import Access
-from quire.cpu.soft.state import Detail, SoftState, StopCode
+from quire.cpu.detail import Detail
+from quire.cpu.soft.state import SoftState, StopCode
 from quire.paging import Result
 
 __all__ = ["AnsweredFills", "FillSource"]

@@ -12,13 +12,14 @@ from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 
 from quire.arch import EPT_VIOLATION_QUALIFICATION, Access, ExitReason, Vector
+from quire.cpu.detail import Detail
 from quire.cpu.soft import _kernels, _kernels_blocks, _kernels_start
 from quire.cpu.soft.answered import AnsweredFills, FillSource
 from quire.cpu.soft.blocks import BlockCounter
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.fill_budget import FillBudget
 from quire.cpu.soft.registers import SoftRegisters
-from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Detail, Pointer, Recent, SoftState, StopCode
+from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
 from quire.errors import InternalError
 from quire.memory import HostMemory
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
@@ -54,10 +55,11 @@ class SoftCpu:
     """Executes the guest whose tables `context` points to, in `memory`; counts as `detail` says.
 
     `on_exit` deals with exits that need not leave the instruction loop (CPUID): it sees the registers and sets
-    them. With `fills`, that says what the guest gets of each page, not the walk. With `evictions`, translations go at
+    them, but for RIP, which passes the instruction by itself. With `fills`, that says what the guest gets of each page, not the walk. With `evictions`, translations go at
     moments and in numbers that it chooses. With `nodes`, references are counted there by node. One vCPU.
     """
 
+    name = "soft"
     _zero_is_code = False  # whether a guest may execute at address 0, where the engine ends a run of itself
 
     def __init__(
@@ -332,7 +334,7 @@ class SoftCpu:
 
     def _on_cpuid(self, _handle: int, _user: int) -> int:
         self._registers.fresh = False  # the engine has gone on since they were read
-        self._on_exit(Exit(ExitReason.CPUID, instruction_length=_CPUID_LENGTH))
+        self._on_exit(Exit(ExitReason.CPUID, instruction_length=_CPUID_LENGTH, passes=True))
         self._registers.fresh = False
         return 1
 

@@ -5,14 +5,7 @@ Hooks are compiled and run without Python; each gets the pointer array as its us
 
 from enum import IntEnum
 
-__all__ = ["EVENTS", "RECENT_SLOTS", "Detail", "Pointer", "Recent", "SoftState", "StopCode"]
-
-
-class Detail(IntEnum):
-    """How much a run records."""
-
-    EXITS = 0  #: translations that Unicorn's own TLB misses, faults and exits
-    FULL = 1  #: every read, write and instruction fetch goes through the modelled TLB
+__all__ = ["EVENTS", "RECENT_SLOTS", "Pointer", "Recent", "SoftState", "StopCode"]
 
 
 class StopCode(IntEnum):

@@ -14,8 +14,8 @@ SCE, LME, LMA and NXE. Port 0xE9 collects output, a write to port 0xF4 ends the 
 import struct
 import threading
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from quire.arch import (
     ACCESS_RIGHTS,
@@ -27,25 +27,21 @@ from quire.arch import (
     PDPTE,
     PML4E,
     RFLAGS,
-    SKYLAKE_X,
-    CpuProfile,
     ExitReason,
     InterruptionType,
 )
 from quire.arch.guest_state import ActivityState
-from quire.cpu.soft import Detail
-from quire.cpu.soft.ring0 import MachineCpu
+from quire.cpu import Detail, make_cpu
 from quire.devices import DEBUG_PORT, EXIT_PORT, DebugConsole, ExitPort, LocalApic
 from quire.errors import MisuseError
 from quire.exits import GuestStopped
-from quire.guest.boot.turns import SLICE, Turns, machine_cpu
-from quire.machine import CachingMode, GuestConfig, Hypervisor
+from quire.guest.boot.turns import SLICE, Turns
+from quire.machine import GuestConfig, Machine, Vcpu
 from quire.memory import OutOfFrames
-from quire.mmu import NumaConfig, Region, ShadowOptions
-from quire.tlb import Tlb, TlbOptions
-from quire.vcpu import EntryFailure, Event
+from quire.tlb import Tlb
+from quire.vcpu import Counting, Cpu, EntryFailure, Event
 
-__all__ = ["FIRST_FREE", "BareGuest", "BareOutcome"]
+__all__ = ["FIRST_FREE", "BareGuest", "BareOutcome", "bare_config"]
 
 _GDT, _PML4, _PDPT, _DIRECTORIES = 0x1000, 0x2000, 0x3000, 0x4000
 #: Where the boot tables and the first stack end, and an image may begin.
@@ -59,9 +55,8 @@ _FLAT = 0xFFFFFFFF
 _CODE_RIGHTS = ACCESS_RIGHTS.encode(type=11, S=1, P=1, L=1, G=1)
 _DATA_RIGHTS = ACCESS_RIGHTS.encode(type=3, S=1, P=1, DB=1, G=1)
 _TSS_RIGHTS = ACCESS_RIGHTS.encode(type=11, P=1)
-_SHADOW, _TLB = ShadowOptions(), TlbOptions()
 _UNUSABLE = ACCESS_RIGHTS.mask("unusable")
-_MOST_VCPUS, _STACK = 16, 1 << 10
+_STACK = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,136 +77,95 @@ class BareOutcome:
     events: dict[str, int]
 
 
-class BareGuest:
-    """One machine guest: `image` at `load_gpa`, entered at `entry`, `memory` bytes, under `mmu` native, ept or shadow.
+def bare_config(**fields: Any) -> GuestConfig:
+    """Return the hardware of a bare guest: a GuestConfig with these fields, by default 16 MiB under ept."""
+    chosen: dict[str, Any] = {"kind": "machine", "memory": 16 << 20} | fields
+    return GuestConfig(**chosen)
 
-    With `numa` the host has nodes, and the vCPUs run on `vcpu_nodes`, by default all where numa says. With `regions`
-    these are its memory: there must be some at the boot protocol's tables and at the image.
+
+class BareGuest:
+    """One machine guest: `image` at `load_gpa`, entered at `entry`, on the hardware that `config` describes.
+
+    See :func:`bare_config`. With regions in `config` these are its memory: there must be some at the boot protocol's
+    tables and at the image. The `engine` of that name executes it, recording as `detail` says; several vCPUs take turns
+    of `slice_blocks` blocks.
 
     Deterministic: same image, same outcome. Raises MisuseError for an image that does not fit, and what making a
-    hypervisor raises. :attr:`hypervisor` is there for whoever wants other handlers, controls or ports.
+    machine raises. :attr:`machine` is there for whoever wants other handlers, controls or ports.
     """
 
     def __init__(
         self,
         image: bytes,
+        config: GuestConfig | None = None,
         *,
         load_gpa: int = FIRST_FREE,
         entry: int | None = None,
-        memory: int = 16 << 20,
-        mmu: str = "ept",
-        host_page: int = 4 << 10,
         detail: Detail = Detail.EXITS,
-        shadow: ShadowOptions = _SHADOW,
-        caching: CachingMode = CachingMode.MODELLED,
-        seed: int = 0,
-        check_flushes: bool = False,
-        profile: CpuProfile = SKYLAKE_X,
-        tlb: TlbOptions = _TLB,
-        vpid: int = 1,
-        vcpus: int = 1,
+        engine: str = "soft",
         slice_blocks: int = SLICE,
-        numa: NumaConfig | None = None,
-        vcpu_nodes: Sequence[int] = (),
-        regions: Sequence[Region] = (),
-        wxorx: bool = False,
-        name: str = "",
     ) -> None:
+        config = bare_config() if config is None else config
+        memory = config.memory
         if not FIRST_FREE <= load_gpa <= memory - len(image):
             raise MisuseError(
                 f"An image of {len(image):#x} bytes at GPA {load_gpa:#x} is not within guest memory "
                 f"{FIRST_FREE:#x} to {memory:#x}: load it elsewhere or give the guest more memory"
             )
-        config = GuestConfig(
-            mmu=mmu,
-            memory=memory,
-            host_page=host_page,
-            kind="machine",
-            shadow=shadow,
-            caching=caching,
-            seed=seed,
-            check_flushes=check_flushes,
-            profile=profile,
-            tlb=tlb,
-            vpid=vpid,
-            numa=numa,
-            regions=tuple(regions),
-            wxorx=wxorx,
-            name=name,
-        )
         _check_memory(config, load_gpa, len(image))
-        if not 1 <= vcpus <= _MOST_VCPUS:
-            raise MisuseError(f"A guest with {vcpus} vCPUs cannot be made: give 1 to {_MOST_VCPUS}")
         if slice_blocks < 1:
             raise MisuseError(f"A turn of {slice_blocks} blocks does nothing: give at least 1")
-        if vcpu_nodes and (numa is None or len(vcpu_nodes) != vcpus):
-            raise MisuseError(
-                f"{len(vcpu_nodes)} nodes cannot be given to {vcpus} vCPUs: give numa, and one node for each vCPU"
-            )
         self.console, self.exit_port = DebugConsole(), ExitPort()
-        self.hypervisor = self._make(_placed(config, vcpus, vcpu_nodes), detail)
-        self.hypervisor.ports.attach(DEBUG_PORT, self.console)
-        self.hypervisor.ports.attach(EXIT_PORT, self.exit_port)
+        self.machine = Machine(config, make_cpu(engine, detail))
+        if config.vcpus > 1:
+            peers: list[LocalApic] = []
+            for one in self.vcpus:
+                one.processor.apic = LocalApic(one.number, peers)
+        self.machine.ports.attach(DEBUG_PORT, self.console)
+        self.machine.ports.attach(EXIT_PORT, self.exit_port)
         self._build_tables(memory)
         self.write(load_gpa, image)
-        for number, one in enumerate(self.vcpus):
-            _set_state(one, number, load_gpa if entry is None else entry, memory)
+        for one in self.vcpus:
+            _set_state(one, load_gpa if entry is None else entry, memory)
         self._turns = Turns(self.vcpus, slice_blocks, lambda: self.exit_port.status is not None)
 
     @property
-    def vcpus(self) -> list[Hypervisor]:
-        """Every vCPU, the first being :attr:`hypervisor`."""
-        return self.hypervisor.vcpus
+    def vcpus(self) -> list[Vcpu]:
+        """Every vCPU, in order."""
+        return self.machine.vcpus
 
     @property
-    def cpu(self) -> MachineCpu:
-        """The Cpu of the first vCPU."""
-        return machine_cpu(self.hypervisor)
+    def vcpu(self) -> Vcpu:
+        """The first vCPU, the only one of most guests."""
+        return self.machine.vcpu
+
+    @property
+    def cpu(self) -> Cpu:
+        """The engine of the first vCPU."""
+        return self.machine.vcpu.cpu
 
     @property
     def tlb(self) -> Tlb:
         """The TLBs and walk caches of the first vCPU; each of :attr:`vcpus` has its own."""
-        return self.hypervisor.tlb
-
-    @staticmethod
-    def _make(configs: Sequence[GuestConfig], detail: Detail) -> Hypervisor:
-        """Return the first vCPU, with the others made, each as its configuration says."""
-        vcpus = len(configs)
-
-        def make_cpu(hypervisor: Hypervisor) -> MachineCpu:
-            return MachineCpu(hypervisor, detail, in_slices=vcpus > 1)
-
-        first = Hypervisor(configs[0], make_cpu)
-        try:
-            for config in configs[1:]:
-                Hypervisor(config, make_cpu, first=first)
-        except BaseException:
-            for one in reversed(first.vcpus.copy()):
-                one.close()
-            raise
-        if vcpus > 1:
-            peers: list[LocalApic] = []
-            for number, one in enumerate(first.vcpus):
-                one.processor.apic = LocalApic(number, peers)
-        return first
+        return self.machine.vcpu.tlb
 
     def write(self, gpa: int, data: bytes) -> None:
         """Write `data` to guest-physical memory; backs it first if need be."""
         for at, count in _pages(gpa, len(data)):
-            hpa = self.hypervisor.mmu.reach(at, write=True)
-            self.hypervisor.forget_code(hpa, count)
-            with self.hypervisor.noting_writes(hpa):
-                self.hypervisor.host.memory.write(hpa, data[at - gpa : at - gpa + count])
+            hpa = self.machine.mmu.reach(at, write=True)
+            self.machine.forget_code(hpa, count)
+            with self.machine.vcpu.noting_writes(hpa):
+                self.machine.host.memory.write(hpa, data[at - gpa : at - gpa + count])
 
     def read(self, gpa: int, length: int) -> bytes:
         """Return guest-physical memory."""
-        reach, read = self.hypervisor.mmu.reach, self.hypervisor.host.memory.read
+        reach, read = self.machine.mmu.reach, self.machine.host.memory.read
         return b"".join(bytes(read(reach(at), count)) for at, count in _pages(gpa, length))
 
     def interrupt(self, vector: int) -> None:
         """Have the next :meth:`run` begin with external interrupt `vector`; it wakes a halted guest."""
-        self.hypervisor.vcpu.inject(Event(vector, InterruptionType.EXTERNAL_INTERRUPT))
-        self.hypervisor.vcpu.vmcs.write("guest_activity_state", ActivityState.ACTIVE)
+        self.vcpu.vmx.inject(Event(vector, InterruptionType.EXTERNAL_INTERRUPT))
+        self.vcpu.vmcs.write("guest_activity_state", ActivityState.ACTIVE)
 
     def run(self, timeout: float | None = None) -> BareOutcome:
         """Run until the guest halts, exits or cannot go on, or for `timeout` seconds; it may be run again."""
@@ -235,14 +189,12 @@ class BareGuest:
 
     def close(self) -> None:
         """Give memory and engine back."""
-        for one in reversed(self.vcpus[1:]):
-            one.close()
-        self.hypervisor.discard()
+        self.machine.discard()
 
     @property
     def halted(self) -> bool:
         """Whether every vCPU is in the HLT state."""
-        return all(one.vcpu.vmcs.read("guest_activity_state") == _HLT for one in self.vcpus)
+        return all(one.vmcs.read("guest_activity_state") == _HLT for one in self.vcpus)
 
     def _outcome(self, text: str) -> BareOutcome:
         if text:
@@ -256,10 +208,10 @@ class BareGuest:
         delivered: Counter[int] = Counter()
         events: Counter[str] = Counter()
         for one in self.vcpus:
-            exits.update(one.vcpu.exits)
+            exits.update(one.exits)
             invalidations.update({done.name: count for done, count in one.mmu.invalidations.items()})
-            delivered.update(machine_cpu(one).delivered)
-            events.update(one.cpu.events())
+            delivered.update(one.vmx.delivered)
+            events.update(one.cpu.events() if isinstance(one.cpu, Counting) else {})
         return BareOutcome(
             reason=reason,
             status=self.exit_port.status,
@@ -297,8 +249,8 @@ def _check_memory(config: GuestConfig, load_gpa: int, length: int) -> None:
             )
 
 
-def _set_state(vcpu: Hypervisor, number: int, entry: int, memory: int) -> None:
-    """Put the first state of vCPU `number` into its VMCS and its registers."""
+def _set_state(vcpu: Vcpu, entry: int, memory: int) -> None:
+    """Put the first state of `vcpu` into its VMCS and its registers."""
     vcpu.processor.reset(
         CR0.encode(PE=1, MP=1, ET=1, NE=1, WP=1, PG=1),
         _PML4,
@@ -318,11 +270,11 @@ def _set_state(vcpu: Hypervisor, number: int, entry: int, memory: int) -> None:
         fields[f"guest_{name}_base"] = 0
         fields[f"guest_{name}_limit"] = 0xFFFF if name in ("tr", "ldtr") else _FLAT
         fields[f"guest_{name}_access_rights"] = rights
-    vcpu.vcpu.vmcs.write_many(**fields)
-    stack = FIRST_FREE - number * _STACK
+    vcpu.vmcs.write_many(**fields)
+    stack = FIRST_FREE - vcpu.number * _STACK
     rflags = RFLAGS.encode(always_1=1)
     vcpu.cpu.registers.write_many(
-        {"rip": entry, "rsp": stack, "rdi": memory, "rsi": number, "rflags": rflags}
+        {"rip": entry, "rsp": stack, "rdi": memory, "rsi": vcpu.number, "rflags": rflags}
     )
 
 
@@ -334,14 +286,3 @@ def _pages(gpa: int, length: int) -> list[tuple[int, int]]:
         pieces.append((gpa, count))
         gpa, length = gpa + count, length - count
     return pieces
-
-
-def _placed(config: GuestConfig, vcpus: int, nodes: Sequence[int]) -> list[GuestConfig]:
-    """Return what each vCPU gets: a VPID of its own if there are any, its node if they are given."""
-    found = []
-    for number in range(vcpus):
-        one = replace(config, vpid=config.vpid + number if config.vpid else 0)
-        if nodes and config.numa is not None:
-            one = replace(one, numa=replace(config.numa, vcpu_node=nodes[number]))
-        found.append(one)
-    return found

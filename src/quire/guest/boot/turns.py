@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 
 from quire.arch import RFLAGS, InterruptionType, Vector
 from quire.arch.guest_state import ActivityState
-from quire.cpu.soft.ring0 import MachineCpu
-from quire.machine import Hypervisor
-from quire.vcpu import Event
+from quire.machine import Vcpu
+from quire.vcpu import Event, sliced
 
-__all__ = ["SLICE", "Turns", "machine_cpu"]
+__all__ = ["SLICE", "Turns"]
 
 #: Blocks of instructions in a turn.
 SLICE = 500
@@ -22,25 +21,20 @@ _POINTERS = ("rip", "rsp", "rflags")
 _IF = RFLAGS.mask("IF")
 
 
-def machine_cpu(hypervisor: Hypervisor) -> MachineCpu:
-    """Return the Cpu of a machine guest's vCPU."""
-    cpu = hypervisor.cpu
-    assert isinstance(cpu, MachineCpu)
-    return cpu
-
-
 class Turns:
     """The vCPUs of a guest and the order in which they run, until `ended` says that the guest has ended.
 
     One vCPU alone runs without end; several change after `slice_blocks` blocks.
     """
 
-    def __init__(self, vcpus: Sequence[Hypervisor], slice_blocks: int, ended: Callable[[], bool]) -> None:
+    def __init__(self, vcpus: Sequence[Vcpu], slice_blocks: int, ended: Callable[[], bool]) -> None:
         self._vcpus = vcpus
         self._slice = slice_blocks if len(vcpus) > 1 else 0
+        for one in vcpus if self._slice else ():
+            sliced(one.cpu)
         self.ended = ended
         self.interrupted = False  #: from outside, since the last run has ended
-        self._running: Hypervisor | None = None
+        self._running: Vcpu | None = None
 
     def run(self) -> None:
         """Run until the guest ends, :meth:`interrupt`, or every vCPU is halted. Raises what running a vCPU raises."""
@@ -67,24 +61,25 @@ class Turns:
                     return False
                 if self._wakes(one):
                     ran = True
-                    machine_cpu(one).begin_slice(self._slice)
+                    if self._slice:
+                        sliced(one.cpu).begin_slice(self._slice)
                     one.enter(*one.cpu.registers.read_many(_POINTERS))
-                    one.run(_Turn(one, self))
+                    one.run(_Turn(one, self, in_slices=self._slice > 0))
         finally:
             self._running = None
         return ran
 
-    def _wakes(self, one: Hypervisor) -> bool:
+    def _wakes(self, one: Vcpu) -> bool:
         """Give `one` the interrupt that it can take; return whether it has anything to do."""
-        if one.vcpu.injection is not None:
+        if one.vmx.injection is not None:
             return True
         event = self._next_event(one)
         if event is not None:
-            one.vcpu.inject(event)
-            one.vcpu.vmcs.write("guest_activity_state", _ACTIVE)
+            one.vmx.inject(event)
+            one.vmcs.write("guest_activity_state", _ACTIVE)
         return event is not None or not _halted(one)
 
-    def _next_event(self, one: Hypervisor) -> Event | None:
+    def _next_event(self, one: Vcpu) -> Event | None:
         """Return what the local APIC of `one` delivers now, taken from it."""
         apic = one.processor.apic
         if apic is None:
@@ -100,16 +95,16 @@ class Turns:
 
 
 class _Turn:
-    """One vCPU's turn, as the hypervisor's loop sees it: its kernel is the guest's own."""
+    """One vCPU's turn, as the vCPU's loop sees it: its kernel is the guest's own."""
 
-    def __init__(self, hypervisor: Hypervisor, turns: Turns) -> None:
-        self._hypervisor = hypervisor
+    def __init__(self, vcpu: Vcpu, turns: Turns, *, in_slices: bool) -> None:
+        self._vcpu, self._in_slices = vcpu, in_slices
         self._turns = turns
         self._over = False
 
     @property
     def finished(self) -> bool:
-        return self._over or _halted(self._hypervisor) or self._turns.ended()
+        return self._over or _halted(self._vcpu) or self._turns.ended()
 
     def syscall(self) -> None:
         raise AssertionError("SYSCALL of a machine guest is executed by its Cpu")
@@ -122,9 +117,9 @@ class _Turn:
 
     def interrupted(self) -> None:
         self._over = True
-        if not _halted(self._hypervisor) and not machine_cpu(self._hypervisor).slice_over:
+        if not _halted(self._vcpu) and not (self._in_slices and sliced(self._vcpu.cpu).slice_over):
             self._turns.interrupted = True
 
 
-def _halted(hypervisor: Hypervisor) -> bool:
-    return hypervisor.vcpu.vmcs.read("guest_activity_state") == _HLT
+def _halted(vcpu: Vcpu) -> bool:
+    return vcpu.vmcs.read("guest_activity_state") == _HLT

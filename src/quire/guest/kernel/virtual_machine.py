@@ -6,7 +6,7 @@ An EPT violation met on the way is an exit like any other: recorded, counted, ha
 from quire.arch import PAGE_SIZE, Access, ExitReason
 from quire.errors import MisuseError
 from quire.guest.kernel.machine import PageFault, Registers
-from quire.machine import Hypervisor
+from quire.machine import Vcpu
 from quire.paging import Status
 from quire.vcpu import Exit
 
@@ -16,12 +16,12 @@ __all__ = ["VirtualMachine"]
 class VirtualMachine:
     """One vCPU and its guest-physical memory. Sizes are in bytes."""
 
-    def __init__(self, hypervisor: Hypervisor) -> None:
-        self._hypervisor = hypervisor
-        self._mmu = mmu = hypervisor.mmu
-        self._cpu = hypervisor.cpu
-        self._bytes = hypervisor.host.memory.octets.data
-        self.page_size = hypervisor.config.guest_page
+    def __init__(self, vcpu: Vcpu) -> None:
+        self._vcpu = vcpu
+        self._mmu = mmu = vcpu.mmu
+        self._cpu = vcpu.cpu
+        self._bytes = vcpu.host.memory.octets.data
+        self.page_size = vcpu.machine.config.guest_page
         self.map = mmu.map
         self.unmap = mmu.unmap
         self.protect = mmu.protect
@@ -55,15 +55,13 @@ class VirtualMachine:
             if status == Status.PAGE_FAULT:
                 return PageFault(gva, value)
             if status == Status.EPT_VIOLATION:
-                self._hypervisor.handle_exit(
-                    Exit(ExitReason.EPT_VIOLATION, value, self._mmu.fault_gpa, gla=gva)
-                )
+                self._vcpu.handle_exit(Exit(ExitReason.EPT_VIOLATION, value, self._mmu.fault_gpa, gla=gva))
             elif status == Status.LOG_FULL:
-                self._hypervisor.handle_exit(
+                self._vcpu.handle_exit(
                     Exit(ExitReason.PAGE_MODIFICATION_LOG_FULL, gpa=self._mmu.fault_gpa, gla=gva)
                 )
             elif status == Status.EPT_MISCONFIGURATION:
-                self._hypervisor.handle_exit(Exit(ExitReason.EPT_MISCONFIGURATION, gpa=self._mmu.fault_gpa))
+                self._vcpu.handle_exit(Exit(ExitReason.EPT_MISCONFIGURATION, gpa=self._mmu.fault_gpa))
             else:
                 return PageFault(gva, 0)
 

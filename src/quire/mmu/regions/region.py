@@ -3,20 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Any
 
 from quire.arch import EPT_MEMORY_TYPES, PAGE_SIZE, MemoryType
 from quire.errors import MisuseError
 from quire.paging import Rights
 from quire.vcpu import Exit
 
-if TYPE_CHECKING:
-    from quire.machine.hypervisor import Hypervisor
-
 __all__ = ["OnAccess", "Region", "RegionKind", "check_rights"]
 
-#: Deals with an access that a region does not allow: the exit is an EPT violation under every Mmu.
-OnAccess = Callable[["Hypervisor", Exit], None]
+#: Deals with an access that a region does not allow, as a handler of the exits room does: it gets the context and the
+#: exit, an EPT violation under every Mmu, and returns what happens next.
+OnAccess = Callable[[Any, Exit], Any]
 
 _TOP = 1 << 52  # no physical address has more bits (SDM 3A §4.1.4)
 _ALL = Rights.READ | Rights.WRITE | Rights.EXECUTE

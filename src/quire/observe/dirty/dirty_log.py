@@ -5,10 +5,10 @@ write after it is noticed whether the page has been cleared by then or not. Not 
 the processor writes by host-physical address.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,20 +16,18 @@ import numpy.typing as npt
 from quire import failpoints
 from quire.arch import EPT_VIOLATION_QUALIFICATION, EPTP, PAGE_SHIFT, PAGE_SIZE, ExitReason
 from quire.errors import MisuseError
-from quire.exits.handlers import GuestStopped, Handler
-from quire.mmu.backed import BackedMmu, EptMmu
+from quire.exits import RESUME, ExitContext, Handler, Next, StopGuest
+from quire.mmu.abilities import Mapped
 from quire.observe.dirty.large_pages import SplitPages
 from quire.observe.dirty.leaves import Leaves
 from quire.observe.dirty.page_log import PageLog
 from quire.observe.dirty.pages import DirtyPages, members
 from quire.observe.dirty.ring import DirtyRing
 from quire.observe.dirty.way import DirtyWay
+from quire.observe.watched import WatchedMachine, WatchedVcpu
 from quire.paging import Context
 from quire.tlb import Operation
 from quire.vcpu import Exit
-
-if TYPE_CHECKING:
-    from quire.machine.hypervisor import Hypervisor
 
 __all__ = ["DirtyLog"]
 
@@ -40,27 +38,27 @@ _ALL = 1 << 48
 
 
 class DirtyLog:
-    """What the guest of `vcpus` writes, from now until :meth:`close`. Frames are guest frame numbers of 4 KiB.
+    """What the guest of `machine` writes, from now until :meth:`close`. Frames are guest frame numbers of 4 KiB.
 
     Harvest between two runs of the guest, or in a handler of an exit that an instruction of the guest caused: Quire may
     be about to write what it has reached already. Raises MisuseError for a way that the Mmu does not have,
     OutOfFrames when there is no frame for a log or a table.
     """
 
-    def __init__(self, vcpus: "Sequence[Hypervisor]", way: DirtyWay) -> None:
-        mmu = _logging_mmu(vcpus[0], way)
+    def __init__(self, machine: WatchedMachine, way: DirtyWay) -> None:
+        self._machine, self._mapped = machine, _logging_mmu(machine, way)
         self.way = way
-        self._vcpus, self._map = vcpus, mmu.memory_map
-        self._count = mmu.guest_bytes >> PAGE_SHIFT
-        self._regions = mmu.regions
-        self._leaves = Leaves(mmu.host.memory, self._map, way, self._count)
+        self._map = self._mapped.memory_map
+        self._count = self._mapped.guest_bytes >> PAGE_SHIFT
+        self._regions = self._mapped.regions
+        self._leaves = Leaves(machine.mmu.host.memory, self._map, way, self._count)
         self._written = np.zeros(self._count, np.bool_)  # noticed, and not armed since
         self._reported = np.zeros(self._count, np.bool_)  # harvested, and not cleared
         self._ring: DirtyRing | None = None
         self._stop: Exit | None = (
             None  # the exit that is being dealt with, if the guest's own instruction caused it
         )
-        self._logs: dict[Hypervisor, PageLog] = {}
+        self._logs: dict[WatchedVcpu, PageLog] = {}
         self._split = SplitPages(self._map)
         with ExitStack() as undo:
             self._start(undo)
@@ -133,12 +131,12 @@ class DirtyLog:
         self.close()
 
     def _start(self, undo: ExitStack) -> None:
-        first = self._vcpus[0]
+        machine = self._machine
         undo.callback(self._flush)
         undo.callback(self._split.join)
         self._split.split()
         if self.way is DirtyWay.PML:
-            self._logs = {one: PageLog(one, undo) for one in self._vcpus}
+            self._logs = {one: PageLog(one, undo) for one in machine.vcpus}
         if failpoints.armed is not None:
             failpoints.reach("protect", self._map.exhausted)
         self._put_handlers(undo)
@@ -148,46 +146,51 @@ class DirtyLog:
         undo.callback(setattr, self._map, "on_change", self._map.on_change)
         self._before_change = self._map.on_change
         self._map.on_change = self._changes
-        for one in self._vcpus:
+        for one in machine.vcpus:
             one.mmu.log = self
             undo.callback(setattr, one.mmu, "log", None)
-        first.dirty_log = self
-        undo.callback(setattr, first, "dirty_log", None)
+        machine.dirty_log = self
+        undo.callback(setattr, machine, "dirty_log", None)
         self._flush()
 
     def _put_handlers(self, undo: ExitStack) -> None:
         """Deal with the exits that logging makes, before whoever deals with others of their kind."""
-        handlers = self._vcpus[0].handlers
+        handlers = self._machine.handlers
         own: dict[ExitReason, Handler] = {}
         if self.way is DirtyWay.PML:
             own[_FULL] = self._log_full
         elif self.way is DirtyWay.WRITE_PROTECT:
-            ept = isinstance(self._vcpus[0].mmu, EptMmu)
-            own = {_VIOLATION: self._violation} if ept else {_FAULT: self._page_fault}
+            own = (
+                {_VIOLATION: self._violation}
+                if self._mapped.hardware_walks_map
+                else {_FAULT: self._page_fault}
+            )
         for reason, handler in own.items():
             before = handlers.get(reason)
             self._before = before
             handlers[reason] = handler
             undo.callback(_put_back, handlers, reason, handler, before)
 
-    def _violation(self, hypervisor: "Hypervisor", stop: Exit) -> None:
-        self._stop = stop if hypervisor.cpu_exit is stop else None
-        if not (stop.qualification & _TO_WRITE and self.violated(stop.gpa)):
-            self._handle_otherwise(hypervisor, stop)
+    def _violation(self, context: ExitContext, stop: Exit) -> Next:
+        self._stop = stop if context.cpu_exit is stop else None
+        if stop.qualification & _TO_WRITE and self.violated(stop.gpa):
+            return RESUME
+        return self._handle_otherwise(context, stop)
 
-    def _page_fault(self, hypervisor: "Hypervisor", stop: Exit) -> None:
-        self._stop = stop if hypervisor.cpu_exit is stop else None
-        self._handle_otherwise(hypervisor, stop)  # the Mmu asks :meth:`violated`
+    def _page_fault(self, context: ExitContext, stop: Exit) -> Next:
+        self._stop = stop if context.cpu_exit is stop else None
+        return self._handle_otherwise(context, stop)  # the Mmu asks :meth:`violated`
 
-    def _handle_otherwise(self, hypervisor: "Hypervisor", stop: Exit) -> None:
-        if self._before is None:
-            raise GuestStopped(stop)
-        self._before(hypervisor, stop)
+    def _handle_otherwise(self, context: ExitContext, stop: Exit) -> Next:
+        return StopGuest(stop) if self._before is None else self._before(context, stop)
 
-    def _log_full(self, hypervisor: "Hypervisor", stop: Exit) -> None:
-        self._stop = stop if hypervisor.cpu_exit is stop else None
-        self._drain(hypervisor)
+    def _log_full(self, context: ExitContext, stop: Exit) -> Next:
+        self._stop = stop if context.cpu_exit is stop else None
+        for vcpu, log in self._logs.items():
+            if vcpu.vmcs is context.vmcs:
+                self._note_all(log.drain())
         self._check_ring()
+        return RESUME
 
     def _check_ring(self) -> None:
         """Let a ring that is full be drained, or stop the guest, where no access of Quire's own is half done."""
@@ -221,13 +224,10 @@ class DirtyLog:
             for frame in frames.tolist():
                 self._note(frame)
 
-    def _drain(self, hypervisor: "Hypervisor") -> None:
-        self._note_all(self._logs[hypervisor].drain())
-
     def _gather(self) -> None:
         """Note what the processors know."""
-        for hypervisor in self._logs:
-            self._drain(hypervisor)
+        for log in self._logs.values():
+            self._note_all(log.drain())
         if self.way is DirtyWay.DIRTY_BITS:
             found = self._leaves.scan()
             self._written |= found
@@ -250,7 +250,7 @@ class DirtyLog:
         if failpoints.armed is not None:
             failpoints.reach("protect", self._map.exhausted)
         try:
-            if self._vcpus[0].mmu.page_faults_exit:
+            if self._machine.mmu.page_faults_exit:
                 for run in np.split(frames, np.flatnonzero(np.diff(frames) != 1) + 1):
                     self._tell_shadow(int(run[0]) << PAGE_SHIFT, run.size * PAGE_SIZE)
             self._leaves.arm(frames)
@@ -260,16 +260,14 @@ class DirtyLog:
 
     def _tell_shadow(self, start: int, size: int) -> None:
         """Have a shadow drop what it made of leaves that are about to lose the right to write."""
-        mmu = self._vcpus[0].mmu
-        if mmu.page_faults_exit:
+        if self._machine.mmu.page_faults_exit:
             before = self._map.on_change if self._map.on_change != self._changes else self._before_change
             before(start, size)
 
     def _flush(self) -> None:
         """INVEPT on every vCPU: dirty flags were cleared, rights taken, page sizes changed (SDM 3C §28.4.3.4)."""
-        first = self._vcpus[0]
-        if isinstance(first.mmu, EptMmu):
-            first.shoot_down(Operation.INVEPT_CONTEXT)
+        if self._mapped.hardware_walks_map:
+            self._machine.shoot_down(Operation.INVEPT_CONTEXT)
 
 
 def _put_back(
@@ -284,26 +282,26 @@ def _put_back(
         handlers[reason] = before
 
 
-def _logging_mmu(first: "Hypervisor", way: DirtyWay) -> BackedMmu:
+def _logging_mmu(machine: WatchedMachine, way: DirtyWay) -> Mapped:
     """Return the Mmu whose map is to be logged in `way`; raises MisuseError if that cannot be."""
-    mmu = first.mmu
-    if first.dirty_log is not None:
+    name, mapped = machine.mmu.name, machine.mmu.mapped
+    if machine.dirty_log is not None:
         raise MisuseError("The guest's writes are logged already: close that log first")
-    if not isinstance(mmu, BackedMmu):
+    if mapped is None:
         raise MisuseError(
-            f"The {mmu.name} Mmu has no memory map to log writes in: make the guest with mmu='ept', or with "
+            f"The {name} Mmu has no memory map to log writes in: make the guest with mmu='ept', or with "
             f"mmu='shadow' for {DirtyWay.WRITE_PROTECT}"
         )
     if way is DirtyWay.WRITE_PROTECT:
-        return mmu
-    if not isinstance(mmu, EptMmu):
+        return mapped
+    if not mapped.hardware_walks_map:
         raise MisuseError(
-            f"Under {mmu.name} no hardware walks the memory map, so that {way} finds nothing: log by "
+            f"Under {name} no hardware walks the memory map, so that {way} finds nothing: log by "
             f"{DirtyWay.WRITE_PROTECT}, or make the guest with mmu='ept'"
         )
-    if not EPTP.get(int(mmu.context[Context.EPTP]), "AD"):
+    if not EPTP.get(int(mapped.context[Context.EPTP]), "AD"):
         raise MisuseError(
             f"EPT keeps no accessed and dirty flags, on which {way} rests: set EPTP.AD, or log by "
             f"{DirtyWay.WRITE_PROTECT}"
         )
-    return mmu
+    return mapped

@@ -5,17 +5,14 @@ down; an index beyond 511 is a VM exit (reason 62) before anything is set.
 """
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from quire.arch import PAGE_SHIFT, PRIMARY_CONTROLS, SECONDARY_CONTROLS
 from quire.memory import Fill, Owner, OwnerKind
+from quire.observe.watched import WatchedVcpu
 from quire.paging import Context
-
-if TYPE_CHECKING:
-    from quire.machine.hypervisor import Hypervisor
 
 __all__ = ["PageLog"]
 
@@ -24,14 +21,14 @@ _FIRST = 511
 
 
 class PageLog:
-    """The log of the vCPU of `hypervisor`, on until what `undo` gets is done."""
+    """The log of `vcpu`, on until what `undo` gets is done."""
 
-    def __init__(self, hypervisor: "Hypervisor", undo: ExitStack) -> None:
-        self._hypervisor = hypervisor
-        pool = hypervisor.host.pool
+    def __init__(self, vcpu: WatchedVcpu, undo: ExitStack) -> None:
+        self._vcpu = vcpu
+        pool = vcpu.host.pool
         self._frame = pool.allocate(0, _LOG, Fill.ZERO)
         undo.callback(pool.free, self._frame, 0, _LOG)
-        vmcs = hypervisor.vcpu.vmcs
+        vmcs = vcpu.vmcs
         names = (
             *("primary_processor_based_controls", "secondary_processor_based_controls"),
             *("pml_address", "pml_index"),
@@ -50,14 +47,14 @@ class PageLog:
 
     def drain(self) -> npt.NDArray[np.int64]:
         """Return the guest frames logged, in order, and begin anew."""
-        hypervisor = self._hypervisor
-        index = int(hypervisor.mmu.context[Context.PML_INDEX])
+        vcpu = self._vcpu
+        index = int(vcpu.mmu.context[Context.PML_INDEX])
         first = 0 if index > _FIRST else index + 1
-        page = hypervisor.host.memory.frames[self._frame]
+        page = vcpu.host.memory.frames[self._frame]
         found: npt.NDArray[np.int64] = (page[first:][::-1] >> np.uint64(PAGE_SHIFT)).astype(np.int64)
-        hypervisor.set_log_index(_FIRST)
+        vcpu.set_log_index(_FIRST)
         return found
 
     def _set(self, fields: dict[str, int]) -> None:
-        self._hypervisor.vcpu.vmcs.write_many(**fields)
-        self._hypervisor.follow_controls()
+        self._vcpu.vmcs.write_many(**fields)
+        self._vcpu.follow_controls()

@@ -7,7 +7,7 @@ that is full stops the guest at the exit that finds it full; what Quire itself w
 from collections.abc import Callable
 
 from quire.errors import MisuseError
-from quire.exits.handlers import GuestStopped
+from quire.exits.stopped import GuestStopped
 from quire.vcpu import Exit
 
 __all__ = ["DirtyRing", "DirtyRingFull"]

@@ -81,6 +81,11 @@ class FlushCheck:
         log.listeners.append(lambda: mmu.forget(None))  # so that the next access is looked at
 
     @property
+    def step(self) -> int:
+        """The number of the machine's step at hand."""
+        return self.log.step
+
+    @property
     def findings(self) -> list[StaleUse]:
         """What was found, in the order of first occurrence."""
         return list(self._findings.values())

@@ -5,13 +5,14 @@ Time is a step number: it grows by one with each fill, write and invalidation, s
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from quire.paging import TableMemory
+from quire.paging.shadow.tables import EntryMemory
 from quire.tlb import Operation
 from quire.tlb.invalidation import Operand
 
-__all__ = ["Actor", "Change", "Done", "EntryMemory", "LoggedEntries", "LoggedTables", "TableLog"]
+__all__ = ["Actor", "Change", "Done", "LoggedEntries", "LoggedTables", "TableLog"]
 
 _KEPT = 8  # changes remembered of each entry
 _REMEMBERED = 64  # operations
@@ -88,18 +89,6 @@ class TableLog:
     def last(self, hpa: int, since: int) -> Change | None:
         """Return the first change of the entry at `hpa` after step `since`, None if none was seen."""
         return next((change for change in self._changes.get(hpa, ()) if change.step > since), None)
-
-
-class EntryMemory(Protocol):
-    """Memory of entries by address."""
-
-    def load(self, address: int) -> int:
-        """Return the 8-byte entry at `address`."""
-        ...
-
-    def store(self, address: int, entry: int) -> None:
-        """Write the 8-byte entry at `address`."""
-        ...
 
 
 class LoggedEntries:

@@ -8,9 +8,8 @@ from collections.abc import Container, Iterator
 from typing import BinaryIO
 
 from quire.arch import ACCESS_RIGHTS, PAGE_SHIFT, PAGE_SIZE
-from quire.machine import Hypervisor
+from quire.machine import Vcpu
 from quire.memory import HostMemory, OwnerKind
-from quire.mmu import BackedMmu
 from quire.paging import Context
 from quire.state.images.core_writer import MemoryRange, write_core
 from quire.state.images.processor import GENERAL, ProcessorState, SegmentState
@@ -31,15 +30,15 @@ _SEGMENTS = {
 }
 
 
-def save_image(hypervisor: Hypervisor, file: BinaryIO, *, cr2: int = 0) -> None:
+def save_image(vcpu: Vcpu, file: BinaryIO, *, cr2: int = 0) -> None:
     """Write an ELF core of the guest to `file`. Raises OSError when it cannot be written."""
-    memory = hypervisor.host.memory
-    if isinstance(hypervisor.mmu, BackedMmu):
-        places = [(one.start, one.target, one.size) for one in hypervisor.mmu.memory_map.mappings()]
+    memory = vcpu.host.memory
+    if vcpu.mmu.mapped is not None:
+        places = [(one.start, one.target, one.size) for one in vcpu.mmu.mapped.memory_map.mappings()]
     else:
-        secrets = set(hypervisor.host.pool.frames_held(OwnerKind.SECURE).tolist())
+        secrets = set(vcpu.host.pool.frames_held(OwnerKind.SECURE).tolist())
         places = [(start, start, size) for start, size in _touched(memory, secrets)]
-    write_core(file, [_range(memory, *place) for place in _joined(places)], [_processor(hypervisor, cr2)])
+    write_core(file, [_range(memory, *place) for place in _joined(places)], [_processor(vcpu, cr2)])
 
 
 def _joined(places: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
@@ -70,11 +69,11 @@ def _touched(memory: HostMemory, secrets: Container[int]) -> Iterator[tuple[int,
                     yield frame << PAGE_SHIFT, PAGE_SIZE
 
 
-def _processor(hypervisor: Hypervisor, cr2: int) -> ProcessorState:
-    read, field = hypervisor.cpu.registers.read, hypervisor.vcpu.vmcs.read
+def _processor(vcpu: Vcpu, cr2: int) -> ProcessorState:
+    read, field = vcpu.cpu.registers.read, vcpu.vmcs.read
     registers = {name: read(name) for name in (*GENERAL, "rip", "rflags")}
     registers |= {"cr0": field("guest_cr0"), "cr2": cr2, "cr4": field("guest_cr4")}
-    registers["cr3"] = int(hypervisor.mmu.guest_context[Context.CR3])
+    registers["cr3"] = int(vcpu.mmu.guest_context[Context.CR3])
     segments = {}
     for name, segment in _SEGMENTS.items():
         rights = field(f"guest_{segment}_access_rights") & ~ACCESS_RIGHTS.mask("unusable")

@@ -14,6 +14,7 @@ from unicorn import x86_const as x86
 
 from quire.arch import PF_ERROR, RFLAGS, Access, ExitReason, InterruptionType, Vector
 from quire.arch.guest_state import ActivityState
+from quire.cpu.detail import Detail
 from quire.cpu.soft import _kernels, _kernels_blocks
 from quire.cpu.soft.registers import SoftRegisters
 from quire.cpu.soft.ring0 import _kernels as ring0_kernels
@@ -25,8 +26,8 @@ from quire.cpu.soft.ring0.guest_state import GuestState
 from quire.cpu.soft.ring0.intercepts import Answer, Intercepts
 from quire.cpu.soft.ring0.registers import MachineRegisters
 from quire.cpu.soft.soft import SoftCpu
-from quire.cpu.soft.state import Detail, Pointer, SoftState
-from quire.machine import Hypervisor
+from quire.cpu.soft.state import Pointer, SoftState
+from quire.machine import Vcpu
 from quire.paging import Context, Status
 from quire.paging._kernels import walk
 from quire.vcpu import Event, Exit, Interrupted, Nested, Stop, Trap, TrapKind, deliver_event
@@ -60,29 +61,27 @@ _UNKNOWN_TO_ENGINE = (
 
 
 class MachineCpu(SoftCpu):
-    """Executes the machine guest of `hypervisor`, counting as `detail` says."""
+    """Executes the machine guest of `vcpu`, counting as `detail` says."""
 
     _zero_is_code = True
 
-    def __init__(self, hypervisor: Hypervisor, detail: Detail, *, in_slices: bool = False) -> None:
-        mmu = hypervisor.mmu
+    def __init__(self, vcpu: Vcpu, detail: Detail, *, in_slices: bool = False) -> None:
         self._in_slices = in_slices
         super().__init__(
-            *(hypervisor.host.memory, mmu.context, hypervisor.tlb, detail, hypervisor.handle_exit),
-            fills=hypervisor.fills,
-            evictions=hypervisor.evictions,
-            nodes=hypervisor.node_references,
+            *(vcpu.host.memory, vcpu.mmu.context, vcpu.tlb, detail, vcpu.handle_exit),
+            fills=vcpu.fills,
+            evictions=vcpu.evictions,
+            nodes=vcpu.node_references,
         )
         # The hooks that raise intercepts look at RIP: the engine must compute it at every access.
         self._scalars[SoftState.SKIP_SYNC_OFFSET] = 0
-        self.delivered: dict[int, int] = {}  #: events delivered through the guest's IDT, by vector
-        self._vcpu = hypervisor.vcpu
-        self._processor = hypervisor.processor
-        self._linear = hypervisor.linear_memory
-        vmcs = self._vcpu.vmcs
+        self._vmx = vcpu.vmx
+        self._processor = vcpu.processor
+        self._linear = vcpu.linear_memory
+        vmcs = self._vmx.vmcs
         self._guest = GuestState(self._environment, self._machine_registers, vmcs)
         self._intercepts = Intercepts(
-            vmcs, self._processor, self._machine_registers, self._environment, self._linear
+            vcpu, self._processor, self._machine_registers, self._environment, self._linear
         )
 
     def run(self) -> Stop:
@@ -110,7 +109,7 @@ class MachineCpu(SoftCpu):
 
     def _enter(self) -> Stop | None:
         """Load the guest's state and deliver the event that VM entry injects, if any."""
-        vmcs, event = self._vcpu.vmcs, self._vcpu.injection
+        vmcs, event = self._vmx.vmcs, self._vmx.injection
         if event is None:
             return self._load()
         vmcs.write("vm_entry_interruption_information", 0)
@@ -127,7 +126,7 @@ class MachineCpu(SoftCpu):
             self._guest.outdated()
             raise
         self._set_privilege()
-        halted = self._vcpu.vmcs.read("guest_activity_state") != ActivityState.ACTIVE
+        halted = self._vmx.vmcs.read("guest_activity_state") != ActivityState.ACTIVE
         return Interrupted() if halted else None
 
     def _answer(self, stop: Stop) -> Stop | None:
@@ -218,7 +217,7 @@ class MachineCpu(SoftCpu):
         if outcome.delivered is None:
             return outcome.exit
         vector = outcome.delivered.vector
-        self.delivered[vector] = self.delivered.get(vector, 0) + 1
+        self._vmx.delivered[vector] = self._vmx.delivered.get(vector, 0) + 1
         self._guest.commit(state)
         self._guest.save()
         return None

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 
 from capstone import CS_ARCH_X86, CS_MODE_32, CS_MODE_64, Cs, x86
 
-from quire.exits import GENERAL
+from quire.arch import GENERAL
 from quire.vcpu import Registers
 
 __all__ = ["MAX_LENGTH", "Decoded", "decode"]

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from quire.arch import EFER, RFLAGS, ExitReason, InterruptionType, Vector
 from quire.arch.cr_access import CrAccess, CrExit
-from quire.arch.guest_state import ActivityState
 from quire.arch.instruction_exits import INVPCID_INFORMATION, IO_QUALIFICATION, MOV_DR_QUALIFICATION
 from quire.cpu.soft.ring0.controls import ExecutionControls
 from quire.cpu.soft.ring0.decode import Decoded
@@ -17,9 +16,9 @@ from quire.cpu.soft.ring0.environment import Environment, Segment, SegmentName
 from quire.cpu.soft.ring0.guest_state import CODE_RIGHTS, DATA_RIGHTS, FLAT
 from quire.cpu.soft.ring0.registers import MachineRegisters
 from quire.devices import Msr
-from quire.exits import Processor
+from quire.exits import HANDLERS, SKIP, ExitContext, Inject, Processor
 from quire.mmu import WalkedMemory
-from quire.vcpu import Event, Exit, MemoryFault, Nested, Vmcs
+from quire.vcpu import Event, Exit, MemoryFault, Nested
 
 __all__ = ["Answer", "Intercepts"]
 
@@ -52,14 +51,15 @@ class Intercepts:
 
     def __init__(
         self,
-        vmcs: Vmcs,
+        context: ExitContext,
         processor: Processor,
         registers: MachineRegisters,
         environment: Environment,
         memory: WalkedMemory,
     ) -> None:
-        self.controls = ExecutionControls(vmcs)
-        self._vmcs, self._processor, self._memory = vmcs, processor, memory
+        self.controls = ExecutionControls(context.vmcs)
+        self._context, self._vmcs = context, context.vmcs
+        self._processor, self._memory = processor, memory
         self._registers, self._environment = registers, environment
         self._by_name: dict[str, Callable[[Decoded], Answer]] = {
             "mov": self._mov,
@@ -87,10 +87,12 @@ class Intercepts:
 
     def _perform(self, exit: Exit) -> Event | None:
         """Execute the instruction that `exit` describes and go on behind it."""
-        event = self._processor.perform(exit)
-        if event is None:
-            self._skip(exit.instruction_length)
-        return event
+        done = HANDLERS[exit.reason](self._context, exit)
+        if isinstance(done, Inject):
+            return done.event
+        assert done is SKIP, f"{exit.reason.name} is performed to its end, not {done}"
+        self._skip(exit.instruction_length)
+        return None
 
     def _skip(self, length: int) -> None:
         self._registers.write("rip", self._registers.read("rip") + length & _WORD)
@@ -183,11 +185,8 @@ class Intercepts:
         return event
 
     def _hlt(self, found: Decoded) -> Answer:
-        if self.controls.primary("hlt_exiting"):
-            return Exit(ExitReason.HLT, instruction_length=found.length)
-        self._skip(found.length)
-        self._vmcs.write("guest_activity_state", ActivityState.HLT)
-        return None
+        exit = Exit(ExitReason.HLT, instruction_length=found.length)
+        return exit if self.controls.primary("hlt_exiting") else self._perform(exit)
 
     def _msr(self, found: Decoded) -> Answer:
         write = found.name == "wrmsr"

@@ -1,6 +1,6 @@
-"""One vCPU: its VMCS, entered and left as the manual orders, with guest state and exit information in it.
+"""A vCPU in VMX operation: its VMCS, entered and left as the manual orders, with guest state and exit information.
 
-A vCPU does not execute; a Cpu does. Entering checks the VMCS, exiting records why. For ring-3 process guests the
+Nothing is executed here; a Cpu does that. Entering checks the VMCS, exiting records why. For ring-3 process guests the
 control registers in the VMCS are those of a 64-bit kernel with NX and write protection on.
 """
 
@@ -21,7 +21,7 @@ from quire.vcpu.result import VmSucceed
 from quire.vcpu.stop import Exit
 from quire.vcpu.vmcs import LaunchState, Vmcs, word_of
 
-__all__ = ["EntryFailure", "Vcpu"]
+__all__ = ["EntryFailure", "VmxState"]
 
 _VALID = INTERRUPTION_INFO.mask("valid")
 _GLA_VALID = EPT_VIOLATION_QUALIFICATION.mask("gla_valid")
@@ -50,7 +50,7 @@ class EntryFailure(Exception):
         self.broken = broken
 
 
-class Vcpu:
+class VmxState:
     """The VMCS and its life: :meth:`enter` before the Cpu runs, :meth:`exit` when it stopped for an exit."""
 
     def __init__(self, vmcs: Vmcs, profile: CpuProfile, vpid: int) -> None:
@@ -59,6 +59,7 @@ class Vcpu:
         self.vpid = vpid
         self.entries = 0
         self.exits: dict[ExitReason, int] = {}
+        self.delivered: dict[int, int] = {}  #: events delivered through the guest's IDT, by vector
         vmcs.write_many(**process_state(profile, vpid))
 
     def enable_ept(self, eptp: int) -> None:

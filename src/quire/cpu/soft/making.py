@@ -1,0 +1,25 @@
+"""The soft Cpu that a vCPU of a machine needs: one for programs, one for guests with a kernel of their own."""
+
+from quire.cpu.detail import Detail
+from quire.cpu.soft import SoftCpu
+from quire.cpu.soft.ring0 import MachineCpu
+from quire.machine import Vcpu
+
+__all__ = ["make_soft"]
+
+
+def make_soft(vcpu: Vcpu, detail: Detail) -> SoftCpu:
+    """Return the engine of `vcpu`, counting as `detail` says."""
+    config = vcpu.machine.config
+    if config.shape.own_kernel:
+        return MachineCpu(vcpu, detail, in_slices=config.vcpus > 1)
+    return SoftCpu(
+        vcpu.host.memory,
+        vcpu.mmu.context,
+        vcpu.tlb,
+        detail,
+        vcpu.handle_exit,
+        fills=vcpu.fills,
+        evictions=vcpu.evictions,
+        nodes=vcpu.node_references,
+    )
