@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from test_ranges import SIZE as GIBIBYTE
 
-from quire.machine import GuestConfig, Hypervisor
-from quire.observe import AccessTracker, DirtyWay
+from quire.machine import GuestConfig, Machine
+from quire.observe import AccessTracker, DirtyLog, DirtyWay
 from quire.paging import Rights
 
 MEMORY = 16 * GIBIBYTE
@@ -19,7 +19,7 @@ MOST = 20  # times the scan
 class NoCpu:
     """A Cpu that never runs."""
 
-    def __init__(self, hypervisor: Hypervisor) -> None:
+    def __init__(self, machine: Machine) -> None:
         self.registers = self
 
     def read_many(self, names: tuple[str, ...]) -> list[int]:
@@ -36,13 +36,13 @@ def scan(bitmap: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("way", list(DirtyWay))
 def test_a_harvest_costs_few_scans_of_its_bitmap(way: DirtyWay) -> None:
-    hypervisor = Hypervisor(GuestConfig(mmu="ept", memory=MEMORY, kind="machine"), NoCpu)  # type: ignore[arg-type]
-    mmu = hypervisor.ept_mmu
+    machine = Machine(GuestConfig(mmu="ept", memory=MEMORY, kind="machine"), NoCpu)  # type: ignore[arg-type]
+    mmu = machine.vcpu.mmu
     start = time.perf_counter()
     mmu.memory_map.map_range(0, 0, MEMORY, Rights(7))
     mapped = time.perf_counter() - start
     start = time.perf_counter()
-    log = hypervisor.log_dirty(way)
+    log = DirtyLog(machine, way)
     started = time.perf_counter() - start
     frames = np.random.default_rng(1).choice(MEMORY >> 12, (MEMORY >> 12) // 100, replace=False)
     harvests, scans = [], []
@@ -66,25 +66,25 @@ def test_a_harvest_costs_few_scans_of_its_bitmap(way: DirtyWay) -> None:
         f"scan {one * 1e3:.2f} ms: {harvest / one:.1f} times; stop {stopped * 1e3:.0f} ms"
     )
     mmu.memory_map.unmap_range(0, MEMORY)
-    hypervisor.close()
+    machine.close()
     assert harvest <= MOST * one
 
 
 def test_a_sample_of_accesses() -> None:
-    hypervisor = Hypervisor(GuestConfig(mmu="ept", memory=MEMORY, kind="machine"), NoCpu)  # type: ignore[arg-type]
-    mmu = hypervisor.ept_mmu
+    machine = Machine(GuestConfig(mmu="ept", memory=MEMORY, kind="machine"), NoCpu)  # type: ignore[arg-type]
+    mmu = machine.vcpu.mmu
     mmu.memory_map.map_range(0, 0, MEMORY, Rights(7))
     frames = np.sort(np.random.default_rng(1).choice(MEMORY >> 12, (MEMORY >> 12) // 100, replace=False))
     accessed = np.uint64(mmu.memory_map.form.accessed)
     places = mmu.memory_map.leaves(0, MEMORY).places[frames] >> np.uint64(3)
     took = []
-    with AccessTracker(hypervisor.vcpus) as tracker:
+    with AccessTracker(machine) as tracker:
         for n in range(ROUNDS):
-            hypervisor.host.memory.words[places] |= accessed
+            machine.host.memory.words[places] |= accessed
             start = time.perf_counter()
             found = tracker.sample(n)
             took.append(time.perf_counter() - start)
             assert found.tolist() == frames.tolist()
     print(f"\nsample of 16 GiB, 1 % accessed: {statistics.median(took) * 1e3:.0f} ms")
     mmu.memory_map.unmap_range(0, MEMORY)
-    hypervisor.close()
+    machine.close()

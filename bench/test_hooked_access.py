@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from measure import table
 
 from quire.arch import SKYLAKE_X
-from quire.cpu.soft import Detail, SoftCpu, SoftState
+from quire.cpu import Detail
+from quire.cpu.soft import SoftCpu, SoftState
 from quire.memory import HostMemory
 from quire.paging import GUEST_FORMAT, Context, Rights, Tables, new_context
 from quire.tlb import AddressSpace, Tlb

@@ -14,7 +14,7 @@ import pytest
 from measure import QUIRE, table
 from workloads import need
 
-from quire.guest.boot.bare import FIRST_FREE, BareGuest
+from quire.guest.boot.bare import FIRST_FREE, BareGuest, bare_config
 
 _SOURCE = Path(__file__).parent / "guests" / "passes.c"
 _SWITCHES = 4000
@@ -42,7 +42,7 @@ def _image() -> bytes:
 
 def _switch(mmu: str) -> float:
     """Return the microseconds of one switch."""
-    guest = BareGuest(_image(), load_gpa=FIRST_FREE, mmu=mmu)
+    guest = BareGuest(_image(), bare_config(mmu=mmu), load_gpa=FIRST_FREE)
     started = time.process_time()
     outcome = guest.run(60.0)
     took = time.process_time() - started
@@ -53,9 +53,7 @@ def _switch(mmu: str) -> float:
 
 def test_switch(rounds: int, benchmark) -> None:  # type: ignore[no-untyped-def]
     mmus = ("native", "ept", "shadow")
-    taken = benchmark.pedantic(
-        lambda: [{mmu: _switch(mmu) for mmu in mmus} for _ in range(rounds)], rounds=1
-    )
+    taken = benchmark.pedantic(lambda: [{mmu: _switch(mmu) for mmu in mmus} for _ in range(rounds)], rounds=1)
     shown = table(f"MOV to CR3 and one read: median of {rounds}", "", "microseconds", "of native")
     native = statistics.median(one["native"] for one in taken)
     for mmu in mmus:

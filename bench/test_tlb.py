@@ -73,7 +73,11 @@ def _streams(folder: Path, small: bool) -> dict[str, np.ndarray]:
         f"{one.name}, recorded": record(one, skip, count, folder / "pipe")
         for one in (gzip(folder, 500_000), python_loop(folder, True), sqlite(folder, True))
     }
-    for name, pages in (("32 pages at random", 32), ("1024 pages at random", 1024), ("1 GiB at random", 1 << 18)):
+    for name, pages in (
+        ("32 pages at random", 32),
+        ("1024 pages at random", 1024),
+        ("1 GiB at random", 1 << 18),
+    ):
         shown[name] = random_pages(pages, count)
     return shown
 

@@ -20,7 +20,17 @@ from quire.arch import (
 )
 from quire.errors import FormatError, MisuseError
 
-NAMES = ("skylake-x", "icelake-sp", "sapphire-rapids", "zen2", "zen3", "zen4", "ideal", "none", "architecture")
+NAMES = (
+    "skylake-x",
+    "icelake-sp",
+    "sapphire-rapids",
+    "zen2",
+    "zen3",
+    "zen4",
+    "ideal",
+    "none",
+    "architecture",
+)
 DATA = (Side.LOAD, Side.STORE)
 
 
@@ -28,7 +38,8 @@ def test_skylake_x() -> None:
     widths = (SKYLAKE_X.maxphyaddr, SKYLAKE_X.linear_bits, SKYLAKE_X.page_1g, SKYLAKE_X.nx, SKYLAKE_X.rtm)
     assert widths == (46, 48, True, True, True)
     assert {
-        tlb.name: (tlb.level, tlb.sides, tlb.entries, tlb.ways, tlb.sets, tlb.page_shifts) for tlb in SKYLAKE_X.tlbs
+        tlb.name: (tlb.level, tlb.sides, tlb.entries, tlb.ways, tlb.sets, tlb.page_shifts)
+        for tlb in SKYLAKE_X.tlbs
     } == {
         "L1I 4K": (1, (Side.FETCH,), 128, 8, 16, (12,)),
         "L1I 2M": (1, (Side.FETCH,), 8, 8, 1, (21,)),
@@ -103,14 +114,24 @@ def test_immutable_equal_hash() -> None:
         SKYLAKE_X.maxphyaddr = 52  # type: ignore[misc]
 
 
-TLB: dict[str, Any] = {"name": "x", "level": 1, "sides": (Side.LOAD,), "page_shifts": (12,), "entries": 8, "ways": 4}
+TLB: dict[str, Any] = {
+    "name": "x",
+    "level": 1,
+    "sides": (Side.LOAD,),
+    "page_shifts": (12,),
+    "entries": 8,
+    "ways": 4,
+}
 CACHE: dict[str, Any] = {"name": "x", "guest_physical": False, "holds": (Held.PDE,), "entries": 8, "ways": 4}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"entries": 10}, "TLB x: 0xa entries do not divide into 0x4 ways: give entries as a multiple of ways"),
+        (
+            {"entries": 10},
+            "TLB x: 0xa entries do not divide into 0x4 ways: give entries as a multiple of ways",
+        ),
         ({"ways": 0}, "TLB x: 0x8 entries do not divide into 0x0 ways: give entries as a multiple of ways"),
         ({"entries": 12}, "TLB x: 0x3 sets are not a power of two: change entries or ways"),
         ({"page_shifts": ()}, "TLB x holds no page size: give page_shifts, (12,) for 4 KiB"),
@@ -128,9 +149,15 @@ def test_tlb_geometry_wrong(change: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ways": 3}, "Walk cache x: 0x8 entries do not divide into 0x3 ways: give entries as a multiple of ways"),
+        (
+            {"ways": 3},
+            "Walk cache x: 0x8 entries do not divide into 0x3 ways: give entries as a multiple of ways",
+        ),
         ({"holds": ()}, "Walk cache x holds nothing: give holds, PDE for instance"),
-        ({"holds": (Held.PAGE,)}, "Walk cache x holds pages of linear addresses: that is a TLB, list it there"),
+        (
+            {"holds": (Held.PAGE,)},
+            "Walk cache x holds pages of linear addresses: that is a TLB, list it there",
+        ),
     ],
 )
 def test_walk_cache_geometry_wrong(change: dict[str, Any], message: str) -> None:

@@ -47,7 +47,13 @@ FOLDER = Path(__file__).resolve().parents[2] / "src" / "quire" / "arch" / "profi
 def test_every_value_arrives() -> None:
     made = parse_profile(WHOLE, "mine.toml")
     assert (made.name, made.title, made.vendor, made.aliases) == ("mine", "My processor", "Me", ())
-    assert (made.maxphyaddr, made.linear_bits, made.page_1g, made.nx, made.rtm) == (40, 57, True, False, False)
+    assert (made.maxphyaddr, made.linear_bits, made.page_1g, made.nx, made.rtm) == (
+        40,
+        57,
+        True,
+        False,
+        False,
+    )
     assert (made.walkers, made.source, made.notes) == (3, "a data sheet", ())
     (tlb,), (cache,) = made.tlbs, made.walk_caches
     assert (tlb.name, tlb.level, tlb.sides, tlb.page_shifts) == ("L1", 1, (Side.LOAD, Side.STORE), (12, 30))
@@ -143,10 +149,17 @@ def test_shipped_profiles_are_whole(name: str) -> None:
     """Every access finds a TLB of 4 KiB pages at each level that there is; walks skip what can be skipped."""
     profile = profile_by_name(name)
     for level in {tlb.level for tlb in profile.tlbs}:
-        sides = [side for tlb in profile.tlbs if tlb.level == level and 12 in tlb.page_shifts for side in tlb.sides]
+        sides = [
+            side for tlb in profile.tlbs if tlb.level == level and 12 in tlb.page_shifts for side in tlb.sides
+        ]
         assert sorted(sides) == sorted(Side)
     upper = {Held.PDE, Held.PDPTE, Held.PML4E} | ({Held.PML5E} if profile.linear_bits == 57 else set())
     for guest_physical in (False, True):
-        held = {one for cache in profile.walk_caches if cache.guest_physical is guest_physical for one in cache.holds}
+        held = {
+            one
+            for cache in profile.walk_caches
+            if cache.guest_physical is guest_physical
+            for one in cache.holds
+        }
         assert held in (set(), upper | ({Held.PAGE} if guest_physical else set()))
     assert bool(profile.walk_caches) == (name not in ("ideal", "none"))

@@ -10,7 +10,7 @@ import pytest
 from commands import quire, refused
 from limits import PATIENCE
 
-from quire.machine import Hypervisor
+from quire.machine import Machine
 from quire.mmu.host import Host
 from quire.observe import HostAudit, audit_host
 
@@ -45,8 +45,8 @@ def test_a_program_in_order(tmp_path: Path, mmu: str) -> None:
 
 @pytest.mark.programs
 def test_a_breach_ends_with_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(host: Host, machines: list[Hypervisor]) -> HostAudit:
-        ept = machines[0].ept_mmu.ept
+    def broken(host: Host, machines: list[Machine]) -> HostAudit:
+        ept = machines[0].mmu.memory_map
         memory = host.memory
         kept = memory.load(ept.root + 8 * 100)
         memory.store(ept.root + 8 * 100, memory.load(ept.root))

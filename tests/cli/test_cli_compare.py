@@ -114,6 +114,8 @@ def test_output_that_nobody_takes(tmp_path: Path) -> None:
     assert process.returncode == 141
     assert b"nobody reads what the program writes, no comparison was made" in said
     with open("/dev/full", "w") as full:
-        done = subprocess.run(argv, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
+        done = subprocess.run(
+            argv, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
+        )
     assert done.returncode == 125
     assert b"the program's output could not be kept: No space left on device\n" in done.stderr

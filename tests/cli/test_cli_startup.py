@@ -29,7 +29,12 @@ def test_nothing_heavy_is_imported(name: str, tmp_path: Path) -> None:
         f"print([name for name in {_HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=True
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
     )
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -43,7 +48,9 @@ def test_charts_and_columns_are_loaded_when_asked_for(line: str) -> None:
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "sys.stderr.write(str([name for name in ('matplotlib', 'pyarrow') if name in sys.modules]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
     assert done.stderr.endswith("[]")
 
 
@@ -58,7 +65,9 @@ def test_stdout_that_takes_nothing(name: str, tmp_path: Path) -> None:
         )
     said = f"quire {verb}: the answer could not be written: No space left on device\n"
     assert (done.returncode, done.stderr) == (125, said)
-    status = subprocess.run(argv, cwd=tmp_path, stdout=subprocess.DEVNULL, timeout=PATIENCE, check=False).returncode
+    status = subprocess.run(
+        argv, cwd=tmp_path, stdout=subprocess.DEVNULL, timeout=PATIENCE, check=False
+    ).returncode
     for redirection in ("| true; exit ${PIPESTATUS[0]}", ">&-"):
         line = f"{shlex.join(argv)} {redirection}"
         done = subprocess.run(

@@ -102,10 +102,15 @@ def test_help_examples(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
         assert apart(tmp_path, *shlex.split(line)) == 0
         found.append(capfd.readouterr())
     first, listing, native, zen = found
-    assert first.out == "" and first.err.startswith("quire tlb: true under ept, 4KiB x 4KiB pages, skylake-x; ")
+    assert first.out == "" and first.err.startswith(
+        "quire tlb: true under ept, 4KiB x 4KiB pages, skylake-x; "
+    )
     assert listing.err == "" and "etc\n" in listing.out
     assert (tmp_path / "tlb.txt").read_text().startswith("quire tlb: ls under ept")
-    assert "L1D 4K" in native.err and json.loads((tmp_path / "tlb.json").read_text())["config"]["mmu"] == "native"
+    assert (
+        "L1D 4K" in native.err
+        and json.loads((tmp_path / "tlb.json").read_text())["config"]["mmu"] == "native"
+    )
     assert "etc\n" in zen.out and zen.err.count("not listed") == 1
     assert (tmp_path / "sets.svg").read_bytes().startswith(b"<?xml")
 

@@ -48,7 +48,9 @@ def test_ladder(tmp_path: Path) -> None:
 
 
 def test_crossover(tmp_path: Path) -> None:
-    outcome = quire(tmp_path, "validate", "crossover", "--updates", "0,20", "--json", "a.json", "--plot", "a.svg")
+    outcome = quire(
+        tmp_path, "validate", "crossover", "--updates", "0,20", "--json", "a.json", "--plot", "a.svg"
+    )
     assert outcome.status == 0
     assert "Closed formula: shadow is better while" in outcome.stdout
     record = json.loads((tmp_path / "a.json").read_text())

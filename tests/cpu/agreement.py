@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from ring0_guest import SWITCH, assemble, reported
 
-from quire.cpu.soft import Detail
-from quire.guest.boot.bare import BareGuest
+from quire.cpu import Detail
+from quire.guest.boot.bare import BareGuest, bare_config
 from quire.machine import CachingMode
 from quire.mmu import ShadowOptions
 from quire.mmu.backed import BackedMmu
@@ -86,7 +86,7 @@ class Seen(NamedTuple):
 
 def pages(guest: BareGuest, size: int = MEMORY) -> list[bytes]:
     """Return all guest memory by page; what is not backed yet reads as zero."""
-    mmu = guest.hypervisor.mmu
+    mmu = guest.vcpu.mmu
     if not isinstance(mmu, BackedMmu):
         whole = guest.read(0, size)
         return [whole[at : at + _PAGE] for at in range(0, size, _PAGE)]
@@ -101,7 +101,7 @@ def see(image: bytes, mmu: str, detail: Detail, *, audit: bool = False, **option
     """Run `image` and return what it showed."""
     shadow = ShadowOptions(audit=audit)
     seconds = options.pop("seconds", _SECONDS)
-    guest = BareGuest(image, memory=MEMORY, mmu=mmu, detail=detail, shadow=shadow, **options)
+    guest = BareGuest(image, bare_config(memory=MEMORY, mmu=mmu, shadow=shadow, **options), detail=detail)
     try:
         outcome = guest.run(seconds)
         return Seen(outcome.reason, outcome.status, reported(outcome), outcome.delivered, pages(guest))

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from limits import PATIENCE
 
-from quire.cpu.soft import Detail
-from quire.guest.boot.bare import FIRST_FREE, BareGuest, BareOutcome
+from quire.cpu import Detail
+from quire.guest.boot.bare import FIRST_FREE, BareGuest, BareOutcome, bare_config
 
 PRELUDE = """
 .intel_syntax noprefix
@@ -178,7 +178,7 @@ def assemble(source: str) -> bytes:
 
 def make(source: str, mmu: str, detail: Detail = Detail.EXITS, **options: Any) -> BareGuest:
     """Return a guest that is about to execute `source`."""
-    return BareGuest(assemble(source), mmu=mmu, detail=detail, **options)
+    return BareGuest(assemble(source), bare_config(mmu=mmu, **options), detail=detail)
 
 
 def reported(outcome: BareOutcome) -> list[int]:

@@ -3,7 +3,8 @@
 import random
 
 from quire.arch import SKYLAKE_X
-from quire.cpu.soft import Detail, SoftCpu
+from quire.cpu import Detail
+from quire.cpu.soft import SoftCpu
 from quire.cpu.soft.answered import FillSource
 from quire.memory import HostMemory
 from quire.paging import GUEST_FORMAT, Context, Rights, Tables, new_context

@@ -4,7 +4,7 @@ import pytest
 from ring0_guest import SWITCH, make, reported
 
 from quire.arch import Access
-from quire.cpu.soft import Detail
+from quire.cpu import Detail
 from quire.guest.boot.bare import BareGuest
 from quire.machine import CachingMode
 from quire.mmu.kept_fills import KeptFills
@@ -15,8 +15,8 @@ Words = "np.ndarray[tuple[int], np.dtype[np.uint64]]"
 
 def guest(detail: Detail = Detail.EXITS) -> tuple[BareGuest, KeptFills]:
     made = make(SOURCE, "native", detail, caching=CachingMode.RETAIN)
-    assert made.hypervisor.fills is not None
-    return made, made.hypervisor.fills
+    assert made.vcpu.fills is not None
+    return made, made.vcpu.fills
 
 
 def test_an_exception_of_an_answer_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

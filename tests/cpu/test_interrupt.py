@@ -10,9 +10,9 @@ import pytest
 from soft_guest import CODE, DATA_HPA, Guest
 
 from quire.arch import Access
-from quire.cpu.soft import Detail
+from quire.cpu import Detail
 from quire.cpu.soft.engine import Engine
-from quire.guest.boot.bare import BareGuest
+from quire.guest.boot.bare import BareGuest, bare_config
 from quire.paging import reference_walk
 from quire.vcpu import Interrupted, Syscall
 
@@ -173,7 +173,9 @@ def test_a_bare_guest_that_never_ends_is_ended(
 ) -> None:
     if mmu == "shadow" and "vcpus" in more:
         pytest.skip("a guest under shadow has one vCPU")
-    guest = BareGuest(bytes.fromhex(LOOPS[loop]), memory=32 << 20, mmu=mmu, detail=detail, **more)  # type: ignore[arg-type]
+    guest = BareGuest(
+        bytes.fromhex(LOOPS[loop]), bare_config(memory=32 << 20, mmu=mmu, **more), detail=detail
+    )  # type: ignore[arg-type]
     for one in guest.vcpus:
         one.cpu.registers.write("rdi", 0x800000)
     for _ in range(2):

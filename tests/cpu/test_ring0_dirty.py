@@ -10,12 +10,12 @@ import pytest
 from ring0_guest import TABLES, assemble
 
 from quire.arch import HWCAP, ExitReason
-from quire.cpu.soft import Detail, SoftCpu
-from quire.guest.boot.bare import BareGuest
+from quire.cpu import Detail, make_cpu
+from quire.guest.boot.bare import BareGuest, bare_config
 from quire.guest.kernel.process import GuestOptions, ProcessGuest
 from quire.guest.kernel.virtual_machine import VirtualMachine
 from quire.guest.load.launch import prepare
-from quire.machine import CachingMode, GuestConfig, Hypervisor
+from quire.machine import CachingMode, GuestConfig, Machine
 from quire.mmu import ShadowOptions
 from quire.observe import DirtyLog, DirtyRing, DirtyRingFull, DirtyWay
 
@@ -63,10 +63,10 @@ def picked(number: int, rounds: int) -> list[int]:
 class Observer:
     """Harvests when it is told to, and holds each harvest against what changed in memory."""
 
-    def __init__(self, hypervisor: Hypervisor, log: DirtyLog) -> None:
-        self.hypervisor, self.log = hypervisor, log
+    def __init__(self, machine: Machine, log: DirtyLog) -> None:
+        self.machine, self.log = machine, log
         self.harvests: list[set[int]] = []
-        self.before = snapshot(hypervisor)
+        self.before = snapshot(machine)
 
     def read(self, size: int) -> int:
         return 0
@@ -76,7 +76,7 @@ class Observer:
 
     def harvest(self) -> None:
         found = set(self.log.harvest().frames().tolist())
-        now = snapshot(self.hypervisor)
+        now = snapshot(self.machine)
         assert changed(self.before, now) <= found, "each page that differs is in the log"
         self.before = now
         self.harvests.append(found)
@@ -85,15 +85,15 @@ class Observer:
 def run_bare(
     mmu: str, way: DirtyWay, vcpus: int, source: str = SOURCE, **options
 ) -> tuple[list[set[int]], dict]:
-    guest = BareGuest(assemble(source), mmu=mmu, memory=32 << 20, vcpus=vcpus, **options)
+    guest = BareGuest(assemble(source), bare_config(mmu=mmu, memory=32 << 20, vcpus=vcpus, **options))
     try:
-        with guest.hypervisor.log_dirty(way) as log:
-            observer = Observer(guest.hypervisor, log)
-            guest.hypervisor.ports.attach(PORT, observer)
+        with DirtyLog(guest.machine, way) as log:
+            observer = Observer(guest.machine, log)
+            guest.machine.ports.attach(PORT, observer)
             outcome = guest.run(60.0)
             assert outcome.reason == "halted", outcome
             observer.harvest()
-        if guest.hypervisor.flush_check is not None:
+        if guest.vcpu.flush_check is not None:
             assert all(not one.flush_check.findings for one in guest.vcpus)  # type: ignore[union-attr]
         return observer.harvests, outcome.exits
     finally:
@@ -144,9 +144,9 @@ FILL = f"""
 
 
 def test_a_log_that_is_full_exits_and_goes_on() -> None:
-    guest = BareGuest(assemble(FILL), memory=32 << 20)
+    guest = BareGuest(assemble(FILL), bare_config(memory=32 << 20))
     try:
-        with guest.hypervisor.log_dirty(DirtyWay.PML) as log:
+        with DirtyLog(guest.machine, DirtyWay.PML) as log:
             ring = log.ring(1 << 20)
             outcome = guest.run(30.0)
             assert outcome.reason == "halted"
@@ -159,9 +159,9 @@ def test_a_log_that_is_full_exits_and_goes_on() -> None:
 
 @pytest.mark.parametrize("way", [DirtyWay.PML, DirtyWay.WRITE_PROTECT])
 def test_a_full_ring_stops_the_machine_which_goes_on(way: DirtyWay) -> None:
-    guest = BareGuest(assemble(FILL), memory=32 << 20)
+    guest = BareGuest(assemble(FILL), bare_config(memory=32 << 20))
     try:
-        with guest.hypervisor.log_dirty(way) as log:
+        with DirtyLog(guest.machine, way) as log:
             ring = log.ring(100)
             order: list[int] = []
             stops = 0
@@ -189,9 +189,9 @@ def test_a_ring_is_drained_in_time(mmu: str, way: DirtyWay) -> None:
         order.extend(ring.take())
         ring.reset()
 
-    guest = BareGuest(assemble(FILL), mmu=mmu, memory=32 << 20)
+    guest = BareGuest(assemble(FILL), bare_config(mmu=mmu, memory=32 << 20))
     try:
-        with guest.hypervisor.log_dirty(way) as log:
+        with DirtyLog(guest.machine, way) as log:
             ring = log.ring(100, drain)
             assert guest.run(30.0).reason == "halted"
             assert order
@@ -222,31 +222,22 @@ class Kernel:
 
 
 def run_program(argv: list[str], mmu: str, way: DirtyWay, **options) -> list[set[int]]:
-    def make_cpu(hypervisor: Hypervisor) -> SoftCpu:
-        return SoftCpu(
-            hypervisor.host.memory,
-            hypervisor.mmu.context,
-            hypervisor.tlb,
-            Detail.EXITS,
-            hypervisor.handle_exit,
-            fills=hypervisor.fills,
-        )
 
-    hypervisor = Hypervisor(GuestConfig(mmu=mmu, memory=64 << 20, **options), make_cpu)
+    machine = Machine(GuestConfig(mmu=mmu, memory=64 << 20, **options), make_cpu("soft", Detail.EXITS))
     kept = [os.dup(fd) for fd in range(3)]  # a program that closes its output closes ours
     try:
-        with hypervisor.log_dirty(way) as log:
-            observer = Observer(hypervisor, log)
+        with DirtyLog(machine, way) as log:
+            observer = Observer(machine, log)
             program = prepare(argv, os.environ.get("PATH"), os.getcwd())
             guest = ProcessGuest(
-                VirtualMachine(hypervisor),
+                VirtualMachine(machine.vcpu),
                 program,
                 {b"LC_ALL": b"C"},
                 GuestOptions(0, False, os.getcwd(), HWCAP),
             )
             guest.start()
             observer.harvest()
-            hypervisor.run(Kernel(guest, observer))
+            machine.vcpu.run(Kernel(guest, observer))
             observer.harvest()
             assert guest.exit_status == 0
             guest.abandon()
@@ -255,7 +246,7 @@ def run_program(argv: list[str], mmu: str, way: DirtyWay, **options) -> list[set
         for fd, one in enumerate(kept):
             os.dup2(one, fd)
             os.close(one)
-        hypervisor.discard()
+        machine.discard()
 
 
 @pytest.mark.parametrize("argv", [["true"], ["sort", "/etc/passwd", "-o", "/dev/null"]], ids=lambda a: a[0])
@@ -298,11 +289,11 @@ on_ud:
 
 @pytest.mark.parametrize(("mmu", "way"), EVERY)
 def test_what_python_and_walks_write_for_the_guest_is_logged(mmu: str, way: DirtyWay) -> None:
-    guest = BareGuest(assemble(EVENTS), mmu=mmu, memory=32 << 20)
+    guest = BareGuest(assemble(EVENTS), bare_config(mmu=mmu, memory=32 << 20))
     try:
-        with guest.hypervisor.log_dirty(way) as log:
-            observer = Observer(guest.hypervisor, log)
-            guest.hypervisor.ports.attach(PORT, observer)
+        with DirtyLog(guest.machine, way) as log:
+            observer = Observer(guest.machine, log)
+            guest.machine.ports.attach(PORT, observer)
             outcome = guest.run(30.0)
             assert outcome.reason == "halted", outcome
         assert outcome.delivered == {6: 1}

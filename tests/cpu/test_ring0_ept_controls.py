@@ -10,9 +10,8 @@ from quire.arch import (
     SECONDARY_CONTROLS,
     ExitReason,
 )
-from quire.exits import GuestStopped
+from quire.exits import RESUME, ExitContext, Next, StopGuest
 from quire.guest.boot.bare import BareGuest
-from quire.machine import Hypervisor
 from quire.memory import Fill, Owner, OwnerKind
 from quire.vcpu import Exit
 
@@ -23,8 +22,8 @@ def with_controls(source: str, **controls: int) -> BareGuest:
     """Return a guest under ept whose memory is all backed, with secondary controls added."""
     guest = make(source, "ept", memory=8 << 20)
     for gpa in range(0, 8 << 20, 0x1000):
-        guest.hypervisor.mmu.reach(gpa, write=True)
-    vmcs = guest.hypervisor.vcpu.vmcs
+        guest.vcpu.mmu.reach(gpa, write=True)
+    vmcs = guest.vcpu.vmcs
     for name, layout, added in (
         ("primary_processor_based_controls", PRIMARY_CONTROLS, {"activate_secondary_controls": 1}),
         ("secondary_processor_based_controls", SECONDARY_CONTROLS, controls),
@@ -34,15 +33,15 @@ def with_controls(source: str, **controls: int) -> BareGuest:
 
 
 def frame(guest: BareGuest) -> int:
-    host = guest.hypervisor.host
+    host = guest.machine.host
     return host.pool.allocate(0, LOG, Fill.ZERO) << 12
 
 
 def forget_dirty(guest: BareGuest) -> None:
     """Clear every EPT dirty flag, as a hypervisor does before it logs."""
-    mmu = guest.hypervisor.ept_mmu
-    for mapping in list(mmu.ept.mappings()):
-        mmu.ept.protect(mapping.start, mapping.rights)
+    mmu = guest.vcpu.mmu
+    for mapping in list(mmu.memory_map.mappings()):
+        mmu.memory_map.protect(mapping.start, mapping.rights)
     mmu.changed()
 
 
@@ -63,8 +62,8 @@ def test_every_page_that_is_written_is_logged_once(first: int) -> None:
     """
     )
     guest = with_controls(source, enable_pml=1)
-    hypervisor = guest.hypervisor
-    vmcs, memory, log = hypervisor.vcpu.vmcs, hypervisor.host.memory, frame(guest)
+    machine = guest.machine
+    vmcs, memory, log = machine.vcpu.vmcs, machine.host.memory, frame(guest)
     vmcs.write_many(pml_address=log, pml_index=first)
     logged: list[int] = []
 
@@ -72,12 +71,13 @@ def test_every_page_that_is_written_is_logged_once(first: int) -> None:
         for index in range(first, (vmcs.read("pml_index") + 1 & 0xFFFF) - 1, -1):
             logged.append(memory.load(log + 8 * index))
 
-    def full(one: Hypervisor, stop: Exit) -> None:
+    def full(vcpu: ExitContext, stop: Exit) -> Next:
         assert vmcs.read("pml_index") == 0xFFFF
         collect()
         vmcs.write("pml_index", first)
+        return RESUME
 
-    hypervisor.handlers[ExitReason.PAGE_MODIFICATION_LOG_FULL] = full
+    machine.handlers[ExitReason.PAGE_MODIFICATION_LOG_FULL] = full
     try:
         outcome = guest.run(30.0)
         collect()
@@ -90,7 +90,7 @@ def test_every_page_that_is_written_is_logged_once(first: int) -> None:
     assert {0x200000, 0x201000, 0x202000, 0x203000} <= set(logged)
     assert len(logged) == len(set(logged))
     assert all(gpa % 0x1000 == 0 for gpa in logged)
-    assert (ExitReason.PAGE_MODIFICATION_LOG_FULL in hypervisor.vcpu.exits) == (first == 2)
+    assert (ExitReason.PAGE_MODIFICATION_LOG_FULL in machine.vcpu.exits) == (first == 2)
 
 
 def test_a_violation_becomes_ve_and_the_area_says_why() -> None:
@@ -107,15 +107,15 @@ on_ve:
     """
     )
     guest = with_controls(source, ept_violation_ve=1)
-    hypervisor = guest.hypervisor
+    machine = guest.machine
     area = frame(guest)
-    hypervisor.vcpu.vmcs.write_many(virtualization_exception_information_address=area, eptp_index=3)
-    backed = hypervisor.vcpu.exits[ExitReason.EPT_VIOLATION]
-    mmu = hypervisor.ept_mmu
-    mmu.ept.protect(0x300000, mmu.ept.lookup(0x300000).rights & ~2)  # type: ignore[union-attr]
+    machine.vcpu.vmcs.write_many(virtualization_exception_information_address=area, eptp_index=3)
+    backed = machine.vcpu.exits[ExitReason.EPT_VIOLATION]
+    mmu = machine.vcpu.mmu
+    mmu.memory_map.protect(0x300000, mmu.memory_map.lookup(0x300000).rights & ~2)  # type: ignore[union-attr]
     try:
         outcome = guest.run(30.0)
-        words = [hypervisor.host.memory.load(area + 8 * n) for n in range(5)]
+        words = [machine.host.memory.load(area + 8 * n) for n in range(5)]
     finally:
         guest.close()
     assert (outcome.reason, reported(outcome)) == ("exited", [0x55])
@@ -125,7 +125,7 @@ on_ve:
     assert words[0] == 0xFFFF_FFFF_0000_0030
     assert words[1] == qualification
     assert words[2:] == [0x400008, 0x300008, 3]
-    assert hypervisor.vcpu.exits[ExitReason.EPT_VIOLATION] == backed
+    assert machine.vcpu.exits[ExitReason.EPT_VIOLATION] == backed
 
 
 def test_mode_based_execute_asks_for_the_bit_of_the_page_s_privilege() -> None:
@@ -141,14 +141,14 @@ def test_mode_based_execute_asks_for_the_bit_of_the_page_s_privilege() -> None:
     """
     )
     guest = with_controls(source, mode_based_execute=1)
-    assert EPTP.get(guest.hypervisor.vcpu.vmcs.read("ept_pointer"), "AD")
+    assert EPTP.get(guest.vcpu.vmcs.read("ept_pointer"), "AD")
     seen: list[Exit] = []
 
-    def violation(hypervisor: Hypervisor, stop: Exit) -> None:
+    def violation(vcpu: ExitContext, stop: Exit) -> Next:
         seen.append(stop)
-        raise GuestStopped(stop)
+        return StopGuest(stop)
 
-    guest.hypervisor.handlers[ExitReason.EPT_VIOLATION] = violation
+    guest.machine.handlers[ExitReason.EPT_VIOLATION] = violation
     try:
         outcome = guest.run(30.0)
     finally:

@@ -6,8 +6,9 @@ import pytest
 from ring0_guest import SWITCH, assemble, make, reported, run
 
 from quire.arch import ExitReason
-from quire.cpu.soft import Detail
-from quire.guest.boot.bare import FIRST_FREE, BareGuest
+from quire.cpu import Detail
+from quire.exits import ExitContext, Next
+from quire.guest.boot.bare import FIRST_FREE, BareGuest, bare_config
 from quire.vcpu import Exit
 
 MMUS = ("native", "ept", "shadow")
@@ -191,15 +192,15 @@ on_call:
     )
     guest = make(source, "ept")
     seen = []
-    original = guest.hypervisor.handlers[ExitReason.EPT_VIOLATION]
+    original = guest.machine.handlers[ExitReason.EPT_VIOLATION]
 
-    def violation(hypervisor: object, stop: Exit) -> None:
-        vmcs = guest.hypervisor.vcpu.vmcs
+    def violation(vcpu: ExitContext, stop: Exit) -> Next:
+        vmcs = guest.vcpu.vmcs
         if stop.idt_vectoring is not None:
             seen.append((stop.gpa, vmcs.read("idt_vectoring_information"), stop.instruction_length))
-        original(guest.hypervisor, stop)
+        return original(vcpu, stop)
 
-    guest.hypervisor.handlers[ExitReason.EPT_VIOLATION] = violation
+    guest.machine.handlers[ExitReason.EPT_VIOLATION] = violation
     outcome = guest.run(30.0)
     assert outcome.reason == "exited", outcome
     assert seen == [(0x34FFF8, 1 << 31 | 4 << 8 | 0x21, 2)]
@@ -229,10 +230,10 @@ def test_hostile_guests_are_stopped_by_value(mmu: str) -> None:
                 (0x11000, 0x12000, seeded.getrandbits(45) & ~0xFFF, seeded.getrandbits(23) & ~0xFFF)
             )
             image[:13] = b"\x48\xb8" + root.to_bytes(8, "little") + b"\x0f\x22\xd8"
-        guest = BareGuest(bytes(image), memory=8 << 20, mmu=mmu)
+        guest = BareGuest(bytes(image), bare_config(memory=8 << 20, mmu=mmu))
         outcome = guest.run(2.0)
         reasons.add(outcome.reason)
-        guest.hypervisor.host.pool.audit()
+        guest.machine.host.pool.audit()
         guest.close()
     assert "stopped" in reasons
 
@@ -266,7 +267,7 @@ def test_mutated_guests_are_stopped_by_value(mmu: str, detail: Detail) -> None:
             code = seeded.choice(hostile)
             at = seeded.randrange(len(mutated) - 0x260, len(mutated) - 8)
             mutated[at : at + len(code)] = code
-        guest = BareGuest(bytes(mutated), memory=8 << 20, mmu=mmu, detail=detail)
+        guest = BareGuest(bytes(mutated), bare_config(memory=8 << 20, mmu=mmu), detail=detail)
         assert guest.run(0.2).reason in ("stopped", "halted", "exited", "interrupted")
         guest.close()
 
@@ -274,17 +275,15 @@ def test_mutated_guests_are_stopped_by_value(mmu: str, detail: Detail) -> None:
 @both
 def test_a_table_cannot_reach_the_hypervisors_frames(mmu: str) -> None:
     guest = BareGuest(
-        # mov rax, 16 MiB; mov cr3, rax; nop
         b"\x48\xb8" + (16 << 20).to_bytes(8, "little") + b"\x0f\x22\xd8\x90",
-        memory=16 << 20,
-        mmu=mmu,
+        bare_config(memory=16 << 20, mmu=mmu),
     )
-    before = guest.hypervisor.host.memory.octets[16 << 20 :].copy() if mmu == "native" else None
+    before = guest.machine.host.memory.octets[16 << 20 :].copy() if mmu == "native" else None
     outcome = guest.run(10.0)
     assert outcome.reason == "stopped"
     assert guest.cpu.registers.read("rip") == FIRST_FREE + 13
     if before is not None:
-        changed = (before != guest.hypervisor.host.memory.octets[16 << 20 :]).sum()
+        changed = (before != guest.machine.host.memory.octets[16 << 20 :]).sum()
         assert changed < 4096  # the VMCS alone
     guest.close()
 

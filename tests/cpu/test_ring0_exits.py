@@ -10,7 +10,7 @@ from quire.arch import (
     InterruptionType,
     Vector,
 )
-from quire.exits import GuestStopped
+from quire.exits import SKIP, ExitContext, Next, StopGuest
 from quire.guest.boot.bare import BareGuest, BareOutcome
 from quire.vcpu import Exit
 
@@ -20,7 +20,7 @@ both = pytest.mark.parametrize("mmu", ("native", "ept", "shadow"))
 def recorded(source: str, mmu: str, **fields: int) -> tuple[BareOutcome, list[Exit]]:
     """Run `source` with VMCS `fields` changed; return the outcome and every exit that the guest's code caused."""
     guest = make(source, mmu)
-    vmcs = guest.hypervisor.vcpu.vmcs
+    vmcs = guest.vcpu.vmcs
     # Controls come on top of those that must be 1.
     vmcs.write_many(**{name: value | vmcs.read(name) for name, value in fields.items()})
     seen = record(guest)
@@ -36,18 +36,18 @@ def record(guest: BareGuest) -> list[Exit]:
     A #PF exit under shadow is the guest's own if it leaves an event to inject.
     """
     seen: list[Exit] = []
-    hypervisor = guest.hypervisor
-    original, shadow = hypervisor.handle_exit, hypervisor.config.mmu == "shadow"
+    machine = guest.machine
+    original, shadow = machine.vcpu.handle_exit, machine.config.mmu == "shadow"
 
     def handle(stop: Exit) -> None:
         faulted = stop.interruption is not None and stop.interruption.vector == Vector.PF
         if stop.reason is not ExitReason.EPT_VIOLATION and not (shadow and faulted):
             seen.append(stop)
         original(stop)
-        if shadow and faulted and hypervisor.vcpu.injection is not None:
+        if shadow and faulted and machine.vcpu.vmx.injection is not None:
             seen.append(stop)
 
-    guest.hypervisor.handle_exit = handle  # type: ignore[method-assign]
+    guest.vcpu.handle_exit = handle  # type: ignore[method-assign]
     return seen
 
 
@@ -265,12 +265,11 @@ def test_a_user_may_replace_a_handler() -> None:
     guest = make("vmcall\nfinish", "ept")
     calls = []
 
-    def vmcall(hypervisor: object, stop: Exit) -> None:
+    def vmcall(vcpu: ExitContext, stop: Exit) -> Next:
         calls.append(stop)
-        registers = guest.cpu.registers
-        registers.write("rip", registers.read("rip") + stop.instruction_length)
+        return SKIP
 
-    guest.hypervisor.handlers[ExitReason.VMCALL] = vmcall
+    guest.machine.handlers[ExitReason.VMCALL] = vmcall
     assert guest.run(30.0).reason == "exited"
     assert [(stop.reason, stop.instruction_length) for stop in calls] == [(ExitReason.VMCALL, 3)]
     guest.close()
@@ -294,11 +293,11 @@ def test_registers_and_flags_are_exact_at_io(mmu: str) -> None:
     guest = make("mov ecx, 5\ncmp ecx, 5\nmov al, 1\nout 0x55, al\nmov ecx, 6\ncmp ecx, 0\nhlt", mmu)
     state = []
 
-    def stop(hypervisor: object, exit: Exit) -> None:
+    def stop(vcpu: ExitContext, exit: Exit) -> Next:
         state.append(guest.cpu.registers.read_many(("rcx", "rflags")))
-        raise GuestStopped(exit)
+        return StopGuest(exit)
 
-    guest.hypervisor.handlers[ExitReason.IO_INSTRUCTION] = stop
+    guest.machine.handlers[ExitReason.IO_INSTRUCTION] = stop
     outcome = guest.run(30.0)
     assert outcome.reason == "stopped"
     assert "IO_INSTRUCTION" in outcome.text

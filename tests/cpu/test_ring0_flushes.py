@@ -9,9 +9,9 @@ from agreement import FAULTS
 from ring0_guest import SWITCH, make, reported
 
 from quire.arch import ExitReason
-from quire.exits import GuestStopped
+from quire.exits import RESUME, SKIP, ExitContext, Next, StopGuest
 from quire.guest.boot.bare import BareGuest
-from quire.machine import CachingMode, Hypervisor
+from quire.machine import CachingMode
 from quire.observe.flushes import StaleUse
 from quire.paging import Rights
 from quire.report import render_advice, render_findings
@@ -138,26 +138,26 @@ def found(
     """Return the guest that has run `source` checked; it is closed. `on_cpuid` is what the hypervisor does there."""
     guest = make(source, mmu, caching=caching, check_flushes=True)
 
-    def cpuid(hypervisor: Hypervisor, stop: Exit) -> None:
+    def cpuid(vcpu: ExitContext, stop: Exit) -> Next:
         assert on_cpuid is not None
         on_cpuid(guest)
-        registers = hypervisor.cpu.registers
-        registers.write("rip", registers.read("rip") + stop.instruction_length)
+        return SKIP
 
-    def violation(hypervisor: Hypervisor, stop: Exit) -> None:
-        if not hypervisor.back(stop.gpa):
-            raise GuestStopped(stop)
+    def violation(vcpu: ExitContext, stop: Exit) -> Next:
+        return RESUME if vcpu.mmu.back(stop.gpa) else StopGuest(stop)
 
-    def restore(hypervisor: Hypervisor, stop: Exit) -> None:
+    def restore(vcpu: ExitContext, stop: Exit) -> Next:
         """Give back a right that the action has taken."""
-        if hypervisor.ept_mmu.ept.target(stop.gpa) is None:
-            violation(hypervisor, stop)
-        else:
-            hypervisor.ept_mmu.memory_map.protect(stop.gpa, EVERY)
+        mapped = vcpu.mmu.mapped
+        assert mapped is not None
+        if mapped.memory_map.target(stop.gpa) is None:
+            return violation(vcpu, stop)
+        mapped.memory_map.protect(stop.gpa, EVERY)
+        return RESUME
 
     if on_cpuid is not None:
-        guest.hypervisor.handlers[ExitReason.CPUID] = cpuid
-        guest.hypervisor.handlers[ExitReason.EPT_VIOLATION] = restore
+        guest.machine.handlers[ExitReason.CPUID] = cpuid
+        guest.machine.handlers[ExitReason.EPT_VIOLATION] = restore
     try:
         outcome = guest.run(30.0)
     finally:
@@ -167,8 +167,8 @@ def found(
 
 
 def findings(guest: BareGuest) -> list[StaleUse]:
-    assert guest.hypervisor.flush_check is not None
-    return guest.hypervisor.flush_check.findings
+    assert guest.vcpu.flush_check is not None
+    return guest.vcpu.flush_check.findings
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -223,7 +223,7 @@ def render(seen: list[StaleUse]) -> str:
 
 def moved(guest: BareGuest) -> None:
     """Guest-physical 0x300000 moves to where 0x302000 lies."""
-    ept = guest.hypervisor.ept_mmu.memory_map
+    ept = guest.vcpu.mmu.memory_map
     target = ept.target(0x302000)
     assert target is not None
     ept.unmap(0x300000)
@@ -231,11 +231,11 @@ def moved(guest: BareGuest) -> None:
 
 
 def write_protected(guest: BareGuest) -> None:
-    guest.hypervisor.ept_mmu.memory_map.protect(0x300000, Rights.READ | Rights.EXECUTE)
+    guest.vcpu.mmu.memory_map.protect(0x300000, Rights.READ | Rights.EXECUTE)
 
 
 def another_guest(guest: BareGuest) -> None:
-    guest.hypervisor.vcpu.vmcs.write("guest_cr3", 0x206000)
+    guest.vcpu.vmcs.write("guest_cr3", 0x206000)
 
 
 def edited(guest: BareGuest) -> None:
@@ -270,7 +270,7 @@ def test_a_rule_of_the_hypervisor(name: str, flushed: bool) -> None:
     def on_cpuid(guest: BareGuest) -> None:
         action(guest)
         if flushed:
-            guest.hypervisor.shoot_down(missing, gva=0x400000)
+            guest.machine.shoot_down(missing, gva=0x400000)
 
     seen = findings(found(START + before + "\ncpuid\n" + after + END, "ept", on_cpuid=on_cpuid))
     assert [(one.kind, one.missing) for one in seen] == ([] if flushed else [(differs, missing)])
@@ -314,9 +314,9 @@ def test_flushes_that_nothing_needed() -> None:
     """Only the last of four at one place had to be."""
     loop = "\nmov r8d, 4\n2: mov rax, [rbx]\ncmp r8d, 1\njne 1f\nstore 0x203000, 0x302003\n1:"
     guest = found(START + loop + INVLPG + READ + "\ndec r8d\njnz 2b" + END, "ept")
-    assert guest.hypervisor.flush_check is not None
+    assert guest.vcpu.flush_check is not None
     assert findings(guest) == []
-    assert render_advice(guest.hypervisor.flush_check.record(lambda rip: None)["advice"]) == ADVICE
+    assert render_advice(guest.vcpu.flush_check.record(lambda rip: None)["advice"]) == ADVICE
 
 
 def test_what_may_be_given_is_given_in_retain_mode() -> None:

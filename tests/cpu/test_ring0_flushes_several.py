@@ -4,7 +4,7 @@ import pytest
 from ring0_guest import assemble
 from test_ring0_several import ASK, READER, START
 
-from quire.guest.boot.bare import BareGuest
+from quire.guest.boot.bare import BareGuest, bare_config
 from quire.observe.flushes import StaleUse
 from quire.report import render_findings
 
@@ -20,7 +20,7 @@ SHOOT_DOWN = """
 
 def findings(source: str, mmu: str) -> list[StaleUse]:
     """Run `source` on two vCPUs, checked, and return what was found, vCPU by vCPU."""
-    guest = BareGuest(assemble(source), mmu=mmu, vcpus=2, check_flushes=True)
+    guest = BareGuest(assemble(source), bare_config(mmu=mmu, vcpus=2, check_flushes=True))
     try:
         assert guest.run(60.0).reason == "exited"
         checks = [one.flush_check for one in guest.vcpus]

@@ -5,9 +5,9 @@ import pytest
 from ring0_guest import assemble, reported, rounds
 
 from quire.arch import EPT_PTE, EPTP
-from quire.cpu.soft import Detail
+from quire.cpu import Detail
 from quire.errors import MisuseError
-from quire.guest.boot.bare import BareGuest
+from quire.guest.boot.bare import BareGuest, bare_config
 from quire.machine import GuestConfig
 from quire.machine.migration import balance, migrate, move_vcpu, node_of
 from quire.memory import OutOfFrames, Owner, OwnerKind
@@ -33,28 +33,28 @@ class Mover:
 
     def write(self, value: int, size: int) -> None:
         self.asked += 1
-        hypervisor = self.guest.hypervisor
-        mmu = hypervisor.mmu
+        machine = self.guest.machine
+        mmu = machine.vcpu.mmu
         assert isinstance(mmu, BackedMmu)
         pages = sorted(mmu.blocks)
         for n, gpa in enumerate(pages):
             if (n + self.asked) % 3 == 0:
-                here = node_of(hypervisor, gpa)
+                here = node_of(machine, gpa)
                 assert here is not None
-                self.moved += migrate(hypervisor, gpa, 1 - here)
+                self.moved += migrate(machine, gpa, 1 - here)
         if self.asked % 5 == 0:
-            move_vcpu(hypervisor, 1 - hypervisor.node)
-        hypervisor.host.pool.audit()
+            move_vcpu(machine.vcpu, 1 - machine.vcpu.node)
+        machine.host.pool.audit()
 
 
 def run(
     mmu: str, numa: NumaConfig | None, detail: Detail = Detail.EXITS, **options: object
 ) -> tuple[BareGuest, Mover, list[int]]:
     image = assemble(WORK)
-    guest = BareGuest(image, memory=8 << 20, mmu=mmu, numa=numa, detail=detail, **options)  # type: ignore[arg-type]
+    guest = BareGuest(image, bare_config(memory=8 << 20, mmu=mmu, numa=numa, **options), detail=detail)  # type: ignore[arg-type]
     mover = Mover(guest)
     if numa is not None:
-        guest.hypervisor.ports.attach(MOVE, mover)
+        guest.machine.ports.attach(MOVE, mover)
     outcome = guest.run(60)
     assert outcome.reason == "exited", outcome.text
     return guest, mover, reported(outcome)
@@ -71,7 +71,7 @@ def test_pages_move_and_the_guest_does_not_know(mmu: str, replicate: bool) -> No
     assert said == EXPECTED
     assert mover.asked == 40
     assert mover.moved > 300
-    check = guest.hypervisor.flush_check
+    check = guest.vcpu.flush_check
     if check is not None:
         assert not check.record(lambda address: None)["findings"]
     for one in reversed(guest.vcpus.copy()):
@@ -83,13 +83,13 @@ def test_every_page_is_where_the_policy_says(host_page: int) -> None:
     topology = Topology.declared([64 << 20] * 4)
     numa = NumaConfig(topology, Policy.parse("interleave:1,3"), host_tables=Policy.parse("bind:2"))
     image = assemble(WORK)
-    guest = BareGuest(image, memory=16 << 20, mmu="ept", numa=numa, host_page=host_page)
+    guest = BareGuest(image, bare_config(memory=16 << 20, mmu="ept", numa=numa, host_page=host_page))
     guest.run(60)
-    mmu = guest.hypervisor.ept_mmu
+    mmu = guest.vcpu.mmu
     assert len(mmu.blocks) >= 2
     for gpa in mmu.blocks:
-        assert node_of(guest.hypervisor, gpa) == (1, 3)[gpa // host_page % 2]
-    pools = guest.hypervisor.host.pool
+        assert node_of(guest.machine, gpa) == (1, 3)[gpa // host_page % 2]
+    pools = guest.machine.host.pool
     assert isinstance(pools, NodePools)
     tables = [pool.frames_of(OwnerKind.EPT_TABLE) for pool in pools.pools]
     assert tables[2] == sum(tables) > 0
@@ -102,10 +102,12 @@ def test_first_touch_is_the_node_of_the_vcpu_that_touches() -> None:
         "second:\nmov eax, 2\nmov [0x310000], rax\nmov [0x320000], rax\n2: pause\njmp 2b\n"
     )
     guest = BareGuest(
-        assemble(source), memory=8 << 20, numa=NumaConfig(TWO), vcpus=2, vcpu_nodes=(0, 1), detail=Detail.FULL
+        assemble(source),
+        bare_config(memory=8 << 20, numa=NumaConfig(TWO), vcpus=2, vcpu_nodes=(0, 1)),
+        detail=Detail.FULL,
     )
     assert guest.run(60).reason == "exited"
-    assert [node_of(guest.hypervisor, gpa) for gpa in (0x300000, 0x310000)] == [0, 1]
+    assert [node_of(guest.machine, gpa) for gpa in (0x300000, 0x310000)] == [0, 1]
     references = [one.node_references for one in guest.vcpus]
     assert references[1] is not None
     for number, one in enumerate(references):
@@ -118,11 +120,11 @@ def test_a_walk_reads_the_copy_of_its_node_and_flags_are_the_union() -> None:
     numa = NumaConfig(TWO, replicate=True, vcpu_node=1)
     guest, _, said = run("ept", numa, Detail.FULL)
     assert said == EXPECTED
-    mmu = guest.hypervisor.ept_mmu
-    copies = mmu.ept.memory
+    mmu = guest.vcpu.mmu
+    copies = mmu.memory_map.memory
     assert isinstance(copies, ReplicatedTables)
-    memory = guest.hypervisor.host.memory
-    pools = guest.hypervisor.host.pool
+    memory = guest.machine.host.memory
+    pools = guest.machine.host.pool
     assert isinstance(pools, NodePools)
     flags, addresses = EPT_PTE.mask("A", "D"), EPT_PTE.mask("addr")
     of_table = {copy: first for first, both in copies.copies().items() for copy in both}
@@ -134,52 +136,52 @@ def test_a_walk_reads_the_copy_of_its_node_and_flags_are_the_union() -> None:
             a_child, b_child = a & addresses, b & addresses
             assert of_table.get(a_child, a_child) == of_table.get(b_child, b_child)
             assert (a ^ b) & ~flags & ~addresses == 0
-    references = guest.hypervisor.node_references
+    references = guest.vcpu.node_references
     assert references is not None
     assert references.remote(NodeCount.HOST_TABLE) == 0
     assert references.local(NodeCount.HOST_TABLE) > 0
     root = int(mmu.context[Context.EPTP]) & EPTP.mask("addr")
-    assert root == copies.copy_on(guest.hypervisor.node, mmu.ept.root)
+    assert root == copies.copy_on(guest.vcpu.node, mmu.memory_map.root)
 
 
 def test_a_page_that_cannot_move_stays() -> None:
     topology = Topology.declared([32 << 20, 2 << 20])
     guest, _, _ = run("ept", NumaConfig(topology))
-    hypervisor = guest.hypervisor
-    pools = hypervisor.host.pool
+    machine = guest.machine
+    pools = machine.host.pool
     assert isinstance(pools, NodePools)
     other = Owner(OwnerKind.HYPERVISOR, "other")
     while pools.pools[1].frames_of(OwnerKind.FREE):
         pools.pools[1].allocate(0, other)
-    page = next(gpa for gpa in hypervisor.ept_mmu.blocks if node_of(hypervisor, gpa) == 0)
+    page = next(gpa for gpa in machine.vcpu.mmu.blocks if node_of(machine, gpa) == 0)
     before = guest.read(page, 4096)
     with pytest.raises(OutOfFrames):
-        migrate(hypervisor, page, 1)
-    assert node_of(hypervisor, page) == 0
+        migrate(machine, page, 1)
+    assert node_of(machine, page) == 0
     assert guest.read(page, 4096) == before
     pools.audit()
 
 
 def test_balance_moves_what_another_node_uses_more() -> None:
     guest, _, _ = run("ept", NumaConfig(TWO))
-    hypervisor = guest.hypervisor
-    for gpa in list(hypervisor.ept_mmu.blocks):
-        migrate(hypervisor, gpa, 0)
+    machine = guest.machine
+    for gpa in list(machine.vcpu.mmu.blocks):
+        migrate(machine, gpa, 0)
     accesses = np.zeros((8 << 20 >> 12, 2), np.int64)
-    backed = sorted(hypervisor.ept_mmu.blocks)
+    backed = sorted(machine.vcpu.mmu.blocks)
     accesses[backed[0] >> 12] = 3, 9
     accesses[backed[1] >> 12] = 9, 3
     accesses[backed[2] >> 12] = 0, 1
     accesses[backed[3] >> 12] = 2, 20
-    assert balance(hypervisor, accesses) == [(backed[3], 1), (backed[0], 1)]
-    assert balance(hypervisor, accesses) == []
+    assert balance(machine, accesses) == [(backed[3], 1), (backed[0], 1)]
+    assert balance(machine, accesses) == []
     accesses[backed[5] >> 12] = accesses[backed[6] >> 12] = 0, 7
-    assert balance(hypervisor, accesses, limit=1) == [(backed[5], 1)]
+    assert balance(machine, accesses, limit=1) == [(backed[5], 1)]
     with pytest.raises(
         MisuseError,
         match=r"^Accesses of shape \(4, 3\) cannot be balanced: give an array of pages x 2 nodes$",
     ):
-        balance(hypervisor, np.zeros((4, 3), np.int64))
+        balance(machine, np.zeros((4, 3), np.int64))
 
 
 @pytest.mark.parametrize(
@@ -200,28 +202,28 @@ def test_balance_moves_what_another_node_uses_more() -> None:
             r"^Tables that every node has a copy of have no policy bind:0: leave one of both out$",
         ),
         (
-            lambda: BareGuest(b"\xf4", memory=256 << 20, numa=NumaConfig(TWO)),
+            lambda: BareGuest(b"\xf4", bare_config(memory=256 << 20, numa=NumaConfig(TWO))),
             r"^A guest with 0x10000000 bytes is larger than all nodes, which have 0x4000000: "
             r"give it less, or the nodes more$",
         ),
         (
-            lambda: BareGuest(b"\xf4", vcpus=2, vcpu_nodes=(0,), numa=NumaConfig(TWO)),
+            lambda: BareGuest(b"\xf4", bare_config(vcpus=2, vcpu_nodes=(0,), numa=NumaConfig(TWO))),
             r"^1 nodes cannot be given to 2 vCPUs: give numa, and one node for each vCPU$",
         ),
         (
-            lambda: migrate(BareGuest(b"\xf4", mmu="native").hypervisor, 0, 0),
+            lambda: migrate(BareGuest(b"\xf4", bare_config(mmu="native")).machine, 0, 0),
             r"^Pages of a guest under native cannot move",
         ),
         (
-            lambda: migrate(BareGuest(b"\xf4").hypervisor, 0, 0),
+            lambda: migrate(BareGuest(b"\xf4").machine, 0, 0),
             r"^The host has no nodes that pages could move between",
         ),
         (
-            lambda: migrate(BareGuest(b"\xf4", numa=NumaConfig(TWO)).hypervisor, 0x800000, 0),
+            lambda: migrate(BareGuest(b"\xf4", bare_config(numa=NumaConfig(TWO))).machine, 0x800000, 0),
             r"^Nothing backs the guest page at 0x800000: only what the guest has touched can move$",
         ),
         (
-            lambda: move_vcpu(BareGuest(b"\xf4").hypervisor, 1),
+            lambda: move_vcpu(BareGuest(b"\xf4").machine.vcpu, 1),
             r"^The host has no nodes that a vCPU could move between: give GuestConfig numa$",
         ),
     ],

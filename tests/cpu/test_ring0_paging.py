@@ -3,7 +3,7 @@
 import pytest
 from ring0_guest import SWITCH, guest_made, make, run
 
-from quire.cpu.soft import Detail
+from quire.cpu import Detail
 
 MMUS = ("native", "ept", "shadow")
 EVERY = [(mmu, detail) for mmu in MMUS for detail in Detail]

@@ -9,10 +9,11 @@ from ring0_guest import assemble, make, reported
 from quire.arch import EPT_VIOLATION_QUALIFICATION, ExitReason
 from quire.cpu.soft.ring0.decode import decode
 from quire.errors import MisuseError
-from quire.guest.boot.bare import BareGuest, BareOutcome
-from quire.machine import CachingMode, Hypervisor, protect_memory
+from quire.exits import ExitContext, Next, Skip
+from quire.guest.boot.bare import BareGuest, BareOutcome, bare_config
+from quire.machine import CachingMode, protect_memory
 from quire.mmu import Region, RegionKind, ShadowOptions
-from quire.observe import DirtyWay
+from quire.observe import DirtyLog, DirtyWay
 from quire.paging import Rights
 from quire.vcpu import Exit
 
@@ -38,14 +39,14 @@ class Device:
     word: int = 0x1234
     seen: list[tuple[int, str, int | None]] = field(default_factory=list)
 
-    def __call__(self, hypervisor: Hypervisor, stop: Exit) -> None:
+    def __call__(self, vcpu: ExitContext, stop: Exit) -> Next:
         assert stop.reason is ExitReason.EPT_VIOLATION
         said = EPT_VIOLATION_QUALIFICATION.decode(stop.qualification)
         assert said["gla_valid"] and said["final"]
         self.seen.append((stop.gpa, "".join(name for name in "RWX" if said[name]), stop.gla))
-        registers = hypervisor.cpu.registers
+        registers = vcpu.cpu.registers
         rip = registers.read("rip")
-        code = hypervisor.linear_memory.read(rip, 15, supervisor=True)
+        code = vcpu.linear_memory.read(rip, 15, supervisor=True)
         assert isinstance(code, bytes)
         found = decode(code, long_code=True)
         assert found is not None and found.name == "mov"
@@ -53,7 +54,7 @@ class Device:
             self.word = registers.read(found.register(1))
         else:
             registers.write(found.register(0), self.word)
-        registers.write("rip", rip + found.length)
+        return Skip(found.length)
 
 
 ROM_READER = """
@@ -144,7 +145,7 @@ def test_a_log_has_both_addresses_of_what_a_guest_writes(way: DirtyWay) -> None:
     source = "store 0x500010, 11\n finish"
     alias = Region(0x500000, 0x1000, RegionKind.ALIAS, target=0x100000)
     guest = make(source, "ept", regions=(LOW, alias))
-    with guest.hypervisor.log_dirty(way) as log:
+    with DirtyLog(guest.machine, way) as log:
         guest.run(30.0)
         frames = log.harvest().frames().tolist()
     guest.close()
@@ -163,11 +164,11 @@ class Flipper:
 
     def write(self, value: int, size: int) -> None:
         if self.careless:
-            self.guest.hypervisor.ept_mmu.ept.protect_range(0x400000, 0x1000, Rights(value))
-            self.guest.hypervisor.cpu.forget(None)  # the engine's own cache, that the next access is a fill
+            self.guest.vcpu.mmu.memory_map.protect_range(0x400000, 0x1000, Rights(value))
+            self.guest.vcpu.cpu.forget(None)  # the engine's own cache, that the next access is a fill
             return
         try:
-            protect_memory(self.guest.hypervisor, 0x400000, 0x1000, Rights(value))
+            protect_memory(self.guest.machine, 0x400000, 0x1000, Rights(value))
         except MisuseError as error:
             self.refused.append(str(error))
 
@@ -216,9 +217,9 @@ def test_code_is_written_then_executed_never_both(mmu: str, caching: CachingMode
         shadow=ShadowOptions(audit=True),
     )
     flipper = Flipper(guest)
-    guest.hypervisor.ports.attach(PORT, flipper)
+    guest.machine.ports.attach(PORT, flipper)
     outcome = guest.run(30.0)
-    check = guest.hypervisor.flush_check
+    check = guest.vcpu.flush_check
     assert (outcome.reason, reported(outcome)) == ("stopped", [42, 43])
     assert outcome.text.endswith("GPA 0x400000")
     assert flipper.refused == [
@@ -238,9 +239,9 @@ def test_what_is_not_executable_yet_is_an_exit(mmu: str) -> None:
 def test_a_flip_without_a_flush_is_a_finding() -> None:
     source = FLIP + "mov qword ptr [0x400000], 1\n flip 5\n mov qword ptr [0x400000], 2\n finish"
     guest = make(source, "ept", regions=(LOW, CODE), caching=CachingMode.RETAIN, check_flushes=True)
-    guest.hypervisor.ports.attach(PORT, Flipper(guest, careless=True))
+    guest.machine.ports.attach(PORT, Flipper(guest, careless=True))
     assert guest.run(30.0).reason == "exited", "the stale translation still let it write"
-    check = guest.hypervisor.flush_check
+    check = guest.vcpu.flush_check
     assert check is not None and len(check.findings) == 1
     guest.close()
 
@@ -264,7 +265,7 @@ def test_several_vcpus_see_a_protect_at_once() -> None:
         finish
     """
     guest = make(source, "ept", regions=(LOW, CODE), vcpus=2, caching=CachingMode.RETAIN, check_flushes=True)
-    guest.hypervisor.ports.attach(PORT, Flipper(guest))
+    guest.machine.ports.attach(PORT, Flipper(guest))
     outcome = guest.run(30.0)
     assert outcome.reason == "stopped" and outcome.text.endswith("GPA 0x400000")
     assert all(one.flush_check is not None and not one.flush_check.findings for one in guest.vcpus)
@@ -288,5 +289,5 @@ def test_a_guest_needs_memory_to_start(regions: tuple[Region, ...], message: str
     image = assemble("hlt")
     end = 0x10000 + -(-len(image) // 4096) * 4096
     with pytest.raises(MisuseError) as refused:
-        BareGuest(image, regions=regions)
+        BareGuest(image, bare_config(regions=regions))
     assert str(refused.value) == message.format(end=end)

@@ -4,12 +4,14 @@ import pytest
 from ring0_guest import SWITCH, assemble, reported
 
 from quire.arch import X2APIC_ICR, X2Apic
-from quire.cpu.soft import Detail
+from quire.cpu import Detail
 from quire.devices import LocalApic
 from quire.errors import MisuseError
-from quire.guest.boot.bare import BareGuest, BareOutcome
+from quire.exits import SKIP, ExitContext, Next
+from quire.guest.boot.bare import BareGuest, BareOutcome, bare_config
 from quire.paging import Rights
 from quire.tlb import Operation
+from quire.vcpu import Exit
 
 #: vCPU 0 builds tables; the others wait for them, take the IDT, turn interrupts on and go to `second`.
 START = (
@@ -83,7 +85,7 @@ ASK = """
 
 
 def run(source: str, mmu: str, detail: Detail = Detail.EXITS, vcpus: int = 2, **options: int) -> BareOutcome:
-    guest = BareGuest(assemble(source), mmu=mmu, detail=detail, vcpus=vcpus, **options)
+    guest = BareGuest(assemble(source), bare_config(mmu=mmu, vcpus=vcpus, **options), detail=detail)
     try:
         return guest.run(30.0)
     finally:
@@ -124,7 +126,7 @@ def test_the_slice_changes_the_order_and_not_the_result() -> None:
 
 def test_each_vcpu_has_tlbs_and_tags_of_its_own() -> None:
     source = START + "first:" + ASK + "finish\n" + READER
-    guest = BareGuest(assemble(source), detail=Detail.FULL, vcpus=2)
+    guest = BareGuest(assemble(source), bare_config(vcpus=2), detail=Detail.FULL)
     try:
         assert guest.run(30.0).reason == "exited"
         first, second = guest.vcpus
@@ -133,10 +135,10 @@ def test_each_vcpu_has_tlbs_and_tags_of_its_own() -> None:
         assert 0x400000 not in {entry.address for entry in first.tlb.valid() if entry.kind.is_page}
         assert 0x400000 in {entry.address for entry in second.tlb.valid() if entry.kind.is_page}
         # A flush of one vCPU leaves the other alone; of both, neither.
-        guest.hypervisor.shoot_down(Operation.INVEPT_CONTEXT, vcpus=[first])
+        guest.machine.shoot_down(Operation.INVEPT_CONTEXT, vcpus=[first])
         assert not list(first.tlb.valid())
         assert list(second.tlb.valid())
-        guest.hypervisor.shoot_down(Operation.INVEPT_CONTEXT)
+        guest.machine.shoot_down(Operation.INVEPT_CONTEXT)
         assert not list(second.tlb.valid())
     finally:
         guest.close()
@@ -144,19 +146,20 @@ def test_each_vcpu_has_tlbs_and_tags_of_its_own() -> None:
 
 def test_memory_that_the_hypervisor_moves_is_seen_by_all_after_a_shoot_down() -> None:
     source = START + "first:" + ASK + "vmcall\n" + ASK + "finish\n" + READER
-    guest = BareGuest(assemble(source), vcpus=2)
+    guest = BareGuest(assemble(source), bare_config(vcpus=2))
 
-    def move(hypervisor, stop) -> None:  # type: ignore[no-untyped-def]
-        mmu = hypervisor.ept_mmu
-        other = mmu.reach(0x301000)
-        mmu.ept.unmap(0x300000)
-        mmu.ept.map(0x300000, other, 4096, Rights.READ | Rights.WRITE | Rights.EXECUTE)
-        hypervisor.shoot_down(Operation.INVEPT_CONTEXT)
-        hypervisor.cpu.registers.write("rip", hypervisor.cpu.registers.read("rip") + stop.instruction_length)
+    def move(vcpu: ExitContext, stop: Exit) -> Next:
+        mapped = vcpu.mmu.mapped
+        assert mapped is not None
+        other = vcpu.mmu.reach(0x301000)
+        mapped.memory_map.unmap(0x300000)
+        mapped.memory_map.map(0x300000, other, 4096, Rights.READ | Rights.WRITE | Rights.EXECUTE)
+        guest.machine.shoot_down(Operation.INVEPT_CONTEXT)
+        return SKIP
 
     from quire.arch import ExitReason
 
-    guest.hypervisor.handlers[ExitReason.VMCALL] = move
+    guest.machine.handlers[ExitReason.VMCALL] = move
     try:
         outcome = guest.run(30.0)
         assert reported(outcome) == [111, 222]
@@ -166,13 +169,13 @@ def test_memory_that_the_hypervisor_moves_is_seen_by_all_after_a_shoot_down() ->
 
 def test_what_cannot_be_made() -> None:
     with pytest.raises(MisuseError) as error:
-        BareGuest(b"\xf4", vcpus=17)
+        BareGuest(b"\xf4", bare_config(vcpus=17))
     assert str(error.value) == "A guest with 17 vCPUs cannot be made: give 1 to 16"
     with pytest.raises(MisuseError) as error:
-        BareGuest(b"\xf4", vcpus=2, slice_blocks=0)
+        BareGuest(b"\xf4", bare_config(vcpus=2), slice_blocks=0)
     assert str(error.value) == "A turn of 0 blocks does nothing: give at least 1"
     with pytest.raises(MisuseError) as error:
-        BareGuest(b"\xf4", mmu="shadow", vcpus=2)
+        BareGuest(b"\xf4", bare_config(mmu="shadow", vcpus=2))
     assert str(error.value) == (
         "A machine guest under shadow has one vCPU: several share the memory of a machine guest under native or ept"
     )

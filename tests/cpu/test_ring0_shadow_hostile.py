@@ -10,8 +10,8 @@ import pytest
 from agreement import MEMORY, RUNS, SMALL_PAGES, agree
 from ring0_guest import assemble
 
-from quire.cpu.soft import Detail
-from quire.guest.boot.bare import BareGuest
+from quire.cpu import Detail
+from quire.guest.boot.bare import BareGuest, bare_config
 from quire.mmu import ShadowOptions
 
 #: Tables that a random guest edits, all reached from its root: they are used for each other, too.
@@ -64,11 +64,13 @@ def test_random_edits_without_flushes_keep_the_accounts(options: dict[str, int])
     """What a guest sees that does not flush is not laid down; that each entry was justified once is."""
     for seed in range(2):
         shadow = ShadowOptions(audit=True, **options)
-        guest = BareGuest(assemble(_edits(seed, flush=False)), memory=MEMORY, mmu="shadow", shadow=shadow)
+        guest = BareGuest(
+            assemble(_edits(seed, flush=False)), bare_config(memory=MEMORY, mmu="shadow", shadow=shadow)
+        )
         assert guest.run(10.0).reason == "exited"
-        guest.hypervisor.shadow_mmu.check()
-        guest.hypervisor.host.pool.audit()
-        guest.hypervisor.close()
+        guest.vcpu.mmu.check()
+        guest.machine.host.pool.audit()
+        guest.machine.close()
 
 
 @pytest.mark.parametrize("detail", list(Detail), ids=lambda detail: detail.name.lower())
@@ -93,10 +95,10 @@ def test_hostile_guests_keep_the_accounts(detail: Detail) -> None:
                 )
             )
         shadow = ShadowOptions(audit=True)
-        guest = BareGuest(bytes(code), memory=MEMORY, mmu="shadow", detail=detail, shadow=shadow)
+        guest = BareGuest(bytes(code), bare_config(memory=MEMORY, mmu="shadow", shadow=shadow), detail=detail)
         guest.write(0x300000, seeded.randbytes(0x2000))
         assert guest.run(0.3).reason in ("stopped", "halted", "exited", "interrupted")
-        if not guest.hypervisor.shadow_mmu.shadow.stepping:
-            guest.hypervisor.shadow_mmu.check()
-        guest.hypervisor.host.pool.audit()
-        guest.hypervisor.close()
+        if not guest.vcpu.mmu.shadow.stepping:
+            guest.vcpu.mmu.check()
+        guest.machine.host.pool.audit()
+        guest.machine.close()

@@ -4,7 +4,7 @@ import pytest
 from soft_guest import CODE, CODE_HPA, DATA, DATA_HPA, Guest
 
 from quire.arch import Vector
-from quire.cpu.soft import Detail
+from quire.cpu import Detail
 from quire.cpu.soft.engine import Engine
 from quire.errors import MisuseError
 from quire.memory import HostMemory

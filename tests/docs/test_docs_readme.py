@@ -16,7 +16,11 @@ def test_the_main_job_runs_and_reports_what_the_readme_shows() -> None:
     line = re.search(r"\.venv/bin/quire (run .*)$", README, re.M)
     assert line is not None
     found = subprocess.run(
-        [sys.executable, "-m", "quire", *line[1].split()], capture_output=True, text=True, timeout=PATIENCE, check=False
+        [sys.executable, "-m", "quire", *line[1].split()],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert found.returncode == 0
     assert found.stdout == Path("/etc/os-release").read_text().splitlines()[0] + "\n"

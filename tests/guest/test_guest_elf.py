@@ -90,7 +90,9 @@ def test_bin_ls():
 def test_gcc(tmp_path, flags, kind):
     source, path = tmp_path / "a.c", str(tmp_path / "a")
     source.write_text("int main(void) { return 0; }")
-    made = subprocess.run(["gcc", *flags.split(), str(source), "-o", path], capture_output=True, timeout=PATIENCE)
+    made = subprocess.run(
+        ["gcc", *flags.split(), str(source), "-o", path], capture_output=True, timeout=PATIENCE
+    )
     if made.returncode:
         pytest.skip("gcc cannot link statically here")
     image = check_against_readelf(path)

@@ -2,7 +2,7 @@
 
 import io
 
-from quire.guest.boot.bare import BareGuest
+from quire.guest.boot.bare import BareGuest, bare_config
 from quire.memory import HostMemory, Pool
 from quire.memory.secure import Initial, SecurePool
 from quire.state.images.save import save_image
@@ -11,8 +11,8 @@ SECRET = b"the crew may not read this page."
 
 
 def test_an_image_has_no_secure_frame() -> None:
-    guest = BareGuest(b"\xf4", memory=16 << 20, mmu="native")
-    host = guest.hypervisor.host
+    guest = BareGuest(b"\xf4", bare_config(memory=16 << 20, mmu="native"))
+    host = guest.machine.host
     memory, pool = host.memory, host.pool
     assert isinstance(memory, HostMemory) and isinstance(pool, Pool)
     guest.write(0x20000, b"this one is the guest's")
@@ -21,9 +21,9 @@ def test_an_image_has_no_secure_frame() -> None:
         with region.open(write=True) as view:
             view[: len(SECRET)] = SECRET
             image = io.BytesIO()
-            save_image(guest.hypervisor, image)
+            save_image(guest.vcpu, image)
             assert SECRET not in image.getvalue(), "open"
         image = io.BytesIO()
-        save_image(guest.hypervisor, image)  # closed: reading it would end the process
+        save_image(guest.vcpu, image)  # closed: reading it would end the process
         assert SECRET not in image.getvalue()
         assert b"this one is the guest's" in image.getvalue()

@@ -155,7 +155,11 @@ def test_debuggers_read_the_core(tmp_path: Path) -> None:
     path = save(tmp_path, core(USER))
     commands = ["-ex", "info registers rip r15 gs_base", "-ex", "x/2xg 0x1008"]
     done = subprocess.run(
-        [gdb, "-batch", "-nx", *commands, "-core", path], capture_output=True, text=True, timeout=PATIENCE, check=False
+        [gdb, "-batch", "-nx", *commands, "-core", path],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     words = " ".join(done.stdout.split())
     assert "rip 0x401000" in words and "r15 0xf" in words and "gs_base 0x4d" in words

@@ -4,14 +4,14 @@ import numpy as np
 
 from quire.arch import Access
 from quire.guest.kernel.virtual_machine import VirtualMachine
-from quire.machine import GuestConfig, Hypervisor
+from quire.machine import GuestConfig, Machine
 from quire.mmu import BackedMmu
 
 
 class NoCpu:
     """A Cpu that never runs."""
 
-    def __init__(self, hypervisor: Hypervisor) -> None:
+    def __init__(self, machine: Machine) -> None:
         self.registers = self
 
     def read(self, name: str) -> int:
@@ -27,23 +27,23 @@ class NoCpu:
     def close(self) -> None: ...
 
 
-def make(mmu: str = "ept", **options) -> Hypervisor:
-    return Hypervisor(GuestConfig(mmu=mmu, memory=8 << 20, **options), NoCpu)  # type: ignore[arg-type]
+def make(mmu: str = "ept", **options) -> Machine:
+    return Machine(GuestConfig(mmu=mmu, memory=8 << 20, **options), NoCpu)  # type: ignore[arg-type]
 
 
-def machine_of(hypervisor: Hypervisor) -> VirtualMachine:
-    return VirtualMachine(hypervisor)
+def machine_of(machine: Machine) -> VirtualMachine:
+    return VirtualMachine(machine.vcpu)
 
 
-def write_user(machine: VirtualMachine, gva: int, data: bytes) -> None:
-    view = machine.user(gva, len(data), Access.WRITE)
+def write_user(kernel_view: VirtualMachine, gva: int, data: bytes) -> None:
+    view = kernel_view.user(gva, len(data), Access.WRITE)
     assert isinstance(view, memoryview), view
     view[:] = data
 
 
-def snapshot(hypervisor: Hypervisor) -> dict[int, bytes]:
+def snapshot(machine: Machine) -> dict[int, bytes]:
     """Return every backed guest frame's contents."""
-    mmu, memory = hypervisor.mmu, hypervisor.host.memory
+    mmu, memory = machine.vcpu.mmu, machine.host.memory
     assert isinstance(mmu, BackedMmu)
     found = mmu.memory_map.leaves(0, 1 << 48)
     pages = {}
@@ -61,9 +61,9 @@ def changed(before: dict[int, bytes], after: dict[int, bytes]) -> set[int]:
     return {frame for frame, data in after.items() if data != before.get(frame, zero)}
 
 
-def tables_of(hypervisor: Hypervisor) -> set[int]:
+def tables_of(machine: Machine) -> set[int]:
     """Return the guest frames that hold the guest's tables."""
-    return {table >> 12 for table in hypervisor.mmu.tables._present}
+    return {table >> 12 for table in machine.vcpu.mmu.tables._present}
 
 
 def as_set(frames: np.ndarray) -> set[int]:

@@ -6,7 +6,7 @@ import numpy as np
 from dirty_guests import NoCpu, changed, machine_of, snapshot, tables_of, write_user
 
 from quire.arch import Access
-from quire.machine import GuestConfig, Hypervisor
+from quire.machine import GuestConfig, Machine
 from quire.machine.migration import balance, migrate, move_vcpu, node_of
 from quire.memory import OutOfFrames, OwnerKind
 from quire.memory.numa import NodePools
@@ -33,8 +33,8 @@ class Subject:
     ) -> None:
         self.host = host
         config = GuestConfig(mmu, MEMORY, host_page=host_page, numa=numa, vpid=vpid, check_flushes=check)
-        self.hypervisor = Hypervisor(config, NoCpu, host=host)  # type: ignore[arg-type]
-        self.machine = machine_of(self.hypervisor)
+        self.machine = Machine(config, NoCpu, host=host)  # type: ignore[arg-type]
+        self.kernel_view = machine_of(self.machine)
         self.exact = host_page == 4096  # a flag is one page's
         self.pages: dict[int, int] = {}  # slot to GPA
         self.contents: dict[int, bytearray] = {}
@@ -49,12 +49,12 @@ class Subject:
 
     @property
     def mmu(self) -> BackedMmu:
-        assert isinstance(self.hypervisor.mmu, BackedMmu)
-        return self.hypervisor.mmu
+        assert isinstance(self.machine.vcpu.mmu, BackedMmu)
+        return self.machine.vcpu.mmu
 
     def map(self, slot: int) -> bool:
         """Map a new page; return False when the guest has no memory left. Without host frames nothing of it stays."""
-        gpa = self.machine.allocate(4096)
+        gpa = self.kernel_view.allocate(4096)
         if gpa is None:
             return False
         frame = gpa >> 12
@@ -62,9 +62,9 @@ class Subject:
             self.written.add(frame)  # it was made zero
         self.used.add(frame)
         try:
-            self.machine.map(REGION + (slot << 20), gpa, 4096, RW)
+            self.kernel_view.map(REGION + (slot << 20), gpa, 4096, RW)
         except OutOfFrames:
-            self.machine.free(gpa, 4096)
+            self.kernel_view.free(gpa, 4096)
             raise
         finally:
             self._note_tables()
@@ -73,9 +73,9 @@ class Subject:
 
     def unmap(self, slot: int) -> None:
         self._note_tables()  # they are written before they are freed
-        self.machine.unmap(REGION + (slot << 20))
+        self.kernel_view.unmap(REGION + (slot << 20))
         gpa = self.pages.pop(slot)
-        self.machine.free(gpa, 4096)
+        self.kernel_view.free(gpa, 4096)
         self.maybe_accessed.add(gpa >> 12)
         del self.contents[slot]
 
@@ -83,15 +83,15 @@ class Subject:
         gpa = self.pages[slot]
         self.maybe.add(gpa >> 12)  # a log may have let the write pass before there was no frame for it
         if by_kernel:
-            self.machine.physical(gpa + offset, len(data), write=True)[:] = data
+            self.kernel_view.physical(gpa + offset, len(data), write=True)[:] = data
         else:
-            write_user(self.machine, REGION + (slot << 20) + offset, data)
+            write_user(self.kernel_view, REGION + (slot << 20) + offset, data)
             self.accessed.add(gpa >> 12)
         self.contents[slot][offset : offset + len(data)] = data
         self.written.add(gpa >> 12)
 
     def read(self, slot: int) -> None:
-        view = self.machine.user(REGION + (slot << 20), 4096, Access.READ)
+        view = self.kernel_view.user(REGION + (slot << 20), 4096, Access.READ)
         assert isinstance(view, memoryview), view
         assert view == self.contents[slot]
         self.accessed.add(self.pages[slot] >> 12)
@@ -99,19 +99,19 @@ class Subject:
     def migrate(self, choice: int, node: int) -> None:
         blocks = sorted(self.mmu.blocks)
         gpa = blocks[choice % len(blocks)]
-        if migrate(self.hypervisor, gpa, node):
+        if migrate(self.machine, gpa, node):
             self._moved([gpa])
-        assert node_of(self.hypervisor, gpa) == node
+        assert node_of(self.machine, gpa) == node
 
     def balance(self, accesses: dict[int, tuple[int, int]], limit: int | None) -> None:
         nodes = pools_of(self.host).topology.count
         table = np.zeros((MEMORY // self.mmu.page_size, nodes), np.int64)
         for page, (node, count) in accesses.items():
             table[page % len(table), node] += count
-        moved = balance(self.hypervisor, table, limit=limit)
+        moved = balance(self.machine, table, limit=limit)
         assert limit is None or len(moved) <= limit
         for gpa, node in moved:
-            assert node_of(self.hypervisor, gpa) == node
+            assert node_of(self.machine, gpa) == node
         self._moved([gpa for gpa, _ in moved])
 
     def _moved(self, pages: Collection[int]) -> None:
@@ -120,13 +120,13 @@ class Subject:
             self.written |= set(range(first, first + (self.mmu.page_size >> 12)))
 
     def move_vcpu(self, node: int) -> None:
-        move_vcpu(self.hypervisor, node)
-        assert self.hypervisor.node == node
+        move_vcpu(self.machine.vcpu, node)
+        assert self.machine.vcpu.node == node
 
     def start_log(self, way: DirtyWay) -> None:
-        self.log = self.hypervisor.log_dirty(way)
-        self.before = snapshot(self.hypervisor)
-        self.written, self.reported, self.maybe = set(), set(), tables_of(self.hypervisor)
+        self.log = DirtyLog(self.machine, way)
+        self.before = snapshot(self.machine)
+        self.written, self.reported, self.maybe = set(), set(), tables_of(self.machine)
 
     def stop_log(self) -> None:
         assert self.log is not None
@@ -139,7 +139,7 @@ class Subject:
     def harvest(self, clear: bool) -> set[int]:
         assert self.log is not None
         found = set(self.log.harvest(clear=clear).frames().tolist())
-        now = snapshot(self.hypervisor)
+        now = snapshot(self.machine)
         assert changed(self.before, now) <= found, "each page that differs is in the log"
         self.before = now
         self.reported |= self.written
@@ -148,7 +148,7 @@ class Subject:
         assert not found - self.reported - self.maybe, "none that was not written"
         self.written = set()
         if clear:
-            self.reported, self.maybe = set(), tables_of(self.hypervisor)
+            self.reported, self.maybe = set(), tables_of(self.machine)
         return found
 
     def clear(self, frames: list[int]) -> None:
@@ -157,8 +157,8 @@ class Subject:
         self.reported -= set(frames)
 
     def start_tracking(self) -> None:
-        self.tracker = AccessTracker(self.hypervisor.vcpus)
-        self.accessed, self.maybe_accessed = set(), tables_of(self.hypervisor)
+        self.tracker = AccessTracker(self.machine)
+        self.accessed, self.maybe_accessed = set(), tables_of(self.machine)
 
     def sample(self) -> None:
         assert self.tracker is not None
@@ -167,10 +167,10 @@ class Subject:
         self._note_tables()
         if self.exact:
             assert found <= self.accessed | self.maybe_accessed
-        self.accessed, self.maybe_accessed = set(), tables_of(self.hypervisor)
+        self.accessed, self.maybe_accessed = set(), tables_of(self.machine)
 
     def _note_tables(self) -> None:
-        tables = tables_of(self.hypervisor)
+        tables = tables_of(self.machine)
         self.maybe |= tables
         self.maybe_accessed |= tables
 
@@ -183,7 +183,7 @@ class Subject:
                 continue
             # A page that nobody has touched, or tables of the guest's that a log protects from accessed flags.
             assert found.status == Status.EPT_VIOLATION, found
-            mapping, hpa = self.machine.lookup(REGION + (slot << 20)), self.mmu.memory_map.target(gpa)
+            mapping, hpa = self.kernel_view.lookup(REGION + (slot << 20)), self.mmu.memory_map.target(gpa)
             assert mapping is not None and mapping.target == gpa
             assert self.contents[slot] == (BLANK if hpa is None else self.host.memory.read(hpa, 4096))
         pools, size = pools_of(self.host), self.mmu.page_size
@@ -195,13 +195,13 @@ class Subject:
         self.mmu.frames.audit()
         guest = self.mmu.frames
         assert guest.frames_of(OwnerKind.GUEST_PAGE) == len(self.pages)
-        assert guest.frames_of(OwnerKind.GUEST_TABLE) == len(tables_of(self.hypervisor))
+        assert guest.frames_of(OwnerKind.GUEST_TABLE) == len(tables_of(self.machine))
         if self.mmu.name == "shadow":
-            self.hypervisor.shadow_mmu.check()
-        if self.hypervisor.flush_check is not None:
-            assert self.hypervisor.flush_check.findings == []
+            self.machine.vcpu.mmu.check()
+        if self.machine.vcpu.flush_check is not None:
+            assert self.machine.vcpu.flush_check.findings == []
 
     def state(self) -> tuple[object, ...]:
         """What nobody else's doing may change: where its memory is, and what its map says."""
         found = self.mmu.memory_map.leaves(0, 1 << 48)
-        return (dict(self.mmu.blocks), found.starts.tolist(), found.entries.tolist(), self.hypervisor.node)
+        return (dict(self.mmu.blocks), found.starts.tolist(), found.entries.tolist(), self.machine.vcpu.node)

@@ -20,54 +20,54 @@ class Subject:
 
     def __init__(self, mmu: str, way: DirtyWay, host_page: int, check: bool) -> None:
         self.way = way
-        self.hypervisor = make(mmu, host_page=host_page, check_flushes=check)
-        self.machine = machine_of(self.hypervisor)
-        self.log: DirtyLog = self.hypervisor.log_dirty(way)
+        self.machine = make(mmu, host_page=host_page, check_flushes=check)
+        self.kernel_view = machine_of(self.machine)
+        self.log: DirtyLog = DirtyLog(self.machine, way)
         self.pages: dict[int, int] = {}  # slot to frame
         self.used: set[int] = set()
-        self.before = snapshot(self.hypervisor)
+        self.before = snapshot(self.machine)
         self.restart()
 
     def restart(self) -> None:
         self.log.close()
-        self.log = self.hypervisor.log_dirty(self.way)
-        self.before = snapshot(self.hypervisor)
+        self.log = DirtyLog(self.machine, self.way)
+        self.before = snapshot(self.machine)
         self.written: set[int] = set()
-        self.touched = tables_of(self.hypervisor)
+        self.touched = tables_of(self.machine)
         self.reported: set[int] = set()
 
     def map(self, slot: int) -> None:
-        gpa = self.machine.allocate(4096)
+        gpa = self.kernel_view.allocate(4096)
         assert gpa is not None
         frame = gpa >> 12
         if frame in self.used:
             self.written.add(frame)  # it was made zero
         self.used.add(frame)
-        self.machine.map(REGION + (slot << 20), gpa, 4096, RW)
+        self.kernel_view.map(REGION + (slot << 20), gpa, 4096, RW)
         self.pages[slot] = frame
-        self.touched |= tables_of(self.hypervisor)
+        self.touched |= tables_of(self.machine)
 
     def unmap(self, slot: int) -> None:
-        self.touched |= tables_of(self.hypervisor)  # they are written before they are freed
-        self.machine.unmap(REGION + (slot << 20))
-        self.machine.free(self.pages.pop(slot) << 12, 4096)
+        self.touched |= tables_of(self.machine)  # they are written before they are freed
+        self.kernel_view.unmap(REGION + (slot << 20))
+        self.kernel_view.free(self.pages.pop(slot) << 12, 4096)
 
     def write(self, slot: int, value: int, by_kernel: bool) -> None:
         data = bytes([value])
         if by_kernel:
-            self.machine.physical(self.pages[slot] << 12, 1, write=True)[:] = data
+            self.kernel_view.physical(self.pages[slot] << 12, 1, write=True)[:] = data
         else:
-            write_user(self.machine, REGION + (slot << 20), data)
+            write_user(self.kernel_view, REGION + (slot << 20), data)
         self.written.add(self.pages[slot])
 
     def harvest(self, clear: bool) -> set[int]:
         found = set(self.log.harvest(clear=clear).frames().tolist())
-        now = snapshot(self.hypervisor)
+        now = snapshot(self.machine)
         differs = changed(self.before, now)
         assert differs <= found, "each page that differs is in the log"
         self.before = now
         self.reported |= self.written
-        tables = tables_of(self.hypervisor)
+        tables = tables_of(self.machine)
         self.touched |= tables  # a table may have been freed and be data now
         assert self.written <= found
         assert found - self.reported - self.touched == set(), "none that was not written"
@@ -93,10 +93,10 @@ class DirtyMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for one in self.subjects:
-            if one.hypervisor.flush_check is not None:
-                assert one.hypervisor.flush_check.findings == []
-            one.hypervisor.close()
-            one.hypervisor.host.pool.audit()
+            if one.machine.vcpu.flush_check is not None:
+                assert one.machine.vcpu.flush_check.findings == []
+            one.machine.close()
+            one.machine.host.pool.audit()
 
     @property
     def pages(self) -> dict[int, int]:
@@ -119,7 +119,7 @@ class DirtyMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def read(self, data: st.DataObject) -> None:
         slot = data.draw(st.sampled_from(sorted(self.pages)))
-        views = [one.machine.user(REGION + (slot << 20), 8, Access.READ) for one in self.subjects]
+        views = [one.kernel_view.user(REGION + (slot << 20), 8, Access.READ) for one in self.subjects]
         assert len({bytes(view) for view in views if isinstance(view, memoryview)}) == 1
 
     @precondition(lambda self: self.pages)
@@ -130,12 +130,12 @@ class DirtyMachine(RuleBasedStateMachine):
             if remove:
                 one.unmap(slot)
             else:
-                one.machine.protect(REGION + (slot << 20), RW)
+                one.kernel_view.protect(REGION + (slot << 20), RW)
 
     @rule(clear=st.booleans())
     def harvest(self, clear: bool) -> None:
         found = [one.harvest(clear) for one in self.subjects]
-        names = [one.hypervisor.mmu.name for one in self.subjects]
+        names = [one.machine.vcpu.mmu.name for one in self.subjects]
         logs = [pages for pages, mmu in zip(found, names, strict=True) if mmu == "ept"]
         assert all(pages == logs[0] for pages in logs), "every way finds the same"
         self.found = found
@@ -166,8 +166,8 @@ class ShadowMachine(DirtyMachine):
 
 
 SETTINGS = settings(max_examples=10, stateful_step_count=30, deadline=None)
-for machine in (DirtyMachine, LargeMachine, ShadowMachine):
-    machine.TestCase.settings = SETTINGS
+for kernel_view in (DirtyMachine, LargeMachine, ShadowMachine):
+    kernel_view.TestCase.settings = SETTINGS
 TestDirty = DirtyMachine.TestCase
 TestDirtyLarge = LargeMachine.TestCase
 TestDirtyShadow = ShadowMachine.TestCase
@@ -182,6 +182,6 @@ def test_a_checked_guest_misses_no_flush(way: DirtyWay) -> None:
         for slot in range(3):
             subject.write(slot, value, False)
         subject.harvest(True)
-    assert subject.hypervisor.flush_check is not None
-    assert subject.hypervisor.flush_check.findings == []
-    subject.hypervisor.close()
+    assert subject.machine.vcpu.flush_check is not None
+    assert subject.machine.vcpu.flush_check.findings == []
+    subject.machine.close()

@@ -9,13 +9,13 @@ from shared_host import Subject, pools_of
 
 from quire import failpoints
 from quire.errors import BackendError
-from quire.guest.boot.bare import BareGuest
+from quire.guest.boot.bare import BareGuest, bare_config
 from quire.machine.migration import migrate, move_vcpu, node_of
 from quire.memory import Claim, FrameCache, OutOfFrames, Owner, OwnerKind, Pool
 from quire.memory.numa import Policy, Topology
 from quire.memory.secure import SecurePool
 from quire.mmu import BackedMmu, Host, NumaConfig
-from quire.observe import DirtyWay
+from quire.observe import DirtyLog, DirtyWay
 from quire.testing import FailureOutcome, sweep_failures
 
 sys.path.append(str(Path(__file__).parents[1] / "cpu"))
@@ -56,7 +56,7 @@ class Life:
         try:
             return self.live(one)
         finally:
-            one.hypervisor.close()
+            one.machine.close()
 
     def act(self, one: Subject, action: Callable[[], object]) -> object:
         try:
@@ -190,23 +190,23 @@ class Mover:
         return 0
 
     def write(self, value: int, size: int) -> None:
-        hypervisor = self.guest.hypervisor
+        machine = self.guest.machine
         before, self.logs = self.logs, False
-        log, mmu = hypervisor.dirty_log, hypervisor.mmu
+        log, mmu = machine.dirty_log, machine.vcpu.mmu
         assert isinstance(mmu, BackedMmu)
         if log is None:
-            hypervisor.log_dirty(self.way)
+            DirtyLog(machine, self.way)
         else:
             found = len(log.harvest())
             assert found >= 8 or not before, "the round before wrote 8 pages"
             log.close()
         for gpa in sorted(mmu.blocks)[self.asked % 2 :: 2]:
-            here = node_of(hypervisor, gpa)
+            here = node_of(machine, gpa)
             assert here is not None
-            migrate(hypervisor, gpa, 1 - here)
-        move_vcpu(hypervisor, self.asked % 2)
+            migrate(machine, gpa, 1 - here)
+        move_vcpu(machine.vcpu, self.asked % 2)
         self.asked += 1
-        self.logs = hypervisor.dirty_log is not None
+        self.logs = machine.dirty_log is not None
 
 
 @pytest.mark.parametrize("kind", SMALL + LARGE, ids=named)
@@ -219,17 +219,17 @@ def test_a_guest_that_runs_computes_the_right_sum_or_meets_the_failure(
 
     def scenario() -> list[int]:
         numa = NumaConfig(LARGER, Policy.parse("interleave"), replicate=replicate)
-        guest = BareGuest(image, memory=8 << 20, mmu=mmu, host_page=page, numa=numa)
-        pools.append(guest.hypervisor.host.pool)
+        guest = BareGuest(image, bare_config(memory=8 << 20, mmu=mmu, host_page=page, numa=numa))
+        pools.append(guest.machine.host.pool)
         try:
-            guest.hypervisor.ports.attach(MOVE, Mover(guest, way))
+            guest.machine.ports.attach(MOVE, Mover(guest, way))
             outcome = guest.run(60)
             plan = failpoints.armed
             if outcome.reason == "stopped" and plan is not None and plan.error is not None:
                 assert outcome.text == f"host memory exhausted: {plan.error}"
                 outcome = guest.run(60)  # it goes on where it stood, now that there is memory
         finally:
-            guest.hypervisor.close()
+            guest.machine.close()
         assert outcome.reason == "exited", outcome.text
         return reported(outcome)
 
@@ -247,9 +247,10 @@ def test_a_guest_that_runs_computes_the_right_sum_or_meets_the_failure(
 @pytest.mark.parametrize("mmu", ["ept", "shadow"])
 def test_a_guest_whose_first_table_could_not_be_had_goes_on_later(mmu: str) -> None:
     guest = BareGuest(
-        assemble("mov rax, 42\nmov [0x300000], rax\nreport [0x300000]\nfinish\n"), memory=8 << 20, mmu=mmu
+        assemble("mov rax, 42\nmov [0x300000], rax\nreport [0x300000]\nfinish\n"),
+        bare_config(memory=8 << 20, mmu=mmu),
     )
-    pool = guest.hypervisor.host.pool
+    pool = guest.machine.host.pool
     assert isinstance(pool, Pool)
     with pool.claim(pool.frames_of(OwnerKind.FREE), MINE):
         assert guest.run(60).text.startswith("host memory exhausted: no free block of order 0 ")

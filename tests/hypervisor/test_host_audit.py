@@ -7,7 +7,7 @@ from test_hypervisor_life import FakeCpu
 
 from quire.arch import PTE
 from quire.errors import InternalError
-from quire.machine import GuestConfig, Hypervisor
+from quire.machine import GuestConfig, Machine
 from quire.memory import FRAME_SHIFT, Fill, Owner, OwnerKind
 from quire.memory.numa import Policy, Topology
 from quire.mmu import Host, NumaConfig
@@ -20,8 +20,8 @@ READ_WRITE = Rights.READ | Rights.WRITE
 PAGE = Owner(OwnerKind.GUEST_PAGE, "guest pages")
 
 
-def make(host: Host, mmu: str, **options: object) -> Hypervisor:
-    made = Hypervisor(GuestConfig(mmu=mmu, memory=8 * MIB, **options), FakeCpu, host=host)  # type: ignore[arg-type]
+def make(host: Host, mmu: str, **options: object) -> Machine:
+    made = Machine(GuestConfig(mmu=mmu, memory=8 * MIB, **options), FakeCpu, host=host)  # type: ignore[arg-type]
     for n in range(20):
         gpa = made.mmu.allocate(4096)
         assert gpa is not None
@@ -69,13 +69,13 @@ class World:
         self.host = Host.for_guest(64 * MIB, 4096)
         self.first, self.second = make(self.host, "ept"), make(self.host, "ept")
 
-    def mmu(self, machine: Hypervisor) -> EptMmu:
-        return machine.ept_mmu
+    def mmu(self, machine: Machine) -> EptMmu:
+        return machine.mmu
 
-    def leaf(self, machine: Hypervisor, number: int = 0) -> int:
+    def leaf(self, machine: Machine, number: int = 0) -> int:
         """Return where the EPT leaf of the machine's page of that number is."""
         gpa = sorted(self.mmu(machine).blocks)[number]
-        found = self.mmu(machine).ept.lookup(gpa)
+        found = self.mmu(machine).memory_map.lookup(gpa)
         assert found is not None
         return found.entry_address
 
@@ -109,7 +109,7 @@ def page_outside(world: World) -> str:
 
 
 def table_twice(world: World) -> str:
-    ept = world.mmu(world.first).ept
+    ept = world.mmu(world.first).memory_map
     memory = world.host.memory
     memory.store(ept.root + 8, memory.load(ept.root))
     hfn = memory.load(ept.root) >> FRAME_SHIFT & 0xFFFFFF
@@ -117,14 +117,14 @@ def table_twice(world: World) -> str:
 
 
 def shared_root(world: World) -> str:
-    first, second = world.mmu(world.first).ept, world.mmu(world.second).ept
+    first, second = world.mmu(world.first).memory_map, world.mmu(world.second).memory_map
     world.host.memory.store(second.root, world.host.memory.load(first.root))
     hfn = world.host.memory.load(first.root) >> FRAME_SHIFT & 0xFFFFFF
     return f"frame {hfn:#x} is a table of level 3 in EPT of machine 1 and was reached from EPT of machine 0"
 
 
 def page_as_table(world: World) -> str:
-    ept = world.mmu(world.first).ept
+    ept = world.mmu(world.first).memory_map
     page = sorted(world.mmu(world.first).blocks.values())[0]
     world.point(ept.root, page)
     return f"frame {page:#x} is a table of level 3 in EPT of machine 0 and is owned as GUEST_PAGE"
@@ -193,7 +193,7 @@ def test_a_shadow_entry_that_nothing_justifies() -> None:
     host = Host.for_guest(32 * MIB, 4096)
     machine = make(host, "shadow")
     assert isinstance(machine.mmu, BackedMmu)
-    shadow = machine.shadow_mmu.shadow
+    shadow = machine.mmu.shadow
     page = next(iter(shadow.tables.pages))
     host.memory.store(page.table + 8 * 200, 0x1000 | PTE.encode(P=1, RW=1, US=1, A=1))
     assert any("shadow entry" in breach for breach in audit_host(host, [machine]).breaches)

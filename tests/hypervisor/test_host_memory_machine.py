@@ -93,7 +93,7 @@ class HostMachine(RuleBasedStateMachine):
         for one in self.subjects:
             if one.log is not None:
                 one.stop_log()
-            one.hypervisor.close()
+            one.machine.close()
         for hfn, (source, _) in self.taken.items():
             _free(source, hfn)
         for cache in self.caches:
@@ -283,7 +283,7 @@ def test_a_table_that_the_host_cannot_back_leaves_no_guest_frame() -> None:
     one.map(0)
     one.write(0, 0, b"x", False)
     one.check()
-    one.hypervisor.close()
+    one.machine.close()
 
 
 def test_a_used_page_that_the_host_cannot_back_leaves_no_guest_frame() -> None:
@@ -296,7 +296,7 @@ def test_a_used_page_that_the_host_cannot_back_leaves_no_guest_frame() -> None:
         one.map(2)
     one.check()
     assert one.mmu.frames.frames_of(OwnerKind.GUEST_PAGE) == 1
-    one.hypervisor.close()
+    one.machine.close()
 
 
 @pytest.mark.parametrize("check", [False, True])
@@ -315,7 +315,7 @@ def test_a_write_seen_on_another_node_is_logged_while_flushes_are_checked(check:
         assert one.pages[0] >> 12 in one.harvest(True)
         one.stop_log()
     one.check()
-    one.hypervisor.close()
+    one.machine.close()
 
 
 def _nothing_left(host: Host) -> ExitStack:

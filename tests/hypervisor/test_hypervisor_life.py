@@ -4,8 +4,8 @@ import pytest
 
 from quire.arch import ExitReason
 from quire.errors import MisuseError
-from quire.exits import GuestStopped
-from quire.machine import STEPS, GuestConfig, Hypervisor
+from quire.exits import RESUME, ExitContext, GuestStopped, Next
+from quire.machine import STEPS, GuestConfig, Machine
 from quire.memory import OwnerKind
 from quire.mmu import Host
 from quire.mmu.backed import BackedMmu
@@ -26,7 +26,7 @@ class FakeRegisters:
 class FakeCpu:
     """A Cpu that never runs."""
 
-    def __init__(self, hypervisor: Hypervisor) -> None:
+    def __init__(self, machine: Machine) -> None:
         self.registers = FakeRegisters()
         self.closed = False
 
@@ -64,11 +64,11 @@ def test_failure_at_each_step_leaves_the_pool_as_it_was(config: GuestConfig, ste
             raise Injected(name)
 
     if step is None:
-        Hypervisor(config, FakeCpu, host=host, on_step=on_step).close()  # type: ignore[arg-type]
+        Machine(config, FakeCpu, host=host, on_step=on_step).close()  # type: ignore[arg-type]
         assert tuple(seen) == STEPS
     else:
         with pytest.raises(Injected):
-            Hypervisor(config, FakeCpu, host=host, on_step=on_step)  # type: ignore[arg-type]
+            Machine(config, FakeCpu, host=host, on_step=on_step)  # type: ignore[arg-type]
         assert tuple(seen) == STEPS[: STEPS.index(step) + 1]
     assert host.pool.statistics().frames_by_kind == before
     host.pool.audit()
@@ -92,7 +92,7 @@ def test_failure_of_each_allocation_leaves_the_pool_as_it_was(
 
     monkeypatch.setattr(host.pool, "allocate", allocate)
     try:
-        Hypervisor(config, FakeCpu, host=host).close()  # type: ignore[arg-type]
+        Machine(config, FakeCpu, host=host).close()  # type: ignore[arg-type]
     except Injected:
         pass
     assert host.pool.statistics().frames_by_kind == before
@@ -101,15 +101,15 @@ def test_failure_of_each_allocation_leaves_the_pool_as_it_was(
 
 
 @pytest.fixture
-def hypervisor() -> Hypervisor:
-    return Hypervisor(CONFIGS[1], FakeCpu)  # type: ignore[arg-type]
+def machine() -> Machine:
+    return Machine(CONFIGS[1], FakeCpu)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("one", "other"), [BACKED[:1] * 2, BACKED[1:] * 2, BACKED])
 def test_two_guests_share_a_host_and_leave_nothing(one: GuestConfig, other: GuestConfig) -> None:
     host = Host.for_guest(64 << 20, 4096)
-    first = Hypervisor(one, FakeCpu, host=host)  # type: ignore[arg-type]
-    second = Hypervisor(other, FakeCpu, host=host)  # type: ignore[arg-type]
+    first = Machine(one, FakeCpu, host=host)  # type: ignore[arg-type]
+    second = Machine(other, FakeCpu, host=host)  # type: ignore[arg-type]
     for guest in (first, second):
         gpa = guest.mmu.allocate(4096)
         assert gpa is not None
@@ -123,40 +123,55 @@ def test_two_guests_share_a_host_and_leave_nothing(one: GuestConfig, other: Gues
     assert host.pool.frames_of(OwnerKind.FREE) == host.pool.frame_count
 
 
-def test_an_ept_violation_allocates_maps_and_is_counted(hypervisor: Hypervisor) -> None:
-    before = hypervisor.vcpu.exits[ExitReason.EPT_VIOLATION]
-    hypervisor.handle_exit(Exit(ExitReason.EPT_VIOLATION, 0x781, 0x200123, 0x400123))
-    hpa = hypervisor.ept_mmu.ept.target(0x200123)
+def test_an_ept_violation_allocates_maps_and_is_counted(machine: Machine) -> None:
+    before = machine.vcpu.exits[ExitReason.EPT_VIOLATION]
+    machine.vcpu.handle_exit(Exit(ExitReason.EPT_VIOLATION, 0x781, 0x200123, 0x400123))
+    hpa = machine.vcpu.mmu.memory_map.target(0x200123)
     assert hpa is not None
-    assert hypervisor.host.pool.owner_of(hpa >> 12).kind is OwnerKind.GUEST_PAGE
-    assert hypervisor.vcpu.exits[ExitReason.EPT_VIOLATION] == before + 1
-    assert hypervisor.vcpu.vmcs.read("guest_physical_address") == 0x200123
+    assert machine.host.pool.owner_of(hpa >> 12).kind is OwnerKind.GUEST_PAGE
+    assert machine.vcpu.exits[ExitReason.EPT_VIOLATION] == before + 1
+    assert machine.vcpu.vmcs.read("guest_physical_address") == 0x200123
 
 
-def test_an_access_beyond_guest_memory_ends_the_guest(hypervisor: Hypervisor) -> None:
+def test_an_access_beyond_guest_memory_ends_the_guest(machine: Machine) -> None:
     with pytest.raises(GuestStopped) as error:
-        hypervisor.handle_exit(Exit(ExitReason.EPT_VIOLATION, 0x781, 1 << 40, 0x1000))
+        machine.vcpu.handle_exit(Exit(ExitReason.EPT_VIOLATION, 0x781, 1 << 40, 0x1000))
     assert str(error.value) == (
         "EPT_VIOLATION: data read; the entries used allow ---; final access; GPA 0x10000000000"
     )
 
 
-def test_users_may_change_the_handlers(hypervisor: Hypervisor) -> None:
+def test_users_may_change_the_handlers(machine: Machine) -> None:
     seen = []
-    hypervisor.handlers[ExitReason.HLT] = lambda _, stop: seen.append(stop.reason)
-    hypervisor.handle_exit(Exit(ExitReason.HLT))
+
+    def hlt(context: ExitContext, stop: Exit) -> Next:
+        seen.append(stop.reason)
+        return RESUME
+
+    machine.handlers[ExitReason.HLT] = hlt
+    machine.vcpu.handle_exit(Exit(ExitReason.HLT))
     assert seen == [ExitReason.HLT]
-    del hypervisor.handlers[ExitReason.HLT]
+    del machine.handlers[ExitReason.HLT]
     with pytest.raises(GuestStopped):
-        hypervisor.handle_exit(Exit(ExitReason.HLT))
+        machine.vcpu.handle_exit(Exit(ExitReason.HLT))
 
 
-def test_a_handler_that_does_not_mend_is_told(hypervisor: Hypervisor) -> None:
-    hypervisor.handlers[ExitReason.EPT_VIOLATION] = lambda *_: None
+def test_a_handler_that_does_not_say_what_happens_next_is_told(machine: Machine) -> None:
+    machine.handlers[ExitReason.HLT] = lambda *_: None  # type: ignore[assignment,return-value]
     with pytest.raises(MisuseError) as error:
-        hypervisor.mmu.reach(0x300000)
+        machine.vcpu.handle_exit(Exit(ExitReason.HLT))
     assert str(error.value) == (
-        "The EPT violation handler left GPA 0x300000 unmapped: call hypervisor.back(gpa) in it"
+        "The handler of HLT returned None, which does not say what happens next: "
+        "return RESUME, SKIP, Inject(event) or StopGuest(exit)"
+    )
+
+
+def test_a_handler_that_does_not_mend_is_told(machine: Machine) -> None:
+    machine.handlers[ExitReason.EPT_VIOLATION] = lambda *_: RESUME
+    with pytest.raises(MisuseError) as error:
+        machine.vcpu.mmu.reach(0x300000)
+    assert str(error.value) == (
+        "The EPT violation handler left GPA 0x300000 unmapped: call context.mmu.back(gpa) in it"
     )
 
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from quire.arch import CR0, CR4, EFER, PDE_2M, PDPTE, PML4E, PTE, Access, ExitReason, MemoryType
 from quire.errors import MisuseError
 from quire.exits import GuestStopped
-from quire.machine import GuestConfig, Hypervisor, protect_memory
+from quire.machine import GuestConfig, Machine, protect_memory
 from quire.machine.migration import migrate, node_of
 from quire.memory import Fill, Owner, OwnerKind
 from quire.memory.numa import Topology
@@ -60,7 +60,7 @@ def _canonical(gva: int) -> int:
 class QuietCpu:
     """A Cpu that never runs: registers, and the one instruction that a shadow lets pass."""
 
-    def __init__(self, hypervisor: Hypervisor) -> None:
+    def __init__(self, machine: Machine) -> None:
         self.registers = self
         self.values: dict[str, int] = {"rflags": 2}
         self.then: Callable[[], None] | None = None
@@ -102,23 +102,23 @@ class Subject:
             host_page=host_page,
             numa=NumaConfig(NODES),
         )
-        self.hypervisor = Hypervisor(config, QuietCpu, host=host)  # type: ignore[arg-type]
-        assert isinstance(self.hypervisor.mmu, BackedMmu)
-        self.mmu: BackedMmu = self.hypervisor.mmu
-        self.cpu: QuietCpu = self.hypervisor.cpu  # type: ignore[assignment]
+        self.machine = Machine(config, QuietCpu, host=host)  # type: ignore[arg-type]
+        assert isinstance(self.machine.vcpu.mmu, BackedMmu)
+        self.mmu: BackedMmu = self.machine.vcpu.mmu
+        self.cpu: QuietCpu = self.machine.vcpu.cpu  # type: ignore[assignment]
         self.owner = Owner(OwnerKind.GUEST_PAGE, f"guest pages of {name}")
         self.host = host
         self.put(0x2000, PML4E.encode(P=1, RW=1, US=1, addr=0x3000))
         self.put(0x3000, PDPTE.encode(P=1, RW=1, US=1, addr=0x4000))
         for n in range(2):
             self.put(0x4000 + 8 * n, PDE_2M.encode(P=1, RW=1, US=1, PS=1, addr=n * LARGE))
-        self.hypervisor.processor.reset(
+        self.machine.vcpu.processor.reset(
             CR0.encode(PE=1, MP=1, ET=1, NE=1, WP=1, PG=1),
             0x2000,
             CR4.encode(PAE=1),
             EFER.encode(LME=1, LMA=1, NXE=1),
         )
-        self.hypervisor.processor.settle()
+        self.machine.vcpu.processor.settle()
 
     def put(self, gpa: int, word: int) -> None:
         """Store a word in guest-physical memory, as a device of the guest might."""
@@ -134,7 +134,7 @@ class Subject:
         count = mmu.page_size >> 12
         found = {hfn + n for hfn in mmu.blocks.values() for n in range(count)}
         found |= {table >> 12 for table in mmu.memory_map.addresses()}
-        found.add(self.hypervisor.vcpu.vmcs.hpa >> 12)
+        found.add(self.machine.vcpu.vmcs.hpa >> 12)
         if isinstance(mmu, ShadowMmu):
             found |= {page.table >> 12 for page in mmu.shadow.tables.pages}
         return found
@@ -145,7 +145,7 @@ class Subject:
         names = [start] if mmu.regions is None else mmu.regions.names(start)
         for name in names:
             mmu.memory_map.unmap_range(name, mmu.page_size)
-        self.hypervisor.shoot_down(mmu.map_flush)
+        self.machine.shoot_down(mmu.map_flush)
         self.host.pool.free(mmu.blocks.pop(start), (mmu.page_size >> 12).bit_length() - 1, self.owner)
 
     def access(self, gva: int, access: Access, user: bool) -> int | None:
@@ -160,31 +160,31 @@ class Subject:
                 if status != Status.EPT_VIOLATION:
                     assert status in (Status.PAGE_FAULT, Status.NON_CANONICAL), Status(status)
                     return None
-                self.hypervisor.handle_exit(
+                self.machine.vcpu.handle_exit(
                     Exit(ExitReason.EPT_VIOLATION, value, self.mmu.fault_gpa, gla=gva)
                 )
         except GuestStopped:
             return None
         finally:
             self.cpu.passed()
-            self.hypervisor.vcpu.take_exception()
+            self.machine.vcpu.vmx.take_exception()
         raise AssertionError("mended again and again")
 
     def deliver(self, gva: int, data: bytes, supervisor: bool) -> None:
         """Write as event delivery does."""
-        memory = self.hypervisor.linear_memory
+        memory = self.machine.vcpu.linear_memory
         self.mmu.context[Context.USER] = not supervisor
         try:
             for _ in range(64):
                 fault = memory.write(gva, data, supervisor=supervisor)
                 if not isinstance(fault, Exit):
                     return
-                self.hypervisor.handle_exit(fault)
+                self.machine.vcpu.handle_exit(fault)
         except GuestStopped:
             return
         finally:
             self.cpu.passed()
-            self.hypervisor.vcpu.take_exception()
+            self.machine.vcpu.vmx.take_exception()
         raise AssertionError("mended again and again")
 
 
@@ -209,7 +209,7 @@ class IsolationMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for one in self.subjects:
-            one.hypervisor.close()
+            one.machine.close()
         self.pool.free(self.secret, 0, SECRET)
         self.pool.audit()
         assert self.pool.frames_of(OwnerKind.FREE) == self.memory.frame_count, "every frame came back"
@@ -226,7 +226,7 @@ class IsolationMachine(RuleBasedStateMachine):
         frames = [
             *other.frames(),
             *(table >> 12 for table in one.mmu.memory_map.addresses()),
-            *(self.secret, one.hypervisor.vcpu.vmcs.hpa >> 12),
+            *(self.secret, one.machine.vcpu.vmcs.hpa >> 12),
         ]
         return data.draw(
             st.one_of(
@@ -257,11 +257,11 @@ class IsolationMachine(RuleBasedStateMachine):
     @rule(data=st.data(), who=WHO, bits=st.sampled_from([0, 0x18, 1 << 63, 1 << 50]))
     def load_cr3(self, data: st.DataObject, who: int, bits: int) -> None:
         one = self.act(who)
-        one.hypervisor.processor.write_cr(3, self.target(data, one) | bits)
+        one.machine.vcpu.processor.write_cr(3, self.target(data, one) | bits)
 
     @rule(who=WHO, root=st.sampled_from([0x2000, 0x209000]))
     def load_a_root_of_its_own(self, who: int, root: int) -> None:
-        self.act(who).hypervisor.processor.write_cr(3, root)
+        self.act(who).machine.vcpu.processor.write_cr(3, root)
 
     @rule(who=WHO, gva=ADDRESSES, access=ACCESSES, user=st.booleans())
     def access(self, who: int, gva: int, access: Access, user: bool) -> None:
@@ -280,7 +280,7 @@ class IsolationMachine(RuleBasedStateMachine):
     def back(self, who: int, gpa: int) -> None:
         one = self.act(who)
         if one.mmu.memory_map.target(gpa * PAGE) is None:
-            one.hypervisor.back(gpa * PAGE)
+            one.machine.back(gpa * PAGE)
 
     @precondition(lambda self: any(one.mmu.blocks for one in self.subjects))
     @rule(data=st.data(), who=WHO)
@@ -297,10 +297,10 @@ class IsolationMachine(RuleBasedStateMachine):
         gpa = data.draw(st.sampled_from(sorted(one.mmu.blocks)))
         if one.mmu.regions is None:
             one.mmu.memory_map.protect_range(gpa, one.mmu.page_size, rights)
-            one.hypervisor.shoot_down(one.mmu.map_flush)
+            one.machine.shoot_down(one.mmu.map_flush)
             return
         try:
-            protect_memory(one.hypervisor, gpa, PAGE, rights)
+            protect_memory(one.machine, gpa, PAGE, rights)
         except MisuseError as refused:
             assert "READ_ONLY" in str(refused) and rights & W
 
@@ -315,7 +315,7 @@ class IsolationMachine(RuleBasedStateMachine):
             one.mmu.memory_map.split(gpa)
         else:
             assert one.mmu.memory_map.join(gpa)
-        one.hypervisor.shoot_down(one.mmu.map_flush)
+        one.machine.shoot_down(one.mmu.map_flush)
 
     @rule(data=st.data(), who=WHO)
     def move(self, data: st.DataObject, who: int) -> None:
@@ -323,9 +323,9 @@ class IsolationMachine(RuleBasedStateMachine):
         if not one.mmu.blocks:
             return
         gpa = data.draw(st.sampled_from(sorted(one.mmu.blocks)))
-        here = node_of(one.hypervisor, gpa)
+        here = node_of(one.machine, gpa)
         assert here is not None
-        assert migrate(one.hypervisor, gpa, 1 - here)
+        assert migrate(one.machine, gpa, 1 - here)
 
     @invariant()
     def nobody_else_was_touched(self) -> None:

@@ -2,16 +2,16 @@
 
 import pytest
 
-from quire.arch import CR0, CR4, EFER, ExitReason
+from quire.arch import CR0, CR4, EFER
 from quire.devices import Msr, Ports
 from quire.errors import MisuseError
 from quire.exits import Processor
-from quire.machine import GuestConfig, Hypervisor
+from quire.machine import GuestConfig, Machine
 from quire.memory import OwnerKind
 from quire.mmu import Host
 from quire.paging import Context
 from quire.tlb import Operation
-from quire.vcpu import Event, Exit
+from quire.vcpu import Event
 
 GP = Event.exception(13, 0)
 PAT, PCIDE, PGE, SMEP = 0x0007040600070406, CR4.mask("PCIDE"), CR4.mask("PGE"), CR4.mask("SMEP")
@@ -39,7 +39,7 @@ class Registers:
 class IdleCpu:
     """A Cpu that only has registers."""
 
-    def __init__(self, hypervisor: Hypervisor) -> None:
+    def __init__(self, machine: Machine) -> None:
         self.registers = Registers()
 
     def forget(self, gva: int | None) -> None: ...
@@ -48,19 +48,19 @@ class IdleCpu:
 
 
 @pytest.fixture(params=["native", "ept", "shadow"])
-def hypervisor(request: pytest.FixtureRequest) -> Hypervisor:
+def machine(request: pytest.FixtureRequest) -> Machine:
     config = GuestConfig(mmu=request.param, memory=8 << 20, kind="machine")
-    made = Hypervisor(config, IdleCpu)  # type: ignore[arg-type]
-    made.processor.settle()
+    made = Machine(config, IdleCpu)  # type: ignore[arg-type]
+    made.vcpu.processor.settle()
     return made
 
 
 @pytest.fixture
-def processor(hypervisor: Hypervisor) -> Processor:
-    return hypervisor.processor
+def processor(machine: Machine) -> Processor:
+    return machine.vcpu.processor
 
 
-def test_cr0(hypervisor: Hypervisor, processor: Processor) -> None:
+def test_cr0(machine: Machine, processor: Processor) -> None:
     before = processor.read_cr(0)
     for refused in (
         before & ~CR0.mask("PG"),
@@ -70,35 +70,35 @@ def test_cr0(hypervisor: Hypervisor, processor: Processor) -> None:
     ):
         assert processor.write_cr(0, refused) == GP
     assert processor.write_cr(0, before & ~CR0.mask("WP", "NE")) is None
-    assert not hypervisor.mmu.guest_context[Context.WP]
-    hidden = hypervisor.mmu.page_faults_exit  # shadow paging write-protects tables with it
-    assert bool(hypervisor.mmu.context[Context.WP]) == hidden
-    assert CR0.get(hypervisor.vcpu.vmcs.read("guest_cr0"), "WP") == hidden
+    assert not machine.vcpu.mmu.guest_context[Context.WP]
+    hidden = machine.vcpu.mmu.page_faults_exit  # shadow paging write-protects tables with it
+    assert bool(machine.vcpu.mmu.context[Context.WP]) == hidden
+    assert CR0.get(machine.vcpu.vmcs.read("guest_cr0"), "WP") == hidden
     assert not CR0.get(processor.read_cr(0), "WP")
     assert not CR0.get(processor.read_cr(0), "NE")
-    assert CR0.get(hypervisor.vcpu.vmcs.read("guest_cr0"), "NE")  # VMX wants it, the guest does not see it
+    assert CR0.get(machine.vcpu.vmcs.read("guest_cr0"), "NE")  # VMX wants it, the guest does not see it
 
 
-def test_cr3_and_pcid(hypervisor: Hypervisor, processor: Processor) -> None:
+def test_cr3_and_pcid(machine: Machine, processor: Processor) -> None:
     assert processor.write_cr(3, 1 << 46) == GP
     assert processor.write_cr(3, 1 << 63 | 0x1000) == GP
     assert processor.write_cr(3, 0x5000) is None
     assert processor.write_cr(4, processor.read_cr(4) | PCIDE) is None
     assert processor.write_cr(3, 1 << 63 | 0x5007) is None
-    assert (hypervisor.mmu.pcid, hypervisor.mmu.space.pcid) == (7, 7)
+    assert (machine.vcpu.mmu.pcid, machine.vcpu.mmu.space.pcid) == (7, 7)
     assert processor.read_cr(3) == 0x5007
-    assert hypervisor.mmu.guest_context[Context.CR3] == 0x5007
-    if hypervisor.mmu.page_faults_exit:  # hardware has the shadow's root
-        root = int(hypervisor.mmu.context[Context.CR3])
-        assert hypervisor.vcpu.vmcs.read("guest_cr3") == root
-        assert hypervisor.host.pool.owner_of(root >> 12).kind is OwnerKind.SHADOW_TABLE
-    assert hypervisor.mmu.invalidations == {Operation.MOV_CR3: 1}
+    assert machine.vcpu.mmu.guest_context[Context.CR3] == 0x5007
+    if machine.vcpu.mmu.page_faults_exit:  # hardware has the shadow's root
+        root = int(machine.vcpu.mmu.context[Context.CR3])
+        assert machine.vcpu.vmcs.read("guest_cr3") == root
+        assert machine.host.pool.owner_of(root >> 12).kind is OwnerKind.SHADOW_TABLE
+    assert machine.vcpu.mmu.invalidations == {Operation.MOV_CR3: 1}
     assert processor.write_cr(4, processor.read_cr(4) & ~PCIDE) is None
-    assert hypervisor.mmu.pcid == 0
-    assert hypervisor.mmu.invalidations[Operation.MOV_CR4_PCIDE] == 1
+    assert machine.vcpu.mmu.pcid == 0
+    assert machine.vcpu.mmu.invalidations[Operation.MOV_CR4_PCIDE] == 1
 
 
-def test_cr4(hypervisor: Hypervisor, processor: Processor) -> None:
+def test_cr4(machine: Machine, processor: Processor) -> None:
     before = processor.read_cr(4)
     assert not CR4.get(before, "VMXE")
     for refused in (
@@ -110,7 +110,7 @@ def test_cr4(hypervisor: Hypervisor, processor: Processor) -> None:
         assert processor.write_cr(4, refused) == GP
     processor.write_cr(3, 0x1001)
     assert processor.write_cr(4, before | PCIDE) == GP  # a PCID of 0 is wanted
-    hypervisor.mmu.invalidations.clear()
+    machine.vcpu.mmu.invalidations.clear()
     for value, flushes in (
         (before | PGE, {Operation.MOV_CR4_PGE: 1}),
         (before | PGE, {Operation.MOV_CR4_PGE: 1}),
@@ -118,22 +118,22 @@ def test_cr4(hypervisor: Hypervisor, processor: Processor) -> None:
         (before | SMEP, {Operation.MOV_CR4_PGE: 2, Operation.MOV_CR4_SMEP: 1}),
     ):
         assert processor.write_cr(4, value) is None
-        assert hypervisor.mmu.invalidations == flushes
-        assert hypervisor.mmu.guest_context[Context.PGE] == bool(value & PGE)
-    assert hypervisor.mmu.guest_context[Context.SMEP]
-    assert hypervisor.mmu.context[Context.SMEP]
-    assert CR4.get(hypervisor.vcpu.vmcs.read("guest_cr4"), "VMXE")
+        assert machine.vcpu.mmu.invalidations == flushes
+        assert machine.vcpu.mmu.guest_context[Context.PGE] == bool(value & PGE)
+    assert machine.vcpu.mmu.guest_context[Context.SMEP]
+    assert machine.vcpu.mmu.context[Context.SMEP]
+    assert CR4.get(machine.vcpu.vmcs.read("guest_cr4"), "VMXE")
 
 
-def test_efer(hypervisor: Hypervisor, processor: Processor) -> None:
+def test_efer(machine: Machine, processor: Processor) -> None:
     before = processor.read_msr(Msr.EFER)
     assert isinstance(before, int)
     assert processor.write_msr(Msr.EFER, before & ~EFER.mask("LME")) == GP
     assert processor.write_msr(Msr.EFER, before | 1 << 12) == GP
     assert processor.write_msr(Msr.EFER, before & ~EFER.mask("NXE", "LMA")) is None
     assert processor.read_msr(Msr.EFER) == before & ~EFER.mask("NXE")
-    assert not hypervisor.mmu.guest_context[Context.NXE]
-    assert bool(hypervisor.mmu.context[Context.NXE]) == hypervisor.mmu.page_faults_exit
+    assert not machine.vcpu.mmu.guest_context[Context.NXE]
+    assert bool(machine.vcpu.mmu.context[Context.NXE]) == machine.vcpu.mmu.page_faults_exit
 
 
 def test_msrs(processor: Processor) -> None:
@@ -153,21 +153,16 @@ def test_msrs(processor: Processor) -> None:
     assert first < second
 
 
-def test_invpcid(hypervisor: Hypervisor, processor: Processor) -> None:
+def test_invpcid(machine: Machine, processor: Processor) -> None:
     assert processor.invpcid(4, 0) == GP
     assert processor.invpcid(1, 5) == GP  # a PCID without CR4.PCIDE
     assert processor.invpcid(0, 1 << 12) == GP
     assert processor.invpcid(0, 1 << 127) == GP
     for kind in range(4):
         assert processor.invpcid(kind, 0) is None
-    assert [done.name for done in hypervisor.mmu.invalidations] == [
+    assert [done.name for done in machine.vcpu.mmu.invalidations] == [
         "INVPCID_ADDRESS", "INVPCID_CONTEXT", "INVPCID_ALL", "INVPCID_ALL_RETAINING_GLOBALS",
     ]  # fmt: skip
-
-
-def test_only_system_instructions_are_performed(processor: Processor) -> None:
-    with pytest.raises(MisuseError, match="VMCALL is no system instruction"):
-        processor.perform(Exit(ExitReason.VMCALL))
 
 
 def test_ports() -> None:
@@ -194,7 +189,7 @@ def test_ports() -> None:
 def test_a_native_machine_has_a_host_of_its_own() -> None:
     host = Host.for_guest(8 << 20, 4096)
     with pytest.raises(MisuseError, match="cannot share a host"):
-        Hypervisor(GuestConfig("native", 8 << 20, kind="machine"), IdleCpu, host=host)  # type: ignore[arg-type]
+        Machine(GuestConfig("native", 8 << 20, kind="machine"), IdleCpu, host=host)  # type: ignore[arg-type]
     host.pool.audit()
     host.close()
     with pytest.raises(MisuseError, match="of kind"):

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from quire.arch import EPT_PTE, EPT_VIOLATION_QUALIFICATION, Access, MemoryType, PagingMode
 from quire.errors import MisuseError
 from quire.exits import GuestStopped
-from quire.machine import GuestConfig, Hypervisor, protect_memory
+from quire.machine import GuestConfig, Machine, protect_memory
 from quire.machine.migration import migrate, node_of
 from quire.memory import HostMemory, OutOfFrames, OwnerKind, Pool
 from quire.memory.numa import Topology
 from quire.mmu import BackedMmu, Host, MemoryRegions, NumaConfig, Region, RegionKind
-from quire.observe import DirtyWay
+from quire.observe import DirtyLog, DirtyWay
 from quire.paging import Context, Rights, Status, reference_walk
 from quire.testing import FailurePlan, sweep_failures
 from quire.tlb import Operation
@@ -35,19 +35,19 @@ LAYOUT = (
 NEEDED = {Access.READ: R, Access.WRITE: W, Access.FETCH: X}
 
 
-def make(regions: tuple[Region, ...] = LAYOUT, mmu: str = "ept", **options) -> Hypervisor:
+def make(regions: tuple[Region, ...] = LAYOUT, mmu: str = "ept", **options) -> Machine:
     config = GuestConfig(mmu=mmu, memory=MEMORY, kind="machine", regions=regions, **options)
-    return Hypervisor(config, NoCpu)  # type: ignore[arg-type]
+    return Machine(config, NoCpu)  # type: ignore[arg-type]
 
 
-def backed(hypervisor: Hypervisor) -> BackedMmu:
-    assert isinstance(hypervisor.mmu, BackedMmu)
-    return hypervisor.mmu
+def backed(machine: Machine) -> BackedMmu:
+    assert isinstance(machine.vcpu.mmu, BackedMmu)
+    return machine.vcpu.mmu
 
 
-def regions_of(hypervisor: Hypervisor) -> MemoryRegions:
-    assert hypervisor.mmu.regions is not None
-    return hypervisor.mmu.regions
+def regions_of(machine: Machine) -> MemoryRegions:
+    assert machine.vcpu.mmu.regions is not None
+    return machine.vcpu.mmu.regions
 
 
 def says(call) -> str:
@@ -57,7 +57,7 @@ def says(call) -> str:
 
 
 def test_protect_says_what_to_do() -> None:
-    hypervisor = make()
+    machine = make()
     for arguments, message in (
         (
             (0x1000, 0x10, R),
@@ -86,8 +86,8 @@ def test_protect_says_what_to_do() -> None:
             "misconfiguration (SDM 3C §28.3.3.1); give READ too",
         ),
     ):
-        assert says(lambda arguments=arguments: protect_memory(hypervisor, *arguments)) == message
-    hypervisor.close()
+        assert says(lambda arguments=arguments: protect_memory(machine, *arguments)) == message
+    machine.close()
     plain = make(())
     assert says(lambda: protect_memory(plain, 0, 0x1000, R)) == (
         "The guest has no regions whose rights could change: make it with GuestConfig regions"
@@ -95,13 +95,13 @@ def test_protect_says_what_to_do() -> None:
     plain.close()
 
 
-def meets(hypervisor: Hypervisor, gpa: int, access: Access) -> tuple[Status, int]:
+def meets(machine: Machine, gpa: int, access: Access) -> tuple[Status, int]:
     """Access `gpa` without paging, as hardware under ept or the shadow's software walk would; mend what can be."""
-    mmu = backed(hypervisor)
+    mmu = backed(machine)
     context = mmu.guest_context.copy()
     context[Context.MODE] = PagingMode.NONE
     for _ in range(3):
-        record = reference_walk(hypervisor.host.memory.words, context, gpa, access)
+        record = reference_walk(machine.host.memory.words, context, gpa, access)
         if record.status is Status.OK:
             assert record.hpa is not None
             return record.status, record.hpa
@@ -125,14 +125,14 @@ def allowed(gpa: int) -> Rights:
 @pytest.mark.parametrize("mmu", ["ept", "shadow"])
 def test_every_kind_allows_what_it_says(mmu: str) -> None:
     layout = LAYOUT if mmu == "ept" else (*LAYOUT[:3], Region(0x300000, 0x8000, rights=R | W))
-    hypervisor = make(layout, mmu)
+    machine = make(layout, mmu)
     edges = [edge for one in LAYOUT for edge in (one.start - 1, one.start, one.end - 1, one.end) if edge >= 0]
     for gpa in [*edges, MEMORY - 1, MEMORY, (1 << 32) - 1]:
         rights = allowed(gpa)
         if mmu == "shadow" and gpa >= 0x400000:
             rights = Rights(0)
         for access, needed in NEEDED.items():
-            status, value = meets(hypervisor, gpa, access)
+            status, value = meets(machine, gpa, access)
             if needed & rights:
                 assert status is Status.OK
                 continue
@@ -140,14 +140,14 @@ def test_every_kind_allows_what_it_says(mmu: str) -> None:
             said = EPT_VIOLATION_QUALIFICATION.decode(value)
             assert (said["R"], said["W"], said["X"]) == tuple(int(access is one) for one in NEEDED)
             assert value >> 3 & 7 == rights
-    hypervisor.close()
+    machine.close()
 
 
 def test_contents_types_and_aliases() -> None:
-    hypervisor = make()
-    mmu, memory = backed(hypervisor), hypervisor.host.memory
+    machine = make()
+    mmu, memory = backed(machine), machine.host.memory
     for gpa in (0x500000, 0x400000, 0x100000, 0x300000):  # an alias is touched before what it shows
-        assert meets(hypervisor, gpa, Access.READ)[0] is Status.OK
+        assert meets(machine, gpa, Access.READ)[0] is Status.OK
     target = mmu.memory_map.target
     assert target(0x500000) == target(0x101000)
     assert target(0x400000) == target(0x302000)
@@ -165,21 +165,21 @@ def test_contents_types_and_aliases() -> None:
     assert sorted(mmu.blocks) == [0x100000, 0x101000, 0x300000, 0x302000]
     assert mmu.resident_bytes() == 4 << 12
     assert mmu.reach(0x100010, write=True) == (target(0x100000) or 0) + 0x10, "Quire may write a ROM"
-    hypervisor.close()
-    hypervisor.host.pool.audit()
+    machine.close()
+    machine.host.pool.audit()
 
 
 def test_software_reaches_no_hole() -> None:
     for gpa in (0x200000, 0x180000):
-        hypervisor = make()
+        machine = make()
         with pytest.raises(GuestStopped) as stopped:
-            backed(hypervisor).reach(gpa, write=True)
+            backed(machine).reach(gpa, write=True)
         assert str(stopped.value).endswith(f"; GPA {gpa:#x}")
-        hypervisor.close()
+        machine.close()
 
 
-def leaf(hypervisor: Hypervisor, gpa: int) -> Rights:
-    found = backed(hypervisor).memory_map.lookup(gpa)
+def leaf(machine: Machine, gpa: int) -> Rights:
+    found = backed(machine).memory_map.lookup(gpa)
     return Rights(0) if found is None else found.rights
 
 
@@ -187,29 +187,29 @@ def leaf(hypervisor: Hypervisor, gpa: int) -> Rights:
 @pytest.mark.parametrize("page", [4 << 10, LARGE])
 def test_protect_changes_map_and_data_and_flushes(mmu: str, page: int) -> None:
     regions = (Region(0, LARGE), Region(LARGE, LARGE, rights=R | W, wxorx=True, contents=b"here"))
-    hypervisor = make(regions, mmu, host_page=page)
+    machine = make(regions, mmu, host_page=page)
     seen: list[Operation] = []
-    hypervisor.tlb.observers.append(lambda operation, *rest, **more: seen.append(operation))
-    mmu_ = backed(hypervisor)
+    machine.vcpu.tlb.observers.append(lambda operation, *rest, **more: seen.append(operation))
+    mmu_ = backed(machine)
     assert mmu_.back(LARGE) and mmu_.back(0)
-    protect_memory(hypervisor, LARGE, page, R | X)
-    assert leaf(hypervisor, LARGE) == R | X and leaf(hypervisor, 0) == R | W | X
+    protect_memory(machine, LARGE, page, R | X)
+    assert leaf(machine, LARGE) == R | X and leaf(machine, 0) == R | W | X
     assert (Operation.INVEPT_CONTEXT if mmu == "ept" else Operation.INVVPID_CONTEXT) in seen
-    first, *rest = regions_of(hypervisor).regions[1:]
+    first, *rest = regions_of(machine).regions[1:]
     assert (first.start, first.size, first.rights, first.contents) == (LARGE, page, R | X, b"here")
     assert [(one.start, one.size, one.rights, one.contents) for one in rest] == (
         [] if page == LARGE else [(LARGE + page, LARGE - page, R | W, b"")]
     )
-    assert says(lambda: protect_memory(hypervisor, LARGE, page, R | W | X)) == (
+    assert says(lambda: protect_memory(machine, LARGE, page, R | W | X)) == (
         f"RAM {LARGE:#x} to {LARGE + page:#x} cannot have READ+WRITE+EXECUTE rights: W^X allows WRITE or EXECUTE, "
         "never both"
     )
-    protect_memory(hypervisor, LARGE, LARGE, R | W)
+    protect_memory(machine, LARGE, LARGE, R | W)
     if page < LARGE:
         assert mmu_.back(LARGE + page)
-        assert leaf(hypervisor, LARGE + page) == R | W
-    hypervisor.close()
-    hypervisor.host.pool.audit()
+        assert leaf(machine, LARGE + page) == R | W
+    machine.close()
+    machine.host.pool.audit()
 
 
 def test_w_xor_x_holds_for_memory_not_for_addresses() -> None:
@@ -217,18 +217,18 @@ def test_w_xor_x_holds_for_memory_not_for_addresses() -> None:
         Region(0, 0x4000, rights=R | W),
         Region(0x8000, 0x2000, ALIAS, target=0x1000, rights=R),
     )
-    hypervisor = make(layout, wxorx=True)
+    machine = make(layout, wxorx=True)
     text = (
         "ALIAS 0x8000 to 0x9000 and RAM 0x0 to 0x4000 show the same memory, which would be writable and executable: "
         "W^X allows one of the two; protect the other first"
     )
-    assert says(lambda: protect_memory(hypervisor, 0x8000, 0x1000, R | X)) == text
-    protect_memory(hypervisor, 0x1000, 0x1000, R)
-    protect_memory(hypervisor, 0x8000, 0x1000, R | X)
-    assert says(lambda: protect_memory(hypervisor, 0x1000, 0x1000, R | W)) == text.replace(
+    assert says(lambda: protect_memory(machine, 0x8000, 0x1000, R | X)) == text
+    protect_memory(machine, 0x1000, 0x1000, R)
+    protect_memory(machine, 0x8000, 0x1000, R | X)
+    assert says(lambda: protect_memory(machine, 0x1000, 0x1000, R | W)) == text.replace(
         "RAM 0x0 to 0x4000", "RAM 0x1000 to 0x2000"
     )
-    hypervisor.close()
+    machine.close()
 
 
 @settings(max_examples=60, deadline=None)
@@ -257,10 +257,10 @@ def test_any_order_of_protects_is_what_each_page_says(steps: list[tuple[int, int
 
 @pytest.mark.parametrize("way", list(DirtyWay))
 def test_logs_know_every_address_and_leave_a_rom_one(way: DirtyWay) -> None:
-    hypervisor = make()
-    mmu = backed(hypervisor)
+    machine = make()
+    mmu = backed(machine)
     assert mmu.back(0x302000) and mmu.back(0x100000)
-    with hypervisor.log_dirty(way) as log:
+    with DirtyLog(machine, way) as log:
         assert mmu.back(0x400000) and mmu.back(0x101000), "while logging too"
         log.harvest()
         mmu.reach(0x302000, write=True)
@@ -271,14 +271,14 @@ def test_logs_know_every_address_and_leave_a_rom_one(way: DirtyWay) -> None:
         assert mmu.back(0x102000)
         assert 0x102 not in log.harvest().frames(), "nothing but zeros"
         assert not log.violated(0x100000), "no log gives a ROM the right to be written"
-        assert leaf(hypervisor, 0x100000) == R | X
-        protect_memory(hypervisor, 0x302000, 0x1000, R)
+        assert leaf(machine, 0x100000) == R | X
+        protect_memory(machine, 0x302000, 0x1000, R)
         log.harvest()
         assert not log.violated(0x302000)
-    assert leaf(hypervisor, 0x302000) == R
-    assert leaf(hypervisor, 0x100000) == R | X
-    hypervisor.close()
-    hypervisor.host.pool.audit()
+    assert leaf(machine, 0x302000) == R
+    assert leaf(machine, 0x100000) == R | X
+    machine.close()
+    machine.host.pool.audit()
 
 
 def test_large_pages_are_split_for_a_log_and_joined_with_their_rights_and_type() -> None:
@@ -287,10 +287,10 @@ def test_large_pages_are_split_for_a_log_and_joined_with_their_rights_and_type()
         Region(LARGE, LARGE, READ_ONLY, contents=b"rom"),
         Region(2 * LARGE, LARGE, ALIAS, rights=R, target=0),
     )
-    hypervisor = make(regions, host_page=LARGE)
-    mmu = backed(hypervisor)
+    machine = make(regions, host_page=LARGE)
+    mmu = backed(machine)
     assert mmu.back(0)
-    with hypervisor.log_dirty(DirtyWay.WRITE_PROTECT) as log:
+    with DirtyLog(machine, DirtyWay.WRITE_PROTECT) as log:
         assert mmu.back(LARGE) and mmu.back(2 * LARGE)
         assert log.harvest().frames().tolist() == [LARGE >> 12], "the page that has contents"
         mmu.reach(0x3000, write=True)
@@ -299,28 +299,28 @@ def test_large_pages_are_split_for_a_log_and_joined_with_their_rights_and_type()
     assert [(one.size, one.rights) for one in found] == [(LARGE, R | W), (LARGE, R | X), (LARGE, R)]
     assert [EPT_PTE.get(one.entry, "MT") for one in found] == [MemoryType.WC, MemoryType.WB, MemoryType.WB]
     assert found[0].target == found[2].target
-    hypervisor.close()
-    hypervisor.host.pool.audit()
+    machine.close()
+    machine.host.pool.audit()
 
 
 def test_a_page_moves_with_all_its_addresses() -> None:
     numa = NumaConfig(Topology.declared([16 << 20] * 2))
-    hypervisor = make(numa=numa)
-    mmu = backed(hypervisor)
+    machine = make(numa=numa)
+    mmu = backed(machine)
     assert mmu.back(0x400000) and mmu.back(0x303000)
-    here = node_of(hypervisor, 0x400000)
-    assert here is not None and here == node_of(hypervisor, 0x302000)
+    here = node_of(machine, 0x400000)
+    assert here is not None and here == node_of(machine, 0x302000)
     before = mmu.memory_map.target(0x302000)
-    assert migrate(hypervisor, 0x400000, 1 - here)
+    assert migrate(machine, 0x400000, 1 - here)
     target = mmu.memory_map.target
     assert target(0x302000) == target(0x400000) != before
-    assert leaf(hypervisor, 0x302000) == R | W and leaf(hypervisor, 0x400000) == R
-    assert migrate(hypervisor, 0x303000, 1 - here), "whose alias nobody has touched"
+    assert leaf(machine, 0x302000) == R | W and leaf(machine, 0x400000) == R
+    assert migrate(machine, 0x303000, 1 - here), "whose alias nobody has touched"
     assert target(0x401000) is None
     assert mmu.back(0x401000)
     assert target(0x401000) == target(0x303000)
-    hypervisor.close()
-    hypervisor.host.pool.audit()
+    machine.close()
+    machine.host.pool.audit()
 
 
 def test_a_failure_leaves_nothing_behind() -> None:
@@ -329,17 +329,17 @@ def test_a_failure_leaves_nothing_behind() -> None:
 
     def scenario() -> list[tuple[int, int]]:
         config = GuestConfig(memory=MEMORY, kind="machine", regions=LAYOUT)
-        hypervisor = Hypervisor(config, NoCpu, host=host)  # type: ignore[arg-type]
+        machine = Machine(config, NoCpu, host=host)  # type: ignore[arg-type]
         try:
-            mmu = backed(hypervisor)
+            mmu = backed(machine)
             mmu.back(0x500000)
             mmu.back(0x400000)
-            protect_memory(hypervisor, 0x300000, 0x4000, R)
+            protect_memory(machine, 0x300000, 0x4000, R)
             found = mmu.memory_map.leaves(0, MEMORY)
             rights = (found.entries & np.uint64(7)).tolist()
             return list(zip(found.starts.tolist(), rights, strict=True))
         finally:
-            hypervisor.close()
+            machine.close()
 
     def check() -> None:
         host.pool.audit()
@@ -352,26 +352,25 @@ def test_a_failure_leaves_nothing_behind() -> None:
 
 
 def test_a_protect_that_fails_changed_nothing() -> None:
-    hypervisor = make()
-    assert backed(hypervisor).back(0x300000)
-    before = regions_of(hypervisor).regions
+    machine = make()
+    assert backed(machine).back(0x300000)
+    before = regions_of(machine).regions
     with FailurePlan(1, {"protect"}), pytest.raises(OutOfFrames):
-        protect_memory(hypervisor, 0x300000, 0x1000, R)
-    assert regions_of(hypervisor).regions == before
-    assert leaf(hypervisor, 0x300000) == R | W
-    hypervisor.close()
+        protect_memory(machine, 0x300000, 0x1000, R)
+    assert regions_of(machine).regions == before
+    assert leaf(machine, 0x300000) == R | W
+    machine.close()
 
 
 def test_vcpus_share_regions_and_machines_have_names() -> None:
-    hypervisor = make(name="first")
-    other = Hypervisor(hypervisor.config, NoCpu, first=hypervisor)  # type: ignore[arg-type]
-    assert other.mmu.regions is hypervisor.mmu.regions
-    assert backed(other).back(0)
-    owner = hypervisor.host.pool.owner_of(backed(hypervisor).blocks[0])
+    machine = make(name="first")
+    other = machine.add_vcpu()
+    assert other.mmu.regions is machine.vcpu.mmu.regions
+    assert other.mmu.back(0)
+    owner = machine.host.pool.owner_of(backed(machine).blocks[0])
     assert str(owner) == "GUEST_PAGE 'guest pages of first'"
-    protect_memory(other, 0, 0x1000, R)
-    assert leaf(hypervisor, 0) == R
-    assert int(hypervisor.mmu.context[Context.VERSION]) > 0
-    other.close()
-    hypervisor.close()
-    hypervisor.host.pool.audit()
+    protect_memory(machine, 0, 0x1000, R)
+    assert leaf(machine, 0) == R
+    assert int(machine.vcpu.mmu.context[Context.VERSION]) > 0
+    machine.close()
+    machine.host.pool.audit()

@@ -59,7 +59,9 @@ def loaded_quire() -> tuple[str, ...]:
     """Return the words that stand for ``quire`` and start faster: see fork_server.py."""
     server = str(Path(__file__).parent / "fork_server.py")
     path = f"{tempfile.mkdtemp()}/socket"
-    process = subprocess.Popen([sys.executable, server, "serve", path], stdin=subprocess.PIPE, env=environment())
+    process = subprocess.Popen(
+        [sys.executable, server, "serve", path], stdin=subprocess.PIPE, env=environment()
+    )
     atexit.register(process.kill)
     atexit.register(shutil.rmtree, Path(path).parent)
     while not Path(path).exists():

@@ -55,7 +55,11 @@ def _refusal(gcc: str, flags: list[str], folder: Path) -> str:
     empty = folder / "empty.c"
     empty.write_text("int main(void) { return 0; }\n")
     done = subprocess.run(
-        [gcc, *flags, empty, "-o", folder / "empty"], capture_output=True, text=True, timeout=PATIENCE, check=False
+        [gcc, *flags, empty, "-o", folder / "empty"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     return done.stderr.strip().splitlines()[-1] if done.returncode else ""
 

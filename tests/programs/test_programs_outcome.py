@@ -285,7 +285,9 @@ def crash(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.skip("this machine has no gcc")
     folder = tmp_path_factory.mktemp("crash")
     (folder / "crash.c").write_text(CRASH)
-    subprocess.run([gcc, "-O1", "-w", folder / "crash.c", "-o", folder / "crash"], check=True, timeout=PATIENCE)
+    subprocess.run(
+        [gcc, "-O1", "-w", folder / "crash.c", "-o", folder / "crash"], check=True, timeout=PATIENCE
+    )
     return str(folder / "crash")
 
 

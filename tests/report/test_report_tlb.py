@@ -23,8 +23,14 @@ NESTED = PAGE | dict.fromkeys(("hpa", "vpid", "pcid", "RW", "memory_type")) | {
 UNBOUNDED = CODE | {"set": None, "way": None}
 
 
-def structure(name: str, used: int, kinds: dict[str, int], sets: dict[str, list[int]] | None) -> dict[str, Any]:
-    shape = {"level": 1, "capacity": 8, "sets": 4, "ways": 2} if sets else dict.fromkeys(("capacity", "sets", "ways"))
+def structure(
+    name: str, used: int, kinds: dict[str, int], sets: dict[str, list[int]] | None
+) -> dict[str, Any]:
+    shape = (
+        {"level": 1, "capacity": 8, "sets": 4, "ways": 2}
+        if sets
+        else dict.fromkeys(("capacity", "sets", "ways"))
+    )
     return {"name": name, **shape, "used": used, "by_kind": kinds, "set_use": sets}
 
 
@@ -94,7 +100,9 @@ def test_a_breakpoint_that_was_not_reached_and_a_processor_without_caches() -> N
 def test_the_heat_map() -> None:
     chart = heat_map(RECORD)
     assert chart == heat_map(RECORD)
-    texts = [element.text for element in ElementTree.fromstring(chart).iter("{http://www.w3.org/2000/svg}text")]
+    texts = [
+        element.text for element in ElementTree.fromstring(chart).iter("{http://www.w3.org/2000/svg}text")
+    ]
     assert [text for text in texts if text and not text.strip().isdigit()] == [
         *("fills", "of 2 ways", " 0 to 9", " 0 to 2", "L1D 4K: 3 of 8 entries used, 14 fills"),
         *("fills", "of 2 ways", " 0 to 1", " 0 to 1", "PDE cache: 1 of 8 entries used, 1 fills"),

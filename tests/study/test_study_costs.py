@@ -33,8 +33,12 @@ def test_a_cause_without_a_figure_takes_the_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("instruction =", "instructon =", r"events\.instructon is not known \(did you mean 'instruction'\?\)"),
-        ("instruction = { value = 1, source = \"made up\" }\n", "", "events.instruction is missing"),
+        (
+            "instruction =",
+            "instructon =",
+            r"events\.instructon is not known \(did you mean 'instruction'\?\)",
+        ),
+        ('instruction = { value = 1, source = "made up" }\n', "", "events.instruction is missing"),
         ("{ value = 10, source", "{ value = -1, source", r"events\.tlb_l2_hit\.value is -1: give 0 to"),
         ("{ value = 10, source", "{ value = nan, source", r"events\.tlb_l2_hit\.value is nan: give 0 to"),
         ("{ value = 10, source", "{ value = true, source", r"tlb_l2_hit\.value is True, no number"),

@@ -35,7 +35,9 @@ def test_sites_narrow_a_plan() -> None:
 
 
 def test_misuse() -> None:
-    with pytest.raises(MisuseError, match=r"^No point of failure has ordinal 0: the first that is reached has 1$"):
+    with pytest.raises(
+        MisuseError, match=r"^No point of failure has ordinal 0: the first that is reached has 1$"
+    ):
         FailurePlan(0)
     with (
         FailurePlan(),

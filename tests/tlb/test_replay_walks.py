@@ -48,7 +48,9 @@ def leaf_at(tables: BigTables, gva: int) -> int:
     raise AssertionError
 
 
-def world(guest: int, host: int, rng: random.Random, *, globals_too: bool) -> tuple[BigTables, list[tuple[int, int]]]:
+def world(
+    guest: int, host: int, rng: random.Random, *, globals_too: bool
+) -> tuple[BigTables, list[tuple[int, int]]]:
     """Return tables some of whose leaves are clean, absent or global, and accesses to a part of their pages."""
     tables = big_tables(SIZE, guest, host)
     pages = [int(one) >> 12 << 12 for one in tables.addresses(400, rng.randrange(1000))]

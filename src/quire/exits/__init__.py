@@ -5,7 +5,7 @@ happens next: RESUME, SKIP, Inject an event, StopGuest. Users may replace any ha
 """
 
 from quire.exits.context import ExitContext, Handler, SystemRegisters
-from quire.exits.next_step import RESUME, SKIP, Inject, Next, StopGuest
+from quire.exits.next_step import RESUME, SKIP, Inject, Next, Resume, Skip, StopGuest
 from quire.exits.played_kernel import PlayedKernel
 from quire.exits.processor import Processor
 from quire.exits.stopped import GuestStopped
@@ -22,6 +22,8 @@ __all__ = [
     "Next",
     "PlayedKernel",
     "Processor",
+    "Resume",
+    "Skip",
     "StopGuest",
     "SystemRegisters",
 ]

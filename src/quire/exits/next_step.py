@@ -1,25 +1,28 @@
 """What happens after a VM exit, as a handler says it: the guest is resumed, skips, gets an event, or is stopped.
 
-A handler never moves RIP past its instruction: whoever runs it does, in one place, by :data:`SKIP`.
+A handler never moves RIP past its instruction: whoever runs it does, in one place, when told to skip.
 """
 
 from dataclasses import dataclass
-from enum import Enum
 
 from quire.vcpu import Event, Exit
 
-__all__ = ["RESUME", "SKIP", "Inject", "Next", "StopGuest"]
+__all__ = ["RESUME", "SKIP", "Inject", "Next", "Resume", "Skip", "StopGuest"]
 
 
-class _Go(Enum):
-    RESUME = "resume"
-    SKIP = "skip"
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The guest goes on where it is: the instruction that exited is executed again, what kept it is mended."""
 
 
-#: The guest goes on where it is: the instruction that exited is executed again, what kept it is mended.
-RESUME = _Go.RESUME
-#: The guest goes on behind the instruction that exited, which has been emulated.
-SKIP = _Go.SKIP
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """The guest goes on behind the instruction that exited, which has been emulated.
+
+    `length` is that of an instruction whose exit has none, in bytes; by default what the exit says.
+    """
+
+    length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +39,6 @@ class StopGuest:
     exit: Exit
 
 
-Next = _Go | Inject | StopGuest
+RESUME, SKIP = Resume(), Skip()
+
+Next = Resume | Skip | Inject | StopGuest

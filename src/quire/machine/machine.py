@@ -108,10 +108,7 @@ class Machine:
         VPID and EP4TA are those of each vCPU.
         """
         for one in self.vcpus if vcpus is None else vcpus:
-            ep4ta = one.mmu.space.ep4ta
-            one.tlb.invalidate(operation, vpid=one.vmx.vpid, pcid=pcid, ep4ta=ep4ta, gva=gva, gpa=gpa)
-            one.mmu.changed()
-            one.cpu.forget(None)
+            one.flush(operation, pcid=pcid, gva=gva, gpa=gpa)
 
     def forget_code(self, hpa: int, length: int) -> None:
         """Bytes of host memory change behind the guest's back: no vCPU may go on with code compiled from them."""

@@ -84,16 +84,16 @@ def _retarget(mmu: Mapped, start: int, old: int, new: int) -> None:
         raise
 
 
-def move_vcpu(machine: Machine, vcpu: Vcpu, node: int) -> None:
-    """Run this vCPU on `node` from now on; what its caches held stays behind. Raises MisuseError for no node."""
+def move_vcpu(vcpu: Vcpu, node: int) -> None:
+    """Run `vcpu` on `node` from now on; what its caches held stays behind. Raises MisuseError for no node."""
     if vcpu.node_references is None:
         raise MisuseError("The host has no nodes that a vCPU could move between: give GuestConfig numa")
     vcpu.node_references.move(node)
-    vcpu.node = machine.placement.toucher = node
+    vcpu.node = vcpu.machine.placement.toucher = node
     vcpu.mmu.place(node)
     vcpu.tlb.enter(vcpu.mmu.space)
     for operation in (Operation.INVVPID_CONTEXT, Operation.INVEPT_ALL):
-        machine.shoot_down(operation, vcpus=[vcpu])
+        vcpu.flush(operation)
 
 
 def balance(

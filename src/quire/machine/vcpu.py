@@ -13,7 +13,7 @@ from quire.arch import PAGE_SHIFT, RFLAGS, ExitReason, Vector
 from quire.devices.ports import Ports
 from quire.errors import MisuseError
 from quire.exits.context import Handler, SystemRegisters
-from quire.exits.next_step import RESUME, SKIP, Inject, Next, StopGuest
+from quire.exits.next_step import Inject, Next, Resume, Skip, StopGuest
 from quire.exits.processor import Processor
 from quire.exits.stopped import GuestStopped
 from quire.machine.checked import choose_fills
@@ -60,9 +60,6 @@ class Hardware(Protocol):
         """Bytes of host memory change behind the guest's back: no vCPU may go on with code compiled from them."""
         ...
 
-    def shoot_down(self, operation: Operation) -> None:
-        """Execute `operation` on every vCPU."""
-        ...
 
 
 MakeCpu = Callable[["Vcpu"], Cpu]
@@ -177,10 +174,15 @@ class Vcpu:
 
     def _go_on(self, stop: Exit, then: Next) -> None:
         """Do what a handler of `stop` said: the one place where RIP moves past an instruction that exited."""
-        if then is RESUME or then is SKIP:
-            if (then is SKIP) is not stop.passes and self._registers is not None:
-                length = stop.instruction_length if then is SKIP else 0
+        if isinstance(then, Skip):
+            if not stop.passes and self._registers is not None:
+                length = stop.instruction_length if then.length is None else then.length
                 self._registers.write("rip", self._registers.read("rip") + length & _WORD)
+        elif isinstance(then, Resume):
+            if stop.passes and self._registers is not None:
+                self._registers.write(
+                    "rip", self._registers.read("rip")
+                )  # or the Cpu would pass the instruction
         elif isinstance(then, Inject):
             self.inject(then.event)
         elif isinstance(then, StopGuest):
@@ -254,6 +256,13 @@ class Vcpu:
         self._followed = vmcs.generation
         follow_controls(vmcs, context)
         self._logs, self._log_index = bool(context[Context.PML]), int(context[Context.PML_INDEX])
+        self.cpu.forget(None)
+
+    def flush(self, operation: Operation, *, pcid: int = 0, gva: int = 0, gpa: int = 0) -> None:
+        """Execute `operation` here for the hypervisor; VPID and EP4TA are those of this vCPU."""
+        ep4ta = self.mmu.space.ep4ta
+        self.tlb.invalidate(operation, vpid=self.vmx.vpid, pcid=pcid, ep4ta=ep4ta, gva=gva, gpa=gpa)
+        self.mmu.changed()
         self.cpu.forget(None)
 
     def set_log_index(self, index: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from quire.arch import PAGE_SIZE
 from quire.cpu import Detail
 from quire.errors import InternalError, MisuseError
-from quire.guest.boot.bare import FIRST_FREE, BareGuest
+from quire.guest.boot.bare import FIRST_FREE, BareGuest, bare_config
 from quire.machine.migration import migrate
 from quire.memory.numa import Policy, PolicyKind, Topology
 from quire.mmu import NumaConfig
@@ -129,14 +129,16 @@ def count_placed(pages: int, updates: int, *, guest_tables: int, host_tables: in
         host_tables=Policy(PolicyKind.BIND, (host_tables,)),
         last_cache=last_cache,
     )
-    guest = BareGuest(image(pages, updates), memory=_DATA + pages * PAGE_SIZE, detail=Detail.FULL, numa=numa)
+    guest = BareGuest(
+        image(pages, updates), bare_config(memory=_DATA + pages * PAGE_SIZE, numa=numa), detail=Detail.FULL
+    )
     try:
         for page in range(1 + pages // _PER_TABLE):
-            migrate(guest.hypervisor, _DIRECTORY + page * PAGE_SIZE, guest_tables)
-        references = guest.hypervisor.node_references
+            migrate(guest.machine, _DIRECTORY + page * PAGE_SIZE, guest_tables)
+        references = guest.vcpu.node_references
         assert references is not None
         mark = _Mark(references)
-        guest.hypervisor.ports.attach(_MARK, mark)
+        guest.machine.ports.attach(_MARK, mark)
         outcome = guest.run(_TIMEOUT)
     finally:
         guest.close()

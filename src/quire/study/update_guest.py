@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from quire.arch import PAGE_SIZE
 from quire.cpu import Detail
 from quire.errors import InternalError
-from quire.guest.boot.bare import FIRST_FREE, BareGuest, BareOutcome
-from quire.mmu import EptMmu
+from quire.guest.boot.bare import FIRST_FREE, BareGuest, BareOutcome, bare_config
 from quire.study.counts import Counts, TableSize
 from quire.tlb import TlbOptions
 
@@ -151,13 +150,16 @@ class UpdateGuest:
         )
 
     def _run(self, rounds: int, updates: int) -> _Ran:
-        guest = BareGuest(image(rounds, updates), memory=_MEMORY, mmu=self.mmu, detail=Detail.FULL, tlb=_TLB)
+        guest = BareGuest(
+            image(rounds, updates), bare_config(memory=_MEMORY, mmu=self.mmu, tlb=_TLB), detail=Detail.FULL
+        )
         try:
             outcome = guest.run(_TIMEOUT)
-            mmu = guest.hypervisor.mmu
+            mapped = guest.machine.mmu.mapped
             second = None
-            if isinstance(mmu, EptMmu):
-                second = TableSize(mmu.ept.table_count, mmu.ept.mapped_bytes, PAGE_SIZE)
+            if mapped is not None and mapped.hardware_walks_map:
+                ept = mapped.memory_map
+                second = TableSize(ept.table_count, ept.mapped_bytes, PAGE_SIZE)
         finally:
             guest.close()
         if outcome.status != 0:

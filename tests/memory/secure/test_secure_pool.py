@@ -140,7 +140,11 @@ print("reached")
 @pytest.mark.parametrize("frame", [-1, 0, 1])
 def test_a_stray_access_ends_the_process(frame):
     done = subprocess.run(
-        [sys.executable, "-c", STRAY.format(frame=frame)], capture_output=True, text=True, timeout=PATIENCE, check=False
+        [sys.executable, "-c", STRAY.format(frame=frame)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (-signal.SIGSEGV, "4096\n")
 
@@ -315,7 +319,9 @@ print(secure.secure_alloc(3, lock="try").locked, len(secure.regions))
 
 def test_the_kernel_refuses_a_lock():
     """In a child without privilege, which is what ignores the limit."""
-    done = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
     assert done.stdout == (
         "True\n"
         "BackendError [Errno 12] cannot lock 0x3000 bytes in memory: Cannot allocate memory; RLIMIT_MEMLOCK is 0x2000 "

@@ -22,7 +22,7 @@ _END, _COUNT, _PASS_ALIASES = int(SoftState.END), int(SoftState.COUNT), int(Soft
 _0, _1, _NONE = np.uint64(0), np.uint64(1), np.uint64((1 << 64) - 1)
 _REGISTERS = np.int32(3)
 _AT_ADDRESS, _INTERRUPTED = np.uint64(StopCode.AT_ADDRESS), np.uint64(StopCode.INTERRUPTED)
-_INTERRUPT, _RUNNING = int(SoftState.INTERRUPT), int(SoftState.RUNNING)
+_INTERRUPT = int(SoftState.INTERRUPT)
 
 _emu_start = types.ExternalFunction(
     "uc_emu_start", types.int32(types.voidptr, types.uint64, types.uint64, types.uint64, types.uint64)
@@ -41,9 +41,7 @@ def run(user):
     state[_LAST_FETCH] = _NONE
     state[_LAST_SIZE] = _0
     state[_SYNC] = _1
-    state[_RUNNING] = _1 if state[_COUNT] == _0 else _0
     error = _emu_start(user[_P_ENGINE], values[0], state[_END], _0, state[_COUNT])
-    state[_RUNNING] = _0
     state[_END] = _0
     state[_COUNT] = _0
     state[_PASS_ALIASES] = _0

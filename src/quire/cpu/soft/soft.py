@@ -55,8 +55,9 @@ class SoftCpu:
     """Executes the guest whose tables `context` points to, in `memory`; counts as `detail` says.
 
     `on_exit` deals with exits that need not leave the instruction loop (CPUID): it sees the registers and sets
-    them, but for RIP, which passes the instruction by itself. With `fills`, that says what the guest gets of each page, not the walk. With `evictions`, translations go at
-    moments and in numbers that it chooses. With `nodes`, references are counted there by node. One vCPU.
+    them, but for RIP, which passes the instruction by itself. With `fills`, that says what the guest gets of each page,
+    not the walk. With `evictions`, translations go at moments and in numbers that it chooses. With `nodes`, references
+    are counted there by node. One vCPU.
     """
 
     name = "soft"
@@ -119,9 +120,16 @@ class SoftCpu:
 
     def run(self) -> Stop:
         """Execute guest instructions until a fault, an exit, a system call or an interruption."""
+        self._runner = get_ident()
+        self._scalars[_RUNNING] = 1  # before anybody looks for an interruption: who asks later finds this run
+        try:
+            return self._run()
+        finally:
+            self._scalars[_RUNNING] = 0
+
+    def _run(self) -> Stop:
         state, registers = self._scalars, self._registers
         kept = registers.pointers.values
-        self._runner = get_ident()
         while True:
             if self._take_interruption():
                 return Interrupted()

@@ -70,7 +70,7 @@ class SoftState(IntEnum):
     ANSWERED = 31  #: 1: the result array holds the walk of a fill by the time that the hook is called
     NODES = 32  #: 1: references are counted by node
     INTERRUPT = 33  #: 1: somebody wants the run to end; set by any thread, 0 again when it has ended
-    RUNNING = 34  #: 1 while the engine runs more than one instruction
+    RUNNING = 34  #: 1 while the Cpu runs: an interruption is to stop the engine, or to keep it from starting
 
 
 #: The scalars that count events, in report order.

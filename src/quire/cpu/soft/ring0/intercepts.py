@@ -16,7 +16,7 @@ from quire.cpu.soft.ring0.environment import Environment, Segment, SegmentName
 from quire.cpu.soft.ring0.guest_state import CODE_RIGHTS, DATA_RIGHTS, FLAT
 from quire.cpu.soft.ring0.registers import MachineRegisters
 from quire.devices import Msr
-from quire.exits import HANDLERS, SKIP, ExitContext, Inject, Processor
+from quire.exits import HANDLERS, ExitContext, Inject, Processor, Skip
 from quire.mmu import WalkedMemory
 from quire.vcpu import Event, Exit, MemoryFault, Nested
 
@@ -90,7 +90,7 @@ class Intercepts:
         done = HANDLERS[exit.reason](self._context, exit)
         if isinstance(done, Inject):
             return done.event
-        assert done is SKIP, f"{exit.reason.name} is performed to its end, not {done}"
+        assert isinstance(done, Skip), f"{exit.reason.name} is performed to its end, not {done}"
         self._skip(exit.instruction_length)
         return None
 
