@@ -249,17 +249,15 @@ def insert_absent(entries, state, shapes, row, tag, value):
 
 @kernel(
     types.int64(
-        *(
-            WORDS,
-            WORDS,
-            SHAPES,
-            types.uint64,
-            types.int64,
-            types.int64,
-            types.uint64,
-            types.uint64,
-            types.boolean,
-        )
+        WORDS,
+        WORDS,
+        SHAPES,
+        types.uint64,
+        types.int64,
+        types.int64,
+        types.uint64,
+        types.uint64,
+        types.boolean,
     )
 )
 def hold(entries, state, shapes, gva, side, level, tag, value, absent):
@@ -327,17 +325,15 @@ def note_conflict(entries, state, shapes, gva, side, tag):
 
 @kernel(
     types.int64(
-        *(
-            WORDS,
-            WORDS,
-            SHAPES,
-            types.uint64,
-            types.int64,
-            types.uint64,
-            types.boolean,
-            types.uint64,
-            types.boolean,
-        )
+        WORDS,
+        WORDS,
+        SHAPES,
+        types.uint64,
+        types.int64,
+        types.uint64,
+        types.boolean,
+        types.uint64,
+        types.boolean,
     )
 )
 def fill(entries, state, shapes, gva, side, size, is_global, value, absent):

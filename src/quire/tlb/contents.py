@@ -91,8 +91,13 @@ class TlbTable:
             )
         kept = np.ones(len(self.array), bool)
         for field, value in (
-            *(("vpid", vpid), ("pcid", pcid), ("ep4ta", ep4ta), ("structure", structure)),
-            *(("class", mapping_class), ("size", size), ("global", global_)),
+            ("vpid", vpid),
+            ("pcid", pcid),
+            ("ep4ta", ep4ta),
+            ("structure", structure),
+            ("class", mapping_class),
+            ("size", size),
+            ("global", global_),
         ):
             if value is not None:
                 kept &= self.array[field] == value
@@ -158,11 +163,24 @@ def _dtype(longest_name: int) -> np.dtype[Any]:
     rights = [(name, "?") for name in ("RW", "US", "XD", "ept_R", "ept_W", "ept_X", "ept_XU", "dirty")]
     return np.dtype(
         [
-            *(("structure", f"U{longest_name}"), ("level", "i1"), ("set", "i4"), ("way", "i4")),
-            *(("class", "U14"), ("kind", "U5"), ("address", "u8"), ("size", "i8"), ("hpa", "i8")),
-            *(("vpid", "i4"), ("pcid", "i4"), ("ep4ta", "i8"), ("global", "?")),
+            ("structure", f"U{longest_name}"),
+            ("level", "i1"),
+            ("set", "i4"),
+            ("way", "i4"),
+            ("class", "U14"),
+            ("kind", "U5"),
+            ("address", "u8"),
+            ("size", "i8"),
+            ("hpa", "i8"),
+            ("vpid", "i4"),
+            ("pcid", "i4"),
+            ("ep4ta", "i8"),
+            ("global", "?"),
             *rights,
-            *(("memory_type", "U3"), ("pkey", "i1"), ("walk_size", "i8"), ("age", "i8")),
+            ("memory_type", "U3"),
+            ("pkey", "i1"),
+            ("walk_size", "i8"),
+            ("age", "i8"),
         ]
     )
 

@@ -21,7 +21,8 @@ from quire.tlb._kernels import (
 from quire.tlb._kernels_replacement import scan
 from quire.tlb.layout import LEVELS, LISTED, POLICIES, SIDE_NUMBERS, TAG, TRANSLATION, Shape, TlbState
 from quire.tlb.replay.record import RECORD
-from quire.tlb.walker._kernels import size_of_shift, translation, walk_behind_caches
+from quire.tlb.walker._kernels import WALKER, size_of_shift, translation, walk_behind_caches
+from quire.tlb.walker._kernels_arrays import WALKER_OF_ARRAYS, pointers
 
 U = np.uint64
 ARRAY = types.uint64[::1]
@@ -275,19 +276,14 @@ def touch_ahead(memory, context, memo, gva, limit):
     return memory[at >> _3] if at < limit else _0
 
 
-@kernel(
-    types.int64(
-        *(WORDS, WORDS, SHAPES, WORDS, types.int64, types.int64),
-        *(WORDS, WORDS, WORDS, WORDS, WORDS, WORDS),
-    )
-)
-def replay_and_walk_from(
-    entries, state, shapes, stream, first, end, memory, context, memo, result, path, counts
-):  # fmt: skip
+@kernel(types.int64(WALKER, WORDS, types.int64, types.int64, WORDS))
+def replay_and_walk_from(walker, stream, first, end, counts):
     """Replay records from number `first` on, walking on each miss; return how many are done.
 
     `counts` gains walks, walks that faulted, references to guest tables, to EPT, and a word without meaning.
     """
+    entries, state, shapes, result = walker.entries, walker.state, walker.shapes, walker.result
+    memory, context, memo = walker.memory, walker.context, walker.memo
     limit, sharing, plain = context[_C_BYTES], sharing_sides(shapes), are_plain(state, shapes)
     space = make_tag(_0, _0, state[_SPACE])
     for n in range(first, end):
@@ -314,9 +310,7 @@ def replay_and_walk_from(
                 continue
         access = _FETCH_ACCESS if side == _FETCH_SIDE else (_WRITE_ACCESS if side == _STORE else _READ_ACCESS)
         whole = U(np.int64(gva << _7) >> np.int64(7))  # bit 56 is the sign
-        status = walk_behind_caches(
-            memory, context, memo, whole, access, result, entries, state, shapes, path
-        )
+        status = walk_behind_caches(walker, whole, access)
         counts[0] += _1
         counts[2] += result[_R_GREFS]
         counts[3] += result[_R_HREFS]
@@ -338,15 +332,8 @@ def replay_and_walk_from(
     return end
 
 
-@kernel(
-    types.int64(
-        *(ARRAY, ARRAY, SHAPE_ARRAY, ARRAY, types.int64),
-        *(ARRAY, ARRAY, ARRAY, ARRAY, ARRAY, ARRAY),
-    )
-)
-def replay_and_walk(entries, state, shapes, stream, first, memory, context, memo, result, path, counts):
+@kernel(types.int64(WALKER_OF_ARRAYS, ARRAY, types.int64, ARRAY))
+def replay_and_walk(walker, stream, first, counts):
     """Do what :func:`replay_and_walk_from` does, for a caller that has arrays."""
-    return replay_and_walk_from(
-        *(pointer(entries), pointer(state), pointer(shapes), pointer(stream), first, np.int64(stream.size)),
-        *(pointer(memory), pointer(context), pointer(memo), pointer(result), pointer(path), pointer(counts)),
-    )
+    end = np.int64(stream.size)
+    return replay_and_walk_from(pointers(walker), pointer(stream), first, end, pointer(counts))

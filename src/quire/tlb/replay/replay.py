@@ -9,7 +9,7 @@ from quire.errors import MisuseError
 from quire.paging import MEMO_WORDS, RESULT_WORDS
 from quire.tlb.layout import TlbState
 from quire.tlb.tlb import Tlb
-from quire.tlb.walker import PATH_WORDS
+from quire.tlb.walker import PATH_WORDS, Walker
 
 __all__ = ["Walks", "replay", "replay_walks"]
 
@@ -54,12 +54,8 @@ def replay_walks(tlb: Tlb, stream: Words, memory: Words, context: Words) -> Walk
     path, counts = np.zeros(PATH_WORDS, np.uint64), np.zeros(5, np.uint64)
     done = 0
     while done < stream.size:
-        done = int(
-            replay_and_walk(
-                *(tlb.entries, tlb.state, tlb.shapes, stream, done),
-                *(memory, context, memo, result, path, counts),
-            )
-        )
+        walker = Walker(memory, context, memo, result, tlb.entries, tlb.state, tlb.shapes, path)
+        done = int(replay_and_walk(walker, stream, done, counts))
         if done < stream.size:
             tlb.grow()
     return Walks(*(int(count) for count in counts[:4]))

@@ -15,8 +15,10 @@ from quire.paging.context import MEMO_SLOTS, Context, Result, Status
 from quire.tlb._kernels import SHAPES, insert_absent, make_tag, probe
 from quire.tlb.layout import KINDS, SIZES, TRANSLATION, Kind, Shape, Shapes, TlbState
 from quire.tlb.walker.path import Path
+from quire.tlb.walker.walker import Walker
 
 U = np.uint64
+WALKER = types.NamedTuple((WORDS, WORDS, WORDS, WORDS, WORDS, WORDS, SHAPES, WORDS), Walker)
 
 _C_CR3, _C_EPTP, _C_MODE = int(Context.CR3), int(Context.EPTP), int(Context.MODE)
 _R_STATUS, _R_HPA, _R_GPA = int(Result.STATUS), int(Result.HPA), int(Result.GPA)
@@ -235,12 +237,20 @@ def trace_memo(memo, path, gva, result):
     path[_TABLE_HPA + 2] = _0
 
 
-@kernel(types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS, WORDS, WORDS, SHAPES, WORDS))
-def walk_behind_caches(memory, context, memo, gva, access, result, entries, state, shapes, path):
+@kernel(types.int64(WALKER, types.uint64, types.uint64))
+def walk_behind_caches(walker, gva, access):
     """Walk, and put the references that the walk caches left into `result`; return the status.
 
     By the memo where it can be: then no list of references is in `result`.
     """
+    memory, context, memo, result, path = (
+        walker.memory,
+        walker.context,
+        walker.memo,
+        walker.result,
+        walker.path,
+    )
+    entries, state, shapes = walker.entries, walker.state, walker.shapes
     caches = state[_WALK_CACHES] != _0
     status = recall(memory, context, memo, gva, access, result)
     if status == _OK:

@@ -43,19 +43,21 @@ _FIRST_EXCEPTION = int(Intercept.EXCEPTION)
 _SINGLE_STEP = 1 << 14  # BS of DR6
 #: What the engine takes for invalid and a processor does not.
 _UNKNOWN_TO_ENGINE = (
-    *(
-        "vmcall",
-        "vmclear",
-        "vmlaunch",
-        "vmptrld",
-        "vmptrst",
-        "vmread",
-        "vmresume",
-        "vmwrite",
-        "vmxoff",
-        "vmxon",
-    ),
-    *("invept", "invvpid", "invpcid", "getsec", "int1"),
+    "vmcall",
+    "vmclear",
+    "vmlaunch",
+    "vmptrld",
+    "vmptrst",
+    "vmread",
+    "vmresume",
+    "vmwrite",
+    "vmxoff",
+    "vmxon",
+    "invept",
+    "invvpid",
+    "invpcid",
+    "getsec",
+    "int1",
 )
 
 
@@ -68,7 +70,11 @@ class MachineCpu(SoftCpu):
         mmu = hypervisor.mmu
         self._in_slices = in_slices
         super().__init__(
-            *(hypervisor.host.memory, mmu.context, hypervisor.tlb, detail, hypervisor.handle_exit),
+            hypervisor.host.memory,
+            mmu.context,
+            hypervisor.tlb,
+            detail,
+            hypervisor.handle_exit,
             fills=hypervisor.fills,
             evictions=hypervisor.evictions,
             nodes=hypervisor.node_references,
