@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from quire.arch.capabilities import SKYLAKE_X_VMX
-from quire.arch.geometry import Held, Replacement, Side, TlbGeometry, WalkCacheGeometry
+from quire.arch.geometry import Held, Side, TlbGeometry, WalkCacheGeometry
 from quire.arch.profile import EPT_VPID_CAP, CpuProfile
+from quire.arch.replacement import Replacement
 from quire.errors import FormatError, MisuseError, did_you_mean
 
 __all__ = ["ASSUMPTION", "PAGE_SHIFTS", "UNBOUNDED", "parse_profile"]

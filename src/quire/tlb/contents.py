@@ -268,8 +268,8 @@ def set_use(tlb: "Tlb") -> dict[str, SetUse]:
     for number, one in enumerate(tlb.structures):
         if one.bounded:
             mine = tags[one.start : one.start + one.sets * one.ways] != 0
-            trees = int(tlb.shapes[Shapes.ROWS + number * len(Shape) + Shape.TREES])
-            counts = 3 * tlb.capacity + trees + one.sets
+            words = int(tlb.shapes[Shapes.ROWS + number * len(Shape) + Shape.SET_WORDS])
+            counts = 3 * tlb.capacity + words + one.sets
             fills = tlb.entries[counts : counts + one.sets].astype(np.int64)
             found[one.name] = SetUse(one.ways, mine.reshape(one.sets, one.ways).sum(axis=1), fills)
     return found

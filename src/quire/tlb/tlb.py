@@ -18,15 +18,13 @@ from quire.tlb.layout import (
     KIND_OF_HELD,
     KINDS,
     LEVELS,
-    LISTED,
     LISTED_WAYS,
-    POLICIES,
     SIDE_NUMBERS,
     SIDES,
     SIZES,
     TAG,
     TRANSLATION,
-    UNBOUNDED,
+    Keeping,
     Kind,
     Shape,
     Shapes,
@@ -107,17 +105,17 @@ class Tlb:
         )
         self.structures: tuple[Structure, ...] = tuple(self._lay_out(geometries))
         self.shapes: npt.NDArray[np.int64] = np.full(Shapes.ROWS + len(Shape) * len(geometries), -1, np.int64)
-        trees, listed = 0, []
+        words, listed = 0, []
         for number, one in enumerate(self.structures):
             self._claim(number, one.geometry)
             row = Shapes.ROWS + number * len(Shape)
             policy = self._policy(one)
-            self.shapes[row : row + len(Shape)] = (one.start, one.sets - 1, one.ways, policy, trees)
-            if policy == LISTED:
-                listed.append((slice(trees, trees + one.sets), one.ways))
-            trees += 2 * one.sets if one.bounded else 0  # a tree and a count of fills
+            self.shapes[row : row + len(Shape)] = (one.start, one.sets - 1, one.ways, policy, words)
+            if policy == Keeping.LISTED:
+                listed.append((slice(words, words + one.sets), one.ways))
+            words += 2 * one.sets if one.bounded else 0  # what its policy keeps and a count of fills
         self.capacity = sum(one.sets * one.ways for one in self.structures)
-        self.entries: npt.NDArray[np.uint64] = np.zeros(3 * self.capacity + trees, np.uint64)
+        self.entries: npt.NDArray[np.uint64] = np.zeros(3 * self.capacity + words, np.uint64)
         for sets, ways in listed:
             self.entries[3 * self.capacity :][sets] = _first_list(ways)
         self.state: npt.NDArray[np.uint64] = np.zeros(TlbState.END, np.uint64)
@@ -127,7 +125,7 @@ class Tlb:
             (TlbState.RANDOM, _scrambled(self.options.seed)),
             (TlbState.WALK_CACHES, bool(caches)),
             (TlbState.TABLES_BY_GPA, self.options.tables_by_gpa),
-            (TlbState.TREES, any(one.replacement is Replacement.PLRU for one in self.structures)),
+            (TlbState.MARKS, any(one.replacement.marks for one in self.structures)),
             (TlbState.LARGEST, _SIZE_OF_SHIFT[self.options.largest_page.bit_length() - 1]),
             (
                 TlbState.UNBOUNDED_START,
@@ -303,15 +301,15 @@ class Tlb:
         Uses of a nearest entry are noted by stamps alone (see cpu/soft), so that a list does for what lies behind.
         """
         if not one.bounded:
-            return UNBOUNDED
+            return Keeping.UNBOUNDED
         nearest = isinstance(one.geometry, TlbGeometry) and not all(
             any(12 in tlb.page_shifts and side in tlb.sides for tlb in self.profile.tlbs if tlb.level == 1)
             and one.geometry.level > 1
             for side in one.geometry.sides
         )
         if one.replacement is Replacement.LRU and one.ways <= LISTED_WAYS and not nearest:
-            return LISTED
-        return POLICIES[one.replacement]
+            return Keeping.LISTED
+        return one.replacement.number
 
     def _lay_out(self, geometries: list[TlbGeometry | WalkCacheGeometry]) -> Iterator[Structure]:
         start = 0

@@ -24,7 +24,7 @@ U = np.uint64
 
 _N_STATE = len(SoftState)
 _CLOCK, _CAPACITY, _GROWS = int(TlbState.CLOCK), int(TlbState.CAPACITY), int(TlbState.FULL)
-_TREES = int(TlbState.TREES)
+_MARKS = int(TlbState.MARKS)
 _P_STATE, _P_MEMORY, _P_CONTEXT = int(Pointer.STATE), int(Pointer.MEMORY), int(Pointer.CONTEXT)
 _P_RESULT, _P_ENGINE, _P_TLB = int(Pointer.RESULT), int(Pointer.ENGINE), int(Pointer.TLB_ENTRIES)
 _P_TLB_STATE, _P_SHAPES, _P_MEMO = int(Pointer.TLB_STATE), int(Pointer.TLB_SHAPES), int(Pointer.MEMO)
@@ -162,7 +162,7 @@ def recall_page(user, array, key, page):
     if entries[index] != recent[slot + _TAG]:
         return False
     tlb_state[_CLOCK] += _1
-    if tlb_state[_TREES]:
+    if tlb_state[_MARKS]:
         touch_entry(entries, tlb_state, shape_words(user[_P_SHAPES]), np.int64(index))
     else:
         entries[tlb_state[_CAPACITY] + index] = tlb_state[_CLOCK]

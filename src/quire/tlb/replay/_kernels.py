@@ -19,7 +19,7 @@ from quire.tlb._kernels import (
     touch,
 )
 from quire.tlb._kernels_replacement import scan
-from quire.tlb.layout import LEVELS, LISTED, POLICIES, SIDE_NUMBERS, TAG, TRANSLATION, Shape, TlbState
+from quire.tlb.layout import LEVELS, SIDE_NUMBERS, TAG, TRANSLATION, Keeping, Shape, TlbState
 from quire.tlb.replay.record import RECORD
 from quire.tlb.walker._kernels import WALKER, size_of_shift, translation, walk_behind_caches
 from quire.tlb.walker._kernels_arrays import WALKER_OF_ARRAYS, pointers
@@ -37,7 +37,7 @@ _LARGE, _CAPACITY, _DEPTH = int(TlbState.LARGE), int(TlbState.CAPACITY), int(Tlb
 _FULL = int(TlbState.FULL)
 _PAGE, _LOOKUPS, _MISSES = int(TlbState.REPLAY_PAGE), int(TlbState.LOOKUPS), int(TlbState.MISSES)
 _N_LEVELS, _PAGES = np.int64(LEVELS), U(TAG.mask("page"))
-_LRU, _LISTED = np.int64(POLICIES[Replacement.LRU]), np.int64(LISTED)
+_LRU, _LISTED = np.int64(Replacement.LRU.number), np.int64(Keeping.LISTED)
 _DIRTY = U(TRANSLATION.mask("dirty"))
 _R_GSHIFT, _R_HSHIFT = int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT)
 _R_GLOBAL, _R_GREFS = int(Result.GLOBAL), int(Result.GUEST_REFERENCES)
