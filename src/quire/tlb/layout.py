@@ -20,6 +20,7 @@ __all__ = [
     "SIDES",
     "SIDE_NUMBERS",
     "SIZES",
+    "SIZE_OF_SHIFT",
     "TAG",
     "TRANSLATION",
     "Keeping",
@@ -87,6 +88,8 @@ class Kind(IntEnum):
 #: log2 of the bytes that an entry of each kind covers; 3 is no kind.
 KIND_SHIFTS = (12, 21, 30, 0, 21, 30, 39, 48)
 KIND_OF_HELD = {Held.PDE: Kind.PDE, Held.PDPTE: Kind.PDPTE, Held.PML4E: Kind.PML4E, Held.PML5E: Kind.PML5E}
+
+SIZE_OF_SHIFT = {12: 0, 21: 1, 30: 2}
 
 #: Sides of a TLB (fetch, load, store), levels at most, page sizes.
 SIDES, LEVELS, SIZES = 3, 4, 3
