@@ -6,7 +6,7 @@ from numba import types
 from quire.arch import PTE, Access, Replacement, Side
 from quire.kernels import kernel
 from quire.paging._kernels_ept import WORDS, pointer
-from quire.paging.context import MEMO_SLOTS, Context, Result, Status
+from quire.paging.context import MEMO_SLOTS, Context, Memo, Result, Status
 from quire.tlb._kernels import (
     SHAPES,
     fill,
@@ -21,6 +21,7 @@ from quire.tlb._kernels import (
 from quire.tlb._kernels_replacement import scan
 from quire.tlb.layout import LEVELS, SIDE_NUMBERS, TAG, TRANSLATION, Keeping, Shape, TlbState
 from quire.tlb.replay.record import RECORD
+from quire.tlb.replay.walks import WalkCount
 from quire.tlb.walker._kernels import WALKER, size_of_shift, translation, walk_behind_caches
 from quire.tlb.walker._kernels_arrays import WALKER_OF_ARRAYS, pointers
 
@@ -52,6 +53,9 @@ _FETCH_SIDE, _LOAD_SIDE, _STORE = (np.int64(SIDE_NUMBERS[s]) for s in (Side.FETC
 _READ_ACCESS, _WRITE_ACCESS, _FETCH_ACCESS = U(Access.READ), U(Access.WRITE), U(Access.FETCH)
 _INDEX_MASK = np.int64((1 << 32) - 1)
 _AHEAD = np.int64(32)
+_WALKS, _FAULTED, _AHEAD_WORD = int(WalkCount.WALKS), int(WalkCount.FAULTED), int(WalkCount.AHEAD)
+_OF_GUEST, _OF_HOST = int(WalkCount.GUEST_REFERENCES), int(WalkCount.HOST_REFERENCES)
+_M_TABLE = U(Memo.TABLE)
 
 
 @kernel(types.int64(ARRAY, ARRAY))
@@ -67,9 +71,9 @@ def count_records(state, stream):
         loads += (record >> _SIDE) & _1
         stores += (record >> _SIDE_HIGH) & _1
     if stray == _0:
-        state[_LOOKUPS] += U(stream.size) - loads - stores
-        state[_LOOKUPS + 1] += loads
-        state[_LOOKUPS + 2] += stores
+        state[_LOOKUPS + _FETCH_SIDE] += U(stream.size) - loads - stores
+        state[_LOOKUPS + _LOAD_SIDE] += loads
+        state[_LOOKUPS + _STORE] += stores
         return np.int64(-1)
     n = 0
     while stream[n] & _STRAY == _0 and stream[n] & (stream[n] >> _1) & _HIGH_SIDE == _0:
@@ -196,7 +200,8 @@ def replay_plain(entries, state, shapes, stream, first, end):
         holder(shapes, _LOAD_SIDE, _I0, _I0),
         holder(shapes, _STORE, _I0, _I0),
     )
-    fetched, loaded, stored = state[_PAGE], state[_PAGE + 1], state[_PAGE + 2]
+    fetched, loaded = state[_PAGE + _FETCH_SIDE], state[_PAGE + _LOAD_SIDE]
+    stored = state[_PAGE + _STORE]
     sharing = sharing_sides(shapes)
     for n in range(first, end):
         record = stream[n]
@@ -222,7 +227,8 @@ def replay_plain(entries, state, shapes, stream, first, end):
             entries[capacity + found] = clock
         else:
             miss_plain(entries, state, shapes, np.int64(side), page | space, clock)
-    state[_PAGE], state[_PAGE + 1], state[_PAGE + 2] = fetched, loaded, stored
+    state[_PAGE + _FETCH_SIDE], state[_PAGE + _LOAD_SIDE] = fetched, loaded
+    state[_PAGE + _STORE] = stored
     state[_CLOCK] = clock
     return end
 
@@ -264,7 +270,7 @@ def touch_ahead(memory, context, memo, gva, limit):
     """Load the two entries that the memo says a walk of `gva` will read, so that their cache misses overlap."""
     region = gva >> _21
     slot = (region & _MEMO_MASK) << _2
-    at = memo[slot + _1] + ((gva >> _9) & _PTE_OFFSET)
+    at = memo[slot + _M_TABLE] + ((gva >> _9) & _PTE_OFFSET)
     if at >= limit:
         return _0
     entry = memory[at >> _3]
@@ -272,7 +278,7 @@ def touch_ahead(memory, context, memo, gva, limit):
         return entry
     gpa = entry & _ADDRESS
     slot = _HOST_HALF + (((gpa >> _21) & _MEMO_MASK) << _2)
-    at = memo[slot + _1] + ((gpa >> _9) & _PTE_OFFSET)
+    at = memo[slot + _M_TABLE] + ((gpa >> _9) & _PTE_OFFSET)
     return memory[at >> _3] if at < limit else _0
 
 
@@ -280,7 +286,7 @@ def touch_ahead(memory, context, memo, gva, limit):
 def replay_and_walk_from(walker, stream, first, end, counts):
     """Replay records from number `first` on, walking on each miss; return how many are done.
 
-    `counts` gains walks, walks that faulted, references to guest tables, to EPT, and a word without meaning.
+    `counts` are those of :class:`WalkCount`.
     """
     entries, state, shapes, result = walker.entries, walker.state, walker.shapes, walker.result
     memory, context, memo = walker.memory, walker.context, walker.memo
@@ -291,7 +297,7 @@ def replay_and_walk_from(walker, stream, first, end, counts):
             ahead = _0
             for m in range(n, min(n + _AHEAD, end)):
                 ahead ^= touch_ahead(memory, context, memo, stream[m] & _GVA, limit)
-            counts[4] ^= ahead
+            counts[_AHEAD_WORD] ^= ahead
         record = stream[n]
         side = np.int64(record >> _SIDE)
         gva = record & _GVA
@@ -311,11 +317,11 @@ def replay_and_walk_from(walker, stream, first, end, counts):
         access = _FETCH_ACCESS if side == _FETCH_SIDE else (_WRITE_ACCESS if side == _STORE else _READ_ACCESS)
         whole = U(np.int64(gva << _7) >> np.int64(7))  # bit 56 is the sign
         status = walk_behind_caches(walker, whole, access)
-        counts[0] += _1
-        counts[2] += result[_R_GREFS]
-        counts[3] += result[_R_HREFS]
+        counts[_WALKS] += _1
+        counts[_OF_GUEST] += result[_R_GREFS]
+        counts[_OF_HOST] += result[_R_HREFS]
         if status != _OK:
-            counts[1] += _1
+            counts[_FAULTED] += _1
             state[_PAGE + side] = _0
             continue
         size = size_of_shift(min(result[_R_GSHIFT], result[_R_HSHIFT]))

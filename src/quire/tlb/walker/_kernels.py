@@ -11,7 +11,7 @@ from quire.kernels import kernel
 from quire.paging._kernels import walk_from
 from quire.paging._kernels_ept import WORDS
 from quire.paging._kernels_memo import recall, remember
-from quire.paging.context import MEMO_SLOTS, Context, Result, Status
+from quire.paging.context import MEMO_SLOTS, Context, Memo, Result, Status
 from quire.tlb._kernels import SHAPES, insert_absent, make_tag, probe
 from quire.tlb.layout import KINDS, SIZES, TRANSLATION, Kind, Shape, Shapes, TlbState
 from quire.tlb.walker.path import Path
@@ -51,6 +51,7 @@ _T_US, _T_XD, _T_DIRTY, _T_G, _T_EPT, _T_SIZE, _T_IPAT, _T_PAT, _T_TYPE, _T_KEY 
     for name in ("US", "XD", "dirty", "G", "ept_rights", "walk_size", "IPAT", "pat", "ept_type", "pkey")
 )
 _WB = U(MemoryType.WB)
+_M_TABLE, _M_TABLE_GPA = U(Memo.TABLE), U(Memo.TABLE_GPA)
 _LINEAR, _MEMO_MASK = U((1 << 48) - 1), U(MEMO_SLOTS - 1)
 _0, _1, _2, _3, _4, _7, _9, _12, _15, _21, _30, _32 = (
     U(n) for n in (0, 1, 2, 3, 4, 7, 9, 12, 15, 21, 30, 32)
@@ -232,8 +233,8 @@ def trace_memo(memo, path, gva, result):
     slot = (((gva & _LINEAR) >> _21) & _MEMO_MASK) << _2
     path[_LEVELS], path[_LEAF], path[_HOST_LEVELS] = _4, _1, _4
     path[_GPA], path[_HSHIFT] = result[_R_GPA], _12
-    path[_TABLE_GPA + 1], path[_TABLE_SHIFT + 1] = memo[slot + _3], _12
-    path[_TABLE_HPA + 1] = memo[slot + _1]
+    path[_TABLE_GPA + 1], path[_TABLE_SHIFT + 1] = memo[slot + _M_TABLE_GPA], _12
+    path[_TABLE_HPA + 1] = memo[slot + _M_TABLE]
     path[_TABLE_HPA + 2] = _0
 
 
