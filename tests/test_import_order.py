@@ -13,8 +13,8 @@ SOURCE = Path(__file__).parent.parent / "src" / "quire"
 TREE = SourceTree(SOURCE)
 #: Each imports only rooms before it. The first is the package's own face, the last what ``python -m quire`` runs.
 ROOMS = (
-    *("quire", "errors", "failpoints", "kernels", "report", "arch", "memory", "paging", "tlb", "vcpu"),
-    *("hypervisor", "cpu", "guest", "study", "testing", "cli", "__main__"),
+    *("quire", "errors", "failpoints", "kernels", "report", "arch", "memory", "paging", "tlb", "vcpu", "mmu"),
+    *("devices", "exits", "observe", "machine", "state", "cpu", "guest", "study", "testing", "cli", "__main__"),
 )
 #: Rooms that only take plain records and arrays, and so may import none but these.
 KNOW_NOTHING: dict[str, set[str]] = {"report": {"errors"}}
@@ -23,7 +23,7 @@ OWNERS = {
     "cryptography": {"memory"},
     "llvmlite": {"cpu", "memory", "tlb"},
     "unicorn": {"cpu", "testing"},
-    "elftools": {"guest"},
+    "elftools": {"guest", "state"},
     "capstone": {"cpu", "guest"},
     "rich": {"report"},
     "pyarrow": {"report"},
@@ -31,7 +31,7 @@ OWNERS = {
     "click": {"cli"},
 }
 #: How many files of a room still stand in circles: file to file, and through the faces of packages. May only shrink.
-KNOWN_CIRCLES = {"memory": (4, 4), "tlb": (2, 2), "hypervisor": (19, 22), "guest": (25, 25)}
+KNOWN_CIRCLES = {"guest": (25, 25)}
 
 
 def test_every_room_is_listed_and_exists() -> None:

@@ -41,4 +41,6 @@ def test_each_room_with_kernels_is_looked_at() -> None:
 def test_return_type(name: str, kernel: CPUDispatcher) -> None:
     (compiled,) = load(kernel).overloads.values()
     assert compiled.signature.args == kernel.declared_signature.args, name
-    assert compiled.signature.return_type in EXACT, name
+    returned = compiled.signature.return_type
+    parts = returned if isinstance(returned, types.NamedTuple) else (returned,)  # a record, of pointers
+    assert all(part in EXACT or isinstance(part, types.CPointer) for part in parts), name

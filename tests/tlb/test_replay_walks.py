@@ -14,7 +14,7 @@ from quire.study.big_tables import BigTables, big_tables
 from quire.tlb import TRANSLATION, AddressSpace, Tlb, TlbState
 from quire.tlb._kernels_arrays import fill, lookup
 from quire.tlb.replay import RECORD, Walks, replay_walks
-from quire.tlb.walker import PATH_WORDS
+from quire.tlb.walker import PATH_WORDS, Walker
 from quire.tlb.walker._kernels import translation
 from quire.tlb.walker._kernels_arrays import walk_behind_caches
 
@@ -74,10 +74,8 @@ def one_by_one(tlb: Tlb, accesses: list[tuple[int, int]], tables: BigTables) -> 
             value = int(tlb.entries[2 * tlb.capacity + (index & 0xFFFF_FFFF)])
             if side != STORE or TRANSLATION.get(value, "dirty"):
                 continue
-        status = walk_behind_caches(
-            *(memory, context, memo, np.uint64(gva), np.uint64(ACCESS[side]), result),
-            *(tlb.entries, tlb.state, tlb.shapes, path),
-        )
+        walker = Walker(memory, context, memo, result, tlb.entries, tlb.state, tlb.shapes, path)
+        status = walk_behind_caches(walker, np.uint64(gva), np.uint64(ACCESS[side]))
         counts[0] += 1
         counts[1] += status != Status.OK
         counts[2] += int(result[Result.GUEST_REFERENCES])

@@ -83,7 +83,7 @@ from quire.arch.faults import (
     Vector,
     describe_page_fault,
 )
-from quire.arch.geometry import Held, Replacement, Side, TlbGeometry, WalkCacheGeometry
+from quire.arch.geometry import Held, Side, TlbGeometry, WalkCacheGeometry
 from quire.arch.guest_state import (
     BNDCFGS,
     DEBUGCTL,
@@ -150,6 +150,7 @@ from quire.arch.registers import (
     RFLAGS,
     pcid,
 )
+from quire.arch.replacement import Replacement
 from quire.arch.segments import (
     ACCESS_RIGHTS,
     GATE_SIZE,

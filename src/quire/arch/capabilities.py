@@ -273,8 +273,25 @@ def _named(layout: Layout) -> int:
 _CR0 = Allowed(CR0.mask("PE", "NE", "PG"), CR0.mask(*(one.name for one in CR0.fields if one.high < 32)))
 
 _SKYLAKE_X_CR4 = CR4.mask(
-    *("VME", "PVI", "TSD", "DE", "PSE", "PAE", "MCE", "PGE", "PCE", "OSFXSR", "OSXMMEXCPT"),
-    *("VMXE", "SMXE", "FSGSBASE", "PCIDE", "OSXSAVE", "SMEP", "SMAP", "PKE"),
+    "VME",
+    "PVI",
+    "TSD",
+    "DE",
+    "PSE",
+    "PAE",
+    "MCE",
+    "PGE",
+    "PCE",
+    "OSFXSR",
+    "OSXMMEXCPT",
+    "VMXE",
+    "SMXE",
+    "FSGSBASE",
+    "PCIDE",
+    "OSXSAVE",
+    "SMEP",
+    "SMAP",
+    "PKE",
 )
 
 # From the values that such machines report; posted interrupts, MPX, TSC scaling and mode-based execute included.

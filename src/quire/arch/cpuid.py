@@ -106,8 +106,27 @@ CPUID_7_EBX = Layout(
 )
 
 _FEATURES_EDX = CPUID_1_EDX.mask(
-    *("FPU", "DE", "PSE", "TSC", "MSR", "PAE", "MCE", "CX8", "APIC", "SEP", "MTRR", "PGE", "MCA", "CMOV"),
-    *("PAT", "PSE36", "CLFSH", "MMX", "FXSR", "SSE", "SSE2"),
+    "FPU",
+    "DE",
+    "PSE",
+    "TSC",
+    "MSR",
+    "PAE",
+    "MCE",
+    "CX8",
+    "APIC",
+    "SEP",
+    "MTRR",
+    "PGE",
+    "MCA",
+    "CMOV",
+    "PAT",
+    "PSE36",
+    "CLFSH",
+    "MMX",
+    "FXSR",
+    "SSE",
+    "SSE2",
 )
 _FEATURES_ECX = CPUID_1_ECX.mask(
     "SSE3", "PCLMULQDQ", "SSSE3", "CMPXCHG16B", "SSE4_1", "SSE4_2", "MOVBE", "POPCNT", "AES", "HYPERVISOR"

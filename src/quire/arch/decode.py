@@ -72,9 +72,19 @@ from quire.errors import MisuseError, did_you_mean
 __all__ = ["SUBJECTS", "decode_qualification", "decode_subject", "parse_member"]
 
 _MODULES = (
-    *(quire.arch.entries, quire.arch.legacy, quire.arch.ept, quire.arch.registers, quire.arch.faults),
-    *(quire.arch.exits, quire.arch.instruction_exits, quire.arch.vmcs, quire.arch.controls),
-    *(quire.arch.capabilities, quire.arch.profile, quire.arch.guest_state, quire.arch.segments),
+    quire.arch.entries,
+    quire.arch.legacy,
+    quire.arch.ept,
+    quire.arch.registers,
+    quire.arch.faults,
+    quire.arch.exits,
+    quire.arch.instruction_exits,
+    quire.arch.vmcs,
+    quire.arch.controls,
+    quire.arch.capabilities,
+    quire.arch.profile,
+    quire.arch.guest_state,
+    quire.arch.segments,
     quire.arch.apic,
 )
 _DECLARED = [getattr(module, name) for module in _MODULES for name in module.__all__]

@@ -1,4 +1,4 @@
-"""The geometry of TLBs and walk caches: sizes, ways, what entries hold, which entry goes first.
+"""The geometry of TLBs and walk caches: sizes, ways, what entries hold.
 
 A geometry is data of a CPU profile. Fails with MisuseError for one that cannot exist.
 """
@@ -6,9 +6,10 @@ A geometry is data of a CPU profile. Fails with MisuseError for one that cannot 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from quire.arch.replacement import Replacement
 from quire.errors import MisuseError
 
-__all__ = ["Held", "Replacement", "Side", "TlbGeometry", "WalkCacheGeometry"]
+__all__ = ["Held", "Side", "TlbGeometry", "WalkCacheGeometry"]
 
 
 class Side(StrEnum):
@@ -17,14 +18,6 @@ class Side(StrEnum):
     FETCH = "fetch"
     LOAD = "load"
     STORE = "store"
-
-
-class Replacement(StrEnum):
-    """Which entry of a full set goes: the least recently used, the one a binary tree points at, any one (seeded)."""
-
-    LRU = "lru"
-    PLRU = "plru"
-    RANDOM = "random"
 
 
 class Held(StrEnum):

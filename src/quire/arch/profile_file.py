@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from quire.arch.capabilities import SKYLAKE_X_VMX
-from quire.arch.geometry import Held, Replacement, Side, TlbGeometry, WalkCacheGeometry
+from quire.arch.geometry import Held, Side, TlbGeometry, WalkCacheGeometry
 from quire.arch.profile import EPT_VPID_CAP, CpuProfile
+from quire.arch.replacement import Replacement
 from quire.errors import FormatError, MisuseError, did_you_mean
 
 __all__ = ["ASSUMPTION", "PAGE_SHIFTS", "UNBOUNDED", "parse_profile"]
@@ -31,9 +32,22 @@ _ASSUMED = "assumed"
 
 #: Every profile has what Quire's VMX does, whatever its vendor; five levels of EPT go with 57-bit linear addresses.
 _EPT_CAPS = EPT_VPID_CAP.mask(
-    *("execute_only", "walk_length_4", "memory_type_uc", "memory_type_wb", "page_2m", "page_1g"),
-    *("invept", "accessed_dirty", "advanced_exit_info", "invept_single", "invept_all"),
-    *("invvpid", "invvpid_individual", "invvpid_single", "invvpid_all", "invvpid_retaining_globals"),
+    "execute_only",
+    "walk_length_4",
+    "memory_type_uc",
+    "memory_type_wb",
+    "page_2m",
+    "page_1g",
+    "invept",
+    "accessed_dirty",
+    "advanced_exit_info",
+    "invept_single",
+    "invept_all",
+    "invvpid",
+    "invvpid_individual",
+    "invvpid_single",
+    "invvpid_all",
+    "invvpid_retaining_globals",
 )
 
 

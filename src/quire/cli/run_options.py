@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quire.arch import Replacement
 from quire.cli.sizes import SizeType
 from quire.machine import MMUS
 
@@ -35,8 +36,9 @@ _OPTIONS = (
                  help="Size of the pages that back guest memory: of EPT, of shadow's memory map."),
     click.option("--profile", default="skylake-x", show_default=True, metavar="NAME|FILE",
                  help="The processor: one that quire profiles lists, or a TOML file."),
-    click.option("--tlb-replacement", type=click.Choice(["lru", "plru", "random"]), metavar="POLICY",
-                 help="Of every TLB and walk cache: lru, plru, random; by default the profile's."),
+    click.option("--tlb-replacement", type=click.Choice([str(one) for one in Replacement]), metavar="POLICY",
+                 help="Which entry of a full set goes, in every TLB and walk cache: "
+                 f"{', '.join(f'{one} ({one.words})' for one in Replacement)}; by default as the profile says."),
     click.option("--tlb-largest-page", type=click.Choice(list(_PAGES)), default="1G", show_default=True,
                  help="Larger pages are held in TLBs in pieces of this size."),
     click.option("--walk-caches/--no-walk-caches", default=True, show_default=True,
@@ -105,7 +107,6 @@ def guest_config(
 
 
 def _tlb_options(options: dict[str, Any]) -> "TlbOptions":
-    from quire.arch import Replacement
     from quire.tlb import TlbOptions
 
     policy = options["tlb_replacement"]

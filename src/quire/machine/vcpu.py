@@ -61,7 +61,6 @@ class Hardware(Protocol):
         ...
 
 
-
 MakeCpu = Callable[["Vcpu"], Cpu]
 
 

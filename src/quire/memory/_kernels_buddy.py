@@ -38,9 +38,17 @@ def pointer(array):
     return array
 
 
+@intrinsic
+def _data(typing, array):
+    def generate(context, builder, signature, arguments):
+        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
+
+    return types.CPointer(array.dtype)(array), generate
+
+
 @overload(pointer)
 def _pointer(array):
-    return (lambda array: array.ctypes) if isinstance(array, types.Array) else None
+    return (lambda array: _data(array)) if isinstance(array, types.Array) else None
 
 
 @intrinsic

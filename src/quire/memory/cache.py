@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 import numpy as np
 
@@ -17,11 +17,9 @@ from quire import failpoints
 from quire.errors import MisuseError
 from quire.memory.contents import Fill
 from quire.memory.layout import Step
+from quire.memory.ledger import Ledger
 from quire.memory.owner import Owner, OwnerKind
 from quire.memory.refusal import refused_free
-
-if TYPE_CHECKING:
-    from quire.memory.pool import Pool
 
 BATCH: Final = 64
 HIGH: Final = 256
@@ -37,7 +35,7 @@ class FrameCache:
     manager: closing gives all frames back. MisuseError unless 1 <= batch <= high, and for a second cache of a name.
     """
 
-    def __init__(self, pool: Pool, name: str, batch: int = BATCH, high: int = HIGH) -> None:
+    def __init__(self, pool: Ledger, name: str, batch: int = BATCH, high: int = HIGH) -> None:
         if not 1 <= batch <= high:
             raise MisuseError(
                 f"a cache cannot have batches of {batch:#x} frames and at most {high:#x}: "
@@ -135,8 +133,7 @@ class FrameCache:
         if failpoints.armed is not None:
             failpoints.reach("refill a cache", lambda: pool._exhausted(0, owner))
         if count <= 0:
-            for cache in pool._caches:
-                cache.drain()
+            pool._drain_caches()
             count = min(self.batch, pool.frames_of(OwnerKind.FREE) - pool.frames_claimed)
         if count <= 0:
             raise pool._exhausted(0, owner)

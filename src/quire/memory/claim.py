@@ -8,13 +8,11 @@ block). Fails: MisuseError for a claim that is closed or another pool's.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from quire.errors import MisuseError
+from quire.memory.ledger import Ledger
 from quire.memory.owner import Owner
-
-if TYPE_CHECKING:
-    from quire.memory.pool import Pool
 
 
 class Claim:
@@ -25,11 +23,11 @@ class Claim:
     gives up what is left.
     """
 
-    def __init__(self, pool: Pool, frames: int, owner: Owner) -> None:
+    def __init__(self, pool: Ledger, frames: int, owner: Owner) -> None:
         self.frames, self.owner, self.left = frames, owner, frames
-        self._pool: Pool | None = pool
+        self._pool: Ledger | None = pool
 
-    def check(self, pool: Pool) -> None:
+    def check(self, pool: Ledger) -> None:
         """Raise MisuseError unless this is an open claim on `pool`."""
         if self._pool is None:
             raise MisuseError(

@@ -70,6 +70,12 @@ class OutOfFrames(MemoryError):
 
     def __reduce__(self) -> tuple[type[OutOfFrames], tuple[Any, ...]]:
         return OutOfFrames, (
-            *(self.order, self.owner, self.free_frames, self.largest_free_order),
-            *(self.holders, self.cached, self.claimed, self.count),
+            self.order,
+            self.owner,
+            self.free_frames,
+            self.largest_free_order,
+            self.holders,
+            self.cached,
+            self.claimed,
+            self.count,
         )

@@ -12,35 +12,31 @@ an exhausted pool has drained its caches.
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from quire import failpoints
 from quire.errors import MisuseError
-from quire.memory.audit import Ledger, audit
-from quire.memory.blocks import BuddyBlocks
+from quire.memory.audit import PoolRecords, audit
 from quire.memory.claim import Claim
-from quire.memory.contents import Contents, Fill
-from quire.memory.exhaustion import OutOfFrames
+from quire.memory.contents import Fill
 from quire.memory.host import HostMemory
 from quire.memory.layout import MAX_ORDER, TAKEN, Count, Handling, Step
-from quire.memory.owner import FREE_ID, Owner, OwnerKind, OwnerTable
-from quire.memory.refusal import block_numbers, check_range, outside, refused_free, refused_request
+from quire.memory.ledger import Ledger
+from quire.memory.owner import Owner, OwnerKind
+from quire.memory.refusal import outside, refused_free
+from quire.memory.request import block_numbers
 from quire.memory.statistics import PoolStatistics
-
-if TYPE_CHECKING:
-    from quire.memory.cache import FrameCache
 
 _EXHAUSTED, _LOOK, _REFUSED = int(Step.EXHAUSTED), int(Step.LOOK), int(Step.REFUSED)
 _DONE, _ASK = int(Handling.DONE), int(Handling.ASK)
 _CACHED: Final = int(OwnerKind.CACHED)
 _ZERO: Final = Fill.ZERO
-_HOLDERS_NAMED: Final = 3
 
 
-class Pool:
+class Pool(Ledger):
     """The ``frame_count`` frames from ``first_hfn``, at first all free; any count, not only powers of two.
 
     Blocks are aligned to their size by frame number, so an order-9 block can be a 2 MiB page. ``host`` None
@@ -52,24 +48,7 @@ class Pool:
     def __init__(
         self, first_hfn: int, frame_count: int, host: HostMemory | None = None, poison: bool = True
     ) -> None:
-        check_range(first_hfn, frame_count, host)
-        self.first_hfn = first_hfn
-        self.frame_count = frame_count
-        self.owners = OwnerTable()
-        # Indices count from a multiple of the largest block, so that an index is aligned when its frame is.
-        self._base_hfn = first_hfn >> MAX_ORDER << MAX_ORDER
-        self._first = first_hfn - self._base_hfn
-        self._end = self._first + frame_count
-        self._blocks = BuddyBlocks(self._base_hfn, self._first, self._end)
-        self._contents = Contents(host, self._blocks, self._base_hfn, poison)
-        self._kernels = self._blocks.kernels
-        self._records, self._tally = self._blocks.records, self._blocks.tally
-        self._owner_ids = self._blocks.ids
-        self._ids = self._owner_ids.data
-        self._last_owner: Owner | None = None
-        self._last_id = self._last_kind = FREE_ID
-        self._claims: list[Claim] = []
-        self._caches: list[FrameCache] = []
+        super().__init__(first_hfn, frame_count, host, poison)
 
     def allocate(self, order: int, owner: Owner, fill: Fill = Fill.POISON, claim: Claim | None = None) -> int:
         """Give ``owner`` a block of 2**order frames, aligned to its size; return its first frame number.
@@ -87,7 +66,7 @@ class Pool:
             self._identify(order, owner)
         reserved = self._reserved(1 << order, claim) if self._claims or claim else 0
         if failpoints.armed is not None:
-            failpoints.reach("allocate", lambda: self._exhausted(order, owner, claim))
+            failpoints.reach("allocate", lambda: self._exhausted(order, owner, _left(claim)))
         contents = self._contents
         done: int = self._kernels.allocate(
             self._records,
@@ -101,7 +80,7 @@ class Pool:
         if done < 0:
             if done == _EXHAUSTED:
                 if not self._drain_caches():
-                    raise self._exhausted(order, owner, claim)
+                    raise self._exhausted(order, owner, _left(claim))
                 return self.allocate(order, owner, fill, claim)
             done = self._allocate_block(order, fill)
         if claim is not None:
@@ -123,7 +102,7 @@ class Pool:
         if not self._can_take(count, order, reserved) and not (
             self._drain_caches() and self._can_take(count, order, reserved)
         ):
-            raise self._exhausted(order, owner, claim, count)
+            raise self._exhausted(order, owner, _left(claim), count)
         place = (order, self._last_id, self._last_kind)
         hfns = np.empty(count, np.uint64)
         before = self._tally[Count.SPLITS : Count.PEAK + 1].tolist()
@@ -131,7 +110,7 @@ class Pool:
         try:
             if failpoints.armed is not None:
                 for _ in range(count):
-                    failpoints.reach("allocate", lambda: self._exhausted(order, owner, claim, count))
+                    failpoints.reach("allocate", lambda: self._exhausted(order, owner, _left(claim), count))
             self._contents.prepare_many(self._indices(hfns), order, fill)
         except BaseException:
             self._blocks.batches.put_many(self._records, *place, hfns)
@@ -210,14 +189,14 @@ class Pool:
         if frames < 1:
             raise MisuseError(f"cannot claim {frames} frames: give at least 1")
         if failpoints.armed is not None:
-            failpoints.reach("claim", lambda: self._exhausted(0, owner, None, frames))
+            failpoints.reach("claim", lambda: self._exhausted(0, owner, 0, frames))
         for _ in range(2):
             if frames <= self.frames_of(OwnerKind.FREE) - self.frames_claimed:
                 made = Claim(self, frames, owner)
                 self._claims.append(made)
                 return made
             self._drain_caches()
-        raise self._exhausted(0, owner, None, frames)
+        raise self._exhausted(0, owner, 0, frames)
 
     def divide(self, hfn: int, order: int, owner: Owner) -> None:
         """Turn an allocated block into single frames of the same owner, to be freed one by one.
@@ -264,10 +243,6 @@ class Pool:
             raise outside(self, hfn)
         return self.owners.lookup(self._ids[index])
 
-    def frames_of(self, owner_kind: OwnerKind) -> int:
-        """Return how many frames have owners of this kind; FREE gives the free frames."""
-        return self._tally[Count.KINDS + owner_kind]
-
     def frames_held(self, owner_kind: OwnerKind) -> npt.NDArray[np.uint64]:
         """Return the numbers of the frames that have owners of this kind, lowest first. Reads every record."""
         owners = self.owners
@@ -280,7 +255,7 @@ class Pool:
         """Return how many of ``count`` blocks could be had now; caches are drained where that gives more."""
         if claim is not None:
             claim.check(self)
-        own = 0 if claim is None else claim.left
+        own = _left(claim)
         for _ in range(2):
             frames = self.frames_of(OwnerKind.FREE) - self.frames_claimed + own
             room = min(count, frames >> order, self._blocks.available(order))
@@ -288,18 +263,13 @@ class Pool:
                 break
         return room
 
-    @property
-    def frames_claimed(self) -> int:
-        """Free frames that open claims hold."""
-        return sum(claim.left for claim in self._claims)
-
     def audit(self) -> None:
         """Prove that the pool is consistent (see ``audit``); InternalError with the detail otherwise.
 
         Reads every record: a few milliseconds for each million frames. Does not read the frames themselves.
         """
         audit(
-            Ledger(
+            PoolRecords(
                 base_hfn=self._base_hfn,
                 first=self._first,
                 end=self._end,
@@ -335,14 +305,6 @@ class Pool:
             f"{self._tally[Count.KINDS]:#x} free>"
         )
 
-    # Check a request and note whose it is.
-    def _identify(self, order: int, owner: Owner) -> tuple[int, int]:
-        if not 0 <= order <= MAX_ORDER or owner.kind in (OwnerKind.FREE, OwnerKind.CACHED):
-            raise refused_request(order, owner)
-        self._last_id, self._last_owner = self.owners.register(owner), owner
-        self._last_kind = int(owner.kind)
-        return self._last_id, self._last_kind
-
     # How many frames must stay free when so many are taken: what claims hold, less what this one consumes.
     def _reserved(self, frames: int, claim: Claim | None) -> int:
         if claim is None:
@@ -361,25 +323,9 @@ class Pool:
         self._contents.prepare(hfn - self._base_hfn, order, fill)
         return int(self._kernels.allocate(self._records, self._records, *who, _DONE, 0))
 
-    def _drain_caches(self) -> int:
-        return sum(cache.drain() for cache in self._caches)
-
     def _indices(self, hfns: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         return hfns.astype(np.int64) - self._base_hfn
 
-    def _exhausted(self, order: int, owner: Owner, claim: Claim | None = None, count: int = 1) -> OutOfFrames:
-        held = [
-            (self._tally[Count.HELD + owner_id], self.owners.lookup(owner_id))
-            for owner_id in range(1, len(self.owners))
-        ]
-        most = sorted(held, key=lambda one: -one[0])[:_HOLDERS_NAMED]
-        return OutOfFrames(
-            order,
-            owner,
-            self.frames_of(OwnerKind.FREE),
-            self._blocks.largest_free_order(),
-            tuple((of, frames) for frames, of in most if frames and of.kind is not OwnerKind.CACHED),
-            self.frames_of(OwnerKind.CACHED),
-            self.frames_claimed - (claim.left if claim is not None else 0),
-            count,
-        )
+
+def _left(claim: Claim | None) -> int:
+    return 0 if claim is None else claim.left

@@ -227,8 +227,15 @@ def set_flags(memory, context, result, gpa, level, depth, soiled):
 
 @kernel(
     types.boolean(
-        *(WORDS, WORDS, WORDS, types.uint64, types.uint64, types.uint64),
-        *(types.uint64, types.uint64, types.uint64),
+        WORDS,
+        WORDS,
+        WORDS,
+        types.uint64,
+        types.uint64,
+        types.uint64,
+        types.uint64,
+        types.uint64,
+        types.uint64,
     )
 )
 def refused(memory, context, result, gpa, want, linear, level, entry, illegal):

@@ -15,7 +15,7 @@ from quire.arch import EPT_MEMORY_TYPES, EPT_PTE, EPTP, PTE
 from quire.kernels import kernel
 from quire.paging._kernels import guest_rights, walk_from
 from quire.paging._kernels_ept import WORDS, pointer
-from quire.paging.context import MEMO_SLOTS, Context, Dimension, Result, Status
+from quire.paging.context import MEMO_SLOTS, Context, Dimension, Memo, Result, Status
 
 U = np.uint64
 ARRAY = types.uint64[::1]
@@ -47,6 +47,8 @@ _READ, _ALL = _1, U(15)
 _LINEAR_TOP = U(47)
 _ONES = U((1 << 17) - 1)
 _NOWHERE = U((1 << 64) - 1)
+_M_KEY, _M_TABLE = U(Memo.KEY), U(Memo.TABLE)
+_M_RIGHTS, _M_TABLE_GPA = U(Memo.RIGHTS), U(Memo.TABLE_GPA)
 _MEMO_MASK = U(MEMO_SLOTS - 1)
 _HOST_HALF = U(MEMO_SLOTS * 4)
 _FULL_DEPTH = U(20)  # EPT references of a 4x4 walk; the guest's are 4
@@ -65,14 +67,14 @@ def recall_host(memory, context, memo, gpa, access, result):
     """
     region = gpa >> _21
     slot = _HOST_HALF + ((region & _MEMO_MASK) << _2)
-    if memo[slot] != (region | context[_C_VERSION] << _32):
+    if memo[slot + _M_KEY] != (region | context[_C_VERSION] << _32):
         return _NOWHERE
-    leaf = memory[(memo[slot + _1] + ((gpa >> _9) & _TABLE_OFFSET)) >> _3]
+    leaf = memory[(memo[slot + _M_TABLE] + ((gpa >> _9) & _TABLE_OFFSET)) >> _3]
     if leaf & (_EPT_PTE_RESERVED | context[_C_RESERVED]) or leaf & _READ == _0:
         return _NOWHERE
     if _EPT_TYPE_LEGAL[np.int64((leaf >> _EPT_TYPE_SHIFT) & _7)] == 0:
         return _NOWHERE
-    rights = memo[slot + _2] & leaf & _EPT_RIGHTS
+    rights = memo[slot + _M_RIGHTS] & leaf & _EPT_RIGHTS
     if (_1 << access) & ~rights:
         return _NOWHERE
     dirty = _1
@@ -98,14 +100,18 @@ def recall(memory, context, memo, gva, access, result):
     region = (gva & _LINEAR) >> _21
     slot = (region & _MEMO_MASK) << _2
     sign = gva >> _LINEAR_TOP
-    if memo[slot] != (region | context[_C_VERSION] << _32) or (sign != _0 and sign != _ONES) or access > _2:
+    if (
+        memo[slot + _M_KEY] != (region | context[_C_VERSION] << _32)
+        or (sign != _0 and sign != _ONES)
+        or access > _2
+    ):
         return _WHOLE
-    entry = memory[(memo[slot + _1] + ((gva >> _9) & _TABLE_OFFSET)) >> _3]
+    entry = memory[(memo[slot + _M_TABLE] + ((gva >> _9) & _TABLE_OFFSET)) >> _3]
     flags = _P | _A | (_D if access == _1 else _0)
     reserved = _PTE_RESERVED | context[_C_RESERVED] | (_XD if context[_C_NXE] == _0 else _0)
     if entry & flags != flags or entry & reserved:
         return _WHOLE
-    upper = memo[slot + _2]
+    upper = memo[slot + _M_RIGHTS]
     combined = (entry & upper & (_RW | _US)) | ((entry | upper) & _XD)
     allowed = guest_rights(context, combined & _US != _0, combined & _RW != _0, combined & _XD != _0, entry)
     if (_1 << access) & ~allowed:
@@ -158,19 +164,19 @@ def remember(memory, context, memo, gva, result):
         either |= entry & _XD
     region = (gva & _LINEAR) >> _21
     slot = (region & _MEMO_MASK) << _2
-    memo[slot] = region | context[_C_VERSION] << _32
-    memo[slot + _1] = result[first + stride * 3] & ~_PAGE_OFFSET
-    memo[slot + _2] = (both & (_RW | _US)) | either
-    memo[slot + _3] = entry & _ADDRESS
+    memo[slot + _M_KEY] = region | context[_C_VERSION] << _32
+    memo[slot + _M_TABLE] = result[first + stride * 3] & ~_PAGE_OFFSET
+    memo[slot + _M_RIGHTS] = (both & (_RW | _US)) | either
+    memo[slot + _M_TABLE_GPA] = entry & _ADDRESS
     if two:
         rights = _EPT_RIGHTS
         for n in range(20, 23):
             rights &= memory[result[_R_REFS + n] >> _3]
         region = result[_R_GPA] >> _21
         slot = _HOST_HALF + ((region & _MEMO_MASK) << _2)
-        memo[slot] = region | context[_C_VERSION] << _32
-        memo[slot + _1] = result[_R_REFS + 23] & ~_PAGE_OFFSET
-        memo[slot + _2] = rights
+        memo[slot + _M_KEY] = region | context[_C_VERSION] << _32
+        memo[slot + _M_TABLE] = result[_R_REFS + 23] & ~_PAGE_OFFSET
+        memo[slot + _M_RIGHTS] = rights
 
 
 @kernel(types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS))

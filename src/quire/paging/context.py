@@ -21,6 +21,7 @@ __all__ = [
     "RESULT_WORDS",
     "Context",
     "Dimension",
+    "Memo",
     "Result",
     "Rights",
     "Status",
@@ -138,12 +139,21 @@ class Result(IntEnum):
     EPT_RIGHTS = 55  #: over all levels of EPT (:class:`Rights`), of the page; all of them in one dimension
 
 
+class Memo(IntEnum):
+    """Words of a slot in a memo of walks, the last of guest slots alone."""
+
+    KEY = 0  #: the region of 2 MiB, and above it the version
+    TABLE = 1  #: HPA of its page table
+    RIGHTS = 2  #: what the entries above the leaf allow, as bits of a leaf
+    TABLE_GPA = 3  #: of its page table
+
+
 #: (5 + 1) * (5 + 1) - 1 of a 5x5 walk.
 MAX_REFERENCES = 35
 RESULT_WORDS = 64
 #: Regions of 2 MiB that a memo of walks holds in each dimension, and words of a slot.
 MEMO_SLOTS = 4096
-MEMO_WORDS = 2 * MEMO_SLOTS * 4
+MEMO_WORDS = 2 * MEMO_SLOTS * len(Memo)
 
 
 def new_context(profile: CpuProfile, memory_bytes: int) -> Words:

@@ -127,8 +127,14 @@ class _GuestWalk(GuestRights):
         host = None if self.ept is None else self.ept.page
         base = -1 << min(record.guest_shift, record.host_shift)
         page = GuestPage(
-            *(self.level, record.guest_shift, self.leaf, self.flags),
-            *(host, record.gpa & base, record.hpa & base, record.dirty),
+            self.level,
+            record.guest_shift,
+            self.leaf,
+            self.flags,
+            host,
+            record.gpa & base,
+            record.hpa & base,
+            record.dirty,
         )
         self.caches.keep_page(gva, page, is_global=record.global_page)
 

@@ -10,10 +10,29 @@ from quire.paging.context import Context
 __all__ = ["SETTINGS", "parse_number", "parse_settings"]
 
 _FLAGS = (
-    *(Context.NXE, Context.WP, Context.SMEP, Context.SMAP, Context.USER, Context.AC, Context.IMPLICIT),
-    *(Context.STACK, Context.PSE, Context.PKE, Context.PKS, Context.CD, Context.PAGE_1G),
-    *(Context.MBEC, Context.PAGING_WRITE, Context.VERIFY_PAGING, Context.SPP, Context.PML, Context.VE),
-    *(Context.EPT_EXECUTE_ONLY, Context.EPT_2M, Context.EPT_1G, Context.ADVANCED),
+    Context.NXE,
+    Context.WP,
+    Context.SMEP,
+    Context.SMAP,
+    Context.USER,
+    Context.AC,
+    Context.IMPLICIT,
+    Context.STACK,
+    Context.PSE,
+    Context.PKE,
+    Context.PKS,
+    Context.CD,
+    Context.PAGE_1G,
+    Context.MBEC,
+    Context.PAGING_WRITE,
+    Context.VERIFY_PAGING,
+    Context.SPP,
+    Context.PML,
+    Context.VE,
+    Context.EPT_EXECUTE_ONLY,
+    Context.EPT_2M,
+    Context.EPT_1G,
+    Context.ADVANCED,
 )
 _WIDTHS = {
     **dict.fromkeys(_FLAGS, 1),

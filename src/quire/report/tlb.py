@@ -17,8 +17,16 @@ _NOTHING = "-"
 _UNITS = {1 << 12: "4K", 1 << 21: "2M", 1 << 30: "1G"}
 #: Of each column its title, and whether it is a number.
 _COLUMNS = (
-    *(("structure", False), ("set.way", True), ("class", False), ("entry", False), ("address", True)),
-    *(("-> hpa", True), ("tags", False), ("rights", False), ("type", False), ("age", True)),
+    ("structure", False),
+    ("set.way", True),
+    ("class", False),
+    ("entry", False),
+    ("address", True),
+    ("-> hpa", True),
+    ("tags", False),
+    ("rights", False),
+    ("type", False),
+    ("age", True),
 )
 _LEGEND = (
     "class: physical is guest-physical; tags: VPID/PCID/EP4TA",

@@ -136,8 +136,13 @@ def render_vmitosis(record: Mapping[str, Any], file: IO[str]) -> None:
             f"last cache {format_count(config['last_cache'])} bytes"
         )
         columns = (
-            *(("tables, EPT", "left"), ("guest tables", "right"), ("EPT", "right"), ("published", "right")),
-            *(("predicted", "right"), ("off by", "right"), ("", "left")),
+            ("tables, EPT", "left"),
+            ("guest tables", "right"),
+            ("EPT", "right"),
+            ("published", "right"),
+            ("predicted", "right"),
+            ("off by", "right"),
+            ("", "left"),
         )
         sheet.table(columns, (_placed(row) for row in record["rows"]))
         sheet.text("  references to remote tables that missed the cache, each update; run time over LL's")

@@ -22,10 +22,29 @@ __all__ = ["random_access", "random_context", "random_world"]
 
 # Controls that are one bit; a random context flips each.
 _SWITCHES = (
-    *(Context.NXE, Context.WP, Context.SMEP, Context.SMAP, Context.AC, Context.USER, Context.IMPLICIT),
-    *(Context.PAGE_1G, Context.EPT_EXECUTE_ONLY, Context.EPT_2M, Context.EPT_1G, Context.UPDATE),
-    *(Context.ADVANCED, Context.PSE, Context.PKE, Context.PKS, Context.STACK),
-    *(Context.MBEC, Context.PAGING_WRITE, Context.VERIFY_PAGING, Context.SPP, Context.PML, Context.VE),
+    Context.NXE,
+    Context.WP,
+    Context.SMEP,
+    Context.SMAP,
+    Context.AC,
+    Context.USER,
+    Context.IMPLICIT,
+    Context.PAGE_1G,
+    Context.EPT_EXECUTE_ONLY,
+    Context.EPT_2M,
+    Context.EPT_1G,
+    Context.UPDATE,
+    Context.ADVANCED,
+    Context.PSE,
+    Context.PKE,
+    Context.PKS,
+    Context.STACK,
+    Context.MBEC,
+    Context.PAGING_WRITE,
+    Context.VERIFY_PAGING,
+    Context.SPP,
+    Context.PML,
+    Context.VE,
 )
 
 

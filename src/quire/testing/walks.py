@@ -14,12 +14,25 @@ from quire.testing.world import World
 __all__ = ["BothWalks", "compare_walks", "walk_both"]
 
 _ALWAYS = (
-    *(Result.STATUS, Result.VECTOR, Result.ERROR, Result.FAULT_GPA, Result.FAULT_LEVEL),
-    *(Result.FAULT_DIMENSION, Result.GUEST_REFERENCES, Result.HOST_REFERENCES),
+    Result.STATUS,
+    Result.VECTOR,
+    Result.ERROR,
+    Result.FAULT_GPA,
+    Result.FAULT_LEVEL,
+    Result.FAULT_DIMENSION,
+    Result.GUEST_REFERENCES,
+    Result.HOST_REFERENCES,
 )
 _WHEN_OK = (
-    *(Result.HPA, Result.GPA, Result.GUEST_SHIFT, Result.HOST_SHIFT, Result.RIGHTS, Result.DIRTY),
-    *(Result.GLOBAL, Result.GUEST_ENTRY, Result.HOST_ENTRY),
+    Result.HPA,
+    Result.GPA,
+    Result.GUEST_SHIFT,
+    Result.HOST_SHIFT,
+    Result.RIGHTS,
+    Result.DIRTY,
+    Result.GLOBAL,
+    Result.GUEST_ENTRY,
+    Result.HOST_ENTRY,
 )
 
 

@@ -9,7 +9,8 @@ from quire.tlb.contents import SetUse, TlbTable
 from quire.tlb.invalidation import MappingClass, Operand, Operation, Rule, Structures
 from quire.tlb.layout import TAG, TRANSLATION, Kind, Shape, Shapes, TlbState
 from quire.tlb.spaces import AddressSpace, AddressSpaces, Extent
-from quire.tlb.tlb import Structure, Tlb, TlbEntry, TlbOptions
+from quire.tlb.structure import Structure
+from quire.tlb.tlb import Tlb, TlbEntry, TlbOptions
 
 __all__ = [
     "TAG",

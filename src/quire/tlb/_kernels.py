@@ -7,27 +7,24 @@ Pointers go in (see layout.py for what they point to); an index identifies an en
 import numpy as np
 from numba import types
 
-from quire.arch import Replacement
 from quire.kernels import kernel
 from quire.paging._kernels_ept import WORDS
 from quire.tlb._kernels_replacement import (
+    LRU,
     SHAPES,
-    any_way,
+    choose,
+    mark,
     move_to_front,
     oldest,
-    point_away,
-    pointed_at,
     scan,
 )
 from quire.tlb.layout import (
     KIND_SHIFTS,
     LEVELS,
-    LISTED,
-    POLICIES,
     SIZES,
     TAG,
     TRANSLATION,
-    UNBOUNDED,
+    Keeping,
     Shape,
     Shapes,
     TlbState,
@@ -40,7 +37,7 @@ _KIND, _SPACE_SHIFT = U(TAG.shift("kind")), U(TAG.shift("space"))
 _LINEAR = U((1 << 57) - 1)
 _FRAME, _VALUE_REST = U(TRANSLATION.mask("frame")), U(~TRANSLATION.mask("frame") & (1 << 64) - 1)
 _START, _SET_MASK, _WAYS = int(Shape.START), int(Shape.SET_MASK), int(Shape.WAYS)
-_POLICY, _TREES = int(Shape.POLICY), int(Shape.TREES)
+_POLICY, _SET_WORDS = int(Shape.POLICY), int(Shape.SET_WORDS)
 _ROW, _ROWS = len(Shape), int(Shapes.ROWS)
 _CLOCK, _SPACE, _GLOBAL_SPACE = int(TlbState.CLOCK), int(TlbState.SPACE), int(TlbState.GLOBAL_SPACE)
 _GLOBALS, _LARGE, _EVICTIONS = int(TlbState.GLOBALS), int(TlbState.LARGE), int(TlbState.EVICTIONS)
@@ -48,9 +45,7 @@ _CAPACITY, _DEPTH = int(TlbState.CAPACITY), int(TlbState.DEPTH)
 _LARGEST, _CONFLICTS = int(TlbState.LARGEST), int(TlbState.CONFLICTS)
 _CONFLICT_GVA = int(TlbState.CONFLICT_GVA)
 _USED, _FULL, _MISSES = int(TlbState.USED), int(TlbState.FULL), int(TlbState.MISSES)
-_LRU, _PLRU = np.int64(POLICIES[Replacement.LRU]), np.int64(POLICIES[Replacement.PLRU])
-_RANDOMLY = np.int64(POLICIES[Replacement.RANDOM])
-_WITHOUT_BOUND, _LISTED = np.int64(UNBOUNDED), np.int64(LISTED)
+_WITHOUT_BOUND, _LISTED = np.int64(Keeping.UNBOUNDED), np.int64(Keeping.LISTED)
 _N_LEVELS, _N_SIZES = np.int64(LEVELS), np.int64(SIZES)
 _HASH = U(0x9E3779B97F4A7C15)
 _0, _1, _2, _3, _4, _7, _15, _32 = (U(n) for n in (0, 1, 2, 3, 4, 7, 15, 32))
@@ -91,8 +86,8 @@ def touch(entries, state, shapes, row, index, tag):
     entries[np.int64(state[_CAPACITY]) + index] = state[_CLOCK]
     if shapes[row + _POLICY] == _LISTED:
         move_to_front(entries, state, shapes, row, index, tag & U(shapes[row + _SET_MASK]))
-    elif shapes[row + _POLICY] == _PLRU:
-        point_away(entries, state, shapes, row, index)
+    else:
+        mark(entries, state, shapes, row, index)
 
 
 @kernel(types.void(WORDS, WORDS, SHAPES, types.int64))
@@ -118,7 +113,7 @@ def least_recent(entries, state, shapes, row, start, tag):
     """Return the entry of the set of `tag`, at `start`, that was used longest ago; free ones come first."""
     capacity = np.int64(state[_CAPACITY])
     if shapes[row + _POLICY] == _LISTED:
-        at = np.int64(3) * capacity + shapes[row + _TREES] + np.int64(tag & U(shapes[row + _SET_MASK]))
+        at = np.int64(3) * capacity + shapes[row + _SET_WORDS] + np.int64(tag & U(shapes[row + _SET_MASK]))
         return start + np.int64((entries[at] >> (U(shapes[row + _WAYS] - _I1) << _2)) & _15)
     return oldest(entries, capacity + start, shapes[row + _WAYS]) - capacity
 
@@ -127,7 +122,11 @@ def least_recent(entries, state, shapes, row, start, tag):
 def count_fill(entries, state, shapes, row, tag):
     """Count that the set of `tag`, in the structure at `row`, takes an entry in."""
     mask = U(shapes[row + _SET_MASK])
-    at = np.int64(3) * np.int64(state[_CAPACITY]) + shapes[row + _TREES] + np.int64(mask + _1 + (tag & mask))
+    at = (
+        np.int64(3) * np.int64(state[_CAPACITY])
+        + shapes[row + _SET_WORDS]
+        + np.int64(mask + _1 + (tag & mask))
+    )
     entries[at] += _1
 
 
@@ -160,10 +159,7 @@ def insert(entries, state, shapes, row, tag, value):
         victim = least_recent(entries, state, shapes, row, start, tag)
         if entries[victim] != _0:
             state[_EVICTIONS] += _1
-            if policy == _PLRU:
-                victim = pointed_at(entries, state, shapes, row, start)
-            elif policy == _RANDOMLY:
-                victim = start + any_way(entries, state, shapes, row)
+            victim = choose(entries, state, shapes, row, start, victim)
     entries[victim] = tag
     entries[2 * np.int64(state[_CAPACITY]) + victim] = value
     touch(entries, state, shapes, row, victim, tag)
@@ -217,7 +213,7 @@ def insert_listed(entries, state, shapes, row, tag, value):
     """Put `tag`, which is not there, in place of the last of its set's list; the list turns by one."""
     mask, ways, capacity = shapes[row + _SET_MASK], shapes[row + _WAYS], np.int64(state[_CAPACITY])
     number = np.int64(tag & U(mask))
-    at = np.int64(3) * capacity + shapes[row + _TREES] + number
+    at = np.int64(3) * capacity + shapes[row + _SET_WORDS] + number
     word, last = entries[at], U(ways - _I1) << _2
     way = word >> last
     entries[at] = ((word & ((_1 << last) - _1)) << _4) | way
@@ -242,24 +238,22 @@ def insert_absent(entries, state, shapes, row, tag, value):
     policy = shapes[row + _POLICY]
     if policy == _LISTED:
         return insert_listed(entries, state, shapes, row, tag, value)
-    if policy == _LRU:
+    if policy == LRU:
         return insert_stamped(entries, state, shapes, row, tag, value)
     return insert(entries, state, shapes, row, tag, value)
 
 
 @kernel(
     types.int64(
-        *(
-            WORDS,
-            WORDS,
-            SHAPES,
-            types.uint64,
-            types.int64,
-            types.int64,
-            types.uint64,
-            types.uint64,
-            types.boolean,
-        )
+        WORDS,
+        WORDS,
+        SHAPES,
+        types.uint64,
+        types.int64,
+        types.int64,
+        types.uint64,
+        types.uint64,
+        types.boolean,
     )
 )
 def hold(entries, state, shapes, gva, side, level, tag, value, absent):
@@ -327,17 +321,15 @@ def note_conflict(entries, state, shapes, gva, side, tag):
 
 @kernel(
     types.int64(
-        *(
-            WORDS,
-            WORDS,
-            SHAPES,
-            types.uint64,
-            types.int64,
-            types.uint64,
-            types.boolean,
-            types.uint64,
-            types.boolean,
-        )
+        WORDS,
+        WORDS,
+        SHAPES,
+        types.uint64,
+        types.int64,
+        types.uint64,
+        types.boolean,
+        types.uint64,
+        types.boolean,
     )
 )
 def fill(entries, state, shapes, gva, side, size, is_global, value, absent):

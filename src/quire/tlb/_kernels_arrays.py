@@ -10,7 +10,7 @@ from quire.kernels import kernel
 from quire.paging._kernels_ept import pointer
 from quire.tlb import _kernels as by_pointer
 from quire.tlb._kernels import KIND_SHIFTS_ARRAY
-from quire.tlb.layout import LISTED, TAG, TRANSLATION, Kind, Shape, Shapes, TlbState
+from quire.tlb.layout import TAG, TRANSLATION, Keeping, Kind, Shape, Shapes, TlbState
 from quire.tlb.spaces import MARKS, Extent
 
 U = np.uint64
@@ -24,8 +24,8 @@ _WALK_SIZE, _LINEAR, _PDE = U(TRANSLATION.shift("walk_size")), U((1 << 57) - 1),
 _SPARED, _OF_GVA, _OF_GPA = (np.uint8(MARKS[e]) for e in (Extent.NOTHING, Extent.GVA, Extent.GPA))
 _LEAST_TAG, _TOMB = U(1 << TAG.shift("space")), U(1)
 _START, _SET_MASK, _WAYS = int(Shape.START), int(Shape.SET_MASK), int(Shape.WAYS)
-_POLICY, _LISTS = int(Shape.POLICY), int(Shape.TREES)
-_ROW, _ROWS, _LISTED = len(Shape), int(Shapes.ROWS), np.int64(LISTED)
+_POLICY, _LISTS = int(Shape.POLICY), int(Shape.SET_WORDS)
+_ROW, _ROWS, _LISTED = len(Shape), int(Shapes.ROWS), np.int64(Keeping.LISTED)
 _0, _1, _2, _3, _7, _15, _I0 = U(0), U(1), U(2), U(3), U(7), U(15), np.int64(0)
 
 

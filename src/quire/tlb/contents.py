@@ -14,16 +14,17 @@ from quire.arch import PAT_RESET, MemoryType, TlbGeometry, combined_memory_type,
 from quire.errors import MisuseError
 from quire.paging import Context
 from quire.tlb.invalidation import MappingClass
-from quire.tlb.layout import KIND_SHIFTS, TAG, TRANSLATION, Kind, Shape, Shapes, TlbState
+from quire.tlb.layout import KIND_SHIFTS, TAG, TRANSLATION, Kind, Shape, Shapes
+from quire.tlb.spaces import AddressSpaces
+from quire.tlb.structure import Structure
 
 if TYPE_CHECKING:
     import pandas
 
-    from quire.tlb.tlb import Tlb
-
 __all__ = ["SetUse", "TlbTable", "make_table", "set_use", "valid_indices"]
 
 Words = npt.NDArray[np.uint64]
+Structures = tuple[Structure, ...]
 
 #: Fields that are -1 where an entry has no such thing: None in records.
 _ABSENT = ("set", "way", "vpid", "pcid", "ep4ta", "hpa", "pkey")
@@ -91,8 +92,13 @@ class TlbTable:
             )
         kept = np.ones(len(self.array), bool)
         for field, value in (
-            *(("vpid", vpid), ("pcid", pcid), ("ep4ta", ep4ta), ("structure", structure)),
-            *(("class", mapping_class), ("size", size), ("global", global_)),
+            ("vpid", vpid),
+            ("pcid", pcid),
+            ("ep4ta", ep4ta),
+            ("structure", structure),
+            ("class", mapping_class),
+            ("size", size),
+            ("global", global_),
         ):
             if value is not None:
                 kept &= self.array[field] == value
@@ -127,19 +133,24 @@ class TlbTable:
         return pandas.DataFrame({name: self.array[name] for name in self.array.dtype.names or ()})
 
 
-def valid_indices(tlb: "Tlb") -> npt.NDArray[np.int64]:
-    """Return where the valid entries are, in order: structure by structure, set by set."""
-    return np.flatnonzero(tlb.entries[: tlb.capacity] >> np.uint64(TAG.shift("space")))
+def valid_indices(entries: Words, capacity: int) -> npt.NDArray[np.int64]:
+    """Return where the valid ones of the first `capacity` entries are: structure by structure, set by set."""
+    return np.flatnonzero(entries[:capacity] >> np.uint64(TAG.shift("space")))
 
 
-def make_table(tlb: "Tlb") -> TlbTable:
-    """Return every valid entry, in the order of :func:`valid_indices`."""
-    at = valid_indices(tlb)
-    tags, values = tlb.entries[at], tlb.entries[2 * tlb.capacity + at]
-    stamps = tlb.entries[tlb.capacity + at]
-    names = tuple(one.name for one in tlb.structures)
+def make_table(
+    structures: Structures, entries: Words, spaces: AddressSpaces, clock: int, context: Words | None
+) -> TlbTable:
+    """Return every valid entry, in the order of :func:`valid_indices`.
+
+    `spaces` are what tags stand for, `clock` is the time now, `context` as that of :class:`quire.tlb.Tlb`.
+    """
+    capacity = _capacity(structures)
+    at = valid_indices(entries, capacity)
+    tags, values, stamps = entries[at], entries[2 * capacity + at], entries[capacity + at]
+    names = tuple(one.name for one in structures)
     array = np.zeros(len(at), _dtype(max(map(len, names), default=1)))
-    _place(tlb, at, array)
+    _place(structures, at, array)
     kinds = _part(TAG, tags, "kind")
     shifts = np.array(KIND_SHIFTS)[kinds]
     array["kind"] = _NAMES_OF_KINDS[kinds]
@@ -147,10 +158,15 @@ def make_table(tlb: "Tlb") -> TlbTable:
     address = (tags & np.uint64(TAG.mask("page"))) << shifts.astype(np.uint64)
     array["address"] = np.where(address & _SIGN_BIT, address | _HIGH_BITS, address)
     array["hpa"] = _part(TRANSLATION, values, "frame") << 12
-    _tag(tlb, _part(TAG, tags, "space"), array)
-    array["age"] = (tlb.state[TlbState.CLOCK] - stamps).astype(np.int64)
-    _translate(tlb, values, array)
+    _tag(spaces, _part(TAG, tags, "space"), array)
+    array["age"] = (np.uint64(clock) - stamps).astype(np.int64)
+    _translate(context, values, array)
     return TlbTable(array, names)
+
+
+def _capacity(structures: Structures) -> int:
+    """Return the number of entries of all structures, which lie one behind the other."""
+    return structures[-1].end if structures else 0
 
 
 def _dtype(longest_name: int) -> np.dtype[Any]:
@@ -158,11 +174,24 @@ def _dtype(longest_name: int) -> np.dtype[Any]:
     rights = [(name, "?") for name in ("RW", "US", "XD", "ept_R", "ept_W", "ept_X", "ept_XU", "dirty")]
     return np.dtype(
         [
-            *(("structure", f"U{longest_name}"), ("level", "i1"), ("set", "i4"), ("way", "i4")),
-            *(("class", "U14"), ("kind", "U5"), ("address", "u8"), ("size", "i8"), ("hpa", "i8")),
-            *(("vpid", "i4"), ("pcid", "i4"), ("ep4ta", "i8"), ("global", "?")),
+            ("structure", f"U{longest_name}"),
+            ("level", "i1"),
+            ("set", "i4"),
+            ("way", "i4"),
+            ("class", "U14"),
+            ("kind", "U5"),
+            ("address", "u8"),
+            ("size", "i8"),
+            ("hpa", "i8"),
+            ("vpid", "i4"),
+            ("pcid", "i4"),
+            ("ep4ta", "i8"),
+            ("global", "?"),
             *rights,
-            *(("memory_type", "U3"), ("pkey", "i1"), ("walk_size", "i8"), ("age", "i8")),
+            ("memory_type", "U3"),
+            ("pkey", "i1"),
+            ("walk_size", "i8"),
+            ("age", "i8"),
         ]
     )
 
@@ -175,22 +204,22 @@ def _part(layout: Any, words: Words, field: str) -> npt.NDArray[np.int64]:
     return found
 
 
-def _place(tlb: "Tlb", at: npt.NDArray[np.int64], array: npt.NDArray[Any]) -> None:
+def _place(structures: Structures, at: npt.NDArray[np.int64], array: npt.NDArray[Any]) -> None:
     """Write in which structure, set and way each entry lies."""
-    starts = np.array([one.start for one in tlb.structures], np.int64)
+    starts = np.array([one.start for one in structures], np.int64)
     number = np.searchsorted(starts, at, side="right") - 1
-    array["structure"] = np.array([one.name for one in tlb.structures], array.dtype["structure"])[number]
-    levels = [one.geometry.level if isinstance(one.geometry, TlbGeometry) else 0 for one in tlb.structures]
+    array["structure"] = np.array([one.name for one in structures], array.dtype["structure"])[number]
+    levels = [one.geometry.level if isinstance(one.geometry, TlbGeometry) else 0 for one in structures]
     array["level"] = np.array(levels, np.int8)[number]
-    ways = np.array([one.ways for one in tlb.structures], np.int64)[number]
-    bounded = np.array([one.bounded for one in tlb.structures], bool)[number]
+    ways = np.array([one.ways for one in structures], np.int64)[number]
+    bounded = np.array([one.bounded for one in structures], bool)[number]
     array["set"], array["way"] = (np.where(bounded, found, -1) for found in divmod(at - starts[number], ways))
 
 
-def _tag(tlb: "Tlb", numbers: npt.NDArray[np.int64], array: npt.NDArray[Any]) -> None:
+def _tag(known: AddressSpaces, numbers: npt.NDArray[np.int64], array: npt.NDArray[Any]) -> None:
     """Write the tags that the numbers of address spaces stand for, and what follows from them."""
     distinct, inverse = np.unique(numbers, return_inverse=True)
-    spaces = [tlb.spaces.space(int(number)) for number in distinct]
+    spaces = [known.space(int(number)) for number in distinct]
     for field in ("vpid", "pcid", "ep4ta"):
         tags = [getattr(space, field) for space in spaces]
         array[field] = np.array([-1 if tag is None else tag for tag in tags], np.int64)[inverse]
@@ -198,37 +227,39 @@ def _tag(tlb: "Tlb", numbers: npt.NDArray[np.int64], array: npt.NDArray[Any]) ->
     array["global"] = (array["pcid"] == -1) & (array["vpid"] != -1)
 
 
-def _translate(tlb: "Tlb", values: Words, array: npt.NDArray[Any]) -> None:
+def _translate(context: Words | None, values: Words, array: npt.NDArray[Any]) -> None:
     """Write what translations say of their pages; of entries of walk caches, that there is nothing to say."""
     for field in ("RW", "US", "XD", "dirty"):
         array[field] = _part(TRANSLATION, values, field)
     rights = _part(TRANSLATION, values, "ept_rights")
     for bit, field in enumerate(("ept_R", "ept_W", "ept_X", "ept_XU")):
         array[field] = rights >> bit & 1
-    if tlb.context is None or not tlb.context[Context.MBEC]:
+    if context is None or not context[Context.MBEC]:
         array["ept_XU"] |= array["ept_X"]  # one right for both without mode-based execute control
     array["pkey"] = _part(TRANSLATION, values, "pkey")
     array["walk_size"] = np.int64(1) << np.array(KIND_SHIFTS)[_part(TRANSLATION, values, "walk_size")]
-    array["memory_type"] = _memory_types(tlb, values, array["ep4ta"] != -1)
+    array["memory_type"] = _memory_types(context, values, array["ep4ta"] != -1)
     cached = array["level"] == 0
     for field in _OF_PAGES:
         array[field][cached] = {"memory_type": "", "pkey": -1}.get(field, 0)
     array["hpa"][cached & (values == 0)] = -1  # that of an entry of EPT is not kept
 
 
-def _memory_types(tlb: "Tlb", values: Words, under_ept: npt.NDArray[np.bool_]) -> npt.NDArray[np.str_]:
+def _memory_types(
+    context: Words | None, values: Words, under_ept: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.str_]:
     """Return the name of the memory type of each translation, with IA32_PAT and CR0.CD as they are now."""
     keys = _part(TRANSLATION, values, "pat") | _part(TRANSLATION, values, "ept_type") << 3
     keys |= _part(TRANSLATION, values, "IPAT") << 6 | under_ept.astype(np.int64) << 7
     distinct, inverse = np.unique(keys, return_inverse=True)
-    name = _namer(tlb)
+    name = _namer(context)
     return np.array([name(int(key)) for key in distinct], "U3")[inverse]
 
 
-def _namer(tlb: "Tlb") -> Callable[[int], str]:
+def _namer(context: Words | None) -> Callable[[int], str]:
     pat, uncached = PAT_RESET, False
-    if tlb.context is not None:
-        pat, uncached = int(tlb.context[Context.PAT]), bool(tlb.context[Context.CD])
+    if context is not None:
+        pat, uncached = int(context[Context.PAT]), bool(context[Context.CD])
 
     def name(key: int) -> str:
         found, ept = pat_memory_type(pat, key & 7), key >> 3 & 7
@@ -243,15 +274,15 @@ def _namer(tlb: "Tlb") -> Callable[[int], str]:
     return name
 
 
-def set_use(tlb: "Tlb") -> dict[str, SetUse]:
+def set_use(structures: Structures, entries: Words, shapes: npt.NDArray[np.int64]) -> dict[str, SetUse]:
     """Return the use of the sets of each structure that has any: not of a table without bound."""
     found = {}
-    tags = tlb.entries[: tlb.capacity]
-    for number, one in enumerate(tlb.structures):
+    capacity = _capacity(structures)
+    for number, one in enumerate(structures):
         if one.bounded:
-            mine = tags[one.start : one.start + one.sets * one.ways] != 0
-            trees = int(tlb.shapes[Shapes.ROWS + number * len(Shape) + Shape.TREES])
-            counts = 3 * tlb.capacity + trees + one.sets
-            fills = tlb.entries[counts : counts + one.sets].astype(np.int64)
+            mine = entries[one.start : one.end] != 0
+            words = int(shapes[Shapes.ROWS + number * len(Shape) + Shape.SET_WORDS])
+            counts = 3 * capacity + words + one.sets
+            fills = entries[counts : counts + one.sets].astype(np.int64)
             found[one.name] = SetUse(one.ways, mine.reshape(one.sets, one.ways).sum(axis=1), fills)
     return found

@@ -1,30 +1,29 @@
-"""How TLBs and walk caches lie in arrays: tags, stamps, values, trees, and the index of every field.
+"""How TLBs and walk caches lie in arrays: tags, stamps, values, words of sets, and the index of every field.
 
 One ``uint64`` array holds three blocks of equal length, an element an entry: tags, stamps of the last use, values;
-behind them, of each structure, the trees of tree-PLRU and then the counts of fills, a word a set each. One ``uint64``
-array of :class:`TlbState` holds what changes, one ``int64`` array of :class:`Shapes` says which structure holds what
-and where each begins. A tag is an address-space number (never 0), a :class:`Kind` and the page number of that kind;
-the number stands for (VPID, PCID, EP4TA), see :mod:`quire.tlb.spaces`.
+behind them, of each structure, a word a set of what its policy keeps, and then a word a set that counts fills. One
+``uint64`` array of :class:`TlbState` holds what changes, one ``int64`` array of :class:`Shapes` says which structure
+holds what and where each begins. A tag is an address-space number (never 0), a :class:`Kind` and the page number of
+that kind; the number stands for (VPID, PCID, EP4TA), see :mod:`quire.tlb.spaces`.
 """
 
 from enum import IntEnum
 
-from quire.arch import Held, Layout, Replacement, Side, bit, bits
+from quire.arch import Held, Layout, Side, bit, bits
 
 __all__ = [
     "KINDS",
     "KIND_OF_HELD",
     "KIND_SHIFTS",
     "LEVELS",
-    "LISTED",
     "LISTED_WAYS",
-    "POLICIES",
     "SIDES",
     "SIDE_NUMBERS",
     "SIZES",
+    "SIZE_OF_SHIFT",
     "TAG",
     "TRANSLATION",
-    "UNBOUNDED",
+    "Keeping",
     "Kind",
     "Shape",
     "Shapes",
@@ -90,15 +89,22 @@ class Kind(IntEnum):
 KIND_SHIFTS = (12, 21, 30, 0, 21, 30, 39, 48)
 KIND_OF_HELD = {Held.PDE: Kind.PDE, Held.PDPTE: Kind.PDPTE, Held.PML4E: Kind.PML4E, Held.PML5E: Kind.PML5E}
 
+SIZE_OF_SHIFT = {12: 0, 21: 1, 30: 2}
+
 #: Sides of a TLB (fetch, load, store), levels at most, page sizes.
 SIDES, LEVELS, SIZES = 3, 4, 3
 SIDE_NUMBERS = {Side.FETCH: 0, Side.LOAD: 1, Side.STORE: 2}
 _DIMENSIONS, KINDS = 2, 8
 
-#: Replacement policies by number; then a table without bound; and LRU by a list of ways in the set's word, four bits a
-#: way, for sets of at most 16 ways that every use of an entry goes through.
-POLICIES = {Replacement.LRU: 0, Replacement.PLRU: 1, Replacement.RANDOM: 2}
-UNBOUNDED, LISTED, LISTED_WAYS = 3, 4, 16
+#: Ways of a set at most whose order of use is a list in the set's word, four bits a way.
+LISTED_WAYS = 16
+
+
+class Keeping(IntEnum):
+    """What a structure's POLICY may say beside the number of a :class:`Replacement`, which is never below 0."""
+
+    UNBOUNDED = -1  #: a table without bound
+    LISTED = -2  #: LRU by a list of ways, of LISTED_WAYS at most, that every use of an entry goes through
 
 
 class Shapes(IntEnum):
@@ -117,9 +123,9 @@ class Shape(IntEnum):
     START = 0  #: index of its first entry
     SET_MASK = 1  #: sets - 1; entries - 1 of a table without bound
     WAYS = 2
-    POLICY = 3
-    TREES = (
-        4  #: index of the tree of its first set; behind the last set's, how often each set took an entry in
+    POLICY = 3  #: number of a Replacement, or a Keeping
+    SET_WORDS = (
+        4  #: index of the word of its first set; behind the last set's, how often each set took an entry in
     )
 
 
@@ -143,7 +149,7 @@ class TlbState(IntEnum):
     UNBOUNDED_START = 14  #: index of the first entry of tables without bound
     USED = 15  #: entries of tables without bound that are not free
     FULL = 16  #: 1: a table without bound should grow
-    TREES = 17  #: 1 if a structure has trees, which a hit moves
+    MARKS = 17  #: 1 if a hit changes the word that some structure keeps of the set
     REPLAY_PAGE = 18  #: by side, the page + 1 that a replay looked up last, if it is still there; three words
     LOOKUPS = 21  #: by side, of a replay; three words
     MISSES = 24  #: by side and level; twelve words

@@ -1,8 +1,8 @@
 """The TLB hierarchy in plain Python: lists and dicts. The slow twin of the kernels.
 
 Written from the description of a set-associative cache, not from the kernels: an entry is (space, size, page), a set
-is chosen by the page number's low bits, an insertion takes a free way, else the one that the policy names: the one used
-longest ago; the one to which a binary tree points, whose nodes point away from what was used; or any, by xorshift64.
+is chosen by the page number's low bits, an insertion takes a free way, else the one that the policy names, see
+``arch/replacement.py``; what is drawn is drawn by xorshift64.
 """
 
 from quire.arch import CpuProfile, Replacement, Side, TlbGeometry, WalkCacheGeometry
@@ -17,43 +17,13 @@ _SHIFTS = (12, 21, 30)
 _WORD = (1 << 64) - 1
 
 
-class _Tree:
-    """Tree-PLRU: nodes are named by the ways below them, and say whether the next victim is in the upper half."""
-
-    def __init__(self, ways: int) -> None:
-        self.ways = ways
-        self.span = 1 << (ways - 1).bit_length()
-        self.upper: dict[tuple[int, int], bool] = {}
-
-    def touch(self, way: int) -> None:
-        low, span = 0, self.span
-        while span > 1:
-            span //= 2
-            in_upper = way >= low + span
-            self.upper[low, span] = not in_upper
-            low += span * in_upper
-
-    def victim(self) -> int:
-        low, span = 0, self.span
-        while span > 1:
-            span //= 2
-            if self.upper.get((low, span), False) and low + span < self.ways:
-                low += span
-        return low
-
-
 class _Set:
-    """One set: its ways, when each was used, its tree."""
+    """One set: its ways, and what its policy knows of them."""
 
-    def __init__(self, ways: int) -> None:
+    def __init__(self, ways: int, policy: Replacement) -> None:
         self.keys: list[Key | None] = [None] * ways
         self.values = [0] * ways
-        self.used = [0] * ways
-        self.tree = _Tree(ways)
-
-    def touch(self, way: int, clock: int) -> None:
-        self.used[way] = clock
-        self.tree.touch(way)
+        self.order = policy.twin(ways)
 
 
 class ReferenceArray:
@@ -62,10 +32,9 @@ class ReferenceArray:
     def __init__(
         self, twin: "ReferenceTlb", geometry: TlbGeometry | WalkCacheGeometry, policy: Replacement
     ) -> None:
-        self.twin, self.policy = twin, policy
-        self.ways = geometry.ways
+        self.twin = twin
         self.unbounded: dict[Key, int] | None = {} if geometry.entries is None else None
-        self.sets = [_Set(self.ways) for _ in range(geometry.sets)]
+        self.sets = [_Set(geometry.ways, policy) for _ in range(geometry.sets)]
 
     def probe(self, key: Key) -> int | None:
         """Return the value of `key`, now used last, or None."""
@@ -75,7 +44,7 @@ class ReferenceArray:
         if key not in chosen.keys:
             return None
         way = chosen.keys.index(key)
-        chosen.touch(way, self.twin.clock)
+        chosen.order.use(way, self.twin.clock)
         return chosen.values[way]
 
     def insert(self, key: Key, value: int) -> None:
@@ -88,14 +57,10 @@ class ReferenceArray:
             way = chosen.keys.index(key)
         elif None in chosen.keys:
             way = chosen.keys.index(None)
-        elif self.policy is Replacement.LRU:
-            way = min(range(self.ways), key=lambda n: (chosen.used[n], n))
-        elif self.policy is Replacement.PLRU:
-            way = chosen.tree.victim()
         else:
-            way = self.twin.draw() % self.ways
+            way = chosen.order.victim(self.twin.draw)
         chosen.keys[way], chosen.values[way] = key, value
-        chosen.touch(way, self.twin.clock)
+        chosen.order.use(way, self.twin.clock)
 
     def drop(self, spaces: set[int], gva: int | None) -> None:
         """Drop what is tagged with one of `spaces`, of the page that holds `gva` unless that is None.
@@ -115,7 +80,7 @@ class ReferenceArray:
         for chosen in self.sets:
             for way, key in enumerate(chosen.keys):
                 if key is not None and goes(key, chosen.values[way]):
-                    chosen.keys[way], chosen.used[way] = None, 0
+                    chosen.keys[way] = None
 
 
 class ReferenceTlb:

@@ -15,28 +15,26 @@ from quire.errors import MisuseError
 from quire.tlb.contents import SetUse, TlbTable, make_table, set_use, valid_indices
 from quire.tlb.invalidation import MappingClass, Operand, Operation, Structures
 from quire.tlb.layout import (
-    KIND_OF_HELD,
     KINDS,
     LEVELS,
-    LISTED,
     LISTED_WAYS,
-    POLICIES,
     SIDE_NUMBERS,
     SIDES,
+    SIZE_OF_SHIFT,
     SIZES,
     TAG,
     TRANSLATION,
-    UNBOUNDED,
+    Keeping,
     Kind,
     Shape,
     Shapes,
     TlbState,
 )
 from quire.tlb.spaces import AddressSpace, AddressSpaces
+from quire.tlb.structure import Structure, held_kinds, is_unbounded
 
-__all__ = ["Structure", "Tlb", "TlbEntry", "TlbOptions", "held_kinds"]
+__all__ = ["Tlb", "TlbEntry", "TlbOptions"]
 
-_SIZE_OF_SHIFT = {12: 0, 21: 1, 30: 2}
 _FIRST_SLOTS = 1 << 12  # of a table without bound; it doubles
 _CANONICAL = 57
 
@@ -55,19 +53,6 @@ class TlbOptions:
     walk_caches: bool = True
     seed: int = 0
     tables_by_gpa: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Structure:
-    """One TLB or walk cache: where its entries lie, and how they are chosen."""
-
-    name: str
-    start: int
-    sets: int
-    ways: int
-    replacement: Replacement
-    bounded: bool
-    geometry: TlbGeometry | WalkCacheGeometry
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +87,20 @@ class Tlb:
         self.context: npt.NDArray[np.uint64] | None = None
         self.observers: list[Callable[[Operation, Operand], None]] = []
         caches = profile.walk_caches if self.options.walk_caches else ()
-        geometries: list[TlbGeometry | WalkCacheGeometry] = sorted(
-            (*profile.tlbs, *caches), key=_is_unbounded
-        )
+        geometries: list[TlbGeometry | WalkCacheGeometry] = sorted((*profile.tlbs, *caches), key=is_unbounded)
         self.structures: tuple[Structure, ...] = tuple(self._lay_out(geometries))
         self.shapes: npt.NDArray[np.int64] = np.full(Shapes.ROWS + len(Shape) * len(geometries), -1, np.int64)
-        trees, listed = 0, []
+        words, listed = 0, []
         for number, one in enumerate(self.structures):
             self._claim(number, one.geometry)
             row = Shapes.ROWS + number * len(Shape)
             policy = self._policy(one)
-            self.shapes[row : row + len(Shape)] = (one.start, one.sets - 1, one.ways, policy, trees)
-            if policy == LISTED:
-                listed.append((slice(trees, trees + one.sets), one.ways))
-            trees += 2 * one.sets if one.bounded else 0  # a tree and a count of fills
+            self.shapes[row : row + len(Shape)] = (one.start, one.sets - 1, one.ways, policy, words)
+            if policy == Keeping.LISTED:
+                listed.append((slice(words, words + one.sets), one.ways))
+            words += 2 * one.sets if one.bounded else 0  # what its policy keeps and a count of fills
         self.capacity = sum(one.sets * one.ways for one in self.structures)
-        self.entries: npt.NDArray[np.uint64] = np.zeros(3 * self.capacity + trees, np.uint64)
+        self.entries: npt.NDArray[np.uint64] = np.zeros(3 * self.capacity + words, np.uint64)
         for sets, ways in listed:
             self.entries[3 * self.capacity :][sets] = _first_list(ways)
         self.state: npt.NDArray[np.uint64] = np.zeros(TlbState.END, np.uint64)
@@ -127,8 +110,8 @@ class Tlb:
             (TlbState.RANDOM, _scrambled(self.options.seed)),
             (TlbState.WALK_CACHES, bool(caches)),
             (TlbState.TABLES_BY_GPA, self.options.tables_by_gpa),
-            (TlbState.TREES, any(one.replacement is Replacement.PLRU for one in self.structures)),
-            (TlbState.LARGEST, _SIZE_OF_SHIFT[self.options.largest_page.bit_length() - 1]),
+            (TlbState.MARKS, any(one.replacement.marks for one in self.structures)),
+            (TlbState.LARGEST, SIZE_OF_SHIFT[self.options.largest_page.bit_length() - 1]),
             (
                 TlbState.UNBOUNDED_START,
                 sum(one.sets * one.ways for one in self.structures if one.bounded),
@@ -264,10 +247,10 @@ class Tlb:
 
     def valid(self) -> Iterator[TlbEntry]:
         """Yield every valid entry, structure by structure."""
-        indices = iter(valid_indices(self).tolist())
+        indices = iter(valid_indices(self.entries, self.capacity).tolist())
         index = next(indices, None)
         for one in self.structures:
-            while index is not None and index < one.start + one.sets * one.ways:
+            while index is not None and index < one.end:
                 tag, value = int(self.entries[index]), int(self.entries[2 * self.capacity + index])
                 kind = Kind(TAG.get(tag, "kind"))
                 yield TlbEntry(
@@ -285,11 +268,12 @@ class Tlb:
 
     def table(self) -> TlbTable:
         """Return every valid entry as a row of a structured array, in the order of :meth:`valid`."""
-        return make_table(self)
+        clock = int(self.state[TlbState.CLOCK])
+        return make_table(self.structures, self.entries, self.spaces, clock, self.context)
 
     def set_use(self) -> dict[str, SetUse]:
         """Return, by structure, how many ways of each set are used, and how many entries each set took in."""
-        return set_use(self)
+        return set_use(self.structures, self.entries, self.shapes)
 
     def free_last(self) -> None:
         """Let entries that were taken away, by whoever did it, be the first to be used again."""
@@ -303,21 +287,21 @@ class Tlb:
         Uses of a nearest entry are noted by stamps alone (see cpu/soft), so that a list does for what lies behind.
         """
         if not one.bounded:
-            return UNBOUNDED
+            return Keeping.UNBOUNDED
         nearest = isinstance(one.geometry, TlbGeometry) and not all(
             any(12 in tlb.page_shifts and side in tlb.sides for tlb in self.profile.tlbs if tlb.level == 1)
             and one.geometry.level > 1
             for side in one.geometry.sides
         )
         if one.replacement is Replacement.LRU and one.ways <= LISTED_WAYS and not nearest:
-            return LISTED
-        return POLICIES[one.replacement]
+            return Keeping.LISTED
+        return one.replacement.number
 
     def _lay_out(self, geometries: list[TlbGeometry | WalkCacheGeometry]) -> Iterator[Structure]:
         start = 0
         for one in geometries:
             replacement = self.options.replacement or one.replacement
-            if _is_unbounded(one):
+            if is_unbounded(one):
                 made = Structure(one.name, start, _FIRST_SLOTS, 1, replacement, False, one)
             else:
                 made = Structure(one.name, start, one.sets, one.ways, replacement, True, one)
@@ -333,18 +317,6 @@ class Tlb:
                     self.shapes[Shapes.HOLDERS + at + kind] = number
             else:
                 self.shapes[Shapes.WALK_HOLDERS + KINDS * one.guest_physical + kind] = number
-
-
-def held_kinds(one: TlbGeometry | WalkCacheGeometry) -> list[Kind]:
-    """Return the kinds of entries that a structure holds."""
-    if isinstance(one, TlbGeometry):
-        return [Kind(_SIZE_OF_SHIFT[shift]) for shift in one.page_shifts]
-    pages = [kind for kind in Kind if kind.is_page]
-    return [kind for held in one.holds for kind in ([KIND_OF_HELD[held]] if held in KIND_OF_HELD else pages)]
-
-
-def _is_unbounded(one: object) -> bool:
-    return isinstance(one, TlbGeometry) and one.entries is None
 
 
 def _first_list(ways: int) -> int:

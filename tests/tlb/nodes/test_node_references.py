@@ -13,6 +13,7 @@ from quire.memory.numa import NodePools, Topology
 from quire.paging import (
     EPT_FORMAT,
     GUEST_FORMAT,
+    MEMO_WORDS,
     RESULT_WORDS,
     Context,
     Rights,
@@ -27,7 +28,7 @@ from quire.tlb.nodes import NodeCount, NodeReferences
 from quire.tlb.nodes._kernels_arrays import reaches_memory, walk_noting_nodes
 from quire.tlb.nodes.line_cache import WAYS, LineCache, line_cache
 from quire.tlb.nodes.reference import count_by_node
-from quire.tlb.walker import PATH_WORDS
+from quire.tlb.walker import PATH_WORDS, Walker
 from quire.tlb.walker.reference import GuestPhysical, ReferenceWalker
 
 pytestmark = pytest.mark.jitless
@@ -109,6 +110,7 @@ class World:
         self.twin.space = self.tlb.spaces.number(space)
         self.twin.ept_space = int(self.tlb.state[TlbState.EPT_SPACE])
         self.counts = NodeReferences(self.pools.node_table, NODES, 0)
+        self.memo = np.zeros(MEMO_WORDS, np.uint64)
         self.path = np.zeros(PATH_WORDS, np.uint64)  # of all walks, as a Cpu has it
 
     def page(self, size: int) -> int:
@@ -147,9 +149,20 @@ class World:
         self.tlb.state[TlbState.CLOCK] += np.uint64(1)
         self.twin.clock += 1
         status = walk_noting_nodes(
-            *(self.memory.words, self.context, np.uint64(gva), np.uint64(Access.READ), result),
-            *(self.tlb.entries, self.tlb.state, self.tlb.shapes, path),
-            *(caches, self.pools.node_table, self.counts.counts.reshape(-1), self.counts.lines),
+            Walker(
+                memory=self.memory.words,
+                context=self.context,
+                memo=self.memo,
+                result=result,
+                entries=self.tlb.entries,
+                state=self.tlb.state,
+                shapes=self.tlb.shapes,
+                path=path,
+            ),
+            np.uint64(gva),
+            np.uint64(Access.READ),
+            caches,
+            self.counts.counter,
         )
         assert status == record.status
         read = made = None

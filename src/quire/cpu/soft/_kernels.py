@@ -11,8 +11,8 @@ from numba import carray, types
 
 from quire.arch import Access
 from quire.cpu.detail import Detail
-from quire.cpu.soft._kernels_casts import HANDLE, USER, emu_stop, octets, words
-from quire.cpu.soft._kernels_lookups import counted_walk, look_up, recall_page, remember
+from quire.cpu.soft._kernels_casts import HANDLE, USER, emu_stop, words
+from quire.cpu.soft._kernels_lookups import counted_walk, counter_of, look_up, recall_page, remember
 from quire.cpu.soft.state import RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
 from quire.kernels import callback, kernel
 from quire.paging import RESULT_WORDS, Result, Rights, Status
@@ -33,8 +33,7 @@ _FAULT_ACCESS, _VECTOR, _DETAIL = int(SoftState.FAULT_ACCESS), int(SoftState.VEC
 _MEMORY_WORDS, _FILLS_LEFT = int(SoftState.MEMORY_WORDS), int(SoftState.FILLS_LEFT)
 _EPOCH, _PASS_ALIASES = int(SoftState.EPOCH), int(SoftState.PASS_ALIASES)
 _ANSWERED, _R_STATUS = int(SoftState.ANSWERED), int(Result.STATUS)
-_NODES, _P_NODE_TABLE = int(SoftState.NODES), int(Pointer.NODE_TABLE)
-_P_NODE_COUNTS, _P_LINES = int(Pointer.NODE_COUNTS), int(Pointer.LINES)
+_NODES = int(SoftState.NODES)
 _R_HPA, _R_RIGHTS, _R_DIRTY = int(Result.HPA), int(Result.RIGHTS), int(Result.DIRTY)
 _FULL = U(Detail.FULL)
 _READ, _WRITE, _FETCH = U(Access.READ), U(Access.WRITE), U(Access.FETCH)
@@ -72,10 +71,8 @@ def on_fill(handle, gva, kind, entry, user):
             return False
         status = np.int64(result[_R_STATUS])
     elif state[_DETAIL] == _FULL:
-        status = walk_with_memo_from(
-            *(words(user[_P_MEMORY]), words(user[_P_CONTEXT]), words(user[_P_MEMO])),
-            *(gva, access, words(user[_P_RESULT])),
-        )
+        memory, context, memo = words(user[_P_MEMORY]), words(user[_P_CONTEXT]), words(user[_P_MEMO])
+        status = walk_with_memo_from(memory, context, memo, gva, access, words(user[_P_RESULT]))
     else:
         status = counted_walk(user, gva, access)
     if status != _OK:
@@ -146,7 +143,7 @@ def on_memory(handle, kind, hpa, size, value, user):
     else:
         state[_READS] += _1
     if state[_NODES]:
-        note_data(octets(user[_P_NODE_TABLE]), words(user[_P_NODE_COUNTS]), words(user[_P_LINES]), hpa)
+        note_data(counter_of(user), hpa)
     if (hpa & _OFFSET) + U(size) > _PAGE or not recall_page(user, array, frame, frame):
         slow_access(kind, hpa, size, user)
 

@@ -16,14 +16,16 @@ from quire.paging._kernels_memo import walk_with_memo_from
 from quire.tlb import TAG, TRANSLATION, TlbState
 from quire.tlb._kernels import KIND_SHIFTS_ARRAY, fill, lookup, touch_entry
 from quire.tlb.layout import SIDE_NUMBERS
-from quire.tlb.nodes._kernels import walk_noting_nodes
-from quire.tlb.walker._kernels import size_of_shift, translation, walk_behind_caches
+from quire.tlb.nodes._kernels import COUNTER, walk_noting_nodes
+from quire.tlb.nodes.references import NodeCounter
+from quire.tlb.walker import Walker
+from quire.tlb.walker._kernels import WALKER, size_of_shift, translation, walk_behind_caches
 
 U = np.uint64
 
 _N_STATE = len(SoftState)
 _CLOCK, _CAPACITY, _GROWS = int(TlbState.CLOCK), int(TlbState.CAPACITY), int(TlbState.FULL)
-_TREES = int(TlbState.TREES)
+_MARKS = int(TlbState.MARKS)
 _P_STATE, _P_MEMORY, _P_CONTEXT = int(Pointer.STATE), int(Pointer.MEMORY), int(Pointer.CONTEXT)
 _P_RESULT, _P_ENGINE, _P_TLB = int(Pointer.RESULT), int(Pointer.ENGINE), int(Pointer.TLB_ENTRIES)
 _P_TLB_STATE, _P_SHAPES, _P_MEMO = int(Pointer.TLB_STATE), int(Pointer.TLB_SHAPES), int(Pointer.MEMO)
@@ -65,24 +67,36 @@ def stop(user):
     emu_stop(user[_P_ENGINE])
 
 
+@kernel(WALKER(USER), inline="always")
+def walker_of(user):
+    """Return what a walk behind caches reads and writes."""
+    return Walker(
+        words(user[_P_MEMORY]),
+        words(user[_P_CONTEXT]),
+        words(user[_P_MEMO]),
+        words(user[_P_RESULT]),
+        words(user[_P_TLB]),
+        words(user[_P_TLB_STATE]),
+        shape_words(user[_P_SHAPES]),
+        words(user[_P_PATH]),
+    )
+
+
+@kernel(COUNTER(USER), inline="always")
+def counter_of(user):
+    """Return what references are counted with by node."""
+    return NodeCounter(octets(user[_P_NODE_TABLE]), words(user[_P_NODE_COUNTS]), words(user[_P_LINES]))
+
+
 @kernel(types.int64(USER, types.uint64, types.uint64))
 def counted_walk(user, gva, access):
     """Walk and count it; return the status. The result array holds the rest."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     result = words(user[_P_RESULT])
     if state[_NODES]:
-        status = walk_noting_nodes(
-            *(words(user[_P_MEMORY]), words(user[_P_CONTEXT]), gva, access, result),
-            *(words(user[_P_TLB]), words(user[_P_TLB_STATE]), shape_words(user[_P_SHAPES])),
-            *(words(user[_P_PATH]), state[_DETAIL] == _FULL),
-            *(octets(user[_P_NODE_TABLE]), words(user[_P_NODE_COUNTS]), words(user[_P_LINES])),
-        )
+        status = walk_noting_nodes(walker_of(user), gva, access, state[_DETAIL] == _FULL, counter_of(user))
     elif state[_DETAIL] == _FULL:
-        status = walk_behind_caches(
-            *(words(user[_P_MEMORY]), words(user[_P_CONTEXT]), words(user[_P_MEMO]), gva, access, result),
-            *(words(user[_P_TLB]), words(user[_P_TLB_STATE])),
-            *(shape_words(user[_P_SHAPES]), words(user[_P_PATH])),
-        )
+        status = walk_behind_caches(walker_of(user), gva, access)
     else:
         status = walk_with_memo_from(
             words(user[_P_MEMORY]), words(user[_P_CONTEXT]), words(user[_P_MEMO]), gva, access, result
@@ -149,7 +163,7 @@ def recall_page(user, array, key, page):
     if entries[index] != recent[slot + _TAG]:
         return False
     tlb_state[_CLOCK] += _1
-    if tlb_state[_TREES]:
+    if tlb_state[_MARKS]:
         touch_entry(entries, tlb_state, shape_words(user[_P_SHAPES]), np.int64(index))
     else:
         entries[tlb_state[_CAPACITY] + index] = tlb_state[_CLOCK]

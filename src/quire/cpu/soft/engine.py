@@ -185,7 +185,7 @@ class Engine:
         """Let the engine fetch from physical addresses and read one page: before any other hook is there."""
         self.control(uc.UC_CTL_TLB_TYPE, uc.UC_TLB_VIRTUAL)
         fill = ctypes.CFUNCTYPE(
-            ctypes.c_bool, *(ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+            ctypes.c_bool, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p
         )(self._probe_fill)
         made = ctypes.c_size_t()
         uclib.uc_hook_add(

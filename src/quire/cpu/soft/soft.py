@@ -299,9 +299,9 @@ class SoftCpu:
             Pointer.PATH: self._path,
         }
         if self._nodes is not None:
-            arrays[Pointer.NODE_TABLE] = self._nodes.node_table
-            arrays[Pointer.NODE_COUNTS] = self._nodes.counts
-            arrays[Pointer.LINES] = self._nodes.lines
+            counter = self._nodes.counter
+            arrays[Pointer.NODE_TABLE], arrays[Pointer.NODE_COUNTS] = counter.nodes, counter.counts
+            arrays[Pointer.LINES] = counter.lines
         addresses = {pointer: array.ctypes.data for pointer, array in arrays.items()}
         batch = self._registers.pointers
         addresses[Pointer.ENGINE] = self._engine.handle.value or 0

@@ -24,7 +24,7 @@ from quire.memory.numa.claim import NodeClaim
 from quire.memory.numa.topology import NODE_GRAIN, Topology
 from quire.memory.owner import Owner, OwnerKind
 from quire.memory.pool import Pool
-from quire.memory.refusal import block_numbers, refused_request
+from quire.memory.request import block_numbers, refused_request
 from quire.memory.statistics import PoolStatistics
 
 __all__ = ["NodePools"]

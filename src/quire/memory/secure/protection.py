@@ -39,7 +39,9 @@ def protect(host: HostMemory, hfn: int, count: int, protection: int) -> None:
     _call(
         "protect host memory",
         lambda start, size: int(_libc.mprotect(start, size, protection)),
-        *(host, hfn, count),
+        host,
+        hfn,
+        count,
         lambda code: (
             f"cannot make {count:#x} frames from {hfn:#x} {_NAMES[protection]}: {os.strerror(code)}; "
             "each region divides the mapping: see vm.max_map_count"
@@ -52,7 +54,9 @@ def lock(host: HostMemory, hfn: int, count: int) -> None:
     _call(
         "lock host memory",
         lambda start, size: int(_libc.mlock(start, size)),
-        *(host, hfn, count),
+        host,
+        hfn,
+        count,
         lambda code: (
             f"cannot lock {count << FRAME_SHIFT:#x} bytes in memory: {os.strerror(code)}; RLIMIT_MEMLOCK is "
             f"{_memlock()}: raise it with 'ulimit -l', or allocate with lock='try' or lock='no'"
@@ -66,7 +70,9 @@ def unlock(host: HostMemory, hfn: int, count: int) -> None:
         _call(
             "unlock host memory",
             lambda start, size: int(_libc.munlock(start, size)),
-            *(host, hfn, count),
+            host,
+            hfn,
+            count,
             lambda code: f"cannot unlock {count:#x} frames from {hfn:#x}: {os.strerror(code)}",
         )
     except BackendError:
@@ -78,7 +84,9 @@ def dump(host: HostMemory, hfn: int, count: int, wanted: bool) -> None:
     _call(
         "leave out of dumps",
         lambda start, size: int(_libc.madvise(start, size, _MADV_DODUMP if wanted else _MADV_DONTDUMP)),
-        *(host, hfn, count),
+        host,
+        hfn,
+        count,
         lambda code: (
             f"cannot leave {count:#x} frames from {hfn:#x} out of core dumps: {os.strerror(code)}; "
             "the kernel has to support MADV_DONTDUMP"

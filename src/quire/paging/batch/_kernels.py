@@ -305,8 +305,15 @@ def begin(context, gvas, first, scratch, lanes):
 
 @kernel(
     types.void(
-        *(WORDS, WORDS, WORDS, types.int64, types.uint64),
-        *(WORDS, types.CPointer(types.uint8), WORDS, WORDS),
+        WORDS,
+        WORDS,
+        WORDS,
+        types.int64,
+        types.uint64,
+        WORDS,
+        types.CPointer(types.uint8),
+        WORDS,
+        WORDS,
     ),
 )
 def walk_batch_from(memory, context, gvas, count, access, values, statuses, scratch, result):
@@ -345,6 +352,13 @@ def walk_batch_from(memory, context, gvas, count, access, values, statuses, scra
 def walk_batch(memory, context, gvas, access, values, statuses, scratch, result):
     """Do what :func:`walk_batch_from` does, for a caller that has arrays."""
     walk_batch_from(
-        *(pointer(memory), pointer(context), pointer(gvas), gvas.size, access),
-        *(pointer(values), pointer(statuses), pointer(scratch), pointer(result)),
+        pointer(memory),
+        pointer(context),
+        pointer(gvas),
+        gvas.size,
+        access,
+        pointer(values),
+        pointer(statuses),
+        pointer(scratch),
+        pointer(result),
     )

@@ -165,8 +165,17 @@ class EptForm:
         self.top = EPTP.get(state[Context.EPTP], "walk_length") + 1
         self.mode = PagingMode.LEVEL_5 if self.top == 5 else PagingMode.LEVEL_4
         self.attributes = EPT_PTE.mask(
-            *("R", "W", "X", "MT", "IPAT", "XU", "verify_guest_paging", "paging_write"),
-            *("SSS", "SPP", "suppress_VE"),
+            "R",
+            "W",
+            "X",
+            "MT",
+            "IPAT",
+            "XU",
+            "verify_guest_paging",
+            "paging_write",
+            "SSS",
+            "SPP",
+            "suppress_VE",
         )
 
     def present(self, entries: Words) -> Bools:

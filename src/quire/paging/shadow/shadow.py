@@ -33,8 +33,14 @@ _USER, _AC, _IMPLICIT = int(Context.USER), int(Context.AC), int(Context.IMPLICIT
 _HPA, _GPA, _GUEST_SHIFT, _HOST_SHIFT, _ERROR, _FAULT_GPA, _GUEST_ENTRY, _HOST_ENTRY = (
     int(field)
     for field in (
-        *(Result.HPA, Result.GPA, Result.GUEST_SHIFT, Result.HOST_SHIFT),
-        *(Result.ERROR, Result.FAULT_GPA, Result.GUEST_ENTRY, Result.HOST_ENTRY),
+        Result.HPA,
+        Result.GPA,
+        Result.GUEST_SHIFT,
+        Result.HOST_SHIFT,
+        Result.ERROR,
+        Result.FAULT_GPA,
+        Result.GUEST_ENTRY,
+        Result.HOST_ENTRY,
     )
 )
 _MAY_READ, _MAY_WRITE, _MAY_EXECUTE = int(Rights.READ), int(Rights.WRITE), int(Rights.EXECUTE)

@@ -29,8 +29,18 @@ __all__ = ["DEVIATIONS", "SUITES", "Attempt", "Recording", "said"]
 
 #: The recorded VMCSs; each is a case.
 _BASES = (
-    *("long mode", "long mode, CPL 3", "PAE", "PAE without EPT", "real mode", "virtual-8086"),
-    *("all pointers", "TPR shadow", "external interrupt", "NMI", "#GP", "INT n"),
+    "long mode",
+    "long mode, CPL 3",
+    "PAE",
+    "PAE without EPT",
+    "real mode",
+    "virtual-8086",
+    "all pointers",
+    "TPR shadow",
+    "external interrupt",
+    "NMI",
+    "#GP",
+    "INT n",
 )
 _STEP = 5  # of the attempts that a run that is not whole makes
 _UNKNOWN = ("lost", "refused")  # Bochs died of an address without memory; it has no such field

@@ -11,12 +11,12 @@ from quire.paging._kernels_ept import WORDS
 from quire.paging.context import Context, Result, Status
 from quire.tlb.layout import TlbState
 from quire.tlb.nodes.line_cache import LINE_SHIFT, WAYS, LineCache
-from quire.tlb.nodes.references import NodeCount
-from quire.tlb.walker._kernels import SHAPES, account, pass_host, trace
+from quire.tlb.nodes.references import NodeCount, NodeCounter
+from quire.tlb.walker._kernels import WALKER, account, pass_host, trace
 from quire.tlb.walker.path import Path
 
 U = np.uint64
-BYTES = types.CPointer(types.uint8)
+COUNTER = types.NamedTuple((types.CPointer(types.uint8), WORDS, WORDS), NodeCounter)
 
 _GRAIN = U(NODE_GRAIN.bit_length() - 1)
 _COLUMNS = U(len(NodeCount))
@@ -58,29 +58,30 @@ def reaches_memory(lines, hpa):
     return True
 
 
-@kernel(types.void(BYTES, WORDS, WORDS, types.uint64, types.uint64))
-def note(nodes, counts, lines, hpa, kind):
+@kernel(types.void(COUNTER, types.uint64, types.uint64))
+def note(counter, hpa, kind):
     """Count one reference of `kind` to `hpa`, which lies within host memory."""
-    at = U(nodes[hpa >> _GRAIN]) * _2 * _COLUMNS + kind
-    counts[at] += _1
-    if reaches_memory(lines, hpa):
-        counts[at + _COLUMNS] += _1
+    at = U(counter.nodes[hpa >> _GRAIN]) * _2 * _COLUMNS + kind
+    counter.counts[at] += _1
+    if reaches_memory(counter.lines, hpa):
+        counter.counts[at + _COLUMNS] += _1
 
 
-@kernel(types.void(BYTES, WORDS, WORDS, types.uint64))
-def note_data(nodes, counts, lines, hpa):
+@kernel(types.void(COUNTER, types.uint64))
+def note_data(counter, hpa):
     """Count one data access."""
-    note(nodes, counts, lines, hpa, _DATA)
+    note(counter, hpa, _DATA)
 
 
-@kernel(types.void(WORDS, WORDS, WORDS, WORDS, types.uint64, types.boolean, BYTES, WORDS, WORDS))
-def note_walk(memory, context, result, path, total, cached, nodes, counts, lines):
+@kernel(types.void(WALKER, types.uint64, types.boolean, COUNTER))
+def note_walk(walker, total, cached, counter):
     """Count the references of a walk that listed `total` of them; with `cached`, those that `path` says were made.
 
     The list is, for each guest entry, the EPT entries that translate its address, and then the entry; at the end those
     of the page. What caches leave of each of these walks is its last part; of a table above the one that the walk
     started at, nothing: there `path` has what an earlier walk left.
     """
+    memory, context, result, path = walker.memory, walker.context, walker.result, walker.path
     two = context[_C_EPTP] != _0
     host_levels = ((context[_C_EPTP] >> _LENGTH) & _LENGTH_MASK) + _1
     at, end = U(_R_REFS), U(_R_REFS) + total
@@ -93,37 +94,31 @@ def note_walk(memory, context, result, path, total, cached, nodes, counts, lines
                 spared = not ended and level > path[_STARTED]
                 made = _0 if spared else min(path[_MADE + (_0 if ended else level)], count)
             for n in range(at + count - made, at + count):
-                note(nodes, counts, lines, result[n], _HOST)
+                note(counter, result[n], _HOST)
             at += count
         if ended or at >= end:
             return
         if not cached or level <= path[_STARTED]:
-            note(nodes, counts, lines, result[at], _GUEST)
+            note(counter, result[at], _GUEST)
         entry = memory[result[at] >> _3]
         at += _1
         ended = level == _1 or entry & _P == _0 or (level <= _3 and entry & _PS != _0)
         level -= _1
 
 
-@kernel(
-    types.int64(
-        *(WORDS, WORDS, types.uint64, types.uint64, WORDS, WORDS, WORDS, SHAPES, WORDS),
-        *(types.boolean, BYTES, WORDS, WORDS),
-    )
-)
-def walk_noting_nodes(
-    memory, context, gva, access, result, entries, state, shapes, path, caches, nodes, counts, lines
-):  # fmt: skip
+@kernel(types.int64(WALKER, types.uint64, types.uint64, types.boolean, COUNTER))
+def walk_noting_nodes(walker, gva, access, caches, counter):
     """Do what `walk_behind_caches` does, or without `caches` the walk, and count each reference that is made."""
+    memory, context, result, path = walker.memory, walker.context, walker.result, walker.path
     status = walk_from(memory, context, gva, access, result)
     total = result[_R_GREFS] + result[_R_HREFS]
-    cached = caches and state[_WALK_CACHES] != _0 and context[_C_MODE] >= _MODE_4
+    cached = caches and walker.state[_WALK_CACHES] != _0 and context[_C_MODE] >= _MODE_4
     cached = cached and status in (_OK, _PAGE_FAULT)
     references = _0
     if cached:
         trace(memory, context, result, path)
-        references = account(entries, state, shapes, path, gva)
-    note_walk(memory, context, result, path, total, cached, nodes, counts, lines)
+        references = account(walker.entries, walker.state, walker.shapes, path, gva)
+    note_walk(walker, total, cached, counter)
     if cached:
         result[_R_GREFS] = references & U(0xFFFF_FFFF)
         result[_R_HREFS] = references >> _32

@@ -5,26 +5,17 @@ from numba import types
 from quire.kernels import kernel
 from quire.paging._kernels_ept import pointer
 from quire.tlb.nodes import _kernels as by_pointer
+from quire.tlb.nodes.references import NodeCounter
+from quire.tlb.walker._kernels_arrays import ARRAY, WALKER_OF_ARRAYS, pointers
 
-ARRAY = types.uint64[::1]
-SHAPE_ARRAY = types.int64[::1]
+COUNTER_OF_ARRAYS = types.NamedTuple((types.uint8[::1], ARRAY, ARRAY), NodeCounter)
 
 
-@kernel(
-    types.int64(
-        *(ARRAY, ARRAY, types.uint64, types.uint64, ARRAY, ARRAY, ARRAY, SHAPE_ARRAY, ARRAY),
-        *(types.boolean, types.uint8[::1], ARRAY, ARRAY),
-    )
-)
-def walk_noting_nodes(
-    memory, context, gva, access, result, entries, state, shapes, path, caches, nodes, counts, lines
-):  # fmt: skip
+@kernel(types.int64(WALKER_OF_ARRAYS, types.uint64, types.uint64, types.boolean, COUNTER_OF_ARRAYS))
+def walk_noting_nodes(walker, gva, access, caches, counter):
     """See :func:`quire.tlb.nodes._kernels.walk_noting_nodes`."""
-    return by_pointer.walk_noting_nodes(
-        *(pointer(memory), pointer(context), gva, access, pointer(result)),
-        *(pointer(entries), pointer(state), pointer(shapes), pointer(path)),
-        *(caches, pointer(nodes), pointer(counts), pointer(lines)),
-    )
+    by_node = NodeCounter(pointer(counter.nodes), pointer(counter.counts), pointer(counter.lines))
+    return by_pointer.walk_noting_nodes(pointers(walker), gva, access, caches, by_node)
 
 
 @kernel(types.boolean(ARRAY, types.uint64))

@@ -1,6 +1,7 @@
 """The counts of one vCPU: references by kind, from the node that it ran on to the node whose memory they went to."""
 
 from enum import IntEnum
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +9,7 @@ import numpy.typing as npt
 from quire.errors import MisuseError
 from quire.tlb.nodes.line_cache import line_cache
 
-__all__ = ["NodeCount", "NodeReferences"]
+__all__ = ["NodeCount", "NodeCounter", "NodeReferences"]
 
 
 class NodeCount(IntEnum):
@@ -19,6 +20,14 @@ class NodeCount(IntEnum):
     )
     HOST_TABLE = 1  #: entries of EPT
     DATA = 2  #: loads and stores of instructions, each once
+
+
+class NodeCounter(NamedTuple):
+    """What compiled code counts references with: arrays; for kernels that kernels call, the pointer to each."""
+
+    nodes: Any  #: the node of each 2 MiB of host memory
+    counts: Any  #: by node, made or reaching memory, and :class:`NodeCount`; flat
+    lines: Any  #: of the last cache, see :class:`quire.tlb.nodes.line_cache.LineCache`
 
 
 class NodeReferences:
@@ -35,6 +44,11 @@ class NodeReferences:
         self.at = at
         self._before: npt.NDArray[np.uint64] = np.zeros((nodes, nodes, 2, len(NodeCount)), np.uint64)
         self._check(at)
+
+    @property
+    def counter(self) -> NodeCounter:
+        """The arrays that compiled code counts with."""
+        return NodeCounter(self.node_table, self.counts.reshape(-1), self.lines)
 
     def move(self, node: int) -> None:
         """Note that the vCPU runs at `node` from now on. Raises MisuseError for no node."""

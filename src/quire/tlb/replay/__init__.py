@@ -5,6 +5,7 @@ Contract: the same misses and the same contents as one look-up after another; a 
 """
 
 from quire.tlb.replay.record import RECORD, records
-from quire.tlb.replay.replay import Walks, replay, replay_walks
+from quire.tlb.replay.replay import replay, replay_walks
+from quire.tlb.replay.walks import Walks
 
 __all__ = ["RECORD", "Walks", "records", "replay", "replay_walks"]

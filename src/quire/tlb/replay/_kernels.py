@@ -6,7 +6,7 @@ from numba import types
 from quire.arch import PTE, Access, Replacement, Side
 from quire.kernels import kernel
 from quire.paging._kernels_ept import WORDS, pointer
-from quire.paging.context import MEMO_SLOTS, Context, Result, Status
+from quire.paging.context import MEMO_SLOTS, Context, Memo, Result, Status
 from quire.tlb._kernels import (
     SHAPES,
     fill,
@@ -19,9 +19,11 @@ from quire.tlb._kernels import (
     touch,
 )
 from quire.tlb._kernels_replacement import scan
-from quire.tlb.layout import LEVELS, LISTED, POLICIES, SIDE_NUMBERS, TAG, TRANSLATION, Shape, TlbState
+from quire.tlb.layout import LEVELS, SIDE_NUMBERS, TAG, TRANSLATION, Keeping, Shape, TlbState
 from quire.tlb.replay.record import RECORD
-from quire.tlb.walker._kernels import size_of_shift, translation, walk_behind_caches
+from quire.tlb.replay.walks import WalkCount
+from quire.tlb.walker._kernels import WALKER, size_of_shift, translation, walk_behind_caches
+from quire.tlb.walker._kernels_arrays import WALKER_OF_ARRAYS, pointers
 
 U = np.uint64
 ARRAY = types.uint64[::1]
@@ -36,7 +38,7 @@ _LARGE, _CAPACITY, _DEPTH = int(TlbState.LARGE), int(TlbState.CAPACITY), int(Tlb
 _FULL = int(TlbState.FULL)
 _PAGE, _LOOKUPS, _MISSES = int(TlbState.REPLAY_PAGE), int(TlbState.LOOKUPS), int(TlbState.MISSES)
 _N_LEVELS, _PAGES = np.int64(LEVELS), U(TAG.mask("page"))
-_LRU, _LISTED = np.int64(POLICIES[Replacement.LRU]), np.int64(LISTED)
+_LRU, _LISTED = np.int64(Replacement.LRU.number), np.int64(Keeping.LISTED)
 _DIRTY = U(TRANSLATION.mask("dirty"))
 _R_GSHIFT, _R_HSHIFT = int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT)
 _R_GLOBAL, _R_GREFS = int(Result.GLOBAL), int(Result.GUEST_REFERENCES)
@@ -51,6 +53,9 @@ _FETCH_SIDE, _LOAD_SIDE, _STORE = (np.int64(SIDE_NUMBERS[s]) for s in (Side.FETC
 _READ_ACCESS, _WRITE_ACCESS, _FETCH_ACCESS = U(Access.READ), U(Access.WRITE), U(Access.FETCH)
 _INDEX_MASK = np.int64((1 << 32) - 1)
 _AHEAD = np.int64(32)
+_WALKS, _FAULTED, _AHEAD_WORD = int(WalkCount.WALKS), int(WalkCount.FAULTED), int(WalkCount.AHEAD)
+_OF_GUEST, _OF_HOST = int(WalkCount.GUEST_REFERENCES), int(WalkCount.HOST_REFERENCES)
+_M_TABLE = U(Memo.TABLE)
 
 
 @kernel(types.int64(ARRAY, ARRAY))
@@ -66,9 +71,9 @@ def count_records(state, stream):
         loads += (record >> _SIDE) & _1
         stores += (record >> _SIDE_HIGH) & _1
     if stray == _0:
-        state[_LOOKUPS] += U(stream.size) - loads - stores
-        state[_LOOKUPS + 1] += loads
-        state[_LOOKUPS + 2] += stores
+        state[_LOOKUPS + _FETCH_SIDE] += U(stream.size) - loads - stores
+        state[_LOOKUPS + _LOAD_SIDE] += loads
+        state[_LOOKUPS + _STORE] += stores
         return np.int64(-1)
     n = 0
     while stream[n] & _STRAY == _0 and stream[n] & (stream[n] >> _1) & _HIGH_SIDE == _0:
@@ -195,7 +200,8 @@ def replay_plain(entries, state, shapes, stream, first, end):
         holder(shapes, _LOAD_SIDE, _I0, _I0),
         holder(shapes, _STORE, _I0, _I0),
     )
-    fetched, loaded, stored = state[_PAGE], state[_PAGE + 1], state[_PAGE + 2]
+    fetched, loaded = state[_PAGE + _FETCH_SIDE], state[_PAGE + _LOAD_SIDE]
+    stored = state[_PAGE + _STORE]
     sharing = sharing_sides(shapes)
     for n in range(first, end):
         record = stream[n]
@@ -221,7 +227,8 @@ def replay_plain(entries, state, shapes, stream, first, end):
             entries[capacity + found] = clock
         else:
             miss_plain(entries, state, shapes, np.int64(side), page | space, clock)
-    state[_PAGE], state[_PAGE + 1], state[_PAGE + 2] = fetched, loaded, stored
+    state[_PAGE + _FETCH_SIDE], state[_PAGE + _LOAD_SIDE] = fetched, loaded
+    state[_PAGE + _STORE] = stored
     state[_CLOCK] = clock
     return end
 
@@ -263,7 +270,7 @@ def touch_ahead(memory, context, memo, gva, limit):
     """Load the two entries that the memo says a walk of `gva` will read, so that their cache misses overlap."""
     region = gva >> _21
     slot = (region & _MEMO_MASK) << _2
-    at = memo[slot + _1] + ((gva >> _9) & _PTE_OFFSET)
+    at = memo[slot + _M_TABLE] + ((gva >> _9) & _PTE_OFFSET)
     if at >= limit:
         return _0
     entry = memory[at >> _3]
@@ -271,23 +278,18 @@ def touch_ahead(memory, context, memo, gva, limit):
         return entry
     gpa = entry & _ADDRESS
     slot = _HOST_HALF + (((gpa >> _21) & _MEMO_MASK) << _2)
-    at = memo[slot + _1] + ((gpa >> _9) & _PTE_OFFSET)
+    at = memo[slot + _M_TABLE] + ((gpa >> _9) & _PTE_OFFSET)
     return memory[at >> _3] if at < limit else _0
 
 
-@kernel(
-    types.int64(
-        *(WORDS, WORDS, SHAPES, WORDS, types.int64, types.int64),
-        *(WORDS, WORDS, WORDS, WORDS, WORDS, WORDS),
-    )
-)
-def replay_and_walk_from(
-    entries, state, shapes, stream, first, end, memory, context, memo, result, path, counts
-):  # fmt: skip
+@kernel(types.int64(WALKER, WORDS, types.int64, types.int64, WORDS))
+def replay_and_walk_from(walker, stream, first, end, counts):
     """Replay records from number `first` on, walking on each miss; return how many are done.
 
-    `counts` gains walks, walks that faulted, references to guest tables, to EPT, and a word without meaning.
+    `counts` are those of :class:`WalkCount`.
     """
+    entries, state, shapes, result = walker.entries, walker.state, walker.shapes, walker.result
+    memory, context, memo = walker.memory, walker.context, walker.memo
     limit, sharing, plain = context[_C_BYTES], sharing_sides(shapes), are_plain(state, shapes)
     space = make_tag(_0, _0, state[_SPACE])
     for n in range(first, end):
@@ -295,7 +297,7 @@ def replay_and_walk_from(
             ahead = _0
             for m in range(n, min(n + _AHEAD, end)):
                 ahead ^= touch_ahead(memory, context, memo, stream[m] & _GVA, limit)
-            counts[4] ^= ahead
+            counts[_AHEAD_WORD] ^= ahead
         record = stream[n]
         side = np.int64(record >> _SIDE)
         gva = record & _GVA
@@ -314,14 +316,12 @@ def replay_and_walk_from(
                 continue
         access = _FETCH_ACCESS if side == _FETCH_SIDE else (_WRITE_ACCESS if side == _STORE else _READ_ACCESS)
         whole = U(np.int64(gva << _7) >> np.int64(7))  # bit 56 is the sign
-        status = walk_behind_caches(
-            memory, context, memo, whole, access, result, entries, state, shapes, path
-        )
-        counts[0] += _1
-        counts[2] += result[_R_GREFS]
-        counts[3] += result[_R_HREFS]
+        status = walk_behind_caches(walker, whole, access)
+        counts[_WALKS] += _1
+        counts[_OF_GUEST] += result[_R_GREFS]
+        counts[_OF_HOST] += result[_R_HREFS]
         if status != _OK:
-            counts[1] += _1
+            counts[_FAULTED] += _1
             state[_PAGE + side] = _0
             continue
         size = size_of_shift(min(result[_R_GSHIFT], result[_R_HSHIFT]))
@@ -338,15 +338,8 @@ def replay_and_walk_from(
     return end
 
 
-@kernel(
-    types.int64(
-        *(ARRAY, ARRAY, SHAPE_ARRAY, ARRAY, types.int64),
-        *(ARRAY, ARRAY, ARRAY, ARRAY, ARRAY, ARRAY),
-    )
-)
-def replay_and_walk(entries, state, shapes, stream, first, memory, context, memo, result, path, counts):
+@kernel(types.int64(WALKER_OF_ARRAYS, ARRAY, types.int64, ARRAY))
+def replay_and_walk(walker, stream, first, counts):
     """Do what :func:`replay_and_walk_from` does, for a caller that has arrays."""
-    return replay_and_walk_from(
-        *(pointer(entries), pointer(state), pointer(shapes), pointer(stream), first, np.int64(stream.size)),
-        *(pointer(memory), pointer(context), pointer(memo), pointer(result), pointer(path), pointer(counts)),
-    )
+    end = np.int64(stream.size)
+    return replay_and_walk_from(pointers(walker), pointer(stream), first, end, pointer(counts))

@@ -1,29 +1,18 @@
 """Replay from Python: arrays in, counts out."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from quire.errors import MisuseError
 from quire.paging import MEMO_WORDS, RESULT_WORDS
 from quire.tlb.layout import TlbState
+from quire.tlb.replay.walks import WalkCount, Walks
 from quire.tlb.tlb import Tlb
-from quire.tlb.walker import PATH_WORDS
+from quire.tlb.walker import PATH_WORDS, Walker
 
-__all__ = ["Walks", "replay", "replay_walks"]
+__all__ = ["replay", "replay_walks"]
 
 Words = npt.NDArray[np.uint64]
-
-
-@dataclass(frozen=True, slots=True)
-class Walks:
-    """Page walks of a replay: how many, how many of them faulted, the references that memory saw."""
-
-    walks: int
-    faulted: int
-    guest_references: int
-    host_references: int
 
 
 def replay(tlb: Tlb, stream: Words) -> None:
@@ -51,18 +40,19 @@ def replay_walks(tlb: Tlb, stream: Words, memory: Words, context: Words) -> Walk
 
     _check(tlb, stream)
     memo, result = np.zeros(MEMO_WORDS, np.uint64), np.zeros(RESULT_WORDS, np.uint64)
-    path, counts = np.zeros(PATH_WORDS, np.uint64), np.zeros(5, np.uint64)
+    path, counts = np.zeros(PATH_WORDS, np.uint64), np.zeros(len(WalkCount), np.uint64)
     done = 0
     while done < stream.size:
-        done = int(
-            replay_and_walk(
-                *(tlb.entries, tlb.state, tlb.shapes, stream, done),
-                *(memory, context, memo, result, path, counts),
-            )
-        )
+        walker = Walker(memory, context, memo, result, tlb.entries, tlb.state, tlb.shapes, path)
+        done = int(replay_and_walk(walker, stream, done, counts))
         if done < stream.size:
             tlb.grow()
-    return Walks(*(int(count) for count in counts[:4]))
+    return Walks(
+        walks=int(counts[WalkCount.WALKS]),
+        faulted=int(counts[WalkCount.FAULTED]),
+        guest_references=int(counts[WalkCount.GUEST_REFERENCES]),
+        host_references=int(counts[WalkCount.HOST_REFERENCES]),
+    )
 
 
 def _check(tlb: Tlb, stream: Words) -> None:

@@ -8,5 +8,6 @@ those of 32-bit and PAE paging are accounted whole.
 """
 
 from quire.tlb.walker.path import PATH_WORDS, Path
+from quire.tlb.walker.walker import Walker
 
-__all__ = ["PATH_WORDS", "Path"]
+__all__ = ["PATH_WORDS", "Path", "Walker"]

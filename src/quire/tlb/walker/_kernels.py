@@ -11,12 +11,14 @@ from quire.kernels import kernel
 from quire.paging._kernels import walk_from
 from quire.paging._kernels_ept import WORDS
 from quire.paging._kernels_memo import recall, remember
-from quire.paging.context import MEMO_SLOTS, Context, Result, Status
+from quire.paging.context import MEMO_SLOTS, Context, Memo, Result, Status
 from quire.tlb._kernels import SHAPES, insert_absent, make_tag, probe
 from quire.tlb.layout import KINDS, SIZES, TRANSLATION, Kind, Shape, Shapes, TlbState
 from quire.tlb.walker.path import Path
+from quire.tlb.walker.walker import Walker
 
 U = np.uint64
+WALKER = types.NamedTuple((WORDS, WORDS, WORDS, WORDS, WORDS, WORDS, SHAPES, WORDS), Walker)
 
 _C_CR3, _C_EPTP, _C_MODE = int(Context.CR3), int(Context.EPTP), int(Context.MODE)
 _R_STATUS, _R_HPA, _R_GPA = int(Result.STATUS), int(Result.HPA), int(Result.GPA)
@@ -49,6 +51,7 @@ _T_US, _T_XD, _T_DIRTY, _T_G, _T_EPT, _T_SIZE, _T_IPAT, _T_PAT, _T_TYPE, _T_KEY 
     for name in ("US", "XD", "dirty", "G", "ept_rights", "walk_size", "IPAT", "pat", "ept_type", "pkey")
 )
 _WB = U(MemoryType.WB)
+_M_TABLE, _M_TABLE_GPA = U(Memo.TABLE), U(Memo.TABLE_GPA)
 _LINEAR, _MEMO_MASK = U((1 << 48) - 1), U(MEMO_SLOTS - 1)
 _0, _1, _2, _3, _4, _7, _9, _12, _15, _21, _30, _32 = (
     U(n) for n in (0, 1, 2, 3, 4, 7, 9, 12, 15, 21, 30, 32)
@@ -230,17 +233,25 @@ def trace_memo(memo, path, gva, result):
     slot = (((gva & _LINEAR) >> _21) & _MEMO_MASK) << _2
     path[_LEVELS], path[_LEAF], path[_HOST_LEVELS] = _4, _1, _4
     path[_GPA], path[_HSHIFT] = result[_R_GPA], _12
-    path[_TABLE_GPA + 1], path[_TABLE_SHIFT + 1] = memo[slot + _3], _12
-    path[_TABLE_HPA + 1] = memo[slot + _1]
+    path[_TABLE_GPA + 1], path[_TABLE_SHIFT + 1] = memo[slot + _M_TABLE_GPA], _12
+    path[_TABLE_HPA + 1] = memo[slot + _M_TABLE]
     path[_TABLE_HPA + 2] = _0
 
 
-@kernel(types.int64(WORDS, WORDS, WORDS, types.uint64, types.uint64, WORDS, WORDS, WORDS, SHAPES, WORDS))
-def walk_behind_caches(memory, context, memo, gva, access, result, entries, state, shapes, path):
+@kernel(types.int64(WALKER, types.uint64, types.uint64))
+def walk_behind_caches(walker, gva, access):
     """Walk, and put the references that the walk caches left into `result`; return the status.
 
     By the memo where it can be: then no list of references is in `result`.
     """
+    memory, context, memo, result, path = (
+        walker.memory,
+        walker.context,
+        walker.memo,
+        walker.result,
+        walker.path,
+    )
+    entries, state, shapes = walker.entries, walker.state, walker.shapes
     caches = state[_WALK_CACHES] != _0
     status = recall(memory, context, memo, gva, access, result)
     if status == _OK:

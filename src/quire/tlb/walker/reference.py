@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from quire.arch import CpuProfile
 from quire.tlb.layout import KIND_SHIFTS, Kind
 from quire.tlb.reference import ReferenceArray, ReferenceTlb
-from quire.tlb.tlb import TlbOptions, held_kinds
+from quire.tlb.structure import held_kinds
+from quire.tlb.tlb import TlbOptions
 
 __all__ = ["GuestPhysical", "ReferenceWalker"]
 

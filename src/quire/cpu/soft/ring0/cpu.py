@@ -44,19 +44,21 @@ _FIRST_EXCEPTION = int(Intercept.EXCEPTION)
 _SINGLE_STEP = 1 << 14  # BS of DR6
 #: What the engine takes for invalid and a processor does not.
 _UNKNOWN_TO_ENGINE = (
-    *(
-        "vmcall",
-        "vmclear",
-        "vmlaunch",
-        "vmptrld",
-        "vmptrst",
-        "vmread",
-        "vmresume",
-        "vmwrite",
-        "vmxoff",
-        "vmxon",
-    ),
-    *("invept", "invvpid", "invpcid", "getsec", "int1"),
+    "vmcall",
+    "vmclear",
+    "vmlaunch",
+    "vmptrld",
+    "vmptrst",
+    "vmread",
+    "vmresume",
+    "vmwrite",
+    "vmxoff",
+    "vmxon",
+    "invept",
+    "invvpid",
+    "invpcid",
+    "getsec",
+    "int1",
 )
 
 
@@ -68,7 +70,11 @@ class MachineCpu(SoftCpu):
     def __init__(self, vcpu: Vcpu, detail: Detail, *, in_slices: bool = False) -> None:
         self._in_slices = in_slices
         super().__init__(
-            *(vcpu.host.memory, vcpu.mmu.context, vcpu.tlb, detail, vcpu.handle_exit),
+            vcpu.host.memory,
+            vcpu.mmu.context,
+            vcpu.tlb,
+            detail,
+            vcpu.handle_exit,
             fills=vcpu.fills,
             evictions=vcpu.evictions,
             nodes=vcpu.node_references,

@@ -20,8 +20,22 @@ _REP = (0xF3, 0xF2)
 _ADDRESS_SIZE = 0x67
 _SEGMENTS = ("ds", "es", "ss", "fs", "gs")
 _DESCRIPTOR_READERS = (
-    *("iret", "iretd", "iretq", "retf", "retfq", "lcall", "ljmp", "lfs", "lgs", "lss", "lds", "les"),
-    *("lar", "lsl", "verr", "verw"),
+    "iret",
+    "iretd",
+    "iretq",
+    "retf",
+    "retfq",
+    "lcall",
+    "ljmp",
+    "lfs",
+    "lgs",
+    "lss",
+    "lds",
+    "les",
+    "lar",
+    "lsl",
+    "verr",
+    "verw",
 )
 _WORD = (1 << 64) - 1
 _WIDER = {

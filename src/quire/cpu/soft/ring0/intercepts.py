@@ -32,8 +32,21 @@ _IO_MAP_BASE = 0x66  # of the TSS: offset of the I/O permission bitmap (SDM 3A Â
 _ALWAYS = {
     name: ExitReason[name.upper()]
     for name in (
-        *("cpuid", "invd", "vmcall", "vmclear", "vmlaunch", "vmptrld", "vmptrst", "vmread", "vmresume"),
-        *("vmwrite", "vmxoff", "vmxon", "invept", "invvpid", "getsec"),
+        "cpuid",
+        "invd",
+        "vmcall",
+        "vmclear",
+        "vmlaunch",
+        "vmptrld",
+        "vmptrst",
+        "vmread",
+        "vmresume",
+        "vmwrite",
+        "vmxoff",
+        "vmxon",
+        "invept",
+        "invvpid",
+        "getsec",
     )
 }
 #: Instructions that exit if a control says so: its name, whether it is a secondary one.
