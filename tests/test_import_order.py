@@ -14,7 +14,19 @@ TREE = SourceTree(SOURCE)
 #: Each imports only rooms before it. The first is the package's own face, the last what ``python -m quire`` runs.
 ROOMS = (
     *("quire", "errors", "failpoints", "kernels", "report", "arch", "memory", "paging", "tlb", "vcpu", "mmu"),
-    *("devices", "exits", "observe", "machine", "state", "cpu", "guest", "study", "testing", "cli", "__main__"),
+    *(
+        "devices",
+        "exits",
+        "observe",
+        "machine",
+        "state",
+        "cpu",
+        "guest",
+        "study",
+        "testing",
+        "cli",
+        "__main__",
+    ),
 )
 #: Rooms that only take plain records and arrays, and so may import none but these.
 KNOW_NOTHING: dict[str, set[str]] = {"report": {"errors"}}
