@@ -55,5 +55,8 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     RunSpec(("no-such-program-of-quire",)).write(tmp_path / "spec")
     done = worker(tmp_path / "spec", tmp_path / "report")
     assert done.returncode == 127
-    assert done.stderr.splitlines()[-1] == "quire run: no-such-program-of-quire: command not found: it is in no directory of PATH"
+    assert (
+        done.stderr.splitlines()[-1]
+        == "quire run: no-such-program-of-quire: command not found: it is in no directory of PATH"
+    )
     assert (tmp_path / "report").read_text() == ""
