@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import quire, refused
 from limits import PATIENCE
+from native import loaded_quire
 
 from quire.hypervisor import HostAudit, Hypervisor, audit_host
 from quire.hypervisor.host import Host
@@ -16,7 +16,7 @@ from quire.hypervisor.host import Host
 
 def run(folder: Path, *argv: str) -> "subprocess.CompletedProcess[str]":
     """Run it in a process of its own: the guest shares descriptors."""
-    command = [sys.executable, "-m", "quire", "audit", *argv]
+    command = [*loaded_quire(), "audit", *argv]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 

@@ -5,6 +5,7 @@ import pytest
 from dirty_guests import changed, machine_of, make, snapshot, tables_of, write_user
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from sampling import some
 
 from quire.arch import Access
 from quire.hypervisor import DirtyLog, DirtyWay
@@ -165,7 +166,7 @@ class ShadowMachine(DirtyMachine):
     )
 
 
-SETTINGS = settings(max_examples=10, stateful_step_count=30, deadline=None)
+SETTINGS = settings(max_examples=some(10, 6), stateful_step_count=30, deadline=None)
 for machine in (DirtyMachine, LargeMachine, ShadowMachine):
     machine.TestCase.settings = SETTINGS
 TestDirty = DirtyMachine.TestCase

@@ -24,6 +24,8 @@ from limits import PATIENCE
 
 QUIRE = str(Path(sysconfig.get_path("scripts")) / "quire")
 REPO = Path(__file__).resolve().parents[2]
+#: The variable that has the path of the server of all workers, which conftest.py starts.
+SERVER = "QUIRE_TEST_SERVER"
 MMUS = ("native", "ept", "shadow")
 
 
@@ -54,18 +56,30 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": os.environ.get("HOME", "/"), **(extra or {})}
 
 
-@functools.cache
-def loaded_quire() -> tuple[str, ...]:
-    """Return the words that stand for ``quire`` and start faster: see fork_server.py."""
+def start_server() -> str:
+    """Start the process that forks for commands; return the path of its socket. It ends with this process."""
     server = str(Path(__file__).parent / "fork_server.py")
     path = f"{tempfile.mkdtemp()}/socket"
     process = subprocess.Popen([sys.executable, server, "serve", path], stdin=subprocess.PIPE, env=environment())
-    atexit.register(process.kill)
     atexit.register(shutil.rmtree, Path(path).parent)
-    while not Path(path).exists():
-        assert process.poll() is None, "the fork server ended"
+    atexit.register(process.kill)
+    return path
+
+
+@functools.cache
+def loaded_quire() -> tuple[str, ...]:
+    """Return the words that stand for ``quire`` and start faster: see fork_server.py."""
+    path = os.environ.get(SERVER) or start_server()
+    for _ in range(int(PATIENCE / 0.05)):
+        if Path(path).exists():
+            return (sys.executable, "-IS", str(Path(__file__).parent / "fork_server.py"), "run", path)
         time.sleep(0.05)
-    return (sys.executable, "-IS", server, "run", path)
+    raise AssertionError("the fork server does not answer")
+
+
+def loaded_folder() -> str:
+    """Return a folder with a program ``quire`` that starts faster; it is ``python -P -m quire`` as well."""
+    return str(Path(loaded_quire()[-1]).parent)
 
 
 def execute(
