@@ -78,7 +78,7 @@ def test_every_page_that_is_written_is_logged_once(first: int) -> None:
 
     hypervisor.handlers[ExitReason.PAGE_MODIFICATION_LOG_FULL] = full
     try:
-        outcome = guest.run(30.0)
+        outcome = guest.run()
         collect()
         assert outcome.reason == "exited", outcome
     finally:
@@ -113,7 +113,7 @@ on_ve:
     mmu = hypervisor.ept_mmu
     mmu.ept.protect(0x300000, mmu.ept.lookup(0x300000).rights & ~2)  # type: ignore[union-attr]
     try:
-        outcome = guest.run(30.0)
+        outcome = guest.run()
         words = [hypervisor.host.memory.load(area + 8 * n) for n in range(5)]
     finally:
         guest.close()
@@ -149,7 +149,7 @@ def test_mode_based_execute_asks_for_the_bit_of_the_page_s_privilege() -> None:
 
     guest.hypervisor.handlers[ExitReason.EPT_VIOLATION] = violation
     try:
-        outcome = guest.run(30.0)
+        outcome = guest.run()
     finally:
         guest.close()
     assert reported(outcome) == [0x11]

@@ -66,7 +66,7 @@ def test_random_edits_without_flushes_keep_the_accounts(options: dict[str, int])
     for seed in range(some(2, 1)):
         shadow = ShadowOptions(audit=True, **options)
         guest = BareGuest(assemble(_edits(seed, flush=False)), memory=MEMORY, mmu="shadow", shadow=shadow)
-        assert guest.run(10.0).reason == "exited"
+        assert guest.run().reason == "exited"
         guest.hypervisor.shadow_mmu.check()
         guest.hypervisor.host.pool.audit()
         guest.hypervisor.close()

@@ -223,11 +223,11 @@ def test_a_guest_that_runs_computes_the_right_sum_or_meets_the_failure(
         pools.append(guest.hypervisor.host.pool)
         try:
             guest.hypervisor.ports.attach(MOVE, Mover(guest, way))
-            outcome = guest.run(60)
+            outcome = guest.run()
             plan = failpoints.armed
             if outcome.reason == "stopped" and plan is not None and plan.error is not None:
                 assert outcome.text == f"host memory exhausted: {plan.error}"
-                outcome = guest.run(60)  # it goes on where it stood, now that there is memory
+                outcome = guest.run()  # it goes on where it stood, now that there is memory
         finally:
             guest.hypervisor.close()
         assert outcome.reason == "exited", outcome.text
@@ -252,7 +252,7 @@ def test_a_guest_whose_first_table_could_not_be_had_goes_on_later(mmu: str) -> N
     pool = guest.hypervisor.host.pool
     assert isinstance(pool, Pool)
     with pool.claim(pool.frames_of(OwnerKind.FREE), MINE):
-        assert guest.run(60).text.startswith("host memory exhausted: no free block of order 0 ")
-    outcome = guest.run(60)
+        assert guest.run().text.startswith("host memory exhausted: no free block of order 0 ")
+    outcome = guest.run()
     assert (outcome.reason, reported(outcome)) == ("exited", [42]), outcome.text
     guest.close()

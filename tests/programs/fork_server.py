@@ -1,9 +1,9 @@
 """A process that has all of Quire loaded and forks for each command, so that a test pays for a run, not for imports.
 
 ``fork_server.py serve SOCKET`` is the server: it ends with its standard input. ``fork_server.py run SOCKET WORD...``
-takes the place of ``quire WORD...``: same streams, directory, environment and exit status. So does the program ``quire``
-beside the socket; for commands that start others it is ``python -P -m quire`` as well. Signals do not reach the command,
-and what a new interpreter does (its start, its hash seed) is not tried: such tests start ``quire`` itself.
+takes the place of ``quire WORD...``: same streams, directory, environment and exit status. So does the program
+``quire`` beside the socket; for commands that start others it is ``python -P -m quire`` as well. Signals do not reach
+the command, and what a new interpreter does (its start, its hash seed) is not tried: such tests start ``quire`` itself.
 """
 
 import atexit

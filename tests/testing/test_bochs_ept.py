@@ -70,9 +70,10 @@ def test_a_wrong_walk_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one physical-address bit less, the address of the guest's page is a reserved bit."""
     right = bochs_ept.physical_reserved
     monkeypatch.setattr(bochs_ept, "physical_reserved", lambda width: right(width - 1))
+    monkeypatch.setattr(bochs_ept, "vectors", lambda name: {**vectors(name), "rows": rows()})
     tally = Tally()
     CASES["read"].function(Setting(), tally)
-    assert tally.different > 1_000
+    assert tally.different > some(1_000, 150)
 
 
 def test_the_vectors_say_what_they_are() -> None:
