@@ -20,7 +20,7 @@ TABLES = (0x203000, 0x206000, 0x207000, 0x208000)
 #: What the entries name: the tables, and pages of data.
 FRAMES = (*TABLES, 0x300000, 0x301000, 0x302000)
 FLAGS = (0, 1, 3, 5, 7, 0x21, 0x63, 0x83, 0x103, 1 << 63 | 3, 1 << 63 | 7)
-_EDITS = 40
+_EDITS = some(40, 20)
 
 
 def _edits(seed: int, *, flush: bool) -> str:

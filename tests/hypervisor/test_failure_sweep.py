@@ -155,7 +155,7 @@ def swept(kind: Kind, mends: bool, every: int, sites: set[str] | None = None) ->
 
 @pytest.mark.parametrize("kind", SMALL, ids=named)
 def test_what_failed_did_nothing_and_is_done_again(kind: Kind) -> None:
-    outcomes = swept(kind, True, some(2, 5))
+    outcomes = swept(kind, True, 2)
     assert {"allocate", "map", "protect", "protect host memory"} <= {one.site for one in outcomes}
     for one in outcomes:
         if one.text:  # a guest that cannot be made is the one error
