@@ -24,7 +24,7 @@ from limits import PATIENCE
 
 QUIRE = str(Path(sysconfig.get_path("scripts")) / "quire")
 REPO = Path(__file__).resolve().parents[2]
-#: The variable that has the path of the server of all workers, which conftest.py starts.
+#: The variable that has the number and the path of the server of all workers, which conftest.py starts.
 SERVER = "QUIRE_TEST_SERVER"
 MMUS = ("native", "ept", "shadow")
 
@@ -57,24 +57,25 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def start_server() -> str:
-    """Start the process that forks for commands; return the path of its socket. It ends with this process."""
+    """Start the process that forks for commands; return its number and its socket's path. It ends with this one."""
     server = str(Path(__file__).parent / "fork_server.py")
     path = f"{tempfile.mkdtemp()}/socket"
-    process = subprocess.Popen([sys.executable, server, "serve", path], stdin=subprocess.PIPE, env=environment())
+    process = subprocess.Popen(
+        [sys.executable, server, "serve", path], stdin=subprocess.PIPE, env=environment()
+    )
     atexit.register(shutil.rmtree, Path(path).parent)
     atexit.register(process.kill)
-    return path
+    return f"{process.pid} {path}"
 
 
 @functools.cache
 def loaded_quire() -> tuple[str, ...]:
     """Return the words that stand for ``quire`` and start faster: see fork_server.py."""
-    path = os.environ.get(SERVER) or start_server()
-    for _ in range(int(PATIENCE / 0.05)):
-        if Path(path).exists():
-            return (sys.executable, "-IS", str(Path(__file__).parent / "fork_server.py"), "run", path)
+    number, path = (os.environ.get(SERVER) or start_server()).split(" ", 1)
+    while not Path(path).exists():
+        assert Path(f"/proc/{number}/cmdline").read_bytes(), "the fork server ended"
         time.sleep(0.05)
-    raise AssertionError("the fork server does not answer")
+    return (sys.executable, "-IS", str(Path(__file__).parent / "fork_server.py"), "run", path)
 
 
 def loaded_folder() -> str:
