@@ -11,7 +11,7 @@ from soft_guest import CODE, DATA_HPA, Guest
 
 from quire.arch import Access
 from quire.cpu import Detail
-from quire.cpu.soft.engine import Engine
+from quire.cpu.soft import engine
 from quire.guest.boot.bare import BareGuest, bare_config
 from quire.paging import reference_walk
 from quire.vcpu import Interrupted, Syscall
@@ -60,7 +60,7 @@ def with_stop(detail: Detail) -> Guest:
 def flag(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """With the engine's own flag, and where that was not found."""
     if request.param == "no-flag":
-        monkeypatch.setattr(Engine, "_find_exit_flag", lambda self: 0)
+        monkeypatch.setattr(engine, "find_exit_flag", lambda: 0)
     return None
 
 

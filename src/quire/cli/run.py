@@ -56,9 +56,11 @@ def command(**options: Any) -> int:
       quire run --numa 2x4G --numa-policy interleave --detail full -- ls /
       quire run --detail full --no-walk-caches --tlb-replacement plru -- ls /
     """
+    from quire.machine import shape_of
+
     if options["error_exitcode"] is not None and not options["check_flushes"]:
         raise click.UsageError("--error-exitcode says nothing without --check-flushes: give both, or neither")
-    if options["working_set"] is not None and options["mmu"] != "ept":
+    if options["working_set"] is not None and not shape_of("process", options["mmu"]).hardware_walks_map:
         raise click.UsageError(
             f"--working-set reads accessed flags of guest memory, which --mmu {options['mmu']} does not keep: "
             "give --mmu ept, or leave it out"

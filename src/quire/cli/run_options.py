@@ -69,11 +69,11 @@ def guest_config(
     """Return the guest's hardware. Raises click.UsageError for what cannot be."""
     from quire.arch import profile_by_name
     from quire.errors import FormatError, MisuseError
-    from quire.machine import CachingMode, GuestConfig
+    from quire.machine import CachingMode, GuestConfig, shape_of
     from quire.mmu import ShadowOptions
 
     shadow = ShadowOptions(options["shadow_pages"], int(options["shadow_prefetch"]), options["audit_shadow"])
-    if options["mmu"] != "shadow" and shadow != ShadowOptions():
+    if not shape_of("process", options["mmu"]).shadows and shadow != ShadowOptions():
         raise click.UsageError(
             f"--shadow-pages, --shadow-prefetch and --audit-shadow say nothing under --mmu {options['mmu']}: "
             "give --mmu shadow, or leave them out"

@@ -71,6 +71,11 @@ class Shape:
     make_host: Callable[[int, int, Topology | None], Host] = _host
 
     @property
+    def hardware_walks_map(self) -> bool:
+        """Whether hardware walks the map, and so keeps accessed and dirty flags in it."""
+        return self.has_map and not self.shadows
+
+    @property
     def cpuid(self) -> Callable[[CpuProfile, int, int], tuple[int, int, int, int]]:
         """What CPUID answers such a guest."""
         return machine_cpuid if self.own_kernel else cpuid

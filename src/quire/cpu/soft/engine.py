@@ -2,9 +2,9 @@
 
 Three facts are needed that no call returns: the exact address of a failed translation (the fill hook sees the page
 only), the flag that spares hooks the computation of the program counter, which costs half of a hooked access, and the
-flag under which a request to stop waits for the end of the block. All are fields of the engine's structure. They are
-found by experiment when the engine is made, each twice, and used only if both experiments agree; without them
-addresses are page-exact and runs are slower.
+flag under which a request to stop waits for the end of the block (see exit_flag.py). All are fields of the engine's
+structure. They are found by experiment, each twice, and used only if both experiments agree; without them addresses
+are page-exact and runs are slower.
 """
 
 import ctypes
@@ -19,6 +19,7 @@ from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
+from quire.cpu.soft.exit_flag import find_exit_flag
 from quire.cpu.soft.tlb_clock import find_tlb_windows
 from quire.errors import BackendError
 
@@ -30,11 +31,6 @@ _PROBE_CODE = bytes.fromhex("488b07")  # mov rax, [rdi]
 _PROBE_AT = 0x1000
 _DIVIDE_AT, _DIVIDE = 0x1200, bytes.fromhex("31c9f7f1")  # xor ecx, ecx; div ecx: #DE
 _HALT_AT, _HALT = 0x1300, bytes.fromhex("f4")  # hlt: #GP at CPL 3
-#: mov rax, [rdi]; inc rcx; jmp to the next instruction, where a block begins: mov rax, [rdi]
-_STOP_AT, _STOP = 0x1400, bytes.fromhex("488b07 48ffc1 eb00 488b07")
-#: Whose translation asks the engine to stop.
-_STOPPING_PAGE = 0
-_NEXT_BLOCK = _STOP_AT + 8
 _SYSRET = bytes.fromhex("480f07")  # sysretq
 _STAR = 0xC0000081
 _EFER = 0xC0000080
@@ -63,7 +59,6 @@ class Engine:
         scratch[0x1100 : 0x1100 + len(_SYSRET)] = _SYSRET
         scratch[_DIVIDE_AT : _DIVIDE_AT + len(_DIVIDE)] = _DIVIDE
         scratch[_HALT_AT : _HALT_AT + len(_HALT)] = _HALT
-        scratch[_STOP_AT : _STOP_AT + len(_STOP)] = _STOP
         self._enter_user_mode(bytes(scratch))
         self._saved = ctypes.c_void_p()
         self.check(uclib.uc_context_alloc(self.handle, ctypes.byref(self._saved)), "allocate a context")
@@ -72,7 +67,8 @@ class Engine:
         self._octets = self._structure()
         self._windows = find_tlb_windows(self._octets.view(np.uint64), begin, time.time_ns())
         self._words = memoryview(self._octets).cast("Q")  # type: ignore[arg-type]
-        self.fault_offset, self.sync_offset, self.exit_offset = self._find_fields()
+        self.fault_offset, self.sync_offset = self._find_fields()
+        self.exit_offset = find_exit_flag()
         self.check(
             uclib.uc_mem_map_ptr(self.handle, _u64(0), _u64(size), uc.UC_PROT_ALL, ctypes.c_void_p(address)),
             f"map {size:#x} bytes of host memory",
@@ -182,7 +178,7 @@ class Engine:
 
     @contextmanager
     def identity_fetches(self) -> Iterator[None]:
-        """Let the engine fetch from physical addresses and read one page: before any other hook is there."""
+        """Let the engine fetch from physical addresses and read nothing: before any other hook is there."""
         self.control(uc.UC_CTL_TLB_TYPE, uc.UC_TLB_VIRTUAL)
         fill = ctypes.CFUNCTYPE(
             ctypes.c_bool, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p
@@ -243,8 +239,8 @@ class Engine:
         error = uclib.uc_emu_start(self.handle, _u64(0x1100), _u64(0x1800), _u64(0), ctypes.c_size_t(1))
         self.check(error, "enter user mode")
 
-    def _find_fields(self) -> tuple[int, int, int]:
-        """Return the offsets of the fault address and of both flags, 0 for one that cannot be told apart."""
+    def _find_fields(self) -> tuple[int, int]:
+        """Return the offsets of the fault address and of the flag, 0 for one that cannot be told apart."""
         before = self._structure().copy()
         changed = []
         for target in (0x1800, 0x1810):
@@ -260,45 +256,17 @@ class Engine:
                 here = {int(n) * 8 for n in np.nonzero(words == address)[0]}
                 found = here if found is None else found & here
             self._exception_offset = self._find_exception()
-            exit_offset = self._find_exit_flag()
         after = self._structure()
         # Both flags that a write of RIP raises are lowered by a run; the later one in the structure is the
         # program-counter flag, the earlier ends the translation loop.
         flags = sorted(n for n in changed[0] & changed[1] if after[n] == 0)
         self._unmap_scratch()
         fault_offset = found.pop() if found and len(found) == 1 else 0
-        return fault_offset, (flags[-1] if len(flags) == 2 else 0), exit_offset
-
-    def _find_exit_flag(self) -> int:
-        """Return the offset of the flag under which a request to stop waits for the end of the block; 0 if unclear.
-
-        It is the third of four flags in a row, of which the second and the last are up between runs.
-        """
-        rows = self._octets[: self._octets.size & ~3].reshape(-1, 4)
-        candidates = [4 * int(row) + 2 for row in np.flatnonzero((rows == (0, 1, 0, 1)).all(axis=1))]
-        if len(candidates) != 1 or self._stopped_by_load() != _STOP_AT:
-            return 0
-        flag = candidates[0]
-        self._octets[flag] = 1
-        waits = self._stopped_by_load() == _NEXT_BLOCK
-        self._octets[flag] = 0
-        return flag if waits and self._stopped_by_load() == _STOP_AT else 0
-
-    def _stopped_by_load(self) -> int:
-        """Return where the engine ends if it is asked to stop while it translates the address of the first load."""
-        self.control(uc.UC_CTL_TB_FLUSH)
-        self.flush_tlb()
-        uclib.uc_reg_write(self.handle, x86.UC_X86_REG_RDI, ctypes.byref(_u64(_STOPPING_PAGE)))
-        self.start(_STOP_AT)
-        rip = ctypes.c_uint64()
-        uclib.uc_reg_read(self.handle, x86.UC_X86_REG_RIP, ctypes.byref(rip))
-        return rip.value
+        return fault_offset, (flags[-1] if len(flags) == 2 else 0)
 
     @staticmethod
-    def _probe_fill(handle: int, gva: int, kind: int, entry: int, _user: int) -> bool:
-        if kind == uc.UC_MEM_READ and gva == _STOPPING_PAGE:
-            uclib.uc_emu_stop(ctypes.c_void_p(handle))
-        elif kind != uc.UC_MEM_FETCH:
+    def _probe_fill(_handle: int, gva: int, kind: int, entry: int, _user: int) -> bool:
+        if kind != uc.UC_MEM_FETCH:
             return False
         words = (ctypes.c_uint64 * 2).from_address(entry)
         words[0] = gva
