@@ -160,7 +160,8 @@ def test_an_instruction_that_runs_alone_runs_once(detail: Detail, when: str) -> 
 LOOPS = {
     "nothing": "ebfe",
     "read and write": "48ff07 ebfb",
-    "fills": "48893f 4881c700100000 4881e7ffffff00 ebed",  # mov [rdi], rdi; rdi = (rdi + 4096) & 0xffffff
+    # mov [rdi], rdi; rdi = (rdi + 4096) within 8 to 16 MiB
+    "fills": "48893f 4881c700100000 4881e7ffff7f00 4881cf00008000 ebe6",
 }
 
 
