@@ -23,6 +23,7 @@ __all__ = [
     "SS_ONSTACK",
     "UNBLOCKABLE",
     "AltStack",
+    "Dispositions",
     "SigAction",
     "signal_bit",
 ]
@@ -103,3 +104,25 @@ class AltStack:
         """Return the stack in 24 bytes from sigaltstack."""
         sp, flags, _, size = struct.unpack("<QIIQ", data)
         return cls(sp, flags, size)
+
+
+class Dispositions:
+    """What each signal does, by its number: one list for all threads of a process."""
+
+    def __init__(self) -> None:
+        self._actions = [SigAction()] * (SIGNAL_COUNT + 1)  # index 0 is unused
+
+    def __getitem__(self, signo: int) -> SigAction:
+        """Return the disposition of `signo`, 1 to 64."""
+        return self._actions[signo]
+
+    def __setitem__(self, signo: int, action: SigAction) -> None:
+        """Set the disposition of `signo`, 1 to 64."""
+        self._actions[signo] = action
+
+    def ignores(self, signo: int) -> bool:
+        """Whether `signo` does nothing: it is ignored, or has no handler and does nothing by itself."""
+        handler = self._actions[signo].handler
+        return handler == SIG_IGN or (
+            handler == SIG_DFL and DEFAULT_ACTION.get(signo) in ("ignore", "continue")
+        )

@@ -15,9 +15,9 @@ from quire.guest.kernel.siginfo import SIGINFO_BYTES, SignalInfo
 __all__ = [
     "FPU_BYTES",
     "FRAME_BYTES",
-    "GENERAL",
     "INITIAL_FPU",
     "MINIMUM_SIGNAL_STACK",
+    "SAVED",
     "SIGINFO",
     "UCONTEXT",
     "Context",
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 #: Registers in the order of ``struct sigcontext``, which continues with cs, gs, fs, ss, err, trapno.
-GENERAL = (
+SAVED = (
     "r8",
     "r9",
     "r10",
@@ -137,7 +137,7 @@ def place_frame(rsp: int, altstack: AltStack | None) -> Place:
 
 
 def encode_frame(place: Place, registers: list[int], frame: Frame) -> bytes:
-    """Return the FRAME_BYTES of a frame; `registers` are those of GENERAL."""
+    """Return the FRAME_BYTES of a frame; `registers` are those of SAVED."""
     context = _CONTEXT.pack(
         *registers,
         *(_USER_CS, 0, 0, _USER_SS),
@@ -163,7 +163,7 @@ def encode_frame(place: Place, registers: list[int], frame: Frame) -> bytes:
 def decode_context(data: bytes, rflags: int) -> Context:
     """Return what the frame `data` restores; `rflags` are the present ones. Raises FrameError."""
     words = _CONTEXT.unpack_from(data, _MCONTEXT)
-    registers = dict(zip(GENERAL, words, strict=False))
+    registers = dict(zip(SAVED, words, strict=False))
     if registers["rip"] >= _ADDRESS_END:
         raise FrameError(f"the signal frame returns to {registers['rip']:#x}, outside user space")
     if words[18] | 3 != _USER_CS:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from quire.arch import Vector, describe_page_fault
 from quire.guest.kernel.actions import SA_RESTART, SigAction
+from quire.guest.kernel.delivery import deliver
 from quire.guest.kernel.frame import INITIAL_FPU, Trap
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.siginfo import BUS_ADRALN, SI_KERNEL, SI_USER, GuestDeath, SignalInfo
@@ -175,7 +176,7 @@ class ProcessGuest:
             info = self.space.exhausted
             self.death = GuestDeath(info.signo, info.code, 0, rip, f"SIGKILL: {info.text}")
             return
-        self.death = self.signals.deliver(self)
+        self.death = deliver(self)
 
     def restart_call(self, action: SigAction | None) -> None:
         """Finish a system call that a signal interrupted: for handler `action`, or None for no handler."""

@@ -8,13 +8,11 @@ through UserMemory only, and every size that a guest chooses is bounded before i
 
 import errno
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from quire.guest.kernel.task import Task
 from quire.guest.syscalls.host import HostBuffer
 from quire.guest.syscalls.state import QUIRE_DESCRIPTORS
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = [
     "FD",
@@ -64,7 +62,7 @@ def signed64(value: int) -> int:
 class HostCall:
     """A pass-through call in preparation: the guest's registers, and the words that the host will get."""
 
-    process: "ProcessGuest"
+    task: Task
     raw: tuple[int, ...]
     values: list[int]
     buffers: dict[int, HostBuffer] = field(default_factory=dict)
@@ -76,13 +74,13 @@ class Kind:
     #: Whether another argument may give the size of what this one points to.
     sized = False
 
-    def value(self, process: "ProcessGuest", raw: int) -> Any:
+    def value(self, task: Task, raw: int) -> Any:
         """Return the argument for a handler. Raises OSError(errno) or BadAddress for a bad one."""
         return raw
 
     def lower(self, call: HostCall, index: int) -> None:
         """Put the host's word for argument `index` in `call.values`. Raises as :meth:`value` does."""
-        call.values[index] = self.value(call.process, call.raw[index])
+        call.values[index] = self.value(call.task, call.raw[index])
 
     def finish(self, call: HostCall, index: int, result: int) -> None:
         """Copy back what the host wrote. Called after success only. Raises BadAddress."""
@@ -92,7 +90,7 @@ class _Number(Kind):
     def __init__(self, bits: int, *, signed: bool) -> None:
         self._mask, self._sign = (1 << bits) - 1, 1 << (bits - 1) if signed else 0
 
-    def value(self, process: "ProcessGuest", raw: int) -> int:
+    def value(self, task: Task, raw: int) -> int:
         raw &= self._mask
         return raw - 2 * self._sign if raw & self._sign else raw
 
@@ -106,12 +104,12 @@ class Fd(Kind):
 
     synced: bool = False
 
-    def value(self, process: "ProcessGuest", raw: int) -> int:
+    def value(self, task: Task, raw: int) -> int:
         descriptor = signed32(raw)
         if descriptor >= QUIRE_DESCRIPTORS:
             raise fail(errno.EBADF)
         if self.synced and descriptor >= 0:
-            process.space.sync_file(descriptor)
+            task.space.sync_file(descriptor)
         return descriptor
 
 
@@ -121,9 +119,9 @@ class Path(Kind):
 
     nullable: bool = False
 
-    def value(self, process: "ProcessGuest", raw: int) -> bytes:
+    def value(self, task: Task, raw: int) -> bytes:
         # One byte more than fits, so that a path which is too long is told from one that just fits.
-        path = process.memory.read_cstring(raw, _PATH_MAX)
+        path = task.memory.read_cstring(raw, _PATH_MAX)
         if len(path) >= _PATH_MAX:
             raise fail(errno.ENAMETOOLONG)
         return path
@@ -131,7 +129,7 @@ class Path(Kind):
     def lower(self, call: HostCall, index: int) -> None:
         if self.nullable and not call.raw[index]:
             return
-        path = self.value(call.process, call.raw[index])
+        path = self.value(call.task, call.raw[index])
         buffer = call.buffers[index] = HostBuffer(len(path) + 1, path)
         call.values[index] = buffer.address
 
@@ -155,7 +153,7 @@ class _Buffer(Kind):
     limit: int = _BOUNCE_LIMIT
     sized = True
 
-    def value(self, process: "ProcessGuest", raw: int) -> int:
+    def value(self, task: Task, raw: int) -> int:
         return raw
 
     def _bytes(self, call: HostCall) -> int:
@@ -180,7 +178,7 @@ class _Buffer(Kind):
         if self.nullable and not pointer:
             return
         size = self._bytes(call)
-        data = call.process.memory.read(pointer, size) if read and size else b""
+        data = call.task.memory.read(pointer, size) if read and size else b""
         buffer = call.buffers[index] = HostBuffer(size, data)
         call.values[index] = buffer.address
 
@@ -214,7 +212,7 @@ class Out(_Buffer):
             return
         data = buffer.take(result * self.unit if self.by_result else None)
         if data:
-            call.process.memory.write(call.raw[index], data)
+            call.task.memory.write(call.raw[index], data)
 
 
 @dataclass(frozen=True)
@@ -227,7 +225,7 @@ class InOut(_Buffer):
     def finish(self, call: HostCall, index: int, result: int) -> None:
         buffer = call.buffers.get(index)
         if buffer is not None and buffer.size:
-            call.process.memory.write(call.raw[index], buffer.take())
+            call.task.memory.write(call.raw[index], buffer.take())
 
 
 INT = Kind()
