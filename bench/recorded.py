@@ -11,7 +11,7 @@ import numpy.typing as npt
 from workloads import Workload, need
 
 from quire.arch import Side
-from quire.tlb.replay import records
+from quire.trace import records
 
 __all__ = ["random_pages", "record"]
 

@@ -20,7 +20,7 @@ from workloads import gzip, python_loop, sqlite
 from quire.arch import Side, profile_by_name
 from quire.study.big_tables import big_tables
 from quire.tlb import AddressSpace, Tlb
-from quire.tlb.replay import records, replay, replay_walks
+from quire.trace import records, replay, replay_walks
 
 _SKYLAKE = profile_by_name("skylake-x")
 _REAL = ("skylake-x", "sapphire-rapids", "zen4")

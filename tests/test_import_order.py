@@ -13,15 +13,28 @@ SOURCE = Path(__file__).parent.parent / "src" / "quire"
 TREE = SourceTree(SOURCE)
 #: Each imports only rooms before it. The first is the package's own face, the last what ``python -m quire`` runs.
 ROOMS = (
-    *("quire", "errors", "failpoints", "kernels", "report", "arch", "memory", "paging", "tlb", "vcpu", "mmu"),
-    *("devices", "exits", "observe", "machine", "state", "cpu", "guest", "study", "testing", "cli", "__main__"),
+    *(
+        "quire",
+        "errors",
+        "failpoints",
+        "kernels",
+        "report",
+        "arch",
+        "memory",
+        "paging",
+        "tlb",
+        "trace",
+        "vcpu",
+    ),
+    *("mmu", "devices", "exits", "observe", "machine", "state", "cpu", "guest", "study", "testing", "cli"),
+    "__main__",
 )
 #: Rooms that only take plain records and arrays, and so may import none but these.
 KNOW_NOTHING: dict[str, set[str]] = {"report": {"errors"}}
 OWNERS = {
-    "numba": {"kernels", "memory", "paging", "tlb", "cpu"},
+    "numba": {"kernels", "memory", "paging", "tlb", "trace", "cpu"},
     "cryptography": {"memory"},
-    "llvmlite": {"cpu", "memory", "tlb"},
+    "llvmlite": {"cpu", "memory", "tlb", "trace"},
     "unicorn": {"cpu", "testing"},
     "elftools": {"guest", "state"},
     "capstone": {"cpu", "guest"},

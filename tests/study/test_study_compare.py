@@ -3,6 +3,7 @@
 import copy
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import pytest
 from study_fakes import record, round_costs
 
 from quire.errors import MisuseError
+from quire.guest.run_spec import RunSpec
 from quire.machine import MMUS
 from quire.study import (
     NOT_MODELLED,
     Configuration,
-    Order,
     RunFailed,
     Running,
     compare_record,
@@ -23,6 +24,7 @@ from quire.study import (
     parse_pages,
     run_all,
 )
+from quire.study.runner import check_settings
 
 NATIVE, NESTED = Configuration("native", "4K", None), Configuration("ept", "4K", "4K")
 LARGE = Configuration("ept", "4K", "2M")
@@ -39,8 +41,11 @@ def test_configurations_are_each_named_once() -> None:
         *("native 4K", "native 2M"),
         *("ept 4K/4K", "shadow 4K/4K", "ept 4K/2M", "shadow 4K/2M", "ept 2M/1G", "shadow 2M/1G"),
     ]
-    assert found[0].options() == ["--mmu", "native", "--guest-page", "4K"]
-    assert found[4].options() == ["--mmu", "ept", "--guest-page", "4K", "--host-page", "2M"]
+    made = [one.apply(RunSpec(("true",))).config for one in (found[0], found[4])]
+    assert [(one.mmu, one.guest_page, one.host_page) for one in made] == [
+        ("native", 4 << 10, 4 << 10),
+        ("ept", 4 << 10, 2 << 20),
+    ]
 
 
 @pytest.mark.parametrize("text", ["4K", "4K/8K", "1G/1G", "", "4K/4K,,2M/2M"])
@@ -57,7 +62,7 @@ def test_mmus_are_in_the_order_of_the_list() -> None:
 
 def test_a_record_of_two_runs(tmp_path: Path) -> None:
     runs = [running(NATIVE, record()), running(NESTED, record("ept"))]
-    found = compare_record(Order(["prog", "a"]), runs, round_costs(tmp_path))
+    found = compare_record(RunSpec(("prog", "a")), runs, round_costs(tmp_path))
     native, nested = found["rows"]
     assert native["overhead"] == {"over_native": 0.0, "over_native_4k": 0.0}
     assert native["cycles"]["total"] == 35338
@@ -77,7 +82,7 @@ def test_a_record_of_two_runs(tmp_path: Path) -> None:
 def test_the_winner_is_the_cheapest_virtual_one_and_its_exits_say_why(tmp_path: Path) -> None:
     few = record("ept", exits={"CPUID": 1, "EPT_VIOLATION": 1})
     runs = [running(NATIVE, record()), running(NESTED, record("ept")), running(LARGE, few)]
-    verdict = compare_record(Order(["prog"]), runs, round_costs(tmp_path))["verdict"]
+    verdict = compare_record(RunSpec(("prog",)), runs, round_costs(tmp_path))["verdict"]
     assert (verdict["winner"], verdict["component"]) == ("ept 4K/2M", "exits")
     assert verdict["sentence"].endswith(
         "15.0 k fewer than ept 4K/4K; what decides is VM exits, EPT_VIOLATION above all (1 against 4): "
@@ -87,11 +92,11 @@ def test_the_winner_is_the_cheapest_virtual_one_and_its_exits_say_why(tmp_path: 
 
 def test_what_is_alone_or_equal_is_said_so(tmp_path: Path) -> None:
     costs = round_costs(tmp_path)
-    alone = compare_record(Order(["prog"]), [running(NESTED, record("ept"))], costs)
+    alone = compare_record(RunSpec(("prog",)), [running(NESTED, record("ept"))], costs)
     assert alone["verdict"]["sentence"] == "ept 4K/4K takes 90.5 k cycles, most of them for clearing memory."
     assert alone["rows"][0]["overhead"] == {"over_native": None, "over_native_4k": None}
     equal = compare_record(
-        Order(["prog"]), [running(NESTED, record("ept")), running(LARGE, record("ept"))], costs
+        RunSpec(("prog",)), [running(NESTED, record("ept")), running(LARGE, record("ept"))], costs
     )
     sentence = "ept 4K/4K takes 90.5 k cycles, as ept 4K/2M does, most of them for clearing memory."
     assert equal["verdict"]["sentence"] == sentence
@@ -101,7 +106,7 @@ def test_a_guest_that_computes_otherwise_is_named(tmp_path: Path) -> None:
     other = copy.deepcopy(record("ept"))
     other["outcome"]["status"] = 3
     runs = [running(NATIVE, record()), running(NESTED, other, "other")]
-    found = compare_record(Order(["prog"]), runs, round_costs(tmp_path))
+    found = compare_record(RunSpec(("prog",)), runs, round_costs(tmp_path))
     assert found["differences"] == [
         "ept 4K/4K ended with status 3, native 4K with 0",
         "ept 4K/4K wrote other bytes than native 4K: 5 and 5 of them",
@@ -126,7 +131,7 @@ def test_each_run_gets_the_input_that_the_first_one_read() -> None:
     heard: list[str] = []
     try:
         runs = run_all(
-            Order(["head", "-n", "2"]),
+            RunSpec(("head", "-n", "2")),
             [NATIVE, NESTED],
             source=source,
             show=shown.append,
@@ -144,10 +149,32 @@ def test_each_run_gets_the_input_that_the_first_one_read() -> None:
     assert [run.record["config"]["mmu"] for run in runs] == ["native", "ept"]
 
 
+class Other:
+    """A setting that runs another program."""
+
+    name = "other"
+
+    def apply(self, spec: RunSpec) -> RunSpec:
+        return replace(spec, command=("no-such-program-of-quire",))
+
+
+class Tiny:
+    """A setting with too little memory."""
+
+    name = "tiny"
+
+    def apply(self, spec: RunSpec) -> RunSpec:
+        return replace(spec, config=replace(spec.config, memory=4096))
+
+
 def test_a_run_that_cannot_be_made() -> None:
     with pytest.raises(RunFailed, match="native 4K could not be run: status 127") as failure:
-        run_all(Order(["no-such-program-of-quire"]), [NATIVE, NESTED])
+        run_all(RunSpec(("no-such-program-of-quire",)), [NATIVE, NESTED])
     assert failure.value.status == 127
-    odd = Configuration("ept", "4K", "8K")
-    with pytest.raises(RunFailed, match=r"ept 4K/8K could not be run: status 125 .* it said: .*8K"):
-        run_all(Order(["true"]), [NATIVE, odd])
+    with pytest.raises(RunFailed, match=r"other could not be run: status 127 .* it said: .*no-such-program"):
+        run_all(RunSpec(("true",)), [NATIVE, Other()])
+
+
+def test_what_cannot_be_is_refused_before_anything_runs() -> None:
+    with pytest.raises(MisuseError, match="Guest memory of 0x1000 bytes is too small"):
+        check_settings(RunSpec(("true",)), [NATIVE, Tiny()])

@@ -10,7 +10,7 @@ from quire.arch import Replacement, Side, profile_by_name, profile_names
 from quire.tlb import AddressSpace, Operation, Tlb, TlbOptions, TlbState
 from quire.tlb._kernels_arrays import fill, lookup
 from quire.tlb.reference import ReferenceTlb
-from quire.tlb.replay import RECORD, replay
+from quire.trace import RECORD, replay
 
 SIDES = list(Side)
 TRACES, RECORDS = 20, 120

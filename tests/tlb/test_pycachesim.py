@@ -11,7 +11,7 @@ import pytest
 
 from quire.arch import CpuProfile, Side, TlbGeometry, profile_by_name
 from quire.tlb import AddressSpace, Tlb
-from quire.tlb.replay import records, replay
+from quire.trace import records, replay
 
 cachesim = pytest.importorskip("cachesim", reason="pycachesim is not installed: pip install -e '.[peers]'")
 

@@ -116,7 +116,7 @@ import quire
 from quire.arch import Replacement, Side, profile_by_name
 from quire.tlb import AddressSpace, Tlb, TlbOptions, TlbState
 from quire.tlb.reference import ReferenceTlb
-from quire.tlb.replay import records, replay
+from quire.trace import records, replay
 
 def agree(profile, options):
     tlb = Tlb(profile, options)

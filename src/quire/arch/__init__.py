@@ -39,6 +39,7 @@ from quire.arch.entries import (
     INDEX_BITS,
     PAGE_SHIFT,
     PAGE_SIZE,
+    PAGES,
     PDE,
     PDE_2M,
     PDPTE,
@@ -208,6 +209,7 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     # Guest paging-structure entries
     "INDEX_BITS",
     "PAGE_SHIFT",
+    "PAGES",
     "PAGE_SIZE",
     "PDE",
     "PDE_2M",

@@ -11,6 +11,7 @@ from quire.errors import MisuseError
 
 __all__ = [
     "INDEX_BITS",
+    "PAGES",
     "PAGE_SHIFT",
     "PAGE_SIZE",
     "PDE",
@@ -25,6 +26,8 @@ __all__ = [
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT  #: bytes
+#: Page sizes of 4-level paging in bytes, by the names that people use.
+PAGES = {"4K": PAGE_SIZE, "2M": PAGE_SIZE << 9, "1G": PAGE_SIZE << 18}
 INDEX_BITS = 9  #: of the linear address that choose an entry at each level
 
 # The architecture's limit on MAXPHYADDR, SDM 3A §4.1.4; below 32 bits there is no 64-bit processor.

@@ -7,7 +7,7 @@ import click
 from quire.cli.compile_notice import say_if_compiling
 from quire.cli.guest_files import open_report, open_text, write_text
 from quire.cli.numa_options import numa_config, numa_options
-from quire.cli.run_options import guest_config, guest_environment, guest_options, make_session
+from quire.cli.run_options import guest_config, guest_options, run_spec
 
 if TYPE_CHECKING:
     from quire.guest.session import Session
@@ -42,22 +42,21 @@ def command(**options: Any) -> int:
     if options["output"] == options["json_file"] == "-":
         raise click.UsageError("-o and --json are both -, and stdout takes one: give a file for one of them")
     config = guest_config(options, vpids=True, numa=numa_config(options))
-    environ = guest_environment()
+    from quire.guest.own_process import prepare_process
+
+    environ = prepare_process()
     # Opened before the program runs: it may close stdout and stderr, which it shares.
     json_file = None if options["json_file"] is None else open_text(options["json_file"], "record", "--json")
     sink = None if json_file is not None and options["output"] is None else open_report(options["output"])
     say_if_compiling()
-    from quire.cpu import Detail
     from quire.guest.load.launch import LaunchError
-    from quire.guest.session import SessionOptions
+    from quire.guest.session import open_session
     from quire.report import render_json
     from quire.report.audit import render_audit
 
-    wanted = SessionOptions(
-        config, Detail.EXITS, options["seed"], options["sandbox"], audit_every=options["every"]
-    )
+    wanted = run_spec(options, config, "exits", audit_every=options["every"])
     try:
-        session = make_session(options, wanted, environ)
+        session = open_session(wanted, environ)
         status = session.run()
     except LaunchError as error:
         click.echo(f"quire audit: {error}", err=True)

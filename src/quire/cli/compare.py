@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from quire.cli.measure import measure
-from quire.cli.numa_options import numa_arguments, numa_config, numa_options
+from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.outputs import Outputs
 from quire.cli.sizes import SizeType
 from quire.machine import MMUS
@@ -76,23 +76,25 @@ def command(
     """
     from quire.arch import profile_by_name
     from quire.errors import FormatError, MisuseError
-    from quire.study import Order, compare_record, configurations, load_costs, parse_mmus, parse_pages
-    from quire.study.configuration import check_configurations
+    from quire.study import compare_record, configurations, load_costs, parse_mmus, parse_pages
+    from quire.study.compare import compare_spec
+    from quire.study.runner import check_settings
 
     try:
         asked = configurations(parse_mmus(mmus), parse_pages(pages))
         figures = load_costs(costs)
         figures.memory_latency(remote_share)  # refuses what is no share
-        check_configurations(asked, memory, profile_by_name(profile), numa_config(nodes))
+        shared = (memory, seed, sandbox, profile_by_name(profile), numa_config(nodes))
+        spec = compare_spec([program, *arguments], *shared)
+        check_settings(spec, asked)
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
     names = {"--output": output, "--json": json, "--parquet": parquet, "--plot": plot}
     outputs = Outputs("compare", names)
-    order = Order([program, *arguments], memory, seed, sandbox, profile, numa_arguments(nodes))
-    runs = measure("compare", order, asked, jobs)
+    runs = measure("compare", spec, asked, jobs)
     if isinstance(runs, int):
         return runs
-    record = compare_record(order, runs, figures, remote_share=remote_share)
+    record = compare_record(spec, runs, figures, remote_share=remote_share)
     _write(record, outputs)
     return int(runs[0].record["outcome"]["status"])
 

@@ -1,6 +1,5 @@
 """Files of a verb that runs a guest: opened before it runs, above the descriptors that the guest sees."""
 
-import fcntl
 import io
 import os
 import sys
@@ -9,7 +8,7 @@ from typing import IO
 
 import click
 
-from quire.cli.run_options import OWN_DESCRIPTORS
+from quire.guest.own_process import move_high
 
 __all__ = ["open_file", "open_report", "open_text", "write_text"]
 
@@ -19,7 +18,7 @@ def open_report(output: str | None) -> IO[str]:
     if output is not None:
         return open_text(output, "report", "-o")
     try:
-        return _text(_move(2))
+        return _text(move_high(2, close=False))
     except OSError:
         return io.StringIO()  # stderr is closed: nobody wants the report
 
@@ -29,7 +28,7 @@ def open_text(name: str, what: str, option: str) -> IO[str]:
     if name != "-":
         return _text(open_file(name, what, option))
     try:
-        return _text(_move(1))
+        return _text(move_high(1, close=False))
     except OSError as error:
         raise _cannot_write(what, name, error, option) from None
 
@@ -38,8 +37,7 @@ def open_file(name: str, what: str, option: str) -> int:
     """Open `name` for writing and return its descriptor. Raises click.ClickException."""
     try:
         opened = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        moved = _move(opened)
-        os.close(opened)
+        moved = move_high(opened)
     except OSError as error:
         raise _cannot_write(what, name, error, option) from None
     return moved
@@ -64,10 +62,6 @@ def _cannot_write(what: str, name: str, error: OSError, option: str) -> click.Cl
     return click.ClickException(
         f"{_verb()}: cannot write the {what} to {name!r}: {error.strerror}; choose another {option} FILE"
     )
-
-
-def _move(fd: int) -> int:
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, OWN_DESCRIPTORS)
 
 
 def _text(fd: int) -> IO[str]:

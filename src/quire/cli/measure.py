@@ -11,14 +11,17 @@ import click
 from quire.cli.output import write_bytes
 
 if TYPE_CHECKING:
-    from quire.study.runner import Chosen, Order, Running
+    from quire.guest.run_spec import RunSpec
+    from quire.study.runner import Chosen, Running
 
 __all__ = ["measure"]
 
 _CANNOT_SET_UP, _INTERRUPTED, _UNREAD = 125, 130, 141
 
 
-def measure(verb: str, order: "Order", asked: "Sequence[Chosen]", jobs: int) -> "list[Running[Chosen]] | int":
+def measure(
+    verb: str, spec: "RunSpec", asked: "Sequence[Chosen]", jobs: int
+) -> "list[Running[Chosen]] | int":
     """Return what the runs left, or the status to exit with when there is nothing to compare."""
     from quire.report.progress import open_progress
     from quire.study import RunFailed, run_all
@@ -26,7 +29,7 @@ def measure(verb: str, order: "Order", asked: "Sequence[Chosen]", jobs: int) -> 
     try:
         with _ending_on_sigterm(), open_progress(f"quire {verb}", len(asked)) as step:
             return run_all(
-                order, asked, jobs=jobs, source=_input(), show=write_bytes, done=lambda one: step(one.name)
+                spec, asked, jobs=jobs, source=_input(), show=write_bytes, done=lambda one: step(one.name)
             )
     except RunFailed as failure:
         click.echo(f"quire {verb}: {failure}", err=True)

@@ -3,19 +3,22 @@
 import io
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from quire.arch import PAGES
 from quire.cli.measure import measure
-from quire.cli.numa_options import numa_arguments, numa_config, numa_options, topology_of
+from quire.cli.numa_options import numa_config, numa_options, topology_of
 from quire.cli.outputs import Outputs
 from quire.cli.sizes import SizeType
 from quire.machine import MMUS
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from quire.guest.run_spec import RunSpec
+    from quire.mmu import NumaConfig
 
-_PAGES = ("4K", "2M", "1G")
+__all__ = ["command"]
 
 
 @click.command(
@@ -27,9 +30,9 @@ _PAGES = ("4K", "2M", "1G")
               help="Run again with this policy for guest pages, or replicated (tables); may be repeated.")  # fmt: skip
 @click.option("--mmu", type=click.Choice(MMUS), default="ept", show_default=True,
               help="One dimension of tables, two, or a shadow that joins them.")  # fmt: skip
-@click.option("--guest-page", type=click.Choice(_PAGES[:2]), default="4K", show_default=True,
+@click.option("--guest-page", type=click.Choice(list(PAGES)[:2]), default="4K", show_default=True,
               help="Largest page of the guest's own tables.")  # fmt: skip
-@click.option("--host-page", type=click.Choice(_PAGES), default="4K", show_default=True,
+@click.option("--host-page", type=click.Choice(list(PAGES)), default="4K", show_default=True,
               help="Size of the pages that back guest memory.")  # fmt: skip
 @click.option("--memory", type=SizeType(), default="2G", show_default=True, metavar="SIZE",
               help="Guest memory; costs only what is touched.")  # fmt: skip
@@ -87,8 +90,9 @@ def _study(options: dict[str, Any], outputs: Outputs) -> int:
     from quire import __version__
     from quire.errors import FormatError, MisuseError
     from quire.report.numa import render_numa
-    from quire.study import Order, load_costs
+    from quire.study import load_costs
     from quire.study.numa import NUMA_NOT_MODELLED, NumaChoice, numa_study
+    from quire.study.runner import check_settings
 
     try:
         costs = load_costs(options["costs"])
@@ -97,28 +101,21 @@ def _study(options: dict[str, Any], outputs: Outputs) -> int:
     if options["last_cache"] is None:
         options["last_cache"] = int(costs.caches[-1].size.value)
     asked = {one: _with(options, one) for one in options["choices"]}
-    named = str(_checked(options).policy) + (" replicated" if options["replicate_tables"] else "")
-    settings = {named: options, **asked}
-    for one in settings.values():
-        _checked(one)
-    shared: tuple[str, ...] = ("--mmu", options["mmu"], "--guest-page", options["guest_page"])
-    if options["mmu"] != "native":
-        shared += ("--host-page", options["host_page"])
-    order = Order(
-        [options["program"], *options["arguments"]],
-        *(options["memory"], options["seed"]),
-        profile=options["profile"],
-        options=shared,
-        walk_caches=True,
-    )
-    choices = [NumaChoice(name, tuple(numa_arguments(one))) for name, one in settings.items()]
-    runs = measure("numa", order, choices, options["jobs"])
+    here = _placement(options)
+    named = str(here.policy) + (" replicated" if options["replicate_tables"] else "")
+    choices = [NumaChoice(named, here), *(NumaChoice(name, _placement(one)) for name, one in asked.items())]
+    spec = _spec(options)
+    try:
+        check_settings(spec, choices)
+    except MisuseError as error:
+        raise click.UsageError(str(error)) from None
+    runs = measure("numa", spec, choices, options["jobs"])
     if isinstance(runs, int):
         return runs
     record = {
         "schema": 1,
         "quire": __version__,
-        "program": {"argv": [os.fsdecode(word) for word in order.command]},
+        "program": {"argv": [os.fsdecode(word) for word in spec.command]},
         "config": {
             "mmu": options["mmu"],
             "profile": runs[0].record["config"]["profile"],
@@ -140,23 +137,36 @@ def _with(options: dict[str, Any], choice: str) -> dict[str, Any]:
     return {**options, "numa_policy": choice}
 
 
-def _checked(options: dict[str, Any]) -> Any:
-    """Return what the options say of nodes, once a guest could be made with it. Raises click.UsageError."""
-    from quire.arch import profile_by_name
-    from quire.errors import FormatError, MisuseError
-    from quire.machine import GuestConfig
+def _placement(options: dict[str, Any]) -> "NumaConfig":
+    """Return what the options say of nodes. Raises click.UsageError."""
+    found = numa_config(options)
+    assert found is not None, "a study names nodes"
+    return found
 
-    config = numa_config(options)
+
+def _spec(options: dict[str, Any]) -> "RunSpec":
+    """Return what all runs share. Raises click.UsageError."""
+    from quire.arch import profile_by_name
+    from quire.cpu import Detail
+    from quire.errors import FormatError, MisuseError
+    from quire.guest.run_spec import RunSpec
+    from quire.machine import GuestConfig
+    from quire.tlb import TlbOptions
+
     try:
-        GuestConfig(
+        config = GuestConfig(
             mmu=options["mmu"],
             memory=options["memory"],
+            guest_page=PAGES[options["guest_page"]],
+            host_page=PAGES[options["host_page"]],
             profile=profile_by_name(options["profile"]),
-            numa=config,
+            seed=options["seed"],
+            tlb=TlbOptions(seed=options["seed"]),
         )
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
-    return config
+    command = (options["program"], *options["arguments"])
+    return RunSpec(command, config, Detail.FULL, seed=options["seed"])
 
 
 def _write(outputs: Outputs, record: dict[str, Any], render: Any, *, to_stdout: bool) -> None:

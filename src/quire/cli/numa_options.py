@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from quire.memory.numa import Topology
     from quire.mmu import NumaConfig
 
-__all__ = ["numa_arguments", "numa_config", "numa_options", "topology_of"]
+__all__ = ["numa_config", "numa_options", "topology_of"]
 
 _HOST = "host"
 _OPTIONS = (
@@ -101,23 +101,6 @@ def numa_config(options: dict[str, Any]) -> "NumaConfig | None":
         )
     except MisuseError as error:
         raise click.UsageError(str(error)) from None
-
-
-def numa_arguments(options: dict[str, Any]) -> list[str]:
-    """Return the words of a command line that give these options again."""
-    words = []
-    for name in (
-        "numa",
-        "distances",
-        "numa_policy",
-        "guest_tables",
-        "host_tables",
-        "vcpu_node",
-        "last_cache",
-    ):
-        if options[name] is not None:
-            words += ["--" + name.replace("_", "-"), str(options[name])]
-    return [*words, "--replicate-tables"] if options["replicate_tables"] else words
 
 
 def _sizes(text: str) -> list[int]:

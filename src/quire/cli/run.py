@@ -9,7 +9,7 @@ from quire.cli.compile_notice import say_if_compiling
 from quire.cli.durations import DurationType
 from quire.cli.guest_files import open_file, open_report, write_text
 from quire.cli.numa_options import numa_config, numa_options
-from quire.cli.run_options import guest_config, guest_environment, guest_options, make_session
+from quire.cli.run_options import guest_config, guest_options, run_spec
 
 __all__ = ["checked_status", "command"]
 
@@ -66,22 +66,19 @@ def command(**options: Any) -> int:
     config = guest_config(
         options, options["vpid"], check_flushes=options["check_flushes"], numa=numa_config(options)
     )
-    environ = guest_environment()
+    from quire.guest.own_process import prepare_process
+
+    environ = prepare_process()
     kind, saved = options["kind"], options["save_image"]
     sink = None if kind == "none" else open_report(options["output"])
     image = None if saved is None else os.fdopen(open_file(saved, "image", "--save-image"), "wb")
     say_if_compiling()
-    from quire.cpu import Detail
     from quire.guest.load.launch import LaunchError
-    from quire.guest.session import SessionOptions
+    from quire.guest.session import open_session
 
     try:
-        detail = Detail[options["detail"].upper()]
-        wanted = SessionOptions(
-            *(config, detail, options["seed"], options["sandbox"], image),
-            working_set=options["working_set"],
-        )
-        session = make_session(options, wanted, environ)
+        wanted = run_spec(options, config, options["detail"], working_set=options["working_set"])
+        session = open_session(wanted, environ, image=image)
         status = session.run()
     except LaunchError as error:
         click.echo(f"quire run: {error}", err=True)

@@ -1,45 +1,36 @@
 """Options of the verbs that run a program as a guest, and what is made of them."""
 
-import gc
-import os
-import resource
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from quire.arch import Replacement
+from quire.arch import PAGES, Replacement
 from quire.cli.sizes import SizeType
 from quire.machine import MMUS
 
 if TYPE_CHECKING:
-    from quire.guest.breakpoint import Breakpoint
-    from quire.guest.load.launch import Program
-    from quire.guest.session import Session, SessionOptions
+    from quire.guest.run_spec import RunSpec
     from quire.machine import GuestConfig
     from quire.mmu import NumaConfig
     from quire.tlb import TlbOptions
 
-__all__ = ["OWN_DESCRIPTORS", "guest_config", "guest_environment", "guest_options", "make_session"]
+__all__ = ["guest_config", "guest_options", "run_spec"]
 
-#: Descriptors that Quire opens for itself are moved here, so that a guest's are numbered as in a native run.
-OWN_DESCRIPTORS = 900
-_PAGES = {"4K": 4 << 10, "2M": 2 << 20, "1G": 1 << 30}
 
 _OPTIONS = (
     click.option("--mmu", type=click.Choice(MMUS), default="ept", show_default=True,
                  help="One dimension of tables, two, or a shadow that joins them."),
-    click.option("--guest-page", type=click.Choice(["4K", "2M"]), default="4K", show_default=True,
+    click.option("--guest-page", type=click.Choice(list(PAGES)[:2]), default="4K", show_default=True,
                  help="Largest page of the guest's own tables."),
-    click.option("--host-page", type=click.Choice(["4K", "2M", "1G"]), default="4K", show_default=True,
+    click.option("--host-page", type=click.Choice(list(PAGES)), default="4K", show_default=True,
                  help="Size of the pages that back guest memory: of EPT, of shadow's memory map."),
     click.option("--profile", default="skylake-x", show_default=True, metavar="NAME|FILE",
                  help="The processor: one that quire profiles lists, or a TOML file."),
     click.option("--tlb-replacement", type=click.Choice([str(one) for one in Replacement]), metavar="POLICY",
                  help="Which entry of a full set goes, in every TLB and walk cache: "
                  f"{', '.join(f'{one} ({one.words})' for one in Replacement)}; by default as the profile says."),
-    click.option("--tlb-largest-page", type=click.Choice(list(_PAGES)), default="1G", show_default=True,
+    click.option("--tlb-largest-page", type=click.Choice(list(PAGES)), default="1G", show_default=True,
                  help="Larger pages are held in TLBs in pieces of this size."),
     click.option("--walk-caches/--no-walk-caches", default=True, show_default=True,
                  help="Paging-structure caches and nested TLB; without, each walk makes all its references."),
@@ -92,8 +83,8 @@ def guest_config(
             mmu=options["mmu"],
             profile=profile_by_name(options["profile"]),
             memory=options["memory"],
-            guest_page=_PAGES[options["guest_page"]],
-            host_page=_PAGES[options["host_page"]],
+            guest_page=PAGES[options["guest_page"]],
+            host_page=PAGES[options["host_page"]],
             shadow=shadow,
             caching=CachingMode(options["caching"]),
             seed=options["seed"],
@@ -112,50 +103,18 @@ def _tlb_options(options: dict[str, Any]) -> "TlbOptions":
     policy = options["tlb_replacement"]
     return TlbOptions(
         replacement=None if policy is None else Replacement(policy),
-        largest_page=_PAGES[options["tlb_largest_page"]],
+        largest_page=PAGES[options["tlb_largest_page"]],
         walk_caches=options["walk_caches"],
         seed=options["seed"],
     )
 
 
-def guest_environment() -> dict[bytes, bytes]:
-    """Return the guest's environment, which is the user's, and make Quire's own fit for a run."""
-    environ = dict(os.environb)
-    _raise_descriptor_limit()
-    # NumPy's pool of threads would only cost start-up time.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    return environ
+def run_spec(options: dict[str, Any], config: "GuestConfig", detail: str, **more: Any) -> "RunSpec":
+    """Return the run that `options` describe, in `detail` exits or full, on the hardware `config`."""
+    from quire.cpu import Detail
+    from quire.guest.run_spec import RunSpec
 
-
-def make_session(
-    options: dict[str, Any],
-    wanted: "SessionOptions",
-    environ: dict[bytes, bytes],
-    until: "Callable[[Program], Breakpoint | None]" = lambda program: None,
-) -> "Session":
-    """Return the run of the program that `options` name, which ends where `until` says. Raises LaunchError."""
-    from quire.guest.load.launch import prepare
-    from quire.guest.session import Session
-
-    found = prepare([options["program"], *options["arguments"]], os.environ.get("PATH"), _directory())
-    gc.freeze()  # what is loaded by now stays: no collection need look at it
-    return Session(found, environ, replace(wanted, until=until(found)))
-
-
-def _directory() -> str:
-    try:
-        return os.getcwd()
-    except OSError as error:
-        verb = click.get_current_context().info_name
-        raise click.ClickException(
-            f"{verb}: the working directory is gone: {error.strerror}; cd to another"
-        ) from None
-
-
-def _raise_descriptor_limit() -> None:
-    """Make room for Quire's own descriptors above the guest's, where the hard limit allows it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OWN_DESCRIPTORS + 256
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    command = (options["program"], *options["arguments"])
+    return RunSpec(
+        command, config, Detail[detail.upper()], seed=options["seed"], sandbox=options["sandbox"], **more
+    )

@@ -7,7 +7,7 @@ import click
 from quire.cli.compile_notice import say_if_compiling
 from quire.cli.guest_files import open_report, open_text, write_text
 from quire.cli.numbers import NumberType
-from quire.cli.run_options import guest_config, guest_environment, guest_options, make_session
+from quire.cli.run_options import guest_config, guest_options, run_spec
 from quire.cli.sizes import SizeType
 
 if TYPE_CHECKING:
@@ -64,16 +64,17 @@ def command(**options: Any) -> int:
     _check(options)
     config = guest_config(options, options["vpids"])
     _check_structure(options["structure"], config)
-    environ = guest_environment()
+    from quire.guest.own_process import prepare_process
+
+    environ = prepare_process()
     files = _open(options)
     say_if_compiling()
-    from quire.cpu import Detail
     from quire.guest.load.launch import LaunchError
-    from quire.guest.session import SessionOptions
+    from quire.guest.session import open_session
 
-    wanted = SessionOptions(config, Detail.FULL, options["seed"], options["sandbox"])
+    wanted = run_spec(options, config, "full")
     try:
-        session = make_session(options, wanted, environ, lambda program: _until(options, program))
+        session = open_session(wanted, environ, until=lambda program: _until(options, program))
         status = session.run()
     except LaunchError as error:
         click.echo(f"quire tlb: {error}", err=True)

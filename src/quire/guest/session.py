@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -24,14 +23,16 @@ from quire.guest.breakpoint import AtAddress, AtSyscall, Breakpoint
 from quire.guest.kernel.process import GuestOptions, ProcessGuest
 from quire.guest.kernel.siginfo import GuestDeath, signal_name
 from quire.guest.kernel.virtual_machine import VirtualMachine
-from quire.guest.load.launch import LaunchError, Program
+from quire.guest.load.launch import LaunchError, Program, prepare
 from quire.guest.load.symbols import Symbols
 from quire.guest.numa_record import numa_record
 from quire.guest.obituary import obituary
+from quire.guest.own_process import freeze_loaded
+from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
 from quire.guest.syscalls import syscall_name
 from quire.guest.watch import HostSignals
-from quire.machine import GuestConfig, Machine, Vcpu
+from quire.machine import Machine, Vcpu
 from quire.memory import OutOfFrames
 from quire.mmu import PagedMmu
 from quire.observe import HostAudit, audit_host
@@ -39,7 +40,7 @@ from quire.state.images.save import save_image
 from quire.tlb import Tlb
 from quire.vcpu import Cpu, breaking, counting
 
-__all__ = ["SCHEMA", "Session", "SessionOptions"]
+__all__ = ["SCHEMA", "Session", "open_session"]
 
 #: Version of the record's shape; grows when a field changes its meaning or goes.
 SCHEMA = 1
@@ -47,32 +48,26 @@ SCHEMA = 1
 _CANNOT_SET_UP = 125
 
 
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """How to run: the guest's hardware, how much to record, the seed, and whether writes are refused.
+class Session:
+    """Runs `program` once, as `spec` says. Make it, :meth:`run` it, read :attr:`record` and :attr:`status`.
 
     `image` is a file that gets the guest's memory and registers when it has ended. `until` is where to end the run
-    before the program ends; then the status is 0. `working_set` is the seconds between samples of what the guest
-    accesses, None for none; MisuseError from :meth:`Session.run` under another Mmu than ept.
+    before the program ends; then the status is 0.
     """
 
-    config: GuestConfig
-    detail: Detail
-    seed: int = 0
-    sandbox: bool = False
-    image: BinaryIO | None = None
-    until: Breakpoint | None = None
-    working_set: float | None = None
-    audit_every: int | None = None
-    engine: str = "soft"
-
-
-class Session:
-    """Runs `program` once. Make it, :meth:`run` it, read :attr:`record` and :attr:`status`."""
-
-    def __init__(self, program: Program, environ: Mapping[bytes, bytes], options: SessionOptions) -> None:
-        self.options = options
+    def __init__(
+        self,
+        program: Program,
+        environ: Mapping[bytes, bytes],
+        spec: RunSpec,
+        *,
+        image: BinaryIO | None = None,
+        until: Breakpoint | None = None,
+    ) -> None:
+        self.spec = spec
         self.program = program
+        self._image = image
+        self.until = until
         self.status = _CANNOT_SET_UP
         self.death_text: str | None = None
         self.image_error: str | None = None  #: why the image could not be written
@@ -89,7 +84,7 @@ class Session:
 
         Raises LaunchError when it cannot be started.
         """
-        options = self.options
+        options = self.spec
         machine = _make(options)
         self.tlb = machine.vcpu.tlb
         try:
@@ -114,11 +109,11 @@ class Session:
         stopped: str | None = None
         with (
             HostSignals(cpu.interrupt) as signals,
-            _sampler(machine, self.options.working_set) as sampler,
+            _sampler(machine, self.spec.working_set) as sampler,
         ):
-            kernel = _Kernel(guest, cpu, signals, self.options.until, sampler)
-            if self.options.audit_every is not None:
-                kernel.audit_after(self.options.audit_every, lambda: self._audit(machine))
+            kernel = _Kernel(guest, cpu, signals, self.until, sampler)
+            if self.spec.audit_every is not None:
+                kernel.audit_after(self.spec.audit_every, lambda: self._audit(machine))
             try:
                 vcpu.run(kernel)
             except GuestStopped as end:
@@ -126,7 +121,7 @@ class Session:
             except OutOfFrames as end:
                 stopped = f"host memory exhausted: {end}"
         ended = time.perf_counter()
-        if self.options.audit_every is not None:
+        if self.spec.audit_every is not None:
             self._audit(machine)
         self.reached = kernel.reached
         self.status = 0 if self.reached else _status(guest, stopped)
@@ -135,8 +130,8 @@ class Session:
             death = GuestDeath(signal.SIGKILL, 0, 0, cpu.registers.read("rip"), stopped)
         if death is not None and death.signo != signal.SIGPIPE:  # nobody reads on: shells say nothing either
             self.death_text = obituary(vcpu, death, guest.trap)
-        if self.options.image is not None:
-            self._save_image(vcpu, self.options.image, guest.trap.address)
+        if self._image is not None:
+            self._save_image(vcpu, self._image, guest.trap.address)
         times = {
             "wall_seconds": ended - self._started,
             "setup_seconds": running - self._started,
@@ -214,7 +209,28 @@ class _Kernel:
             guest.syscall()
 
 
-def _make(options: SessionOptions) -> Machine:
+def open_session(
+    spec: RunSpec,
+    environ: Mapping[bytes, bytes],
+    *,
+    image: BinaryIO | None = None,
+    until: Callable[[Program], Breakpoint | None] = lambda program: None,
+) -> Session:
+    """Return the run that `spec` describes, of the program that its command names, ending where `until` says.
+
+    Raises LaunchError.
+    """
+    try:
+        here = os.getcwd()
+    except OSError as error:
+        what = f"the working directory is gone: {error.strerror}; cd to another"
+        raise LaunchError(_CANNOT_SET_UP, what) from None
+    program = prepare(list(spec.command), os.environ.get("PATH"), here)
+    freeze_loaded()
+    return Session(program, environ, spec, image=image, until=until(program))
+
+
+def _make(options: RunSpec) -> Machine:
     try:
         return Machine(options.config, make_cpu(options.engine, options.detail))
     except (BackendError, OutOfFrames) as error:
@@ -243,7 +259,7 @@ def _record(
     times: dict[str, float],
 ) -> dict[str, Any]:
     """Return the whole record; keys are in the order in which reports show them."""
-    options, vcpu = session.options, machine.vcpu
+    options, vcpu = session.spec, machine.vcpu
     config = options.config
     full = options.detail is Detail.FULL
     events = counting(vcpu.cpu).events()

@@ -24,7 +24,7 @@ def tlb_record(session: Session, entries: TlbTable, matching: int) -> dict[str, 
 
     `matching` is how many of all passed the user's filters.
     """
-    record, until = session.record, session.options.until
+    record, until = session.record, session.until
     return {
         "schema": SCHEMA,
         "quire": __version__,

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
+from quire.guest.own_process import move_high
+
 __all__ = ["HostSignals"]
 
 _CAUGHT = tuple(
@@ -38,7 +40,7 @@ class HostSignals:
     def __enter__(self) -> Self:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(reader, True)
-        self._reader, self._writer = _move_high(reader), _move_high(writer)
+        self._reader, self._writer = move_high(reader), move_high(writer)
         for number in _CAUGHT:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._note)
@@ -61,12 +63,3 @@ class HostSignals:
     def _watch(self) -> None:
         while os.read(self._reader, 64):
             self._interrupt()
-
-
-def _move_high(fd: int) -> int:
-    """Move a descriptor to where no guest's is: guests see the numbers that a native run would give."""
-    import fcntl
-
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 900)
-    os.close(fd)
-    return int(moved)

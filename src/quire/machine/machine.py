@@ -85,6 +85,10 @@ class Machine:
         """The Mmu of the first vCPU, which knows the guest-physical memory of all."""
         return self.vcpus[0].mmu
 
+    def back(self, gpa: int) -> bool:
+        """Give guest-physical `gpa` a host page; return False when the guest has no memory there."""
+        return self.mmu.back(gpa)
+
     def add_vcpu(self) -> Vcpu:
         """Return one vCPU more. Raises MisuseError for a machine that cannot have it."""
         check_several(self.config)

@@ -10,7 +10,7 @@ from quire.study.configuration import Configuration, configurations, parse_mmus,
 from quire.study.costs import Costs, Figure, known_costs, load_costs
 from quire.study.counts import Counts, TableSize
 from quire.study.predict import COMPONENTS, NOT_MODELLED, Prediction, predict, predict_counts
-from quire.study.runner import Order, RunFailed, Running, run_all
+from quire.study.runner import RunFailed, Running, run_all
 
 __all__ = [
     "COMPONENTS",
@@ -19,7 +19,6 @@ __all__ = [
     "Costs",
     "Counts",
     "Figure",
-    "Order",
     "Prediction",
     "RunFailed",
     "Running",

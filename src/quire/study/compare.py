@@ -9,22 +9,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quire import __version__
-from quire.arch import profile_by_name
-from quire.machine import MMUS
+from quire.arch import PAGES, CpuProfile, profile_by_name
+from quire.cpu import Detail
+from quire.guest.run_spec import RunSpec
+from quire.machine import MMUS, GuestConfig
+from quire.mmu import NumaConfig
 from quire.study.configuration import (
-    PAGES,
     Configuration,
-    check_configurations,
     configurations,
     parse_mmus,
     parse_pages,
 )
 from quire.study.costs import Costs, load_costs
 from quire.study.predict import NOT_MODELLED, predict
-from quire.study.runner import Order, Running, run_all
+from quire.study.runner import Running, check_settings, run_all
 from quire.study.verdict import verdict
+from quire.tlb import TlbOptions
 
-__all__ = ["SCHEMA", "compare", "compare_record", "compare_row"]
+__all__ = ["SCHEMA", "compare", "compare_record", "compare_row", "compare_spec"]
 
 #: Version of the record's shape; grows when a field changes its meaning or goes.
 SCHEMA = 1
@@ -52,14 +54,31 @@ def compare(
     """
     figures = load_costs(costs)
     figures.memory_latency(remote_share)  # before anything runs
-    order = Order(command, memory, seed, sandbox, profile)
     asked = configurations(parse_mmus(mmus), parse_pages(pages))
-    check_configurations(asked, memory, profile_by_name(profile))
-    return compare_record(order, run_all(order, asked, jobs=jobs), figures, remote_share=remote_share)
+    spec = compare_spec(command, memory, seed, sandbox, profile_by_name(profile))
+    check_settings(spec, asked)
+    return compare_record(spec, run_all(spec, asked, jobs=jobs), figures, remote_share=remote_share)
+
+
+def compare_spec(
+    command: Sequence[str],
+    memory: int,
+    seed: int,
+    sandbox: bool,
+    profile: CpuProfile,
+    numa: NumaConfig | None = None,
+) -> RunSpec:
+    """Return what all runs of a comparison share. The model of cycles is of whole walks: there are no walk caches.
+
+    Raises MisuseError for hardware that cannot be.
+    """
+    tlb = TlbOptions(walk_caches=False, seed=seed)
+    config = GuestConfig(memory=memory, profile=profile, seed=seed, tlb=tlb, numa=numa)
+    return RunSpec(tuple(command), config, Detail.FULL, seed=seed, sandbox=sandbox)
 
 
 def compare_record(
-    order: Order, runs: Sequence[Running[Configuration]], costs: Costs, *, remote_share: float = 0.0
+    spec: RunSpec, runs: Sequence[Running[Configuration]], costs: Costs, *, remote_share: float = 0.0
 ) -> dict[str, Any]:
     """Return the record of a comparison: a row a run, what differed, which configuration won and why."""
     rows = [compare_row(run, costs, remote_share) for run in runs]
@@ -68,11 +87,11 @@ def compare_record(
     return {
         "schema": SCHEMA,
         "quire": __version__,
-        "program": {"argv": [os.fsdecode(word) for word in order.command]},
+        "program": {"argv": [os.fsdecode(word) for word in spec.command]},
         "config": {
-            "memory": order.memory,
-            "seed": order.seed,
-            "sandbox": order.sandbox,
+            "memory": spec.config.memory,
+            "seed": spec.seed,
+            "sandbox": spec.sandbox,
             "profile": first["config"]["profile"],
             "costs": costs.name,
             "remote_share": remote_share,

@@ -5,19 +5,17 @@ pairs that differ in it alone are one native configuration. Fails with MisuseErr
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from quire.arch import CpuProfile
+from quire.arch import PAGES
 from quire.errors import MisuseError, did_you_mean
-from quire.machine import MMUS, GuestConfig
-from quire.mmu import NumaConfig
+from quire.guest.run_spec import RunSpec
+from quire.machine import MMUS
 
-__all__ = ["PAGES", "Configuration", "check_configurations", "configurations", "parse_mmus", "parse_pages"]
+__all__ = ["Configuration", "configurations", "parse_mmus", "parse_pages"]
 
-#: Page sizes by name.
-PAGES = {"4K": 4 << 10, "2M": 2 << 20, "1G": 1 << 30}
-_GUEST_PAGES = ("4K", "2M")
-_HOST_PAGES = ("4K", "2M", "1G")
+_HOST_PAGES = tuple(PAGES)
+_GUEST_PAGES = _HOST_PAGES[:2]
 _NATIVE = "native"
 
 
@@ -35,10 +33,11 @@ class Configuration:
         pages = self.guest_page if self.host_page is None else f"{self.guest_page}/{self.host_page}"
         return f"{self.mmu} {pages}"
 
-    def options(self) -> list[str]:
-        """Return the options that make `quire run` run it."""
-        options = ["--mmu", self.mmu, "--guest-page", self.guest_page]
-        return options if self.host_page is None else [*options, "--host-page", self.host_page]
+    def apply(self, spec: RunSpec) -> RunSpec:
+        """Return the run that `spec` describes under this Mmu with these pages. Raises MisuseError if it cannot be."""
+        guest_page, host_page = PAGES[self.guest_page], PAGES[self.host_page or self.guest_page]
+        config = replace(spec.config, mmu=self.mmu, guest_page=guest_page, host_page=host_page)
+        return replace(spec, config=config)
 
 
 def parse_pages(text: str) -> list[tuple[str, str]]:
@@ -72,19 +71,3 @@ def configurations(mmus: Sequence[str], pages: Sequence[tuple[str, str]]) -> lis
     native = [Configuration(_NATIVE, guest, None) for guest, _ in pages if _NATIVE in mmus]
     others = [Configuration(mmu, guest, host) for guest, host in pages for mmu in mmus if mmu != _NATIVE]
     return [*dict.fromkeys(native), *others]
-
-
-def check_configurations(
-    asked: Sequence[Configuration], memory: int, profile: CpuProfile, numa: NumaConfig | None = None
-) -> None:
-    """Raise MisuseError if a guest of `memory` bytes on `profile` cannot be made under one of them."""
-    for one in asked:
-        host_page = one.host_page or one.guest_page
-        GuestConfig(
-            mmu=one.mmu,
-            profile=profile,
-            memory=memory,
-            guest_page=PAGES[one.guest_page],
-            host_page=PAGES[host_page],
-            numa=numa,
-        )

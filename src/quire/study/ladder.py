@@ -16,7 +16,7 @@ from quire.arch import CpuProfile, Held, Side, WalkCacheGeometry
 from quire.errors import MisuseError
 from quire.study.big_tables import big_tables
 from quire.tlb import AddressSpace, Tlb, TlbOptions
-from quire.tlb.replay import Walks, records, replay_walks
+from quire.trace import Walks, records, replay_walks
 
 __all__ = ["RUNGS", "Rung", "ladder_record"]
 

@@ -5,10 +5,12 @@ remote one, in proportion between and beyond.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from quire.guest.run_spec import RunSpec
 from quire.memory.numa import LOCAL_DISTANCE, REMOTE_DISTANCE
+from quire.mmu import NumaConfig
 from quire.study.costs import Costs
 
 __all__ = ["NUMA_NOT_MODELLED", "NumaChoice", "numa_cost", "numa_study"]
@@ -24,14 +26,14 @@ NUMA_NOT_MODELLED: tuple[str, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class NumaChoice:
-    """One way to place a guest, as the study of a run lists it: its name, and the options of `quire run` for it."""
+    """One way to place a guest, as the study of a run lists it: its name, and what it wants of the nodes."""
 
     name: str
-    arguments: tuple[str, ...]
+    numa: NumaConfig
 
-    def options(self) -> list[str]:
-        """Return the options that make `quire run` run it."""
-        return list(self.arguments)
+    def apply(self, spec: RunSpec) -> RunSpec:
+        """Return the run that `spec` describes, placed so. Raises MisuseError for what cannot be."""
+        return replace(spec, config=replace(spec.config, numa=self.numa))
 
 
 def numa_cost(record: Mapping[str, Any], costs: Costs) -> dict[str, Any]:

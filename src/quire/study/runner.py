@@ -2,7 +2,7 @@
 
 The first run comes alone. Its standard input is ours, read as the program asks for it and kept; its output is shown
 as it comes. The others get the input that was kept, and their output is only compared. A terminal is not read: the
-program gets an empty input. Fails with RunFailed when `quire run` itself could not do its work.
+program gets an empty input. Fails with RunFailed when a run left no record.
 """
 
 import hashlib
@@ -21,10 +21,13 @@ from pathlib import Path
 from typing import IO, Any, Generic, Protocol, TypeVar
 
 from quire.errors import BackendError
+from quire.guest.run_spec import RunSpec
 
-__all__ = ["Order", "RunFailed", "Running", "Setting", "run_all"]
+__all__ = ["RunFailed", "Running", "Setting", "check_settings", "run_all"]
 
 _CHUNK = 1 << 16
+#: Reads the description of a run, executes it, writes its record.
+_WORKER = (sys.executable, "-P", "-m", "quire.guest.worker")
 _ERRORS_SHOWN = 2000
 
 Take = Callable[[bytes], object]
@@ -38,39 +41,17 @@ class Setting(Protocol):
         """What reports call it."""
         ...
 
-    def options(self) -> list[str]:
-        """Return the options of `quire run` that make it so."""
+    def apply(self, spec: RunSpec) -> RunSpec:
+        """Return the run that `spec` describes, made so. Raises MisuseError for what cannot be."""
         ...
 
 
 class RunFailed(BackendError):
-    """A run left no record; `status` is what `quire run` ended with."""
+    """A run left no record; `status` is what its process ended with."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What to run: the program with its arguments, and the options that all configurations share."""
-
-    command: Sequence[str]
-    memory: int = 2 << 30
-    seed: int = 0
-    sandbox: bool = False
-    profile: str = "skylake-x"
-    options: Sequence[str] = ()  #: more options of `quire run`
-    walk_caches: bool = False  #: the model of cycles is of whole walks
-
-    def argv(self, configuration: Setting, report: str) -> list[str]:
-        """Return the command line that runs it under `configuration` and writes the record to `report`."""
-        options = ["--memory", str(self.memory), "--seed", str(self.seed), "--detail", "full"]
-        options += ["--profile", self.profile, *self.options]
-        options += [] if self.walk_caches else ["--no-walk-caches"]
-        options += ["--sandbox"] if self.sandbox else []
-        quire = [sys.executable, "-P", "-m", "quire", "run", *configuration.options(), *options]
-        return [*quire, "--report", "json", "-o", report, "--", *self.command]
 
 
 Chosen = TypeVar("Chosen", bound=Setting)
@@ -87,7 +68,7 @@ class Running(Generic[Chosen]):
 
 
 def run_all(
-    order: Order,
+    spec: RunSpec,
     configurations: Sequence[Chosen],
     *,
     jobs: int = 1,
@@ -95,13 +76,13 @@ def run_all(
     show: Callable[[bytes], object] = lambda data: None,
     done: Callable[[Chosen], object] = lambda configuration: None,
 ) -> list[Running[Chosen]]:
-    """Run `order` under each configuration, `jobs` at a time after the first; return what each left, in order.
+    """Run `spec` under each configuration, `jobs` at a time after the first; return what each left, in order.
 
     `source` is a descriptor to read standard input from, None for none. `show` gets the first run's output, `done`
     hears of each run that has ended. Raises RunFailed for the first that failed; nothing is left running.
     """
     with tempfile.TemporaryFile() as kept, tempfile.TemporaryDirectory(prefix="quire-compare-") as folder:
-        runs = _Runs(order, Path(folder), kept)
+        runs = _Runs(spec, Path(folder), kept)
         try:
             first = runs.first(configurations[0], source, show)
             done(configurations[0])
@@ -123,11 +104,17 @@ def run_all(
             runs.stop()
 
 
+def check_settings(spec: RunSpec, settings: Sequence[Setting]) -> None:
+    """Raise MisuseError if `spec` cannot be run under one of them: before the first has run."""
+    for one in settings:
+        one.apply(spec)
+
+
 class _Runs:
     """The processes of one comparison, and the input that the first of them was given."""
 
-    def __init__(self, order: Order, folder: Path, kept: IO[bytes]) -> None:
-        self._order = order
+    def __init__(self, spec: RunSpec, folder: Path, kept: IO[bytes]) -> None:
+        self._spec = spec
         self._folder = folder
         self._kept = kept
         self._has_input = False
@@ -186,9 +173,11 @@ class _Runs:
         with self._lock:
             if self._stopped:
                 raise RunFailed(0, f"{configuration.name} was not run")
-            report = self._folder / f"{len(self._processes)}.json"
+            number = len(self._processes)
+            spec, report = self._folder / f"{number}.spec", self._folder / f"{number}.json"
+            configuration.apply(self._spec).write(spec)
             process = subprocess.Popen(
-                self._order.argv(configuration, str(report)),
+                [*_WORKER, str(spec), str(report)],
                 stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=_real(errors),

@@ -11,23 +11,23 @@ import numpy.typing as npt
 from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 
-from quire.arch import EPT_VIOLATION_QUALIFICATION, Access, ExitReason, Vector
+from quire.arch import Access, ExitReason, Vector
 from quire.cpu.detail import Detail
 from quire.cpu.soft import _kernels, _kernels_blocks, _kernels_start
 from quire.cpu.soft.answered import AnsweredFills, FillSource
 from quire.cpu.soft.blocks import BlockCounter
 from quire.cpu.soft.engine import Engine
+from quire.cpu.soft.failed_walk import FailedWalk
 from quire.cpu.soft.fill_budget import FillBudget
 from quire.cpu.soft.registers import SoftRegisters
 from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
-from quire.errors import InternalError
 from quire.memory import HostMemory
-from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
+from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result
 from quire.paging._kernels import walk
 from quire.tlb import Tlb
 from quire.tlb.nodes import NodeReferences
 from quire.tlb.walker import PATH_WORDS
-from quire.vcpu import Exit, Interrupted, Stop, Syscall, Trap, TrapKind, exit_of_walk
+from quire.vcpu import Exit, Interrupted, Stop, Syscall, Trap, TrapKind
 
 __all__ = ["SoftCpu"]
 
@@ -44,11 +44,9 @@ _INTERRUPT, _RUNNING = int(SoftState.INTERRUPT), int(SoftState.RUNNING)
 _RETRY_SECONDS = 0.0001
 _VECTOR, _UPDATE = int(SoftState.VECTOR), int(Context.UPDATE)
 _SYSCALL, _FAULT, _TRAP = int(StopCode.SYSCALL), int(StopCode.FAULT), int(StopCode.TRAP)
-_STATUS, _ERROR, _HPA = int(Result.STATUS), int(Result.ERROR), int(Result.HPA)
+_HPA = int(Result.HPA)
 _FETCH = np.uint64(Access.FETCH)
-_PAGE_FAULT, _PF = int(Status.PAGE_FAULT), Vector.PF
-_PAGE_FAULT_TRAP, _EXCEPTION_TRAP = TrapKind.PAGE_FAULT, TrapKind.EXCEPTION
-_VE_GLA, _VE_GPA = 16, 24  # offsets in the virtualization-exception information area
+_EXCEPTION_TRAP = TrapKind.EXCEPTION
 
 
 class SoftCpu:
@@ -84,11 +82,11 @@ class SoftCpu:
         self._state: npt.NDArray[np.uint64] = np.zeros(len(SoftState), np.uint64)
         self._scalars = memoryview(self._state)  # type: ignore[arg-type] # the same, without NumPy's scalars
         self._result: npt.NDArray[np.uint64] = np.zeros(RESULT_WORDS, np.uint64)
-        self._found = memoryview(self._result)  # type: ignore[arg-type]
         self._code_result = self._result.copy()  # of walks beside the guest's
         self._reverse: npt.NDArray[np.uint64] = np.zeros(memory.frame_count, np.uint64)
         self._blocks = BlockCounter(self._state)
         self._engine = Engine(memory.address, memory.size)
+        self._failed = FailedWalk(memory, context, self._state, self._result, self._engine)
         self._registers = self._make_registers()
         self._memo: npt.NDArray[np.uint64] = np.zeros(MEMO_WORDS, np.uint64)
         self._path: npt.NDArray[np.uint64] = np.zeros(PATH_WORDS, np.uint64)
@@ -160,7 +158,7 @@ class SoftCpu:
             if state[_LAST_SIZE]:
                 self._leave_out_rest()
             if code == _FAULT:
-                return self._fault()
+                return self._failed.stop()
             stop = self._other_stop(rip, code, error)
             if stop is not None:
                 return stop
@@ -191,7 +189,7 @@ class SoftCpu:
             self._engine.check(error, f"execute at {self._registers.read('rip'):#x}")
         elif not self._zero_is_code and self._registers.read("rip") == 0:
             # The engine takes address 0 for the end of the run; for a guest it is a jump through a null pointer.
-            return self._fetch_at_zero()
+            return self._failed.fetch_at_zero()
         return None
 
     def interrupt(self) -> None:
@@ -376,46 +374,6 @@ class SoftCpu:
         self._stale_code |= code == StopCode.CODE_ALIAS
         if self._registers.read("rip") == rip:
             self._alone_at = rip
-
-    def _fault(self) -> Stop:
-        exact = self._engine.fault_address()
-        if exact is None:
-            raise InternalError(
-                "The address of a failed translation is not known. This is a bug in Quire: please report it."
-            )
-        found = self._found
-        code = found[_STATUS]
-        if code == _PAGE_FAULT:
-            return Trap(_PAGE_FAULT_TRAP, _PF, found[_ERROR], exact)
-        stop = exit_of_walk(found, exact)
-        return self._fault_within(Status(code), exact) if stop is None else stop
-
-    def _fault_within(self, status: Status, exact: int) -> Stop:
-        """Return the exception of a failed walk that is neither a page fault nor an exit."""
-        result = self._result
-        if status is Status.NON_CANONICAL:
-            return Trap(TrapKind.EXCEPTION, Vector.GP, gva=exact)
-        if status is Status.BUS_ERROR:
-            return Trap(TrapKind.EXCEPTION, Vector.MC, gva=exact)
-        if status is Status.VIRTUALIZATION_EXCEPTION:
-            # The fill hook knows the page; the information area is to hold the address (SDM 3C §25.5.7.2).
-            area = int(self._context[Context.VE_INFO])
-            self._memory.store(area + _VE_GLA, exact)
-            gpa = int(result[Result.FAULT_GPA])
-            final = int(result[Result.ERROR]) & EPT_VIOLATION_QUALIFICATION.mask("final")
-            self._memory.store(area + _VE_GPA, gpa | (exact & 0xFFF if final else 0))
-            return Trap(TrapKind.EXCEPTION, Vector.VE)
-        raise InternalError(f"A walk ended with {status!r}. This is a bug in Quire: please report it.")
-
-    def _fetch_at_zero(self) -> Stop:
-        self._state[SoftState.FAULT_ACCESS] = Access.FETCH
-        status = walk(self._memory.words, self._context, np.uint64(0), np.uint64(Access.FETCH), self._result)
-        if status == Status.PAGE_FAULT:
-            return Trap(TrapKind.PAGE_FAULT, Vector.PF, int(self._result[Result.ERROR]), 0)
-        stop = exit_of_walk(self._found, 0)
-        if stop is not None:
-            return stop
-        return Trap(TrapKind.EXCEPTION, Vector.GP)
 
     def _leave_out_rest(self) -> None:
         """Take off the instructions of the last block that the stop kept from executing."""

@@ -13,10 +13,10 @@ from quire.paging._kernels_ept import WORDS, pointer
 from quire.study.big_tables import BigTables, big_tables
 from quire.tlb import TRANSLATION, AddressSpace, Tlb, TlbState
 from quire.tlb._kernels_arrays import fill, lookup
-from quire.tlb.replay import RECORD, Walks, replay_walks
 from quire.tlb.walker import PATH_WORDS, Walker
 from quire.tlb.walker._kernels import translation
 from quire.tlb.walker._kernels_arrays import walk_behind_caches
+from quire.trace import RECORD, Walks, replay_walks
 
 ARRAY = types.uint64[::1]
 SIZE, ACCESSES = 64 << 20, 2500

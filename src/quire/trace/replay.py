@@ -6,9 +6,9 @@ import numpy.typing as npt
 from quire.errors import MisuseError
 from quire.paging import MEMO_WORDS, RESULT_WORDS
 from quire.tlb.layout import TlbState
-from quire.tlb.replay.walks import WalkCount, Walks
 from quire.tlb.tlb import Tlb
 from quire.tlb.walker import PATH_WORDS, Walker
+from quire.trace.walks import WalkCount, Walks
 
 __all__ = ["replay", "replay_walks"]
 
@@ -20,7 +20,7 @@ def replay(tlb: Tlb, stream: Words) -> None:
 
     The counts are in :meth:`Tlb.misses` and :meth:`Tlb.lookups`. Raises MisuseError for what is no record.
     """
-    from quire.tlb.replay._kernels import replay_tags
+    from quire.trace._kernels import replay_tags
 
     _check(tlb, stream)
     done = 0
@@ -36,7 +36,7 @@ def replay_walks(tlb: Tlb, stream: Words, memory: Words, context: Words) -> Walk
     Sets accessed and dirty flags as the walk does. A record whose walk faults is counted and passed over. Raises
     MisuseError for what is no record.
     """
-    from quire.tlb.replay._kernels import replay_and_walk
+    from quire.trace._kernels import replay_and_walk
 
     _check(tlb, stream)
     memo, result = np.zeros(MEMO_WORDS, np.uint64), np.zeros(RESULT_WORDS, np.uint64)
@@ -59,14 +59,14 @@ def _check(tlb: Tlb, stream: Words) -> None:
     if stream.dtype != np.uint64 or stream.ndim != 1 or not stream.flags.c_contiguous:
         raise MisuseError(
             f"A stream of shape {stream.shape} and type {stream.dtype} cannot be replayed: "
-            "give a contiguous array of uint64, see quire.tlb.replay.records"
+            "give a contiguous array of uint64, see quire.trace.records"
         )
     tlb.state[TlbState.REPLAY_PAGE : TlbState.LOOKUPS] = 0  # since the last replay that page may have gone
-    from quire.tlb.replay._kernels import count_records
+    from quire.trace._kernels import count_records
 
     at = int(count_records(tlb.state, stream))
     if at >= 0:
         raise MisuseError(
             f"Record {at} of the stream is {int(stream[at]):#x}, no access: "
-            "make records with quire.tlb.replay.records"
+            "make records with quire.trace.records"
         )

@@ -20,10 +20,10 @@ from quire.tlb._kernels import (
 )
 from quire.tlb._kernels_replacement import scan
 from quire.tlb.layout import LEVELS, SIDE_NUMBERS, TAG, TRANSLATION, Keeping, Shape, TlbState
-from quire.tlb.replay.record import RECORD
-from quire.tlb.replay.walks import WalkCount
 from quire.tlb.walker._kernels import WALKER, size_of_shift, translation, walk_behind_caches
 from quire.tlb.walker._kernels_arrays import WALKER_OF_ARRAYS, pointers
+from quire.trace.record import RECORD
+from quire.trace.walks import WalkCount
 
 U = np.uint64
 ARRAY = types.uint64[::1]

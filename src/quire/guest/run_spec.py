@@ -1,0 +1,52 @@
+"""A run as a record: the command, the hardware it gets, how much is recorded. Whoever runs programs begins with one.
+
+The command line parses into it, studies vary it, a worker reads it from a file and executes it. It holds values alone,
+so that it can be written, compared and changed by `dataclasses.replace`.
+"""
+
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from quire.cpu import Detail
+from quire.errors import FormatError
+from quire.machine import GuestConfig
+
+__all__ = ["RunSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What to run and how: `command` is the program, searched in PATH as a shell would, with its arguments.
+
+    `seed` is that of the guest's randomness, with `sandbox` writes are refused. `working_set` is the seconds between
+    samples of what the guest accesses, `audit_every` the system calls between audits of the host, None for none of
+    either. `engine` is the name of what executes it.
+    """
+
+    command: tuple[str, ...]
+    config: GuestConfig = field(default_factory=GuestConfig)
+    detail: Detail = Detail.EXITS
+    seed: int = 0
+    sandbox: bool = False
+    working_set: float | None = None
+    audit_every: int | None = None
+    engine: str = "soft"
+
+    def write(self, path: Path) -> None:
+        """Write the record to the file at `path`, for :meth:`read`."""
+        path.write_bytes(pickle.dumps(self))
+
+    @classmethod
+    def read(cls, path: Path) -> "RunSpec":
+        """Return the record that Quire wrote at `path`, which nobody else may have written: it is not checked.
+
+        Raises FormatError for a file that is none.
+        """
+        try:
+            found = pickle.loads(path.read_bytes())
+        except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
+            raise FormatError(f"{str(path)!r} is no record of a run: {error}") from None
+        if not isinstance(found, cls):
+            raise FormatError(f"{str(path)!r} is no record of a run but {type(found).__name__}")
+        return found
