@@ -21,21 +21,19 @@ _WORD = (1 << 64) - 1
 _KEEP = 1 << 63  # of MOV to CR3 with CR4.PCIDE: invalidate nothing
 _PCID = 0xFFF
 _CR4_KNOWN = CR4.mask(
-    *(
-        "TSD",
-        "DE",
-        "PSE",
-        "PAE",
-        "MCE",
-        "PGE",
-        "PCE",
-        "OSFXSR",
-        "OSXMMEXCPT",
-        "FSGSBASE",
-        "PCIDE",
-        "SMEP",
-        "SMAP",
-    )
+    "TSD",
+    "DE",
+    "PSE",
+    "PAE",
+    "MCE",
+    "PGE",
+    "PCE",
+    "OSFXSR",
+    "OSXMMEXCPT",
+    "FSGSBASE",
+    "PCIDE",
+    "SMEP",
+    "SMAP",
 )
 _CR4_FIXED, _CR0_FIXED = CR4.mask("VMXE"), CR0.mask("NE")
 #: What shadow entries depend on: changes of it must exit.

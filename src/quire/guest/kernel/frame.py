@@ -140,13 +140,18 @@ def encode_frame(place: Place, registers: list[int], frame: Frame) -> bytes:
     """Return the FRAME_BYTES of a frame; `registers` are those of SAVED."""
     context = _CONTEXT.pack(
         *registers,
-        *(_USER_CS, 0, 0, _USER_SS),
+        _USER_CS,
+        0,  # gs and fs: their bases do not go through the frame
+        0,
+        _USER_SS,
         frame.trap.error_code,
         frame.trap.vector,
         frame.mask,
         frame.trap.address,
         place.fpu,
-        *(0, 0, 0),
+        0,
+        0,
+        0,
     )
     data = (
         struct.pack("<3Q", frame.restorer, _UC_FLAGS, 0)

@@ -17,9 +17,33 @@ _KERNEL_GS = 8  # the last field; older notes end before it
 _CONTROLS = ("cr0", "cr1", "cr2", "cr3", "cr4")
 #: The 27 registers of x86_64 user_regs_struct, in the prstatus of a core.
 _STATUS_ORDER = (
-    *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8"),
-    *("rax", "rcx", "rdx", "rsi", "rdi", "orig_rax", "rip", "cs", "rflags", "rsp", "ss"),
-    *("fs_base", "gs_base", "ds", "es", "fs", "gs"),
+    "r15",
+    "r14",
+    "r13",
+    "r12",
+    "rbp",
+    "rbx",
+    "r11",
+    "r10",
+    "r9",
+    "r8",
+    "rax",
+    "rcx",
+    "rdx",
+    "rsi",
+    "rdi",
+    "orig_rax",
+    "rip",
+    "cs",
+    "rflags",
+    "rsp",
+    "ss",
+    "fs_base",
+    "gs_base",
+    "ds",
+    "es",
+    "fs",
+    "gs",
 )
 _STATUS = struct.Struct(f"<32xI76x{len(_STATUS_ORDER)}Q8x")
 
