@@ -105,6 +105,8 @@ from quire.arch.instruction_exits import (
 )
 from quire.arch.known_profiles import ARCHITECTURE, SKYLAKE_X, profile_by_name, profile_names
 from quire.arch.layout import (
+    LOW32,
+    WORD,
     Field,
     Kind,
     Layout,
@@ -178,6 +180,8 @@ from quire.arch.vmcs import (
 
 __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     # How bits are declared
+    "LOW32",
+    "WORD",
     "Field",
     "Kind",
     "Layout",

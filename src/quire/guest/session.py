@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from quire import __version__
-from quire.arch import HWCAP
+from quire.arch import HWCAP, LOW32
 from quire.cpu import Detail, make_cpu
 from quire.errors import BackendError
 from quire.exits import GuestStopped
@@ -202,7 +202,7 @@ class _Kernel:
     def _syscall_until(self, until: AtSyscall) -> None:
         """Do a system call, unless it is the one at which the run is to end."""
         guest = self._guest
-        name = syscall_name(guest.machine.registers.read("rax") & 0xFFFF_FFFF)
+        name = syscall_name(guest.machine.registers.read("rax") & LOW32)
         if name == until.name and guest.syscall_counts.get(name, 0) + 1 == until.count:
             self.reached = True
         else:

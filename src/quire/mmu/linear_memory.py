@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
-from quire.arch import Access, ExitReason, Vector
+from quire.arch import WORD, Access, ExitReason, Vector
 from quire.mmu.paged import PagedMmu
 from quire.paging import RESULT_WORDS, Context, Result, Status
 from quire.vcpu import Event, Exit, MemoryFault, Nested, exit_of_walk
@@ -17,7 +17,6 @@ from quire.vcpu import Event, Exit, MemoryFault, Nested, exit_of_walk
 __all__ = ["WalkedMemory"]
 
 _PAGE = 0x1000
-_WORD = (1 << 64) - 1
 
 
 class WalkedMemory:
@@ -68,7 +67,7 @@ class WalkedMemory:
             if not isinstance(found, int):
                 return found
             pieces.append((found, count))
-            gva, size = gva + count & _WORD, size - count
+            gva, size = gva + count & WORD, size - count
         return pieces
 
     def translate(self, gva: int, access: Access, *, supervisor: bool) -> int | MemoryFault:

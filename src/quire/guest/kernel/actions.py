@@ -7,6 +7,8 @@ import signal
 import struct
 from dataclasses import dataclass
 
+from quire.arch import WORD
+
 __all__ = [
     "DEFAULT_ACTION",
     "SA_NODEFER",
@@ -40,7 +42,6 @@ SA_RESETHAND = 0x8000_0000
 
 SS_ONSTACK, SS_DISABLE = 1, 2
 SS_AUTODISARM = 1 << 31
-_MASK64 = (1 << 64) - 1
 
 
 def signal_bit(signo: int) -> int:
@@ -75,7 +76,7 @@ class SigAction:
 
     def pack(self) -> bytes:
         """Return the 32 bytes of the kernel's ``struct sigaction``."""
-        return struct.pack("<4Q", self.handler, self.flags & _MASK64, self.restorer, self.mask)
+        return struct.pack("<4Q", self.handler, self.flags & WORD, self.restorer, self.mask)
 
     @classmethod
     def unpack(cls, data: bytes) -> "SigAction":

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from quire.arch import Vector, describe_page_fault
+from quire.arch import LOW32, Vector, describe_page_fault
 from quire.guest.kernel.actions import SA_RESTART, SigAction
 from quire.guest.kernel.delivery import deliver
 from quire.guest.kernel.frame import INITIAL_FPU, Trap
@@ -144,10 +144,10 @@ class ProcessGuest:
         name = self._names.get(number)
         if name is None:
             # The guest chooses the number: those that no kernel has share one name.
-            known = number & 0xFFFF_FFFF
+            known = number & LOW32
             name = syscall_name(known) if known < _SYSCALL_NUMBERS else "unknown"
             if known < _SYSCALL_NUMBERS:
-                self._names[number & 0xFFFF_FFFF] = name
+                self._names[number & LOW32] = name
         self.syscall_counts[name] = self.syscall_counts.get(name, 0) + 1
         result = dispatch(self, number, (rdi, rsi, rdx, r10, r8, r9))
         if result is RESTART:

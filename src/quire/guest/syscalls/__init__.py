@@ -9,6 +9,7 @@ Registers, addresses and sizes are taken as hostile. Calls that are not there an
 
 import errno
 
+from quire.arch import WORD
 from quire.errors import BackendError
 from quire.guest.kernel.task import Task
 from quire.guest.mm.uaccess import BadAddress
@@ -47,8 +48,6 @@ __all__ = [
     "syscall_name",
 ]
 
-_MASK64 = (1 << 64) - 1
-
 
 def syscall_name(number: int) -> str:
     """Return a call's name, or ``syscall_N`` for a number that Linux does not have."""
@@ -69,7 +68,7 @@ def dispatch(task: Task, number: int, arguments: tuple[int, int, int, int, int, 
         key = f"{name} ({entry.note})" if entry is not None and entry.note else name
         task.unimplemented[key] = task.unimplemented.get(key, 0) + 1
         return -errno.ENOSYS
-    registers = tuple(register & _MASK64 for register in arguments)
+    registers = tuple(register & WORD for register in arguments)
     while True:
         result = _answer(task, entry, registers)
         # A signal that the guest blocks or ignores wakes the host's call, but not the guest's.

@@ -8,6 +8,7 @@ import errno
 import fcntl as posix
 import os
 
+from quire.arch import LOW32
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, S32, SYNCED_FD, U32, In, Out, fail
@@ -131,7 +132,7 @@ def fcntl(task: Task, descriptor: int, command: int, argument: int) -> int:
     EINVAL for what Quire does not know.
     """
     if command in _COPIES:
-        if not 0 <= argument & 0xFFFFFFFF < group_state(task).descriptor_limit:
+        if not 0 <= argument & LOW32 < group_state(task).descriptor_limit:
             # Linux looks at the descriptor first.
             flags = host.call(_FCNTL, descriptor, posix.F_GETFD)
             return -errno.EINVAL if flags >= 0 else flags

@@ -3,6 +3,7 @@
 import errno
 import os
 
+from quire.arch import LOW32
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls.kinds import INT, POINTER, S32, U32, Arg, In, InOut, Out
 from quire.guest.syscalls.table import Effect, passes, syscall
@@ -59,7 +60,7 @@ def gettid(task: Task) -> int:
 @syscall(135, "personality", U32)
 def personality(task: Task, persona: int) -> int:
     """Answer the plain Linux personality, and accept that one only; asking is 0xffffffff."""
-    return 0 if persona in (0, 0xFFFFFFFF) else -errno.EINVAL
+    return 0 if persona in (0, LOW32) else -errno.EINVAL
 
 
 def _is_own(target: int) -> bool:

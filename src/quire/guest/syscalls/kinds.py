@@ -10,6 +10,7 @@ import errno
 from dataclasses import dataclass, field
 from typing import Any
 
+from quire.arch import LOW32, WORD
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls.host import HostBuffer
 from quire.guest.syscalls.state import QUIRE_DESCRIPTORS
@@ -48,13 +49,13 @@ def fail(number: int) -> OSError:
 
 def signed32(value: int) -> int:
     """Return the low 32 bits as the C int they are."""
-    value &= 0xFFFFFFFF
+    value &= LOW32
     return value - (1 << 32) if value & 0x80000000 else value
 
 
 def signed64(value: int) -> int:
     """Return a register as the C long it is."""
-    value &= (1 << 64) - 1
+    value &= WORD
     return value - (1 << 64) if value >> 63 else value
 
 

@@ -6,6 +6,7 @@ import resource
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
+from quire.arch import WORD
 from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.syscalls.host import identity_of
 
@@ -29,7 +30,7 @@ RLIMITS = 16
 
 
 def _initial_limits() -> dict[int, tuple[int, int]]:
-    unlimited = (1 << 64) - 1
+    unlimited = WORD
     limits = {}
     for number in range(RLIMITS):
         soft, hard = resource.getrlimit(number)

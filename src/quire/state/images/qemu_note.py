@@ -6,6 +6,7 @@ all that a walk needs but for EFER. Fails with FormatError for a note that is sh
 
 import struct
 
+from quire.arch import WORD
 from quire.errors import FormatError
 from quire.state.images.processor import GENERAL, SEGMENTS, ProcessorState, SegmentState
 
@@ -85,5 +86,5 @@ def encode_status(state: ProcessorState, number: int) -> bytes:
         segment = state.segments.get(name, SegmentState())
         values[name] = segment.selector
         values[f"{name}_base"] = segment.base
-    values["orig_rax"] = (1 << 64) - 1
+    values["orig_rax"] = WORD
     return _STATUS.pack(number + 1, *(values.get(name, 0) for name in _STATUS_ORDER))

@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from quire.arch import LOW32
 from quire.errors import BackendError
 
 __all__ = ["ExitKind", "KvmMachine", "Segment", "SystemRegisters", "supported_cpuid"]
@@ -49,7 +50,7 @@ class Segment:
     selector: int
     rights: int
     base: int = 0
-    limit: int = 0xFFFF_FFFF
+    limit: int = LOW32
 
     def pack(self) -> bytes:
         """Return struct kvm_segment."""

@@ -7,6 +7,7 @@ from quire.arch import (
     PENDING_DEBUG_EXCEPTIONS,
     VMCS_REVISION,
     VMX_MISC,
+    WORD,
     ActivityState,
     InterruptionType,
     Vector,
@@ -17,7 +18,7 @@ __all__ = ["RULES"]
 
 _SECTION = "SDM 3C §26.3.1.5"
 _SHADOW = 1 << 31
-_NO_VMCS = (1 << 64) - 1
+_NO_VMCS = WORD
 _CAPABILITY = {
     ActivityState.HLT: "activity_hlt",
     ActivityState.SHUTDOWN: "activity_shutdown",
