@@ -148,8 +148,10 @@ from quire.arch.registers import (
     CR0,
     CR3,
     CR4,
+    DR6,
     EFER,
     GENERAL,
+    MOV_TO_CR3,
     RFLAGS,
     pcid,
 )
@@ -194,8 +196,10 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "CR0",
     "CR3",
     "CR4",
+    "DR6",
     "EFER",
     "GENERAL",
+    "MOV_TO_CR3",
     "RFLAGS",
     "pcid",
     # Segments and gates

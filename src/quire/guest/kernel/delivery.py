@@ -8,6 +8,7 @@ guest's frames and stacks are hostile: what cannot be written or read is SIGSEGV
 import signal
 from dataclasses import replace
 
+from quire.arch import RFLAGS
 from quire.guest.kernel.actions import (
     DEFAULT_ACTION,
     SA_NODEFER,
@@ -42,8 +43,8 @@ from quire.guest.mm.uaccess import BadAddress
 __all__ = ["deliver", "sigreturn"]
 
 _ADDRESS_END = 1 << 47
-#: RF, DF, TF: clear when a handler starts.
-_HANDLER_CLEARS = 0x1_0500
+#: Clear when a handler starts.
+_HANDLER_CLEARS = RFLAGS.mask("RF", "DF", "TF")
 _SEGV = SignalInfo(signal.SIGSEGV, SI_KERNEL, text="the signal frame cannot be written or read")
 
 

@@ -8,6 +8,7 @@ hostile guest: segments and flags that it may not choose are refused or kept.
 import struct
 from dataclasses import dataclass
 
+from quire.arch import GENERAL, RFLAGS
 from quire.errors import InternalError
 from quire.guest.kernel.actions import AltStack
 from quire.guest.kernel.siginfo import SIGINFO_BYTES, SignalInfo
@@ -33,14 +34,7 @@ __all__ = [
 
 #: Registers in the order of ``struct sigcontext``, which continues with cs, gs, fs, ss, err, trapno.
 SAVED = (
-    "r8",
-    "r9",
-    "r10",
-    "r11",
-    "r12",
-    "r13",
-    "r14",
-    "r15",
+    *GENERAL[8:],
     "rdi",
     "rsi",
     "rbp",
@@ -67,8 +61,8 @@ _USER_CS, _USER_SS = 0x33, 0x2B
 _UC_FLAGS = 6
 _CONTEXT = struct.Struct("<18Q4H8Q")
 _ADDRESS_END = 1 << 47
-#: What sigreturn may change (FIX_EFLAGS): AC, RF, OF, DF, TF, SF, ZF, AF, PF, CF.
-_USER_FLAGS = 0x50DD5
+#: What sigreturn may change (FIX_EFLAGS).
+_USER_FLAGS = RFLAGS.mask("AC", "RF", "OF", "DF", "TF", "SF", "ZF", "AF", "PF", "CF")
 _MXCSR_MASK = 0xFFFF
 _MXCSR_AT = 24
 #: The frame, the FXSAVE image and their alignments, as AT_MINSIGSTKSZ counts them.

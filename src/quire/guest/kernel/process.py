@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from quire.arch import LOW32, Vector, describe_page_fault
+from quire.arch import GENERAL, LOW32, RFLAGS, Vector, describe_page_fault
 from quire.guest.kernel.actions import SA_RESTART, SigAction
 from quire.guest.kernel.delivery import deliver
 from quire.guest.kernel.frame import INITIAL_FPU, Trap
@@ -30,20 +30,9 @@ from quire.guest.syscalls import NO_RESULT, RESTART, dispatch, syscall_name
 __all__ = ["GuestOptions", "ProcessGuest"]
 
 _SYSCALL = ("rax", "rdi", "rsi", "rdx", "r10", "r8", "r9", "rip", "rflags")
-_CLEARED = (
-    "rax",
-    "rbx",
-    "rcx",
-    "rdx",
-    "rsi",
-    "rdi",
-    "rbp",
-    *(f"r{n}" for n in range(8, 16)),
-    "fs_base",
-    "gs_base",
-)
+_CLEARED = (*(name for name in GENERAL if name != "rsp"), "fs_base", "gs_base")
 _VECTOR_NAMES = {int(vector): vector.name for vector in Vector}
-_RFLAGS = 0x202
+_RFLAGS = RFLAGS.encode(always_1=1, IF=1)
 _SYSCALL_BYTES = 2
 #: Above every system call number of Linux.
 _SYSCALL_NUMBERS = 1024

@@ -40,7 +40,7 @@ _DESCRIPTOR_READERS = (
 _WIDER = {
     **{f"e{name[1:]}": name for name in GENERAL[:8]},
     **{name[1:]: name for name in GENERAL[:8]},
-    **{f"r{n}{suffix}": f"r{n}" for n in range(8, 16) for suffix in "dw"},
+    **{f"{name}{suffix}": name for name in GENERAL[8:] for suffix in "dw"},
 }
 
 

@@ -264,7 +264,9 @@ class Intercepts:
         registers.write_many(
             {"rcx": registers.read("rip") + found.length, "r11": rflags & ~RFLAGS.mask("RF")}
         )
-        registers.write_many({"rip": target, "rflags": rflags & ~(mask | RFLAGS.mask("RF")) | 2})
+        registers.write_many(
+            {"rip": target, "rflags": rflags & ~(mask | RFLAGS.mask("RF")) | RFLAGS.mask("always_1")}
+        )
         selector = star >> 32 & 0xFFFC
         self._environment.set_segment(SegmentName.CS, Segment(selector, 0, FLAT, CODE_RIGHTS))
         self._environment.set_segment(SegmentName.SS, Segment(selector + 8 & 0xFFFF, 0, FLAT, DATA_RIGHTS))
