@@ -1,12 +1,15 @@
 """What holds for every test: helper modules by name, kernels compiled before, and nothing changed afterwards."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from limits import PATIENCE, pytest_configure
+from sampling import WHOLE
 from surroundings import children, differences, files, put_back, surroundings
 
 __all__ = ["pytest_configure", "pytest_sessionstart"]
@@ -15,13 +18,29 @@ for folder in Path(__file__).parent.iterdir():
     if folder.is_dir() and not folder.name.startswith((".", "_")):
         sys.path.insert(0, str(folder))
 
+import native  # noqa: E402
+
+# No example has a deadline. A sample has the same examples in every run, a whole run looks for new ones.
+quick = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("sample", max_examples=30, derandomize=True, **quick)
+settings.register_profile("whole", max_examples=300, **quick)
+settings.load_profile("whole" if WHOLE else "sample")
+
+# Each of many processes would compile all of Quire's source anew, and rewrite the assertions of all tests.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Before workers start, two processes compile all kernels, each from its end; what one did the other finds."""
+    """Before workers start, two processes compile all kernels, each from its end; what one did the other finds.
+
+    Then one process has all of Quire loaded, and forks for the commands that tests of all workers run.
+    """
     if getattr(session.config.option, "numprocesses", None):
         command = [sys.executable, str(Path(__file__).parent / "warm.py")]
         processes = [subprocess.Popen([*command, *more]) for more in ((), ("backwards",))]
         assert not any([process.wait(4 * PATIENCE) for process in processes])
+        os.environ[native.SERVER] = native.start_server()
 
 
 BEFORE = pytest.StashKey[dict[str, object]]()

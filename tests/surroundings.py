@@ -52,10 +52,12 @@ def surroundings() -> dict[str, object]:
 
 
 def put_back(before: dict[str, object], after: dict[str, object]) -> None:
-    """Give devices the modes and owners that they had: they are the machine's, and others need them."""
+    """Give devices the modes and owners that they had, if that is any use: they are the machine's, others need them."""
     for name in DEVICES:
         if name in before and before[name] != after.get(name):
             mode, owner = str(before[name]).removeprefix("mode ").split(", owner ")
+            if not int(mode, 8):
+                continue  # somebody mended it meanwhile
             os.chown(name, *map(int, owner.split(":")))
             os.chmod(name, int(mode, 8))
 

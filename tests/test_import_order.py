@@ -3,13 +3,15 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from import_graph import SourceTree, circles
 from limits import PATIENCE
+from rooms import PICTURE, SOURCE, between_markers, picture, rooms_of, rows, written
 
-SOURCE = Path(__file__).parent.parent / "src" / "quire"
+DOCUMENT = SOURCE.parent.parent / "docs" / "architecture.md"
+# The source is read once, in one worker.
+pytestmark = pytest.mark.xdist_group("imports")
 TREE = SourceTree(SOURCE)
 #: Each imports only rooms before it. The first is the package's own face, the last what ``python -m quire`` runs.
 ROOMS = (
@@ -114,3 +116,16 @@ def test_files_are_of_readable_size() -> None:
         if (n := len(p.read_text().splitlines())) > 420
     }
     assert not long
+
+
+def test_the_picture_in_the_documentation_is_up_to_date() -> None:
+    """Rooms and imports exactly; sizes may lag by a tenth, so that not every change of a file changes the picture."""
+    text = DOCUMENT.read_text()
+    shown, real = rows(between_markers(text)), rooms_of(TREE)
+    advice = "run: python tools/rooms.py --write docs/architecture.md"
+    assert [(one.name, one.imports) for one in shown] == [(one.name, one.imports) for one in real], advice
+    for old, new in zip(shown, real, strict=True):
+        assert abs(old.lines - new.lines) <= 60 + new.lines // 10, f"{new.name}: {advice}"
+        assert abs(old.files - new.files) <= 1 + new.files // 10, f"{new.name}: {advice}"
+    assert written(text, shown) == text, advice
+    assert (DOCUMENT.parent / PICTURE).read_text() == picture(shown), advice

@@ -35,7 +35,7 @@ def test_nothing(monkeypatch, tmp_path):
 
 def test_process():
     global process
-    process = subprocess.Popen(["sleep", "1"])
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)  # it ends with this process
 """
 
 
@@ -73,7 +73,7 @@ def test_careless_tests_fail_by_name(tmp_path: Path) -> None:
     }
     assert named == everything, done.stdout
     for line in ("umask: ", "working directory: ", "RLIMIT_CORE: ", "environment: LEFT: absent before, over after",
-                 "handler of SIGUSR1: ", "sleep 1"):  # fmt: skip
+                 "handler of SIGUSR1: ", "cat"):  # fmt: skip
         assert f"\n{line}" in done.stdout or f" {line}" in done.stdout, line
 
 

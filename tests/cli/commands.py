@@ -30,7 +30,7 @@ class Outcome:
 def quire(folder: Path, *argv: str) -> Outcome:
     """Run ``quire ARGV`` in `folder`."""
     out, err = io.StringIO(), io.StringIO()
-    before, cwd = sys.argv, os.getcwd()
+    before, cwd, environment = sys.argv, os.getcwd(), dict(os.environ)
     os.chdir(folder)
     sys.argv = ["quire", *argv]
     try:
@@ -41,6 +41,10 @@ def quire(folder: Path, *argv: str) -> Outcome:
     finally:
         sys.argv = before
         os.chdir(cwd)
+        for name in (
+            os.environ.keys() - environment.keys()
+        ):  # what an importing command sets for its own process
+            del os.environ[name]
     return Outcome(status, out.getvalue(), err.getvalue())
 
 

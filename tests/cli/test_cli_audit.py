@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import quire, refused
 from limits import PATIENCE
+from native import loaded_quire
 
 from quire.machine import Machine
 from quire.mmu.host import Host
@@ -17,7 +17,7 @@ from quire.observe import HostAudit, audit_host
 
 def run(folder: Path, *argv: str) -> "subprocess.CompletedProcess[str]":
     """Run it in a process of its own: the guest shares descriptors."""
-    command = [sys.executable, "-m", "quire", "audit", *argv]
+    command = [*loaded_quire(), "audit", *argv]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from commands import quire, refused
 from limits import PATIENCE
+from native import loaded_folder, loaded_quire
 
 from quire.machine import MMUS
 
@@ -17,12 +18,13 @@ pytestmark = pytest.mark.programs
 
 
 def run(folder: Path, line: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    argv = [sys.executable, "-m", "quire", "compare", *shlex.split(line)]
+    argv = [*loaded_quire(), "compare", *shlex.split(line)]
     return subprocess.run(argv, cwd=folder, input=data, capture_output=True, timeout=PATIENCE, check=False)
 
 
-def test_help_examples(tmp_path: Path) -> None:
+def test_help_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every example of the help text runs and ends with a verdict; the one with a record gives it again to the byte."""
+    monkeypatch.setattr(sys, "executable", f"{loaded_folder()}/quire")
     text = quire(tmp_path, "compare", "--help").stdout
     examples = re.findall(r"^    quire compare (.*)$", text, re.MULTILINE)
     assert len(examples) >= 4

@@ -4,18 +4,20 @@ import os
 import re
 import shlex
 import subprocess
-import sysconfig
 from pathlib import Path
 
 import pytest
 from commands import blocks, example_files, quire, write_blocks
 from limits import PATIENCE
+from native import loaded_folder
+from sampling import some
 
 _STATUS = "$ echo $?"
 _COMPILING = "quire: compiling kernels (once, up to a minute)\n"  # of a first run
 
 
-@pytest.mark.parametrize("verb", ["walk", "decode", "lint", "profiles", "validate"])
+# Those of validate are in docs/validation.md too, which is run whole.
+@pytest.mark.parametrize("verb", ["walk", "decode", "lint", "profiles", *some(["validate"], [])])
 def test_help_examples(verb: str, tmp_path: Path) -> None:
     """Every example of a help text runs; what it says is an answer and not a refusal."""
     example_files(tmp_path)
@@ -38,7 +40,7 @@ def test_overview_names_the_verbs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["walk", "decode", "lint", "profiles"])
 def test_document(name: str, tmp_path: Path) -> None:
     """Each console block, in order, in one fresh directory; the whole output is compared."""
-    path = sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"]
+    path = loaded_folder() + os.pathsep + os.environ["PATH"]
     write_blocks(name, tmp_path)
     shown = 0
     for kind, body in blocks(name):

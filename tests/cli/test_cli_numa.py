@@ -1,10 +1,12 @@
 """``quire numa`` and the options about nodes of run and compare: tables, JSON, what is refused in one line."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from commands import quire, refused
+from native import loaded_folder
 
 from quire.errors import BackendError
 from quire.memory.numa import Topology
@@ -35,7 +37,8 @@ def test_nodes_of_this_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.programs
-def test_a_program_and_what_if(tmp_path: Path) -> None:
+def test_a_program_and_what_if(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", f"{loaded_folder()}/quire")
     argv = ("--numa", "2x4G", "--vcpu-node", "1", "--numa-policy", "bind:0", "--host-tables", "bind:0")
     what_if = ("--what-if", "interleave", "--what-if", "replicated", "--what-if", "first-touch")
     outcome = quire(

@@ -2,12 +2,12 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from commands import example_files, quire, refused
 from limits import PATIENCE
+from native import loaded_quire
 
 from quire.arch import profile_by_name, profile_names
 
@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
 @pytest.mark.programs
 def test_run_and_compare_on_a_profile(tmp_path: Path) -> None:
     def record(*words: str) -> dict[str, object]:
-        argv = [sys.executable, "-m", "quire", *words, "--", "true"]
+        argv = [*loaded_quire(), *words, "--", "true"]
         subprocess.run(argv, cwd=tmp_path, check=True, capture_output=True, timeout=PATIENCE)
         found: dict[str, object] = json.loads((tmp_path / "record.json").read_text())["config"]
         return found

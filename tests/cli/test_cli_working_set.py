@@ -3,13 +3,12 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from commands import quire
 from limits import PATIENCE
-from native import python
+from native import loaded_quire, python
 
 from quire.report.working_set import sparkline, working_set_rows
 
@@ -26,7 +25,7 @@ def test_a_program_is_sampled(tmp_path: Path) -> None:
     for more in (("--working-set", "10ms"), ()):
         argv = ("run", *more, "--report", "json", "-o", "report.json", "--", *PROGRAM)
         done = subprocess.run(
-            [sys.executable, "-m", "quire", *argv],
+            [*loaded_quire(), *argv],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -122,7 +121,7 @@ def test_no_instruction_is_repeated(tmp_path: Path) -> None:
     subprocess.run(["gcc", "-O1", "-o", "count", "count.c"], cwd=tmp_path, timeout=PATIENCE, check=True)
     argv = ("run", "--working-set", "1ms", "--report", "none", "--", "./count")
     done = subprocess.run(
-        [sys.executable, "-m", "quire", *argv],
+        [*loaded_quire(), *argv],
         cwd=tmp_path,
         capture_output=True,
         text=True,

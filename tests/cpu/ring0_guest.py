@@ -206,7 +206,7 @@ def run(
     """Run `source` to its end; return the outcome and what it reported."""
     guest = make(source, mmu, detail, **options)
     try:
-        outcome = guest.run(30.0)
+        outcome = guest.run()
     finally:
         guest.close()
     return outcome, reported(outcome)

@@ -31,7 +31,7 @@ def test_an_exception_of_an_answer_ends_the_run(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(fills, "answer", failing)
     try:
         with pytest.raises(ZeroDivisionError, match="of the test"):
-            made.run(30.0)
+            made.run()
     finally:
         made.close()
 
@@ -59,7 +59,7 @@ def test_an_instruction_that_is_held_back_happens_once(
     monkeypatch.setattr(fills, "passed", lambda: held.append("passed"))
     plain = make(SOURCE, "native", detail)
     try:
-        outcome, expected = made.run(30.0), plain.run(30.0)
+        outcome, expected = made.run(), plain.run()
     finally:
         made.close()
         plain.close()

@@ -148,7 +148,7 @@ def test_a_log_that_is_full_exits_and_goes_on() -> None:
     try:
         with DirtyLog(guest.machine, DirtyWay.PML) as log:
             ring = log.ring(1 << 20)
-            outcome = guest.run(30.0)
+            outcome = guest.run()
             assert outcome.reason == "halted"
             assert outcome.exits[ExitReason.PAGE_MODIFICATION_LOG_FULL.name] == 2
             order = [frame for frame in ring.take() if frame >= AREA >> 12]
@@ -165,7 +165,7 @@ def test_a_full_ring_stops_the_machine_which_goes_on(way: DirtyWay) -> None:
             ring = log.ring(100)
             order: list[int] = []
             stops = 0
-            while (outcome := guest.run(30.0)).reason == "stopped":
+            while (outcome := guest.run()).reason == "stopped":
                 assert outcome.text == (
                     "The dirty ring holds 100 frames and is full: take and reset them, then go on"
                 )
@@ -193,7 +193,7 @@ def test_a_ring_is_drained_in_time(mmu: str, way: DirtyWay) -> None:
     try:
         with DirtyLog(guest.machine, way) as log:
             ring = log.ring(100, drain)
-            assert guest.run(30.0).reason == "halted"
+            assert guest.run().reason == "halted"
             assert order
             order += ring.take()
         assert [frame for frame in order if frame >= AREA >> 12] == [*range(AREA >> 12, (AREA >> 12) + 1100)]
@@ -294,7 +294,7 @@ def test_what_python_and_walks_write_for_the_guest_is_logged(mmu: str, way: Dirt
         with DirtyLog(guest.machine, way) as log:
             observer = Observer(guest.machine, log)
             guest.machine.ports.attach(PORT, observer)
-            outcome = guest.run(30.0)
+            outcome = guest.run()
             assert outcome.reason == "halted", outcome
         assert outcome.delivered == {6: 1}
     finally:

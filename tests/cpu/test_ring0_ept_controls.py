@@ -79,7 +79,7 @@ def test_every_page_that_is_written_is_logged_once(first: int) -> None:
 
     machine.handlers[ExitReason.PAGE_MODIFICATION_LOG_FULL] = full
     try:
-        outcome = guest.run(30.0)
+        outcome = guest.run()
         collect()
         assert outcome.reason == "exited", outcome
     finally:
@@ -114,7 +114,7 @@ on_ve:
     mmu = machine.vcpu.mmu
     mmu.memory_map.protect(0x300000, mmu.memory_map.lookup(0x300000).rights & ~2)  # type: ignore[union-attr]
     try:
-        outcome = guest.run(30.0)
+        outcome = guest.run()
         words = [machine.host.memory.load(area + 8 * n) for n in range(5)]
     finally:
         guest.close()
@@ -150,7 +150,7 @@ def test_mode_based_execute_asks_for_the_bit_of_the_page_s_privilege() -> None:
 
     guest.machine.handlers[ExitReason.EPT_VIOLATION] = violation
     try:
-        outcome = guest.run(30.0)
+        outcome = guest.run()
     finally:
         guest.close()
     assert reported(outcome) == [0x11]

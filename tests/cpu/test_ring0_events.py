@@ -201,7 +201,7 @@ on_call:
         return original(vcpu, stop)
 
     guest.machine.handlers[ExitReason.EPT_VIOLATION] = violation
-    outcome = guest.run(30.0)
+    outcome = guest.run()
     assert outcome.reason == "exited", outcome
     assert seen == [(0x34FFF8, 1 << 31 | 4 << 8 | 0x21, 2)]
     behind = reported(outcome)[0]
@@ -279,7 +279,7 @@ def test_a_table_cannot_reach_the_hypervisors_frames(mmu: str) -> None:
         bare_config(memory=16 << 20, mmu=mmu),
     )
     before = guest.machine.host.memory.octets[16 << 20 :].copy() if mmu == "native" else None
-    outcome = guest.run(10.0)
+    outcome = guest.run()
     assert outcome.reason == "stopped"
     assert guest.cpu.registers.read("rip") == FIRST_FREE + 13
     if before is not None:

@@ -25,7 +25,7 @@ def recorded(source: str, mmu: str, **fields: int) -> tuple[BareOutcome, list[Ex
     vmcs.write_many(**{name: value | vmcs.read(name) for name, value in fields.items()})
     seen = record(guest)
     try:
-        return guest.run(30.0), seen
+        return guest.run(), seen
     finally:
         guest.close()
 
@@ -270,17 +270,17 @@ def test_a_user_may_replace_a_handler() -> None:
         return SKIP
 
     guest.machine.handlers[ExitReason.VMCALL] = vmcall
-    assert guest.run(30.0).reason == "exited"
+    assert guest.run().reason == "exited"
     assert [(stop.reason, stop.instruction_length) for stop in calls] == [(ExitReason.VMCALL, 3)]
     guest.close()
 
 
 def test_a_halted_guest_is_woken_by_an_interrupt() -> None:
     guest = make("gate 0x20, on_timer\nsti\n1: hlt\nreport r15\njmp 1b\non_timer: inc r15\niretq", "ept")
-    assert guest.run(30.0).reason == "halted"
+    assert guest.run().reason == "halted"
     for _ in range(3):
         guest.interrupt(0x20)
-        outcome = guest.run(30.0)
+        outcome = guest.run()
         assert outcome.reason == "halted", outcome
     assert reported(outcome) == [1, 2, 3]
     assert outcome.delivered == {0x20: 3}
@@ -298,7 +298,7 @@ def test_registers_and_flags_are_exact_at_io(mmu: str) -> None:
         return StopGuest(exit)
 
     guest.machine.handlers[ExitReason.IO_INSTRUCTION] = stop
-    outcome = guest.run(30.0)
+    outcome = guest.run()
     assert outcome.reason == "stopped"
     assert "IO_INSTRUCTION" in outcome.text
     assert state == [[5, 0x46]]

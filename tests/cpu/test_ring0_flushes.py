@@ -159,7 +159,7 @@ def found(
         guest.machine.handlers[ExitReason.CPUID] = cpuid
         guest.machine.handlers[ExitReason.EPT_VIOLATION] = restore
     try:
-        outcome = guest.run(30.0)
+        outcome = guest.run()
     finally:
         guest.close()
     assert outcome.reason == "exited", outcome
@@ -327,7 +327,7 @@ def test_what_may_be_given_is_given_in_retain_mode() -> None:
         for check in (False, True):
             guest = make(source, "native", caching=caching, check_flushes=check)
             try:
-                seen[caching, check] = reported(guest.run(30.0))
+                seen[caching, check] = reported(guest.run())
             finally:
                 guest.close()
     assert seen.pop((CachingMode.RETAIN, False)) == seen.pop((CachingMode.RETAIN, True)) == [10, 30]
@@ -368,7 +368,7 @@ def test_evictions_depend_on_the_seed_alone() -> None:
     for seed in (1, 1, 2):
         guest = make(source, "native", caching=CachingMode.EVICT, seed=seed)
         try:
-            walks.append(guest.run(30.0).events["walks"])
+            walks.append(guest.run().events["walks"])
         finally:
             guest.close()
     assert walks[0] == walks[1] != walks[2]

@@ -22,7 +22,7 @@ def findings(source: str, mmu: str) -> list[StaleUse]:
     """Run `source` on two vCPUs, checked, and return what was found, vCPU by vCPU."""
     guest = BareGuest(assemble(source), bare_config(mmu=mmu, vcpus=2, check_flushes=True))
     try:
-        assert guest.run(60.0).reason == "exited"
+        assert guest.run().reason == "exited"
         checks = [one.flush_check for one in guest.vcpus]
         return [found for check in checks if check is not None for found in check.findings]
     finally:

@@ -55,7 +55,7 @@ def run(
     mover = Mover(guest)
     if numa is not None:
         guest.machine.ports.attach(MOVE, mover)
-    outcome = guest.run(60)
+    outcome = guest.run()
     assert outcome.reason == "exited", outcome.text
     return guest, mover, reported(outcome)
 
@@ -84,7 +84,7 @@ def test_every_page_is_where_the_policy_says(host_page: int) -> None:
     numa = NumaConfig(topology, Policy.parse("interleave:1,3"), host_tables=Policy.parse("bind:2"))
     image = assemble(WORK)
     guest = BareGuest(image, bare_config(memory=16 << 20, mmu="ept", numa=numa, host_page=host_page))
-    guest.run(60)
+    guest.run()
     mmu = guest.vcpu.mmu
     assert len(mmu.blocks) >= 2
     for gpa in mmu.blocks:
@@ -106,7 +106,7 @@ def test_first_touch_is_the_node_of_the_vcpu_that_touches() -> None:
         bare_config(memory=8 << 20, numa=NumaConfig(TWO), vcpus=2, vcpu_nodes=(0, 1)),
         detail=Detail.FULL,
     )
-    assert guest.run(60).reason == "exited"
+    assert guest.run().reason == "exited"
     assert [node_of(guest.machine, gpa) for gpa in (0x300000, 0x310000)] == [0, 1]
     references = [one.node_references for one in guest.vcpus]
     assert references[1] is not None

@@ -291,7 +291,7 @@ def test_a_page_size_that_changes_without_invlpg_is_a_conflict() -> None:
     for flush in ("nop", "invlpg [0x400000]"):
         guest = make(source.format(flush=flush), "native", Detail.FULL)
         try:
-            assert guest.run(30.0).reason == "exited"
+            assert guest.run().reason == "exited"
             conflicts.append(guest.tlb.conflicts)
         finally:
             guest.close()

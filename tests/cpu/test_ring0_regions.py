@@ -26,7 +26,7 @@ BOTH = pytest.mark.parametrize("mmu", ["ept", "shadow"])
 def go(source: str, mmu: str, *regions: Region, **options: Any) -> tuple[BareOutcome, list[int]]:
     guest = make(source, mmu, regions=(LOW, *regions), **options)
     try:
-        outcome = guest.run(30.0)
+        outcome = guest.run()
     finally:
         guest.close()
     return outcome, reported(outcome)
@@ -89,7 +89,7 @@ def test_a_write_to_a_rom_may_be_dealt_with(mmu: str) -> None:
 def test_a_python_write_puts_a_program_into_a_rom(mmu: str) -> None:
     guest = make("mov eax, 0x200000\n call rax\n report rax\n finish", mmu, regions=(LOW, ROM))
     guest.write(0x200000, b"\xb8\x2a\x00\x00\x00\xc3")  # mov eax, 42; ret
-    outcome = guest.run(30.0)
+    outcome = guest.run()
     guest.close()
     assert (outcome.reason, reported(outcome)) == ("exited", [42])
 
@@ -146,7 +146,7 @@ def test_a_log_has_both_addresses_of_what_a_guest_writes(way: DirtyWay) -> None:
     alias = Region(0x500000, 0x1000, RegionKind.ALIAS, target=0x100000)
     guest = make(source, "ept", regions=(LOW, alias))
     with DirtyLog(guest.machine, way) as log:
-        guest.run(30.0)
+        guest.run()
         frames = log.harvest().frames().tolist()
     guest.close()
     assert {0x100, 0x500} <= set(frames)
@@ -218,7 +218,7 @@ def test_code_is_written_then_executed_never_both(mmu: str, caching: CachingMode
     )
     flipper = Flipper(guest)
     guest.machine.ports.attach(PORT, flipper)
-    outcome = guest.run(30.0)
+    outcome = guest.run()
     check = guest.vcpu.flush_check
     assert (outcome.reason, reported(outcome)) == ("stopped", [42, 43])
     assert outcome.text.endswith("GPA 0x400000")
@@ -240,7 +240,7 @@ def test_a_flip_without_a_flush_is_a_finding() -> None:
     source = FLIP + "mov qword ptr [0x400000], 1\n flip 5\n mov qword ptr [0x400000], 2\n finish"
     guest = make(source, "ept", regions=(LOW, CODE), caching=CachingMode.RETAIN, check_flushes=True)
     guest.machine.ports.attach(PORT, Flipper(guest, careless=True))
-    assert guest.run(30.0).reason == "exited", "the stale translation still let it write"
+    assert guest.run().reason == "exited", "the stale translation still let it write"
     check = guest.vcpu.flush_check
     assert check is not None and len(check.findings) == 1
     guest.close()
@@ -266,7 +266,7 @@ def test_several_vcpus_see_a_protect_at_once() -> None:
     """
     guest = make(source, "ept", regions=(LOW, CODE), vcpus=2, caching=CachingMode.RETAIN, check_flushes=True)
     guest.machine.ports.attach(PORT, Flipper(guest))
-    outcome = guest.run(30.0)
+    outcome = guest.run()
     assert outcome.reason == "stopped" and outcome.text.endswith("GPA 0x400000")
     assert all(one.flush_check is not None and not one.flush_check.findings for one in guest.vcpus)
     guest.close()

@@ -87,7 +87,7 @@ ASK = """
 def run(source: str, mmu: str, detail: Detail = Detail.EXITS, vcpus: int = 2, **options: int) -> BareOutcome:
     guest = BareGuest(assemble(source), bare_config(mmu=mmu, vcpus=vcpus, **options), detail=detail)
     try:
-        return guest.run(30.0)
+        return guest.run()
     finally:
         guest.close()
 
@@ -128,7 +128,7 @@ def test_each_vcpu_has_tlbs_and_tags_of_its_own() -> None:
     source = START + "first:" + ASK + "finish\n" + READER
     guest = BareGuest(assemble(source), bare_config(vcpus=2), detail=Detail.FULL)
     try:
-        assert guest.run(30.0).reason == "exited"
+        assert guest.run().reason == "exited"
         first, second = guest.vcpus
         assert {entry.space.vpid for entry in first.tlb.valid()} == {1, None}
         assert {entry.space.vpid for entry in second.tlb.valid()} == {2, None}
@@ -161,7 +161,7 @@ def test_memory_that_the_hypervisor_moves_is_seen_by_all_after_a_shoot_down() ->
 
     guest.machine.handlers[ExitReason.VMCALL] = move
     try:
-        outcome = guest.run(30.0)
+        outcome = guest.run()
         assert reported(outcome) == [111, 222]
     finally:
         guest.close()

@@ -9,6 +9,7 @@ import random
 import pytest
 from agreement import MEMORY, RUNS, SMALL_PAGES, agree
 from ring0_guest import assemble
+from sampling import some
 
 from quire.cpu import Detail
 from quire.guest.boot.bare import BareGuest, bare_config
@@ -19,7 +20,7 @@ TABLES = (0x203000, 0x206000, 0x207000, 0x208000)
 #: What the entries name: the tables, and pages of data.
 FRAMES = (*TABLES, 0x300000, 0x301000, 0x302000)
 FLAGS = (0, 1, 3, 5, 7, 0x21, 0x63, 0x83, 0x103, 1 << 63 | 3, 1 << 63 | 7)
-_EDITS = 40
+_EDITS = some(40, 20)
 
 
 def _edits(seed: int, *, flush: bool) -> str:
@@ -50,7 +51,7 @@ def _edits(seed: int, *, flush: bool) -> str:
     return "\n".join([SMALL_PAGES, *lines, "finish"])
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(some(3, 2)))
 def test_random_edits_look_alike_under_every_mmu(seed: int) -> None:
     """Seed 0 under all, the others under native and, with audit, under shadow: they are slow for their reports."""
     seen = agree(_edits(seed, flush=True), None, runs=RUNS if not seed else (RUNS[0], RUNS[4]))
@@ -62,12 +63,12 @@ def test_random_edits_look_alike_under_every_mmu(seed: int) -> None:
 )
 def test_random_edits_without_flushes_keep_the_accounts(options: dict[str, int]) -> None:
     """What a guest sees that does not flush is not laid down; that each entry was justified once is."""
-    for seed in range(2):
+    for seed in range(some(2, 1)):
         shadow = ShadowOptions(audit=True, **options)
         guest = BareGuest(
             assemble(_edits(seed, flush=False)), bare_config(memory=MEMORY, mmu="shadow", shadow=shadow)
         )
-        assert guest.run(10.0).reason == "exited"
+        assert guest.run().reason == "exited"
         guest.vcpu.mmu.check()
         guest.machine.host.pool.audit()
         guest.machine.close()
@@ -79,7 +80,7 @@ def test_hostile_guests_keep_the_accounts(detail: Detail) -> None:
     start = assemble(
         SMALL_PAGES + "gate 6, leave\ngate 13, leave\ngate 14, leave\nmov rbx, 0x200000\nleave:\n"
     )
-    for seed in range(12):
+    for seed in range(some(12, 6)):
         seeded = random.Random(seed)
         code = bytearray(start)
         for _ in range(60):

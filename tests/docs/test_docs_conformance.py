@@ -2,10 +2,10 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 from limits import PATIENCE
+from native import loaded_quire
 
 from quire.testing import Outcome, Setting, Suite, known_suites, run_suites
 
@@ -31,7 +31,7 @@ def test_the_commands_are_accepted(tmp_path: Path) -> None:
     assert len(lines) == 4
     for _, verb, *arguments in lines:
         done = subprocess.run(
-            [sys.executable, "-m", "quire", verb, *arguments, "--list"],
+            [*loaded_quire(), verb, *arguments, "--list"],
             capture_output=True, timeout=PATIENCE, check=False, cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

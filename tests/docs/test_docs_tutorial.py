@@ -4,11 +4,11 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 from limits import PATIENCE
+from native import loaded_folder
 
 pytestmark = pytest.mark.programs
 
@@ -24,7 +24,7 @@ def _blocks() -> list[tuple[str, str]]:
 def _environment() -> dict[str, str]:
     return {
         **os.environ,
-        "PATH": sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"],
+        "PATH": loaded_folder() + os.pathsep + os.environ["PATH"],
         "LC_ALL": "C",
     }
 

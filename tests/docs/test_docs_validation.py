@@ -1,10 +1,12 @@
 """docs/validation.md shows what its commands print, and the chart that they draw."""
 
 import importlib.util
+import sysconfig
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from native import loaded_folder
 
 from quire.machine import MMUS
 
@@ -18,12 +20,13 @@ def texts(path: Path) -> list[str]:
 
 
 @pytest.mark.programs
-def test_the_commands_print_what_is_shown(tmp_path: Path) -> None:
+def test_the_commands_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When they do not, and should: python tools/console_blocks.py docs/validation.md"""
     spec = importlib.util.spec_from_file_location("console_blocks", ROOT / "tools" / "console_blocks.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: loaded_folder())
     (tmp_path / "docs").mkdir()
     text = DOCUMENT.read_text(encoding="utf-8")
     assert text.count("$ quire validate") == 4

@@ -61,7 +61,9 @@ def _own_surroundings(folder: Path) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     os.chdir(folder)
     for number in range(3):
-        file = os.open(folder / f"stream-{number}", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        stream = folder / f"stream-{number}"
+        stream.unlink(missing_ok=True)  # the last call may have taken its rights
+        file = os.open(stream, os.O_RDWR | os.O_CREAT, 0o600)
         if file != number:
             os.dup2(file, number)
             os.close(file)

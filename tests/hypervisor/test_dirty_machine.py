@@ -5,6 +5,7 @@ import pytest
 from dirty_guests import changed, machine_of, make, snapshot, tables_of, write_user
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from sampling import some
 
 from quire.arch import Access
 from quire.observe import DirtyLog, DirtyWay
@@ -165,9 +166,9 @@ class ShadowMachine(DirtyMachine):
     )
 
 
-SETTINGS = settings(max_examples=10, stateful_step_count=30, deadline=None)
-for kernel_view in (DirtyMachine, LargeMachine, ShadowMachine):
-    kernel_view.TestCase.settings = SETTINGS
+SETTINGS = settings(max_examples=some(10, 6), stateful_step_count=30, deadline=None)
+for machine in (DirtyMachine, LargeMachine, ShadowMachine):
+    machine.TestCase.settings = SETTINGS
 TestDirty = DirtyMachine.TestCase
 TestDirtyLarge = LargeMachine.TestCase
 TestDirtyShadow = ShadowMachine.TestCase

@@ -7,6 +7,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sampling import some
 from shared_host import Subject, pools_of
 
 from quire.arch import EPTP
@@ -264,7 +265,7 @@ def _bytes(length: int) -> bytes:
     return bytes(n * 37 & 0xFF for n in range(length))
 
 
-SETTINGS = settings(max_examples=6, stateful_step_count=30, deadline=None)
+SETTINGS = settings(max_examples=some(6, 4), stateful_step_count=30, deadline=None)
 for machine in (HostMachine, ReplicatedMachine, MixedMachine):
     machine.TestCase.settings = SETTINGS
 TestHost = HostMachine.TestCase

@@ -10,6 +10,7 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sampling import some
 
 from quire.arch import CR0, CR4, EFER, PDE_2M, PDPTE, PML4E, PTE, Access, ExitReason, MemoryType
 from quire.errors import MisuseError
@@ -354,5 +355,5 @@ class IsolationMachine(RuleBasedStateMachine):
                         assert one.owns(PTE.get(entry, "addr"))
 
 
-IsolationMachine.TestCase.settings = settings(max_examples=12, stateful_step_count=30, deadline=None)
+IsolationMachine.TestCase.settings = settings(max_examples=some(12, 7), stateful_step_count=30, deadline=None)
 TestIsolation = IsolationMachine.TestCase

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from dirty_guests import NoCpu
 from hypothesis import given, settings
+from sampling import some
 
 from quire.arch import EPT_PTE, EPT_VIOLATION_QUALIFICATION, Access, MemoryType, PagingMode
 from quire.errors import MisuseError
@@ -231,7 +232,7 @@ def test_w_xor_x_holds_for_memory_not_for_addresses() -> None:
     machine.close()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=some(60, 30), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 31), st.integers(1, 8), st.sampled_from([R, R | W, R | X])), max_size=8)
 )

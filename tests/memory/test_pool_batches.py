@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from sampling import some
 
 from quire.errors import MisuseError
 from quire.memory import (
@@ -481,7 +482,7 @@ class BatchMachine(RuleBasedStateMachine):
 
 
 BatchMachine.TestCase.settings = settings(
-    max_examples=40,
+    max_examples=some(40, 20),
     stateful_step_count=25,
     deadline=None,
     derandomize=True,
@@ -492,7 +493,7 @@ TestBatchMachine = BatchMachine.TestCase
 
 class TestTrim:
     def test_every_length_of_a_block(self):
-        for order, keep in [(block, some) for block in range(5) for some in range(1, (1 << block) + 1)]:
+        for order, keep in [(block, part) for block in range(5) for part in range(1, (1 << block) + 1)]:
             pool = Pool(0, 64)
             pool.allocate(0, TABLE)
             before = image(pool)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from sampling import some
 
 from quire.errors import MisuseError
 from quire.memory import (
@@ -133,7 +134,7 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 PoolMachine.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=some(60, 30),
     stateful_step_count=25,
     deadline=None,
     derandomize=True,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from sampling import some
 
 from quire.arch import ARCHITECTURE, SKYLAKE_X, CpuProfile, PagingMode
 from quire.paging import Context, new_context
@@ -379,7 +380,7 @@ def _noise(rng: np.random.Generator, count: int) -> Frames:
 @pytest.mark.parametrize("make", [_everything_refers_to_everything, _all_ones, _noise])
 @pytest.mark.parametrize("mode", [PagingMode.BITS_32, PagingMode.PAE, PagingMode.LEVEL_4, PagingMode.LEVEL_5])
 def test_hostile_tables_end(make: Callable[[np.random.Generator, int], Frames], mode: PagingMode) -> None:
-    memory = make(np.random.default_rng(3), 24)
+    memory = make(np.random.default_rng(3), some(24, 12))
     fields = {Context.MODE: mode, Context.PSE: 1}
     found = lint(memory, fields, limit=50)
     assert len(found.kept) <= 50

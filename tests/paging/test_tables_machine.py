@@ -4,6 +4,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sampling import some
 
 from quire.errors import MisuseError
 from quire.paging import EPT_FORMAT, GUEST_FORMAT, Rights, Tables
@@ -138,7 +139,7 @@ class EptTablesMachine(TablesMachine):
 TestGuestTables = TablesMachine.TestCase
 TestEptTables = EptTablesMachine.TestCase
 TestGuestTables.settings = TestEptTables.settings = settings(
-    max_examples=30, stateful_step_count=20, deadline=None
+    max_examples=some(30, 15), stateful_step_count=20, deadline=None
 )
 
 

@@ -1,7 +1,8 @@
 """A process that has all of Quire loaded and forks for each command, so that a test pays for a run, not for imports.
 
 ``fork_server.py serve SOCKET`` is the server: it ends with its standard input. ``fork_server.py run SOCKET WORD...``
-takes the place of ``quire WORD...``: same streams, directory, environment and exit status. Its signals do not reach
+takes the place of ``quire WORD...``: same streams, directory, environment and exit status. So does the program
+``quire`` beside the socket; for commands that start others it is ``python -P -m quire`` as well. Signals do not reach
 the command, and what a new interpreter does (its start, its hash seed) is not tried: such tests start ``quire`` itself.
 """
 
@@ -10,6 +11,7 @@ import gc
 import json
 import os
 import select
+import shlex
 import signal
 import socket
 import sys
@@ -18,6 +20,14 @@ from pathlib import Path
 _LENGTH = 8  # bytes of the number before a request
 #: How an interpreter opens its streams in the C locale.
 _STREAMS = (("r", "surrogateescape"), ("w", "surrogateescape"), ("w", "backslashreplace"))
+
+
+#: Stands for ``quire`` and for ``python -P -m quire``.
+_PROGRAM = """#!/bin/sh
+[ "$1" = -P ] && shift
+[ "$1" = -m ] && shift 2
+exec {python} -IS {server} run {socket} "$@"
+"""
 
 
 def run(path: str, words: list[str]) -> None:
@@ -37,6 +47,11 @@ def run(path: str, words: list[str]) -> None:
 def serve(path: str) -> None:
     """Serve until standard input ends; return in a child, which is to be the command."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that wait for a command are never waited for
+    program = Path(path).parent / "quire"
+    words = {"python": sys.executable, "server": os.path.abspath(__file__), "socket": path}
+    program.write_text(_PROGRAM.format(**{name: shlex.quote(word) for name, word in words.items()}))
+    program.chmod(0o755)
+    sys.executable = str(program)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()

@@ -24,6 +24,8 @@ from limits import PATIENCE
 
 QUIRE = str(Path(sysconfig.get_path("scripts")) / "quire")
 REPO = Path(__file__).resolve().parents[2]
+#: The variable that has the number and the path of the server of all workers, which conftest.py starts.
+SERVER = "QUIRE_TEST_SERVER"
 MMUS = ("native", "ept", "shadow")
 
 
@@ -54,20 +56,31 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": os.environ.get("HOME", "/"), **(extra or {})}
 
 
-@functools.cache
-def loaded_quire() -> tuple[str, ...]:
-    """Return the words that stand for ``quire`` and start faster: see fork_server.py."""
+def start_server() -> str:
+    """Start the process that forks for commands; return its number and its socket's path. It ends with this one."""
     server = str(Path(__file__).parent / "fork_server.py")
     path = f"{tempfile.mkdtemp()}/socket"
     process = subprocess.Popen(
         [sys.executable, server, "serve", path], stdin=subprocess.PIPE, env=environment()
     )
-    atexit.register(process.kill)
     atexit.register(shutil.rmtree, Path(path).parent)
+    atexit.register(process.kill)
+    return f"{process.pid} {path}"
+
+
+@functools.cache
+def loaded_quire() -> tuple[str, ...]:
+    """Return the words that stand for ``quire`` and start faster: see fork_server.py."""
+    number, path = (os.environ.get(SERVER) or start_server()).split(" ", 1)
     while not Path(path).exists():
-        assert process.poll() is None, "the fork server ended"
+        assert Path(f"/proc/{number}/cmdline").read_bytes(), "the fork server ended"
         time.sleep(0.05)
-    return (sys.executable, "-IS", server, "run", path)
+    return (sys.executable, "-IS", str(Path(__file__).parent / "fork_server.py"), "run", path)
+
+
+def loaded_folder() -> str:
+    """Return a folder with a program ``quire`` that starts faster; it is ``python -P -m quire`` as well."""
+    return str(Path(loaded_quire()[-1]).parent)
 
 
 def execute(

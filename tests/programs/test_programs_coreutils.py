@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from native import MMUS, REPO, compare, execute, need, quire, same
+from sampling import some
 
 pytestmark = pytest.mark.programs
 
-LARGE = 16 << 20
+LARGE = some(16 << 20, 4 << 20)
 SMALL = 64 << 10
 
 APPLETS = {
@@ -37,7 +38,7 @@ def words(size: int, seed: int) -> bytes:
 
 @pytest.fixture(scope="session")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A seeded file of 16 MB."""
+    """A seeded file of 16 MB, or of 4."""
     path = tmp_path_factory.mktemp("large") / "data"
     path.write_bytes(words(LARGE, 16))
     return path

@@ -2,12 +2,14 @@
 
 import copy
 import os
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from native import loaded_folder
 from study_fakes import record, round_costs
 
 from quire.errors import MisuseError
@@ -113,8 +115,9 @@ def test_a_guest_that_computes_otherwise_is_named(tmp_path: Path) -> None:
     ]
 
 
-def test_each_run_gets_the_input_that_the_first_one_read() -> None:
+def test_each_run_gets_the_input_that_the_first_one_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """The input never ends: what the first run did not ask for is not waited for."""
+    monkeypatch.setattr(sys, "executable", f"{loaded_folder()}/quire")
     source, sink = os.pipe()
     stop = threading.Event()
 

@@ -1,8 +1,10 @@
 """Recorded EPT walks of Bochs: they agree but for its known faults, and each of those explains some of them."""
 
 from functools import cache
+from typing import Any
 
 import pytest
+from sampling import some
 
 from quire.testing import Setting, Tally
 from quire.testing.oracles.bochs_vectors import about, bochs_profile, vectors
@@ -15,10 +17,25 @@ CASES = {case.name: case for case in SUITES[0].cases}
 
 
 @cache
+def rows() -> tuple[Any, ...]:
+    """Return all recorded rows, or the first of each kind with its exit, and of the others every seventh."""
+    every, kept, seen = vectors("ept")["rows"], [], set()
+    for number, row in enumerate(every):
+        settings, access, _, (reason, detail, *_), _ = row
+        kind = (settings["ad"], settings["mbec"], access, reason, detail)
+        if not number % 7 or kind not in seen:
+            seen.add(kind)
+            kept.append(row)
+    return tuple(some(every, kept))
+
+
+@cache
 def replayed(name: str) -> Tally:
     """Return what a case comes to."""
     tally = Tally()
-    CASES[name].function(Setting(), tally)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bochs_ept, "vectors", lambda name: {**vectors(name), "rows": rows()})
+        CASES[name].function(Setting(), tally)
     return tally
 
 
@@ -26,7 +43,7 @@ def replayed(name: str) -> Tally:
 def test_bochs_agrees(name: str) -> None:
     tally = replayed(name)
     assert tally.differences == []
-    assert tally.compared > 1_400
+    assert tally.compared > some(1_400, 200)
     assert set(tally.deviations) <= set(DEVIATIONS)
 
 
@@ -44,19 +61,19 @@ def test_the_deviation_is_still_there(case: str, deviation: str) -> None:
     assert replayed(case).deviations[deviation] >= 1
 
 
-def test_every_row_is_replayed() -> None:
-    rows = len(vectors("ept")["rows"])
+def test_every_row_that_was_chosen_is_replayed() -> None:
     compared = sum(replayed(name).compared for name in CASES)
-    assert compared == 2 * rows  # kernel with twin, twin with Bochs
+    assert compared == 2 * len(rows())  # kernel with twin, twin with Bochs
 
 
 def test_a_wrong_walk_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one physical-address bit less, the address of the guest's page is a reserved bit."""
     right = bochs_ept.physical_reserved
     monkeypatch.setattr(bochs_ept, "physical_reserved", lambda width: right(width - 1))
+    monkeypatch.setattr(bochs_ept, "vectors", lambda name: {**vectors(name), "rows": rows()})
     tally = Tally()
     CASES["read"].function(Setting(), tally)
-    assert tally.different > 1_000
+    assert tally.different > some(1_000, 150)
 
 
 def test_the_vectors_say_what_they_are() -> None:

@@ -31,7 +31,9 @@ def _soft(vcpu: Vcpu, detail: Detail) -> Cpu:
     return make_soft(vcpu, detail)
 
 
-_ENGINES = {"soft": Engine("soft", _soft)}
+_ENGINES = {
+    "soft": Engine("soft", _soft),  # the default
+}
 
 
 def engines() -> tuple[str, ...]:

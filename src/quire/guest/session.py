@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from quire import __version__
 from quire.arch import HWCAP, LOW32
 from quire.cpu import Detail, make_cpu
-from quire.errors import BackendError
+from quire.errors import BackendError, MisuseError
 from quire.exits import GuestStopped
 from quire.guest.breakpoint import AtAddress, AtSyscall, Breakpoint
 from quire.guest.kernel.process import GuestOptions, ProcessGuest
@@ -88,6 +88,7 @@ class Session:
         machine = _make(options)
         self.tlb = machine.vcpu.tlb
         try:
+            self._check_engine(machine.vcpu.cpu)
             guest = ProcessGuest(
                 VirtualMachine(machine.vcpu),
                 self.program,
@@ -138,6 +139,15 @@ class Session:
             "guest_seconds": ended - running,
         }
         self.record = _record(self, machine, guest, death, sampler, times)
+
+    def _check_engine(self, cpu: Cpu) -> None:
+        """Raise LaunchError if the engine cannot do what this run needs of it: before the guest begins."""
+        try:
+            counting(cpu)
+            if isinstance(self.until, AtAddress):
+                breaking(cpu)
+        except MisuseError as error:
+            raise LaunchError(_CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
 
     def _audit(self, machine: Machine) -> None:
         self.audits.append(audit_host(machine.host, [machine]))
@@ -233,7 +243,7 @@ def open_session(
 def _make(options: RunSpec) -> Machine:
     try:
         return Machine(options.config, make_cpu(options.engine, options.detail))
-    except (BackendError, OutOfFrames) as error:
+    except (BackendError, MisuseError, OutOfFrames) as error:
         raise LaunchError(_CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
 
 

@@ -118,6 +118,11 @@ class BareGuest:
             raise MisuseError(f"A turn of {slice_blocks} blocks does nothing: give at least 1")
         self.console, self.exit_port = DebugConsole(), ExitPort()
         self.machine = Machine(config, make_cpu(engine, detail))
+        try:
+            self._turns = Turns(self.vcpus, slice_blocks, lambda: self.exit_port.status is not None)
+        except BaseException:
+            self.machine.discard()
+            raise
         if config.vcpus > 1:
             peers: list[LocalApic] = []
             for one in self.vcpus:
@@ -128,7 +133,6 @@ class BareGuest:
         self.write(load_gpa, image)
         for one in self.vcpus:
             _set_state(one, load_gpa if entry is None else entry, memory)
-        self._turns = Turns(self.vcpus, slice_blocks, lambda: self.exit_port.status is not None)
 
     @property
     def vcpus(self) -> list[Vcpu]:
