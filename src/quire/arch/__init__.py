@@ -170,6 +170,7 @@ from quire.arch.segments import (
     rsp_offset,
 )
 from quire.arch.vmcs import (
+    NO_VMCS,
     VMCS_ENCODING,
     VMCS_FIELDS,
     VmcsField,
@@ -317,6 +318,7 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "S_CET",
     "ActivityState",
     # The VMCS
+    "NO_VMCS",
     "VMCS_ENCODING",
     "VMCS_FIELDS",
     "VmInstructionError",

@@ -9,14 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
-from quire.arch import WORD, Access, ExitReason, Vector
+from quire.arch import PAGE_SIZE, WORD, Access, ExitReason, Vector
 from quire.mmu.paged import PagedMmu
 from quire.paging import RESULT_WORDS, Context, Result, Status
 from quire.vcpu import Event, Exit, MemoryFault, Nested, exit_of_walk
 
 __all__ = ["WalkedMemory"]
-
-_PAGE = 0x1000
 
 
 class WalkedMemory:
@@ -62,7 +60,7 @@ class WalkedMemory:
         """Return the host-physical pieces of an access."""
         pieces: list[tuple[int, int]] = []
         while size > 0:
-            count = min(size, _PAGE - (gva & _PAGE - 1))
+            count = min(size, PAGE_SIZE - gva % PAGE_SIZE)
             found = self.translate(gva, access, supervisor=supervisor)
             if not isinstance(found, int):
                 return found

@@ -12,11 +12,11 @@ from quire.arch import (
     ENTRY_CONTROLS,
     EXIT_CONTROLS,
     LOW32,
+    NO_VMCS,
     PIN_BASED,
     PRIMARY_CONTROLS,
     RFLAGS,
     SECONDARY_CONTROLS,
-    WORD,
     CpuProfile,
 )
 
@@ -51,7 +51,7 @@ def _controls(profile: CpuProfile, vpid: int) -> dict[str, int]:
             EXIT_CONTROLS.encode(host_address_space_size=1, save_efer=1, load_efer=1)
         ),
         "virtual_processor_identifier": vpid,
-        "vmcs_link_pointer": WORD,
+        "vmcs_link_pointer": NO_VMCS,
     }
 
 

@@ -8,11 +8,11 @@ that when they succeed. The results are values; #UD outside VMX operation is a :
 from quire.arch import (
     EPT_VPID_CAP,
     LOW32,
+    NO_VMCS,
     PAGE_SIZE,
     VMCS_ENCODING,
     VMCS_REVISION,
     VMX_MISC,
-    WORD,
     CpuProfile,
     Vector,
     VmcsField,
@@ -34,7 +34,6 @@ __all__ = ["Vmx"]
 _Fail = VmFailInvalid | VmFailValid
 _Error = VmInstructionError
 _UD = Nested(Vector.UD)
-_NO_VMCS = WORD
 _SHADOW = 1 << 31
 _INVEPT_TYPES = {1: "invept_single", 2: "invept_all"}
 _INVVPID_TYPES = {
@@ -113,7 +112,7 @@ class Vmx:
         """Return the current-VMCS pointer: all ones if there is none."""
         if self.vmxon_pointer is None:
             return _UD
-        return VmSucceed(_NO_VMCS if self.current is None else self.current.hpa)
+        return VmSucceed(NO_VMCS if self.current is None else self.current.hpa)
 
     def vmread(self, encoding: int) -> VmxResult | Nested:
         """Return the field, or the high half of one, that `encoding` names."""

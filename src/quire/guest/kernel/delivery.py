@@ -38,11 +38,11 @@ from quire.guest.kernel.frame import (
 )
 from quire.guest.kernel.siginfo import FAULT_SIGNALS, SI_KERNEL, SI_USER, GuestDeath, SignalInfo, signal_name
 from quire.guest.kernel.task import Task
+from quire.guest.mm.linux import ADDRESS_END
 from quire.guest.mm.uaccess import BadAddress
 
 __all__ = ["deliver", "sigreturn"]
 
-_ADDRESS_END = 1 << 47
 #: Clear when a handler starts.
 _HANDLER_CLEARS = RFLAGS.mask("RF", "DF", "TF")
 _SEGV = SignalInfo(signal.SIGSEGV, SI_KERNEL, text="the signal frame cannot be written or read")
@@ -107,7 +107,7 @@ def _push(task: Task, info: SignalInfo, action: SigAction) -> None:
     registers, signals = task.machine.registers, task.signals
     values = registers.read_many(SAVED)
     rsp, rflags = values[SAVED.index("rsp")], values[SAVED.index("rflags")]
-    if not action.flags & SA_RESTORER or action.handler >= _ADDRESS_END:
+    if not action.flags & SA_RESTORER or action.handler >= ADDRESS_END:
         raise FrameError("the handler has no restorer, or is not in user space")
     stack, usable = signals.altstack, bool(signals.altstack.size)
     on_stack = usable and (stack.contains(rsp) or bool(action.flags & SA_ONSTACK))

@@ -12,6 +12,7 @@ from quire.arch import GENERAL, RFLAGS
 from quire.errors import InternalError
 from quire.guest.kernel.actions import AltStack
 from quire.guest.kernel.siginfo import SIGINFO_BYTES, SignalInfo
+from quire.guest.mm.linux import ADDRESS_END
 
 __all__ = [
     "FPU_BYTES",
@@ -60,7 +61,6 @@ _USER_CS, _USER_SS = 0x33, 0x2B
 #: UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS; UC_FP_XSTATE is absent, there is no XSAVE area.
 _UC_FLAGS = 6
 _CONTEXT = struct.Struct("<18Q4H8Q")
-_ADDRESS_END = 1 << 47
 #: What sigreturn may change (FIX_EFLAGS).
 _USER_FLAGS = RFLAGS.mask("AC", "RF", "OF", "DF", "TF", "SF", "ZF", "AF", "PF", "CF")
 _MXCSR_MASK = 0xFFFF
@@ -163,7 +163,7 @@ def decode_context(data: bytes, rflags: int) -> Context:
     """Return what the frame `data` restores; `rflags` are the present ones. Raises FrameError."""
     words = _CONTEXT.unpack_from(data, _MCONTEXT)
     registers = dict(zip(SAVED, words, strict=False))
-    if registers["rip"] >= _ADDRESS_END:
+    if registers["rip"] >= ADDRESS_END:
         raise FrameError(f"the signal frame returns to {registers['rip']:#x}, outside user space")
     if words[18] | 3 != _USER_CS:
         raise FrameError(f"the signal frame has code segment {words[18]:#x}; 64-bit code has {_USER_CS:#x}")

@@ -14,11 +14,10 @@ from typing import Protocol
 from quire.arch import LOW32, WORD, Access
 from quire.guest.kernel.machine import PageFault, ProcessMachine
 from quire.guest.kernel.siginfo import SignalInfo
-from quire.guest.mm.linux import PAGE_4K
+from quire.guest.mm.linux import ADDRESS_END, PAGE_4K
 
 __all__ = ["BadAddress", "UserMemory"]
 
-_USER_END = 1 << 47
 _OFFSET_MASK = PAGE_4K - 1
 _MAX_IOVEC = 1024
 _MAX_TOTAL = (1 << 63) - 1
@@ -139,5 +138,5 @@ class UserMemory:
         return found
 
     def _check(self, gva: int, n: int) -> None:
-        if n < 0 or gva < 0 or gva + n > _USER_END:
+        if n < 0 or gva < 0 or gva + n > ADDRESS_END:
             raise BadAddress(gva)

@@ -13,6 +13,7 @@ from quire.guest.syscalls.kinds import (
     INT,
     OPTIONAL_PATH,
     PATH,
+    PATH_MAX,
     POINTER,
     S32,
     S64,
@@ -33,7 +34,6 @@ _XATTR_MAX = 65536
 _VALUE = In(Arg(3), limit=_XATTR_MAX, too_big=errno.E2BIG)
 _VALUE_OUT = Out(Arg(3), limit=_XATTR_MAX, by_result=True)
 _LIST_OUT = Out(Arg(2), limit=_XATTR_MAX, by_result=True)
-_PATH_MAX = 4096
 
 passes(4, "stat", PATH, _STAT)
 passes(5, "fstat", SYNCED_FD, _STAT)
@@ -47,7 +47,7 @@ passes(269, "faccessat", FD, PATH, INT)
 passes(439, "faccessat2", FD, PATH, INT, INT)
 passes(217, "getdents64", FD, Out(Arg(2, bits=32), by_result=True), INT)
 passes(78, "getdents", FD, Out(Arg(2, bits=32), by_result=True), INT)
-passes(79, "getcwd", Out(Arg(1), limit=2 * _PATH_MAX, by_result=True), INT)
+passes(79, "getcwd", Out(Arg(1), limit=2 * PATH_MAX, by_result=True), INT)
 passes(80, "chdir", PATH)
 passes(81, "fchdir", FD)
 passes(83, "mkdir", PATH, INT, effect=_FILES)
@@ -135,8 +135,8 @@ def _readlink(task: Task, directory: int, path: bytes, pointer: int, size: int) 
         return -errno.EINVAL
     target = procfs.link_target(task, path)
     if target is None:
-        name, out = host.HostBuffer(len(path), path), host.HostBuffer(_PATH_MAX)
-        result = host.call(267, directory, name.address, out.address, _PATH_MAX)
+        name, out = host.HostBuffer(len(path), path), host.HostBuffer(PATH_MAX)
+        result = host.call(267, directory, name.address, out.address, PATH_MAX)
         if result < 0:
             return result
         target = out.take(result)

@@ -20,6 +20,7 @@ __all__ = [
     "INT",
     "OPTIONAL_PATH",
     "PATH",
+    "PATH_MAX",
     "POINTER",
     "S32",
     "S64",
@@ -37,7 +38,7 @@ __all__ = [
     "signed64",
 ]
 
-_PATH_MAX = 4096
+PATH_MAX = 4096
 #: The most that a size from a guest's register makes Quire allocate for a bounce buffer.
 _BOUNCE_LIMIT = 1 << 20
 
@@ -122,8 +123,8 @@ class Path(Kind):
 
     def value(self, task: Task, raw: int) -> bytes:
         # One byte more than fits, so that a path which is too long is told from one that just fits.
-        path = task.memory.read_cstring(raw, _PATH_MAX)
-        if len(path) >= _PATH_MAX:
+        path = task.memory.read_cstring(raw, PATH_MAX)
+        if len(path) >= PATH_MAX:
             raise fail(errno.ENAMETOOLONG)
         return path
 

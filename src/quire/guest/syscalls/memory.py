@@ -4,6 +4,7 @@ import errno
 import os
 
 from quire.guest.kernel.task import Task
+from quire.guest.mm.linux import PAGE_4K
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import INT, POINTER, S32, fail, signed32
 from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, group_state
@@ -12,7 +13,6 @@ from quire.guest.syscalls.table import absent, syscall
 _MAP_ANONYMOUS = 0x20
 _MAP_SHARED_BITS = 0x3  # MAP_SHARED, MAP_PRIVATE or MAP_SHARED_VALIDATE
 _MAP_PRIVATE = 0x2
-_PAGE = 4096
 _NODES_MAX = 1024
 
 
@@ -34,7 +34,7 @@ def mmap(task: Task, address: int, length: int, prot: int, flags: int, descripto
     """Map memory or a file."""
     if flags & _MAP_ANONYMOUS:
         return task.space.mmap(address, length, prot, flags, -1, 0)
-    if offset % _PAGE:
+    if offset % PAGE_4K:
         return -errno.EINVAL
     file = signed32(descriptor)
     _check_file(task, file, flags)

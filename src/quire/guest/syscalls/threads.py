@@ -6,13 +6,13 @@ import struct
 import time
 
 from quire.guest.kernel.task import Task
+from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.syscalls.kinds import INT, POINTER, S32, U32, fail
 from quire.guest.syscalls.procfs import command_name
 from quire.guest.syscalls.state import group_state, thread_state
 from quire.guest.syscalls.table import RESTART, Result, absent, syscall
 from quire.guest.syscalls.waiting import wait_for_signal
 
-_USER_END = 0x7FFFFFFFF000  # one page below the canonical hole, as Linux has it
 _SET_GS, _SET_FS, _GET_FS, _GET_GS = 0x1001, 0x1002, 0x1003, 0x1004
 _ROBUST_HEAD = 24
 _NAME_BYTES = 16
@@ -42,7 +42,7 @@ def arch_prctl(task: Task, code: int, value: int) -> int:
     """Set or get the FS and GS bases. EPERM for a base that is not a user address, as Linux answers."""
     registers = task.machine.registers
     if code in (_SET_FS, _SET_GS):
-        if value >= _USER_END:
+        if value >= TASK_SIZE:
             return -errno.EPERM
         registers.write("fs_base" if code == _SET_FS else "gs_base", value)
         return 0
