@@ -9,7 +9,7 @@ import errno
 import os
 import struct
 
-from quire.guest.kernel.task import Task
+from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.syscalls import host, procfs
 from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, U32, fail
 from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, admit, group_state, is_terminal_or_null
@@ -35,7 +35,7 @@ def _quires_identities() -> set[tuple[int, int]]:
     return found
 
 
-def _is_quires(task: Task, descriptor: int) -> bool:
+def _is_quires(group: ThreadGroup, descriptor: int) -> bool:
     """Whether a descriptor names Quire's memory: /proc/self/mem, or /proc/self/fd/9xx opened once more.
 
     The descriptors from 900 also hold what the guest has mapped: files with names, and its own memory files.
@@ -45,10 +45,10 @@ def _is_quires(task: Task, descriptor: int) -> bool:
         return procfs.is_forbidden(link)
     if link.startswith("/") and not link.startswith("/memfd:"):
         return False
-    return not group_state(task).owns(descriptor) and host.identity_of(descriptor) in _quires_identities()
+    return not group_state(group).owns(descriptor) and host.identity_of(descriptor) in _quires_identities()
 
 
-def refuse_quires_memory(task: Task, directory: int, path: bytes) -> None:
+def refuse_quires_memory(group: ThreadGroup, directory: int, path: bytes) -> None:
     """Raise EACCES when a path names one of Quire's own files.
 
     Names that do not exist are left to the call.
@@ -58,20 +58,20 @@ def refuse_quires_memory(task: Task, directory: int, path: bytes) -> None:
     if descriptor < 0:
         return
     try:
-        if _is_quires(task, descriptor):
+        if _is_quires(group, descriptor):
             raise fail(errno.EACCES)
     finally:
         os.close(descriptor)
 
 
-def _open_harmless(task: Task, directory: int, path: bytes, flags: int) -> int:
+def _open_harmless(group: ThreadGroup, directory: int, path: bytes, flags: int) -> int:
     """Open for writing in a sandbox: /dev/null and its like, /dev/tty, /dev/stdout; else EACCES."""
     name = host.HostBuffer(len(path), path)
     looked_up = host.call(_OPENAT, directory, name.address, os.O_PATH | os.O_CLOEXEC)
     if looked_up < 0:
         return looked_up if looked_up != -errno.ENOENT or not flags & os.O_CREAT else -errno.EACCES
     try:
-        harmless = is_terminal_or_null(looked_up) or group_state(task).owns(looked_up)
+        harmless = is_terminal_or_null(looked_up) or group_state(group).owns(looked_up)
         if flags & os.O_EXCL or not harmless:
             return -errno.EACCES
         # Through the descriptor, so that it is the file just looked at; opened while it is still held, so

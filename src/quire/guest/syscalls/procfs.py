@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable
 
-from quire.guest.kernel.task import Task
+from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.syscalls.host import path_of
 from quire.guest.syscalls.state import thread_state
 
@@ -30,9 +30,9 @@ _FORBIDDEN = (
 _COMM_MAX = 15
 
 
-def program_path(task: Task) -> bytes:
+def program_path(group: ThreadGroup) -> bytes:
     """Return the absolute path of the guest's program."""
-    return os.path.realpath(os.fsencode(task.program.path))
+    return os.path.realpath(os.fsencode(group.program.path))
 
 
 def command_name(task: Task) -> bytes:
@@ -55,12 +55,12 @@ def is_forbidden(link: str) -> bool:
     return name is not None and name.split("/", 1)[0] in _FORBIDDEN
 
 
-def link_target(task: Task, path: bytes) -> bytes | None:
+def link_target(group: ThreadGroup, path: bytes) -> bytes | None:
     """Return the guest's program when `path` is a name of its /proc/self/exe, else None."""
     match = _EXE.fullmatch(path)
     if match is None or (match[1] is not None and int(match[1]) != os.getpid()):
         return None
-    return program_path(task)
+    return program_path(group)
 
 
 def _host_text(name: str) -> bytes:
@@ -68,12 +68,12 @@ def _host_text(name: str) -> bytes:
         return file.read()
 
 
-def _command_line(task: Task) -> bytes:
-    return b"".join(word + b"\0" for word in task.program.argv)
+def _command_line(group: ThreadGroup) -> bytes:
+    return b"".join(word + b"\0" for word in group.program.argv)
 
 
-def _environment(task: Task) -> bytes:
-    return b"".join(word + b"\0" for word in task.program.envp)
+def _environment(group: ThreadGroup) -> bytes:
+    return b"".join(word + b"\0" for word in group.program.envp)
 
 
 def _stat(task: Task) -> bytes:

@@ -107,12 +107,12 @@ def thread_state(task: Task) -> ThreadState:
     return state
 
 
-def admit(task: ThreadGroup, descriptor: int) -> int:
+def admit(group: ThreadGroup, descriptor: int) -> int:
     """Return a descriptor that the host just made, or close it and return -EMFILE when it is over the limit.
 
     The host gives out the lowest free number, so this is the number that a native run would get.
     """
-    if descriptor < group_state(task).descriptor_limit:
+    if descriptor < group_state(group).descriptor_limit:
         return descriptor
     os.close(descriptor)
     return -errno.EMFILE

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from errno import EINTR, EINVAL
 
 from quire.guest.kernel.siginfo import SI_KERNEL, SignalInfo
-from quire.guest.kernel.task import Task
+from quire.guest.kernel.task import Interruptible, ThreadGroup
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import fail
 
@@ -23,13 +23,13 @@ _SLICE = 0.05
 Wait = Callable[[Callable[[], int]], int]
 
 
-def interrupted(task: Task) -> bool:
+def interrupted(task: Interruptible) -> bool:
     """Whether a signal waits that the guest does not block: its blocked call must end."""
     task.collect_signals()
     return task.signals.deliverable
 
 
-def wait_for_signal(task: Task, deadline: float | None, mask: int = 0) -> bool:
+def wait_for_signal(task: Interruptible, deadline: float | None, mask: int = 0) -> bool:
     """Sleep until a signal for the guest arrives (True), or until `deadline` on the monotonic clock (False).
 
     With `mask`, a signal of that set counts as well, though the guest blocks it.
@@ -43,7 +43,7 @@ def wait_for_signal(task: Task, deadline: float | None, mask: int = 0) -> bool:
     return True
 
 
-def raise_sigpipe(task: Task) -> None:
+def raise_sigpipe(task: Interruptible) -> None:
     """Send the guest SIGPIPE: it wrote where nobody reads.
 
     (The host's own went to Python, which ignores it.)
@@ -51,17 +51,17 @@ def raise_sigpipe(task: Task) -> None:
     task.signals.queue(SignalInfo(signal.SIGPIPE, SI_KERNEL, pid=os.getpid(), uid=os.getuid()))
 
 
-def read_mask(task: Task, pointer: int, size: int) -> int | None:
+def read_mask(group: ThreadGroup, pointer: int, size: int) -> int | None:
     """Return the signal set at `pointer`, None for a null pointer. EINVAL for a set of the wrong size."""
     if not pointer:
         return None
     if size != _MASK_BYTES:
         raise fail(EINVAL)
-    return task.memory.read_u64(pointer)
+    return group.memory.read_u64(pointer)
 
 
 @contextmanager
-def replaced_mask(task: Task, mask: int | None) -> Iterator[Wait]:
+def replaced_mask(task: Interruptible, mask: int | None) -> Iterator[Wait]:
     """Wait under another mask, as ppoll does; yields how to make the waiting call.
 
     The old mask comes back at the end; when a signal ended the wait, its handler runs under the new mask
