@@ -1,4 +1,4 @@
-"""The exception roots of Quire: four kinds, told apart by who has to act.
+"""The exception roots of Quire, four kinds told apart by who has to act, and the statuses that failures exit with.
 
 A guest's fault is never an exception here: a page fault or an EPT violation is a *value* that a walk returns.
 What is raised is one of these, each a subclass of the built-in that a caller who does not know Quire would
@@ -17,7 +17,19 @@ exception           built-in          who acts
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["BackendError", "FormatError", "InternalError", "MisuseError", "did_you_mean"]
+__all__ = [
+    "CANNOT_SET_UP",
+    "NOT_EXECUTABLE",
+    "NOT_FOUND",
+    "BackendError",
+    "FormatError",
+    "InternalError",
+    "MisuseError",
+    "did_you_mean",
+]
+
+#: Exit statuses of a command that runs another one and fails itself, as shells, env and timeout have them.
+CANNOT_SET_UP, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 
 _REPORT = "This is a bug in Quire: please report it."
 

@@ -3,7 +3,7 @@
 import pytest
 
 from quire.arch.layout import Layout
-from quire.arch.registers import CR0, CR3, CR4, EFER, RFLAGS, pcid
+from quire.arch.registers import CR0, CR3, CR4, DR6, EFER, MOV_TO_CR3, RFLAGS, pcid
 
 BITS = {
     CR0: {
@@ -48,6 +48,8 @@ BITS = {
         "UINTR": 25,
     },
     EFER: {"SCE": 0, "LME": 8, "LMA": 10, "NXE": 11},
+    DR6: {"B": 0, "BLD": 11, "BD": 13, "BS": 14, "BT": 15, "RTM": 16},
+    MOV_TO_CR3: {"pcid": 0, "addr": 12, "no_flush": 63},
     RFLAGS: {
         "CF": 0,
         "always_1": 1,
@@ -81,6 +83,8 @@ def test_reserved() -> None:
     assert CR3.reserved_mask == 0xFFF0_0000_0000_0000
     assert CR4.reserved_mask == 0xFFFF_FFFF_FC00_8000
     assert EFER.reserved_mask == 0xFFFF_FFFF_FFFF_F2FE
+    assert DR6.reserved_mask == 0xFFFF_FFFF_0000_0000
+    assert MOV_TO_CR3.reserved_mask == 0x7FF0_0000_0000_0000
     assert RFLAGS.reserved_mask == 0xFFFF_FFFF_FFC0_8028
 
 

@@ -85,7 +85,7 @@ ASK = """
 
 
 def run(source: str, mmu: str, detail: Detail = Detail.EXITS, vcpus: int = 2, **options: int) -> BareOutcome:
-    guest = BareGuest(assemble(source), bare_config(mmu=mmu, vcpus=vcpus, **options), detail=detail)
+    guest = BareGuest(assemble(source), bare_config(mmu=mmu, vcpus=vcpus), detail=detail, **options)
     try:
         return guest.run()
     finally:

@@ -20,6 +20,7 @@ from quire.guest.kernel.actions import (
     SigAction,
     signal_bit,
 )
+from quire.guest.kernel.delivery import deliver, sigreturn
 from quire.guest.kernel.frame import FRAME_BYTES, INITIAL_FPU, Trap
 from quire.guest.kernel.process import ProcessGuest
 from quire.guest.kernel.siginfo import SignalInfo
@@ -68,7 +69,7 @@ class Process:
 
     def send(self, signo, **fields):
         assert self.signals.queue(SignalInfo(signo, fields.pop("code", 0), **fields))
-        return self.signals.deliver(self)
+        return deliver(self)
 
     @property
     def registers(self):
@@ -160,7 +161,7 @@ def test_sigreturn_restores_everything(process):
     assert process.signals.altstack_at(process.registers["rsp"]).flags == 1
     process.registers.update(dict.fromkeys(before, 77) | {"rsp": process.registers["rsp"] + 8, "rflags": 2})
     fs = process.registers["fs_base"], process.registers["gs_base"]
-    process.signals.sigreturn(process)
+    sigreturn(process)
     restored = dict(process.registers)
     assert (restored.pop("fs_base"), restored.pop("gs_base")) == fs
     expected = {name: value for name, value in before.items() if name not in ("fs_base", "gs_base")}
@@ -180,8 +181,8 @@ def test_bad_frames_kill(process, offset, value):
     frame = process.registers["rsp"]
     process.memory.write_u64(frame + offset, value)
     process.registers["rsp"] = frame + 8
-    process.signals.sigreturn(process)
-    death = process.signals.deliver(process)
+    sigreturn(process)
+    death = deliver(process)
     assert (death.signo, death.si_code) == (SEGV, 0x80)
     assert death.text == "SIGSEGV: the signal frame cannot be written or read"
 
@@ -192,8 +193,8 @@ def test_bad_mxcsr_kills(process):
     frame = process.registers["rsp"]
     process.memory.write_u32(process.memory.read_u64(frame + 232) + 24, 0x10000)
     process.registers["rsp"] = frame + 8
-    process.signals.sigreturn(process)
-    assert process.signals.deliver(process).signo == SEGV
+    sigreturn(process)
+    assert deliver(process).signo == SEGV
 
 
 def test_null_fpstate_resets(process):
@@ -203,7 +204,7 @@ def test_null_fpstate_resets(process):
     process.memory.write_u64(frame + 232, 0)
     process.machine.registers.fpu = bytes(512)
     process.registers["rsp"] = frame + 8
-    process.signals.sigreturn(process)
+    sigreturn(process)
     assert process.machine.registers.fpu == INITIAL_FPU
 
 
@@ -322,13 +323,13 @@ def test_restart_with_a_handler(process, flags, rax, rip):
     assert process.memory.read_u64(frame + 48 + 13 * 8) == rax
     assert process.memory.read_u64(frame + 48 + 16 * 8) == rip
     process.registers["rsp"] = frame + 8
-    process.signals.sigreturn(process)
+    sigreturn(process)
     assert (process.registers["rax"], process.registers["rip"]) == (rax, rip)
 
 
 def test_restart_without_a_handler(process):
     process._restart = 7
-    process.signals.deliver(process)
+    deliver(process)
     assert (process.registers["rax"], process.registers["rip"]) == (7, 0x4004FE)
 
 
@@ -339,7 +340,7 @@ def test_sigsuspend_mask_is_the_one_in_the_frame(process):
     assert process.memory.read_u64(process.registers["rsp"] + 304) == signal_bit(INT)
     assert process.signals.saved_mask is None
     process.signals.saved_mask = 5
-    process.signals.deliver(process)
+    deliver(process)
     assert process.signals.mask == 5
 
 

@@ -66,6 +66,22 @@ def test_files_cannot_be_changed(process: FakeProcess, tmp_path: Path) -> None:
     process.call(3, fd)
 
 
+def test_a_file_opened_in_the_place_of_standard_output_is_no_output(
+    process: FakeProcess, tmp_path: Path
+) -> None:
+    """Though the very first calls of a guest put it there."""
+    (tmp_path / "f").write_bytes(b"data")
+    path, output = process.path(str(tmp_path / "f")), os.dup(1)
+    try:
+        process.call(3, 1)
+        assert process.call(2, path, os.O_RDONLY) == 1
+        assert process.call(2, path, os.O_WRONLY) == -errno.EACCES
+        assert process.call(1, 1, BASE, 1) == -errno.EACCES
+    finally:
+        os.dup2(output, 1)
+        os.close(output)
+
+
 def test_inherited_descriptors_cannot_be_written(process: FakeProcess, tmp_path: Path) -> None:
     with open(tmp_path / "f", "wb+", buffering=0) as file:
         fd = file.fileno()

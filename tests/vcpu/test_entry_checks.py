@@ -16,19 +16,19 @@ from quire.arch import (
     InterruptionType,
 )
 from quire.memory import HostMemory
-from quire.vcpu import EntryFailure, Event, Exit, LaunchState, Vcpu, Vmcs, check_entry
+from quire.vcpu import EntryFailure, Event, Exit, LaunchState, Vmcs, VmxState, check_entry
 
 GOOD_EPTP = EPTP.encode(MT=6, walk_length=3, AD=1, addr=0x5000)
 
 
 @pytest.fixture
-def vcpu() -> Vcpu:
-    made = Vcpu(Vmcs(HostMemory(0x4000), 0x1000), SKYLAKE_X, vpid=1)
+def vcpu() -> VmxState:
+    made = VmxState(Vmcs(HostMemory(0x4000), 0x1000), SKYLAKE_X, vpid=1)
     made.enable_ept(GOOD_EPTP)
     return made
 
 
-def test_a_good_vmcs_enters(vcpu: Vcpu) -> None:
+def test_a_good_vmcs_enters(vcpu: VmxState) -> None:
     vcpu.enter(0x400000, 0x7000, 0x202)
     assert check_entry(vcpu.vmcs, SKYLAKE_X) == []
     assert vcpu.vmcs.launch_state is LaunchState.LAUNCHED
@@ -52,7 +52,7 @@ BREAKS = [
 
 
 @pytest.mark.parametrize(("field", "value", "rule"), BREAKS)
-def test_one_broken_field_breaks_its_rule(vcpu: Vcpu, field: str, value: int, rule: str) -> None:
+def test_one_broken_field_breaks_its_rule(vcpu: VmxState, field: str, value: int, rule: str) -> None:
     vcpu.vmcs.write(field, value)
     broken = check_entry(vcpu.vmcs, SKYLAKE_X)
     assert rule in [one.rule.name for one in broken]
@@ -62,7 +62,7 @@ def test_one_broken_field_breaks_its_rule(vcpu: Vcpu, field: str, value: int, ru
 
 
 def test_unrestricted_guest_needs_ept() -> None:
-    vcpu = Vcpu(Vmcs(HostMemory(0x4000), 0x1000), SKYLAKE_X, vpid=1)
+    vcpu = VmxState(Vmcs(HostMemory(0x4000), 0x1000), SKYLAKE_X, vpid=1)
     controls = vcpu.vmcs.read("secondary_processor_based_controls")
     vcpu.vmcs.write(
         "secondary_processor_based_controls", controls | SECONDARY_CONTROLS.mask("unrestricted_guest")
@@ -71,7 +71,7 @@ def test_unrestricted_guest_needs_ept() -> None:
 
 
 @pytest.mark.parametrize(("rip", "rflags", "rule"), [(1 << 48, 2, "RIP"), (0, 0x200, "RFLAGS")])
-def test_moving_fields_are_checked_at_every_entry(vcpu: Vcpu, rip: int, rflags: int, rule: str) -> None:
+def test_moving_fields_are_checked_at_every_entry(vcpu: VmxState, rip: int, rflags: int, rule: str) -> None:
     vcpu.enter(0x400000, 0x7000, 0x202)
     with pytest.raises(EntryFailure) as error:
         vcpu.enter(rip, 0x7000, rflags)
@@ -79,7 +79,7 @@ def test_moving_fields_are_checked_at_every_entry(vcpu: Vcpu, rip: int, rflags: 
     assert vcpu.vmcs.read("exit_reason") == ExitReason.ENTRY_FAILURE_GUEST_STATE | 1 << 31
 
 
-def test_fields_that_move_only_with_an_event_are_checked_after_an_entry_that_passed(vcpu: Vcpu) -> None:
+def test_fields_that_move_only_with_an_event_are_checked_after_an_entry_that_passed(vcpu: VmxState) -> None:
     vcpu.enter(0x400000, 0x7000, 0x2)
     vcpu.vmcs.write("guest_activity_state", 9)
     with pytest.raises(EntryFailure):
@@ -91,7 +91,7 @@ def test_fields_that_move_only_with_an_event_are_checked_after_an_entry_that_pas
     assert [one.rule.name for one in error.value.broken] == ["interrupt flag"]
 
 
-def test_a_field_that_changes_is_checked_after_an_entry_that_passed(vcpu: Vcpu) -> None:
+def test_a_field_that_changes_is_checked_after_an_entry_that_passed(vcpu: VmxState) -> None:
     vcpu.enter(0x400000, 0x7000, 0x202)
     vcpu.vmcs.write("virtual_processor_identifier", 0)
     with pytest.raises(EntryFailure):
@@ -99,7 +99,7 @@ def test_a_field_that_changes_is_checked_after_an_entry_that_passed(vcpu: Vcpu) 
 
 
 @pytest.mark.parametrize("flag", ["CF", "PF", "AF", "ZF", "SF", "DF", "OF"])
-def test_no_check_reads_what_arithmetic_leaves(vcpu: Vcpu, flag: str) -> None:
+def test_no_check_reads_what_arithmetic_leaves(vcpu: VmxState, flag: str) -> None:
     """An entry that passed is taken for one with other such flags: no rule may tell them apart."""
     mask = RFLAGS.mask(flag)
     for rflags in (0x2, 0x202, 0x0, 0x2 | 1 << 17, 0x2 | 1 << 8, 0xFFFF_0002):
@@ -110,12 +110,12 @@ def test_no_check_reads_what_arithmetic_leaves(vcpu: Vcpu, flag: str) -> None:
         assert found[0] == found[1]
 
 
-def test_rip_need_not_be_canonical(vcpu: Vcpu) -> None:
+def test_rip_need_not_be_canonical(vcpu: VmxState) -> None:
     """SDM 3C §26.3.1.4 compares bits 63:48 with each other and not with bit 47."""
     vcpu.enter(0x8000_0000_0000, 0x7000, 2)
 
 
-def test_a_failed_control_check_is_vmfail_7_with_the_whole_message(vcpu: Vcpu) -> None:
+def test_a_failed_control_check_is_vmfail_7_with_the_whole_message(vcpu: VmxState) -> None:
     vcpu.vmcs.write("virtual_processor_identifier", 0)
     with pytest.raises(EntryFailure) as error:
         vcpu.enter(0, 0, 2)
@@ -126,7 +126,7 @@ def test_a_failed_control_check_is_vmfail_7_with_the_whole_message(vcpu: Vcpu) -
     assert vcpu.vmcs.read("vm_instruction_error") == 7
 
 
-def test_an_exit_is_complete_in_the_vmcs(vcpu: Vcpu) -> None:
+def test_an_exit_is_complete_in_the_vmcs(vcpu: VmxState) -> None:
     vcpu.exit(Exit(ExitReason.EPT_VIOLATION, 0x781, 0x123456, 0x7F001234), 0x400010, 0x7FF0, 0x246)
     assert vcpu.vmcs.read("exit_reason") == 48
     assert vcpu.vmcs.read("exit_qualification") == 0x781
@@ -136,13 +136,13 @@ def test_an_exit_is_complete_in_the_vmcs(vcpu: Vcpu) -> None:
     assert vcpu.exits == {ExitReason.EPT_VIOLATION: 1}
 
 
-def test_a_huge_msr_list_is_not_read_beyond_what_the_processor_recommends(vcpu: Vcpu) -> None:
+def test_a_huge_msr_list_is_not_read_beyond_what_the_processor_recommends(vcpu: VmxState) -> None:
     vcpu.vmcs.write_many(vm_entry_msr_load_count=0xFFFF_FFFF, vm_entry_msr_load_address=0x2000)
     broken = check_entry(vcpu.vmcs, SKYLAKE_X)  # at once, not after 2^32 entries
     assert [one.rule.name for one in broken] == ["MSR value"]
 
 
-def test_a_pending_rtm_exception_wants_a_processor_with_rtm(vcpu: Vcpu) -> None:
+def test_a_pending_rtm_exception_wants_a_processor_with_rtm(vcpu: VmxState) -> None:
     vcpu.vmcs.write("guest_pending_debug_exceptions", 0x11000)
     assert check_entry(vcpu.vmcs, SKYLAKE_X) == []
     broken = check_entry(vcpu.vmcs, dataclasses.replace(SKYLAKE_X, rtm=False))

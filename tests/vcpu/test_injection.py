@@ -31,8 +31,8 @@ from quire.vcpu import (
     Exit,
     Nested,
     Outcome,
-    Vcpu,
     Vmcs,
+    VmxState,
     combine,
     deliver_event,
 )
@@ -149,11 +149,11 @@ def test_an_intercepted_double_fault_did_not_occur_during_delivery() -> None:
 
 
 @pytest.fixture
-def vcpu() -> Vcpu:
-    return Vcpu(Vmcs(HostMemory(0x4000), 0x1000), SKYLAKE_X, vpid=1)
+def vcpu() -> VmxState:
+    return VmxState(Vmcs(HostMemory(0x4000), 0x1000), SKYLAKE_X, vpid=1)
 
 
-def test_an_exit_records_both_events(vcpu: Vcpu) -> None:
+def test_an_exit_records_both_events(vcpu: VmxState) -> None:
     stop = Exit(ExitReason.EPT_VIOLATION, instruction_length=2, idt_vectoring=INT_N)
     vcpu.exit(stop, 0, 0, 2)
     read = vcpu.vmcs.read
@@ -170,13 +170,13 @@ def test_an_exit_records_both_events(vcpu: Vcpu) -> None:
 
 
 @pytest.mark.parametrize("event", [PF, INT_N, NMI, INT3, UD])
-def test_an_event_is_injected_as_it_was_cut_off(vcpu: Vcpu, event: Event) -> None:
+def test_an_event_is_injected_as_it_was_cut_off(vcpu: VmxState, event: Event) -> None:
     assert vcpu.injection is None
     vcpu.inject(event)
     assert vcpu.injection == replace(event, injected=True)
 
 
-def test_a_vm_exit_ends_the_injection(vcpu: Vcpu) -> None:
+def test_a_vm_exit_ends_the_injection(vcpu: VmxState) -> None:
     vcpu.inject(PF)
     vcpu.exit(Exit(ExitReason.HLT), 0, 0, 2)
     assert vcpu.injection is None

@@ -24,7 +24,7 @@ from quire.arch import (
     CpuProfile,
 )
 from quire.memory import HostMemory
-from quire.vcpu import Vcpu, Vmcs, check_entry
+from quire.vcpu import Vmcs, VmxState, check_entry
 
 GROUPS = {
     "pin": ("pin_based_controls", PIN_BASED),
@@ -99,7 +99,7 @@ def good_vmcs(profile: CpuProfile) -> Vmcs:
     Page 0x4000 holds a VMCS of our revision, 0x5000 a shadow VMCS; at 0x4020 there is a bad PDPTE.
     """
     memory = HostMemory(0x10000)
-    vcpu = Vcpu(Vmcs(memory, 0x1000), profile, vpid=1)
+    vcpu = VmxState(Vmcs(memory, 0x1000), profile, vpid=1)
     vcpu.enable_ept(EPTP.encode(MT=6, walk_length=3, AD=1, addr=0x5000))
     memory.store(0x4000, VMCS_REVISION)
     memory.store(0x4020, 3)

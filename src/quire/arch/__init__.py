@@ -105,6 +105,8 @@ from quire.arch.instruction_exits import (
 )
 from quire.arch.known_profiles import ARCHITECTURE, SKYLAKE_X, profile_by_name, profile_names
 from quire.arch.layout import (
+    LOW32,
+    WORD,
     Field,
     Kind,
     Layout,
@@ -146,8 +148,10 @@ from quire.arch.registers import (
     CR0,
     CR3,
     CR4,
+    DR6,
     EFER,
     GENERAL,
+    MOV_TO_CR3,
     RFLAGS,
     pcid,
 )
@@ -166,6 +170,7 @@ from quire.arch.segments import (
     rsp_offset,
 )
 from quire.arch.vmcs import (
+    NO_VMCS,
     VMCS_ENCODING,
     VMCS_FIELDS,
     VmcsField,
@@ -178,6 +183,8 @@ from quire.arch.vmcs import (
 
 __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     # How bits are declared
+    "LOW32",
+    "WORD",
     "Field",
     "Kind",
     "Layout",
@@ -190,8 +197,10 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "CR0",
     "CR3",
     "CR4",
+    "DR6",
     "EFER",
     "GENERAL",
+    "MOV_TO_CR3",
     "RFLAGS",
     "pcid",
     # Segments and gates
@@ -309,6 +318,7 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "S_CET",
     "ActivityState",
     # The VMCS
+    "NO_VMCS",
     "VMCS_ENCODING",
     "VMCS_FIELDS",
     "VmInstructionError",

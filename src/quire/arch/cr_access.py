@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
 
-from quire.arch import CR0, CR_ACCESS_QUALIFICATION
+from quire.arch.exits import CR_ACCESS_QUALIFICATION
+from quire.arch.registers import CR0
 
 __all__ = ["CrAccess", "CrExit"]
 

@@ -54,7 +54,7 @@ from quire.arch.exits import (
 )
 from quire.arch.faults import PF_ERROR, Vector, describe_page_fault
 from quire.arch.instruction_exits import IO_QUALIFICATION, MOV_DR_QUALIFICATION
-from quire.arch.layout import Field, Kind, Layout
+from quire.arch.layout import LOW32, Field, Kind, Layout
 from quire.arch.memory_types import MemoryType
 from quire.arch.profile import EPT_VPID_CAP
 from quire.arch.registers import CR0, CR4
@@ -353,7 +353,7 @@ def _msr(msr: VmxMsr, value: int) -> dict[str, Any]:
             record["reserved_set"] = []
     else:
         VMX_CONTROLS.decode(value)
-        least, most = value & 0xFFFF_FFFF, value >> 32
+        least, most = value & LOW32, value >> 32
         fields = [_allowed(one, least, most) for one in controls.fields if one.kind is Kind.FIELD]
         record = _record("", "", value, 64, fields, "what each control may be; VM entry fails otherwise")
     record["title"] = f"IA32_VMX_{msr.name} ({int(msr):#x})"

@@ -19,7 +19,12 @@ from enum import Enum
 
 from quire.errors import MisuseError, did_you_mean
 
-__all__ = ["Field", "Kind", "Layout", "address", "bit", "bits", "ignored", "reserved"]
+__all__ = ["LOW32", "WORD", "Field", "Kind", "Layout", "address", "bit", "bits", "ignored", "reserved"]
+
+#: All ones in 64 bits: what a register holds at most, and the mask of arithmetic modulo 2**64.
+WORD = (1 << 64) - 1
+#: All ones in 32 bits: the low half of a register.
+LOW32 = (1 << 32) - 1
 
 # The one form in which Quire cites Intel's manual; the test of the arch room greps for it.
 _SECTION = re.compile(r"SDM [1-4][A-D]? §[0-9A-Z]+(\.[0-9]+)*")

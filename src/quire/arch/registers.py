@@ -1,4 +1,4 @@
-"""Control registers, EFER and RFLAGS, as far as virtual memory and its entry checks read them.
+"""Control registers, DR6, EFER and RFLAGS, as far as virtual memory and its entry checks read them.
 
 Models the bits that exist on processors up to user interrupts (CR4.UINTR). Does not model LASS, LAM, FRED and
 APX bits: they are reserved here, as on a processor that lacks them. Which bits a given machine lets a guest
@@ -7,7 +7,7 @@ set is the business of its profile and of the VMX fixed-bit registers, not of th
 
 from quire.arch.layout import Field, Layout, address, bit, bits, ignored, reserved
 
-__all__ = ["CR0", "CR3", "CR4", "EFER", "GENERAL", "RFLAGS", "pcid"]
+__all__ = ["CR0", "CR3", "CR4", "DR6", "EFER", "GENERAL", "MOV_TO_CR3", "RFLAGS", "pcid"]
 
 #: The general registers, by the numbers that instructions and exit qualifications use (SDM 2A §2.1.5).
 GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
@@ -57,6 +57,20 @@ CR3 = Layout(
 # The same register while CR4.PCIDE = 1: PWT and PCD are then bits of the PCID.
 _CR3_PCIDE = Layout(
     "CR3_PCIDE", 64, "SDM 3A §4.5", (bits(0, 11, "pcid", "process-context identifier"), *_ROOT)
+)
+
+
+#: What MOV to CR3 takes while CR4.PCIDE = 1: the register, and whether translations stay.
+MOV_TO_CR3 = Layout(
+    "MOV_TO_CR3",
+    64,
+    "SDM 3A §4.10.4.1",
+    (
+        bits(0, 11, "pcid", "process-context identifier"),
+        address(12, 51, meaning="physical address of the root paging structure"),
+        reserved(52, 62),
+        bit(63, "no_flush", "translations of the PCID are not invalidated; CR3 itself gets 0 here"),
+    ),
 )
 
 
@@ -115,6 +129,24 @@ EFER = Layout(
         bit(10, "LMA", "IA-32e mode active"),
         bit(11, "NXE", "execute-disable enable"),
         reserved(12, 63),
+    ),
+)
+
+DR6 = Layout(
+    "DR6",
+    64,
+    "SDM 3B §17.2.3",
+    (
+        bits(0, 3, "B", "breakpoint conditions met: bit n for breakpoint n"),
+        ignored(4, 10),  # read as 1
+        bit(11, "BLD", "a bus lock was detected, if 0"),
+        ignored(12),  # reads as 0
+        bit(13, "BD", "the next instruction accesses a debug register"),
+        bit(14, "BS", "a single step"),
+        bit(15, "BT", "a task switch"),
+        bit(16, "RTM", "the exception occurred in an RTM region with advanced debugging, if 0"),
+        ignored(17, 31),  # read as 1
+        reserved(32, 63),
     ),
 )
 

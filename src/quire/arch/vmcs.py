@@ -19,12 +19,13 @@ from quire.arch.controls import (
     PRIMARY_CONTROLS,
     SECONDARY_CONTROLS,
 )
-from quire.arch.layout import Layout, bit, bits, reserved
+from quire.arch.layout import WORD, Layout, bit, bits, reserved
 from quire.errors import MisuseError, did_you_mean
 
 __all__ = [
     "ENTRY_CONTROLS",
     "EXIT_CONTROLS",
+    "NO_VMCS",
     "PIN_BASED",
     "PRIMARY_CONTROLS",
     "SECONDARY_CONTROLS",
@@ -38,6 +39,9 @@ __all__ = [
     "field_by_encoding",
     "field_by_name",
 ]
+
+#: The address that stands for no VMCS: of VMPTRST without a current one, and of a VMCS that links to none.
+NO_VMCS = WORD
 
 
 class VmcsWidth(IntEnum):

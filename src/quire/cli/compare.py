@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from quire.arch import WORD
 from quire.cli.measure import measure
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.outputs import Outputs
@@ -32,7 +33,7 @@ __all__ = ["command"]
 @click.option("--remote-share", type=click.FloatRange(0, 1), default=0.0, show_default=True,
               help="Share of references to memory that go to another NUMA node.")  # fmt: skip
 @numa_options
-@click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True,
+@click.option("--seed", type=click.IntRange(0, WORD), default=0, show_default=True,
               help="Seed of the guest's randomness and address layout.")  # fmt: skip
 @click.option("--sandbox", is_flag=True, help="Refuse writes but to stdout and stderr, and sockets.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True,

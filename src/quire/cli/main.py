@@ -6,6 +6,7 @@ import sys
 import click
 
 from quire import __version__
+from quire.errors import CANNOT_SET_UP
 
 __all__ = ["main"]
 
@@ -23,8 +24,6 @@ _VERBS = {
     "profiles": "Show the modelled processors: TLBs, walk caches, and where each number comes from.",
     "validate": "Show published results beside what Quire measures: walk references, shadow against nested.",
 }
-
-_CANNOT_SET_UP = 125
 
 
 class _Verbs(click.Group):
@@ -74,14 +73,14 @@ def main() -> None:
         sys.exit(status if isinstance(status, int) else 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
-        sys.exit(_CANNOT_SET_UP)
+        sys.exit(CANNOT_SET_UP)
     except click.UsageError as error:
         verb = _verb(error.ctx)
         click.echo(f"quire{verb}: {error.format_message()} (see quire{verb} --help)", err=True)
-        sys.exit(_CANNOT_SET_UP)
+        sys.exit(CANNOT_SET_UP)
     except click.ClickException as error:  # its message begins with the verb
         click.echo(f"quire {error.format_message()}", err=True)
-        sys.exit(_CANNOT_SET_UP)
+        sys.exit(CANNOT_SET_UP)
     except (click.Abort, KeyboardInterrupt):
         click.echo("quire: interrupted before the guest ran", err=True)
         sys.exit(130)

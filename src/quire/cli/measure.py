@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from quire.cli.output import write_bytes
+from quire.errors import CANNOT_SET_UP
 
 if TYPE_CHECKING:
     from quire.guest.run_spec import RunSpec
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["measure"]
 
-_CANNOT_SET_UP, _INTERRUPTED, _UNREAD = 125, 130, 141
+_INTERRUPTED, _UNREAD = 130, 141
 
 
 def measure(
@@ -33,7 +34,7 @@ def measure(
             )
     except RunFailed as failure:
         click.echo(f"quire {verb}: {failure}", err=True)
-        return failure.status if failure.status > 0 else _CANNOT_SET_UP
+        return failure.status if failure.status > 0 else CANNOT_SET_UP
     except BrokenPipeError:
         click.echo(f"quire {verb}: nobody reads what the program writes, no comparison was made", err=True)
         return _UNREAD

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quire.arch import PAGES
+from quire.arch import PAGES, WORD
 from quire.cli.measure import measure
 from quire.cli.numa_options import numa_config, numa_options, topology_of
 from quire.cli.outputs import Outputs
@@ -40,7 +40,7 @@ __all__ = ["command"]
               help="The processor: one that quire profiles lists, or a TOML file.")  # fmt: skip
 @click.option("--costs", default="skylake-x", show_default=True, metavar="NAME|FILE",
               help="Cycles of each event: a profile by name, or a TOML file.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True,
+@click.option("--seed", type=click.IntRange(0, WORD), default=0, show_default=True,
               help="Seed of the guest's randomness and address layout.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True,
               help="Runs at a time, after the first.")  # fmt: skip

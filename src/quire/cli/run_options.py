@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quire.arch import PAGES, Replacement
+from quire.arch import PAGES, WORD, Replacement
 from quire.cli.sizes import SizeType
 from quire.machine import MMUS
 
@@ -44,7 +44,7 @@ _OPTIONS = (
     click.option("--caching", type=click.Choice(["modelled", "retain", "evict"]), default="modelled",
                  show_default=True,
                  help="retain: a stale translation is used until a flush; evict: any may go at any time."),
-    click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True,
+    click.option("--seed", type=click.IntRange(0, WORD), default=0, show_default=True,
                  help="Seed of the guest's randomness and address layout, and of --caching evict."),
     click.option("--sandbox", is_flag=True, help="Refuse writes but to stdout and stderr, and sockets."),
     click.argument("program"),

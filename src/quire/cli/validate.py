@@ -2,6 +2,7 @@
 
 import click
 
+from quire.arch import WORD
 from quire.cli.output import write_answer
 from quire.cli.outputs import Outputs
 from quire.cli.sizes import SizeType
@@ -103,7 +104,7 @@ def crossover(costs: str, updates: str | None, plot: str | None, json: str | Non
 @click.option("--guest", type=SizeType(), default="4G", show_default=True, metavar="SIZE",
               help="Guest memory that is read at random; only its tables are real.")  # fmt: skip
 @click.option("--reads", type=click.IntRange(1), default=500_000, show_default=True, help="How many reads.")
-@click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True,
+@click.option("--seed", type=click.IntRange(0, WORD), default=0, show_default=True,
               help="Seed of the addresses.")  # fmt: skip
 @click.option(
     "--json", metavar="FILE", help="Write the record there as JSON; - is stdout, without the table."

@@ -6,14 +6,14 @@ Writing what is not there is #GP, as the manual has it; a mode that is not model
 is lost in silence.
 """
 
-from quire.arch import X2APIC_ICR, DeliveryMode, Shorthand, Vector, X2Apic
+from quire.arch import LOW32, X2APIC_ICR, DeliveryMode, Shorthand, Vector, X2Apic
 from quire.errors import MisuseError
 from quire.vcpu import Event
 
 __all__ = ["LocalApic"]
 
 _GP = Event.exception(Vector.GP, 0)
-_EVERYBODY = 0xFFFF_FFFF
+_EVERYBODY = LOW32
 _FIRST_LEGAL = 16  # vectors below are exceptions (SDM 3A §10.5.2)
 _CLASS = 0xF0
 
@@ -45,7 +45,7 @@ class LocalApic:
             if self._in_service:
                 self._in_service.pop()
         elif number == X2Apic.SPURIOUS:
-            self._spurious = value & 0xFFFF_FFFF
+            self._spurious = value & LOW32
         elif number == X2Apic.SELF_IPI:
             if value >> 8:
                 return _GP

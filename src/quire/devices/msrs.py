@@ -6,7 +6,7 @@ Those with an effect on translation or with a field in the VMCS are the processo
 from dataclasses import dataclass
 from enum import IntEnum
 
-from quire.arch import PAT_RESET
+from quire.arch import LOW32, PAT_RESET, WORD
 
 __all__ = ["PLAIN_MSRS", "Msr", "PlainMsr", "legal_pat"]
 
@@ -41,7 +41,7 @@ class PlainMsr:
     """An MSR that only holds a value: at reset, which bits may be written, whether it holds a linear address."""
 
     reset: int = 0
-    writable: int = (1 << 64) - 1
+    writable: int = WORD
     address: bool = False
 
 
@@ -54,8 +54,8 @@ PLAIN_MSRS: dict[Msr, PlainMsr] = {
     Msr.MISC_ENABLE: PlainMsr(1, 1),
     Msr.LSTAR: PlainMsr(address=True),
     Msr.CSTAR: PlainMsr(address=True),
-    Msr.SFMASK: PlainMsr(writable=0xFFFFFFFF),
-    Msr.TSC_AUX: PlainMsr(writable=0xFFFFFFFF),
+    Msr.SFMASK: PlainMsr(writable=LOW32),
+    Msr.TSC_AUX: PlainMsr(writable=LOW32),
     Msr.PAT: PlainMsr(PAT_RESET),
 }
 

@@ -1,6 +1,6 @@
 """IN, OUT, INS and OUTS, carried out on the machine's ports."""
 
-from quire.arch import RFLAGS
+from quire.arch import RFLAGS, WORD
 from quire.arch.instruction_exits import IO_QUALIFICATION
 from quire.exits.context import ExitContext
 from quire.exits.next_step import RESUME, SKIP, Next
@@ -10,7 +10,6 @@ from quire.vcpu import Exit, MemoryFault
 __all__ = ["io_instruction"]
 
 _MOST_STRING_BYTES = 4096  # of one REP INS or OUTS an exit; the rest exits again
-_WORD = (1 << 64) - 1
 
 
 def io_instruction(context: ExitContext, stop: Exit) -> Next:
@@ -40,8 +39,8 @@ def _string(context: ExitContext, stop: Exit, said: dict[str, int], size: int) -
         fault = _element(context, said, address, size)
         if fault is not None:
             return met(context, fault)
-        address = address + step & _WORD
-        registers.write(pointer, registers.read(pointer) + step & _WORD)
+        address = address + step & WORD
+        registers.write(pointer, registers.read(pointer) + step & WORD)
         if said["REP"]:
             left -= 1
             registers.write("rcx", left)

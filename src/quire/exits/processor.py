@@ -5,7 +5,7 @@ and makes the walk's context and the modelled TLB follow. What the guest does wr
 gets. Not modelled: leaving IA-32e mode (#GP, as within 64-bit code), debug breakpoints, MTRRs beyond values.
 """
 
-from quire.arch import CR0, CR4, EFER, Vector, is_canonical, paging_mode, pcid
+from quire.arch import CR0, CR4, EFER, LOW32, MOV_TO_CR3, WORD, Vector, is_canonical, paging_mode, pcid
 from quire.arch.instruction_exits import INVPCID_DESCRIPTOR
 from quire.devices.local_apic import LocalApic
 from quire.devices.msrs import PLAIN_MSRS, Msr, legal_pat
@@ -17,25 +17,21 @@ from quire.vcpu import Event, Registers, VmxState
 __all__ = ["Processor"]
 
 _GP = Event.exception(Vector.GP, 0)
-_WORD = (1 << 64) - 1
-_KEEP = 1 << 63  # of MOV to CR3 with CR4.PCIDE: invalidate nothing
-_PCID = 0xFFF
+_NO_FLUSH = MOV_TO_CR3.mask("no_flush")
 _CR4_KNOWN = CR4.mask(
-    *(
-        "TSD",
-        "DE",
-        "PSE",
-        "PAE",
-        "MCE",
-        "PGE",
-        "PCE",
-        "OSFXSR",
-        "OSXMMEXCPT",
-        "FSGSBASE",
-        "PCIDE",
-        "SMEP",
-        "SMAP",
-    )
+    "TSD",
+    "DE",
+    "PSE",
+    "PAE",
+    "MCE",
+    "PGE",
+    "PCE",
+    "OSFXSR",
+    "OSXMMEXCPT",
+    "FSGSBASE",
+    "PCIDE",
+    "SMEP",
+    "SMAP",
 )
 _CR4_FIXED, _CR0_FIXED = CR4.mask("VMXE"), CR0.mask("NE")
 #: What shadow entries depend on: changes of it must exit.
@@ -168,7 +164,7 @@ class Processor:
         if number == Msr.EFER:
             return self._read("ia32_efer")
         if number == Msr.TSC:
-            self._tsc = self._tsc + _TICKS & _WORD
+            self._tsc = self._tsc + _TICKS & WORD
             return self._tsc
         if number in _X2APIC and self.apic is not None:
             return self.apic.read(number)
@@ -180,7 +176,7 @@ class Processor:
         if number in _ADDRESSES and not is_canonical(value):
             return _GP
         if number in _VMCS_MSRS:
-            self._vmx.vmcs.write(_VMCS_MSRS[Msr(number)], value & (0xFFFFFFFF if number == 0x174 else _WORD))
+            self._vmx.vmcs.write(_VMCS_MSRS[Msr(number)], value & (LOW32 if number == 0x174 else WORD))
         elif number in _REGISTER_MSRS:
             self.registers.write(_REGISTER_MSRS[Msr(number)], value)
         elif number == Msr.EFER:
@@ -237,8 +233,8 @@ class Processor:
     def _write_cr3(self, value: int) -> Event | None:
         """SDM 2B §4.3, MOV to CR3, and SDM 3A §4.10.4.1."""
         enabled = CR4.get(self._vmx.vmcs.read("guest_cr4"), "PCIDE")
-        keep = bool(enabled and value & _KEEP)
-        value &= ~_KEEP if enabled else _WORD
+        keep = bool(enabled and value & _NO_FLUSH)
+        value &= ~_NO_FLUSH if enabled else WORD
         if value >> self._vmx.profile.maxphyaddr:
             return _GP
         self._write("cr3", value)
@@ -252,7 +248,7 @@ class Processor:
         if value & ~_CR4_KNOWN or not value & CR4.mask("PAE"):
             return _GP
         after = CR4.decode(value)
-        if after["PCIDE"] and not before["PCIDE"] and self._read("cr3") & _PCID:
+        if after["PCIDE"] and not before["PCIDE"] and pcid(self._read("cr3")):
             return _GP
         self._flip(4, value, _CR4_FIXED)
         operations = [

@@ -5,7 +5,7 @@ exception that the instruction causes is injected. HLT leaves the vCPU in the HL
 interrupt that is injected wakes it.
 """
 
-from quire.arch import CR4, GENERAL, ExitReason, Vector, is_canonical
+from quire.arch import CR4, GENERAL, LOW32, ExitReason, Vector, is_canonical
 from quire.arch.cr_access import CrAccess, CrExit
 from quire.arch.guest_state import ActivityState
 from quire.arch.instruction_exits import INVPCID_INFORMATION, MOV_DR_QUALIFICATION
@@ -31,7 +31,6 @@ __all__ = [
     "wrmsr",
 ]
 
-_LOW = 0xFFFF_FFFF
 _DESCRIPTOR_BYTES = 16
 _GP = Event.exception(Vector.GP, 0)
 
@@ -56,7 +55,7 @@ def cpuid(context: ExitContext, stop: Exit) -> Next:
     del stop
     registers = context.cpu.registers
     leaf, subleaf = registers.read_many(("rax", "rcx"))
-    rax, rbx, rcx, rdx = context.cpuid(leaf & _LOW, subleaf & _LOW)
+    rax, rbx, rcx, rdx = context.cpuid(leaf & LOW32, subleaf & LOW32)
     registers.write_many({"rax": rax, "rbx": rbx, "rcx": rcx, "rdx": rdx})
     return SKIP
 
@@ -125,17 +124,17 @@ def rdmsr(context: ExitContext, stop: Exit) -> Next:
     """RDMSR."""
     del stop
     registers = context.cpu.registers
-    value = context.system.read_msr(registers.read("rcx") & _LOW)
+    value = context.system.read_msr(registers.read("rcx") & LOW32)
     if isinstance(value, Event):
         return Inject(value)
-    registers.write_many({"rax": value & _LOW, "rdx": value >> 32})
+    registers.write_many({"rax": value & LOW32, "rdx": value >> 32})
     return SKIP
 
 
 def wrmsr(context: ExitContext, stop: Exit) -> Next:
     """WRMSR."""
     del stop
-    low, high, number = (value & _LOW for value in context.cpu.registers.read_many(("rax", "rdx", "rcx")))
+    low, high, number = (value & LOW32 for value in context.cpu.registers.read_many(("rax", "rdx", "rcx")))
     return done_or(context.system.write_msr(number, high << 32 | low))
 
 
@@ -144,7 +143,7 @@ def rdtsc(context: ExitContext, stop: Exit) -> Next:
     registers, read = context.cpu.registers, context.system.read_msr
     value = read(Msr.TSC)
     assert isinstance(value, int)
-    registers.write_many({"rax": value & _LOW, "rdx": value >> 32})
+    registers.write_many({"rax": value & LOW32, "rdx": value >> 32})
     if stop.reason is ExitReason.RDTSCP:
         number = read(Msr.TSC_AUX)
         assert isinstance(number, int)

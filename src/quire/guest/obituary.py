@@ -4,7 +4,7 @@ import signal
 
 from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 
-from quire.arch import PF_ERROR, Access, Vector
+from quire.arch import PAGE_SIZE, PF_ERROR, Access, Vector
 from quire.guest.kernel.frame import Trap
 from quire.guest.kernel.siginfo import GuestDeath, signal_name
 from quire.machine import Vcpu
@@ -47,7 +47,7 @@ def disassemble(vcpu: Vcpu, rip: int) -> str:
         walk = vcpu.mmu.walk(rip + len(code), Access.READ)
         if walk.status is not Status.OK:
             break
-        count = min(_LONGEST_INSTRUCTION - len(code), 0x1000 - (walk.hpa & 0xFFF))
+        count = min(_LONGEST_INSTRUCTION - len(code), PAGE_SIZE - walk.hpa % PAGE_SIZE)
         code += memory.read(walk.hpa, count)
     for _, size, mnemonic, operands in Cs(CS_ARCH_X86, CS_MODE_64).disasm_lite(code, rip, 1):
         return f"{code[:size].hex(' ')}  {mnemonic} {operands}".rstrip()

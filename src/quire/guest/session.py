@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from quire import __version__
-from quire.arch import HWCAP
+from quire.arch import HWCAP, LOW32
 from quire.cpu import Detail, make_cpu
-from quire.errors import BackendError, MisuseError
+from quire.errors import CANNOT_SET_UP, BackendError, MisuseError
 from quire.exits import GuestStopped
 from quire.guest.breakpoint import AtAddress, AtSyscall, Breakpoint
 from quire.guest.kernel.process import GuestOptions, ProcessGuest
@@ -45,8 +45,6 @@ __all__ = ["SCHEMA", "Session", "open_session"]
 #: Version of the record's shape; grows when a field changes its meaning or goes.
 SCHEMA = 1
 
-_CANNOT_SET_UP = 125
-
 
 class Session:
     """Runs `program` once, as `spec` says. Make it, :meth:`run` it, read :attr:`record` and :attr:`status`.
@@ -68,7 +66,7 @@ class Session:
         self.program = program
         self._image = image
         self.until = until
-        self.status = _CANNOT_SET_UP
+        self.status = CANNOT_SET_UP
         self.death_text: str | None = None
         self.image_error: str | None = None  #: why the image could not be written
         self.reached = False  #: whether the run ended at the breakpoint
@@ -147,7 +145,7 @@ class Session:
             if isinstance(self.until, AtAddress):
                 breaking(cpu)
         except MisuseError as error:
-            raise LaunchError(_CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
+            raise LaunchError(CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
 
     def _audit(self, machine: Machine) -> None:
         self.audits.append(audit_host(machine.host, [machine]))
@@ -212,7 +210,7 @@ class _Kernel:
     def _syscall_until(self, until: AtSyscall) -> None:
         """Do a system call, unless it is the one at which the run is to end."""
         guest = self._guest
-        name = syscall_name(guest.machine.registers.read("rax") & 0xFFFF_FFFF)
+        name = syscall_name(guest.machine.registers.read("rax") & LOW32)
         if name == until.name and guest.syscall_counts.get(name, 0) + 1 == until.count:
             self.reached = True
         else:
@@ -234,7 +232,7 @@ def open_session(
         here = os.getcwd()
     except OSError as error:
         what = f"the working directory is gone: {error.strerror}; cd to another"
-        raise LaunchError(_CANNOT_SET_UP, what) from None
+        raise LaunchError(CANNOT_SET_UP, what) from None
     program = prepare(list(spec.command), os.environ.get("PATH"), here)
     freeze_loaded()
     return Session(program, environ, spec, image=image, until=until(program))
@@ -244,7 +242,7 @@ def _make(options: RunSpec) -> Machine:
     try:
         return Machine(options.config, make_cpu(options.engine, options.detail))
     except (BackendError, MisuseError, OutOfFrames) as error:
-        raise LaunchError(_CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
+        raise LaunchError(CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
 
 
 def _sampler(machine: Machine, period: float | None) -> AbstractContextManager[Sampler | None]:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from quire import __version__
-from quire.arch import TlbGeometry
+from quire.arch import PAGES, TlbGeometry
 from quire.guest.session import Session
 from quire.tlb import Structure, TlbTable
 
@@ -16,7 +16,7 @@ __all__ = ["SCHEMA", "tlb_record"]
 #: Version of the record's shape; grows when a field changes its meaning or goes.
 SCHEMA = 1
 
-_SIZES = {1 << 12: "4K", 1 << 21: "2M", 1 << 30: "1G"}
+_SIZES = {size: name for name, size in PAGES.items()}
 
 
 def tlb_record(session: Session, entries: TlbTable, matching: int) -> dict[str, Any]:

@@ -18,8 +18,19 @@ __all__ = ["HostSignals"]
 _CAUGHT = tuple(
     getattr(signal, name)
     for name in (
-        *("SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGTERM", "SIGCHLD", "SIGWINCH"),
-        *("SIGURG", "SIGIO", "SIGPROF", "SIGVTALRM"),
+        "SIGHUP",
+        "SIGINT",
+        "SIGQUIT",
+        "SIGUSR1",
+        "SIGUSR2",
+        "SIGALRM",
+        "SIGTERM",
+        "SIGCHLD",
+        "SIGWINCH",
+        "SIGURG",
+        "SIGIO",
+        "SIGPROF",
+        "SIGVTALRM",
     )
 )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Protocol
 
-from quire.arch import PAGE_SHIFT, RFLAGS, ExitReason, Vector
+from quire.arch import PAGE_SHIFT, RFLAGS, WORD, ExitReason, Vector
 from quire.devices.ports import Ports
 from quire.errors import MisuseError
 from quire.exits.context import Handler, SystemRegisters
@@ -38,7 +38,6 @@ __all__ = ["Hardware", "MakeCpu", "Vcpu"]
 _POINTERS = ("rip", "rsp", "rflags")
 _PAGE_FAULT = TrapKind.PAGE_FAULT
 _RF = RFLAGS.mask("RF")
-_WORD = (1 << 64) - 1
 
 
 class Hardware(Protocol):
@@ -176,7 +175,7 @@ class Vcpu:
         if isinstance(then, Skip):
             if not stop.passes and self._registers is not None:
                 length = stop.instruction_length if then.length is None else then.length
-                self._registers.write("rip", self._registers.read("rip") + length & _WORD)
+                self._registers.write("rip", self._registers.read("rip") + length & WORD)
         elif isinstance(then, Resume):
             if stop.passes and self._registers is not None:
                 self._registers.write(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
+from quire.arch import PAGE_SIZE
 from quire.memory import HostMemory, Pool
 from quire.memory.numa import NodePools, Topology
 from quire.memory.numa.binding import bind_range, pages_by_node
@@ -29,7 +30,7 @@ class Host:
             return cls.with_nodes(topology)
         whole = -(-guest_bytes // page_size) * page_size
         size = whole + (whole >> 6) + _SLACK
-        memory = HostMemory(size & ~0xFFF)
+        memory = HostMemory(size & -PAGE_SIZE)
         return cls(memory, Pool(0, memory.frame_count, memory))
 
     @classmethod

@@ -9,15 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
-from quire.arch import Access, ExitReason, Vector
+from quire.arch import PAGE_SIZE, WORD, Access, ExitReason, Vector
 from quire.mmu.paged import PagedMmu
 from quire.paging import RESULT_WORDS, Context, Result, Status
 from quire.vcpu import Event, Exit, MemoryFault, Nested, exit_of_walk
 
 __all__ = ["WalkedMemory"]
-
-_PAGE = 0x1000
-_WORD = (1 << 64) - 1
 
 
 class WalkedMemory:
@@ -63,12 +60,12 @@ class WalkedMemory:
         """Return the host-physical pieces of an access."""
         pieces: list[tuple[int, int]] = []
         while size > 0:
-            count = min(size, _PAGE - (gva & _PAGE - 1))
+            count = min(size, PAGE_SIZE - gva % PAGE_SIZE)
             found = self.translate(gva, access, supervisor=supervisor)
             if not isinstance(found, int):
                 return found
             pieces.append((found, count))
-            gva, size = gva + count & _WORD, size - count
+            gva, size = gva + count & WORD, size - count
         return pieces
 
     def translate(self, gva: int, access: Access, *, supervisor: bool) -> int | MemoryFault:

@@ -11,6 +11,7 @@ from quire.arch import (
     EPT_VIOLATION_QUALIFICATION,
     EPTP,
     PAGE_SHIFT,
+    PAGE_SIZE,
     PF_ERROR,
     Access,
     ExitReason,
@@ -117,7 +118,7 @@ class ShadowMmu(BackedMmu):
     def follow(self) -> None:
         """Load the root that the guest's registers ask for; settings that entries depend on flush what was cached."""
         super().follow()
-        root = int(self.guest_context[Context.CR3]) & ~0xFFF
+        root = int(self.guest_context[Context.CR3]) & -PAGE_SIZE
         if self.memory_map.target(root) is None:
             self.back(root)
         if self.shadow.load(self.pcid):
@@ -125,7 +126,7 @@ class ShadowMmu(BackedMmu):
         if self.copies is not None:
             root = int(self.context[Context.CR3])
             self.context[Context.CR3] = (
-                self.copies.copy_on(self.placement.toucher, root & ~0xFFF) | root & 0xFFF
+                self.copies.copy_on(self.placement.toucher, root & -PAGE_SIZE) | root % PAGE_SIZE
             )
         # Not by Vmcs.write: no control and nothing of the guest's has changed, so that nobody need look at all fields.
         self.vmx.vmcs.words[_GUEST_CR3] = int(self.context[Context.CR3])

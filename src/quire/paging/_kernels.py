@@ -12,6 +12,7 @@ from quire.arch import (
     EPT_PTE,
     EPT_VIOLATION_QUALIFICATION,
     EPTP,
+    LOW32,
     PAE_PDE,
     PAE_PDPTE,
     PDE,
@@ -19,6 +20,7 @@ from quire.arch import (
     PF_ERROR,
     PTE,
     PTE_32,
+    WORD,
     Access,
     PagingMode,
     Vector,
@@ -94,9 +96,9 @@ _0, _1, _2, _3, _4, _5, _7, _8, _9, _12 = (U(n) for n in (0, 1, 2, 3, 4, 5, 7, 8
 _10, _21, _22, _30, _39, _48, _511, _1023 = (U(n) for n in (10, 21, 22, 30, 39, 48, 511, 1023))
 _READ, _WRITE, _EXECUTE, _USER_EXECUTE = _1, _2, _4, _8
 _ALL = U(15)
-_LOW_32 = U(0xFFFF_FFFF)
+_LOW_32 = U(LOW32)
 _FINE = U(1 << 32)  # no page-fault error code
-_NOWHERE = U((1 << 64) - 1)
+_NOWHERE = U(WORD)
 
 
 @kernel(types.int64(WORDS, types.uint64, types.uint64))

@@ -12,9 +12,11 @@ from quire.arch import (
     EPT_PTE,
     EPT_VIOLATION_QUALIFICATION,
     EPTP,
+    LOW32,
     PDE,
     PTE,
     SPPT_ENTRY,
+    WORD,
     ExitReason,
     Vector,
     ept_layout,
@@ -47,7 +49,7 @@ _Q_FINAL, _Q_SHADOW, _Q_SSS = (
     U(EPT_VIOLATION_QUALIFICATION.mask(name)) for name in ("final", "shadow_stack", "sss_leaf")
 )
 _SPP_MISS = U(1 << 11)
-_VE_BUSY = U(0xFFFF_FFFF << 32 | ExitReason.EPT_VIOLATION)
+_VE_BUSY = U(LOW32 << 32 | ExitReason.EPT_VIOLATION)
 
 _HOST, _VE = U(Dimension.HOST), U(Vector.VE)
 _VIOLATION, _MISCONFIGURATION = U(Status.EPT_VIOLATION), U(Status.EPT_MISCONFIGURATION)
@@ -70,7 +72,7 @@ _0, _1, _2, _3, _4, _5, _7, _8, _9, _12 = (U(n) for n in (0, 1, 2, 3, 4, 5, 7, 8
 _31, _39, _48, _511 = (U(n) for n in (31, 39, 48, 511))
 _READ, _WRITE = _1, _2
 _PAGE_OFFSET, _LOW_16, _TOP_32, _INFO_BYTES = U(0xFFF), U(0xFFFF), U(32), U(40)
-_NOWHERE = U((1 << 64) - 1)
+_NOWHERE = U(WORD)
 
 
 @kernel(types.uint64(WORDS, types.uint64, types.uint64, types.uint64, types.uint64))

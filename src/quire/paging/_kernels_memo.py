@@ -11,7 +11,7 @@ it allow. Guest slots come first, then those of guest-physical addresses.
 import numpy as np
 from numba import types
 
-from quire.arch import EPT_MEMORY_TYPES, EPT_PTE, EPTP, PTE
+from quire.arch import EPT_MEMORY_TYPES, EPT_PTE, EPTP, PTE, WORD
 from quire.kernels import kernel
 from quire.paging._kernels import guest_rights, walk_from
 from quire.paging._kernels_ept import WORDS, pointer
@@ -46,7 +46,7 @@ _0, _1, _2, _3, _4, _7, _9, _12, _21 = (U(n) for n in (0, 1, 2, 3, 4, 7, 9, 12, 
 _READ, _ALL = _1, U(15)
 _LINEAR_TOP = U(47)
 _ONES = U((1 << 17) - 1)
-_NOWHERE = U((1 << 64) - 1)
+_NOWHERE = U(WORD)
 _M_KEY, _M_TABLE = U(Memo.KEY), U(Memo.TABLE)
 _M_RIGHTS, _M_TABLE_GPA = U(Memo.RIGHTS), U(Memo.TABLE_GPA)
 _MEMO_MASK = U(MEMO_SLOTS - 1)

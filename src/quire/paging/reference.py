@@ -8,6 +8,7 @@ no compiler. The second dimension is ``reference_ept.py``.
 from quire.arch import (
     CR3,
     EPT_VIOLATION_QUALIFICATION,
+    LOW32,
     PAE_PDPTE,
     PF_ERROR,
     Access,
@@ -30,7 +31,6 @@ from quire.paging.walk_record import Reference, Stopped, WalkRecord, WordMemory
 __all__ = ["load_pdptes", "reference_walk"]
 
 _GUEST = Dimension.GUEST
-_LOW_32 = 0xFFFF_FFFF
 _PDPTE_TABLE = 32  # bytes: four entries, so CR3 holds bits 31:5
 
 
@@ -93,7 +93,7 @@ class _GuestWalk(GuestRights):
                 vector = Vector.SS if self.state[Context.STACK] else Vector.GP
                 raise self.stop(Status.NON_CANONICAL, "non-canonical", 0, _GUEST, vector=vector)
         else:
-            gva &= _LOW_32
+            gva &= LOW32
         if self.mode is PagingMode.NONE:
             record.rights = Rights.READ | Rights.WRITE | Rights.EXECUTE
             self._finish(gva, dirty=True)
@@ -192,7 +192,7 @@ class _GuestWalk(GuestRights):
             hpa = self._reach_entry(gpa, gva, kept)
             entry = self.load(hpa, gpa, self.level, _GUEST)
             if size == 4:
-                entry = entry >> 8 * (hpa & 4) & _LOW_32
+                entry = entry >> 8 * (hpa & 4) & LOW32
             layout = self._layout(entry)
             is_leaf = layout.name in _LEAVES
             self.leaf, self.leaf_layout, self.at_leaf = entry, layout, is_leaf
@@ -332,7 +332,7 @@ class _GuestWalk(GuestRights):
     def pdpte(self, n: int) -> int:
         """Return the entry that MOV to CR3 loads into PDPTE register `n`. SDM 3A §4.4.1."""
         self.level = 3
-        gpa = (self.state[Context.CR3] & _LOW_32 & ~(_PDPTE_TABLE - 1)) + 8 * n
+        gpa = (self.state[Context.CR3] & LOW32 & ~(_PDPTE_TABLE - 1)) + 8 * n
         hpa = self._reach(gpa, Purpose.PDPTE)
         entry = self.load(hpa, gpa, 3, _GUEST)
         present = bool(PAE_PDPTE.get(entry, "P"))

@@ -11,6 +11,7 @@ from quire.arch import (
     EPT_PTE,
     EPT_VIOLATION_QUALIFICATION,
     EPTP,
+    LOW32,
     PDE,
     SPPT_ENTRY,
     Access,
@@ -243,7 +244,7 @@ class EptWalk(Walk):
         if area + 40 > self.state[Context.MEMORY_BYTES] or int(self.memory[area >> 3]) >> 32:
             return False
         if self.state[Context.UPDATE]:
-            self.memory[area >> 3] = ExitReason.EPT_VIOLATION | 0xFFFF_FFFF << 32
+            self.memory[area >> 3] = ExitReason.EPT_VIOLATION | LOW32 << 32
             values = (qualification, self.record.gva, self.gpa)
             for n, value in enumerate(values, 1):
                 self.memory[(area >> 3) + n] = value

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quire import failpoints
-from quire.arch import PTE, MemoryType, level_shift, page_size
+from quire.arch import PTE, WORD, MemoryType, level_shift, page_size
 from quire.errors import MisuseError
 from quire.paging.context import Rights
 from quire.paging.format import PagingFormat, level_of
@@ -23,7 +23,6 @@ __all__ = ["Mapping", "TableMemory", "Tables"]
 
 _FRAME = PTE.mask("addr")
 _WB = MemoryType.WB
-_WORD = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +204,7 @@ class Tables(TableRanges):
         )
         entries = self.row(table)
         base = self.form.address(int(entries[0]), below)
-        differs = (entries ^ self._parts(int(entries[0]), base, below)) & np.uint64(~flags & _WORD)
+        differs = (entries ^ self._parts(int(entries[0]), base, below)) & np.uint64(~flags & WORD)
         if not self.form.is_present(int(entries[0])) or base % page_size(level) or differs.any():
             return False
         large = self.form.resized(int(entries[0]), base, level) | int(np.bitwise_or.reduce(entries)) & flags

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from typing import IO, Any
 from xml.etree import ElementTree
 
+from quire.report.page import PAGE_WIDTH, open_console
 from quire.report.quantity import format_count
 
 __all__ = ["check_record", "render_check_json", "render_check_table", "render_junit"]
 
-_PAGE_WIDTH = 110
 _COLOURS = {"passed": "green", "failed": "red", "error": "red", "skipped": "yellow"}
 
 
@@ -50,12 +50,9 @@ def render_check_json(record: dict[str, Any]) -> str:
 
 def render_check_table(record: dict[str, Any], file: IO[str]) -> None:
     """Write one line a suite, then what is wrong case by case, then which known deviations were met."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=file, highlight=False)
-    if not console.is_terminal:
-        console = Console(file=file, highlight=False, width=_PAGE_WIDTH)
+    console = open_console(file, PAGE_WIDTH)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for name in ("suite", "oracle"):
         table.add_column(name, no_wrap=True)

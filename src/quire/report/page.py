@@ -6,19 +6,19 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["open_console", "print_lines", "to_json"]
+__all__ = ["PAGE_WIDTH", "open_console", "print_lines", "to_json"]
+
+PAGE_WIDTH = 110  # of a report in a file, whose longer cells are folded
 
 _FILE_WIDTH = 500  # of a file or a pipe: lines stay whole there, for grep and diff
 
 
-def open_console(file: IO[str]) -> "Console":
-    """Return a console that writes to `file`."""
+def open_console(file: IO[str], width: int = _FILE_WIDTH) -> "Console":
+    """Return a console that writes to `file`: as wide as the terminal that it is, else `width` columns."""
     from rich.console import Console
 
-    console = Console(file=file, highlight=False, soft_wrap=False)
-    if console.is_terminal:
-        return console
-    return Console(file=file, highlight=False, width=_FILE_WIDTH)
+    console = Console(file=file, highlight=False)
+    return console if console.is_terminal else Console(file=file, highlight=False, width=width)
 
 
 def print_lines(console: "Console", *parts: object) -> None:

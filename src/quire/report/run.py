@@ -8,6 +8,7 @@ from typing import IO, Any
 
 from quire.report.flushes import render_advice, render_findings
 from quire.report.numa import numa_rows
+from quire.report.page import PAGE_WIDTH, open_console
 from quire.report.quantity import format_count, format_size
 from quire.report.working_set import working_set_rows
 
@@ -17,7 +18,6 @@ __all__ = ["render_json", "render_table"]
 
 _NOT_COUNTED = "not counted (--detail full counts it)"
 _NAME_WIDTH, _VALUE_WIDTH = 30, 15
-_PAGE_WIDTH = 110  # of a report in a file
 
 
 def render_json(record: dict[str, Any]) -> str:
@@ -27,13 +27,10 @@ def render_json(record: dict[str, Any]) -> str:
 
 def render_table(record: dict[str, Any], file: IO[str]) -> None:
     """Write the record to `file` as aligned text, coloured if `file` is a terminal that wants colour."""
-    from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
 
-    console = Console(file=file, highlight=False)
-    if not console.is_terminal:
-        console = Console(file=file, highlight=False, width=_PAGE_WIDTH)
+    console = open_console(file, PAGE_WIDTH)
     with console.capture() as captured:
         for title, rows in _sections(record):
             console.print(f"[bold]{title}[/bold]")

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Literal, cast
 
+from quire.report.page import PAGE_WIDTH, open_console
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["Sheet", "open_sheet"]
-
-_WIDTH = 110  # of a sheet in a file
 
 
 class Sheet:
@@ -77,11 +77,7 @@ def _plain(text: str) -> str:
 @contextmanager
 def open_sheet(file: IO[str]) -> Iterator[Sheet]:
     """Give a sheet that is written to `file` at the end."""
-    from rich.console import Console
-
-    console = Console(file=file, highlight=False)
-    if not console.is_terminal:
-        console = Console(file=file, highlight=False, width=_WIDTH)
+    console = open_console(file, PAGE_WIDTH)
     with console.capture() as captured:
         yield Sheet(console)
     file.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())

@@ -9,7 +9,7 @@ import random
 import numpy as np
 import numpy.typing as npt
 
-from quire.arch import PDE, PTE, SKYLAKE_X, PagingMode, gva_index
+from quire.arch import LOW32, PDE, PTE, SKYLAKE_X, WORD, PagingMode, gva_index
 from quire.paging import Context, new_context
 
 __all__ = [
@@ -53,7 +53,7 @@ class World:
 
     def set(self, frame: int, index: int, entry: int) -> None:
         """Store the 8-byte `entry` at `index` of `frame`."""
-        self.memory[frame * 512 + index] = np.uint64(entry & (1 << 64) - 1)
+        self.memory[frame * 512 + index] = np.uint64(entry & WORD)
 
     def guest(self, entries: list[int]) -> None:
         """Wire PML4E, PDPTE, PDE, PTE of GVA; an entry's address is added unless it has one."""
@@ -67,7 +67,7 @@ class World:
         """Wire GVA in guest tables of `mode`, with leaves of any size and random rights in every entry."""
         shapes = (7, 7, 7, 0x27, 0x67, 0x47, 0x67, 3, 0x63, 0x65, 7 | _XD)
         top = 2 if mode in (PagingMode.BITS_32, PagingMode.PAE) else int(mode)
-        gva = self.gva if mode >= PagingMode.LEVEL_4 else self.gva & 0xFFFF_FFFF
+        gva = self.gva if mode >= PagingMode.LEVEL_4 else self.gva & LOW32
         self.context[Context.PDPTE0 + (gva >> 30 & 3)] = ROOT << 12 | 1
         for level in range(top, 0, -1):
             frame = ROOT + top - level
@@ -80,9 +80,7 @@ class World:
                 entry |= rng.getrandbits(4) << 59
             index = gva_index(gva, level, mode)
             if mode is PagingMode.BITS_32:
-                self.memory[frame * 512 + (index >> 1)] |= np.uint64(
-                    (entry & 0xFFFF_FFFF) << 32 * (index & 1)
-                )
+                self.memory[frame * 512 + (index >> 1)] |= np.uint64((entry & LOW32) << 32 * (index & 1))
                 index >>= 1
             else:
                 self.set(frame, index, entry)

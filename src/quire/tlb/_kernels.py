@@ -7,6 +7,7 @@ Pointers go in (see layout.py for what they point to); an index identifies an en
 import numpy as np
 from numba import types
 
+from quire.arch import WORD
 from quire.kernels import kernel
 from quire.paging._kernels_ept import WORDS
 from quire.tlb._kernels_replacement import (
@@ -35,7 +36,7 @@ U = np.uint64
 KIND_SHIFTS_ARRAY = np.array(KIND_SHIFTS, np.uint64)
 _KIND, _SPACE_SHIFT = U(TAG.shift("kind")), U(TAG.shift("space"))
 _LINEAR = U((1 << 57) - 1)
-_FRAME, _VALUE_REST = U(TRANSLATION.mask("frame")), U(~TRANSLATION.mask("frame") & (1 << 64) - 1)
+_FRAME, _VALUE_REST = U(TRANSLATION.mask("frame")), U(~TRANSLATION.mask("frame") & WORD)
 _START, _SET_MASK, _WAYS = int(Shape.START), int(Shape.SET_MASK), int(Shape.WAYS)
 _POLICY, _SET_WORDS = int(Shape.POLICY), int(Shape.SET_WORDS)
 _ROW, _ROWS = len(Shape), int(Shapes.ROWS)

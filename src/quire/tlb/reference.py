@@ -5,7 +5,7 @@ is chosen by the page number's low bits, an insertion takes a free way, else the
 ``arch/replacement.py``; what is drawn is drawn by xorshift64.
 """
 
-from quire.arch import CpuProfile, Replacement, Side, TlbGeometry, WalkCacheGeometry
+from quire.arch import WORD, CpuProfile, Replacement, Side, TlbGeometry, WalkCacheGeometry
 from quire.tlb.layout import KIND_SHIFTS, TRANSLATION
 from quire.tlb.tlb import TlbOptions
 
@@ -14,7 +14,6 @@ __all__ = ["ReferenceArray", "ReferenceTlb"]
 Key = tuple[int, int, int]
 
 _SHIFTS = (12, 21, 30)
-_WORD = (1 << 64) - 1
 
 
 class _Set:
@@ -98,9 +97,9 @@ class ReferenceTlb:
     def draw(self) -> int:
         """Return the next number of the generator."""
         word = self._random
-        word ^= word << 13 & _WORD
+        word ^= word << 13 & WORD
         word ^= word >> 7
-        word ^= word << 17 & _WORD
+        word ^= word << 17 & WORD
         self._random = word
         return word
 

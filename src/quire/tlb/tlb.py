@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from quire.arch import CpuProfile, Replacement, Side, TlbGeometry, WalkCacheGeometry
+from quire.arch import WORD, CpuProfile, Replacement, Side, TlbGeometry, WalkCacheGeometry
 from quire.errors import MisuseError
 from quire.tlb.contents import SetUse, TlbTable, make_table, set_use, valid_indices
 from quire.tlb.invalidation import MappingClass, Operand, Operation, Structures
@@ -326,7 +326,7 @@ def _first_list(ways: int) -> int:
 
 def _scrambled(seed: int) -> int:
     """Return a state of the generator that is never 0, different for each seed."""
-    return (seed * 0x9E3779B97F4A7C15 + 0x1234567) & (1 << 64) - 1 or 1
+    return (seed * 0x9E3779B97F4A7C15 + 0x1234567) & WORD or 1
 
 
 def _signed(address: int) -> int:

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import types
 
-from quire.arch import PTE, Access, Replacement, Side
+from quire.arch import LOW32, PTE, WORD, Access, Replacement, Side
 from quire.kernels import kernel
 from quire.paging._kernels_ept import WORDS, pointer
 from quire.paging.context import MEMO_SLOTS, Context, Memo, Result, Status
@@ -30,7 +30,7 @@ ARRAY = types.uint64[::1]
 SHAPE_ARRAY = types.int64[::1]
 
 _SIDE, _SIDE_HIGH, _GVA = U(RECORD.shift("side")), U(RECORD.shift("side") + 1), U(RECORD.mask("gva"))
-_STRAY, _HIGH_SIDE = U(~RECORD.mask("gva", "side") & (1 << 64) - 1), U(1 << RECORD.shift("side"))
+_STRAY, _HIGH_SIDE = U(~RECORD.mask("gva", "side") & WORD), U(1 << RECORD.shift("side"))
 _START, _SET_MASK, _WAYS = int(Shape.START), int(Shape.SET_MASK), int(Shape.WAYS)
 _POLICY = int(Shape.POLICY)
 _CLOCK, _SPACE, _GLOBALS = int(TlbState.CLOCK), int(TlbState.SPACE), int(TlbState.GLOBALS)
@@ -51,7 +51,7 @@ _0, _1, _2, _3, _5, _6, _7, _9, _12, _21 = (U(n) for n in (0, 1, 2, 3, 5, 6, 7, 
 _I0, _I1 = np.int64(0), np.int64(1)
 _FETCH_SIDE, _LOAD_SIDE, _STORE = (np.int64(SIDE_NUMBERS[s]) for s in (Side.FETCH, Side.LOAD, Side.STORE))
 _READ_ACCESS, _WRITE_ACCESS, _FETCH_ACCESS = U(Access.READ), U(Access.WRITE), U(Access.FETCH)
-_INDEX_MASK = np.int64((1 << 32) - 1)
+_INDEX_MASK = np.int64(LOW32)
 _AHEAD = np.int64(32)
 _WALKS, _FAULTED, _AHEAD_WORD = int(WalkCount.WALKS), int(WalkCount.FAULTED), int(WalkCount.AHEAD)
 _OF_GUEST, _OF_HOST = int(WalkCount.GUEST_REFERENCES), int(WalkCount.HOST_REFERENCES)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from quire.arch import Side
+from quire.arch import WORD, Side
 from quire.errors import FormatError, did_you_mean
 from quire.tlb.layout import SIDE_NUMBERS
 from quire.trace.record import RECORD, records
@@ -75,7 +75,7 @@ def _write_dinero(path: Path, made: Records) -> None:
     lines = []
     for word in made.tolist():
         gva = RECORD.get(word, "gva")
-        sign = RECORD.mask("gva") ^ (1 << 64) - 1 if gva >> RECORD.mask("gva").bit_length() - 1 else 0
+        sign = RECORD.mask("gva") ^ WORD if gva >> RECORD.mask("gva").bit_length() - 1 else 0
         lines.append(f"{labels[RECORD.get(word, 'side')]} {gva | sign:x}\n")
     path.write_text("".join(lines))
 

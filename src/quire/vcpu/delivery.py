@@ -20,6 +20,7 @@ from quire.arch import (
     SEGMENT_DESCRIPTOR,
     SELECTOR,
     SELECTOR_ERROR,
+    WORD,
     GateType,
     InterruptionType,
     Vector,
@@ -38,7 +39,6 @@ __all__ = ["DescriptorTable", "EventState", "LinearMemory", "MemoryFault", "Nest
 _CODE, _CONFORMING, _ACCESSED = 8, 4, 1
 _LEAVING = RFLAGS.mask("TF", "NT", "RF", "VM")
 _TYPE_BYTE = 5  # of a descriptor: the one that holds the accessed flag
-_WORD = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def _read_gate(event: Event, state: EventState, memory: LinearMemory) -> int | M
     offset = event.vector * GATE_SIZE
     if offset + GATE_SIZE - 1 > state.idtr.limit:
         return Nested(Vector.GP, code)
-    found = memory.read(state.idtr.base + offset & _WORD, GATE_SIZE, supervisor=True)
+    found = memory.read(state.idtr.base + offset & WORD, GATE_SIZE, supervisor=True)
     if not isinstance(found, bytes):
         return found
     gate = int.from_bytes(found, "little")
@@ -191,7 +191,7 @@ def _find_handler(event: Event, gate: int, state: EventState, memory: LinearMemo
     table = state.ldtr if SELECTOR.get(selector, "TI") else state.gdtr
     if not selector & ~SELECTOR.mask("RPL") or table is None or offset + 7 > table.limit:
         return Nested(Vector.GP, code)
-    found = memory.read(table.base + offset & _WORD, 8, supervisor=True)
+    found = memory.read(table.base + offset & WORD, 8, supervisor=True)
     if not isinstance(found, bytes):
         return found
     descriptor = int.from_bytes(found, "little")
@@ -201,7 +201,7 @@ def _find_handler(event: Event, gate: int, state: EventState, memory: LinearMemo
     if not said["P"]:
         return Nested(Vector.NP, code)
     cpl = state.cpl if said["type"] & _CONFORMING else said["DPL"]
-    return _Handler(gate, selector, descriptor, table.base + offset & _WORD, cpl)
+    return _Handler(gate, selector, descriptor, table.base + offset & WORD, cpl)
 
 
 def _find_stack(
@@ -217,7 +217,7 @@ def _find_stack(
         return state.rsp
     if offset + 7 > state.tss.limit:
         return Nested(Vector.TS, _selector_error(event, state.tr))
-    found = memory.read(state.tss.base + offset & _WORD, 8, supervisor=True)
+    found = memory.read(state.tss.base + offset & WORD, 8, supervisor=True)
     return int.from_bytes(found, "little") if isinstance(found, bytes) else found
 
 
@@ -229,12 +229,12 @@ def _push_frame(
     if event.fault and not event.injected:
         rflags |= RFLAGS.mask("RF")
     back = state.rip + event.instruction_length if event.software else state.rip
-    words = [state.ss, state.rsp, rflags, state.cs, back & _WORD]
+    words = [state.ss, state.rsp, rflags, state.cs, back & WORD]
     if event.error_code is not None:
         words.append(event.error_code)
     rsp = stack & ~0xF
     for word in words:
-        rsp = rsp - 8 & _WORD
+        rsp = rsp - 8 & WORD
         if not is_canonical(rsp, state.linear_bits):
             return Nested(Vector.SS, int(event.external))
         fault = memory.write(rsp, word.to_bytes(8, "little"), supervisor=cpl < 3)
@@ -249,7 +249,7 @@ def _mark_accessed(handler: _Handler, memory: LinearMemory) -> MemoryFault | Non
     if marked == handler.descriptor:
         return None
     data = marked.to_bytes(8, "little")[_TYPE_BYTE : _TYPE_BYTE + 1]
-    return memory.write(handler.descriptor_at + _TYPE_BYTE & _WORD, data, supervisor=True)
+    return memory.write(handler.descriptor_at + _TYPE_BYTE & WORD, data, supervisor=True)
 
 
 def _commit(event: Event, handler: _Handler, rsp: int, state: EventState) -> None:

@@ -11,6 +11,8 @@ from quire.arch import (
     EFER,
     ENTRY_CONTROLS,
     EXIT_CONTROLS,
+    LOW32,
+    NO_VMCS,
     PIN_BASED,
     PRIMARY_CONTROLS,
     RFLAGS,
@@ -22,7 +24,6 @@ __all__ = ["process_state"]
 
 _USER_CS, _USER_SS = 0x33, 0x2B
 _HOST_CS, _HOST_SS, _TR = 0x10, 0x18, 0x40
-_WHOLE = 0xFFFF_FFFF
 _TSS_LIMIT = 0x67
 _CODE, _DATA, _BUSY_TSS = 11, 3, 11  # segment types
 _CR0 = CR0.encode(PE=1, MP=1, ET=1, NE=1, WP=1, AM=1, PG=1)
@@ -50,7 +51,7 @@ def _controls(profile: CpuProfile, vpid: int) -> dict[str, int]:
             EXIT_CONTROLS.encode(host_address_space_size=1, save_efer=1, load_efer=1)
         ),
         "virtual_processor_identifier": vpid,
-        "vmcs_link_pointer": (1 << 64) - 1,
+        "vmcs_link_pointer": NO_VMCS,
     }
 
 
@@ -67,10 +68,10 @@ def _guest_segments() -> dict[str, int]:
     flat = {"S": 1, "DPL": 3, "P": 1, "G": 1}
     state = {
         "guest_cs_selector": _USER_CS,
-        "guest_cs_limit": _WHOLE,
+        "guest_cs_limit": LOW32,
         "guest_cs_access_rights": ACCESS_RIGHTS.encode(type=_CODE, L=1, **flat),
         "guest_ss_selector": _USER_SS,
-        "guest_ss_limit": _WHOLE,
+        "guest_ss_limit": LOW32,
         "guest_ss_access_rights": ACCESS_RIGHTS.encode(type=_DATA, DB=1, **flat),
         "guest_tr_selector": _TR,
         "guest_tr_limit": _TSS_LIMIT,

@@ -7,6 +7,8 @@ that when they succeed. The results are values; #UD outside VMX operation is a :
 
 from quire.arch import (
     EPT_VPID_CAP,
+    LOW32,
+    NO_VMCS,
     PAGE_SIZE,
     VMCS_ENCODING,
     VMCS_REVISION,
@@ -32,7 +34,6 @@ __all__ = ["Vmx"]
 _Fail = VmFailInvalid | VmFailValid
 _Error = VmInstructionError
 _UD = Nested(Vector.UD)
-_NO_VMCS = (1 << 64) - 1
 _SHADOW = 1 << 31
 _INVEPT_TYPES = {1: "invept_single", 2: "invept_all"}
 _INVVPID_TYPES = {
@@ -111,7 +112,7 @@ class Vmx:
         """Return the current-VMCS pointer: all ones if there is none."""
         if self.vmxon_pointer is None:
             return _UD
-        return VmSucceed(_NO_VMCS if self.current is None else self.current.hpa)
+        return VmSucceed(NO_VMCS if self.current is None else self.current.hpa)
 
     def vmread(self, encoding: int) -> VmxResult | Nested:
         """Return the field, or the high half of one, that `encoding` names."""
@@ -137,8 +138,8 @@ class Vmx:
         if field.read_only and not VMX_MISC.get(self.profile.vmx.misc, "vmwrite_any"):
             return self._fail(_Error.VMWRITE_READ_ONLY)
         if VMCS_ENCODING.get(encoding, "high"):
-            low = self.current.read(field.name) & 0xFFFF_FFFF
-            self.current.write(field.name, (value & 0xFFFF_FFFF) << 32 | low)
+            low = self.current.read(field.name) & LOW32
+            self.current.write(field.name, (value & LOW32) << 32 | low)
         else:
             self.current.write(field.name, value & (1 << field.bits) - 1)
         return VmSucceed()
@@ -191,7 +192,7 @@ class Vmx:
 
     def _revision(self, pointer: int) -> int:
         """Return the first four bytes at `pointer`; all ones where there is no memory."""
-        return self.memory.load(pointer) & 0xFFFF_FFFF if pointer < self.memory.size else 0xFFFF_FFFF
+        return self.memory.load(pointer) & LOW32 if pointer < self.memory.size else LOW32
 
     def _eptp_enters(self, eptp: int) -> bool:
         return ept_pointer_valid(eptp, self.profile) and ept_pointer_reserved(eptp, self.profile)

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from quire.arch import EPT_VIOLATION_QUALIFICATION, ExitReason
+from quire.arch import EPT_VIOLATION_QUALIFICATION, PAGE_SIZE, ExitReason
 from quire.paging import Result, Status
 from quire.vcpu.stop import Exit
 
@@ -12,7 +12,7 @@ __all__ = ["exit_of_walk"]
 #: A result array, or a view of it that yields Python integers.
 Words = npt.NDArray[np.uint64] | memoryview
 
-_PAGE_OFFSET = 0xFFF
+_PAGE_OFFSET = PAGE_SIZE - 1
 _STATUS, _ERROR, _FAULT_GPA = int(Result.STATUS), int(Result.ERROR), int(Result.FAULT_GPA)
 _VIOLATION, _MISCONFIGURATION = int(Status.EPT_VIOLATION), int(Status.EPT_MISCONFIGURATION)
 _FINAL = EPT_VIOLATION_QUALIFICATION.mask("final")

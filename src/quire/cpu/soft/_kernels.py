@@ -9,7 +9,7 @@ refuses the fill (the instruction has not happened) or calls ``uc_emu_stop``.
 import numpy as np
 from numba import carray, types
 
-from quire.arch import Access
+from quire.arch import WORD, Access
 from quire.cpu.detail import Detail
 from quire.cpu.soft._kernels_casts import HANDLE, USER, emu_stop, words
 from quire.cpu.soft._kernels_lookups import counted_walk, counter_of, look_up, recall_page, remember
@@ -43,7 +43,7 @@ _S_FAULT, _S_SYSCALL, _S_TRAP = U(StopCode.FAULT), U(StopCode.SYSCALL), U(StopCo
 _S_ALIAS, _S_TLB_FULL, _S_CODE_ALIAS = U(StopCode.ALIAS), U(StopCode.TLB_FULL), U(StopCode.CODE_ALIAS)
 _0, _1, _12 = (U(n) for n in (0, 1, 12))
 _OFFSET, _PAGE = U(0xFFF), U(0x1000)
-_NONE = U((1 << 64) - 1)
+_NONE = U(WORD)
 _FETCHED = U(1 << 63)
 _LOW = U((1 << 48) - 1)
 _SIGN = U(1 << 47)

@@ -6,7 +6,7 @@ Registered in full detail alone. Who reads the table and the log is ``blocks.py`
 import numpy as np
 from numba import carray, types
 
-from quire.arch import Access
+from quire.arch import WORD, Access
 from quire.cpu.soft._kernels_casts import HANDLE, USER
 from quire.cpu.soft._kernels_lookups import look_up, page_looked_up, recall_page, remember, stop
 from quire.cpu.soft.state import Pointer, SoftState, StopCode
@@ -32,7 +32,7 @@ _FETCH = U(Access.FETCH)
 _S_FULL = U(StopCode.BLOCKS_FULL)
 _0, _1, _2, _3, _8, _12, _48 = (U(n) for n in (0, 1, 2, 3, 8, 12, 48))
 _OFFSET = U(0xFFF)
-_NONE = U((1 << 64) - 1)
+_NONE = U(WORD)
 _LOW = U((1 << 48) - 1)
 _HASH = U(0x9E3779B97F4A7C15)
 _SLOT_MASK = U(BLOCK_SLOTS - 1)

@@ -6,7 +6,7 @@ Each takes the pointer array that hooks get as their user data.
 import numpy as np
 from numba import carray, types
 
-from quire.arch import Access, Side
+from quire.arch import LOW32, WORD, Access, Side
 from quire.cpu.detail import Detail
 from quire.cpu.soft._kernels_casts import USER, emu_stop, octets, shape_words, words
 from quire.cpu.soft.state import RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
@@ -54,8 +54,8 @@ _KIND = U(TAG.shift("kind"))
 _FAULTED_LOOKUP, _NOT_HELD = np.int64(-1), np.int64(-2)
 _0, _1, _2 = (U(n) for n in (0, 1, 2))
 _OFFSET = U(0xFFF)
-_NONE = U((1 << 64) - 1)
-_INDEX_MASK = np.int64((1 << 32) - 1)
+_NONE = U(WORD)
+_INDEX_MASK = np.int64(LOW32)
 
 
 @kernel(types.void(USER))

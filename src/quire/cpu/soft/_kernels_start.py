@@ -8,6 +8,7 @@ are made here. Called through ctypes, which lets other threads run meanwhile: ho
 import numpy as np
 from numba import carray, types
 
+from quire.arch import WORD
 from quire.cpu.soft._kernels_casts import HANDLE, USER, emu_stop
 from quire.cpu.soft.state import Pointer, SoftState, StopCode
 from quire.kernels import callback
@@ -19,7 +20,7 @@ _N_STATE = len(SoftState)
 _STOP, _LAST_FETCH = int(SoftState.STOP), int(SoftState.LAST_FETCH)
 _LAST_SIZE, _SYNC = int(SoftState.LAST_BLOCK_SIZE), int(SoftState.SKIP_SYNC)
 _END, _COUNT, _PASS_ALIASES = int(SoftState.END), int(SoftState.COUNT), int(SoftState.PASS_ALIASES)
-_0, _1, _NONE = np.uint64(0), np.uint64(1), np.uint64((1 << 64) - 1)
+_0, _1, _NONE = np.uint64(0), np.uint64(1), np.uint64(WORD)
 _REGISTERS = np.int32(3)
 _AT_ADDRESS, _INTERRUPTED = np.uint64(StopCode.AT_ADDRESS), np.uint64(StopCode.INTERRUPTED)
 _INTERRUPT = int(SoftState.INTERRUPT)

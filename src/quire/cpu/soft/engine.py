@@ -19,6 +19,7 @@ from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
+from quire.arch import GENERAL, RFLAGS
 from quire.cpu.soft.exit_flag import find_exit_flag
 from quire.cpu.soft.tlb_clock import find_tlb_windows
 from quire.errors import BackendError
@@ -34,10 +35,8 @@ _HALT_AT, _HALT = 0x1300, bytes.fromhex("f4")  # hlt: #GP at CPL 3
 _SYSRET = bytes.fromhex("480f07")  # sysretq
 _STAR = 0xC0000081
 _EFER = 0xC0000080
-_GENERAL = tuple(
-    getattr(x86, f"UC_X86_REG_{name}")
-    for name in ("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", *(f"R{n}" for n in range(8, 16)))
-)
+_GENERAL = tuple(getattr(x86, f"UC_X86_REG_{name.upper()}") for name in GENERAL)
+_RFLAGS = RFLAGS.encode(always_1=1, IF=1)
 _USER_SELECTORS = 0x23 << 48  # SYSRET: CS = this + 16, SS = this + 8, both with RPL 3
 
 _libc = ctypes.CDLL(None)
@@ -234,7 +233,7 @@ class Engine:
         self._map_scratch(scratch)
         self.write_msr(_EFER, self.read_msr(_EFER) | 1)
         self.write_msr(_STAR, _USER_SELECTORS)
-        for register, value in ((x86.UC_X86_REG_RCX, 0x1800), (x86.UC_X86_REG_R11, 0x202)):
+        for register, value in ((x86.UC_X86_REG_RCX, 0x1800), (x86.UC_X86_REG_R11, _RFLAGS)):
             uclib.uc_reg_write(self.handle, register, ctypes.byref(_u64(value)))
         error = uclib.uc_emu_start(self.handle, _u64(0x1100), _u64(0x1800), _u64(0), ctypes.c_size_t(1))
         self.check(error, "enter user mode")

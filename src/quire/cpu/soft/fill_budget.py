@@ -6,13 +6,14 @@ so the size is followed here, roughly: only when to ask depends on it.
 
 import random
 
+from quire.arch import WORD
 from quire.cpu.soft.state import SoftState
 from quire.tlb import Tlb
 
 __all__ = ["FillBudget"]
 
 _LEFT = int(SoftState.FILLS_LEFT)
-_WITHOUT_END = (1 << 64) - 1
+_WITHOUT_END = WORD
 #: Entries that the engine's TLB begins with, at most asked for, and fills for each before more are asked for.
 _LEAST_ENTRIES, _MOST_ENTRIES, _FILLS_PER_ENTRY = 1 << 8, 1 << 19, 4
 _MOST_FILLS = 32  # between two evictions: few, but more than one instruction needs

@@ -6,15 +6,15 @@ import struct
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
+from quire.arch import GENERAL
 from quire.cpu.soft.engine import Engine
 from quire.errors import MisuseError, did_you_mean
 
 __all__ = ["Batch", "SoftRegisters"]
 
-_GENERAL = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{n}" for n in range(8, 16)))
 _IDS: dict[str, int] = {
     name: getattr(x86, f"UC_X86_REG_{name.upper()}")
-    for name in (*_GENERAL, "rip", "rflags", "fs_base", "gs_base", "mxcsr")
+    for name in (*GENERAL, "rip", "rflags", "fs_base", "gs_base", "mxcsr")
 }
 _XMM = tuple(getattr(x86, f"UC_X86_REG_XMM{n}") for n in range(16))
 _ST = tuple(getattr(x86, f"UC_X86_REG_FP{n}") for n in range(8))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 
-from quire.arch import Access, ExitReason, Vector
+from quire.arch import WORD, Access, ExitReason, Vector
 from quire.cpu.detail import Detail
 from quire.cpu.soft import _kernels, _kernels_blocks, _kernels_start
 from quire.cpu.soft.answered import AnsweredFills, FillSource
@@ -31,7 +31,7 @@ from quire.vcpu import Exit, Interrupted, Stop, Syscall, Trap, TrapKind
 
 __all__ = ["SoftCpu"]
 
-_NOWHERE = (1 << 64) - 1
+_NOWHERE = WORD
 _FETCHED = np.uint64(1 << 63)
 _UC_ERR_INSN_INVALID = uc.UC_ERR_INSN_INVALID
 _CPUID_LENGTH = 2

@@ -22,6 +22,7 @@ from quire.arch import (
     CR0,
     CR4,
     EFER,
+    LOW32,
     PAGE_SIZE,
     PDE_2M,
     PDPTE,
@@ -51,7 +52,7 @@ _LARGE = 2 << 20
 _HLT = int(ActivityState.HLT)
 _CODE, _DATA = 0x08, 0x10
 _DESCRIPTORS = (0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF)
-_FLAT = 0xFFFFFFFF
+_FLAT = LOW32
 _CODE_RIGHTS = ACCESS_RIGHTS.encode(type=11, S=1, P=1, L=1, G=1)
 _DATA_RIGHTS = ACCESS_RIGHTS.encode(type=3, S=1, P=1, DB=1, G=1)
 _TSS_RIGHTS = ACCESS_RIGHTS.encode(type=11, P=1)

@@ -7,6 +7,8 @@ import signal
 import struct
 from dataclasses import dataclass
 
+from quire.arch import WORD
+
 __all__ = [
     "DEFAULT_ACTION",
     "SA_NODEFER",
@@ -23,6 +25,7 @@ __all__ = [
     "SS_ONSTACK",
     "UNBLOCKABLE",
     "AltStack",
+    "Dispositions",
     "SigAction",
     "signal_bit",
 ]
@@ -39,7 +42,6 @@ SA_RESETHAND = 0x8000_0000
 
 SS_ONSTACK, SS_DISABLE = 1, 2
 SS_AUTODISARM = 1 << 31
-_MASK64 = (1 << 64) - 1
 
 
 def signal_bit(signo: int) -> int:
@@ -74,7 +76,7 @@ class SigAction:
 
     def pack(self) -> bytes:
         """Return the 32 bytes of the kernel's ``struct sigaction``."""
-        return struct.pack("<4Q", self.handler, self.flags & _MASK64, self.restorer, self.mask)
+        return struct.pack("<4Q", self.handler, self.flags & WORD, self.restorer, self.mask)
 
     @classmethod
     def unpack(cls, data: bytes) -> "SigAction":
@@ -103,3 +105,25 @@ class AltStack:
         """Return the stack in 24 bytes from sigaltstack."""
         sp, flags, _, size = struct.unpack("<QIIQ", data)
         return cls(sp, flags, size)
+
+
+class Dispositions:
+    """What each signal does, by its number: one list for all threads of a process."""
+
+    def __init__(self) -> None:
+        self._actions = [SigAction()] * (SIGNAL_COUNT + 1)  # index 0 is unused
+
+    def __getitem__(self, signo: int) -> SigAction:
+        """Return the disposition of `signo`, 1 to 64."""
+        return self._actions[signo]
+
+    def __setitem__(self, signo: int, action: SigAction) -> None:
+        """Set the disposition of `signo`, 1 to 64."""
+        self._actions[signo] = action
+
+    def ignores(self, signo: int) -> bool:
+        """Whether `signo` does nothing: it is ignored, or has no handler and does nothing by itself."""
+        handler = self._actions[signo].handler
+        return handler == SIG_IGN or (
+            handler == SIG_DFL and DEFAULT_ACTION.get(signo) in ("ignore", "continue")
+        )

@@ -8,16 +8,18 @@ hostile guest: segments and flags that it may not choose are refused or kept.
 import struct
 from dataclasses import dataclass
 
+from quire.arch import GENERAL, RFLAGS
 from quire.errors import InternalError
 from quire.guest.kernel.actions import AltStack
 from quire.guest.kernel.siginfo import SIGINFO_BYTES, SignalInfo
+from quire.guest.mm.linux import ADDRESS_END
 
 __all__ = [
     "FPU_BYTES",
     "FRAME_BYTES",
-    "GENERAL",
     "INITIAL_FPU",
     "MINIMUM_SIGNAL_STACK",
+    "SAVED",
     "SIGINFO",
     "UCONTEXT",
     "Context",
@@ -32,15 +34,8 @@ __all__ = [
 ]
 
 #: Registers in the order of ``struct sigcontext``, which continues with cs, gs, fs, ss, err, trapno.
-GENERAL = (
-    "r8",
-    "r9",
-    "r10",
-    "r11",
-    "r12",
-    "r13",
-    "r14",
-    "r15",
+SAVED = (
+    *GENERAL[8:],
     "rdi",
     "rsi",
     "rbp",
@@ -66,9 +61,8 @@ _USER_CS, _USER_SS = 0x33, 0x2B
 #: UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS; UC_FP_XSTATE is absent, there is no XSAVE area.
 _UC_FLAGS = 6
 _CONTEXT = struct.Struct("<18Q4H8Q")
-_ADDRESS_END = 1 << 47
-#: What sigreturn may change (FIX_EFLAGS): AC, RF, OF, DF, TF, SF, ZF, AF, PF, CF.
-_USER_FLAGS = 0x50DD5
+#: What sigreturn may change (FIX_EFLAGS).
+_USER_FLAGS = RFLAGS.mask("AC", "RF", "OF", "DF", "TF", "SF", "ZF", "AF", "PF", "CF")
 _MXCSR_MASK = 0xFFFF
 _MXCSR_AT = 24
 #: The frame, the FXSAVE image and their alignments, as AT_MINSIGSTKSZ counts them.
@@ -137,16 +131,21 @@ def place_frame(rsp: int, altstack: AltStack | None) -> Place:
 
 
 def encode_frame(place: Place, registers: list[int], frame: Frame) -> bytes:
-    """Return the FRAME_BYTES of a frame; `registers` are those of GENERAL."""
+    """Return the FRAME_BYTES of a frame; `registers` are those of SAVED."""
     context = _CONTEXT.pack(
         *registers,
-        *(_USER_CS, 0, 0, _USER_SS),
+        _USER_CS,
+        0,  # gs and fs: their bases do not go through the frame
+        0,
+        _USER_SS,
         frame.trap.error_code,
         frame.trap.vector,
         frame.mask,
         frame.trap.address,
         place.fpu,
-        *(0, 0, 0),
+        0,
+        0,
+        0,
     )
     data = (
         struct.pack("<3Q", frame.restorer, _UC_FLAGS, 0)
@@ -163,8 +162,8 @@ def encode_frame(place: Place, registers: list[int], frame: Frame) -> bytes:
 def decode_context(data: bytes, rflags: int) -> Context:
     """Return what the frame `data` restores; `rflags` are the present ones. Raises FrameError."""
     words = _CONTEXT.unpack_from(data, _MCONTEXT)
-    registers = dict(zip(GENERAL, words, strict=False))
-    if registers["rip"] >= _ADDRESS_END:
+    registers = dict(zip(SAVED, words, strict=False))
+    if registers["rip"] >= ADDRESS_END:
         raise FrameError(f"the signal frame returns to {registers['rip']:#x}, outside user space")
     if words[18] | 3 != _USER_CS:
         raise FrameError(f"the signal frame has code segment {words[18]:#x}; 64-bit code has {_USER_CS:#x}")

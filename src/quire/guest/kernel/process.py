@@ -13,8 +13,9 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from quire.arch import Vector, describe_page_fault
+from quire.arch import GENERAL, LOW32, RFLAGS, Vector, describe_page_fault
 from quire.guest.kernel.actions import SA_RESTART, SigAction
+from quire.guest.kernel.delivery import deliver
 from quire.guest.kernel.frame import INITIAL_FPU, Trap
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.siginfo import BUS_ADRALN, SI_KERNEL, SI_USER, GuestDeath, SignalInfo
@@ -29,20 +30,9 @@ from quire.guest.syscalls import NO_RESULT, RESTART, dispatch, syscall_name
 __all__ = ["GuestOptions", "ProcessGuest"]
 
 _SYSCALL = ("rax", "rdi", "rsi", "rdx", "r10", "r8", "r9", "rip", "rflags")
-_CLEARED = (
-    "rax",
-    "rbx",
-    "rcx",
-    "rdx",
-    "rsi",
-    "rdi",
-    "rbp",
-    *(f"r{n}" for n in range(8, 16)),
-    "fs_base",
-    "gs_base",
-)
+_CLEARED = (*(name for name in GENERAL if name != "rsp"), "fs_base", "gs_base")
 _VECTOR_NAMES = {int(vector): vector.name for vector in Vector}
-_RFLAGS = 0x202
+_RFLAGS = RFLAGS.encode(always_1=1, IF=1)
 _SYSCALL_BYTES = 2
 #: Above every system call number of Linux.
 _SYSCALL_NUMBERS = 1024
@@ -143,10 +133,10 @@ class ProcessGuest:
         name = self._names.get(number)
         if name is None:
             # The guest chooses the number: those that no kernel has share one name.
-            known = number & 0xFFFF_FFFF
+            known = number & LOW32
             name = syscall_name(known) if known < _SYSCALL_NUMBERS else "unknown"
             if known < _SYSCALL_NUMBERS:
-                self._names[number & 0xFFFF_FFFF] = name
+                self._names[number & LOW32] = name
         self.syscall_counts[name] = self.syscall_counts.get(name, 0) + 1
         result = dispatch(self, number, (rdi, rsi, rdx, r10, r8, r9))
         if result is RESTART:
@@ -175,7 +165,7 @@ class ProcessGuest:
             info = self.space.exhausted
             self.death = GuestDeath(info.signo, info.code, 0, rip, f"SIGKILL: {info.text}")
             return
-        self.death = self.signals.deliver(self)
+        self.death = deliver(self)
 
     def restart_call(self, action: SigAction | None) -> None:
         """Finish a system call that a signal interrupted: for handler `action`, or None for no handler."""

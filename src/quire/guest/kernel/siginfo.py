@@ -8,6 +8,8 @@ import signal
 import struct
 from dataclasses import dataclass, replace
 
+from quire.arch import LOW32, WORD
+
 __all__ = [
     "BUS_ADRALN",
     "BUS_ADRERR",
@@ -42,9 +44,6 @@ FAULT_SIGNALS = frozenset(
     int(s) for s in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP)
 )
 
-_MASK64 = (1 << 64) - 1
-_MASK32 = (1 << 32) - 1
-
 
 def signal_name(signo: int) -> str:
     """Return ``SIGSEGV`` for 11, ``SIGRTMIN+2`` for 36: the C library keeps 32 and 33 for itself."""
@@ -76,11 +75,11 @@ class SignalInfo:
         """Return the 128 bytes of ``siginfo_t``; the code says which member of the union is filled."""
         head = struct.pack("<iiiI", self.signo, 0, self.code, 0)
         if self.signo in FAULT_SIGNALS and self.code > 0:
-            rest = struct.pack("<Q", self.addr & _MASK64)
+            rest = struct.pack("<Q", self.addr & WORD)
         elif self.signo == signal.SIGCHLD and self.code > 0:
-            rest = struct.pack("<IIi", self.pid & _MASK32, self.uid & _MASK32, self.status)
+            rest = struct.pack("<IIi", self.pid & LOW32, self.uid & LOW32, self.status)
         else:
-            rest = struct.pack("<IIQ", self.pid & _MASK32, self.uid & _MASK32, self.value & _MASK64)
+            rest = struct.pack("<IIQ", self.pid & LOW32, self.uid & LOW32, self.value & WORD)
         return (head + rest).ljust(SIGINFO_BYTES, b"\0")
 
     def with_text(self, text: str) -> "SignalInfo":

@@ -17,7 +17,7 @@ from elftools.elf.enums import ENUM_E_MACHINE
 from elftools.elf.structs import ELFStructs
 
 from quire.errors import FormatError
-from quire.guest.mm.linux import MMAP_MIN_ADDR, PAGE_4K, page_down, page_up
+from quire.guest.mm.linux import ADDRESS_END, MMAP_MIN_ADDR, PAGE_4K, page_down, page_up
 
 __all__ = ["ElfImage", "Segment", "read_elf"]
 
@@ -25,7 +25,6 @@ _HEADER_BYTES = 64
 _PHDR_BYTES = 56
 #: The kernel refuses program headers of more than one 64 KiB block.
 _MAX_PHDRS = 65536 // _PHDR_BYTES
-_ADDRESS_END = 1 << 47
 _MAX_INTERPRETER = 4096
 _EXECUTE = 1
 _NAMES = {
@@ -165,8 +164,8 @@ def _check_header(header: Any, size: int) -> str:
     end = offset + count * _PHDR_BYTES
     if end > size:
         raise FormatError(f"ELF is truncated: program headers end at {end:#x}, the file at {size:#x}")
-    if header["e_entry"] >= _ADDRESS_END:
-        raise FormatError(f"ELF entry point {header['e_entry']:#x}; user space ends at {_ADDRESS_END:#x}")
+    if header["e_entry"] >= ADDRESS_END:
+        raise FormatError(f"ELF entry point {header['e_entry']:#x}; user space ends at {ADDRESS_END:#x}")
     return str(kind)
 
 
@@ -203,11 +202,11 @@ def _check_segment(segment: Segment, name: str, size: int) -> None:
             f"ELF is truncated: segment at {segment.vaddr:#x} ends at {segment.offset + segment.filesz:#x}, "
             f"the file at {size:#x}"
         )
-    if segment.vaddr + segment.memsz > _ADDRESS_END:
+    if segment.vaddr + segment.memsz > ADDRESS_END:
         raise FormatError(
-            f"{name} ends at {segment.vaddr + segment.memsz:#x}; user space ends at {_ADDRESS_END:#x}"
+            f"{name} ends at {segment.vaddr + segment.memsz:#x}; user space ends at {ADDRESS_END:#x}"
         )
-    if segment.align & (segment.align - 1) or segment.align >= _ADDRESS_END:
+    if segment.align & (segment.align - 1) or segment.align >= ADDRESS_END:
         raise FormatError(f"{name} has alignment {segment.align:#x}; it must be a power of two")
     if (segment.vaddr - segment.offset) % PAGE_4K:
         raise FormatError(
@@ -222,7 +221,7 @@ def _phdr_vaddr(header: Any, phdrs: list[Any], segments: tuple[Segment, ...]) ->
         if segment.offset <= offset < segment.offset + segment.filesz:
             return segment.vaddr + offset - segment.offset
     for phdr in phdrs:
-        if phdr["p_type"] == "PT_PHDR" and phdr["p_vaddr"] < _ADDRESS_END:
+        if phdr["p_type"] == "PT_PHDR" and phdr["p_vaddr"] < ADDRESS_END:
             return int(phdr["p_vaddr"])
     return 0
 

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from quire.errors import FormatError
+from quire.errors import CANNOT_SET_UP, NOT_EXECUTABLE, NOT_FOUND, FormatError
 from quire.guest.load.elf import ElfImage, read_elf
 
 __all__ = ["LaunchError", "Program", "find_program", "prepare"]
@@ -21,10 +21,6 @@ _DEFAULT_PATH = "/bin:/usr/bin"
 _LINE_BYTES = 256
 _MAX_SCRIPTS = 4
 _NEITHER = "not an ELF program or a script with an interpreter line"
-
-_CANNOT_SET_UP = 125
-_NOT_EXECUTABLE = 126
-_NOT_FOUND = 127
 
 
 class LaunchError(Exception):
@@ -60,7 +56,7 @@ def find_program(name: str, path_env: str | None, cwd: str) -> str:
     executable.
     """
     if not name:
-        raise LaunchError(_NOT_FOUND, "the command is empty: name a program")
+        raise LaunchError(NOT_FOUND, "the command is empty: name a program")
     if "/" in name:
         _check_executable(os.path.join(cwd, name), name)
         return name
@@ -72,20 +68,20 @@ def find_program(name: str, path_env: str | None, cwd: str) -> str:
         except LaunchError as error:
             # A directory of that name is no command; a file without permission is one that fails, unless
             # there is another further on.
-            if error.status == _NOT_EXECUTABLE and not os.path.isdir(os.path.join(cwd, found)):
+            if error.status == NOT_EXECUTABLE and not os.path.isdir(os.path.join(cwd, found)):
                 refused = refused or error
             continue
         return found
-    raise refused or LaunchError(_NOT_FOUND, f"{name}: command not found: it is in no directory of PATH")
+    raise refused or LaunchError(NOT_FOUND, f"{name}: command not found: it is in no directory of PATH")
 
 
 def prepare(argv: Sequence[str | bytes], path_env: str | None, cwd: str) -> Program:
     """Return the program that command `argv` runs in directory `cwd`. Raises LaunchError."""
     if not argv:
-        raise LaunchError(_NOT_FOUND, "there is no command: name a program")
+        raise LaunchError(NOT_FOUND, "there is no command: name a program")
     words = [os.fsencode(word) for word in argv]
     if any(b"\0" in word for word in words):
-        raise LaunchError(_CANNOT_SET_UP, "an argument contains a NUL byte: no program can receive it")
+        raise LaunchError(CANNOT_SET_UP, "an argument contains a NUL byte: no program can receive it")
     name = find_program(os.fsdecode(words[0]), path_env, cwd)
     execfn = os.fsencode(name)
     for _ in range(_MAX_SCRIPTS + 1):
@@ -101,7 +97,7 @@ def prepare(argv: Sequence[str | bytes], path_env: str | None, cwd: str) -> Prog
         except LaunchError as error:
             raise LaunchError(error.status, f"{script}: interpreter {error}") from None
     raise LaunchError(
-        _NOT_EXECUTABLE,
+        NOT_EXECUTABLE,
         f"{os.fsdecode(execfn)}: #! lines nest deeper than {_MAX_SCRIPTS}: name a program",
     )
 
@@ -125,9 +121,9 @@ def _read(path: str, name: str) -> ElfImage:
         return read_elf(path)
     except FormatError as error:
         text = str(error).replace("not an ELF program", _NEITHER)
-        raise LaunchError(_NOT_EXECUTABLE, f"{name}: {text}") from None
+        raise LaunchError(NOT_EXECUTABLE, f"{name}: {text}") from None
     except OSError as error:
-        raise LaunchError(_NOT_EXECUTABLE, f"{name}: cannot be read: {_why(error)}") from None
+        raise LaunchError(NOT_EXECUTABLE, f"{name}: cannot be read: {_why(error)}") from None
 
 
 def _interpreter_line(path: str, name: str) -> tuple[bytes, list[bytes]] | None:
@@ -136,15 +132,15 @@ def _interpreter_line(path: str, name: str) -> tuple[bytes, list[bytes]] | None:
         with open(path, "rb") as file:
             start = file.read(_LINE_BYTES)
     except OSError as error:
-        raise LaunchError(_NOT_EXECUTABLE, f"{name}: cannot be read: {_why(error)}") from None
+        raise LaunchError(NOT_EXECUTABLE, f"{name}: cannot be read: {_why(error)}") from None
     if not start.startswith(b"#!"):
         return None
     line, newline, _ = start[2:].partition(b"\n")
     words = line.replace(b"\0", b"\n").split(b"\n")[0].strip(b" \t").split(None, 1)
     if not words:
-        raise LaunchError(_NOT_EXECUTABLE, f"{name}: its #! line names no interpreter")
+        raise LaunchError(NOT_EXECUTABLE, f"{name}: its #! line names no interpreter")
     if not newline and len(start) == _LINE_BYTES and len(words) == 1:
-        raise LaunchError(_NOT_EXECUTABLE, f"{name}: its #! line is longer than {_LINE_BYTES} bytes")
+        raise LaunchError(NOT_EXECUTABLE, f"{name}: its #! line is longer than {_LINE_BYTES} bytes")
     return words[0], words[1:]
 
 
@@ -153,16 +149,16 @@ def _check_executable(path: str, name: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except ValueError:
-        raise LaunchError(_NOT_FOUND, f"{name!r}: no such file or directory") from None
+        raise LaunchError(NOT_FOUND, f"{name!r}: no such file or directory") from None
     except OSError as error:
         missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
-        raise LaunchError(_NOT_FOUND if missing else _NOT_EXECUTABLE, f"{name}: {_why(error)}") from None
+        raise LaunchError(NOT_FOUND if missing else NOT_EXECUTABLE, f"{name}: {_why(error)}") from None
     if stat.S_ISDIR(mode):
-        raise LaunchError(_NOT_EXECUTABLE, f"{name}: is a directory, not a program")
+        raise LaunchError(NOT_EXECUTABLE, f"{name}: is a directory, not a program")
     if not stat.S_ISREG(mode):
-        raise LaunchError(_NOT_EXECUTABLE, f"{name}: is not a regular file")
+        raise LaunchError(NOT_EXECUTABLE, f"{name}: is not a regular file")
     if not os.access(path, os.X_OK):
-        raise LaunchError(_NOT_EXECUTABLE, f"{name}: permission denied: it is not executable (chmod +x)")
+        raise LaunchError(NOT_EXECUTABLE, f"{name}: permission denied: it is not executable (chmod +x)")
 
 
 def _why(error: OSError) -> str:

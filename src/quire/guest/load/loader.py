@@ -10,6 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from quire.errors import CANNOT_SET_UP, NOT_EXECUTABLE
 from quire.guest.kernel.frame import MINIMUM_SIGNAL_STACK
 from quire.guest.load.elf import ElfImage, Segment
 from quire.guest.load.launch import LaunchError, Program
@@ -73,14 +74,14 @@ def load_program(
     start = max(page_down(stack.rsp) - _STACK_RESERVE, page_up(top - space.stack_limit))
     if space.areas.overlapping(start, top):
         raise LaunchError(
-            126, f"{program.path}: its segments lie where the stack goes, {start:#x} to {top:#x}"
+            NOT_EXECUTABLE, f"{program.path}: its segments lie where the stack goes, {start:#x} to {top:#x}"
         )
     prot = PROT_READ | PROT_WRITE | (PROT_EXEC if image.executable_stack else 0)
     space.map_area(start, top, prot, grows_down=True, name=b"[stack]")
     try:
         memory.write(stack.rsp, stack.data)
     except BadAddress:
-        raise LaunchError(125, _no_memory(space)) from None
+        raise LaunchError(CANNOT_SET_UP, _no_memory(space)) from None
     return Start(entry, stack.rsp, bias)
 
 
@@ -94,18 +95,22 @@ def _interpreter_bias(space: AddressSpace, image: ElfImage) -> int:
         return 0
     base = space.reserve(image.end - image.start, image.align)
     if base < 0:
-        raise LaunchError(126, f"{image.path}: {image.end - image.start:#x} bytes fit nowhere in user space")
+        raise LaunchError(
+            NOT_EXECUTABLE, f"{image.path}: {image.end - image.start:#x} bytes fit nowhere in user space"
+        )
     return base - image.start
 
 
 def _load(space: AddressSpace, image: ElfImage, bias: int) -> None:
     start, end = image.start + bias, image.end + bias
     if start < linux.MMAP_MIN_ADDR or end > linux.TASK_SIZE or space.areas.overlapping(start, end):
-        raise LaunchError(126, f"{image.path}: segments at {start:#x} to {end:#x} do not fit in user space")
+        raise LaunchError(
+            NOT_EXECUTABLE, f"{image.path}: segments at {start:#x} to {end:#x} do not fit in user space"
+        )
     try:
         fd = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise LaunchError(126, f"{image.path}: cannot be read: {error.strerror}") from None
+        raise LaunchError(NOT_EXECUTABLE, f"{image.path}: cannot be read: {error.strerror}") from None
     try:
         for segment in image.segments:
             _load_segment(space, image.path, segment, segment.vaddr + bias, fd)
@@ -127,13 +132,15 @@ def _load_segment(space: AddressSpace, path: str, segment: Segment, vaddr: int, 
     # Only a writable segment: the kernel's own write to another fails, and it goes on.
     clear = min(mapped, page_up(end))
     if end > file_end and clear > file_end and prot & PROT_WRITE and not space.zero(file_end, clear):
-        raise LaunchError(125, _no_memory(space) if space.exhausted else f"{path}: its end cannot be read")
+        raise LaunchError(
+            CANNOT_SET_UP, _no_memory(space) if space.exhausted else f"{path}: its end cannot be read"
+        )
 
 
 def _check(result: int, path: str, address: int) -> None:
     if result < 0:
         why = os.strerror(-result).lower()
-        raise LaunchError(126, f"{path}: segment at {address:#x} cannot be mapped: {why}")
+        raise LaunchError(NOT_EXECUTABLE, f"{path}: segment at {address:#x} cannot be mapped: {why}")
 
 
 def _no_memory(space: AddressSpace) -> str:

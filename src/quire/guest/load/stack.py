@@ -9,6 +9,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from quire.errors import NOT_EXECUTABLE
 from quire.guest.load.launch import LaunchError
 from quire.guest.mm.linux import PAGE_4K
 
@@ -128,13 +129,13 @@ def _check_sizes(argv: Sequence[bytes], envp: Sequence[bytes], stack_limit: int)
     longest = max((len(word) + 1 for word in (*argv, *envp)), default=0)
     if longest > _MAX_STRING:
         raise LaunchError(
-            126,
+            NOT_EXECUTABLE,
             f"argument list too long: a string has {longest} bytes, the limit is {_MAX_STRING}: shorten it",
         )
     total, limit = sum(len(word) + 9 for word in (*argv, *envp)), stack_limit // _STACK_SHARE
     if total > limit:
         raise LaunchError(
-            126,
+            NOT_EXECUTABLE,
             f"argument list too long: arguments and environment have {total} bytes, the limit is {limit}: "
             "pass less",
         )

@@ -11,7 +11,7 @@ import errno
 import random
 import signal
 
-from quire.arch import PF_ERROR
+from quire.arch import PF_ERROR, WORD
 from quire.errors import InternalError
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.siginfo import BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SI_KERNEL, SignalInfo
@@ -35,7 +35,7 @@ from quire.guest.mm.linux import (
     page_down,
     page_up,
 )
-from quire.guest.mm.mapping import MASK64, MemoryMap
+from quire.guest.mm.mapping import MemoryMap
 from quire.guest.mm.pages import PARKED, SHARED
 from quire.guest.mm.procmaps import Region, maps_text, regions
 from quire.guest.mm.remap import mremap
@@ -123,8 +123,8 @@ class AddressSpace(MemoryMap):
 
     def madvise(self, addr: int, length: int, advice: int) -> int:
         """Drop pages (MADV_DONTNEED) or touch them (MADV_POPULATE_*); other advice is not followed."""
-        addr, end = addr & MASK64, (addr & MASK64) + page_up(length & MASK64)
-        if advice not in MADVICE or addr % PAGE_4K or end > MASK64:
+        addr, end = addr & WORD, (addr & WORD) + page_up(length & WORD)
+        if advice not in MADVICE or addr % PAGE_4K or end > WORD:
             return -errno.EINVAL
         if advice == MADV_DONTNEED:
             try:
@@ -140,12 +140,12 @@ class AddressSpace(MemoryMap):
 
     def msync(self, addr: int, length: int, flags: int) -> int:
         """Write the dirty shared pages of a range to their files."""
-        addr, end = addr & MASK64, (addr & MASK64) + page_up(length & MASK64)
+        addr, end = addr & WORD, (addr & WORD) + page_up(length & WORD)
         if flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC) or addr % PAGE_4K:
             return -errno.EINVAL
         if flags & MS_ASYNC and flags & MS_SYNC:
             return -errno.EINVAL
-        if end > MASK64:
+        if end > WORD:
             return -errno.ENOMEM
         result = 0
         for page in self.pages.shared_in(addr, end):
@@ -157,7 +157,7 @@ class AddressSpace(MemoryMap):
 
         Return 0 or a negative errno. Raises BadAddress when the guest may not write there.
         """
-        addr, end = addr & MASK64, (addr & MASK64) + page_up(length & MASK64)
+        addr, end = addr & WORD, (addr & WORD) + page_up(length & WORD)
         if addr % PAGE_4K:
             return -errno.EINVAL
         if end > TASK_SIZE or not self.areas.covered(addr, end):

@@ -4,7 +4,10 @@ Models the values of ``asm-generic/mman.h`` and ``asm/processor.h``, nothing els
 standard library: Quire's host is Linux on x86-64 too.
 """
 
+from quire.arch import PAGES
+
 __all__ = [
+    "ADDRESS_END",
     "MADVICE",
     "MADV_DONTNEED",
     "MADV_POPULATE_READ",
@@ -45,11 +48,12 @@ __all__ = [
     "page_up",
 ]
 
-PAGE_4K = 0x1000
-PAGE_2M = 0x200000
+PAGE_4K, PAGE_2M = PAGES["4K"], PAGES["2M"]
 
+#: Above every user address that the processor takes: the end of the lower half of canonical addresses.
+ADDRESS_END = 1 << 47
 #: First address above user space: one page short of 47 bits (arch/x86/include/asm/page_64_types.h).
-TASK_SIZE = 0x7FFF_FFFF_F000
+TASK_SIZE = ADDRESS_END - PAGE_4K
 #: /proc/sys/vm/mmap_min_addr: nothing is mapped below, so that a null pointer faults.
 MMAP_MIN_ADDR = 0x10000
 #: /proc/sys/vm/max_map_count.

@@ -9,6 +9,7 @@ import errno
 import random
 from abc import ABC, abstractmethod
 
+from quire.arch import LOW32, WORD
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.siginfo import SignalInfo
 from quire.guest.mm import linux
@@ -19,9 +20,8 @@ from quire.guest.mm.pages import PageMap
 from quire.guest.mm.vma import RIGHTS, Vma, VmaList
 from quire.memory import OutOfFrames
 
-__all__ = ["MASK64", "MemoryMap"]
+__all__ = ["MemoryMap"]
 
-MASK64 = (1 << 64) - 1
 _PROT = linux.PROT_READ | linux.PROT_WRITE | linux.PROT_EXEC
 _NOWHERE = (0, 0, 0)
 #: Flags of mmap that change nothing here, with those that are acted on: what MAP_SHARED_VALIDATE accepts.
@@ -56,7 +56,7 @@ class MemoryMap(ABC):
 
     def mmap(self, addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int:
         """Map `length` bytes; return their address or a negative errno."""
-        addr, length, offset = addr & MASK64, length & MASK64, offset & MASK64
+        addr, length, offset = addr & WORD, length & WORD, offset & WORD
         if length == 0 or offset % PAGE_4K:
             return -errno.EINVAL
         length = page_up(length)
@@ -94,7 +94,7 @@ class MemoryMap(ABC):
 
     def munmap(self, addr: int, length: int) -> int:
         """Unmap every page of the range; holes are no error."""
-        addr, length = addr & MASK64, length & MASK64
+        addr, length = addr & WORD, length & WORD
         end = addr + page_up(length)
         if addr % PAGE_4K or length == 0 or end > TASK_SIZE:
             return -errno.EINVAL
@@ -102,13 +102,13 @@ class MemoryMap(ABC):
 
     def mprotect(self, addr: int, length: int, prot: int) -> int:
         """Change the protection of a range; ENOMEM at the first hole, with what lies before it changed."""
-        addr, length = addr & MASK64, length & MASK64
+        addr, length = addr & WORD, length & WORD
         grows = prot & (linux.PROT_GROWSDOWN | linux.PROT_GROWSUP)
         prot &= ~grows
         if prot & ~(_PROT | 0x8) or addr % PAGE_4K or grows & linux.PROT_GROWSUP:
             return -errno.EINVAL
         end = addr + page_up(length)
-        if end > MASK64:
+        if end > WORD:
             return -errno.ENOMEM
         if length == 0:
             return 0
@@ -125,7 +125,7 @@ class MemoryMap(ABC):
 
     def brk(self, addr: int) -> int:
         """Move the end of the heap to `addr`; return the end afterwards, unmoved when that cannot be."""
-        addr &= MASK64
+        addr &= WORD
         if addr < self.brk_start or addr > TASK_SIZE:
             return self.brk_end
         old, new = page_up(self.brk_end), page_up(addr)
@@ -180,13 +180,13 @@ class MemoryMap(ABC):
         kind = flags & linux.MAP_TYPE
         if kind not in (linux.MAP_SHARED, linux.MAP_PRIVATE, linux.MAP_SHARED_VALIDATE):
             return -errno.EINVAL
-        if kind == linux.MAP_SHARED_VALIDATE and flags & 0xFFFF_FFFF & ~_KNOWN_FLAGS:
+        if kind == linux.MAP_SHARED_VALIDATE and flags & LOW32 & ~_KNOWN_FLAGS:
             return -errno.EOPNOTSUPP
         if flags & linux.MAP_HUGETLB:
             return -errno.ENOMEM  # a host without reserved huge pages says the same
         shared = kind != linux.MAP_PRIVATE
         if not flags & linux.MAP_ANONYMOUS:
-            signed = (fd & 0xFFFF_FFFF ^ 0x8000_0000) - 0x8000_0000  # an int of 32 bits
+            signed = (fd & LOW32 ^ 0x8000_0000) - 0x8000_0000  # an int of 32 bits
             backing = self.files.open(signed, shared=shared, write=bool(prot & linux.PROT_WRITE))
             if backing is not None:
                 return -errno.EINVAL if not isinstance(backing, int) and self._grows(flags) else backing

@@ -6,10 +6,11 @@ calls; a failed call has changed nothing, but for the target of MREMAP_FIXED, wh
 
 import errno
 
+from quire.arch import WORD
 from quire.guest.mm import linux
 from quire.guest.mm.layout import find_gap
 from quire.guest.mm.linux import PAGE_2M, PAGE_4K, TASK_SIZE, page_up
-from quire.guest.mm.mapping import MASK64, MemoryMap
+from quire.guest.mm.mapping import MemoryMap
 from quire.guest.mm.vma import Vma
 from quire.memory import OutOfFrames
 
@@ -20,8 +21,8 @@ _FLAGS = linux.MREMAP_MAYMOVE | linux.MREMAP_FIXED | linux.MREMAP_DONTUNMAP
 
 def mremap(space: MemoryMap, old: int, old_size: int, new_size: int, flags: int, new_addr: int) -> int:
     """Resize or move the mapping at `old`; return its address or a negative errno."""
-    old, new_addr = old & MASK64, new_addr & MASK64
-    old_size, new_size = page_up(old_size & MASK64), page_up(new_size & MASK64)
+    old, new_addr = old & WORD, new_addr & WORD
+    old_size, new_size = page_up(old_size & WORD), page_up(new_size & WORD)
     wrong = _check(old, old_size, new_size, flags, new_addr)
     if wrong:
         return wrong

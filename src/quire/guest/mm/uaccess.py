@@ -11,20 +11,18 @@ import struct
 from collections.abc import Iterator
 from typing import Protocol
 
-from quire.arch import Access
+from quire.arch import LOW32, WORD, Access
 from quire.guest.kernel.machine import PageFault, ProcessMachine
 from quire.guest.kernel.siginfo import SignalInfo
-from quire.guest.mm.linux import PAGE_4K
+from quire.guest.mm.linux import ADDRESS_END, PAGE_4K
 
 __all__ = ["BadAddress", "UserMemory"]
 
-_USER_END = 1 << 47
 _OFFSET_MASK = PAGE_4K - 1
 _MAX_IOVEC = 1024
 _MAX_TOTAL = (1 << 63) - 1
 #: A page may be refused once more after a fault was resolved: a write to it after it was mapped by a read.
 _ATTEMPTS = 3
-_MASK32, _MASK64 = (1 << 32) - 1, (1 << 64) - 1
 
 
 class FaultHandler(Protocol):
@@ -106,11 +104,11 @@ class UserMemory:
 
     def write_u32(self, gva: int, value: int) -> None:
         """Write `value` modulo 2**32 at `gva`."""
-        self.write(gva, (value & _MASK32).to_bytes(4, "little"))
+        self.write(gva, (value & LOW32).to_bytes(4, "little"))
 
     def write_u64(self, gva: int, value: int) -> None:
         """Write `value` modulo 2**64 at `gva`."""
-        self.write(gva, (value & _MASK64).to_bytes(8, "little"))
+        self.write(gva, (value & WORD).to_bytes(8, "little"))
 
     def read_iovec(self, gva: int, count: int) -> list[tuple[int, int]]:
         """Return the (base, length) pairs of a ``struct iovec`` array.
@@ -140,5 +138,5 @@ class UserMemory:
         return found
 
     def _check(self, gva: int, n: int) -> None:
-        if n < 0 or gva < 0 or gva + n > _USER_END:
+        if n < 0 or gva < 0 or gva + n > ADDRESS_END:
             raise BadAddress(gva)

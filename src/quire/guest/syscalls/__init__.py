@@ -4,13 +4,14 @@ Quire is the guest's kernel, and its host is x86-64 Linux as well: most calls ar
 guest's pointers replaced. What differs (memory, signals, exit, seeded randomness, names in /proc) has a
 handler. Contract: a call never raises for anything that a guest does; it answers -errno as Linux would.
 Registers, addresses and sizes are taken as hostile. Calls that are not there answer ENOSYS and are counted in
-`process.unimplemented`.
+`task.unimplemented`.
 """
 
 import errno
-from typing import TYPE_CHECKING
 
+from quire.arch import WORD
 from quire.errors import BackendError
+from quire.guest.kernel.task import Task
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import (  # noqa: F401 - each module declares its calls in the table
     clocks,
@@ -35,9 +36,6 @@ from quire.guest.syscalls.state import QUIRE_DESCRIPTORS
 from quire.guest.syscalls.table import NO_RESULT, RESTART, SYSCALLS, Effect, Result, Special, Syscall
 from quire.guest.syscalls.waiting import interrupted
 
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
-
 __all__ = [
     "NO_RESULT",
     "QUIRE_DESCRIPTORS",
@@ -50,8 +48,6 @@ __all__ = [
     "syscall_name",
 ]
 
-_MASK64 = (1 << 64) - 1
-
 
 def syscall_name(number: int) -> str:
     """Return a call's name, or ``syscall_N`` for a number that Linux does not have."""
@@ -59,8 +55,8 @@ def syscall_name(number: int) -> str:
     return entry.name if entry is not None else f"syscall_{number}"
 
 
-def dispatch(process: "ProcessGuest", number: int, arguments: tuple[int, int, int, int, int, int]) -> Result:
-    """Do the system call `number` for `process` and return its result, -errno, or a :class:`Special`.
+def dispatch(task: Task, number: int, arguments: tuple[int, int, int, int, int, int]) -> Result:
+    """Do the system call `number` for `task` and return its result, -errno, or a :class:`Special`.
 
     `arguments` are RDI, RSI, RDX, R10, R8, R9. RESTART means that a signal interrupted a call which Linux
     restarts; NO_RESULT that the registers are final. Raises nothing for what a guest does.
@@ -70,25 +66,25 @@ def dispatch(process: "ProcessGuest", number: int, arguments: tuple[int, int, in
     if entry is None or entry.run is None:
         name = syscall_name(number)
         key = f"{name} ({entry.note})" if entry is not None and entry.note else name
-        process.unimplemented[key] = process.unimplemented.get(key, 0) + 1
+        task.unimplemented[key] = task.unimplemented.get(key, 0) + 1
         return -errno.ENOSYS
-    registers = tuple(register & _MASK64 for register in arguments)
+    registers = tuple(register & WORD for register in arguments)
     while True:
-        result = _answer(process, entry, registers)
+        result = _answer(task, entry, registers)
         # A signal that the guest blocks or ignores wakes the host's call, but not the guest's.
-        if result != -errno.EINTR or not entry.retries or interrupted(process):
+        if result != -errno.EINTR or not entry.retries or interrupted(task):
             break
     return RESTART if result == -errno.EINTR and entry.restart else result
 
 
-def _answer(process: "ProcessGuest", entry: Syscall, registers: tuple[int, ...]) -> Result:
+def _answer(task: Task, entry: Syscall, registers: tuple[int, ...]) -> Result:
     assert entry.run is not None
     try:
-        if process.options.sandbox:
-            refused = refusal(process, entry.effect, registers)
+        if task.options.sandbox:
+            refused = refusal(task, entry.effect, registers)
             if refused:
                 return -refused
-        return entry.run(process, registers)
+        return entry.run(task, registers)
     except BadAddress:
         return -errno.EFAULT
     except BackendError:

@@ -3,15 +3,12 @@
 import errno
 import struct
 import time
-from typing import TYPE_CHECKING
 
+from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import INT, POINTER, S32, In, Out
 from quire.guest.syscalls.table import absent, passes, syscall
 from quire.guest.syscalls.waiting import interrupted
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
 
 _CLOCK_NANOSLEEP = 230
 _TIMESPEC = struct.Struct("<qq")
@@ -36,37 +33,37 @@ absent(159, "adjtimex")
 
 
 @syscall(201, "time", POINTER)
-def time_(process: "ProcessGuest", pointer: int) -> int:
+def time_(task: Task, pointer: int) -> int:
     """Return the seconds since 1970."""
     now = int(time.time())
     if pointer:
-        process.memory.write_u64(pointer, now)
+        task.memory.write_u64(pointer, now)
     return now
 
 
-def _sleep(process: "ProcessGuest", clock: int, flags: int, request: int, rest: int) -> int:
-    asked = host.HostBuffer(16, process.memory.read(request, 16))
+def _sleep(task: Task, clock: int, flags: int, request: int, rest: int) -> int:
+    asked = host.HostBuffer(16, task.memory.read(request, 16))
     left = host.HostBuffer(16)
     while True:
         result = host.call(_CLOCK_NANOSLEEP, clock, flags, asked.address, left.address)
         if result != -errno.EINTR:
             return result
-        if interrupted(process):
+        if interrupted(task):
             break
         if not flags & _TIMER_ABSTIME:
             asked = host.HostBuffer(16, left.take())  # a signal that the guest blocks: sleep on
     if rest and not flags & _TIMER_ABSTIME:
-        process.memory.write(rest, left.take())
+        task.memory.write(rest, left.take())
     return -errno.EINTR
 
 
 @syscall(35, "nanosleep", POINTER, POINTER, retries=False)
-def nanosleep(process: "ProcessGuest", request: int, rest: int) -> int:
+def nanosleep(task: Task, request: int, rest: int) -> int:
     """Sleep; what is left is written to `rest` when a signal ends it (EINTR)."""
-    return _sleep(process, time.CLOCK_MONOTONIC, 0, request, rest)
+    return _sleep(task, time.CLOCK_MONOTONIC, 0, request, rest)
 
 
 @syscall(_CLOCK_NANOSLEEP, "clock_nanosleep", S32, S32, POINTER, POINTER, retries=False)
-def clock_nanosleep(process: "ProcessGuest", clock: int, flags: int, request: int, rest: int) -> int:
+def clock_nanosleep(task: Task, clock: int, flags: int, request: int, rest: int) -> int:
     """Sleep on a clock, for a time or until one."""
-    return _sleep(process, clock, flags, request, rest)
+    return _sleep(task, clock, flags, request, rest)

@@ -5,14 +5,15 @@ they would mean natively.
 """
 
 import errno
-from typing import TYPE_CHECKING
 
+from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host, procfs
 from quire.guest.syscalls.kinds import (
     FD,
     INT,
     OPTIONAL_PATH,
     PATH,
+    PATH_MAX,
     POINTER,
     S32,
     S64,
@@ -24,9 +25,6 @@ from quire.guest.syscalls.kinds import (
 from quire.guest.syscalls.opening import refuse_quires_memory
 from quire.guest.syscalls.table import Effect, passes, syscall
 
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
-
 _STAT = Out(144)
 _STATX = Out(256)
 _STATFS = Out(120)
@@ -36,7 +34,6 @@ _XATTR_MAX = 65536
 _VALUE = In(Arg(3), limit=_XATTR_MAX, too_big=errno.E2BIG)
 _VALUE_OUT = Out(Arg(3), limit=_XATTR_MAX, by_result=True)
 _LIST_OUT = Out(Arg(2), limit=_XATTR_MAX, by_result=True)
-_PATH_MAX = 4096
 
 passes(4, "stat", PATH, _STAT)
 passes(5, "fstat", SYNCED_FD, _STAT)
@@ -50,7 +47,7 @@ passes(269, "faccessat", FD, PATH, INT)
 passes(439, "faccessat2", FD, PATH, INT, INT)
 passes(217, "getdents64", FD, Out(Arg(2, bits=32), by_result=True), INT)
 passes(78, "getdents", FD, Out(Arg(2, bits=32), by_result=True), INT)
-passes(79, "getcwd", Out(Arg(1), limit=2 * _PATH_MAX, by_result=True), INT)
+passes(79, "getcwd", Out(Arg(1), limit=2 * PATH_MAX, by_result=True), INT)
 passes(80, "chdir", PATH)
 passes(81, "fchdir", FD)
 passes(83, "mkdir", PATH, INT, effect=_FILES)
@@ -108,53 +105,53 @@ passes(73, "flock", FD, INT, restart=True)
 
 
 @syscall(77, "ftruncate", SYNCED_FD, S64, effect=Effect.OUTPUT)
-def ftruncate(process: "ProcessGuest", descriptor: int, length: int) -> int:
+def ftruncate(task: Task, descriptor: int, length: int) -> int:
     """Set a file's size; pages of it that are mapped shared follow."""
     result = host.call(77, descriptor, length)
     if result == 0:
-        process.space.refresh_file(descriptor, 0, length)
+        task.space.refresh_file(descriptor, 0, length)
     return result
 
 
 @syscall(285, "fallocate", SYNCED_FD, S32, S64, S64, effect=Effect.OUTPUT)
-def fallocate(process: "ProcessGuest", descriptor: int, mode: int, offset: int, length: int) -> int:
+def fallocate(task: Task, descriptor: int, mode: int, offset: int, length: int) -> int:
     """Allocate, punch or zero a range of a file."""
     result = host.call(285, descriptor, mode, offset, length)
     if result == 0:
-        process.space.refresh_file(descriptor, offset, length)
+        task.space.refresh_file(descriptor, offset, length)
     return result
 
 
 @syscall(76, "truncate", PATH, S64, effect=Effect.FILES)
-def truncate(process: "ProcessGuest", path: bytes, length: int) -> int:
+def truncate(task: Task, path: bytes, length: int) -> int:
     """Set the size of a named file, but never of Quire's own memory files, which /proc/self/fd names too."""
-    refuse_quires_memory(process, -100, path)
+    refuse_quires_memory(task, -100, path)
     buffer = host.HostBuffer(len(path), path)
     return host.call(76, buffer.address, length)
 
 
-def _readlink(process: "ProcessGuest", directory: int, path: bytes, pointer: int, size: int) -> int:
+def _readlink(task: Task, directory: int, path: bytes, pointer: int, size: int) -> int:
     if size <= 0:
         return -errno.EINVAL
-    target = procfs.link_target(process, path)
+    target = procfs.link_target(task, path)
     if target is None:
-        name, out = host.HostBuffer(len(path), path), host.HostBuffer(_PATH_MAX)
-        result = host.call(267, directory, name.address, out.address, _PATH_MAX)
+        name, out = host.HostBuffer(len(path), path), host.HostBuffer(PATH_MAX)
+        result = host.call(267, directory, name.address, out.address, PATH_MAX)
         if result < 0:
             return result
         target = out.take(result)
     target = target[:size]
-    process.memory.write(pointer, target)
+    task.memory.write(pointer, target)
     return len(target)
 
 
 @syscall(89, "readlink", PATH, POINTER, S32)
-def readlink(process: "ProcessGuest", path: bytes, pointer: int, size: int) -> int:
+def readlink(task: Task, path: bytes, pointer: int, size: int) -> int:
     """Read a symbolic link. /proc/self/exe is the guest's program, not Quire's interpreter."""
-    return _readlink(process, -100, path, pointer, size)
+    return _readlink(task, -100, path, pointer, size)
 
 
 @syscall(267, "readlinkat", FD, PATH, POINTER, S32)
-def readlinkat(process: "ProcessGuest", directory: int, path: bytes, pointer: int, size: int) -> int:
+def readlinkat(task: Task, directory: int, path: bytes, pointer: int, size: int) -> int:
     """Read a symbolic link relative to a directory."""
-    return _readlink(process, directory, path, pointer, size)
+    return _readlink(task, directory, path, pointer, size)

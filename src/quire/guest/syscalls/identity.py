@@ -2,13 +2,11 @@
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
+from quire.arch import LOW32
+from quire.guest.kernel.task import Task
 from quire.guest.syscalls.kinds import INT, POINTER, S32, U32, Arg, In, InOut, Out
 from quire.guest.syscalls.table import Effect, passes, syscall
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
 
 _GROUPS_MAX = 65536
 _ONE_CPU = 1  # the mask of processor 0
@@ -54,15 +52,15 @@ passes(148, "sched_rr_get_interval", INT, Out(16))
 
 
 @syscall(186, "gettid")
-def gettid(process: "ProcessGuest") -> int:
+def gettid(task: Task) -> int:
     """Return the process id: the one thread's, whichever of Quire's threads runs it."""
     return os.getpid()
 
 
 @syscall(135, "personality", U32)
-def personality(process: "ProcessGuest", persona: int) -> int:
+def personality(task: Task, persona: int) -> int:
     """Answer the plain Linux personality, and accept that one only; asking is 0xffffffff."""
-    return 0 if persona in (0, 0xFFFFFFFF) else -errno.EINVAL
+    return 0 if persona in (0, LOW32) else -errno.EINVAL
 
 
 def _is_own(target: int) -> bool:
@@ -70,29 +68,29 @@ def _is_own(target: int) -> bool:
 
 
 @syscall(204, "sched_getaffinity", S32, U32, POINTER)
-def sched_getaffinity(process: "ProcessGuest", target: int, size: int, pointer: int) -> int:
+def sched_getaffinity(task: Task, target: int, size: int, pointer: int) -> int:
     """Answer one processor: the guest has one vCPU."""
     if size < _MASK_BYTES or size % 8:
         return -errno.EINVAL
     if not _is_own(target):
         return -errno.ESRCH
-    process.memory.write_u64(pointer, _ONE_CPU)
+    task.memory.write_u64(pointer, _ONE_CPU)
     return _MASK_BYTES
 
 
 @syscall(203, "sched_setaffinity", S32, U32, POINTER)
-def sched_setaffinity(process: "ProcessGuest", target: int, size: int, pointer: int) -> int:
+def sched_setaffinity(task: Task, target: int, size: int, pointer: int) -> int:
     """Accept a mask that has processor 0, else EINVAL."""
     if not _is_own(target):
         return -errno.ESRCH
-    mask = process.memory.read(pointer, min(size, 128))
+    mask = task.memory.read(pointer, min(size, 128))
     return 0 if mask and mask[0] & _ONE_CPU else -errno.EINVAL
 
 
 @syscall(144, "sched_setscheduler", S32, S32, POINTER)
-def sched_setscheduler(process: "ProcessGuest", target: int, policy: int, pointer: int) -> int:
+def sched_setscheduler(task: Task, target: int, policy: int, pointer: int) -> int:
     """Accept the normal policies; there is nothing to schedule. A real-time one is EPERM."""
-    priority = process.memory.read_i32(pointer)
+    priority = task.memory.read_i32(pointer)
     if not _is_own(target):
         return -errno.ESRCH
     if policy not in (0, 3, 5):
@@ -101,23 +99,23 @@ def sched_setscheduler(process: "ProcessGuest", target: int, policy: int, pointe
 
 
 @syscall(309, "getcpu", POINTER, POINTER, INT)
-def getcpu(process: "ProcessGuest", cpu: int, node: int, _cache: int) -> int:
+def getcpu(task: Task, cpu: int, node: int, _cache: int) -> int:
     """Answer processor 0 of node 0."""
     for pointer in (cpu, node):
         if pointer:
-            process.memory.write_u32(pointer, 0)
+            task.memory.write_u32(pointer, 0)
     return 0
 
 
 @syscall(103, "syslog", S32, POINTER, S32)
-def syslog(process: "ProcessGuest", *_arguments: int) -> int:
+def syslog(task: Task, *_arguments: int) -> int:
     """Refuse: the kernel's log is not the guest's."""
     return -errno.EPERM
 
 
 @syscall(126, "capset", POINTER, POINTER)
-def capset(process: "ProcessGuest", header: int, data: int) -> int:
+def capset(task: Task, header: int, data: int) -> int:
     """Check both pointers and refuse: capabilities are Quire's own."""
-    process.memory.read(header, 8)
-    process.memory.read(data, 24)
+    task.memory.read(header, 8)
+    task.memory.read(data, 24)
     return -errno.EPERM

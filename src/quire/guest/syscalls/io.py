@@ -1,15 +1,12 @@
 """Reading, writing and copying between descriptors."""
 
 import errno
-from typing import TYPE_CHECKING
 
+from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import FD, INT, POINTER, SYNCED_FD, U32, fail, signed64
 from quire.guest.syscalls.table import Effect, syscall
 from quire.guest.syscalls.transfer import MAX_TRANSFER, Segments, is_seeded, read_file, write_file
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = ["segments_of"]
 
@@ -17,11 +14,11 @@ _MAX_SEGMENTS = 1024  # UIO_MAXIOV
 _OUTPUT = Effect.OUTPUT
 
 
-def segments_of(process: "ProcessGuest", pointer: int, count: int) -> Segments:
+def segments_of(task: Task, pointer: int, count: int) -> Segments:
     """Return the ranges of a guest's struct iovec array. EINVAL for too many or too long ones, BadAddress."""
     if not 0 <= signed64(count) <= _MAX_SEGMENTS:
         raise fail(errno.EINVAL)
-    segments = process.memory.read_iovec(pointer, count) if count else []
+    segments = task.memory.read_iovec(pointer, count) if count else []
     if any(length >> 63 for _, length in segments):
         raise fail(errno.EINVAL)
     return segments
@@ -36,51 +33,51 @@ def _offset(low: int) -> int:
 
 
 @syscall(0, "read", FD, POINTER, INT, restart=True)
-def read(process: "ProcessGuest", descriptor: int, pointer: int, count: int) -> int:
+def read(task: Task, descriptor: int, pointer: int, count: int) -> int:
     """Read from a descriptor."""
-    return read_file(process, descriptor, [(pointer, count)])
+    return read_file(task, descriptor, [(pointer, count)])
 
 
 @syscall(1, "write", FD, POINTER, INT, effect=_OUTPUT, restart=True)
-def write(process: "ProcessGuest", descriptor: int, pointer: int, count: int) -> int:
+def write(task: Task, descriptor: int, pointer: int, count: int) -> int:
     """Write to a descriptor."""
-    return write_file(process, descriptor, [(pointer, count)])
+    return write_file(task, descriptor, [(pointer, count)])
 
 
 @syscall(17, "pread64", FD, POINTER, INT, INT, restart=True)
-def pread64(process: "ProcessGuest", descriptor: int, pointer: int, count: int, offset: int) -> int:
+def pread64(task: Task, descriptor: int, pointer: int, count: int, offset: int) -> int:
     """Read at a position."""
-    return read_file(process, descriptor, [(pointer, count)], _offset(offset))
+    return read_file(task, descriptor, [(pointer, count)], _offset(offset))
 
 
 @syscall(18, "pwrite64", FD, POINTER, INT, INT, effect=_OUTPUT, restart=True)
-def pwrite64(process: "ProcessGuest", descriptor: int, pointer: int, count: int, offset: int) -> int:
+def pwrite64(task: Task, descriptor: int, pointer: int, count: int, offset: int) -> int:
     """Write at a position."""
-    return write_file(process, descriptor, [(pointer, count)], _offset(offset))
+    return write_file(task, descriptor, [(pointer, count)], _offset(offset))
 
 
 @syscall(19, "readv", FD, POINTER, INT, restart=True)
-def readv(process: "ProcessGuest", descriptor: int, pointer: int, count: int) -> int:
+def readv(task: Task, descriptor: int, pointer: int, count: int) -> int:
     """Read into several ranges."""
-    return read_file(process, descriptor, segments_of(process, pointer, count))
+    return read_file(task, descriptor, segments_of(task, pointer, count))
 
 
 @syscall(20, "writev", FD, POINTER, INT, effect=_OUTPUT, restart=True)
-def writev(process: "ProcessGuest", descriptor: int, pointer: int, count: int) -> int:
+def writev(task: Task, descriptor: int, pointer: int, count: int) -> int:
     """Write several ranges."""
-    return write_file(process, descriptor, segments_of(process, pointer, count))
+    return write_file(task, descriptor, segments_of(task, pointer, count))
 
 
 @syscall(295, "preadv", FD, POINTER, INT, INT, restart=True)
-def preadv(process: "ProcessGuest", descriptor: int, pointer: int, count: int, offset: int) -> int:
+def preadv(task: Task, descriptor: int, pointer: int, count: int, offset: int) -> int:
     """Read into several ranges at a position."""
-    return read_file(process, descriptor, segments_of(process, pointer, count), _offset(offset))
+    return read_file(task, descriptor, segments_of(task, pointer, count), _offset(offset))
 
 
 @syscall(296, "pwritev", FD, POINTER, INT, INT, effect=_OUTPUT, restart=True)
-def pwritev(process: "ProcessGuest", descriptor: int, pointer: int, count: int, offset: int) -> int:
+def pwritev(task: Task, descriptor: int, pointer: int, count: int, offset: int) -> int:
     """Write several ranges at a position."""
-    return write_file(process, descriptor, segments_of(process, pointer, count), _offset(offset))
+    return write_file(task, descriptor, segments_of(task, pointer, count), _offset(offset))
 
 
 def _offset_or_current(low: int) -> int:
@@ -89,28 +86,28 @@ def _offset_or_current(low: int) -> int:
 
 @syscall(327, "preadv2", FD, POINTER, INT, INT, INT, U32, restart=True)
 def preadv2(
-    process: "ProcessGuest", descriptor: int, pointer: int, count: int, offset: int, _high: int, flags: int
+    task: Task, descriptor: int, pointer: int, count: int, offset: int, _high: int, flags: int
 ) -> int:
     """Read into several ranges with flags; position -1 is the file's own."""
-    segments = segments_of(process, pointer, count)
-    return read_file(process, descriptor, segments, _offset_or_current(offset), flags)
+    segments = segments_of(task, pointer, count)
+    return read_file(task, descriptor, segments, _offset_or_current(offset), flags)
 
 
 @syscall(328, "pwritev2", FD, POINTER, INT, INT, INT, U32, effect=_OUTPUT, restart=True)
 def pwritev2(
-    process: "ProcessGuest", descriptor: int, pointer: int, count: int, offset: int, _high: int, flags: int
+    task: Task, descriptor: int, pointer: int, count: int, offset: int, _high: int, flags: int
 ) -> int:
     """Write several ranges with flags; position -1 is the file's own."""
-    segments = segments_of(process, pointer, count)
-    return write_file(process, descriptor, segments, _offset_or_current(offset), flags)
+    segments = segments_of(task, pointer, count)
+    return write_file(task, descriptor, segments, _offset_or_current(offset), flags)
 
 
-def _read_position(process: "ProcessGuest", pointer: int) -> host.HostBuffer | None:
-    return host.HostBuffer(8, process.memory.read(pointer, 8)) if pointer else None
+def _read_position(task: Task, pointer: int) -> host.HostBuffer | None:
+    return host.HostBuffer(8, task.memory.read(pointer, 8)) if pointer else None
 
 
 def _copy(
-    process: "ProcessGuest",
+    task: Task,
     number: int,
     words: tuple[int, ...],
     source: int,
@@ -128,51 +125,45 @@ def _copy(
         return moved
     for pointer, position in positions:
         if position is not None:
-            process.memory.write(pointer, position.take())
+            task.memory.write(pointer, position.take())
     if moved:
         # Where it went is the host's knowledge (O_APPEND, a position or none): all of the file is refreshed.
-        process.space.refresh_file(target, 0, MAX_TRANSFER)
+        task.space.refresh_file(target, 0, MAX_TRANSFER)
     return moved
 
 
 @syscall(40, "sendfile", SYNCED_FD, SYNCED_FD, POINTER, INT, effect=_OUTPUT, restart=True)
-def sendfile(process: "ProcessGuest", target: int, source: int, pointer: int, count: int) -> int:
+def sendfile(task: Task, target: int, source: int, pointer: int, count: int) -> int:
     """Copy from a file to a descriptor within the kernel."""
-    position = _read_position(process, pointer)
+    position = _read_position(task, pointer)
     words = (target, source, position.address if position else 0, min(count, MAX_TRANSFER))
-    return _copy(process, 40, words, source, target, ((pointer, position),))
+    return _copy(task, 40, words, source, target, ((pointer, position),))
 
 
-def _copy_between(
-    process: "ProcessGuest", number: int, ends: tuple[int, int, int, int], count: int, flags: int
-) -> int:
+def _copy_between(task: Task, number: int, ends: tuple[int, int, int, int], count: int, flags: int) -> int:
     source, from_, target, to = ends
-    start, end = _read_position(process, from_), _read_position(process, to)
+    start, end = _read_position(task, from_), _read_position(task, to)
     first, second = start.address if start else 0, end.address if end else 0
     words = (source, first, target, second, min(count, MAX_TRANSFER), flags)
-    return _copy(process, number, words, source, target, ((from_, start), (to, end)))
+    return _copy(task, number, words, source, target, ((from_, start), (to, end)))
 
 
 _BETWEEN = (SYNCED_FD, POINTER, SYNCED_FD, POINTER, INT, U32)
 
 
 @syscall(326, "copy_file_range", *_BETWEEN, effect=Effect.OUTPUT_2, restart=True)
-def copy_file_range(
-    process: "ProcessGuest", source: int, from_: int, target: int, to: int, count: int, flags: int
-) -> int:
+def copy_file_range(task: Task, source: int, from_: int, target: int, to: int, count: int, flags: int) -> int:
     """Copy between two files within the kernel."""
-    return _copy_between(process, 326, (source, from_, target, to), count, flags)
+    return _copy_between(task, 326, (source, from_, target, to), count, flags)
 
 
 @syscall(275, "splice", *_BETWEEN, effect=Effect.OUTPUT_2, restart=True)
-def splice(
-    process: "ProcessGuest", source: int, from_: int, target: int, to: int, count: int, flags: int
-) -> int:
+def splice(task: Task, source: int, from_: int, target: int, to: int, count: int, flags: int) -> int:
     """Move between a pipe and a file within the kernel."""
-    return _copy_between(process, 275, (source, from_, target, to), count, flags)
+    return _copy_between(task, 275, (source, from_, target, to), count, flags)
 
 
 @syscall(276, "tee", FD, FD, INT, U32, effect=Effect.OUTPUT_1, restart=True)
-def tee(process: "ProcessGuest", source: int, target: int, count: int, flags: int) -> int:
+def tee(task: Task, source: int, target: int, count: int, flags: int) -> int:
     """Duplicate what is in a pipe."""
     return host.call(276, source, target, min(count, MAX_TRANSFER), flags)

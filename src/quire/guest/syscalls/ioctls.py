@@ -6,15 +6,12 @@ does not know it would. TIOCSTI (typing on behalf of the user) is left out on pu
 
 import errno
 from enum import Enum
-from typing import TYPE_CHECKING
 
+from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import INT, SYNCED_FD, U32
-from quire.guest.syscalls.state import state_of
+from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.table import syscall
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
 
 _IOCTL = 16
 
@@ -64,7 +61,7 @@ _UNSUPPORTED = {
 
 
 @syscall(_IOCTL, "ioctl", SYNCED_FD, U32, INT, restart=True)
-def ioctl(process: "ProcessGuest", descriptor: int, request: int, argument: int) -> int:
+def ioctl(task: Task, descriptor: int, request: int, argument: int) -> int:
     """Control a device. ENOTTY for a request that Quire does not know; FICLONE is EOPNOTSUPP."""
     entry = _REQUESTS.get(request)
     if entry is None:
@@ -74,15 +71,15 @@ def ioctl(process: "ProcessGuest", descriptor: int, request: int, argument: int)
         return -errno.EOPNOTSUPP if request in _UNSUPPORTED else -errno.ENOTTY
     way, size, changes = entry
     # Standard input may be the same terminal as standard output, which a sandboxed guest owns.
-    if changes and process.options.sandbox and not state_of(process).owns(descriptor):
+    if changes and task.options.sandbox and not group_state(task).owns(descriptor):
         return -errno.EPERM
     if way is _Way.NUMBER:
         return host.call(_IOCTL, descriptor, request, argument)
     if way is _Way.IN:
-        data = process.memory.read(argument, size)
+        data = task.memory.read(argument, size)
         return host.call(_IOCTL, descriptor, request, host.HostBuffer(size, data).address)
     buffer = host.HostBuffer(size)
     result = host.call(_IOCTL, descriptor, request, buffer.address)
     if result >= 0:
-        process.memory.write(argument, buffer.take())
+        task.memory.write(argument, buffer.take())
     return result

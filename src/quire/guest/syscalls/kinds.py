@@ -8,19 +8,19 @@ through UserMemory only, and every size that a guest chooses is bounded before i
 
 import errno
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from quire.arch import LOW32, WORD
+from quire.guest.kernel.task import Task
 from quire.guest.syscalls.host import HostBuffer
 from quire.guest.syscalls.state import QUIRE_DESCRIPTORS
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = [
     "FD",
     "INT",
     "OPTIONAL_PATH",
     "PATH",
+    "PATH_MAX",
     "POINTER",
     "S32",
     "S64",
@@ -38,7 +38,7 @@ __all__ = [
     "signed64",
 ]
 
-_PATH_MAX = 4096
+PATH_MAX = 4096
 #: The most that a size from a guest's register makes Quire allocate for a bounce buffer.
 _BOUNCE_LIMIT = 1 << 20
 
@@ -50,13 +50,13 @@ def fail(number: int) -> OSError:
 
 def signed32(value: int) -> int:
     """Return the low 32 bits as the C int they are."""
-    value &= 0xFFFFFFFF
+    value &= LOW32
     return value - (1 << 32) if value & 0x80000000 else value
 
 
 def signed64(value: int) -> int:
     """Return a register as the C long it is."""
-    value &= (1 << 64) - 1
+    value &= WORD
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -64,7 +64,7 @@ def signed64(value: int) -> int:
 class HostCall:
     """A pass-through call in preparation: the guest's registers, and the words that the host will get."""
 
-    process: "ProcessGuest"
+    task: Task
     raw: tuple[int, ...]
     values: list[int]
     buffers: dict[int, HostBuffer] = field(default_factory=dict)
@@ -76,13 +76,13 @@ class Kind:
     #: Whether another argument may give the size of what this one points to.
     sized = False
 
-    def value(self, process: "ProcessGuest", raw: int) -> Any:
+    def value(self, task: Task, raw: int) -> Any:
         """Return the argument for a handler. Raises OSError(errno) or BadAddress for a bad one."""
         return raw
 
     def lower(self, call: HostCall, index: int) -> None:
         """Put the host's word for argument `index` in `call.values`. Raises as :meth:`value` does."""
-        call.values[index] = self.value(call.process, call.raw[index])
+        call.values[index] = self.value(call.task, call.raw[index])
 
     def finish(self, call: HostCall, index: int, result: int) -> None:
         """Copy back what the host wrote. Called after success only. Raises BadAddress."""
@@ -92,7 +92,7 @@ class _Number(Kind):
     def __init__(self, bits: int, *, signed: bool) -> None:
         self._mask, self._sign = (1 << bits) - 1, 1 << (bits - 1) if signed else 0
 
-    def value(self, process: "ProcessGuest", raw: int) -> int:
+    def value(self, task: Task, raw: int) -> int:
         raw &= self._mask
         return raw - 2 * self._sign if raw & self._sign else raw
 
@@ -106,12 +106,12 @@ class Fd(Kind):
 
     synced: bool = False
 
-    def value(self, process: "ProcessGuest", raw: int) -> int:
+    def value(self, task: Task, raw: int) -> int:
         descriptor = signed32(raw)
         if descriptor >= QUIRE_DESCRIPTORS:
             raise fail(errno.EBADF)
         if self.synced and descriptor >= 0:
-            process.space.sync_file(descriptor)
+            task.space.sync_file(descriptor)
         return descriptor
 
 
@@ -121,17 +121,17 @@ class Path(Kind):
 
     nullable: bool = False
 
-    def value(self, process: "ProcessGuest", raw: int) -> bytes:
+    def value(self, task: Task, raw: int) -> bytes:
         # One byte more than fits, so that a path which is too long is told from one that just fits.
-        path = process.memory.read_cstring(raw, _PATH_MAX)
-        if len(path) >= _PATH_MAX:
+        path = task.memory.read_cstring(raw, PATH_MAX)
+        if len(path) >= PATH_MAX:
             raise fail(errno.ENAMETOOLONG)
         return path
 
     def lower(self, call: HostCall, index: int) -> None:
         if self.nullable and not call.raw[index]:
             return
-        path = self.value(call.process, call.raw[index])
+        path = self.value(call.task, call.raw[index])
         buffer = call.buffers[index] = HostBuffer(len(path) + 1, path)
         call.values[index] = buffer.address
 
@@ -155,7 +155,7 @@ class _Buffer(Kind):
     limit: int = _BOUNCE_LIMIT
     sized = True
 
-    def value(self, process: "ProcessGuest", raw: int) -> int:
+    def value(self, task: Task, raw: int) -> int:
         return raw
 
     def _bytes(self, call: HostCall) -> int:
@@ -180,7 +180,7 @@ class _Buffer(Kind):
         if self.nullable and not pointer:
             return
         size = self._bytes(call)
-        data = call.process.memory.read(pointer, size) if read and size else b""
+        data = call.task.memory.read(pointer, size) if read and size else b""
         buffer = call.buffers[index] = HostBuffer(size, data)
         call.values[index] = buffer.address
 
@@ -214,7 +214,7 @@ class Out(_Buffer):
             return
         data = buffer.take(result * self.unit if self.by_result else None)
         if data:
-            call.process.memory.write(call.raw[index], data)
+            call.task.memory.write(call.raw[index], data)
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class InOut(_Buffer):
     def finish(self, call: HostCall, index: int, result: int) -> None:
         buffer = call.buffers.get(index)
         if buffer is not None and buffer.size:
-            call.process.memory.write(call.raw[index], buffer.take())
+            call.task.memory.write(call.raw[index], buffer.take())
 
 
 INT = Kind()

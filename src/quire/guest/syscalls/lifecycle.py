@@ -1,14 +1,11 @@
 """The end of a process, its children, and random numbers that repeat from run to run."""
 
 import errno
-from typing import TYPE_CHECKING
 
+from quire.guest.kernel.task import Task
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls.kinds import INT, POINTER, S32, U32
 from quire.guest.syscalls.table import NO_RESULT, Result, absent, syscall
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
 
 _WAIT_OPTIONS = 0xE000000B  # WNOHANG, WUNTRACED, WCONTINUED, __WNOTHREAD, __WALL, __WCLONE
 _WAITID_OPTIONS = 0xE100000F  # the same, with WEXITED, WSTOPPED and WNOWAIT
@@ -28,20 +25,20 @@ absent(322, "execveat", _LATER)
 
 @syscall(60, "exit", S32)
 @syscall(231, "exit_group", S32)
-def exit_(process: "ProcessGuest", status: int) -> Result:
+def exit_(task: Task, status: int) -> Result:
     """End the process; of its status the low 8 bits count."""
-    process.exit_status = status & 0xFF
+    task.exit_status = status & 0xFF
     return NO_RESULT
 
 
 @syscall(61, "wait4", S32, POINTER, U32, POINTER)
-def wait4(process: "ProcessGuest", _target: int, _status: int, options: int, _usage: int) -> int:
+def wait4(task: Task, _target: int, _status: int, options: int, _usage: int) -> int:
     """Wait for a child. There are none before fork exists; those of Quire are not the guest's to reap."""
     return -errno.EINVAL if options & ~_WAIT_OPTIONS else -errno.ECHILD
 
 
 @syscall(247, "waitid", S32, S32, POINTER, U32, POINTER)
-def waitid(process: "ProcessGuest", kind: int, _target: int, _info: int, options: int, _usage: int) -> int:
+def waitid(task: Task, kind: int, _target: int, _info: int, options: int, _usage: int) -> int:
     """Wait for a child, as :func:`wait4` does."""
     if options & ~_WAITID_OPTIONS or not options & 0xE or not 0 <= kind <= 3:
         return -errno.EINVAL
@@ -49,7 +46,7 @@ def waitid(process: "ProcessGuest", kind: int, _target: int, _info: int, options
 
 
 @syscall(318, "getrandom", POINTER, INT, U32)
-def getrandom(process: "ProcessGuest", pointer: int, count: int, flags: int) -> int:
+def getrandom(task: Task, pointer: int, count: int, flags: int) -> int:
     """Return numbers of the guest's seeded generator, so that a run can be repeated."""
     if flags & ~_GRND_FLAGS or flags & (_GRND_RANDOM | _GRND_INSECURE) == _GRND_RANDOM | _GRND_INSECURE:
         return -errno.EINVAL
@@ -57,7 +54,7 @@ def getrandom(process: "ProcessGuest", pointer: int, count: int, flags: int) -> 
     try:
         while done < count:
             size = min(count - done, _RANDOM_CHUNK)
-            process.memory.write(pointer + done, process.rng.randbytes(size))
+            task.memory.write(pointer + done, task.rng.randbytes(size))
             done += size
     except BadAddress:
         if not done:

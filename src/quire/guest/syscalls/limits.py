@@ -4,23 +4,20 @@ import errno
 import os
 import resource
 import struct
-from typing import TYPE_CHECKING
 
+from quire.guest.kernel.task import ThreadGroup
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import POINTER, S32, U32
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, RLIMITS, state_of
+from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, RLIMITS, group_state
 from quire.guest.syscalls.table import syscall
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
 
 _LIMIT = struct.Struct("<QQ")
 _PRLIMIT64 = 302
 
 
-def _set(process: "ProcessGuest", number: int, pointer: int) -> int:
-    soft, hard = _LIMIT.unpack(process.memory.read(pointer, _LIMIT.size))
-    limits = state_of(process).limits
+def _set(group: ThreadGroup, number: int, pointer: int) -> int:
+    soft, hard = _LIMIT.unpack(group.memory.read(pointer, _LIMIT.size))
+    limits = group_state(group).limits
     if soft > hard:
         return -errno.EINVAL
     # Even a privileged guest gets no descriptors among Quire's.
@@ -29,29 +26,29 @@ def _set(process: "ProcessGuest", number: int, pointer: int) -> int:
         return -errno.EPERM
     limits[number] = (soft, hard)
     if number == resource.RLIMIT_STACK:
-        process.space.stack_limit = soft
+        group.space.stack_limit = soft
     return 0
 
 
-def _get(process: "ProcessGuest", number: int, pointer: int) -> int:
-    process.memory.write(pointer, _LIMIT.pack(*state_of(process).limits[number]))
+def _get(group: ThreadGroup, number: int, pointer: int) -> int:
+    group.memory.write(pointer, _LIMIT.pack(*group_state(group).limits[number]))
     return 0
 
 
 @syscall(97, "getrlimit", U32, POINTER)
-def getrlimit(process: "ProcessGuest", number: int, pointer: int) -> int:
+def getrlimit(group: ThreadGroup, number: int, pointer: int) -> int:
     """Return a limit."""
-    return _get(process, number, pointer) if number < RLIMITS else -errno.EINVAL
+    return _get(group, number, pointer) if number < RLIMITS else -errno.EINVAL
 
 
 @syscall(160, "setrlimit", U32, POINTER)
-def setrlimit(process: "ProcessGuest", number: int, pointer: int) -> int:
+def setrlimit(group: ThreadGroup, number: int, pointer: int) -> int:
     """Set a limit. EINVAL when soft exceeds hard, EPERM when hard would rise without privilege."""
-    return _set(process, number, pointer) if number < RLIMITS else -errno.EINVAL
+    return _set(group, number, pointer) if number < RLIMITS else -errno.EINVAL
 
 
 @syscall(_PRLIMIT64, "prlimit64", S32, U32, POINTER, POINTER)
-def prlimit64(process: "ProcessGuest", target: int, number: int, new: int, old: int) -> int:
+def prlimit64(group: ThreadGroup, target: int, number: int, new: int, old: int) -> int:
     """Get and set a limit. Another process's limits may be read, not set (EPERM)."""
     if number >= RLIMITS:
         return -errno.EINVAL
@@ -61,10 +58,10 @@ def prlimit64(process: "ProcessGuest", target: int, number: int, new: int, old: 
         buffer = host.HostBuffer(_LIMIT.size)
         result = host.call(_PRLIMIT64, target, number, 0, buffer.address)
         if result == 0 and old:
-            process.memory.write(old, buffer.take())
+            group.memory.write(old, buffer.take())
         return result
-    previous = state_of(process).limits[number]
-    result = _set(process, number, new) if new else 0
+    previous = group_state(group).limits[number]
+    result = _set(group, number, new) if new else 0
     if result == 0 and old:
-        process.memory.write(old, _LIMIT.pack(*previous))
+        group.memory.write(old, _LIMIT.pack(*previous))
     return result

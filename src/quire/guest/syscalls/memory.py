@@ -2,24 +2,21 @@
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
+from quire.guest.kernel.task import Task
+from quire.guest.mm.linux import PAGE_4K
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import INT, POINTER, S32, fail, signed32
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, state_of
+from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, group_state
 from quire.guest.syscalls.table import absent, syscall
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
 
 _MAP_ANONYMOUS = 0x20
 _MAP_SHARED_BITS = 0x3  # MAP_SHARED, MAP_PRIVATE or MAP_SHARED_VALIDATE
 _MAP_PRIVATE = 0x2
-_PAGE = 4096
 _NODES_MAX = 1024
 
 
-def _check_file(process: "ProcessGuest", descriptor: int, flags: int) -> None:
+def _check_file(task: Task, descriptor: int, flags: int) -> None:
     """Raise EBADF for a descriptor that is not the guest's, EACCES for a mapping that could leak out."""
     if descriptor >= QUIRE_DESCRIPTORS:
         raise fail(errno.EBADF)
@@ -28,90 +25,86 @@ def _check_file(process: "ProcessGuest", descriptor: int, flags: int) -> None:
         raise fail(-opened)
     shared = flags & _MAP_SHARED_BITS != _MAP_PRIVATE
     writable = opened & os.O_ACCMODE != os.O_RDONLY
-    if process.options.sandbox and shared and writable and not state_of(process).owns(descriptor):
+    if task.options.sandbox and shared and writable and not group_state(task).owns(descriptor):
         raise fail(errno.EACCES)
 
 
 @syscall(9, "mmap", POINTER, INT, INT, INT, INT, INT)
-def mmap(
-    process: "ProcessGuest", address: int, length: int, prot: int, flags: int, descriptor: int, offset: int
-) -> int:
+def mmap(task: Task, address: int, length: int, prot: int, flags: int, descriptor: int, offset: int) -> int:
     """Map memory or a file."""
     if flags & _MAP_ANONYMOUS:
-        return process.space.mmap(address, length, prot, flags, -1, 0)
-    if offset % _PAGE:
+        return task.space.mmap(address, length, prot, flags, -1, 0)
+    if offset % PAGE_4K:
         return -errno.EINVAL
     file = signed32(descriptor)
-    _check_file(process, file, flags)
-    return process.space.mmap(address, length, prot, flags, file, offset)
+    _check_file(task, file, flags)
+    return task.space.mmap(address, length, prot, flags, file, offset)
 
 
 @syscall(11, "munmap", POINTER, INT)
-def munmap(process: "ProcessGuest", address: int, length: int) -> int:
+def munmap(task: Task, address: int, length: int) -> int:
     """Unmap a range."""
-    return process.space.munmap(address, length)
+    return task.space.munmap(address, length)
 
 
 @syscall(10, "mprotect", POINTER, INT, INT)
-def mprotect(process: "ProcessGuest", address: int, length: int, prot: int) -> int:
+def mprotect(task: Task, address: int, length: int, prot: int) -> int:
     """Change the rights of a range."""
-    return process.space.mprotect(address, length, prot)
+    return task.space.mprotect(address, length, prot)
 
 
 @syscall(25, "mremap", POINTER, INT, INT, INT, POINTER)
-def mremap(
-    process: "ProcessGuest", old: int, old_size: int, new_size: int, flags: int, new_address: int
-) -> int:
+def mremap(task: Task, old: int, old_size: int, new_size: int, flags: int, new_address: int) -> int:
     """Grow, shrink or move a mapping."""
-    return process.space.mremap(old, old_size, new_size, flags, new_address)
+    return task.space.mremap(old, old_size, new_size, flags, new_address)
 
 
 @syscall(12, "brk", POINTER)
-def brk(process: "ProcessGuest", address: int) -> int:
+def brk(task: Task, address: int) -> int:
     """Move the end of the heap."""
-    return process.space.brk(address)
+    return task.space.brk(address)
 
 
 @syscall(28, "madvise", POINTER, INT, S32)
-def madvise(process: "ProcessGuest", address: int, length: int, advice: int) -> int:
+def madvise(task: Task, address: int, length: int, advice: int) -> int:
     """Advise about a range; MADV_DONTNEED and its like act."""
-    return process.space.madvise(address, length, advice)
+    return task.space.madvise(address, length, advice)
 
 
 @syscall(26, "msync", POINTER, INT, S32)
-def msync(process: "ProcessGuest", address: int, length: int, flags: int) -> int:
+def msync(task: Task, address: int, length: int, flags: int) -> int:
     """Write shared file mappings back."""
-    return process.space.msync(address, length, flags)
+    return task.space.msync(address, length, flags)
 
 
 @syscall(27, "mincore", POINTER, INT, POINTER)
-def mincore(process: "ProcessGuest", address: int, length: int, vector: int) -> int:
+def mincore(task: Task, address: int, length: int, vector: int) -> int:
     """Tell which pages of a range are resident."""
-    return process.space.mincore(address, length, vector)
+    return task.space.mincore(address, length, vector)
 
 
 @syscall(149, "mlock", POINTER, INT)
 @syscall(325, "mlock2", POINTER, INT, INT)
 @syscall(150, "munlock", POINTER, INT)
-def mlock(process: "ProcessGuest", *_range: int) -> int:
+def mlock(task: Task, *_range: int) -> int:
     """Accept: nothing here is ever swapped out, so all memory is locked."""
     return 0
 
 
 @syscall(151, "mlockall", S32)
-def mlockall(process: "ProcessGuest", flags: int) -> int:
+def mlockall(task: Task, flags: int) -> int:
     """Accept valid flags, as :func:`mlock` does."""
     return -errno.EINVAL if not flags or flags & ~7 else 0
 
 
 @syscall(152, "munlockall")
-def munlockall(process: "ProcessGuest") -> int:
+def munlockall(task: Task) -> int:
     """Accept."""
     return 0
 
 
 @syscall(324, "membarrier", S32, INT, INT)
-def membarrier(process: "ProcessGuest", command: int, flags: int, _cpu: int) -> int:
+def membarrier(task: Task, command: int, flags: int, _cpu: int) -> int:
     """Order memory between threads: with one thread there is nothing to do. Query says what is accepted."""
     supported = 0x1F
     if flags or command < 0:
@@ -122,16 +115,14 @@ def membarrier(process: "ProcessGuest", command: int, flags: int, _cpu: int) -> 
 
 
 @syscall(239, "get_mempolicy", POINTER, POINTER, INT, POINTER, INT)
-def get_mempolicy(
-    process: "ProcessGuest", mode: int, nodes: int, max_node: int, _address: int, flags: int
-) -> int:
+def get_mempolicy(task: Task, mode: int, nodes: int, max_node: int, _address: int, flags: int) -> int:
     """Answer the default policy on node 0."""
     if flags & ~7 or max_node > _NODES_MAX:
         return -errno.EINVAL
     if mode:
-        process.memory.write_u32(mode, 0)
+        task.memory.write_u32(mode, 0)
     if nodes and max_node:
-        process.memory.write(nodes, bytes((max_node + 63) // 64 * 8))
+        task.memory.write(nodes, bytes((max_node + 63) // 64 * 8))
     return 0
 
 

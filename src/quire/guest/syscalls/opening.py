@@ -8,15 +8,12 @@ itself.
 import errno
 import os
 import struct
-from typing import TYPE_CHECKING
 
+from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.syscalls import host, procfs
 from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, U32, fail
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, admit, is_terminal_or_null, state_of
+from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, admit, group_state, is_terminal_or_null
 from quire.guest.syscalls.table import syscall
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = ["open_file", "refuse_quires_memory"]
 
@@ -38,7 +35,7 @@ def _quires_identities() -> set[tuple[int, int]]:
     return found
 
 
-def _is_quires(process: "ProcessGuest", descriptor: int) -> bool:
+def _is_quires(group: ThreadGroup, descriptor: int) -> bool:
     """Whether a descriptor names Quire's memory: /proc/self/mem, or /proc/self/fd/9xx opened once more.
 
     The descriptors from 900 also hold what the guest has mapped: files with names, and its own memory files.
@@ -48,10 +45,10 @@ def _is_quires(process: "ProcessGuest", descriptor: int) -> bool:
         return procfs.is_forbidden(link)
     if link.startswith("/") and not link.startswith("/memfd:"):
         return False
-    return not state_of(process).owns(descriptor) and host.identity_of(descriptor) in _quires_identities()
+    return not group_state(group).owns(descriptor) and host.identity_of(descriptor) in _quires_identities()
 
 
-def refuse_quires_memory(process: "ProcessGuest", directory: int, path: bytes) -> None:
+def refuse_quires_memory(group: ThreadGroup, directory: int, path: bytes) -> None:
     """Raise EACCES when a path names one of Quire's own files.
 
     Names that do not exist are left to the call.
@@ -61,20 +58,20 @@ def refuse_quires_memory(process: "ProcessGuest", directory: int, path: bytes) -
     if descriptor < 0:
         return
     try:
-        if _is_quires(process, descriptor):
+        if _is_quires(group, descriptor):
             raise fail(errno.EACCES)
     finally:
         os.close(descriptor)
 
 
-def _open_harmless(process: "ProcessGuest", directory: int, path: bytes, flags: int) -> int:
+def _open_harmless(group: ThreadGroup, directory: int, path: bytes, flags: int) -> int:
     """Open for writing in a sandbox: /dev/null and its like, /dev/tty, /dev/stdout; else EACCES."""
     name = host.HostBuffer(len(path), path)
     looked_up = host.call(_OPENAT, directory, name.address, os.O_PATH | os.O_CLOEXEC)
     if looked_up < 0:
         return looked_up if looked_up != -errno.ENOENT or not flags & os.O_CREAT else -errno.EACCES
     try:
-        harmless = is_terminal_or_null(looked_up) or state_of(process).owns(looked_up)
+        harmless = is_terminal_or_null(looked_up) or group_state(group).owns(looked_up)
         if flags & os.O_EXCL or not harmless:
             return -errno.EACCES
         # Through the descriptor, so that it is the file just looked at; opened while it is still held, so
@@ -105,52 +102,52 @@ def _host_open(directory: int, path: bytes, flags: int, mode: int, resolve: int 
 
 
 def open_file(
-    process: "ProcessGuest", directory: int, path: bytes, flags: int, mode: int, resolve: int | None = None
+    task: Task, directory: int, path: bytes, flags: int, mode: int, resolve: int | None = None
 ) -> int:
     """Open a file for the guest and return its descriptor or -errno; `resolve` makes it an openat2.
 
     Files of /proc/self show the guest, not Quire; Quire's own memory is EACCES.
     """
-    target = procfs.link_target(process, path)
+    target = procfs.link_target(task, path)
     if target is not None and not flags & os.O_NOFOLLOW:
         directory, path = _AT_FDCWD, target
-    if process.options.sandbox and _changes(flags):
-        opened = _open_harmless(process, directory, path, flags)
+    if task.options.sandbox and _changes(flags):
+        opened = _open_harmless(task, directory, path, flags)
     else:
         if flags & os.O_TRUNC:
-            refuse_quires_memory(process, directory, path)
+            refuse_quires_memory(task, directory, path)
         opened = _host_open(directory, path, flags, mode, resolve)
     if opened < 0:
         return opened
-    opened = admit(process, opened)
+    opened = admit(task, opened)
     if opened >= 0:
-        if _is_quires(process, opened):
+        if _is_quires(task, opened):
             os.close(opened)
             return -errno.EACCES
-        procfs.substitute(process, opened, flags)
+        procfs.substitute(task, opened, flags)
     return opened
 
 
 @syscall(_OPEN, "open", PATH, U32, U32, restart=True)
-def open_(process: "ProcessGuest", path: bytes, flags: int, mode: int) -> int:
+def open_(task: Task, path: bytes, flags: int, mode: int) -> int:
     """Open a file."""
-    return open_file(process, _AT_FDCWD, path, flags, mode)
+    return open_file(task, _AT_FDCWD, path, flags, mode)
 
 
 @syscall(85, "creat", PATH, U32, restart=True)
-def creat(process: "ProcessGuest", path: bytes, mode: int) -> int:
+def creat(task: Task, path: bytes, mode: int) -> int:
     """Create or truncate a file."""
-    return open_file(process, _AT_FDCWD, path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
+    return open_file(task, _AT_FDCWD, path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
 
 
 @syscall(_OPENAT, "openat", FD, PATH, U32, U32, restart=True)
-def openat(process: "ProcessGuest", directory: int, path: bytes, flags: int, mode: int) -> int:
+def openat(task: Task, directory: int, path: bytes, flags: int, mode: int) -> int:
     """Open a file relative to a directory."""
-    return open_file(process, directory, path, flags, mode)
+    return open_file(task, directory, path, flags, mode)
 
 
 @syscall(_OPENAT2, "openat2", FD, PATH, POINTER, INT, restart=True)
-def openat2(process: "ProcessGuest", directory: int, path: bytes, pointer: int, size: int) -> int:
+def openat2(task: Task, directory: int, path: bytes, pointer: int, size: int) -> int:
     """Open a file with restrictions on how its path may resolve.
 
     Bytes beyond version 0 must be zero: E2BIG.
@@ -159,10 +156,10 @@ def openat2(process: "ProcessGuest", directory: int, path: bytes, pointer: int, 
         return -errno.EINVAL
     if size > _HOW_MAX:
         return -errno.E2BIG
-    how = process.memory.read(pointer, size)
+    how = task.memory.read(pointer, size)
     if any(how[_HOW_SIZE:]):
         return -errno.E2BIG
     flags, mode, resolve = struct.unpack_from("<QQQ", how)
     if flags >> 32 or mode >> 32:
         return -errno.EINVAL
-    return open_file(process, directory, path, flags, mode, resolve)
+    return open_file(task, directory, path, flags, mode, resolve)

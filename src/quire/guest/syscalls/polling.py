@@ -2,18 +2,15 @@
 
 import errno
 import struct
-from typing import TYPE_CHECKING
 
+from quire.guest.kernel.task import Task
 from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32, In, fail
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, state_of
+from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, group_state
 from quire.guest.syscalls.table import passes, syscall
 from quire.guest.syscalls.waiting import read_mask, replaced_mask
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
 
 _POLL, _PPOLL, _PSELECT6, _EPOLL_PWAIT = 7, 271, 270, 281
 _POLLNVAL = 0x20
@@ -38,10 +35,10 @@ def _hide(entries: bytes) -> tuple[bytes, set[int]]:
     return bytes(out), hidden
 
 
-def _poll(process: "ProcessGuest", pointer: int, count: int, timeout: host.HostBuffer | None) -> int:
-    if count > state_of(process).descriptor_limit:
+def _poll(task: Task, pointer: int, count: int, timeout: host.HostBuffer | None) -> int:
+    if count > group_state(task).descriptor_limit:
         return -errno.EINVAL
-    entries = process.memory.read(pointer, count * _POLLFD.size) if count else b""
+    entries = task.memory.read(pointer, count * _POLLFD.size) if count else b""
     visible, hidden = _hide(entries)
     if hidden:
         timeout = host.HostBuffer(16)  # something is ready already: do not wait
@@ -55,92 +52,86 @@ def _poll(process: "ProcessGuest", pointer: int, count: int, timeout: host.HostB
     for index, (_, _, happened) in enumerate(_POLLFD.iter_unpack(buffer.take())):
         at = index * _POLLFD.size + 6
         answer[at : at + 2] = struct.pack("<h", _POLLNVAL if index in hidden else happened)
-    process.memory.write(pointer, bytes(answer))
+    task.memory.write(pointer, bytes(answer))
     return result + len(hidden)
 
 
 @syscall(_POLL, "poll", POINTER, U32, S32)
-def poll(process: "ProcessGuest", pointer: int, count: int, milliseconds: int) -> int:
+def poll(task: Task, pointer: int, count: int, milliseconds: int) -> int:
     """Wait for events on descriptors. Quire's own are POLLNVAL, as closed ones are."""
     timeout = None
     if milliseconds >= 0:
         timeout = host.HostBuffer(
             16, struct.pack("<qq", milliseconds // 1000, milliseconds % 1000 * 1_000_000)
         )
-    return _poll(process, pointer, count, timeout)
+    return _poll(task, pointer, count, timeout)
 
 
-def _read_timeout(process: "ProcessGuest", pointer: int) -> host.HostBuffer | None:
-    return host.HostBuffer(16, process.memory.read(pointer, 16)) if pointer else None
+def _read_timeout(task: Task, pointer: int) -> host.HostBuffer | None:
+    return host.HostBuffer(16, task.memory.read(pointer, 16)) if pointer else None
 
 
-def _give_rest(process: "ProcessGuest", pointer: int, timeout: host.HostBuffer | None) -> None:
+def _give_rest(task: Task, pointer: int, timeout: host.HostBuffer | None) -> None:
     if timeout is not None:
-        process.memory.write(pointer, timeout.take())
+        task.memory.write(pointer, timeout.take())
 
 
 @syscall(_PPOLL, "ppoll", POINTER, U32, POINTER, POINTER, INT)
-def ppoll(
-    process: "ProcessGuest", pointer: int, count: int, timeout_pointer: int, mask_pointer: int, size: int
-) -> int:
+def ppoll(task: Task, pointer: int, count: int, timeout_pointer: int, mask_pointer: int, size: int) -> int:
     """Wait for events with another signal mask; what is left of the time is written back."""
-    mask = read_mask(process, mask_pointer, size)
-    timeout = _read_timeout(process, timeout_pointer)
-    with replaced_mask(process, mask) as wait:
-        result = wait(lambda: _poll(process, pointer, count, timeout))
-    _give_rest(process, timeout_pointer, timeout)
+    mask = read_mask(task, mask_pointer, size)
+    timeout = _read_timeout(task, timeout_pointer)
+    with replaced_mask(task, mask) as wait:
+        result = wait(lambda: _poll(task, pointer, count, timeout))
+    _give_rest(task, timeout_pointer, timeout)
     return result
 
 
-def _read_set(process: "ProcessGuest", pointer: int, size: int) -> host.HostBuffer | None:
+def _read_set(task: Task, pointer: int, size: int) -> host.HostBuffer | None:
     """Return a select set. EBADF when it has one of Quire's descriptors."""
     if not pointer:
         return None
-    data = process.memory.read(pointer, size)
+    data = task.memory.read(pointer, size)
     if int.from_bytes(data, "little") >> QUIRE_DESCRIPTORS:
         raise fail(errno.EBADF)
     return host.HostBuffer(size, data)
 
 
-def _select(
-    process: "ProcessGuest", count: int, pointers: tuple[int, int, int], timeout: host.HostBuffer | None
-) -> int:
+def _select(task: Task, count: int, pointers: tuple[int, int, int], timeout: host.HostBuffer | None) -> int:
     if count < 0:
         return -errno.EINVAL
     count = min(count, 1024)
     size = (count + 63) // 64 * _WORD
-    sets = [_read_set(process, pointer, size) for pointer in pointers]
+    sets = [_read_set(task, pointer, size) for pointer in pointers]
     words = [bits.address if bits else 0 for bits in sets]
     result = host.call(_PSELECT6, count, *words, timeout.address if timeout else 0, 0)
     if result >= 0:
         for pointer, bits in zip(pointers, sets, strict=True):
             if bits is not None and size:
-                process.memory.write(pointer, bits.take())
+                task.memory.write(pointer, bits.take())
     return result
 
 
 @syscall(23, "select", S32, POINTER, POINTER, POINTER, POINTER)
-def select(
-    process: "ProcessGuest", count: int, reads: int, writes: int, others: int, timeout_pointer: int
-) -> int:
+def select(task: Task, count: int, reads: int, writes: int, others: int, timeout_pointer: int) -> int:
     """Wait for descriptors in three sets; what is left of the time is written back."""
     timeout = None
     if timeout_pointer:
-        seconds, micros = struct.unpack("<qq", process.memory.read(timeout_pointer, 16))
+        seconds, micros = struct.unpack("<qq", task.memory.read(timeout_pointer, 16))
         if seconds < 0 or micros < 0:
             return -errno.EINVAL
         seconds = min(seconds + micros // 1_000_000, (1 << 62) - 1)
         timeout = host.HostBuffer(16, struct.pack("<qq", seconds, micros % 1_000_000 * 1000))
-    result = _select(process, count, (reads, writes, others), timeout)
+    result = _select(task, count, (reads, writes, others), timeout)
     if timeout is not None:
         seconds, nanos = struct.unpack("<qq", timeout.take())
-        process.memory.write(timeout_pointer, struct.pack("<qq", seconds, nanos // 1000))
+        task.memory.write(timeout_pointer, struct.pack("<qq", seconds, nanos // 1000))
     return result
 
 
 @syscall(_PSELECT6, "pselect6", S32, POINTER, POINTER, POINTER, POINTER, POINTER)
 def pselect6(
-    process: "ProcessGuest",
+    task: Task,
     count: int,
     reads: int,
     writes: int,
@@ -151,35 +142,35 @@ def pselect6(
     """Wait for descriptors in three sets with another signal mask."""
     mask = None
     if mask_argument:
-        mask_pointer, size = struct.unpack("<QQ", process.memory.read(mask_argument, 16))
-        mask = read_mask(process, mask_pointer, size)
-    timeout = _read_timeout(process, timeout_pointer)
-    with replaced_mask(process, mask) as wait:
-        result = wait(lambda: _select(process, count, (reads, writes, others), timeout))
-    _give_rest(process, timeout_pointer, timeout)
+        mask_pointer, size = struct.unpack("<QQ", task.memory.read(mask_argument, 16))
+        mask = read_mask(task, mask_pointer, size)
+    timeout = _read_timeout(task, timeout_pointer)
+    with replaced_mask(task, mask) as wait:
+        result = wait(lambda: _select(task, count, (reads, writes, others), timeout))
+    _give_rest(task, timeout_pointer, timeout)
     return result
 
 
-def _epoll_wait(process: "ProcessGuest", descriptor: int, pointer: int, count: int, milliseconds: int) -> int:
+def _epoll_wait(task: Task, descriptor: int, pointer: int, count: int, milliseconds: int) -> int:
     if count <= 0:
         return -errno.EINVAL
     count = min(count, _MAX_EVENTS)
     events = host.HostBuffer(count * _EVENT)
     result = host.call(_EPOLL_PWAIT, descriptor, events.address, count, milliseconds, 0, 8)
     if result > 0:
-        process.memory.write(pointer, events.take(result * _EVENT))
+        task.memory.write(pointer, events.take(result * _EVENT))
     return result
 
 
 @syscall(232, "epoll_wait", FD, POINTER, S32, S32)
-def epoll_wait(process: "ProcessGuest", descriptor: int, pointer: int, count: int, milliseconds: int) -> int:
+def epoll_wait(task: Task, descriptor: int, pointer: int, count: int, milliseconds: int) -> int:
     """Wait for events of an epoll set."""
-    return _epoll_wait(process, descriptor, pointer, count, milliseconds)
+    return _epoll_wait(task, descriptor, pointer, count, milliseconds)
 
 
 @syscall(_EPOLL_PWAIT, "epoll_pwait", FD, POINTER, S32, S32, POINTER, INT)
 def epoll_pwait(
-    process: "ProcessGuest",
+    task: Task,
     descriptor: int,
     pointer: int,
     count: int,
@@ -188,6 +179,6 @@ def epoll_pwait(
     size: int,
 ) -> int:
     """Wait for events of an epoll set with another signal mask."""
-    mask = read_mask(process, mask_pointer, size)
-    with replaced_mask(process, mask) as wait:
-        return wait(lambda: _epoll_wait(process, descriptor, pointer, count, milliseconds))
+    mask = read_mask(task, mask_pointer, size)
+    with replaced_mask(task, mask) as wait:
+        return wait(lambda: _epoll_wait(task, descriptor, pointer, count, milliseconds))

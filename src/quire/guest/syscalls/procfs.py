@@ -7,13 +7,10 @@ replaced in place by a memory file with the guest's text. So the number is the o
 import os
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.syscalls.host import path_of
-from quire.guest.syscalls.state import state_of
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
+from quire.guest.syscalls.state import thread_state
 
 __all__ = ["command_name", "is_forbidden", "link_target", "substitute"]
 
@@ -33,15 +30,15 @@ _FORBIDDEN = (
 _COMM_MAX = 15
 
 
-def program_path(process: "ProcessGuest") -> bytes:
+def program_path(group: ThreadGroup) -> bytes:
     """Return the absolute path of the guest's program."""
-    return os.path.realpath(os.fsencode(process.program.path))
+    return os.path.realpath(os.fsencode(group.program.path))
 
 
-def command_name(process: "ProcessGuest") -> bytes:
+def command_name(task: Task) -> bytes:
     """Return the guest's command name: prctl(PR_SET_NAME), or the program's file name, at most 15 bytes."""
-    name = state_of(process).name
-    return os.path.basename(process.program.execfn)[:_COMM_MAX] if name is None else name
+    name = thread_state(task).name
+    return os.path.basename(task.program.execfn)[:_COMM_MAX] if name is None else name
 
 
 def _own_file(link: str) -> str | None:
@@ -58,12 +55,12 @@ def is_forbidden(link: str) -> bool:
     return name is not None and name.split("/", 1)[0] in _FORBIDDEN
 
 
-def link_target(process: "ProcessGuest", path: bytes) -> bytes | None:
+def link_target(group: ThreadGroup, path: bytes) -> bytes | None:
     """Return the guest's program when `path` is a name of its /proc/self/exe, else None."""
     match = _EXE.fullmatch(path)
     if match is None or (match[1] is not None and int(match[1]) != os.getpid()):
         return None
-    return program_path(process)
+    return program_path(group)
 
 
 def _host_text(name: str) -> bytes:
@@ -71,36 +68,36 @@ def _host_text(name: str) -> bytes:
         return file.read()
 
 
-def _command_line(process: "ProcessGuest") -> bytes:
-    return b"".join(word + b"\0" for word in process.program.argv)
+def _command_line(group: ThreadGroup) -> bytes:
+    return b"".join(word + b"\0" for word in group.program.argv)
 
 
-def _environment(process: "ProcessGuest") -> bytes:
-    return b"".join(word + b"\0" for word in process.program.envp)
+def _environment(group: ThreadGroup) -> bytes:
+    return b"".join(word + b"\0" for word in group.program.envp)
 
 
-def _stat(process: "ProcessGuest") -> bytes:
+def _stat(task: Task) -> bytes:
     text = _host_text("stat")
-    return text[: text.index(b"(") + 1] + command_name(process) + text[text.rindex(b")") :]
+    return text[: text.index(b"(") + 1] + command_name(task) + text[text.rindex(b")") :]
 
 
-def _status(process: "ProcessGuest") -> bytes:
-    return b"Name:\t" + command_name(process) + b"\n" + _host_text("status").split(b"\n", 1)[1]
+def _status(task: Task) -> bytes:
+    return b"Name:\t" + command_name(task) + b"\n" + _host_text("status").split(b"\n", 1)[1]
 
 
-_TEXTS: dict[str, Callable[["ProcessGuest"], bytes]] = {
-    "maps": lambda process: process.space.maps_text(),
-    "smaps": lambda process: process.space.maps_text(),
-    "numa_maps": lambda process: b"",
+_TEXTS: dict[str, Callable[[Task], bytes]] = {
+    "maps": lambda task: task.space.maps_text(),
+    "smaps": lambda task: task.space.maps_text(),
+    "numa_maps": lambda task: b"",
     "cmdline": _command_line,
     "environ": _environment,
-    "comm": lambda process: command_name(process) + b"\n",
+    "comm": lambda task: command_name(task) + b"\n",
     "stat": _stat,
     "status": _status,
 }
 
 
-def substitute(process: "ProcessGuest", descriptor: int, flags: int) -> None:
+def substitute(task: Task, descriptor: int, flags: int) -> None:
     """Let a descriptor that was just opened on one of Quire's /proc files read the guest's text instead."""
 
     link = path_of(descriptor)
@@ -111,7 +108,7 @@ def substitute(process: "ProcessGuest", descriptor: int, flags: int) -> None:
     memory_file = os.memfd_create(f"proc-{name}", os.MFD_CLOEXEC)
     try:
         with open(memory_file, "wb", closefd=False) as file:
-            file.write(make(process))
+            file.write(make(task))
         # A second open file description, read-only as the real one is, with its offset at the start.
         readable = os.open(f"/proc/self/fd/{memory_file}", os.O_RDONLY | os.O_CLOEXEC)
     finally:

@@ -5,13 +5,10 @@ Every effect outside standard output, standard error and the guest's own channel
 
 import errno
 from enum import Enum
-from typing import TYPE_CHECKING
 
+from quire.guest.kernel.task import ThreadGroup
 from quire.guest.syscalls.kinds import signed32
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, is_terminal_or_null, state_of
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
+from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, group_state, is_terminal_or_null
 
 __all__ = ["Effect", "refusal"]
 
@@ -35,11 +32,12 @@ class Effect(Enum):
 _OUTPUT_ARGUMENT = {Effect.OUTPUT: 0, Effect.OUTPUT_1: 1, Effect.OUTPUT_2: 2}
 
 
-def refusal(process: "ProcessGuest", effect: Effect, registers: tuple[int, ...]) -> int:
+def refusal(group: ThreadGroup, effect: Effect, registers: tuple[int, ...]) -> int:
     """Return the errno with which a sandbox refuses a call, or 0.
 
     The table says what each call may change.
     """
+    state = group_state(group)  # made now: a guest's own files may not be 1 and 2 before it knows its outputs
     if effect is Effect.NONE:
         return 0
     if effect is Effect.FILES:
@@ -47,6 +45,6 @@ def refusal(process: "ProcessGuest", effect: Effect, registers: tuple[int, ...])
     if effect is Effect.OTHERS:
         return errno.EPERM
     descriptor = signed32(registers[_OUTPUT_ARGUMENT[effect]])
-    if not 0 <= descriptor < QUIRE_DESCRIPTORS or state_of(process).owns(descriptor):
+    if not 0 <= descriptor < QUIRE_DESCRIPTORS or state.owns(descriptor):
         return 0
     return 0 if is_terminal_or_null(descriptor) else errno.EACCES

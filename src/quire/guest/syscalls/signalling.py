@@ -5,17 +5,15 @@ import os
 import signal
 import struct
 import time
-from typing import TYPE_CHECKING
 
 from quire.guest.kernel.actions import SIGNAL_COUNT, AltStack, SigAction
+from quire.guest.kernel.delivery import sigreturn
 from quire.guest.kernel.siginfo import SI_TKILL, SI_USER, SIGINFO_BYTES, SignalInfo
+from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import INT, POINTER, S32, fail
 from quire.guest.syscalls.table import NO_RESULT, Result, absent, syscall
 from quire.guest.syscalls.waiting import read_mask, replaced_mask, wait_for_signal
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
 
 _SET_BYTES = 8
 _ACTION_BYTES = 32
@@ -28,27 +26,27 @@ absent(289, "signalfd4")
 
 
 @syscall(13, "rt_sigaction", S32, POINTER, POINTER, INT)
-def rt_sigaction(process: "ProcessGuest", signo: int, new: int, old: int, size: int) -> int:
+def rt_sigaction(task: Task, signo: int, new: int, old: int, size: int) -> int:
     """Get and set what a signal does."""
     if size != _SET_BYTES or not 1 <= signo <= SIGNAL_COUNT or (new and signo in _UNCATCHABLE):
         return -errno.EINVAL
-    before = process.signals.action(signo)
+    before = task.signals.action(signo)
     if new:
-        process.signals.set_action(signo, SigAction.unpack(process.memory.read(new, _ACTION_BYTES)))
+        task.signals.set_action(signo, SigAction.unpack(task.memory.read(new, _ACTION_BYTES)))
     if old:
-        process.memory.write(old, before.pack())
+        task.memory.write(old, before.pack())
     return 0
 
 
 @syscall(14, "rt_sigprocmask", S32, POINTER, POINTER, INT)
-def rt_sigprocmask(process: "ProcessGuest", how: int, new: int, old: int, size: int) -> int:
+def rt_sigprocmask(task: Task, how: int, new: int, old: int, size: int) -> int:
     """Get and change the set of blocked signals."""
     if size != _SET_BYTES:
         return -errno.EINVAL
-    signals = process.signals
+    signals = task.signals
     before = signals.mask
     if new:
-        change = process.memory.read_u64(new)
+        change = task.memory.read_u64(new)
         if how == _BLOCK:
             signals.mask = before | change
         elif how == _UNBLOCK:
@@ -58,84 +56,84 @@ def rt_sigprocmask(process: "ProcessGuest", how: int, new: int, old: int, size: 
         else:
             return -errno.EINVAL
     if old:
-        process.memory.write_u64(old, before)
+        task.memory.write_u64(old, before)
     return 0
 
 
 @syscall(127, "rt_sigpending", POINTER, INT)
-def rt_sigpending(process: "ProcessGuest", pointer: int, size: int) -> int:
+def rt_sigpending(task: Task, pointer: int, size: int) -> int:
     """Return the set of signals that are blocked and wait."""
     if size > _SET_BYTES:
         return -errno.EINVAL
-    waiting = process.signals.pending & process.signals.mask
-    process.memory.write(pointer, waiting.to_bytes(_SET_BYTES, "little")[:size])
+    waiting = task.signals.pending & task.signals.mask
+    task.memory.write(pointer, waiting.to_bytes(_SET_BYTES, "little")[:size])
     return 0
 
 
 @syscall(130, "rt_sigsuspend", POINTER, INT)
-def rt_sigsuspend(process: "ProcessGuest", pointer: int, size: int) -> int:
+def rt_sigsuspend(task: Task, pointer: int, size: int) -> int:
     """Wait for a signal under another mask."""
     if size != _SET_BYTES:
         return -errno.EINVAL
-    mask = process.memory.read_u64(pointer)
-    with replaced_mask(process, mask) as wait:
-        return wait(lambda: _pause(process))
+    mask = task.memory.read_u64(pointer)
+    with replaced_mask(task, mask) as wait:
+        return wait(lambda: _pause(task))
 
 
-def _pause(process: "ProcessGuest") -> int:
-    wait_for_signal(process, None)
+def _pause(task: Task) -> int:
+    wait_for_signal(task, None)
     return -errno.EINTR
 
 
 @syscall(34, "pause")
-def pause(process: "ProcessGuest") -> int:
+def pause(task: Task) -> int:
     """Wait for a signal."""
-    return _pause(process)
+    return _pause(task)
 
 
 @syscall(128, "rt_sigtimedwait", POINTER, POINTER, POINTER, INT)
-def rt_sigtimedwait(process: "ProcessGuest", pointer: int, info: int, timeout: int, size: int) -> int:
+def rt_sigtimedwait(task: Task, pointer: int, info: int, timeout: int, size: int) -> int:
     """Take a waiting signal of a set, or wait for one:
 
     EAGAIN when the time is over, EINTR for another one.
     """
-    wanted = read_mask(process, pointer, size)
+    wanted = read_mask(task, pointer, size)
     if wanted is None:
         return -errno.EFAULT
     deadline = None
     if timeout:
-        seconds, nanos = struct.unpack("<qq", process.memory.read(timeout, 16))
+        seconds, nanos = struct.unpack("<qq", task.memory.read(timeout, 16))
         if seconds < 0 or not 0 <= nanos < 1_000_000_000:
             return -errno.EINVAL
         deadline = time.monotonic() + min(seconds, 1 << 40) + nanos / 1e9
-    arrived = wait_for_signal(process, deadline, wanted)
-    taken = process.signals.dequeue(wanted)
+    arrived = wait_for_signal(task, deadline, wanted)
+    taken = task.signals.dequeue(wanted)
     if taken is None:
         return -errno.EINTR if arrived else -errno.EAGAIN
     if info:
-        process.memory.write(info, taken.pack())
+        task.memory.write(info, taken.pack())
     return taken.signo
 
 
 @syscall(131, "sigaltstack", POINTER, POINTER)
-def sigaltstack(process: "ProcessGuest", new: int, old: int) -> int:
+def sigaltstack(task: Task, new: int, old: int) -> int:
     """Get and set the signal stack."""
-    stack_pointer = process.machine.registers.read("rsp")
-    before = process.signals.altstack_at(stack_pointer)
+    stack_pointer = task.machine.registers.read("rsp")
+    before = task.signals.altstack_at(stack_pointer)
     if new:
-        stack = AltStack.unpack(process.memory.read(new, _STACK_BYTES))
-        result = process.signals.set_altstack(stack, stack_pointer)
+        stack = AltStack.unpack(task.memory.read(new, _STACK_BYTES))
+        result = task.signals.set_altstack(stack, stack_pointer)
         if result:
             return result
     if old:
-        process.memory.write(old, before.pack())
+        task.memory.write(old, before.pack())
     return 0
 
 
 @syscall(15, "rt_sigreturn")
-def rt_sigreturn(process: "ProcessGuest") -> Result:
+def rt_sigreturn(task: Task) -> Result:
     """Leave a signal handler: all registers come from the frame on the stack."""
-    process.signals.sigreturn(process)
+    sigreturn(task)
     return NO_RESULT
 
 
@@ -144,18 +142,18 @@ def _check(signo: int) -> None:
         raise fail(errno.EINVAL)
 
 
-def _queue(process: "ProcessGuest", info: SignalInfo) -> int:
+def _queue(task: Task, info: SignalInfo) -> int:
     """Send the guest a signal; number 0 only asks whether it is there. EAGAIN when too many wait."""
-    return 0 if not info.signo or process.signals.queue(info) else -errno.EAGAIN
+    return 0 if not info.signo or task.signals.queue(info) else -errno.EAGAIN
 
 
-def _to_itself(process: "ProcessGuest", signo: int, code: int) -> int:
-    return _queue(process, SignalInfo(signo, code, pid=os.getpid(), uid=os.getuid()))
+def _to_itself(task: Task, signo: int, code: int) -> int:
+    return _queue(task, SignalInfo(signo, code, pid=os.getpid(), uid=os.getuid()))
 
 
-def _to_others(process: "ProcessGuest", number: int, *words: int) -> int:
+def _to_others(task: Task, number: int, *words: int) -> int:
     """Let the host send a signal; not out of a sandbox, and not to one of Quire's threads (ESRCH)."""
-    return -errno.EPERM if process.options.sandbox else host.call(number, *words)
+    return -errno.EPERM if task.options.sandbox else host.call(number, *words)
 
 
 def _is_quires_thread(thread: int) -> bool:
@@ -163,60 +161,58 @@ def _is_quires_thread(thread: int) -> bool:
 
 
 @syscall(62, "kill", S32, S32)
-def kill(process: "ProcessGuest", target: int, signo: int) -> int:
+def kill(task: Task, target: int, signo: int) -> int:
     """Send a signal to a process or a group. A group that Quire is in reaches the guest through Quire."""
     _check(signo)
     if target == os.getpid():
-        return _to_itself(process, signo, SI_USER)
-    return _to_others(process, 62, target, signo)
+        return _to_itself(task, signo, SI_USER)
+    return _to_others(task, 62, target, signo)
 
 
 @syscall(200, "tkill", S32, S32)
-def tkill(process: "ProcessGuest", thread: int, signo: int) -> int:
+def tkill(task: Task, thread: int, signo: int) -> int:
     """Send a signal to a thread."""
     _check(signo)
     if thread <= 0:
         return -errno.EINVAL
     if thread == os.getpid():
-        return _to_itself(process, signo, SI_TKILL)
-    return -errno.ESRCH if _is_quires_thread(thread) else _to_others(process, 200, thread, signo)
+        return _to_itself(task, signo, SI_TKILL)
+    return -errno.ESRCH if _is_quires_thread(thread) else _to_others(task, 200, thread, signo)
 
 
 @syscall(234, "tgkill", S32, S32, S32)
-def tgkill(process: "ProcessGuest", group: int, thread: int, signo: int) -> int:
+def tgkill(task: Task, group: int, thread: int, signo: int) -> int:
     """Send a signal to a thread of a process."""
     _check(signo)
     if group <= 0 or thread <= 0:
         return -errno.EINVAL
     own = os.getpid()
     if own in (group, thread) or _is_quires_thread(thread):
-        return _to_itself(process, signo, SI_TKILL) if group == thread == own else -errno.ESRCH
-    return _to_others(process, 234, group, thread, signo)
+        return _to_itself(task, signo, SI_TKILL) if group == thread == own else -errno.ESRCH
+    return _to_others(task, 234, group, thread, signo)
 
 
-def _queue_info(
-    process: "ProcessGuest", number: int, targets: tuple[int, ...], signo: int, pointer: int
-) -> int:
+def _queue_info(task: Task, number: int, targets: tuple[int, ...], signo: int, pointer: int) -> int:
     _check(signo)
-    data = process.memory.read(pointer, SIGINFO_BYTES)
+    data = task.memory.read(pointer, SIGINFO_BYTES)
     if any(target != os.getpid() for target in targets):
         if any(_is_quires_thread(target) for target in targets[1:]):
             return -errno.ESRCH
         buffer = host.HostBuffer(SIGINFO_BYTES, data)
-        return _to_others(process, number, *targets, signo, buffer.address)
+        return _to_others(task, number, *targets, signo, buffer.address)
     (code,) = struct.unpack_from("<i", data, 8)
     pid, uid, value = struct.unpack_from("<IIQ", data, 16)
     (address,) = struct.unpack_from("<Q", data, 16)
-    return _queue(process, SignalInfo(signo, code, addr=address, pid=pid, uid=uid, value=value))
+    return _queue(task, SignalInfo(signo, code, addr=address, pid=pid, uid=uid, value=value))
 
 
 @syscall(129, "rt_sigqueueinfo", S32, S32, POINTER)
-def rt_sigqueueinfo(process: "ProcessGuest", target: int, signo: int, pointer: int) -> int:
+def rt_sigqueueinfo(task: Task, target: int, signo: int, pointer: int) -> int:
     """Send a signal with a value."""
-    return _queue_info(process, 129, (target,), signo, pointer)
+    return _queue_info(task, 129, (target,), signo, pointer)
 
 
 @syscall(297, "rt_tgsigqueueinfo", S32, S32, S32, POINTER)
-def rt_tgsigqueueinfo(process: "ProcessGuest", group: int, thread: int, signo: int, pointer: int) -> int:
+def rt_tgsigqueueinfo(task: Task, group: int, thread: int, signo: int, pointer: int) -> int:
     """Send a signal with a value to a thread."""
-    return _queue_info(process, 297, (group, thread), signo, pointer)
+    return _queue_info(task, 297, (group, thread), signo, pointer)

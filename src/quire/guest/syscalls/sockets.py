@@ -3,9 +3,9 @@
 import errno
 import socket as posix
 import struct
-from typing import TYPE_CHECKING
 
 from quire.arch import Access
+from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.descriptors import deliver_pair
 from quire.guest.syscalls.io import segments_of
@@ -14,9 +14,6 @@ from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, admit
 from quire.guest.syscalls.table import Effect, passes, syscall
 from quire.guest.syscalls.transfer import MAX_TRANSFER, gather
 from quire.guest.syscalls.waiting import raise_sigpipe
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
 
 _OTHERS = Effect.OTHERS
 _ADDRESS_MAX = 128  # struct sockaddr_storage
@@ -38,90 +35,88 @@ passes(54, "setsockopt", FD, INT, INT, _OPTION, INT, effect=_OTHERS)
 
 
 @syscall(53, "socketpair", S32, S32, S32, POINTER, effect=_OTHERS)
-def socketpair(process: "ProcessGuest", family: int, kind: int, protocol: int, pointer: int) -> int:
+def socketpair(task: Task, family: int, kind: int, protocol: int, pointer: int) -> int:
     """Make two connected sockets."""
     ends = host.HostBuffer(8)
     result = host.call(53, family, kind, protocol, ends.address)
-    return result if result < 0 else deliver_pair(process, ends.take(), pointer)
+    return result if result < 0 else deliver_pair(task, ends.take(), pointer)
 
 
-def _asked_length(process: "ProcessGuest", pointer: int, limit: int) -> int:
+def _asked_length(task: Task, pointer: int, limit: int) -> int:
     """Return a socklen_t that the guest gives by reference, cut to what the host could want."""
-    length = process.memory.read_i32(pointer)
+    length = task.memory.read_i32(pointer)
     if length < 0:
         raise fail(errno.EINVAL)
     return min(length, limit)
 
 
 def _with_address(
-    process: "ProcessGuest", number: int, descriptor: int, pointer: int, length_pointer: int, *more: int
+    task: Task, number: int, descriptor: int, pointer: int, length_pointer: int, *more: int
 ) -> int:
     """Make a call that returns an address: in a buffer, and its true length by reference."""
     if not pointer:
         return host.call(number, descriptor, 0, 0, *more)
-    asked = _asked_length(process, length_pointer, _ADDRESS_MAX)
+    asked = _asked_length(task, length_pointer, _ADDRESS_MAX)
     address = host.HostBuffer(_ADDRESS_MAX)
     length = host.HostBuffer(4, struct.pack("<i", asked))
     result = host.call(number, descriptor, address.address, length.address, *more)
     if result >= 0:
         true_length = int.from_bytes(length.take(), "little")
-        process.memory.write(pointer, address.take(min(asked, true_length)))
-        process.memory.write_u32(length_pointer, true_length)
+        task.memory.write(pointer, address.take(min(asked, true_length)))
+        task.memory.write_u32(length_pointer, true_length)
     return result
 
 
-def _accept(process: "ProcessGuest", descriptor: int, pointer: int, length_pointer: int, flags: int) -> int:
-    result = _with_address(process, 288, descriptor, pointer, length_pointer, flags)
-    return admit(process, result) if result >= 0 else result
+def _accept(task: Task, descriptor: int, pointer: int, length_pointer: int, flags: int) -> int:
+    result = _with_address(task, 288, descriptor, pointer, length_pointer, flags)
+    return admit(task, result) if result >= 0 else result
 
 
 @syscall(43, "accept", FD, POINTER, POINTER, effect=_OTHERS, restart=True)
-def accept(process: "ProcessGuest", descriptor: int, pointer: int, length: int) -> int:
+def accept(task: Task, descriptor: int, pointer: int, length: int) -> int:
     """Take a connection."""
-    return _accept(process, descriptor, pointer, length, 0)
+    return _accept(task, descriptor, pointer, length, 0)
 
 
 @syscall(288, "accept4", FD, POINTER, POINTER, U32, effect=_OTHERS, restart=True)
-def accept4(process: "ProcessGuest", descriptor: int, pointer: int, length: int, flags: int) -> int:
+def accept4(task: Task, descriptor: int, pointer: int, length: int, flags: int) -> int:
     """Take a connection, with flags for its descriptor."""
-    return _accept(process, descriptor, pointer, length, flags)
+    return _accept(task, descriptor, pointer, length, flags)
 
 
 @syscall(51, "getsockname", FD, POINTER, POINTER)
-def getsockname(process: "ProcessGuest", descriptor: int, pointer: int, length: int) -> int:
+def getsockname(task: Task, descriptor: int, pointer: int, length: int) -> int:
     """Return the address of this end."""
-    return _with_address(process, 51, descriptor, pointer or 1, length)
+    return _with_address(task, 51, descriptor, pointer or 1, length)
 
 
 @syscall(52, "getpeername", FD, POINTER, POINTER)
-def getpeername(process: "ProcessGuest", descriptor: int, pointer: int, length: int) -> int:
+def getpeername(task: Task, descriptor: int, pointer: int, length: int) -> int:
     """Return the address of the other end."""
-    return _with_address(process, 52, descriptor, pointer or 1, length)
+    return _with_address(task, 52, descriptor, pointer or 1, length)
 
 
 @syscall(55, "getsockopt", FD, S32, S32, POINTER, POINTER)
 def getsockopt(
-    process: "ProcessGuest", descriptor: int, level: int, option: int, pointer: int, length_pointer: int
+    task: Task, descriptor: int, level: int, option: int, pointer: int, length_pointer: int
 ) -> int:
     """Return an option of a socket."""
-    asked = _asked_length(process, length_pointer, _OPTION_MAX)
+    asked = _asked_length(task, length_pointer, _OPTION_MAX)
     value, length = host.HostBuffer(asked), host.HostBuffer(4, struct.pack("<i", asked))
     result = host.call(55, descriptor, level, option, value.address, length.address)
     if result >= 0:
         got = int.from_bytes(length.take(), "little")
-        process.memory.write(pointer, value.take(min(got, asked)))
-        process.memory.write_u32(length_pointer, got)
+        task.memory.write(pointer, value.take(min(got, asked)))
+        task.memory.write_u32(length_pointer, got)
     return result
 
 
-def _chunks(
-    process: "ProcessGuest", segments: list[tuple[int, int]], access: Access
-) -> tuple[host.HostBuffer, int]:
+def _chunks(task: Task, segments: list[tuple[int, int]], access: Access) -> tuple[host.HostBuffer, int]:
     """Return a struct iovec array for the guest's ranges, and its length.
 
     EMSGSIZE when it has too many pages.
     """
-    chunks = gather(process, segments, access, _BATCH)
+    chunks = gather(task, segments, access, _BATCH)
     return host.pack_iovecs(chunks), len(chunks)
 
 
@@ -134,41 +129,39 @@ def _plain_message(name: host.HostBuffer | None, vector: tuple[host.HostBuffer, 
     )
 
 
-def _send(process: "ProcessGuest", descriptor: int, message: host.HostBuffer, flags: int) -> int:
+def _send(task: Task, descriptor: int, message: host.HostBuffer, flags: int) -> int:
     result = host.call(_SENDMSG, descriptor, message.address, flags | posix.MSG_NOSIGNAL)
     if result == -errno.EPIPE and not flags & posix.MSG_NOSIGNAL:
-        raise_sigpipe(process)
+        raise_sigpipe(task)
     return result
 
 
 @syscall(44, "sendto", FD, POINTER, INT, U32, POINTER, S32, effect=_OTHERS, restart=True)
-def sendto(
-    process: "ProcessGuest", descriptor: int, pointer: int, count: int, flags: int, to: int, length: int
-) -> int:
+def sendto(task: Task, descriptor: int, pointer: int, count: int, flags: int, to: int, length: int) -> int:
     """Send bytes, to an address if one is given."""
     name = None
     if to:
         if not 0 <= length <= _ADDRESS_MAX:
             return -errno.EINVAL
-        name = host.HostBuffer(length, process.memory.read(to, length))
-    vector = _chunks(process, [(pointer, min(count, MAX_TRANSFER))], Access.READ)
-    return _send(process, descriptor, _plain_message(name, vector), flags)
+        name = host.HostBuffer(length, task.memory.read(to, length))
+    vector = _chunks(task, [(pointer, min(count, MAX_TRANSFER))], Access.READ)
+    return _send(task, descriptor, _plain_message(name, vector), flags)
 
 
 @syscall(45, "recvfrom", FD, POINTER, INT, U32, POINTER, POINTER, effect=_OTHERS, restart=True)
 def recvfrom(
-    process: "ProcessGuest", descriptor: int, pointer: int, count: int, flags: int, source: int, length: int
+    task: Task, descriptor: int, pointer: int, count: int, flags: int, source: int, length: int
 ) -> int:
     """Receive bytes, and where they came from if that is asked for."""
-    asked = _asked_length(process, length, _ADDRESS_MAX) if source else 0
+    asked = _asked_length(task, length, _ADDRESS_MAX) if source else 0
     name = host.HostBuffer(_ADDRESS_MAX) if source else None
-    vector = _chunks(process, [(pointer, min(count, MAX_TRANSFER))], Access.WRITE)
+    vector = _chunks(task, [(pointer, min(count, MAX_TRANSFER))], Access.WRITE)
     message = _plain_message(name, vector)
     result = host.call(_RECVMSG, descriptor, message.address, flags)
     if result >= 0 and name is not None:
         true_length = _MESSAGE.unpack(message.take())[1]
-        process.memory.write(source, name.take(min(asked, true_length)))
-        process.memory.write_u32(length, true_length)
+        task.memory.write(source, name.take(min(asked, true_length)))
+        task.memory.write_u32(length, true_length)
     return result
 
 
@@ -188,19 +181,19 @@ def _check_control(control: bytes) -> None:
 
 
 @syscall(_SENDMSG, "sendmsg", FD, POINTER, U32, effect=_OTHERS, restart=True)
-def sendmsg(process: "ProcessGuest", descriptor: int, pointer: int, flags: int) -> int:
+def sendmsg(task: Task, descriptor: int, pointer: int, flags: int) -> int:
     """Send a message, with an address and control data if given."""
-    fields = _MESSAGE.unpack(process.memory.read(pointer, _MESSAGE.size))
+    fields = _MESSAGE.unpack(task.memory.read(pointer, _MESSAGE.size))
     to, length, _, vectors, count, control, control_length, _, _ = fields
     if to and length > _ADDRESS_MAX:
         return -errno.EINVAL
     if control_length > _CONTROL_MAX:
         return -errno.ENOBUFS
-    name = host.HostBuffer(length, process.memory.read(to, length)) if to and length else None
-    data = process.memory.read(control, control_length) if control_length else b""
+    name = host.HostBuffer(length, task.memory.read(to, length)) if to and length else None
+    data = task.memory.read(control, control_length) if control_length else b""
     _check_control(data)
     extra = host.HostBuffer(len(data), data)
-    vector, chunks = _chunks(process, segments_of(process, vectors, count), Access.READ)
+    vector, chunks = _chunks(task, segments_of(task, vectors, count), Access.READ)
     packed = _MESSAGE.pack(
         name.address if name else 0,
         name.size if name else 0,
@@ -212,17 +205,17 @@ def sendmsg(process: "ProcessGuest", descriptor: int, pointer: int, flags: int) 
         0,
         0,
     )
-    return _send(process, descriptor, host.HostBuffer(_MESSAGE.size, packed), flags)
+    return _send(task, descriptor, host.HostBuffer(_MESSAGE.size, packed), flags)
 
 
 @syscall(_RECVMSG, "recvmsg", FD, POINTER, U32, effect=_OTHERS, restart=True)
-def recvmsg(process: "ProcessGuest", descriptor: int, pointer: int, flags: int) -> int:
+def recvmsg(task: Task, descriptor: int, pointer: int, flags: int) -> int:
     """Receive a message, with where it came from and its control data."""
-    fields = _MESSAGE.unpack(process.memory.read(pointer, _MESSAGE.size))
+    fields = _MESSAGE.unpack(task.memory.read(pointer, _MESSAGE.size))
     source, length, pad, vectors, count, control, control_length, _, pad2 = fields
     name = host.HostBuffer(min(length, _ADDRESS_MAX)) if source else None
     extra = host.HostBuffer(min(control_length, _CONTROL_MAX) if control else 0)
-    vector, chunks = _chunks(process, segments_of(process, vectors, count), Access.WRITE)
+    vector, chunks = _chunks(task, segments_of(task, vectors, count), Access.WRITE)
     packed = _MESSAGE.pack(
         name.address if name else 0,
         name.size if name else 0,
@@ -240,9 +233,9 @@ def recvmsg(process: "ProcessGuest", descriptor: int, pointer: int, flags: int) 
         return result
     _, got_name, _, _, _, _, got_control, got_flags, _ = _MESSAGE.unpack(message.take())
     if name is not None:
-        process.memory.write(source, name.take(got_name))
+        task.memory.write(source, name.take(got_name))
     if got_control:
-        process.memory.write(control, extra.take(got_control))
+        task.memory.write(control, extra.take(got_control))
     answer = (source, got_name, pad, vectors, count, control, got_control, got_flags, pad2)
-    process.memory.write(pointer, _MESSAGE.pack(*answer))
+    task.memory.write(pointer, _MESSAGE.pack(*answer))
     return result

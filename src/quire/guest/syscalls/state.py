@@ -1,21 +1,25 @@
-"""What the kernel remembers of one process beyond its memory and signals:
-
-Limits, its name, its own channels.
-"""
+"""What the kernel remembers beyond memory and signals: of a process its limits and channels, of a thread its name."""
 
 import errno
 import os
 import resource
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from quire.arch import WORD
+from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.syscalls.host import identity_of
 
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
-
-__all__ = ["QUIRE_DESCRIPTORS", "RLIMITS", "KernelState", "admit", "is_terminal_or_null", "state_of"]
+__all__ = [
+    "QUIRE_DESCRIPTORS",
+    "RLIMITS",
+    "GroupState",
+    "ThreadState",
+    "admit",
+    "group_state",
+    "is_terminal_or_null",
+    "thread_state",
+]
 
 #: Quire's own descriptors live at this number and above; no guest may name one.
 QUIRE_DESCRIPTORS = 900
@@ -26,7 +30,7 @@ RLIMITS = 16
 
 
 def _initial_limits() -> dict[int, tuple[int, int]]:
-    unlimited = (1 << 64) - 1
+    unlimited = WORD
     limits = {}
     for number in range(RLIMITS):
         soft, hard = resource.getrlimit(number)
@@ -37,17 +41,12 @@ def _initial_limits() -> dict[int, tuple[int, int]]:
 
 
 @dataclass(slots=True)
-class KernelState:
-    """One process's entry in the kernel's tables. All of it starts as the host's own at the first call."""
+class GroupState:
+    """One process's entry in the kernel's tables: what its threads share. It starts as the host's own."""
 
     #: Resource limits, soft and hard, by number. Virtual: a guest's limit must not hit Quire itself.
     limits: dict[int, tuple[int, int]] = field(default_factory=_initial_limits)
-    #: prctl(PR_SET_NAME); None until it is set: then the program's file name.
-    name: bytes | None = None
     dumpable: int = 1
-    no_new_privileges: int = 0
-    robust_list: tuple[int, int] = (0, 24)
-    clear_child_tid: int = 0
     #: (device, inode) of the channels that a sandboxed guest may write to: its standard output and error, and
     #: the pipes, event descriptors and memory files that it made itself. Survives dup, unlike numbers.
     outputs: set[tuple[int, int]] = field(default_factory=set)
@@ -73,25 +72,47 @@ class KernelState:
         return identity is None or identity in self.outputs  # a closed one: the call itself says EBADF
 
 
-_STATES: "WeakKeyDictionary[ProcessGuest, KernelState]" = WeakKeyDictionary()
+@dataclass(slots=True)
+class ThreadState:
+    """One thread's entry in the kernel's tables."""
+
+    #: prctl(PR_SET_NAME); None until it is set: then the program's file name.
+    name: bytes | None = None
+    no_new_privileges: int = 0
+    robust_list: tuple[int, int] = (0, 24)
+    clear_child_tid: int = 0
 
 
-def state_of(process: "ProcessGuest") -> KernelState:
-    """Return the kernel's state of `process`, made at its first system call."""
-    state = _STATES.get(process)
+# Kept here and not by the task: both are the system calls' alone.
+_GROUPS: WeakKeyDictionary[ThreadGroup, GroupState] = WeakKeyDictionary()
+_THREADS: WeakKeyDictionary[Task, ThreadState] = WeakKeyDictionary()
+
+
+def group_state(group: ThreadGroup) -> GroupState:
+    """Return the kernel's state of the process that `group` is, made at its first system call."""
+    state = _GROUPS.get(group)
     if state is None:
-        state = _STATES[process] = KernelState()
+        state = _GROUPS[group] = GroupState()
         hard = state.limits[resource.RLIMIT_STACK][1]
-        state.limits[resource.RLIMIT_STACK] = (min(process.space.stack_limit, hard), hard)
+        state.limits[resource.RLIMIT_STACK] = (min(group.space.stack_limit, hard), hard)
     return state
 
 
-def admit(process: "ProcessGuest", descriptor: int) -> int:
+def thread_state(task: Task) -> ThreadState:
+    """Return the kernel's state of the thread that `task` is, made at its first system call."""
+    state = _THREADS.get(task)
+    if state is None:
+        group_state(task)  # no call may come before what that takes from the host
+        state = _THREADS[task] = ThreadState()
+    return state
+
+
+def admit(group: ThreadGroup, descriptor: int) -> int:
     """Return a descriptor that the host just made, or close it and return -EMFILE when it is over the limit.
 
     The host gives out the lowest free number, so this is the number that a native run would get.
     """
-    if descriptor < state_of(process).descriptor_limit:
+    if descriptor < group_state(group).descriptor_limit:
         return descriptor
     os.close(descriptor)
     return -errno.EMFILE

@@ -8,16 +8,14 @@ so that they can be counted. Everything else (dispatch, names, the sandbox, rest
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from quire.errors import InternalError
+from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import HostCall, Kind
 from quire.guest.syscalls.sandbox import Effect
-from quire.guest.syscalls.state import admit, state_of
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
+from quire.guest.syscalls.state import admit, group_state
 
 __all__ = [
     "NO_RESULT",
@@ -60,7 +58,7 @@ class Syscall:
     number: int
     name: str
     kinds: tuple[Kind, ...]
-    run: Callable[["ProcessGuest", tuple[int, ...]], Result] | None
+    run: Callable[[Task, tuple[int, ...]], Result] | None
     effect: Effect = Effect.NONE
     #: A signal restarts it (ERESTARTSYS); otherwise it answers EINTR.
     restart: bool = False
@@ -94,11 +92,9 @@ def syscall(
     """
 
     def declare(handler: _H) -> _H:
-        def run(process: "ProcessGuest", arguments: tuple[int, ...]) -> Result:
-            values: list[Any] = [
-                kind.value(process, raw) for kind, raw in zip(kinds, arguments, strict=False)
-            ]
-            return handler(process, *values)
+        def run(task: Task, arguments: tuple[int, ...]) -> Result:
+            values: list[Any] = [kind.value(task, raw) for kind, raw in zip(kinds, arguments, strict=False)]
+            return handler(task, *values)
 
         _declare(Syscall(number, name, kinds, run, effect, restart, retries))
         return handler
@@ -124,8 +120,8 @@ def passes(
     # Buffers last: one whose size is over the limit lowers the word of that size, an earlier or later one.
     order = sorted(enumerate(kinds), key=lambda pair: pair[1].sized)
 
-    def run(process: "ProcessGuest", arguments: tuple[int, ...]) -> Result:
-        call = HostCall(process, arguments, list(arguments[: len(kinds)]))
+    def run(task: Task, arguments: tuple[int, ...]) -> Result:
+        call = HostCall(task, arguments, list(arguments[: len(kinds)]))
         for index, kind in order:
             kind.lower(call, index)
         result = host.call(number, *call.values)
@@ -134,9 +130,9 @@ def passes(
         for index, kind in enumerate(kinds):
             kind.finish(call, index, result)
         if opens:
-            result = admit(process, result)
+            result = admit(task, result)
             if owned and result >= 0:
-                state_of(process).own(result)
+                group_state(task).own(result)
         return result
 
     _declare(Syscall(number, name, kinds, run, effect, restart))

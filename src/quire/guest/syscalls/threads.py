@@ -4,18 +4,15 @@ import errno
 import os
 import struct
 import time
-from typing import TYPE_CHECKING
 
+from quire.guest.kernel.task import Task
+from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.syscalls.kinds import INT, POINTER, S32, U32, fail
 from quire.guest.syscalls.procfs import command_name
-from quire.guest.syscalls.state import state_of
+from quire.guest.syscalls.state import group_state, thread_state
 from quire.guest.syscalls.table import RESTART, Result, absent, syscall
 from quire.guest.syscalls.waiting import wait_for_signal
 
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
-
-_USER_END = 0x7FFFFFFFF000  # one page below the canonical hole, as Linux has it
 _SET_GS, _SET_FS, _GET_FS, _GET_GS = 0x1001, 0x1002, 0x1003, 0x1004
 _ROBUST_HEAD = 24
 _NAME_BYTES = 16
@@ -41,52 +38,52 @@ absent(154, "modify_ldt")
 
 
 @syscall(158, "arch_prctl", S32, INT)
-def arch_prctl(process: "ProcessGuest", code: int, value: int) -> int:
+def arch_prctl(task: Task, code: int, value: int) -> int:
     """Set or get the FS and GS bases. EPERM for a base that is not a user address, as Linux answers."""
-    registers = process.machine.registers
+    registers = task.machine.registers
     if code in (_SET_FS, _SET_GS):
-        if value >= _USER_END:
+        if value >= TASK_SIZE:
             return -errno.EPERM
         registers.write("fs_base" if code == _SET_FS else "gs_base", value)
         return 0
     if code in (_GET_FS, _GET_GS):
-        process.memory.write_u64(value, registers.read("fs_base" if code == _GET_FS else "gs_base"))
+        task.memory.write_u64(value, registers.read("fs_base" if code == _GET_FS else "gs_base"))
         return 0
     return -errno.EINVAL
 
 
 @syscall(218, "set_tid_address", POINTER)
-def set_tid_address(process: "ProcessGuest", pointer: int) -> int:
+def set_tid_address(task: Task, pointer: int) -> int:
     """Remember where to clear the thread id at its end, and return it."""
-    state_of(process).clear_child_tid = pointer
+    thread_state(task).clear_child_tid = pointer
     return os.getpid()
 
 
 @syscall(273, "set_robust_list", POINTER, INT)
-def set_robust_list(process: "ProcessGuest", head: int, size: int) -> int:
+def set_robust_list(task: Task, head: int, size: int) -> int:
     """Remember the list of robust mutexes."""
     if size != _ROBUST_HEAD:
         return -errno.EINVAL
-    state_of(process).robust_list = (head, size)
+    thread_state(task).robust_list = (head, size)
     return 0
 
 
 @syscall(274, "get_robust_list", S32, POINTER, POINTER)
-def get_robust_list(process: "ProcessGuest", thread: int, head: int, size: int) -> int:
+def get_robust_list(task: Task, thread: int, head: int, size: int) -> int:
     """Return the list of robust mutexes of this thread, the only one: others are ESRCH."""
     if thread not in (0, os.getpid()):
         return -errno.ESRCH
-    pointer, length = state_of(process).robust_list
-    process.memory.write_u64(size, length)
-    process.memory.write_u64(head, pointer)
+    pointer, length = thread_state(task).robust_list
+    task.memory.write_u64(size, length)
+    task.memory.write_u64(head, pointer)
     return 0
 
 
-def _deadline(process: "ProcessGuest", operation: int, pointer: int) -> float | None:
+def _deadline(task: Task, operation: int, pointer: int) -> float | None:
     """Return when a futex wait ends, on the monotonic clock; None for never."""
     if not pointer:
         return None
-    seconds, nanos = struct.unpack("<qq", process.memory.read(pointer, 16))
+    seconds, nanos = struct.unpack("<qq", task.memory.read(pointer, 16))
     if seconds < 0 or not 0 <= nanos < 1_000_000_000:
         raise fail(errno.EINVAL)
     moment: float = min(seconds, 1 << 40) + nanos / 1e9
@@ -97,19 +94,19 @@ def _deadline(process: "ProcessGuest", operation: int, pointer: int) -> float | 
     return moment
 
 
-def _futex_wait(process: "ProcessGuest", address: int, operation: int, expected: int, timeout: int) -> Result:
-    deadline = _deadline(process, operation, timeout)
-    if process.memory.read_u32(address) != expected:
+def _futex_wait(task: Task, address: int, operation: int, expected: int, timeout: int) -> Result:
+    deadline = _deadline(task, operation, timeout)
+    if task.memory.read_u32(address) != expected:
         return -errno.EAGAIN
     # There is one thread, so nobody can wake it: only time or a signal ends this.
-    if not wait_for_signal(process, deadline):
+    if not wait_for_signal(task, deadline):
         return -errno.ETIMEDOUT
     return RESTART if deadline is None else -errno.EINTR
 
 
 @syscall(202, "futex", POINTER, U32, U32, INT, POINTER, U32)
 def futex(
-    process: "ProcessGuest", address: int, operation: int, value: int, timeout: int, other: int, third: int
+    task: Task, address: int, operation: int, value: int, timeout: int, other: int, third: int
 ) -> Result:
     """Wait or wake on a word of memory, for one thread: a wake finds nobody."""
     command = operation & 0x7F
@@ -118,29 +115,29 @@ def futex(
     if command in (_FUTEX_WAIT, _FUTEX_WAIT_BITSET):
         if command == _FUTEX_WAIT_BITSET and not third:
             return -errno.EINVAL
-        return _futex_wait(process, address, operation, value, timeout)
+        return _futex_wait(task, address, operation, value, timeout)
     if command in (_FUTEX_WAKE, _FUTEX_WAKE_BITSET):
         return -errno.EINVAL if command == _FUTEX_WAKE_BITSET and not third else 0
     if command in (_FUTEX_REQUEUE, _FUTEX_CMP_REQUEUE):
-        if command == _FUTEX_CMP_REQUEUE and process.memory.read_u32(address) != third:
+        if command == _FUTEX_CMP_REQUEUE and task.memory.read_u32(address) != third:
             return -errno.EAGAIN
         return 0
     return -errno.ENOSYS
 
 
-def _prctl_name(process: "ProcessGuest", option: int, pointer: int) -> int:
+def _prctl_name(task: Task, option: int, pointer: int) -> int:
     if option == _PR_SET_NAME:
         # At most 16 bytes; the 16th is replaced with a zero if there is none before it.
-        state_of(process).name = _read_name(process, pointer)
+        thread_state(task).name = _read_name(task, pointer)
     else:
-        process.memory.write(pointer, command_name(process).ljust(_NAME_BYTES, b"\0"))
+        task.memory.write(pointer, command_name(task).ljust(_NAME_BYTES, b"\0"))
     return 0
 
 
-def _read_name(process: "ProcessGuest", pointer: int) -> bytes:
+def _read_name(task: Task, pointer: int) -> bytes:
     name = b""
     for at in range(_NAME_BYTES - 1):  # one by one: the string may end right before a hole
-        byte = process.memory.read(pointer + at, 1)
+        byte = task.memory.read(pointer + at, 1)
         if byte == b"\0":
             break
         name += byte
@@ -148,27 +145,27 @@ def _read_name(process: "ProcessGuest", pointer: int) -> bytes:
 
 
 @syscall(157, "prctl", S32, INT, INT, INT, INT)
-def prctl(process: "ProcessGuest", option: int, second: int, third: int, fourth: int, fifth: int) -> int:
+def prctl(task: Task, option: int, second: int, third: int, fourth: int, fifth: int) -> int:
     """Control the process: its name, whether it dumps, no_new_privs. EINVAL for what Quire does not know."""
-    state = state_of(process)
+    group, thread = group_state(task), thread_state(task)
     if option in (_PR_SET_NAME, _PR_GET_NAME):
-        return _prctl_name(process, option, second)
+        return _prctl_name(task, option, second)
     if option == _PR_SET_DUMPABLE:
         if second > 1:
             return -errno.EINVAL
-        state.dumpable = second
+        group.dumpable = second
         return 0
     if option == _PR_SET_NO_NEW_PRIVS:
         if second != 1 or third or fourth or fifth:
             return -errno.EINVAL
-        state.no_new_privileges = 1
+        thread.no_new_privileges = 1
         return 0
     if option == _PR_GET_PDEATHSIG:
-        process.memory.write_u32(second, 0)
+        task.memory.write_u32(second, 0)
         return 0
     answers = {
-        _PR_GET_DUMPABLE: state.dumpable,
-        _PR_GET_NO_NEW_PRIVS: state.no_new_privileges,
+        _PR_GET_DUMPABLE: group.dumpable,
+        _PR_GET_NO_NEW_PRIVS: thread.no_new_privileges,
         _PR_GET_SECCOMP: 0,
         _PR_GET_TIMERSLACK: _TIMER_SLACK,
         _PR_SET_TIMERSLACK: 0,

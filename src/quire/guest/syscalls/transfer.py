@@ -8,16 +8,13 @@ chunks that one call may name; a regular file gets the rest with another call.
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from quire.arch import Access
+from quire.guest.kernel.task import Task
 from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
 from quire.guest.syscalls.waiting import raise_sigpipe
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = ["MAX_TRANSFER", "Segments", "gather", "is_seeded", "read_file", "write_file"]
 
@@ -62,7 +59,7 @@ def _skip(segments: Segments, count: int) -> Segments:
     return rest
 
 
-def gather(process: "ProcessGuest", segments: Segments, access: Access, limit: int) -> list[tuple[int, int]]:
+def gather(task: Task, segments: Segments, access: Access, limit: int) -> list[tuple[int, int]]:
     """Return host (address, length) chunks of the first `limit` bytes, neighbours joined.
 
     It ends early at an address that the guest may not access so; when that is the first byte: BadAddress.
@@ -70,7 +67,7 @@ def gather(process: "ProcessGuest", segments: Segments, access: Access, limit: i
     chunks: list[tuple[int, int]] = []
     try:
         for gva, length in clip(segments, limit):
-            for view in process.memory.views(gva, length, access):
+            for view in task.memory.views(gva, length, access):
                 address = host.address_of(view)
                 if chunks and chunks[-1][0] + chunks[-1][1] == address:
                     chunks[-1] = chunks[-1][0], chunks[-1][1] + len(view)
@@ -97,12 +94,12 @@ def is_seeded(descriptor: int) -> bool:
         return False
 
 
-def _seeded(process: "ProcessGuest", segments: Segments) -> int:
+def _seeded(task: Task, segments: Segments) -> int:
     done = 0
     try:
         for gva, length in segments:
-            for view in process.memory.views(gva, length, Access.WRITE):
-                view[:] = process.rng.randbytes(len(view))
+            for view in task.memory.views(gva, length, Access.WRITE):
+                view[:] = task.rng.randbytes(len(view))
                 done += len(view)
     except BadAddress:
         if not done:
@@ -110,15 +107,13 @@ def _seeded(process: "ProcessGuest", segments: Segments) -> int:
     return done
 
 
-def _move(
-    process: "ProcessGuest", number: int, descriptor: int, segments: Segments, offset: int, flags: int
-) -> int:
+def _move(task: Task, number: int, descriptor: int, segments: Segments, offset: int, flags: int) -> int:
     """Make as many preadv2 or pwritev2 calls as it takes; return the bytes moved, or -errno when none did."""
     access = Access.WRITE if number == _PREADV2 else Access.READ
     done = 0
     while segments:
         try:
-            chunks = gather(process, segments, access, _BATCH)
+            chunks = gather(task, segments, access, _BATCH)
         except BadAddress:
             if not done:
                 raise
@@ -141,9 +136,7 @@ def _position(descriptor: int, offset: int) -> int:
     return host.call(8, descriptor, 0, os.SEEK_CUR) if offset == _CURRENT else offset
 
 
-def read_file(
-    process: "ProcessGuest", descriptor: int, segments: Segments, offset: int = _CURRENT, flags: int = 0
-) -> int:
+def read_file(task: Task, descriptor: int, segments: Segments, offset: int = _CURRENT, flags: int = 0) -> int:
     """Read into user memory and return the number of bytes, or -errno. Raises BadAddress (EFAULT).
 
     /dev/urandom and /dev/random give the guest's seeded numbers, so that a run can be repeated. Of a regular
@@ -158,15 +151,15 @@ def read_file(
     if not segments:
         return _host_zero(_PREADV2, descriptor, offset, flags)
     if _is_random(status):
-        return _seeded(process, segments)
+        return _seeded(task, segments)
     if stat.S_ISREG(status.st_mode) and status.st_size > 0:
-        process.space.sync_file(descriptor)
+        task.space.sync_file(descriptor)
         left = max(status.st_size - _position(descriptor, offset), 1)
-        return _move(process, _PREADV2, descriptor, clip(segments, left), offset, flags)
+        return _move(task, _PREADV2, descriptor, clip(segments, left), offset, flags)
     if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
-        return _move(process, _PREADV2, descriptor, segments, offset, flags)
+        return _move(task, _PREADV2, descriptor, segments, offset, flags)
     # One call only: more might have to be waited for, and a short read is what a program must expect here.
-    return _move(process, _PREADV2, descriptor, clip(segments, _UNSIZED_BATCH), offset, flags)
+    return _move(task, _PREADV2, descriptor, clip(segments, _UNSIZED_BATCH), offset, flags)
 
 
 def _host_zero(number: int, descriptor: int, offset: int, flags: int) -> int:
@@ -175,7 +168,7 @@ def _host_zero(number: int, descriptor: int, offset: int, flags: int) -> int:
 
 
 def write_file(
-    process: "ProcessGuest", descriptor: int, segments: Segments, offset: int = _CURRENT, flags: int = 0
+    task: Task, descriptor: int, segments: Segments, offset: int = _CURRENT, flags: int = 0
 ) -> int:
     """Write user memory to a file and return the number of bytes, or -errno. Raises BadAddress (EFAULT).
 
@@ -191,12 +184,12 @@ def write_file(
     if not segments:
         return _host_zero(_PWRITEV2, descriptor, offset, flags)
     if regular:
-        process.space.sync_file(descriptor)
-    moved = _move(process, _PWRITEV2, descriptor, segments, offset, flags)
+        task.space.sync_file(descriptor)
+    moved = _move(task, _PWRITEV2, descriptor, segments, offset, flags)
     if moved == -errno.EPIPE:
-        raise_sigpipe(process)
+        raise_sigpipe(task)
     if moved > 0 and regular:
         end = _position(descriptor, offset)
         start = end - moved if offset == _CURRENT else offset
-        process.space.refresh_file(descriptor, start, moved)
+        task.space.refresh_file(descriptor, start, moved)
     return moved

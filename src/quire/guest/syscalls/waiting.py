@@ -7,14 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EINTR, EINVAL
-from typing import TYPE_CHECKING
 
 from quire.guest.kernel.siginfo import SI_KERNEL, SignalInfo
+from quire.guest.kernel.task import Interruptible, ThreadGroup
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import fail
-
-if TYPE_CHECKING:
-    from quire.guest.kernel.process import ProcessGuest
 
 __all__ = ["interrupted", "raise_sigpipe", "read_mask", "replaced_mask", "wait_for_signal"]
 
@@ -26,18 +23,18 @@ _SLICE = 0.05
 Wait = Callable[[Callable[[], int]], int]
 
 
-def interrupted(process: "ProcessGuest") -> bool:
+def interrupted(task: Interruptible) -> bool:
     """Whether a signal waits that the guest does not block: its blocked call must end."""
-    process.collect_signals()
-    return process.signals.deliverable
+    task.collect_signals()
+    return task.signals.deliverable
 
 
-def wait_for_signal(process: "ProcessGuest", deadline: float | None, mask: int = 0) -> bool:
+def wait_for_signal(task: Interruptible, deadline: float | None, mask: int = 0) -> bool:
     """Sleep until a signal for the guest arrives (True), or until `deadline` on the monotonic clock (False).
 
     With `mask`, a signal of that set counts as well, though the guest blocks it.
     """
-    while not interrupted(process) and not process.signals.pending & mask:
+    while not interrupted(task) and not task.signals.pending & mask:
         left = _SLICE if deadline is None else min(deadline - time.monotonic(), _SLICE)
         if left <= 0:
             return False
@@ -46,25 +43,25 @@ def wait_for_signal(process: "ProcessGuest", deadline: float | None, mask: int =
     return True
 
 
-def raise_sigpipe(process: "ProcessGuest") -> None:
+def raise_sigpipe(task: Interruptible) -> None:
     """Send the guest SIGPIPE: it wrote where nobody reads.
 
     (The host's own went to Python, which ignores it.)
     """
-    process.signals.queue(SignalInfo(signal.SIGPIPE, SI_KERNEL, pid=os.getpid(), uid=os.getuid()))
+    task.signals.queue(SignalInfo(signal.SIGPIPE, SI_KERNEL, pid=os.getpid(), uid=os.getuid()))
 
 
-def read_mask(process: "ProcessGuest", pointer: int, size: int) -> int | None:
+def read_mask(group: ThreadGroup, pointer: int, size: int) -> int | None:
     """Return the signal set at `pointer`, None for a null pointer. EINVAL for a set of the wrong size."""
     if not pointer:
         return None
     if size != _MASK_BYTES:
         raise fail(EINVAL)
-    return process.memory.read_u64(pointer)
+    return group.memory.read_u64(pointer)
 
 
 @contextmanager
-def replaced_mask(process: "ProcessGuest", mask: int | None) -> Iterator[Wait]:
+def replaced_mask(task: Interruptible, mask: int | None) -> Iterator[Wait]:
     """Wait under another mask, as ppoll does; yields how to make the waiting call.
 
     The old mask comes back at the end; when a signal ended the wait, its handler runs under the new mask
@@ -73,20 +70,20 @@ def replaced_mask(process: "ProcessGuest", mask: int | None) -> Iterator[Wait]:
     if mask is None:
         yield lambda call: call()
         return
-    signals = process.signals
+    signals = task.signals
     before = signals.mask
     signals.mask = mask
     result = 0
 
     def wait(call: Callable[[], int]) -> int:
         nonlocal result
-        result = -EINTR if interrupted(process) else call()
+        result = -EINTR if interrupted(task) else call()
         return result
 
     try:
         yield wait
     finally:
-        if result == -EINTR and interrupted(process):
+        if result == -EINTR and interrupted(task):
             signals.saved_mask = before
         else:
             signals.mask = before

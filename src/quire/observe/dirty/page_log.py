@@ -30,8 +30,10 @@ class PageLog:
         undo.callback(pool.free, self._frame, 0, _LOG)
         vmcs = vcpu.vmcs
         names = (
-            *("primary_processor_based_controls", "secondary_processor_based_controls"),
-            *("pml_address", "pml_index"),
+            "primary_processor_based_controls",
+            "secondary_processor_based_controls",
+            "pml_address",
+            "pml_index",
         )
         before = {name: vmcs.read(name) for name in names}
         undo.callback(self._set, before)

@@ -125,8 +125,12 @@ class FlushCheck:
         """Return whether the guest may have `record` now; if not, :meth:`held` is to follow."""
         context = self._mmu.context
         asked = (
-            *(record.gva >> 12, record.access, int(context[Context.USER]), int(context[Context.AC])),
-            *(int(context[Context.IMPLICIT]), self.log.version),
+            record.gva >> 12,
+            record.access,
+            int(context[Context.USER]),
+            int(context[Context.AC]),
+            int(context[Context.IMPLICIT]),
+            self.log.version,
         )
         if self.stale is not None and asked not in self._admitted:
             self._pending = "stale", asked

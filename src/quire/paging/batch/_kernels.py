@@ -8,7 +8,18 @@ that knows all the rules. So a lane may read, but writes nothing.
 import numpy as np
 from numba import types
 
-from quire.arch import EPT_MEMORY_TYPES, EPT_PTE, EPTP, PDE, PTE, Access, PagingMode, entry_layout, ept_layout
+from quire.arch import (
+    EPT_MEMORY_TYPES,
+    EPT_PTE,
+    EPTP,
+    PDE,
+    PTE,
+    WORD,
+    Access,
+    PagingMode,
+    entry_layout,
+    ept_layout,
+)
 from quire.kernels import kernel
 from quire.paging._kernels import guest_rights, walk_from
 from quire.paging._kernels_ept import WORDS, pointer
@@ -47,7 +58,7 @@ _OK = np.int64(Status.OK)
 _LEAF_FOUND, _ALONE = U(1), U(2)
 _0, _1, _3, _7 = (U(n) for n in (0, 1, 3, 7))
 _47, _63 = np.int64(47), np.int64(63)
-_511, _NOWHERE = U(511), U((1 << 64) - 1)
+_511, _NOWHERE = U(511), U(WORD)
 
 
 @kernel(types.void(WORDS, WORDS, WORDS, types.int64, types.uint64, types.uint64))

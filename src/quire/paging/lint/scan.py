@@ -8,6 +8,7 @@ import numpy as np
 from quire.arch import (
     CR3,
     EPTP,
+    LOW32,
     PAGE_SIZE,
     Access,
     MemoryType,
@@ -86,8 +87,8 @@ def _through_ept(memory: TableSource, context: ContextWords) -> Callable[[int], 
 def _root(state: list[int], form: Form) -> int:
     cr3 = state[Context.CR3]
     if form.mode is PagingMode.PAE:
-        return cr3 & 0xFFFF_FFFF & ~(_PDPT_BYTES - 1)
-    return CR3.get(cr3, "addr") & (0xFFFF_FFFF if form.mode is PagingMode.BITS_32 else -1)
+        return cr3 & LOW32 & ~(_PDPT_BYTES - 1)
+    return CR3.get(cr3, "addr") & (LOW32 if form.mode is PagingMode.BITS_32 else -1)
 
 
 def _check_eptp(state: list[int], findings: Findings) -> None:

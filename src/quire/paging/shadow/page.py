@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from quire.arch import PAGE_SHIFT, PagingMode
+from quire.arch import LOW32, PAGE_SHIFT, PagingMode
 from quire.errors import MisuseError
 from quire.memory import HostMemory
 from quire.paging.context import Words
@@ -173,7 +173,7 @@ class ShadowPages:
         n = page.role.quadrant * ENTRIES + index
         if page.role.level == 2:
             n >>= 1  # one entry of 4 MiB is two of 2 MiB
-        return self._memory.load(page.guest + (4 * n & ~7)) >> 32 * (n & 1) & 0xFFFF_FFFF
+        return self._memory.load(page.guest + (4 * n & ~7)) >> 32 * (n & 1) & LOW32
 
     def entries(self, page: ShadowPage) -> Words:
         """Return all 512 guest entries behind `page`."""

@@ -71,9 +71,19 @@ def _header(count: int, segments_at: int, sections_at: int) -> bytes:
     ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
     return _HEADER.pack(
         ident,
-        *(_ET_CORE, _EM_X86_64, 1, 0, segments_at, sections_at, 0),
-        *(_HEADER.size, _SEGMENT.size, min(count, _PN_XNUM)),
-        *(_SECTION.size if sections_at else 0, 1 if sections_at else 0, 0),
+        _ET_CORE,
+        _EM_X86_64,
+        1,
+        0,
+        segments_at,
+        sections_at,
+        0,
+        _HEADER.size,
+        _SEGMENT.size,
+        min(count, _PN_XNUM),
+        _SECTION.size if sections_at else 0,
+        1 if sections_at else 0,
+        0,
     )
 
 

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass, field
 
-from quire.arch import CR0, CR4, EFER, RFLAGS, PagingMode, paging_mode
+from quire.arch import CR0, CR4, EFER, GENERAL, RFLAGS, PagingMode, paging_mode
 from quire.arch.segments import SELECTOR
 from quire.paging import Context
 
-__all__ = ["GENERAL", "SEGMENTS", "ProcessorState", "SegmentState"]
+__all__ = ["NOTE_REGISTERS", "NOTE_SEGMENTS", "ProcessorState", "SegmentState"]
 
 #: General registers and segments in the order of QEMU's note.
-GENERAL = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", *(f"r{n}" for n in range(8, 16)))
-SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss", "ldt", "tr", "gdt", "idt")
+NOTE_REGISTERS = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", *GENERAL[8:])
+NOTE_SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss", "ldt", "tr", "gdt", "idt")
 
 
 @dataclass(frozen=True, slots=True)

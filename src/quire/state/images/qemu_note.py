@@ -6,20 +6,45 @@ all that a walk needs but for EFER. Fails with FormatError for a note that is sh
 
 import struct
 
+from quire.arch import WORD
 from quire.errors import FormatError
-from quire.state.images.processor import GENERAL, SEGMENTS, ProcessorState, SegmentState
+from quire.state.images.processor import NOTE_REGISTERS, NOTE_SEGMENTS, ProcessorState, SegmentState
 
 __all__ = ["decode_processor", "encode_processor", "encode_status"]
 
 _VERSION = 1
-_STATE = struct.Struct("<II18Q" + "IIIIQ" * len(SEGMENTS) + "5QQ")
+_STATE = struct.Struct("<II18Q" + "IIIIQ" * len(NOTE_SEGMENTS) + "5QQ")
 _KERNEL_GS = 8  # the last field; older notes end before it
 _CONTROLS = ("cr0", "cr1", "cr2", "cr3", "cr4")
 #: The 27 registers of x86_64 user_regs_struct, in the prstatus of a core.
 _STATUS_ORDER = (
-    *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8"),
-    *("rax", "rcx", "rdx", "rsi", "rdi", "orig_rax", "rip", "cs", "rflags", "rsp", "ss"),
-    *("fs_base", "gs_base", "ds", "es", "fs", "gs"),
+    "r15",
+    "r14",
+    "r13",
+    "r12",
+    "rbp",
+    "rbx",
+    "r11",
+    "r10",
+    "r9",
+    "r8",
+    "rax",
+    "rcx",
+    "rdx",
+    "rsi",
+    "rdi",
+    "orig_rax",
+    "rip",
+    "cs",
+    "rflags",
+    "rsp",
+    "ss",
+    "fs_base",
+    "gs_base",
+    "ds",
+    "es",
+    "fs",
+    "gs",
 )
 _STATUS = struct.Struct(f"<32xI76x{len(_STATUS_ORDER)}Q8x")
 
@@ -27,8 +52,8 @@ _STATUS = struct.Struct(f"<32xI76x{len(_STATUS_ORDER)}Q8x")
 def encode_processor(state: ProcessorState) -> bytes:
     """Return the content of a ``QEMU`` note."""
     values: list[int] = [_VERSION, _STATE.size]
-    values += [state.registers.get(name, 0) for name in (*GENERAL, "rip", "rflags")]
-    for name in SEGMENTS:
+    values += [state.registers.get(name, 0) for name in (*NOTE_REGISTERS, "rip", "rflags")]
+    for name in NOTE_SEGMENTS:
         segment = state.segments.get(name, SegmentState())
         values += [segment.selector, segment.limit, segment.flags, 0, segment.base]
     values += [state.registers.get(name, 0) for name in (*_CONTROLS, "kernel_gs_base")]
@@ -43,13 +68,13 @@ def decode_processor(content: bytes) -> ProcessorState:
             "the core was cut or is of another architecture"
         )
     values = _STATE.unpack(content[: _STATE.size].ljust(_STATE.size, b"\0"))
-    names = (*GENERAL, "rip", "rflags")
+    names = (*NOTE_REGISTERS, "rip", "rflags")
     registers = dict(zip(names, values[2:20], strict=True))
     segments = {}
-    for n, name in enumerate(SEGMENTS):
+    for n, name in enumerate(NOTE_SEGMENTS):
         selector, limit, flags, _, base = values[20 + 5 * n : 25 + 5 * n]
         segments[name] = SegmentState(selector, limit, flags, base)
-    controls = values[20 + 5 * len(SEGMENTS) :]
+    controls = values[20 + 5 * len(NOTE_SEGMENTS) :]
     registers.update(zip((*_CONTROLS, "kernel_gs_base"), controls, strict=True))
     return ProcessorState(registers, segments)
 
@@ -61,5 +86,5 @@ def encode_status(state: ProcessorState, number: int) -> bytes:
         segment = state.segments.get(name, SegmentState())
         values[name] = segment.selector
         values[f"{name}_base"] = segment.base
-    values["orig_rax"] = (1 << 64) - 1
+    values["orig_rax"] = WORD
     return _STATUS.pack(number + 1, *(values.get(name, 0) for name in _STATUS_ORDER))

@@ -12,7 +12,7 @@ from quire.machine import Vcpu
 from quire.memory import HostMemory, OwnerKind
 from quire.paging import Context
 from quire.state.images.core_writer import MemoryRange, write_core
-from quire.state.images.processor import GENERAL, ProcessorState, SegmentState
+from quire.state.images.processor import NOTE_REGISTERS, ProcessorState, SegmentState
 
 __all__ = ["save_image"]
 
@@ -71,7 +71,7 @@ def _touched(memory: HostMemory, secrets: Container[int]) -> Iterator[tuple[int,
 
 def _processor(vcpu: Vcpu, cr2: int) -> ProcessorState:
     read, field = vcpu.cpu.registers.read, vcpu.vmcs.read
-    registers = {name: read(name) for name in (*GENERAL, "rip", "rflags")}
+    registers = {name: read(name) for name in (*NOTE_REGISTERS, "rip", "rflags")}
     registers |= {"cr0": field("guest_cr0"), "cr2": cr2, "cr4": field("guest_cr4")}
     registers["cr3"] = int(vcpu.mmu.guest_context[Context.CR3])
     segments = {}

@@ -8,7 +8,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from quire.arch import Allowed, CpuProfile, VmxCapabilities, VmxMsr
+from quire.arch import LOW32, Allowed, CpuProfile, VmxCapabilities, VmxMsr
 from quire.arch.capabilities import VMX_BASIC, VMX_VMCS_ENUM
 
 __all__ = ["about", "bochs_profile", "vectors"]
@@ -33,7 +33,7 @@ def bochs_profile(made: dict[str, Any]) -> CpuProfile:
     cpuid = {int(leaf, 0): registers for leaf, registers in origin["cpu"].items()}
 
     def allowed(msr: VmxMsr) -> Allowed:
-        return Allowed(msrs[msr] & 0xFFFF_FFFF, msrs[msr] >> 32)
+        return Allowed(msrs[msr] & LOW32, msrs[msr] >> 32)
 
     return CpuProfile(
         name="bochs",

@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from quire.arch import GENERAL, LOW32
 from quire.errors import BackendError
 
 __all__ = ["ExitKind", "KvmMachine", "Segment", "SystemRegisters", "supported_cpuid"]
@@ -49,7 +50,7 @@ class Segment:
     selector: int
     rights: int
     base: int = 0
-    limit: int = 0xFFFF_FFFF
+    limit: int = LOW32
 
     def pack(self) -> bytes:
         """Return struct kvm_segment."""
@@ -182,7 +183,7 @@ class KvmMachine:
     def set_registers(self, system: SystemRegisters, *, rip: int, rflags: int, **named: int) -> None:
         """Set system registers, RIP, RFLAGS, and general registers by name; those not named are 0."""
         _ioctl(self._cpu, "KVM_SET_SREGS", _SET_SREGS, bytearray(system.pack(self._apic_base)))
-        order = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", *(f"r{n}" for n in range(8, 16)))
+        order = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", *GENERAL[8:])
         values = [named.pop(name, 0) for name in order]
         assert not named, f"{named} are no registers"
         registers = bytearray(struct.pack("<18Q", *values, rip, rflags))

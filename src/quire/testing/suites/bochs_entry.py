@@ -12,6 +12,7 @@ from typing import Any
 
 from quire.arch import (
     CR4,
+    LOW32,
     MSR_ENTRY,
     PENDING_DEBUG_EXCEPTIONS,
     VMCS_REVISION,
@@ -85,7 +86,7 @@ DEVIATIONS = (
     Deviation(
         "E6: looks at bits 31:0 of the pending debug exceptions only",
         "pending debug reserved bits",
-        lambda value: not value & 0xFFFF_FFFF & PENDING_DEBUG_EXCEPTIONS.reserved_mask,
+        lambda value: not value & LOW32 & PENDING_DEBUG_EXCEPTIONS.reserved_mask,
     ),
     Deviation("E7: takes any RIP for 64-bit code", "RIP"),
     Deviation(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from quire.arch import Access, PagingMode, gva_index, physical_reserved, pse36_reserved
+from quire.arch import LOW32, Access, PagingMode, gva_index, physical_reserved, pse36_reserved
 from quire.paging import Context
 from quire.testing.suite import Setting, Suite
 from quire.testing.tally import Tally
@@ -27,7 +27,7 @@ def _guest(mode: PagingMode, large: int) -> World:
     world.context[Context.MODE] = mode
     world.context[Context.PSE] = 1
     top = 2 if mode in (PagingMode.BITS_32, PagingMode.PAE) else int(mode)
-    gva = NEAR & 0xFFFF_FFFF if top == 2 else NEAR
+    gva = NEAR & LOW32 if top == 2 else NEAR
     world.gva = gva
     world.context[Context.PDPTE0 + (gva >> 30 & 3)] = ROOT << 12 | 1
     for level in range(top, max(large, 1) - 1, -1):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from quire.arch import (
     CR4,
+    LOW32,
     PTE,
     Access,
     PagingMode,
@@ -81,8 +82,8 @@ def _store(world: World, mode: PagingMode, frame: int, index: int, entry: int) -
         world.set(frame, index, entry)
         return
     place = 32 * (index & 1)
-    kept = int(world.memory[frame * 512 + (index >> 1)]) & ~(0xFFFF_FFFF << place)
-    world.set(frame, index >> 1, kept | (entry & 0xFFFF_FFFF) << place)
+    kept = int(world.memory[frame * 512 + (index >> 1)]) & ~(LOW32 << place)
+    world.set(frame, index >> 1, kept | (entry & LOW32) << place)
 
 
 def _bench(mode: PagingMode, user: bool, setting: Setting) -> Bench:
@@ -92,9 +93,7 @@ def _bench(mode: PagingMode, user: bool, setting: Setting) -> Bench:
         world.memory[frame * 512 : frame * 512 + 512] = frame * 0x0101_0101_0101_0101
     for frame in (*range(ROOT, PAGE), PDPT, *range(CODE_FRAME, CODE_FRAME + 6)):
         world.memory[frame * 512 : frame * 512 + 512] = 0
-    world.gva = (
-        _WIDE if mode is PagingMode.LEVEL_5 else NEAR if mode is PagingMode.LEVEL_4 else NEAR & 0xFFFF_FFFF
-    )
+    world.gva = _WIDE if mode is PagingMode.LEVEL_5 else NEAR if mode is PagingMode.LEVEL_4 else NEAR & LOW32
     world.context[Context.MODE], world.context[Context.USER] = mode, user
     _code_tables(world, mode, user)
     oracle = UnicornMmu(world.memory, long_mode=mode >= PagingMode.LEVEL_4, user=user)
@@ -259,7 +258,7 @@ def _enumerated(bench: Bench) -> Iterator[tuple[list[int], Access]]:
         bench.world.context[Context.PKE], bench.world.context[Context.PKRU] = pke, pkru
         bench.world.context[Context.PSE] = 1
         if bench.mode is PagingMode.BITS_32:
-            leaf, upper = leaf & 0xFFFF_FFFF, upper & 0xFFFF_FFFF
+            leaf, upper = leaf & LOW32, upper & LOW32
         key = 3 << 59 if long_mode else 0
         count = depth - large
         entries = [_table(n) for n in range(count - 1)]

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import types
 
-from quire.arch import EPTP, PDE, PTE, PagingMode
+from quire.arch import EPTP, LOW32, PDE, PTE, PagingMode
 from quire.kernels import kernel
 from quire.memory.numa import NODE_GRAIN
 from quire.paging._kernels import walk_from
@@ -34,6 +34,7 @@ _MODE_4 = U(PagingMode.LEVEL_4)
 _SETS, _CLOCK, _TAGS = int(LineCache.SETS), int(LineCache.CLOCK), U(LineCache.TAGS)
 _LINE, _WAYS = U(LINE_SHIFT), U(WAYS)
 _0, _1, _2, _3, _9, _12, _32 = (U(n) for n in (0, 1, 2, 3, 9, 12, 32))
+_LOW_32 = U(LOW32)
 
 
 @kernel(types.boolean(WORDS, types.uint64))
@@ -120,6 +121,6 @@ def walk_noting_nodes(walker, gva, access, caches, counter):
         references = account(walker.entries, walker.state, walker.shapes, path, gva)
     note_walk(walker, total, cached, counter)
     if cached:
-        result[_R_GREFS] = references & U(0xFFFF_FFFF)
+        result[_R_GREFS] = references & _LOW_32
         result[_R_HREFS] = references >> _32
     return status

@@ -6,7 +6,7 @@ The slow twin of :func:`account` is ``reference.py``.
 import numpy as np
 from numba import types
 
-from quire.arch import EPT_PTE, EPTP, PDE, PDE_2M, PTE, MemoryType, PagingMode
+from quire.arch import EPT_PTE, EPTP, LOW32, PDE, PDE_2M, PTE, MemoryType, PagingMode
 from quire.kernels import kernel
 from quire.paging._kernels import walk_from
 from quire.paging._kernels_ept import WORDS
@@ -57,6 +57,7 @@ _0, _1, _2, _3, _4, _7, _9, _12, _15, _21, _30, _32 = (
     U(n) for n in (0, 1, 2, 3, 4, 7, 9, 12, 15, 21, 30, 32)
 )
 _OFFSET = U(0xFFF)
+_LOW_32 = U(LOW32)
 _I0, _I1, _I2, _I4 = (np.int64(n) for n in (0, 1, 2, 4))
 
 
@@ -272,6 +273,6 @@ def walk_behind_caches(walker, gva, access):
         trace(memory, context, result, path)
         level = reach(entries, state, shapes, gva, np.int64(path[_LEVELS]), np.int64(path[_LEAF]))
     references = account_from(entries, state, shapes, path, gva, level)
-    result[_R_GREFS] = references & U(0xFFFF_FFFF)
+    result[_R_GREFS] = references & _LOW_32
     result[_R_HREFS] = references >> _32
     return status

@@ -3,6 +3,7 @@
 from quire.arch import (
     DEBUGCTL,
     INTERRUPTIBILITY,
+    NO_VMCS,
     PAE_PDPTE,
     PENDING_DEBUG_EXCEPTIONS,
     VMCS_REVISION,
@@ -17,7 +18,6 @@ __all__ = ["RULES"]
 
 _SECTION = "SDM 3C §26.3.1.5"
 _SHADOW = 1 << 31
-_NO_VMCS = (1 << 64) - 1
 _CAPABILITY = {
     ActivityState.HLT: "activity_hlt",
     ActivityState.SHUTDOWN: "activity_shutdown",
@@ -135,12 +135,12 @@ def _pending_rtm(view: EntryView) -> bool:
 
 def _link_address(view: EntryView) -> bool:
     value = view.read("vmcs_link_pointer")
-    return value == _NO_VMCS or view.is_physical(value, 12)
+    return value == NO_VMCS or view.is_physical(value, 12)
 
 
 def _linked(view: EntryView) -> bool:
     """Return whether there is a link pointer to look behind."""
-    return view.read("vmcs_link_pointer") != _NO_VMCS and _link_address(view)
+    return view.read("vmcs_link_pointer") != NO_VMCS and _link_address(view)
 
 
 def _link_revision(view: EntryView) -> bool:

@@ -6,7 +6,17 @@ are stated here once (SDM 3C §26.2.2 and SDM 3C §26.3.1.1).
 
 from collections.abc import Callable
 
-from quire.arch import BNDCFGS, DEBUGCTL, EFER, LBR_CTL, PERF_GLOBAL_CTRL, RTIT_CTL, S_CET, is_canonical
+from quire.arch import (
+    BNDCFGS,
+    DEBUGCTL,
+    EFER,
+    LBR_CTL,
+    PAGE_SIZE,
+    PERF_GLOBAL_CTRL,
+    RTIT_CTL,
+    S_CET,
+    is_canonical,
+)
 
 __all__ = ["VALID", "is_pat"]
 
@@ -24,7 +34,7 @@ def _is_s_cet(value: int, width: int) -> bool:
 
 
 def _is_bndcfgs(value: int, width: int) -> bool:
-    return not value & BNDCFGS.reserved_mask and is_canonical(value & ~0xFFF, width)
+    return not value & BNDCFGS.reserved_mask and is_canonical(value & -PAGE_SIZE, width)
 
 
 def _low_half(value: int, _: int) -> bool:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 
-from quire.arch import PF_ERROR, RFLAGS, Access, ExitReason, InterruptionType, Vector
+from quire.arch import DR6, PF_ERROR, RFLAGS, WORD, Access, ExitReason, InterruptionType, Vector
 from quire.arch.guest_state import ActivityState
 from quire.cpu.detail import Detail
 from quire.cpu.soft import _kernels, _kernels_blocks
@@ -36,12 +36,12 @@ __all__ = ["MachineCpu"]
 
 _EXCEPTIONS = range(Intercept.EXCEPTION, Intercept.EXCEPTION + 32)
 _CODED = (Vector.DF, Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.PF, Vector.AC)
-_NOWHERE = (1 << 64) - 1
+_NOWHERE = WORD
 _POINTERS = ("rip", "rsp", "rflags")
 _USER, _AC, _AC_SHIFT = int(Context.USER), int(Context.AC), RFLAGS.shift("AC")
 _PAGE_FAULT = TrapKind.PAGE_FAULT
 _FIRST_EXCEPTION = int(Intercept.EXCEPTION)
-_SINGLE_STEP = 1 << 14  # BS of DR6
+_SINGLE_STEP = DR6.mask("BS")
 #: What the engine takes for invalid and a processor does not.
 _UNKNOWN_TO_ENGINE = (
     "vmcall",

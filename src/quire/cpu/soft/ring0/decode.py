@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 
 from capstone import CS_ARCH_X86, CS_MODE_32, CS_MODE_64, Cs, x86
 
-from quire.arch import GENERAL
+from quire.arch import GENERAL, LOW32, WORD
 from quire.vcpu import Registers
 
 __all__ = ["MAX_LENGTH", "Decoded", "decode"]
@@ -37,11 +37,10 @@ _DESCRIPTOR_READERS = (
     "verr",
     "verw",
 )
-_WORD = (1 << 64) - 1
 _WIDER = {
     **{f"e{name[1:]}": name for name in GENERAL[:8]},
     **{name[1:]: name for name in GENERAL[:8]},
-    **{f"r{n}{suffix}": f"r{n}" for n in range(8, 16) for suffix in "dw"},
+    **{f"{name}{suffix}": name for name in GENERAL[8:] for suffix in "dw"},
 }
 
 
@@ -95,16 +94,16 @@ class Decoded:
         if memory.index and reg_name(memory.index) not in ("riz", "eiz"):
             address += _part(registers, reg_name(memory.index)) * memory.scale
         if self._instruction.prefix[3] == _ADDRESS_SIZE:  # type: ignore[attr-defined]
-            address &= 0xFFFFFFFF
+            address &= LOW32
         segment = reg_name(memory.segment) if memory.segment else ""
         if segment in ("fs", "gs"):
             address += registers.read(f"{segment}_base")
-        return address & _WORD
+        return address & WORD
 
 
 def _part(registers: Registers, name: str) -> int:
     value = registers.read(_WIDER.get(name, name))
-    return value & 0xFFFFFFFF if name.startswith("e") or name.endswith("d") else value
+    return value & LOW32 if name.startswith("e") or name.endswith("d") else value
 
 
 @cache

@@ -13,7 +13,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from quire.arch import ACCESS_RIGHTS, CR0, CR4, EFER
+from quire.arch import ACCESS_RIGHTS, CR0, CR4, EFER, GENERAL
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.objects import engine_objects
 from quire.errors import BackendError
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _LENGTH = 0x1600  # of the state up to the error code and a little more: all of it within the engine's object
-_GENERAL, _CANONICAL = 16, (1 << 47) - 1
+_GENERAL, _CANONICAL = len(GENERAL), (1 << 47) - 1
 _HFLAGS, _SEGMENTS, _CONTROL = 176, 184, 424
 #: Bytes of one segment cache.
 SEGMENT_BYTES = 24

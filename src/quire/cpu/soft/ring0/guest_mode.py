@@ -17,7 +17,7 @@ import numpy as np
 from unicorn import unicorn_const as uc
 from unicorn.unicorn_py3.unicorn import uclib
 
-from quire.arch import CR0, CR4, EFER
+from quire.arch import CR0, CR4, EFER, WORD
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.ring0.environment import Environment, Segment, SegmentName, different_layout
 from quire.cpu.soft.ring0.guest_state import CODE_RIGHTS, DATA_RIGHTS, FLAT
@@ -70,7 +70,7 @@ def enter_guest_mode(engine: Engine) -> Environment:
 
 def _fill_vmcb(vmcb: memoryview) -> None:
     """Fill in the control and save areas (AMD64 Architecture Programmer's Manual 2, appendix B)."""
-    intercepts = (1 << 64) - 1
+    intercepts = WORD
     for code in _PASSED:
         intercepts &= ~(1 << code - _FIRST_INTERCEPT)
     every = 0xFFFF

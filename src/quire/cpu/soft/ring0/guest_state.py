@@ -3,7 +3,7 @@
 The VMCS is the truth while Python is in control, the engine while it runs. Nothing is copied that did not change.
 """
 
-from quire.arch import ACCESS_RIGHTS, RFLAGS
+from quire.arch import ACCESS_RIGHTS, LOW32, RFLAGS
 from quire.cpu.soft.ring0.environment import SEGMENT_BYTES, Environment, Segment, SegmentName
 from quire.cpu.soft.ring0.registers import MachineRegisters
 from quire.vcpu import DescriptorTable, EventState, Vmcs
@@ -13,7 +13,7 @@ __all__ = ["CODE_RIGHTS", "DATA_RIGHTS", "FLAT", "GuestState"]
 #: Rights and limit of the flat segments that SYSCALL loads (SDM 2B §4.3).
 CODE_RIGHTS = ACCESS_RIGHTS.encode(type=11, S=1, P=1, L=1, G=1)
 DATA_RIGHTS = ACCESS_RIGHTS.encode(type=3, S=1, P=1, DB=1, G=1)
-FLAT = 0xFFFFFFFF
+FLAT = LOW32
 _TABLES = (SegmentName.GDTR, SegmentName.IDTR)
 _UNUSABLE = ACCESS_RIGHTS.mask("unusable")
 _ACCESSED = 1  # of a code or data segment's type

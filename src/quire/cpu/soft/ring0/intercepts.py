@@ -7,7 +7,7 @@ VM-exit instruction information, INVPCID and INS or OUTS as VMX reports their op
 
 from collections.abc import Callable
 
-from quire.arch import EFER, RFLAGS, ExitReason, InterruptionType, Vector
+from quire.arch import EFER, LOW32, RFLAGS, WORD, ExitReason, InterruptionType, Vector
 from quire.arch.cr_access import CrAccess, CrExit
 from quire.arch.instruction_exits import INVPCID_INFORMATION, IO_QUALIFICATION, MOV_DR_QUALIFICATION
 from quire.cpu.soft.ring0.controls import ExecutionControls
@@ -26,7 +26,6 @@ Answer = Exit | Event | None
 
 _GP = Event.exception(Vector.GP, 0)
 _UD = Event.exception(Vector.UD)
-_WORD = (1 << 64) - 1
 _IO_MAP_BASE = 0x66  # of the TSS: offset of the I/O permission bitmap (SDM 3A §7.7)
 #: Instructions that exit whatever the controls say (SDM 3C §25.1.2), by Capstone's names.
 _ALWAYS = {
@@ -108,7 +107,7 @@ class Intercepts:
         return None
 
     def _skip(self, length: int) -> None:
-        self._registers.write("rip", self._registers.read("rip") + length & _WORD)
+        self._registers.write("rip", self._registers.read("rip") + length & WORD)
 
     def _always(self, found: Decoded) -> Exit:
         return Exit(_ALWAYS[found.name], instruction_length=found.length)
@@ -205,7 +204,7 @@ class Intercepts:
         write = found.name == "wrmsr"
         reason = ExitReason.WRMSR if write else ExitReason.RDMSR
         exit = Exit(reason, instruction_length=found.length)
-        number = self._registers.read("rcx") & 0xFFFFFFFF
+        number = self._registers.read("rcx") & LOW32
         return exit if self.controls.msr_exits(number, write=write) else self._perform(exit)
 
     def _software_interrupt(self, found: Decoded) -> Event:
@@ -241,13 +240,13 @@ class Intercepts:
         tss = self._environment.segment(SegmentName.TR)
         if tss.limit < _IO_MAP_BASE + 1:
             return _GP
-        base = self._memory.read(tss.base + _IO_MAP_BASE & _WORD, 2, supervisor=True)
+        base = self._memory.read(tss.base + _IO_MAP_BASE & WORD, 2, supervisor=True)
         if not isinstance(base, bytes):
             return self._refused(base)
         at = int.from_bytes(base, "little") + (port >> 3)
         if at + 1 > tss.limit:
             return _GP
-        bits = self._memory.read(tss.base + at & _WORD, 2, supervisor=True)
+        bits = self._memory.read(tss.base + at & WORD, 2, supervisor=True)
         if not isinstance(bits, bytes):
             return self._refused(bits)
         asked = ((1 << size) - 1) << (port & 7)
@@ -265,7 +264,9 @@ class Intercepts:
         registers.write_many(
             {"rcx": registers.read("rip") + found.length, "r11": rflags & ~RFLAGS.mask("RF")}
         )
-        registers.write_many({"rip": target, "rflags": rflags & ~(mask | RFLAGS.mask("RF")) | 2})
+        registers.write_many(
+            {"rip": target, "rflags": rflags & ~(mask | RFLAGS.mask("RF")) | RFLAGS.mask("always_1")}
+        )
         selector = star >> 32 & 0xFFFC
         self._environment.set_segment(SegmentName.CS, Segment(selector, 0, FLAT, CODE_RIGHTS))
         self._environment.set_segment(SegmentName.SS, Segment(selector + 8 & 0xFFFF, 0, FLAT, DATA_RIGHTS))

@@ -1,0 +1,140 @@
+"""Delivery of signals: how a handler is entered and left, and what a signal without one does.
+
+Models arch/x86/kernel/signal.c and the end of get_signal in kernel/signal.c. Does not model stopping: a stop signal is
+ignored and counted among what is not implemented. Contract: :func:`deliver` runs at every return to the guest. The
+guest's frames and stacks are hostile: what cannot be written or read is SIGSEGV.
+"""
+
+import signal
+from dataclasses import replace
+
+from quire.arch import RFLAGS
+from quire.guest.kernel.actions import (
+    DEFAULT_ACTION,
+    SA_NODEFER,
+    SA_ONSTACK,
+    SA_RESETHAND,
+    SA_RESTORER,
+    SIG_DFL,
+    SIG_IGN,
+    SS_AUTODISARM,
+    AltStack,
+    SigAction,
+    signal_bit,
+)
+from quire.guest.kernel.frame import (
+    FPU_BYTES,
+    FRAME_BYTES,
+    INITIAL_FPU,
+    SAVED,
+    SIGINFO,
+    UCONTEXT,
+    Frame,
+    FrameError,
+    checked_fpu,
+    decode_context,
+    encode_frame,
+    place_frame,
+)
+from quire.guest.kernel.siginfo import FAULT_SIGNALS, SI_KERNEL, SI_USER, GuestDeath, SignalInfo, signal_name
+from quire.guest.kernel.task import Task
+from quire.guest.mm.linux import ADDRESS_END
+from quire.guest.mm.uaccess import BadAddress
+
+__all__ = ["deliver", "sigreturn"]
+
+#: Clear when a handler starts.
+_HANDLER_CLEARS = RFLAGS.mask("RF", "DF", "TF")
+_SEGV = SignalInfo(signal.SIGSEGV, SI_KERNEL, text="the signal frame cannot be written or read")
+
+
+def deliver(task: Task) -> GuestDeath | None:
+    """Act on every signal that waits and is not blocked, before the guest runs; return its death."""
+    signals = task.signals
+    while (info := signals.dequeue(~signals.mask)) is not None:
+        action = signals.action(info.signo)
+        if action.handler == SIG_IGN:
+            continue
+        if action.handler != SIG_DFL:
+            _enter(task, info, action)
+            continue
+        default = DEFAULT_ACTION.get(info.signo, "terminate")
+        if default == "terminate":
+            return _death(task, info)
+        if default == "stop":
+            key = f"stop by {signal_name(info.signo)}"
+            task.unimplemented[key] = task.unimplemented.get(key, 0) + 1
+    task.restart_call(None)
+    if signals.saved_mask is not None:
+        signals.mask, signals.saved_mask = signals.saved_mask, None
+    return None
+
+
+def sigreturn(task: Task) -> None:
+    """Do rt_sigreturn: restore what the frame above the stack pointer saved; a bad frame is SIGSEGV."""
+    registers = task.machine.registers
+    rsp, rflags = registers.read_many(("rsp", "rflags"))
+    try:
+        context = decode_context(task.memory.read(rsp - 8, FRAME_BYTES), rflags)
+        fpu = task.memory.read(context.fpu, FPU_BYTES) if context.fpu else INITIAL_FPU
+        registers.load_fpu(checked_fpu(fpu))
+    except (BadAddress, FrameError):
+        task.signals.force(_SEGV)
+        return
+    registers.write_many(context.registers)
+    task.signals.mask = context.mask
+    task.signals.set_altstack(context.altstack, context.registers["rsp"])
+
+
+def _enter(task: Task, info: SignalInfo, action: SigAction) -> None:
+    """Make the guest run the handler of `info` next."""
+    task.restart_call(action)
+    signals = task.signals
+    try:
+        _push(task, info, action)
+    except (BadAddress, FrameError):
+        if info.signo == signal.SIGSEGV:
+            signals.actions[info.signo] = SigAction()
+        signals.force(_SEGV)
+        return
+    if action.flags & SA_RESETHAND:
+        signals.actions[info.signo] = replace(action, handler=SIG_DFL)
+    signals.mask |= action.mask | (0 if action.flags & SA_NODEFER else signal_bit(info.signo))
+
+
+def _push(task: Task, info: SignalInfo, action: SigAction) -> None:
+    """Write the frame of `info` to the guest's stack, and set the registers that its handler starts with."""
+    registers, signals = task.machine.registers, task.signals
+    values = registers.read_many(SAVED)
+    rsp, rflags = values[SAVED.index("rsp")], values[SAVED.index("rflags")]
+    if not action.flags & SA_RESTORER or action.handler >= ADDRESS_END:
+        raise FrameError("the handler has no restorer, or is not in user space")
+    stack, usable = signals.altstack, bool(signals.altstack.size)
+    on_stack = usable and (stack.contains(rsp) or bool(action.flags & SA_ONSTACK))
+    place = place_frame(rsp, stack if on_stack else None)
+    mask = signals.mask if signals.saved_mask is None else signals.saved_mask
+    frame = Frame(action.restorer, info, mask, signals.altstack_at(rsp), task.trap)
+    task.memory.write(place.fpu, registers.save_fpu())
+    task.memory.write(place.frame, encode_frame(place, values, frame))
+    signals.saved_mask = None
+    if usable and stack.flags & SS_AUTODISARM:
+        signals.altstack = AltStack()
+    registers.load_fpu(INITIAL_FPU)
+    registers.write_many(
+        {
+            "rip": action.handler,
+            "rsp": place.frame,
+            "rdi": info.signo,
+            "rsi": place.frame + SIGINFO,
+            "rdx": place.frame + UCONTEXT,
+            "rax": 0,
+            "rflags": rflags & ~_HANDLER_CLEARS,
+        }
+    )
+
+
+def _death(task: Task, info: SignalInfo) -> GuestDeath:
+    text = info.text or ("sent by a process" if info.code <= SI_USER else "sent by the kernel")
+    address = info.addr if info.signo in FAULT_SIGNALS else 0
+    rip = task.machine.registers.read("rip")
+    return GuestDeath(info.signo, info.code, address, rip, f"{signal_name(info.signo)}: {text}")

@@ -1,0 +1,97 @@
+"""What a task offers to those that work for it: system calls, and the delivery of signals.
+
+The consumers' side of the interface, so that none of them names the process that implements it
+(:class:`quire.guest.kernel.process.ProcessGuest`). A task is one thread of execution. What all threads of a process
+have in common is its :class:`ThreadGroup`; what is a thread's own is in :class:`Task`. A handler that needs only one
+side should ask for that side.
+"""
+
+import random
+from typing import Protocol
+
+from quire.guest.kernel.actions import SigAction
+from quire.guest.kernel.frame import Trap
+from quire.guest.kernel.machine import ProcessMachine
+from quire.guest.kernel.signals import Signals
+from quire.guest.load.launch import Program
+from quire.guest.mm.address_space import AddressSpace
+from quire.guest.mm.uaccess import UserMemory
+
+__all__ = ["Interruptible", "Task", "TaskOptions", "ThreadGroup"]
+
+
+class TaskOptions(Protocol):
+    """How a guest runs, as far as its system calls ask."""
+
+    @property
+    def sandbox(self) -> bool:
+        """Whether effects outside the guest are refused."""
+        ...
+
+
+class ThreadGroup(Protocol):
+    """What the threads of one process share."""
+
+    #: How the process ended: the status that it gave exit; None while it runs.
+    exit_status: int | None
+
+    @property
+    def program(self) -> Program:
+        """The program that runs, with its arguments and its environment."""
+        ...
+
+    @property
+    def options(self) -> TaskOptions:
+        """How the guest runs."""
+        ...
+
+    @property
+    def space(self) -> AddressSpace:
+        """The address space."""
+        ...
+
+    @property
+    def memory(self) -> UserMemory:
+        """The same memory as the kernel reads and writes it: by user addresses, with the program's own rights."""
+        ...
+
+    @property
+    def rng(self) -> random.Random:
+        """The seeded generator of all that the guest sees as random."""
+        ...
+
+    @property
+    def unimplemented(self) -> dict[str, int]:
+        """What the guest asked for and did not get: name and count, in the order of first use."""
+        ...
+
+
+class Interruptible(Protocol):
+    """What may wait, and be woken by a signal."""
+
+    @property
+    def signals(self) -> Signals:
+        """The mask of the thread, what waits for it, and what each signal does."""
+        ...
+
+    def collect_signals(self) -> None:
+        """Queue what the host sent meanwhile: whoever waits looks for it."""
+        ...
+
+
+class Task(ThreadGroup, Interruptible, Protocol):
+    """One thread of a process: its processor, its signals, and all that it shares with the others."""
+
+    @property
+    def machine(self) -> ProcessMachine:
+        """The vCPU that the thread runs on, and the memory below it."""
+        ...
+
+    @property
+    def trap(self) -> Trap:
+        """The last fault, as a signal frame reports it."""
+        ...
+
+    def restart_call(self, action: SigAction | None) -> None:
+        """Finish a system call that a signal interrupted: for handler `action`, or None for no handler."""
+        ...
