@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from test_hypervisor_life import FakeCpu
+from test_machine_life import FakeCpu
 
 from quire.arch import PTE
 from quire.errors import InternalError
