@@ -2,11 +2,10 @@
 
 import os
 import shutil
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
+from dirty_guests import changed, snapshot
 from ring0_guest import TABLES, assemble
 
 from quire.arch import HWCAP, ExitReason
@@ -18,9 +17,6 @@ from quire.guest.load.launch import prepare
 from quire.machine import CachingMode, GuestConfig, Machine
 from quire.mmu import ShadowOptions
 from quire.observe import DirtyLog, DirtyRing, DirtyRingFull, DirtyWay
-
-sys.path.append(str(Path(__file__).parents[1] / "hypervisor"))
-from dirty_guests import changed, snapshot
 
 EVERY = [("ept", way) for way in DirtyWay] + [("shadow", DirtyWay.WRITE_PROTECT)]
 AREA, SPACE, PAGES = 0x400000, 8 << 20, 1024
