@@ -113,7 +113,7 @@ def test_files_are_of_readable_size() -> None:
     long = {
         str(p.relative_to(SOURCE)): n
         for p in TREE.files.values()
-        if (n := len(p.read_text().splitlines())) > 420
+        if (n := len(p.read_text().splitlines())) > 400
     }
     assert not long
 

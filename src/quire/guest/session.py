@@ -1,49 +1,41 @@
-"""One run of one program: the machine, the guest's kernel, and the plain record of what happened.
+"""One run of one program: the machine, the guest's kernel, and what comes from outside while it runs.
 
-The record is data for reports: dicts of numbers and strings in a fixed order, nothing of the model in it. Everything
-that depends on the clock is under ``time``.
+What :meth:`Session.run` leaves is described in :mod:`quire.guest.run_record`.
 """
 
 import itertools
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, BinaryIO
 
-from quire import __version__
 from quire.arch import HWCAP, LOW32
-from quire.cpu import Detail, make_cpu
+from quire.cpu import make_cpu
 from quire.errors import CANNOT_SET_UP, BackendError, MisuseError
 from quire.exits import GuestStopped
 from quire.guest.breakpoint import AtAddress, AtSyscall, Breakpoint
 from quire.guest.kernel.process import GuestOptions, ProcessGuest
-from quire.guest.kernel.siginfo import GuestDeath, signal_name
+from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.virtual_machine import VirtualMachine
 from quire.guest.load.launch import LaunchError, Program, prepare
-from quire.guest.load.symbols import Symbols
-from quire.guest.numa_record import numa_record
 from quire.guest.obituary import obituary
 from quire.guest.own_process import freeze_loaded
+from quire.guest.run_record import run_record
 from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
 from quire.guest.syscalls import syscall_name
 from quire.guest.watch import HostSignals
 from quire.machine import Machine, Vcpu
 from quire.memory import OutOfFrames
-from quire.mmu import PagedMmu
 from quire.observe import HostAudit, audit_host
 from quire.state.images.save import save_image
 from quire.tlb import Tlb
 from quire.vcpu import Cpu, breaking, counting
 
-__all__ = ["SCHEMA", "Session", "open_session"]
-
-#: Version of the record's shape; grows when a field changes its meaning or goes.
-SCHEMA = 1
+__all__ = ["Session", "open_session"]
 
 
 class Session:
@@ -136,7 +128,9 @@ class Session:
             "setup_seconds": running - self._started,
             "guest_seconds": ended - running,
         }
-        self.record = _record(self, machine, guest, death, sampler, times)
+        self.record = run_record(
+            self.program, self.spec, machine, guest, (self.status, death), sampler, times
+        )
 
     def _check_engine(self, cpu: Cpu) -> None:
         """Raise LaunchError if the engine cannot do what this run needs of it: before the guest begins."""
@@ -256,126 +250,3 @@ def _status(guest: ProcessGuest, stopped: str | None) -> int:
     if stopped is not None or guest.death is None:
         return 128 + signal.SIGKILL
     return 128 + guest.death.signo
-
-
-def _record(
-    session: Session,
-    machine: Machine,
-    guest: ProcessGuest,
-    death: GuestDeath | None,
-    sampler: Sampler | None,
-    times: dict[str, float],
-) -> dict[str, Any]:
-    """Return the whole record; keys are in the order in which reports show them."""
-    options, vcpu = session.spec, machine.vcpu
-    config = options.config
-    full = options.detail is Detail.FULL
-    events = counting(vcpu.cpu).events()
-    return {
-        "schema": SCHEMA,
-        "quire": __version__,
-        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "program": {
-            "path": session.program.path,
-            "argv": [os.fsdecode(word) for word in session.program.argv],
-        },
-        "config": {
-            "mmu": config.mmu,
-            "guest_page": config.guest_page,
-            "host_page": config.host_page if config.shape.has_map else None,
-            "memory": config.memory,
-            "detail": options.detail.name.lower(),
-            "caching": str(config.caching),
-            "seed": options.seed,
-            "sandbox": options.sandbox,
-            "profile": config.profile.name,
-            "replacement": None if config.tlb.replacement is None else str(config.tlb.replacement),
-            "largest_tlb_page": config.tlb.largest_page,
-            "walk_caches": config.tlb.walk_caches,
-            "vpid": config.vpid,
-        },
-        "outcome": {
-            "status": session.status,
-            "signal": signal_name(death.signo) if death else None,
-            "partial": death is not None and death.signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
-            "reason": death.text if death else None,
-        },
-        "instructions": events.get("instructions"),
-        "accesses": _accesses(events) if full else None,
-        "tlb": _tlb(events) if full else None,
-        "walk_caches": vcpu.tlb.walk_hits() if full else None,
-        "size_conflicts": vcpu.tlb.conflicts if full else None,
-        "walks": _walks(events),
-        "page_faults": vcpu.page_faults,
-        "exits": {reason.name: count for reason, count in sorted(vcpu.exits.items())},
-        "syscalls": dict(sorted(guest.syscall_counts.items(), key=lambda item: (-item[1], item[0]))),
-        "unimplemented": dict(guest.unimplemented),
-        "memory": _memory(vcpu.mmu, guest),
-        "numa": numa_record(vcpu, full=full),
-        "flushes": _flushes(vcpu, guest),
-        "working_set": None if sampler is None else sampler.record(),
-        "time": times,
-    }
-
-
-def _accesses(events: Mapping[str, int]) -> dict[str, int]:
-    return {"read": events["reads"], "write": events["writes"], "fetch": events["instructions"]}
-
-
-def _tlb(events: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """Hits and misses by level. An access is looked up once a page: one that crosses a page, twice."""
-    data = events["reads"] + events["writes"] + events["splits"]
-    fetch = events["instructions"] + events["fetch_pages"]
-    found = {
-        "l1d": {"hits": data - events["l1d_misses"], "misses": events["l1d_misses"]},
-        "l1i": {"hits": fetch - events["l1i_misses"], "misses": events["l1i_misses"]},
-    }
-    lookups, level = events["l1d_misses"] + events["l1i_misses"], 2
-    while f"l{level}d_misses" in events:
-        misses = events[f"l{level}d_misses"] + events[f"l{level}i_misses"]
-        found[f"l{level}"] = {"hits": lookups - misses, "misses": misses}
-        lookups, level = misses, level + 1
-    return found
-
-
-def _walks(events: Mapping[str, int]) -> dict[str, Any]:
-    count = events["walks"]
-    guest, host = events["guest_references"], events["host_references"]
-    return {
-        "count": count,
-        "faulted": events["faulted_walks"],
-        "to_set_dirty": events["dirty_walks"],
-        "references": {"guest": guest, "host": host},
-        "references_per_walk": {
-            "guest": round(guest / count, 4) if count else 0.0,
-            "host": round(host / count, 4) if count else 0.0,
-        },
-    }
-
-
-def _flushes(vcpu: Vcpu, guest: ProcessGuest) -> dict[str, Any] | None:
-    """Return what a check of flushes found, None without one."""
-    check = vcpu.flush_check
-    return None if check is None else check.record(Symbols(guest.space).name)
-
-
-def _memory(mmu: PagedMmu, guest: ProcessGuest) -> dict[str, Any]:
-    mapped = mmu.mapped
-    record: dict[str, Any] = {
-        "guest": {
-            "mapped": guest.space.mapped_bytes,
-            "resident": guest.space.resident_bytes,
-            "table_pages": mmu.tables.table_count,
-        },
-        "host": None,
-        "shadow": None,
-    }
-    if mapped is not None:
-        record["host"] = {
-            "mapped": mapped.memory_map.mapped_bytes,
-            "resident": mmu.resident_bytes(),
-            "table_pages": mapped.memory_map.table_count,
-        }
-    if mmu.shadowed is not None:
-        record["shadow"] = mmu.shadowed.counts()
-    return record

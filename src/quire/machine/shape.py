@@ -9,9 +9,6 @@ from types import MappingProxyType
 
 from quire.arch import CpuProfile, cpuid, machine_cpuid
 from quire.errors import MisuseError
-from quire.exits.context import SystemRegisters
-from quire.exits.played_kernel import PlayedKernel
-from quire.exits.processor import Processor
 from quire.memory.numa import Topology
 from quire.mmu.backed import EptMmu
 from quire.mmu.host import Host
@@ -79,10 +76,6 @@ class Shape:
     def cpuid(self) -> Callable[[CpuProfile, int, int], tuple[int, int, int, int]]:
         """What CPUID answers such a guest."""
         return machine_cpuid if self.own_kernel else cpuid
-
-    def make_system(self, vmx: VmxState, mmu: PagedMmu) -> SystemRegisters:
-        """Return the system registers of one vCPU of such a guest."""
-        return Processor(vmx, mmu) if self.own_kernel else PlayedKernel(mmu)
 
 
 def _plain(mmu: Callable[[Host, VmxState, int, Placement], PagedMmu]) -> Callable[[MmuParts], PagedMmu]:

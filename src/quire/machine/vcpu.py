@@ -14,6 +14,7 @@ from quire.devices.ports import Ports
 from quire.errors import MisuseError
 from quire.exits.context import Handler, SystemRegisters
 from quire.exits.next_step import Inject, Next, Resume, Skip, StopGuest
+from quire.exits.played_kernel import PlayedKernel
 from quire.exits.processor import Processor
 from quire.exits.stopped import GuestStopped
 from quire.machine.checked import choose_fills
@@ -315,10 +316,11 @@ class Vcpu:
             mmu.share(machine.vcpus[0].mmu)
         undo.callback(mmu.close)
         mmu.start()
-        self.system = self._shape.make_system(self.vmx, mmu)
-        if isinstance(self.system, Processor):
-            self.processor = self.system
+        if self._shape.own_kernel:
+            self.system = self.processor = Processor(self.vmx, mmu)
             self.linear_memory = WalkedMemory(mmu, machine.forget_code, self.noting_writes)
+        else:
+            self.system = PlayedKernel(mmu)
 
     def _build_tlb(self, undo: ExitStack) -> None:
 
@@ -337,6 +339,6 @@ class Vcpu:
         undo.callback(self.cpu.close)
         self._registers = self.cpu.registers
         self.mmu.forget = self.cpu.forget
-        if isinstance(self.system, Processor):
-            self.system.registers = self.cpu.registers
+        if self._shape.own_kernel:
+            self.processor.registers = self.cpu.registers
         self.enter(*self.cpu.registers.read_many(_POINTERS))

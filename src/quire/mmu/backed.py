@@ -5,6 +5,7 @@ frame is allocated and mapped when something asks for it.
 """
 
 from abc import abstractmethod
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +81,7 @@ class BackedMmu(PagedMmu):
 
     def share(self, first: PagedMmu) -> None:
         """Be the Mmu of another vCPU of the guest that `first`, of the same class, has the memory of."""
-        assert isinstance(first, BackedMmu)
+        first = cast(BackedMmu, first)
         self._sharers = first._sharers
         self._sharers.append(self)
         self.blocks, self._shared = first.blocks, True

@@ -1,4 +1,4 @@
-"""The machine that a process guest's kernel runs on: ProcessMachine over a Hypervisor.
+"""The machine that a process guest's kernel runs on: ProcessMachine over a vCPU.
 
 An EPT violation met on the way is an exit like any other: recorded, counted, handled.
 """
