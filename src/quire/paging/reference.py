@@ -226,8 +226,8 @@ class _GuestWalk(GuestRights):
             return entry_layout(1, True, self.mode)
         if self.mode is PagingMode.BITS_32:
             return entry_layout(2, bool(entry & 1 << 7 and self.state[Context.PSE]), self.mode)
-        top_leaf = 2 if self.mode is PagingMode.PAE else 3
-        return entry_layout(self.level, self.level <= top_leaf and bool(entry & 1 << 7), self.mode)
+        # PAE's level 3 is in registers, and is not read here.
+        return entry_layout(self.level, self.level <= 3 and bool(entry & 1 << 7), self.mode)
 
     def _forbidden(self, layout: Layout) -> int:
         """Return the bits that must be 0: the layout's, and those that the processor and EFER.NXE add."""
