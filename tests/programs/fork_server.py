@@ -2,7 +2,7 @@
 
 ``fork_server.py serve SOCKET`` is the server: it ends with its standard input. ``fork_server.py run SOCKET WORD...``
 takes the place of ``quire WORD...``: same streams, directory, environment and exit status. So does the program
-``quire`` beside the socket; for commands that start others it is ``python -P -m quire`` as well. Signals do not reach
+``quire`` beside the socket; for commands that start others it is ``python -P -m quire.guest.worker`` as well. Signals do not reach
 the command, and what a new interpreter does (its start, its hash seed) is not tried: such tests start ``quire`` itself.
 """
 
@@ -15,6 +15,7 @@ import shlex
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 _LENGTH = 8  # bytes of the number before a request
@@ -22,10 +23,9 @@ _LENGTH = 8  # bytes of the number before a request
 _STREAMS = (("r", "surrogateescape"), ("w", "surrogateescape"), ("w", "backslashreplace"))
 
 
-#: Stands for ``quire`` and for ``python -P -m quire``.
+#: Stands for ``quire`` and for ``python -P -m`` with a module of Quire's that is a command.
 _PROGRAM = """#!/bin/sh
 [ "$1" = -P ] && shift
-[ "$1" = -m ] && shift 2
 exec {python} -IS {server} run {socket} "$@"
 """
 
@@ -95,6 +95,18 @@ def _answer(client: socket.socket) -> None:
     os._exit(0)
 
 
+def _command(words: list[str]) -> Callable[[], int | None]:
+    """Return what is to be called: the worker for ``-m quire.guest.worker``, else the command line."""
+    if words[:2] == ["-m", "quire.guest.worker"]:
+        from quire.guest.worker import main as worker
+
+        return lambda: worker(*words[2:])
+    from quire.cli import main
+
+    sys.argv = ["quire", *(words[2:] if words[:1] == ["-m"] else words)]
+    return main
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "run":
         run(sys.argv[2], sys.argv[3:])
@@ -104,10 +116,8 @@ if __name__ == "__main__":
     load_all()
     gc.freeze()
     serve(sys.argv[2])
-    from quire.cli import main
-
     try:
-        main()
+        status = int(_command(sys.argv[1:])() or 0)
     except SystemExit as ended:
         status = int(ended.code or 0)
     atexit._run_exitfuncs()

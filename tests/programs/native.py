@@ -73,7 +73,8 @@ def loaded_quire() -> tuple[str, ...]:
     """Return the words that stand for ``quire`` and start faster: see fork_server.py."""
     number, path = (os.environ.get(SERVER) or start_server()).split(" ", 1)
     while not Path(path).exists():
-        assert Path(f"/proc/{number}/cmdline").read_bytes(), "the fork server ended"
+        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+        assert state not in "ZX", "the fork server ended"
         time.sleep(0.05)
     return (sys.executable, "-IS", str(Path(__file__).parent / "fork_server.py"), "run", path)
 

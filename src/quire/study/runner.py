@@ -26,8 +26,8 @@ from quire.guest.run_spec import RunSpec
 __all__ = ["RunFailed", "Running", "Setting", "check_settings", "run_all"]
 
 _CHUNK = 1 << 16
-#: Reads the description of a run, executes it, writes its record.
-_WORKER = (sys.executable, "-P", "-m", "quire.guest.worker")
+#: The module that reads the description of a run, executes it, and writes its record.
+_WORKER = "quire.guest.worker"
 _ERRORS_SHOWN = 2000
 
 Take = Callable[[bytes], object]
@@ -177,7 +177,7 @@ class _Runs:
             spec, report = self._folder / f"{number}.spec", self._folder / f"{number}.json"
             configuration.apply(self._spec).write(spec)
             process = subprocess.Popen(
-                [*_WORKER, str(spec), str(report)],
+                [sys.executable, "-P", "-m", _WORKER, str(spec), str(report)],
                 stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=_real(errors),

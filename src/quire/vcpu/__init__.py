@@ -1,4 +1,4 @@
-"""vCPUs: the VMCS, VM-entry checks, VMX instructions, event delivery, and the protocols of every Cpu and Mmu.
+"""vCPUs: the VMCS, VM-entry checks, VMX instructions, event delivery, and the protocols of every Cpu.
 
 Contract: a VM exit is complete in the VMCS before a handler sees it; a VM entry that breaks a rule names the rule,
 the field, the value and what would satisfy it; delivering an event changes the vCPU's state entirely or not at all.
