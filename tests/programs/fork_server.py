@@ -2,8 +2,9 @@
 
 ``fork_server.py serve SOCKET`` is the server: it ends with its standard input. ``fork_server.py run SOCKET WORD...``
 takes the place of ``quire WORD...``: same streams, directory, environment and exit status. So does the program
-``quire`` beside the socket; for commands that start others it is ``python -P -m quire.guest.worker`` as well. Signals do not reach
-the command, and what a new interpreter does (its start, its hash seed) is not tried: such tests start ``quire`` itself.
+``quire`` beside the socket; for commands that start others it is ``python -P -m quire.guest.worker`` too. Signals do
+not reach the command, and what a new interpreter does (its start, its hash seed) is not tried: such tests start
+``quire`` itself.
 """
 
 import atexit

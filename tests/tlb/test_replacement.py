@@ -113,8 +113,6 @@ USE = """
 import random
 from pathlib import Path
 import numpy as np
-from sampling import some
-
 import quire
 from quire.arch import Replacement, Side, profile_by_name
 from quire.tlb import AddressSpace, Tlb, TlbOptions, TlbState

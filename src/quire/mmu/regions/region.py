@@ -44,7 +44,8 @@ class Region:
     `rights` are by default all that the kind may have. `memory_type` is that of EPT's leaves (SDM 3C §28.3.7.2).
     `target` is where an alias's memory is otherwise. `contents` are the first bytes of memory, the rest reads as zero.
     With `wxorx` a page is never writable and executable. `on_access` deals with an instruction's access that `rights`
-    do not allow, and returns what happens next as an exit handler does; without it the guest is stopped. Raises MisuseError for what cannot be.
+    do not allow, and returns what happens next as an exit handler does; without it the guest is stopped. Raises
+    MisuseError for what cannot be.
     """
 
     start: int
