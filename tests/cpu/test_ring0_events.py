@@ -268,7 +268,7 @@ def test_mutated_guests_are_stopped_by_value(mmu: str, detail: Detail) -> None:
             at = seeded.randrange(len(mutated) - 0x260, len(mutated) - 8)
             mutated[at : at + len(code)] = code
         guest = BareGuest(bytes(mutated), bare_config(memory=8 << 20, mmu=mmu), detail=detail)
-        assert guest.run(0.2).reason in ("stopped", "halted", "exited", "interrupted")
+        assert guest.run(0.02).reason in ("stopped", "halted", "exited", "interrupted")
         guest.close()
 
 

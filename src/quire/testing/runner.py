@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 
 from quire.testing.suite import Case, Setting, Suite
 from quire.testing.tally import Tally
@@ -101,11 +101,14 @@ def _collect(
     child: "multiprocessing.process.BaseProcess", receiving: Connection, timeout: float
 ) -> tuple[Outcome, str, Tally]:
     failure, tally = "", Tally()
+    # The end of the process is waited for as well: one that was forked meanwhile may hold the pipe open.
+    if not wait([receiving, child.sentinel], timeout):
+        child.kill()
+        child.join()
+        return Outcome.ERROR, f"no result after {timeout:g} s: raise --timeout, or look for a loop", tally
     try:
-        if not receiving.poll(timeout):
-            child.kill()
-            child.join()
-            return Outcome.ERROR, f"no result after {timeout:g} s: raise --timeout, or look for a loop", tally
+        if not receiving.poll():
+            raise EOFError
         failure, tally = receiving.recv()
     except EOFError:
         child.join()
