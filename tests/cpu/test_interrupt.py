@@ -112,6 +112,27 @@ def test_a_request_before_the_run_is_kept(detail: Detail) -> None:
     assert guest.memory.load(DATA_HPA) == 5
 
 
+@pytest.mark.parametrize("detail", list(Detail), ids=lambda detail: detail.name.lower())
+def test_a_request_of_the_thread_that_is_about_to_run_is_kept(
+    detail: Detail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a signal handler, between the last look for a request and the start of the engine."""
+    guest = Guest(detail, COUNTING)
+    guest.cpu.registers.write_many({"rcx": 5, "rax": 0})
+    start = guest.cpu._start
+
+    def interrupted_start(user: object) -> int:
+        guest.cpu.interrupt()
+        return start(user)
+
+    monkeypatch.setattr(guest.cpu, "_start", interrupted_start)
+    assert guest.cpu.run() == Interrupted()
+    assert guest.cpu.registers.read("rip") == CODE and guest.memory.load(DATA_HPA) == 0
+    monkeypatch.setattr(guest.cpu, "_start", start)
+    assert guest.cpu.run() == Syscall()
+    assert guest.memory.load(DATA_HPA) == 5
+
+
 @pytest.mark.usefixtures("flag")
 @pytest.mark.parametrize("detail", list(Detail), ids=lambda detail: detail.name.lower())
 def test_a_request_from_an_exit_is_met_before_the_second_block(detail: Detail) -> None:

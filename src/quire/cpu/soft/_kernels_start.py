@@ -42,7 +42,11 @@ def run(user):
     state[_LAST_FETCH] = _NONE
     state[_LAST_SIZE] = _0
     state[_SYNC] = _1
-    error = _emu_start(user[_P_ENGINE], values[0], state[_END], _0, state[_COUNT])
+    error = np.int32(0)
+    if state[_INTERRUPT]:  # asked for by this thread, since it looked for that
+        state[_STOP] = _INTERRUPTED
+    else:
+        error = _emu_start(user[_P_ENGINE], values[0], state[_END], _0, state[_COUNT])
     state[_END] = _0
     state[_COUNT] = _0
     state[_PASS_ALIASES] = _0
