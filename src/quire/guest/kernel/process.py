@@ -1,6 +1,6 @@
 """A process guest: one Linux program, and Quire as the kernel that it calls.
 
-Ties the address space, user memory, signals and system calls of one process to its machine. The hypervisor
+Ties the address space, user memory, signals and system calls of one process to its machine. The vCPU's loop
 calls :meth:`ProcessGuest.page_fault`, :meth:`~ProcessGuest.exception` and :meth:`~ProcessGuest.syscall` at
 the matching exits and enters the guest again until it is `finished`. Contract: nothing that the guest does
 raises; its end is `exit_status` or `death`. Not thread-safe.

@@ -2,7 +2,24 @@
 
 from enum import IntEnum
 
-__all__ = ["INTERCEPT", "Intercept"]
+__all__ = ["ALWAYS_UNDEFINED", "INTERCEPT", "Intercept"]
+
+#: Instructions that exit whatever the controls say, and that no guest is offered: #UD. By Capstone's names.
+ALWAYS_UNDEFINED = (
+    "vmcall",
+    "vmclear",
+    "vmlaunch",
+    "vmptrld",
+    "vmptrst",
+    "vmread",
+    "vmresume",
+    "vmwrite",
+    "vmxoff",
+    "vmxon",
+    "invept",
+    "invvpid",
+    "getsec",
+)
 
 #: What the engine adds to an exit code when it hands it to UC_HOOK_INTR.
 INTERCEPT = 0x100

@@ -18,7 +18,7 @@ from quire.cpu.detail import Detail
 from quire.cpu.soft import _kernels, _kernels_blocks
 from quire.cpu.soft.registers import SoftRegisters
 from quire.cpu.soft.ring0 import _kernels as ring0_kernels
-from quire.cpu.soft.ring0.codes import INTERCEPT, Intercept
+from quire.cpu.soft.ring0.codes import ALWAYS_UNDEFINED, INTERCEPT, Intercept
 from quire.cpu.soft.ring0.decode import MAX_LENGTH, decode
 from quire.cpu.soft.ring0.environment import SegmentName
 from quire.cpu.soft.ring0.guest_mode import enter_guest_mode
@@ -43,23 +43,7 @@ _PAGE_FAULT = TrapKind.PAGE_FAULT
 _FIRST_EXCEPTION = int(Intercept.EXCEPTION)
 _SINGLE_STEP = DR6.mask("BS")
 #: What the engine takes for invalid and a processor does not.
-_UNKNOWN_TO_ENGINE = (
-    "vmcall",
-    "vmclear",
-    "vmlaunch",
-    "vmptrld",
-    "vmptrst",
-    "vmread",
-    "vmresume",
-    "vmwrite",
-    "vmxoff",
-    "vmxon",
-    "invept",
-    "invvpid",
-    "invpcid",
-    "getsec",
-    "int1",
-)
+_UNKNOWN_TO_ENGINE = (*ALWAYS_UNDEFINED, "invpcid", "int1")
 
 
 class MachineCpu(SoftCpu):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from quire.arch import EFER, LOW32, RFLAGS, WORD, ExitReason, InterruptionType, Vector
 from quire.arch.cr_access import CrAccess, CrExit
 from quire.arch.instruction_exits import INVPCID_INFORMATION, IO_QUALIFICATION, MOV_DR_QUALIFICATION
+from quire.cpu.soft.ring0.codes import ALWAYS_UNDEFINED
 from quire.cpu.soft.ring0.controls import ExecutionControls
 from quire.cpu.soft.ring0.decode import Decoded
 from quire.cpu.soft.ring0.environment import Environment, Segment, SegmentName
@@ -28,26 +29,7 @@ _GP = Event.exception(Vector.GP, 0)
 _UD = Event.exception(Vector.UD)
 _IO_MAP_BASE = 0x66  # of the TSS: offset of the I/O permission bitmap (SDM 3A §7.7)
 #: Instructions that exit whatever the controls say (SDM 3C §25.1.2), by Capstone's names.
-_ALWAYS = {
-    name: ExitReason[name.upper()]
-    for name in (
-        "cpuid",
-        "invd",
-        "vmcall",
-        "vmclear",
-        "vmlaunch",
-        "vmptrld",
-        "vmptrst",
-        "vmread",
-        "vmresume",
-        "vmwrite",
-        "vmxoff",
-        "vmxon",
-        "invept",
-        "invvpid",
-        "getsec",
-    )
-}
+_ALWAYS = {name: ExitReason[name.upper()] for name in ("cpuid", "invd", *ALWAYS_UNDEFINED)}
 #: Instructions that exit if a control says so: its name, whether it is a secondary one.
 _CONTROLLED = {
     "rdtsc": (ExitReason.RDTSC, "rdtsc_exiting", False),
