@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
-from quire.guest.own_process import move_high
+from quire.guest.own_descriptors import move_high
 
 __all__ = ["HostSignals"]
 
