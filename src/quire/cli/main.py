@@ -7,6 +7,7 @@ import click
 
 from quire import __version__
 from quire.errors import CANNOT_SET_UP
+from quire.guest.own_process import few_threads
 
 __all__ = ["main"]
 
@@ -35,6 +36,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
+        few_threads()
         command: click.Command = importlib.import_module(f"quire.cli.{cmd_name}").command
         return command
 

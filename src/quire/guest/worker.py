@@ -7,19 +7,25 @@ shell's for a program that cannot be started. What a person should know is said 
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from quire.guest.load.launch import LaunchError
-from quire.guest.own_process import move_high, prepare_process
-from quire.guest.run_spec import RunSpec
-from quire.guest.session import Session, open_session
-from quire.kernels import before_compiling
-from quire.report import render_json
+from quire.guest.own_process import few_threads, move_high, prepare_process
+
+if TYPE_CHECKING:
+    from quire.guest.session import Session
 
 __all__ = ["main"]
 
 
 def main(spec: str, report: str) -> int:
     """Execute the run described in the file `spec`, and write its record to `report`; return its exit status."""
+    few_threads()
+    from quire.guest.load.launch import LaunchError
+    from quire.guest.run_spec import RunSpec
+    from quire.guest.session import open_session
+    from quire.kernels import before_compiling
+    from quire.report import render_json
+
     wanted = RunSpec.read(Path(spec))
     environ = prepare_process()
     # Opened before the program runs, which may leave no descriptor.
@@ -38,7 +44,7 @@ def main(spec: str, report: str) -> int:
     return status
 
 
-def _tell(session: Session) -> None:
+def _tell(session: "Session") -> None:
     if session.death_text is not None:
         _say(f"quire run: {session.death_text}")
 
