@@ -7,8 +7,10 @@ from typing import Any
 
 from quire.arch import Access
 from quire.guest.kernel.machine import PageFault
+from quire.guest.kernel.outside import Nowhere
 from quire.guest.kernel.siginfo import SignalInfo
 from quire.guest.kernel.signals import Signals
+from quire.guest.kernel.timers import Timers
 from quire.guest.mm.uaccess import UserMemory
 from quire.guest.syscalls import dispatch
 
@@ -78,6 +80,8 @@ class FakeProcess:
         self.space = FakeSpace()
         self.memory = UserMemory(self.machine, self.space)  # type: ignore[arg-type]
         self.signals = Signals()
+        self.timers = Timers()
+        self.outside = Nowhere()
         self.program = SimpleNamespace(
             path="/usr/bin/../bin/env", argv=(b"env", b"-i"), envp=(b"A=1",), execfn=b"env"
         )

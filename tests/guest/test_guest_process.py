@@ -116,8 +116,8 @@ def test_numbers_that_no_kernel_has(guest, monkeypatch):
     assert guest.syscall_counts == {"unknown": 100}
 
 
-def test_host_signal_kills(guest, monkeypatch):
-    guest.host_signal(15)
+def test_a_signal_kills(guest, monkeypatch):
+    guest.signals.queue(SignalInfo(15, 0))
     call(guest, monkeypatch, 0)
     assert guest.finished and guest.death.signo == 15
     assert guest.death.text == "SIGTERM: sent by a process"

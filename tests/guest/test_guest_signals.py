@@ -22,6 +22,7 @@ from quire.guest.kernel.actions import (
 )
 from quire.guest.kernel.delivery import deliver, sigreturn
 from quire.guest.kernel.frame import FRAME_BYTES, INITIAL_FPU, Trap
+from quire.guest.kernel.outside import Nowhere
 from quire.guest.kernel.process import ProcessGuest
 from quire.guest.kernel.siginfo import SignalInfo
 from quire.guest.kernel.signals import Signals
@@ -33,6 +34,16 @@ AT, ALT = 0x10_0000_0000, 0x20_0000_0000
 HANDLER, RESTORER = 0x401000, 0x402000
 FLAGS = SA_RESTORER | SA_SIGINFO
 INT, QUIT, ILL, USR1, SEGV, CHLD, STOP, TSTP = 2, 3, 4, 10, 11, 17, 19, 20
+
+
+class Stopped(Nowhere):
+    """Notes what stops the process."""
+
+    def __init__(self):
+        self.by = []
+
+    def stop(self, signo):
+        self.by.append(signo)
 
 
 class Process:
@@ -52,7 +63,8 @@ class Process:
         self.space = AddressSpace(self.machine, random.Random(0))
         self.memory = UserMemory(self.machine, self.space)
         self.signals = Signals()
-        self.unimplemented = {}
+        self.outside = Stopped()
+        self.collect_signals = lambda: None
         self.trap = Trap(14, 6, 0xDEAD)
         self._restart = None
         self.exit_status = self.death = None
@@ -238,7 +250,7 @@ def test_flags(process):
 
 def test_defaults(process):
     assert process.send(CHLD) is None and process.send(28) is None
-    assert process.send(TSTP) is None and process.unimplemented == {"stop by SIGTSTP": 1}
+    assert process.send(TSTP) is None and process.outside.by == [TSTP]
     death = process.send(QUIT)
     assert (death.signo, death.rip, death.text) == (QUIT, 0x400500, "SIGQUIT: sent by a process")
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from quire import __version__
+from quire.guest.own_process import few_threads
 
 __all__ = ["group", "invoke", "named_verb"]
 
@@ -34,6 +35,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
+        few_threads()
         command: click.Command = importlib.import_module(f"quire.cli.{cmd_name}").command
         return command
 

@@ -9,10 +9,22 @@ from quire.errors import BackendError
 from quire.guest.own_descriptors import make_room
 from quire.guest.own_streams import hide_streams
 
-__all__ = ["end_with_parent", "freeze_loaded", "prepare_process"]
+__all__ = ["end_with_parent", "few_threads", "freeze_loaded", "prepare_process"]
 
 _PR_SET_PDEATHSIG = 1
 _OWN_DESCRIPTORS = "/proc/self/fd"
+_POOL = "OPENBLAS_NUM_THREADS"
+_ADDED: set[bytes] = set()
+
+
+def few_threads() -> None:
+    """Let NumPy start no pool of threads: they cost start-up time, and signals for the guest may reach them.
+
+    To be called before NumPy is imported. The guest does not see what this puts into the environment.
+    """
+    if _POOL not in os.environ:
+        os.environ[_POOL] = "1"
+        _ADDED.add(os.fsencode(_POOL))
 
 
 def prepare_process() -> dict[bytes, bytes]:
@@ -20,15 +32,11 @@ def prepare_process() -> dict[bytes, bytes]:
 
     Raises BackendError for what this machine lacks.
     """
-    environ = dict(os.environb)
+    environ = {name: value for name, value in os.environb.items() if name not in _ADDED}
     if not os.path.isdir(_OWN_DESCRIPTORS):
-        raise BackendError(
-            f"{_OWN_DESCRIPTORS} is not there, which running a guest needs: mount proc on /proc"
-        )
+        raise BackendError(f"{_OWN_DESCRIPTORS} is not there, and a guest needs it: mount proc on /proc")
     make_room()
     hide_streams()
-    # NumPy's pool of threads would only cost start-up time.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return environ
 
 

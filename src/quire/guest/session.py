@@ -17,6 +17,7 @@ from quire.cpu import make_cpu
 from quire.errors import CANNOT_SET_UP, BackendError, MisuseError
 from quire.exits import GuestStopped
 from quire.guest.breakpoint import AtAddress, AtSyscall, Breakpoint
+from quire.guest.host_signals import HostSignals
 from quire.guest.kernel.process import GuestOptions, ProcessGuest
 from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.virtual_machine import VirtualMachine
@@ -28,7 +29,6 @@ from quire.guest.run_record import run_record
 from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
 from quire.guest.syscalls import syscall_name
-from quire.guest.watch import HostSignals
 from quire.machine import Machine, Vcpu
 from quire.memory import OutOfFrames
 from quire.observe import HostAudit, audit_host
@@ -103,6 +103,7 @@ class Session:
             HostSignals(cpu.interrupt) as signals,
             _sampler(machine, self.spec.working_set) as sampler,
         ):
+            guest.signals.inherit(signals.mask_before, signals.ignored_before)
             kernel = _Kernel(guest, cpu, signals, self.until, sampler)
             if self.spec.audit_every is not None:
                 kernel.audit_after(self.spec.audit_every, lambda: self._audit(machine))
@@ -166,7 +167,7 @@ class _Kernel:
         sampler: Sampler | None,
     ) -> None:
         self._guest, self._sampler = guest, sampler
-        guest.take_host_signals = signals.take
+        guest.outside = signals
         self.syscall = guest.syscall
         self.page_fault = guest.page_fault
         self.exception = guest.exception

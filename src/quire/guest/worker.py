@@ -8,18 +8,16 @@ process ends with the one that started it.
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quire import __version__
 from quire.errors import CANNOT_SET_UP, BackendError, FormatError, MisuseError
-from quire.guest.load.launch import LaunchError
 from quire.guest.own_descriptors import move_high
-from quire.guest.own_process import end_with_parent, prepare_process
+from quire.guest.own_process import end_with_parent, few_threads, prepare_process
 from quire.guest.own_streams import own_streams
-from quire.guest.run_spec import RunSpec
-from quire.guest.session import open_session
-from quire.kernels import before_compiling
-from quire.report import render_json
-from quire.report.crash import crash_line
+
+if TYPE_CHECKING:
+    from quire.guest.run_spec import RunSpec
 
 __all__ = ["main"]
 
@@ -27,6 +25,11 @@ __all__ = ["main"]
 def main(spec: str, report: str) -> int:
     """Execute the run described in the file `spec`, and write its record to `report`; return its exit status."""
     end_with_parent()  # before its files are opened: had it ended already, they would not be there
+    few_threads()
+    from quire.guest.load.launch import LaunchError
+    from quire.guest.run_spec import RunSpec
+    from quire.report.crash import crash_line
+
     with own_streams():
         try:
             return _execute(RunSpec.read(Path(spec)), report)
@@ -40,7 +43,11 @@ def main(spec: str, report: str) -> int:
         return CANNOT_SET_UP
 
 
-def _execute(wanted: RunSpec, report: str) -> int:
+def _execute(wanted: "RunSpec", report: str) -> int:
+    from quire.guest.session import open_session
+    from quire.kernels import before_compiling
+    from quire.report import render_json
+
     environ = prepare_process()
     # Opened before the program runs, which may leave no descriptor.
     opened = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

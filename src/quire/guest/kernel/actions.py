@@ -23,6 +23,7 @@ __all__ = [
     "SS_AUTODISARM",
     "SS_DISABLE",
     "SS_ONSTACK",
+    "STOPS",
     "UNBLOCKABLE",
     "AltStack",
     "Dispositions",
@@ -63,6 +64,8 @@ DEFAULT_ACTION = {
     int(signal.SIGTTIN): "stop",
     int(signal.SIGTTOU): "stop",
 }
+#: The signals that stop a process which has no handler for them.
+STOPS = frozenset(signo for signo, action in DEFAULT_ACTION.items() if action == "stop")
 
 
 @dataclass(frozen=True, slots=True)

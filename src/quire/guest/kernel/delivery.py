@@ -1,8 +1,8 @@
 """Delivery of signals: how a handler is entered and left, and what a signal without one does.
 
-Models arch/x86/kernel/signal.c and the end of get_signal in kernel/signal.c. Does not model stopping: a stop signal is
-ignored and counted among what is not implemented. Contract: :func:`deliver` runs at every return to the guest. The
-guest's frames and stacks are hostile: what cannot be written or read is SIGSEGV.
+Models arch/x86/kernel/signal.c and the end of get_signal in kernel/signal.c. A stop signal stops Quire's own process,
+so that a shell's job control sees what it would see of the program. Contract: :func:`deliver` runs at every return to
+the guest. The guest's frames and stacks are hostile: what cannot be written or read is SIGSEGV.
 """
 
 import signal
@@ -62,8 +62,8 @@ def deliver(task: Task) -> GuestDeath | None:
         if default == "terminate":
             return _death(task, info)
         if default == "stop":
-            key = f"stop by {signal_name(info.signo)}"
-            task.unimplemented[key] = task.unimplemented.get(key, 0) + 1
+            task.outside.stop(info.signo)
+            task.collect_signals()  # SIGCONT, and what came while it was stopped
     task.restart_call(None)
     if signals.saved_mask is not None:
         signals.mask, signals.saved_mask = signals.saved_mask, None

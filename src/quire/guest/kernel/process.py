@@ -6,11 +6,10 @@ the matching exits and enters the guest again until it is `finished`. Contract: 
 raises; its end is `exit_status` or `death`. Not thread-safe.
 """
 
-import os
 import random
 import signal
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from quire.arch import GENERAL, LOW32, RFLAGS, Vector, describe_page_fault
@@ -18,8 +17,10 @@ from quire.guest.kernel.actions import SA_RESTART, SigAction
 from quire.guest.kernel.delivery import deliver
 from quire.guest.kernel.frame import INITIAL_FPU, Trap
 from quire.guest.kernel.machine import ProcessMachine
-from quire.guest.kernel.siginfo import BUS_ADRALN, SI_KERNEL, SI_USER, GuestDeath, SignalInfo
+from quire.guest.kernel.outside import Nowhere, Outside
+from quire.guest.kernel.siginfo import BUS_ADRALN, SI_KERNEL, GuestDeath, SignalInfo
 from quire.guest.kernel.signals import Signals
+from quire.guest.kernel.timers import Timers
 from quire.guest.load.launch import Program
 from quire.guest.load.loader import load_program
 from quire.guest.mm.address_space import AddressSpace
@@ -81,8 +82,9 @@ class ProcessGuest:
         self.death: GuestDeath | None = None
         #: The last fault, as a signal frame reports it.
         self.trap = Trap()
-        #: Takes the host signals that came while no instruction ran; the session sets it.
-        self.take_host_signals: Callable[[], list[int]] = list
+        #: Where signals come from; the session sets it.
+        self.outside: Outside = Nowhere()
+        self.timers: Timers = Timers()
         self._restart: int | None = None
         self._names: dict[int, str] = {}
 
@@ -147,14 +149,14 @@ class ProcessGuest:
             registers.write_many({"rax": result, "rcx": rip, "r11": rflags})
         self.deliver_signals()
 
-    def host_signal(self, signo: int) -> None:
-        """Send the guest a signal from outside (SI_USER); it arrives at the next return to the guest."""
-        self.signals.queue(SignalInfo(signo, SI_USER, pid=os.getppid(), uid=os.getuid()))
-
     def collect_signals(self) -> None:
-        """Queue what the host sent meanwhile: a system call that waits looks for it."""
-        for signo in self.take_host_signals():
-            self.host_signal(signo)
+        """Queue what came from outside and from timers meanwhile: a system call that waits looks for it."""
+        for info in self.outside.take():
+            self.signals.queue(info)
+        moment = self.timers.moment()
+        if moment is not None:
+            self.timers.send_expired(self.signals)
+            self.outside.wake_at(self.timers.moment())
 
     def deliver_signals(self) -> None:
         """Act on waiting signals; every return to the guest runs this."""

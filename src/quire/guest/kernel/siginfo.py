@@ -38,6 +38,8 @@ SEGV_MAPERR = 1
 SEGV_ACCERR = 2
 BUS_ADRALN = 1
 BUS_ADRERR = 2
+#: POLL_IN to POLL_HUP: what F_SETSIG and O_ASYNC say of a descriptor.
+_POLL_LAST = 6
 
 #: Signals that an instruction causes; their siginfo carries an address.
 FAULT_SIGNALS = frozenset(
@@ -57,7 +59,8 @@ _NAMES = {int(s): s.name for s in signal.Signals if s.value < 32}
 
 @dataclass(frozen=True, slots=True)
 class SignalInfo:
-    """One signal and its cause. `addr` is for faults, `value` for queued signals, `status` for SIGCHLD.
+    """One signal and its cause. `addr` is for faults, `value` for queued signals, `status` for SIGCHLD, `fd` and
+    `band` for a descriptor that is ready. Of a timer, `pid` and `uid` are its number and its overrun.
 
     `text` is for the report when the guest dies of it; the guest never sees it.
     """
@@ -69,6 +72,8 @@ class SignalInfo:
     uid: int = 0
     value: int = 0
     status: int = 0
+    fd: int = 0
+    band: int = 0
     text: str = ""
 
     def pack(self) -> bytes:
@@ -78,6 +83,8 @@ class SignalInfo:
             rest = struct.pack("<Q", self.addr & WORD)
         elif self.signo == signal.SIGCHLD and self.code > 0:
             rest = struct.pack("<IIi", self.pid & LOW32, self.uid & LOW32, self.status)
+        elif 0 < self.code <= _POLL_LAST:
+            rest = struct.pack("<Qi", self.band & WORD, self.fd)
         else:
             rest = struct.pack("<IIQ", self.pid & LOW32, self.uid & LOW32, self.value & WORD)
         return (head + rest).ljust(SIGINFO_BYTES, b"\0")

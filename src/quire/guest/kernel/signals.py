@@ -15,6 +15,7 @@ from quire.guest.kernel.actions import (
     SS_AUTODISARM,
     SS_DISABLE,
     SS_ONSTACK,
+    STOPS,
     UNBLOCKABLE,
     AltStack,
     Dispositions,
@@ -53,6 +54,13 @@ class Signals:
     def mask(self, value: int) -> None:
         self._mask = value & _ALL & ~UNBLOCKABLE
 
+    def inherit(self, mask: int, ignored: int) -> None:
+        """Begin with these signals blocked and ignored, as a program does that another one starts."""
+        self.mask = mask
+        for signo in range(1, SIGNAL_COUNT + 1):
+            if ignored & signal_bit(signo) & ~UNBLOCKABLE:
+                self.actions[signo] = SigAction(SIG_IGN)
+
     @property
     def pending(self) -> int:
         """The set of signals that wait, blocked or not."""
@@ -65,6 +73,10 @@ class Signals:
     def deliverable(self) -> bool:
         """Whether a signal waits that is not blocked: a system call that sleeps is interrupted."""
         return bool(self._pending) and bool(self.pending & ~self._mask)
+
+    def waits(self, signo: int, code: int, pid: int) -> bool:
+        """Whether signal `signo` with this code and this sender waits: one of a timer waits once."""
+        return any((info.signo, info.code, info.pid) == (signo, code, pid) for info in self._pending)
 
     def action(self, signo: int) -> SigAction:
         """Return the disposition of `signo`, 1 to 64."""
@@ -100,6 +112,10 @@ class Signals:
 
     def queue(self, info: SignalInfo) -> bool:
         """Send a signal; False when too many wait. A standard signal that waits already waits once."""
+        if info.signo == signal.SIGCONT or info.signo in STOPS:
+            # What stops and what continues cancel each other, also when they are then ignored or blocked.
+            cancels = STOPS if info.signo == signal.SIGCONT else {signal.SIGCONT}
+            self._pending = [old for old in self._pending if old.signo not in cancels]
         if self.actions.ignores(info.signo) and not self._mask & signal_bit(info.signo):
             return True
         if info.signo < _FIRST_QUEUED and self.pending & signal_bit(info.signo):

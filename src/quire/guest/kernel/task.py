@@ -12,7 +12,9 @@ from typing import Protocol
 from quire.guest.kernel.actions import SigAction
 from quire.guest.kernel.frame import Trap
 from quire.guest.kernel.machine import ProcessMachine
+from quire.guest.kernel.outside import Outside
 from quire.guest.kernel.signals import Signals
+from quire.guest.kernel.timers import Timers
 from quire.guest.load.launch import Program
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.mm.uaccess import UserMemory
@@ -61,6 +63,11 @@ class ThreadGroup(Protocol):
         ...
 
     @property
+    def timers(self) -> Timers:
+        """The timers that send it signals."""
+        ...
+
+    @property
     def unimplemented(self) -> dict[str, int]:
         """What the guest asked for and did not get: name and count, in the order of first use."""
         ...
@@ -74,8 +81,13 @@ class Interruptible(Protocol):
         """The mask of the thread, what waits for it, and what each signal does."""
         ...
 
+    @property
+    def outside(self) -> Outside:
+        """Where signals come from, and who wakes the task at a time."""
+        ...
+
     def collect_signals(self) -> None:
-        """Queue what the host sent meanwhile: whoever waits looks for it."""
+        """Queue what came from outside and from timers meanwhile: whoever waits looks for it."""
         ...
 
 

@@ -28,6 +28,7 @@ from quire.guest.syscalls import (  # noqa: F401 - each module declares its call
     signalling,
     sockets,
     threads,
+    timers,
     unsupported,
 )
 from quire.guest.syscalls.kinds import signed32

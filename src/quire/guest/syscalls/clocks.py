@@ -6,7 +6,7 @@ import time
 
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
-from quire.guest.syscalls.kinds import INT, POINTER, S32, In, Out
+from quire.guest.syscalls.kinds import INT, POINTER, S32, Out
 from quire.guest.syscalls.table import absent, passes, syscall
 from quire.guest.syscalls.waiting import interrupted
 
@@ -18,14 +18,6 @@ _INTERVAL = 32  # struct itimerval
 passes(228, "clock_gettime", INT, Out(16))
 passes(229, "clock_getres", INT, Out(16, nullable=True))
 passes(96, "gettimeofday", Out(16, nullable=True), Out(8, nullable=True))
-passes(36, "getitimer", INT, Out(_INTERVAL))
-passes(38, "setitimer", INT, In(_INTERVAL, nullable=True), Out(_INTERVAL, nullable=True))
-passes(37, "alarm", INT)
-absent(222, "timer_create")
-absent(223, "timer_settime")
-absent(224, "timer_gettime")
-absent(225, "timer_getoverrun")
-absent(226, "timer_delete")
 absent(227, "clock_settime")
 absent(164, "settimeofday")
 absent(305, "clock_adjtime")

@@ -32,7 +32,10 @@ def rt_sigaction(task: Task, signo: int, new: int, old: int, size: int) -> int:
         return -errno.EINVAL
     before = task.signals.action(signo)
     if new:
-        task.signals.set_action(signo, SigAction.unpack(task.memory.read(new, _ACTION_BYTES)))
+        action = SigAction.unpack(task.memory.read(new, _ACTION_BYTES))
+        task.signals.set_action(signo, action)
+        if signo in (signal.SIGTTIN, signal.SIGTTOU):
+            task.outside.follow(signo, action.handler)
     if old:
         task.memory.write(old, before.pack())
     return 0
@@ -152,8 +155,15 @@ def _to_itself(task: Task, signo: int, code: int) -> int:
 
 
 def _to_others(task: Task, number: int, *words: int) -> int:
-    """Let the host send a signal; not out of a sandbox, and not to one of Quire's threads (ESRCH)."""
-    return -errno.EPERM if task.options.sandbox else host.call(number, *words)
+    """Let the host send a signal; not out of a sandbox, and not to one of Quire's threads (ESRCH).
+
+    What comes back, because Quire is in the group, is the guest's before the call returns, as Linux has it.
+    """
+    if task.options.sandbox:
+        return -errno.EPERM
+    result = host.call(number, *words)
+    task.collect_signals()
+    return result
 
 
 def _is_quires_thread(thread: int) -> bool:

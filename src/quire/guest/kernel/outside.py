@@ -1,0 +1,48 @@
+"""What the world outside a guest does to it while it runs: the consumer's side of the interface.
+
+The kernel that Quire plays asks for what came, says when it wants to be woken, and stops with its host when job control
+says so. :class:`quire.guest.host_signals.HostSignals` is the real one.
+"""
+
+from typing import Protocol
+
+from quire.guest.kernel.siginfo import SignalInfo
+
+__all__ = ["Nowhere", "Outside"]
+
+
+class Outside(Protocol):
+    """Where signals come from, and who wakes a guest at a time."""
+
+    def take(self) -> list[SignalInfo]:
+        """Return the signals that came since the last call, oldest first."""
+        ...
+
+    def wake_at(self, moment: int | None) -> None:
+        """Interrupt the guest at `moment`, in ns of CLOCK_MONOTONIC, instead of when asked before; None for never."""
+        ...
+
+    def follow(self, signo: int, handler: int) -> None:
+        """Have the host's terminal act as the guest's `handler` for SIGTTIN or SIGTTOU says: stop, ignore, or call."""
+        ...
+
+    def stop(self, signo: int) -> None:
+        """Stop this process as stop signal `signo` does; return when something continues it."""
+        ...
+
+
+class Nowhere:
+    """Nothing comes from outside, and nobody can stop."""
+
+    def take(self) -> list[SignalInfo]:
+        """Return nothing."""
+        return []
+
+    def wake_at(self, moment: int | None) -> None:
+        """Wake nobody."""
+
+    def follow(self, signo: int, handler: int) -> None:
+        """No terminal is there."""
+
+    def stop(self, signo: int) -> None:
+        """Go on."""

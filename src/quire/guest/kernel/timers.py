@@ -1,0 +1,109 @@
+"""The timers of a process: those of setitimer and alarm, and those of timer_create.
+
+They are records here and none is the host's, whose timers would end Quire. Models Linux's kernel/time/itimer.c and
+posix-timers.c: a periodic timer whose signal still waits counts the expirations that it missed (its overrun). Times are
+in ns; which clock tells them is passed in.
+"""
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from quire.guest.kernel.siginfo import SI_KERNEL, SI_TIMER, SignalInfo
+from quire.guest.kernel.signals import Signals
+
+__all__ = ["CPU_CLOCKS", "INTERVAL_SIGNALS", "Timer", "Timers"]
+
+#: What each timer of setitimer sends: ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF.
+INTERVAL_SIGNALS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
+#: CLOCK_PROCESS_CPUTIME_ID and CLOCK_THREAD_CPUTIME_ID: they pass while the guest runs.
+CPU_CLOCKS = frozenset((2, 3))
+_INTERVAL_CLOCKS = (1, 2, 2)
+_OVERRUN_MAX = (1 << 31) - 1
+
+
+@dataclass(slots=True, eq=False)
+class Timer:
+    """One timer: it expires at `next` on `clock`, None for never, and again each `interval` if that is not 0.
+
+    `signo` 0 sends nothing. `ident` and `value` are those of timer_create, None for a timer of setitimer.
+    """
+
+    clock: int
+    signo: int
+    ident: int | None = None
+    value: int = 0
+    next: int | None = None
+    interval: int = 0
+    overrun: int = 0
+
+    def set(self, moment: int | None, interval: int) -> None:
+        """Start it anew, or stop it: `moment` None."""
+        self.next, self.interval, self.overrun = moment, interval if moment is not None else 0, 0
+
+    def left(self, now: int) -> int:
+        """Return how long until it expires; 0 when it is stopped, at least 1 when it runs."""
+        return 0 if self.next is None else max(self.next - now, 1)
+
+    def expired(self, now: int) -> int:
+        """Return how often it expired until `now`, and set it for the next time."""
+        if self.next is None or self.next > now:
+            return 0
+        if not self.interval:
+            self.next = None
+            return 1
+        times = 1 + (now - self.next) // self.interval
+        self.next += times * self.interval
+        return times
+
+    def info(self) -> SignalInfo:
+        """Return the signal that it sends."""
+        if self.ident is None:
+            return SignalInfo(self.signo, SI_KERNEL)
+        return SignalInfo(self.signo, SI_TIMER, pid=self.ident, uid=self.overrun, value=self.value)
+
+
+@dataclass(slots=True, eq=False)
+class Timers:
+    """The timers of one process. `now` returns the time of a clock by its number."""
+
+    now: Callable[[int], int] = time.clock_gettime_ns
+    interval: tuple[Timer, ...] = field(
+        default_factory=lambda: tuple(
+            Timer(clock, signo) for clock, signo in zip(_INTERVAL_CLOCKS, INTERVAL_SIGNALS, strict=True)
+        )
+    )
+    made: dict[int, Timer] = field(default_factory=dict)
+    _idents: int = 0
+
+    def make(self, clock: int, signo: int, value: int | None) -> Timer:
+        """Return a new timer of timer_create, stopped; without a `value` its own number is sent."""
+        ident, self._idents = self._idents, self._idents + 1
+        timer = self.made[ident] = Timer(clock, signo, ident, ident if value is None else value)
+        return timer
+
+    def send_expired(self, signals: Signals) -> None:
+        """Send the signal of each timer that expired since the last call, unless the one before it still waits."""
+        for timer in self._running():
+            times = timer.expired(self.now(timer.clock))
+            if not times or not timer.signo:
+                continue
+            if timer.ident is not None and signals.waits(timer.signo, SI_TIMER, timer.ident):
+                timer.overrun = min(timer.overrun + times, _OVERRUN_MAX)
+                continue
+            timer.overrun = min(times - 1, _OVERRUN_MAX)
+            signals.queue(timer.info())
+
+    def moment(self) -> int | None:
+        """Return when to look next, on CLOCK_MONOTONIC; None when no timer runs.
+
+        A clock of processor time stands while the guest waits: then nothing has expired at that moment.
+        """
+        now = time.CLOCK_MONOTONIC
+        running = [timer.left(self.now(timer.clock)) for timer in self._running()]
+        return self.now(now) + min(running) if running else None
+
+    def _running(self) -> list[Timer]:
+        timers = (*self.interval, *self.made.values())
+        return [timer for timer in timers if timer.next is not None]
