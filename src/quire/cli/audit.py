@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quire.cli.compile_notice import say_if_compiling
 from quire.cli.guest_files import open_report, open_text, write_text
+from quire.cli.notices import say_if_compiling, teller
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, guest_options, run_spec
 
@@ -56,7 +56,7 @@ def command(**options: Any) -> int:
 
     wanted = run_spec(options, config, "exits", audit_every=options["every"])
     try:
-        session = open_session(wanted, environ)
+        session = open_session(wanted, environ, say=teller("audit"))
         status = session.run()
     except LaunchError as error:
         click.echo(f"quire audit: {error}", err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quire.cli.compile_notice import say_if_compiling
+from quire.cli.notices import say_if_compiling
 
 if TYPE_CHECKING:
     from quire.testing import CaseResult, Suite

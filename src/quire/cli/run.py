@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from quire.cli.compile_notice import say_if_compiling
 from quire.cli.durations import DurationType
 from quire.cli.guest_files import open_image, open_report, write_text
+from quire.cli.notices import say_if_compiling, teller
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, guest_options, run_spec
 
@@ -79,7 +79,7 @@ def command(**options: Any) -> int:
 
     try:
         wanted = run_spec(options, config, options["detail"], working_set=options["working_set"])
-        session = open_session(wanted, environ, image=image)
+        session = open_session(wanted, environ, image=image, say=teller("run"))
         status = session.run()
     except LaunchError as error:
         click.echo(f"quire run: {error}", err=True)

@@ -4,8 +4,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from quire.cli.compile_notice import say_if_compiling
 from quire.cli.guest_files import open_report, open_text, write_text
+from quire.cli.notices import say_if_compiling, teller
 from quire.cli.numbers import NumberType
 from quire.cli.run_options import guest_config, guest_options, run_spec
 from quire.cli.sizes import SizeType
@@ -74,7 +74,9 @@ def command(**options: Any) -> int:
 
     wanted = run_spec(options, config, "full")
     try:
-        session = open_session(wanted, environ, until=lambda program: _until(options, program))
+        session = open_session(
+            wanted, environ, until=lambda program: _until(options, program), say=teller("tlb")
+        )
         status = session.run()
     except LaunchError as error:
         click.echo(f"quire tlb: {error}", err=True)

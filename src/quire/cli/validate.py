@@ -37,7 +37,7 @@ def references(json: str | None) -> int:
     Exit status: 0 when all counts are the published ones, 1 when not.
     """
     outputs = Outputs("validate references", {"--json": json})
-    from quire.cli.compile_notice import say_if_compiling
+    from quire.cli.notices import say_if_compiling
 
     say_if_compiling()
     from quire.report import render_json
@@ -71,7 +71,7 @@ def crossover(costs: str, updates: str | None, plot: str | None, json: str | Non
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
     outputs = Outputs("validate crossover", {"--json": json, "--plot": plot})
-    from quire.cli.compile_notice import say_if_compiling
+    from quire.cli.notices import say_if_compiling
 
     say_if_compiling()
     from quire.machine import MMUS
@@ -118,7 +118,7 @@ def ladder(profile: str, guest: int, reads: int, seed: int, json: str | None) ->
     from quire.errors import FormatError, MisuseError
 
     outputs = Outputs("validate ladder", {"--json": json})
-    from quire.cli.compile_notice import say_if_compiling
+    from quire.cli.notices import say_if_compiling
 
     say_if_compiling()
     from quire.report import render_json
@@ -157,7 +157,7 @@ def numa(pages: int, updates: int, json: str | None) -> int:
     from quire.errors import MisuseError
 
     outputs = Outputs("validate numa", {"--json": json})
-    from quire.cli.compile_notice import say_if_compiling
+    from quire.cli.notices import say_if_compiling
 
     say_if_compiling()
     from quire.report import render_json
