@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quire.cli.guest_files import open_report, open_text, write_text
-from quire.cli.notices import say_if_compiling, teller
+from quire.cli.notices import say, say_if_compiling, teller
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, guest_options, run_spec
 
@@ -59,10 +59,10 @@ def command(**options: Any) -> int:
         session = open_session(wanted, environ, say=teller("audit"))
         status = session.run()
     except LaunchError as error:
-        click.echo(f"quire audit: {error}", err=True)
+        say(f"quire audit: {error}")
         return error.status
     if session.death_text is not None:
-        click.echo(f"quire audit: {session.death_text}", err=True)
+        say(f"quire audit: {session.death_text}")
     record = audit_record(session, options["every"])
     if json_file is not None:
         write_text(json_file, "record", lambda file: file.write(render_json(record)))

@@ -63,9 +63,9 @@ def _crashed(error: Exception, words: Sequence[str]) -> int:
 
 
 def _say(line: str) -> int:
-    import click
+    from quire.cli.notices import say
 
-    click.echo(line, err=True)
+    say(line)
     return CANNOT_SET_UP
 
 

@@ -1,5 +1,7 @@
 """``quire validate``: published results beside what Quire measures now."""
 
+import re
+
 import click
 
 from quire.arch import WORD
@@ -180,6 +182,6 @@ def numa(pages: int, updates: int, json: str | None) -> int:
 def _number(text: str) -> int:
     from quire.errors import MisuseError
 
-    if not text.strip().isascii() or not text.strip().isdigit():
+    if not re.fullmatch("[0-9]{1,9}", text.strip()):
         raise MisuseError(f"{text!r} is no number of updates: give a list such as 0,10,50")
     return int(text)

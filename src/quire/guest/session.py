@@ -98,9 +98,7 @@ class Session:
 
     def _run(self, machine: Machine, guest: ProcessGuest) -> None:
         vcpu, cpu = machine.vcpu, machine.vcpu.cpu
-        guest.tell_lack = lambda name: self._say(
-            f"the guest asked for {name}, which Quire lacks; it was told ENOSYS"
-        )
+        guest.tell_lack = self._tell_lack
         guest.start()
         running = time.perf_counter()
         stopped: str | None = None
@@ -138,6 +136,9 @@ class Session:
         self.record = run_record(
             self.program, self.spec, machine, guest, (self.status, death), sampler, times
         )
+
+    def _tell_lack(self, name: str) -> None:
+        self._say(f"the guest asked for {name}, which Quire lacks; it was told ENOSYS")
 
     def _check_engine(self, cpu: Cpu) -> None:
         """Raise LaunchError if the engine cannot do what this run needs of it: before the guest begins."""

@@ -15,6 +15,7 @@ from quire.errors import CANNOT_SET_UP, BackendError, FormatError, MisuseError
 from quire.guest.own_descriptors import move_high
 from quire.guest.own_process import end_with_parent, few_threads, prepare_process
 from quire.guest.own_streams import own_streams
+from quire.report.shown import shown_lines
 
 if TYPE_CHECKING:
     from quire.guest.run_spec import RunSpec
@@ -64,7 +65,7 @@ def _execute(wanted: "RunSpec", report: str) -> int:
 
 def _say(text: str) -> None:
     if sys.stderr is not None:
-        print(text, file=sys.stderr, flush=True)
+        print(shown_lines(text), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
