@@ -56,6 +56,7 @@ def render_check_table(record: dict[str, Any], file: IO[str]) -> None:
     """Write one line a suite, then what is wrong case by case, then which known deviations were met."""
     record = cleaned(record)
     from rich.table import Table
+    from rich.text import Text
 
     console = open_console(file, PAGE_WIDTH)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
