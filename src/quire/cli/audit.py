@@ -44,7 +44,7 @@ def command(**options: Any) -> int:
     config = guest_config(options, vpids=True, numa=numa_config(options))
     from quire.guest.own_process import prepare_process
 
-    environ = prepare_process()
+    environ = prepare_process(config.memory)
     # Opened before the program runs: it may close stdout and stderr, which it shares.
     json_file = None if options["json_file"] is None else open_text(options["json_file"], "record", "--json")
     sink = None if json_file is not None and options["output"] is None else open_report(options["output"])

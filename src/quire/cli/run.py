@@ -69,7 +69,7 @@ def command(**options: Any) -> int:
     )
     from quire.guest.own_process import prepare_process
 
-    environ = prepare_process()
+    environ = prepare_process(config.memory)
     kind, saved = options["kind"], options["save_image"]
     sink = None if kind == "none" else open_report(options["output"])
     image = None if saved is None else open_image(saved)

@@ -67,7 +67,7 @@ def command(**options: Any) -> int:
     _check_structure(options["structure"], config)
     from quire.guest.own_process import prepare_process
 
-    environ = prepare_process()
+    environ = prepare_process(config.memory)
     files = _open(options)
     say_if_compiling()
     from quire.guest.load.launch import LaunchError

@@ -49,7 +49,7 @@ def _execute(wanted: "RunSpec", report: str) -> int:
     from quire.kernels import before_compiling
     from quire.report import render_json
 
-    environ = prepare_process()
+    environ = prepare_process(wanted.config.memory)
     # Opened before the program runs, which may leave no descriptor.
     opened = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     sink = os.fdopen(move_high(opened), "w", encoding="utf-8")
