@@ -12,7 +12,7 @@ from typing import Any
 from numba import cfunc, njit
 from numba.core import event
 
-__all__ = ["Callback", "before_compiling", "callback", "kernel", "load"]
+__all__ = ["Callback", "before_compiling", "cache_of", "callback", "kernel", "load"]
 
 #: What Numba asks of a dispatcher that has no code yet: for a call from Python, and for a caller's types.
 _QUESTIONS = ("_compile_for_args", "get_call_template")
@@ -63,6 +63,13 @@ def load(dispatcher: Any) -> Any:
             for question in _QUESTIONS:
                 del dispatcher.__dict__[question]
     return dispatcher
+
+
+def cache_of(dispatcher: Any) -> tuple[str | None, bool]:
+    """Return the folder in which `dispatcher`, a kernel, is cached, None for none; and whether its code is there."""
+    cache = dispatcher._cache
+    path = cache.cache_path
+    return path, path is not None and bool(cache._cache_file._load_index())
 
 
 class Callback:

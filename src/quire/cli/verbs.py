@@ -22,6 +22,7 @@ _VERBS = {
     "numa": "Show NUMA nodes, and where a program's pages, tables and references go on them.",
     "audit": "Run a program, and prove who owns each frame of its host.",
     "profiles": "Show the modelled processors: TLBs, walk caches, and where each number comes from.",
+    "doctor": "Show what Quire finds on this machine: versions, limits, kernel cache, KVM, walls.",
     "validate": "Show published results beside what Quire measures: walk references, shadow against nested.",
 }
 
@@ -44,8 +45,17 @@ class _Verbs(click.Group):
             formatter.write_dl(list(_VERBS.items()))
 
 
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        from quire.cli.facts import engine_version
+
+        click.echo(f"quire {__version__}, {engine_version()}")
+        ctx.exit()
+
+
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, "-V", "--version", prog_name="quire")
+@click.option("-V", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
+              help="Show the versions of Quire and of its engine, and exit.")  # fmt: skip
 def group() -> None:
     """A virtual-memory hypervisor in Python.
 

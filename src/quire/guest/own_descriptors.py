@@ -7,19 +7,20 @@ import stat
 
 from quire.errors import BackendError
 
-__all__ = ["empty", "make_room", "move_high"]
+__all__ = ["LEAST_OPEN_FILES", "empty", "make_room", "move_high"]
 
 #: Descriptors that Quire opens for itself are moved here, so that a guest's are numbered as in a native run.
 _OWN_DESCRIPTORS = 900
 #: How many there may be: as many as are wanted, and as few as a run gets by with.
-_ROOM, _LEAST = 256, 64
+_ROOM = 256
+LEAST_OPEN_FILES = _OWN_DESCRIPTORS + 64
 
 
 def make_room() -> None:
     """Raise this process's limit on descriptors as far as Quire's own need it. Raises BackendError."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OWN_DESCRIPTORS + _ROOM
-    if hard != resource.RLIM_INFINITY and hard < _OWN_DESCRIPTORS + _LEAST:
+    if hard != resource.RLIM_INFINITY and hard < LEAST_OPEN_FILES:
         raise BackendError(
             f"the limit on open files is {hard} (ulimit -n), and Quire has its own at {_OWN_DESCRIPTORS} and above, "
             f"out of the guest's sight: raise it to {wanted} or more"
