@@ -10,6 +10,7 @@ from quire.arch import WORD
 from quire.cli.measure import measure
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.outputs import Outputs
+from quire.cli.run_options import no_argv_option
 from quire.cli.sizes import SizeType
 from quire.machine import MMUS
 
@@ -42,6 +43,7 @@ __all__ = ["command"]
 @click.option("--json", metavar="FILE", help="Write the record there as JSON.")
 @click.option("--parquet", metavar="FILE", help="Write a row a configuration there, for data frames.")
 @click.option("--plot", metavar="FILE", help="Write a chart there as SVG: where the cycles go.")
+@no_argv_option
 @click.argument("program")
 @click.argument("arguments", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED)
 def command(
@@ -58,6 +60,7 @@ def command(
     json: str | None,
     parquet: str | None,
     plot: str | None,
+    no_argv: bool,
     program: str,
     arguments: tuple[str, ...],
     **nodes: Any,
@@ -86,7 +89,7 @@ def command(
         figures = load_costs(costs)
         figures.memory_latency(remote_share)  # refuses what is no share
         shared = (memory, seed, sandbox, profile_by_name(profile), numa_config(nodes))
-        spec = compare_spec([program, *arguments], *shared)
+        spec = compare_spec([program, *arguments], *shared, record_arguments=not no_argv)
         check_settings(spec, asked)
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None

@@ -1,7 +1,6 @@
 """``quire numa``: the nodes that there are, and where a program's memory went on them."""
 
 import io
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from quire.arch import PAGES, WORD
 from quire.cli.measure import measure
 from quire.cli.numa_options import numa_config, numa_options, topology_of
 from quire.cli.outputs import Outputs
-from quire.cli.run_options import check_host_page
+from quire.cli.run_options import check_host_page, no_argv_option
 from quire.cli.sizes import SizeType
 from quire.machine import MMUS
 
@@ -47,6 +46,7 @@ __all__ = ["command"]
               help="Runs at a time, after the first.")  # fmt: skip
 @click.option("-o", "--output", metavar="FILE", help="Write the table there, not to stderr; - is stdout.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the record there as JSON.")
+@no_argv_option
 @click.argument("program", required=False)
 @click.argument("arguments", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED)
 def command(**options: Any) -> int:
@@ -118,7 +118,7 @@ def _study(options: dict[str, Any], outputs: Outputs) -> int:
     record = {
         "schema": 1,
         "quire": __version__,
-        "program": {"argv": [os.fsdecode(word) for word in spec.command]},
+        "program": {"argv": spec.recorded_command},
         "config": {
             "mmu": options["mmu"],
             "profile": runs[0].record["config"]["profile"],
@@ -170,7 +170,9 @@ def _spec(options: dict[str, Any]) -> "RunSpec":
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
     command = (options["program"], *options["arguments"])
-    return RunSpec(command, config, Detail.FULL, seed=options["seed"])
+    return RunSpec(
+        command, config, Detail.FULL, seed=options["seed"], record_arguments=not options["no_argv"]
+    )
 
 
 def _write(outputs: Outputs, record: dict[str, Any], render: Any, *, to_stdout: bool) -> None:

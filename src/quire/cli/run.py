@@ -25,6 +25,7 @@ __all__ = ["checked_status", "command"]
               help="full: every access goes through the modelled TLB.")  # fmt: skip
 @click.option("--report", "kind", type=click.Choice(["table", "json", "none"]), default="table",
               show_default=True, help="What to write when the guest has ended.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="The same as --report json.")
 @click.option("-o", "--output", metavar="FILE", help="Write the report there, not to stderr; - is stdout.")
 @click.option("--save-image", metavar="FILE",
               help="Save the guest's memory there when it ends, as an ELF core: see quire walk.")  # fmt: skip
@@ -64,13 +65,18 @@ def command(**options: Any) -> int:
             f"--working-set reads accessed flags of guest memory, which --mmu {options['mmu']} does not keep: "
             "give --mmu ept, or leave it out"
         )
+    if options["no_argv"] and options["save_image"] is not None:
+        raise click.UsageError(
+            "--save-image saves the guest's memory, which has its arguments and environment in it: leave out "
+            "--no-argv, or the image"
+        )
     config = guest_config(
         options, options["vpid"], check_flushes=options["check_flushes"], numa=numa_config(options)
     )
     from quire.guest.own_process import prepare_process
 
     environ = prepare_process(config.memory)
-    kind, saved = options["kind"], options["save_image"]
+    kind, saved = "json" if options["as_json"] else options["kind"], options["save_image"]
     sink = None if kind == "none" else open_report(options["output"])
     image = None if saved is None else open_image(saved)
     say_if_compiling()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quire.arch import PAGES, WORD, Replacement
+from quire.cli.entry import NO_ARGV
 from quire.cli.sizes import SizeType
 from quire.machine import MMUS
 
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
     from quire.mmu import NumaConfig
     from quire.tlb import TlbOptions
 
-__all__ = ["check_host_page", "guest_config", "guest_options", "run_spec"]
+__all__ = ["check_host_page", "guest_config", "guest_options", "no_argv_option", "run_spec"]
 
 _SMALLEST = next(iter(PAGES))
 
+no_argv_option = click.option(
+    NO_ARGV, is_flag=True, help="Keep the program's arguments out of every report and record."
+)
 _OPTIONS = (
     click.option("--mmu", type=click.Choice(MMUS), default="ept", show_default=True,
                  help="One dimension of tables, two, or a shadow that joins them."),
@@ -48,6 +52,7 @@ _OPTIONS = (
     click.option("--seed", type=click.IntRange(0, WORD), default=0, show_default=True,
                  help="Seed of the guest's randomness and address layout, and of --caching evict."),
     click.option("--sandbox", is_flag=True, help="Refuse writes but to stdout and stderr, and sockets."),
+    no_argv_option,
     click.argument("program"),
     click.argument("arguments", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED),
 )  # fmt: skip
@@ -129,5 +134,11 @@ def run_spec(options: dict[str, Any], config: "GuestConfig", detail: str, **more
 
     command = (options["program"], *options["arguments"])
     return RunSpec(
-        command, config, Detail[detail.upper()], seed=options["seed"], sandbox=options["sandbox"], **more
+        command,
+        config,
+        Detail[detail.upper()],
+        seed=options["seed"],
+        sandbox=options["sandbox"],
+        record_arguments=not options["no_argv"],
+        **more,
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from quire import __version__
+from quire.errors import did_you_mean
 from quire.guest.own_process import few_threads
 
 __all__ = ["group", "invoke", "named_verb"]
@@ -39,6 +40,13 @@ class _Verbs(click.Group):
         few_threads()
         command: click.Command = importlib.import_module(f"quire.cli.{cmd_name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _VERBS and not args[0].startswith("-"):
+            ctx.fail(f"There is no verb {args[0]!r}{did_you_mean(args[0], _VERBS)}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

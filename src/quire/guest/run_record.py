@@ -3,7 +3,6 @@
 Nothing of the model is in it. Everything that depends on the clock is under ``time``.
 """
 
-import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -50,7 +49,7 @@ def run_record(
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         "program": {
             "path": program.path,
-            "argv": [os.fsdecode(word) for word in program.argv],
+            "argv": spec.recorded(program.argv),
         },
         "config": _config(spec),
         "outcome": {

@@ -4,7 +4,9 @@ The command line parses into it, studies vary it, a worker reads it from a file 
 so that it can be written, compared and changed by `dataclasses.replace`.
 """
 
+import os
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +23,7 @@ class RunSpec:
 
     `seed` is that of the guest's randomness, with `sandbox` writes are refused. `working_set` is the seconds between
     samples of what the guest accesses, `audit_every` the system calls between audits of the host, None for none of
-    either. `engine` is the name of what executes it.
+    either. `engine` is the name of what executes it. Without `record_arguments` no record has the program's arguments.
     """
 
     command: tuple[str, ...]
@@ -32,6 +34,16 @@ class RunSpec:
     working_set: float | None = None
     audit_every: int | None = None
     engine: str = "soft"
+    record_arguments: bool = True
+
+    @property
+    def recorded_command(self) -> list[str]:
+        """Return the words of the command that records have: all, or the program's name alone."""
+        return self.recorded(self.command)
+
+    def recorded(self, words: Sequence[str | bytes]) -> list[str]:
+        """Return those of the words of a command that records may have."""
+        return [os.fsdecode(word) for word in (words if self.record_arguments else words[:1])]
 
     def write(self, path: Path) -> None:
         """Write the record to the file at `path`, for :meth:`read`."""

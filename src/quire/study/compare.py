@@ -4,7 +4,6 @@ Rows are in the order of the configurations. Only what is counted and predicted 
 so the same program, input, options and seed give the same bytes. Its fields are in docs/reference/compare.md.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,6 +66,8 @@ def compare_spec(
     sandbox: bool,
     profile: CpuProfile,
     numa: NumaConfig | None = None,
+    *,
+    record_arguments: bool = True,
 ) -> RunSpec:
     """Return what all runs of a comparison share. The model of cycles is of whole walks: there are no walk caches.
 
@@ -74,7 +75,9 @@ def compare_spec(
     """
     tlb = TlbOptions(walk_caches=False, seed=seed)
     config = GuestConfig(memory=memory, profile=profile, seed=seed, tlb=tlb, numa=numa)
-    return RunSpec(tuple(command), config, Detail.FULL, seed=seed, sandbox=sandbox)
+    return RunSpec(
+        tuple(command), config, Detail.FULL, seed=seed, sandbox=sandbox, record_arguments=record_arguments
+    )
 
 
 def compare_record(
@@ -95,7 +98,7 @@ def compare_record(
     return {
         "schema": SCHEMA,
         "quire": __version__,
-        "program": {"argv": [os.fsdecode(word) for word in spec.command]},
+        "program": {"argv": spec.recorded_command},
         "config": {
             "memory": spec.config.memory,
             "seed": spec.seed,
