@@ -165,3 +165,30 @@ def test_a_killed_comparison_leaves_nothing(tmp_path: Path) -> None:
     finally:
         os.close(ended)
     assert {one.name for one in tmp_path.iterdir()} == {"second", "ran"}
+
+
+_CASE = """
+from quire.testing import Suite
+MINE = Suite("mine", oracle="nobody", title="waits")
+@MINE.case("waits")
+def waits(state, tally):
+    with open("begun", "w") as file:
+        print(file=file)
+    while True:
+        pass
+"""
+
+
+def test_control_c_in_a_check_is_one_line_and_ends_its_cases(tmp_path: Path) -> None:
+    """As a terminal does it: the signal goes to the command and to the process of the case that runs."""
+    (tmp_path / "mine.py").write_text(_CASE)
+    os.mkfifo(tmp_path / "begun")
+    process = subprocess.Popen(
+        [QUIRE, "check", "--load", "mine.py", "--suite", "mine"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), cwd=tmp_path, start_new_session=True,
+    )  # fmt: skip
+    with open(tmp_path / "begun", "rb") as begun:
+        assert begun.readline() == b"\n"
+    os.killpg(process.pid, signal.SIGINT)
+    out, text = process.communicate(timeout=PATIENCE)  # a case that went on would hold the pipes open
+    assert (process.returncode, out, text) == (130, b"", b"quire: interrupted\n")

@@ -181,12 +181,12 @@ def test_a_handler_that_does_not_mend_is_told(machine: Machine) -> None:
         ({"mmu": "tlb"}, "No Mmu is called 'tlb': give native or ept or shadow"),
         (
             {"memory": 0x1000},
-            "Guest memory of 0x1000 bytes is too small or no multiple of 4 KiB: give at least 0x400000",
+            "Guest memory of 4_096 bytes is too small or no multiple of 4 KiB: give at least 4 MiB",
         ),
         (
             {"memory": 1 << 46},
-            "Guest memory of 0x400000000000 bytes needs more than the 46 physical address bits of skylake-x: "
-            "give less than 0x400000000000",
+            "Guest memory of 70_368_744_177_664 bytes needs more than the 46 physical address bits of skylake-x: "
+            "give less than 65536 GiB",
         ),
     ],
 )

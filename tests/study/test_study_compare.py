@@ -179,5 +179,5 @@ def test_a_run_that_cannot_be_made() -> None:
 
 
 def test_what_cannot_be_is_refused_before_anything_runs() -> None:
-    with pytest.raises(MisuseError, match="Guest memory of 0x1000 bytes is too small"):
+    with pytest.raises(MisuseError, match="Guest memory of 4_096 bytes is too small"):
         check_settings(RunSpec(("true",)), [NATIVE, Tiny()])
