@@ -11,7 +11,10 @@ from quire.guest.kernel.outside import Nowhere
 from quire.guest.kernel.siginfo import SignalInfo
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.timers import Timers
+from quire.guest.kernel.usage import Usage
+from quire.guest.mm.allowance import Allowance
 from quire.guest.mm.uaccess import UserMemory
+from quire.guest.mm.vma import VmaList
 from quire.guest.syscalls import dispatch
 
 BASE = 0x10000
@@ -50,6 +53,10 @@ class FakeSpace:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.stack_limit = 8 << 20
+        self.allowance = Allowance()
+        self.areas = VmaList()
+        self.pages = SimpleNamespace(small={}, large={}, peak_bytes=0)
+        self.mapped_bytes = self.resident_bytes = self.faults = 0
 
     def fault(self, gva: int, error_code: int) -> SignalInfo:
         return SignalInfo(11, 1, addr=gva)
@@ -81,6 +88,7 @@ class FakeProcess:
         self.memory = UserMemory(self.machine, self.space)  # type: ignore[arg-type]
         self.signals = Signals()
         self.timers = Timers()
+        self.usage = Usage(self.space)  # type: ignore[arg-type]
         self.outside = Nowhere()
         self.program = SimpleNamespace(
             path="/usr/bin/../bin/env", argv=(b"env", b"-i"), envp=(b"A=1",), execfn=b"env"

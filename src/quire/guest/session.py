@@ -18,6 +18,7 @@ from quire.errors import CANNOT_SET_UP, BackendError, MisuseError
 from quire.exits import GuestStopped
 from quire.guest.breakpoint import AtAddress, AtSyscall, Breakpoint
 from quire.guest.host_signals import HostSignals
+from quire.guest.inherited import Inherited, separate
 from quire.guest.kernel.process import GuestOptions, ProcessGuest
 from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.virtual_machine import VirtualMachine
@@ -28,6 +29,7 @@ from quire.guest.run_record import run_record
 from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
 from quire.guest.syscalls import syscall_name
+from quire.guest.syscalls.ids import restore
 from quire.machine import Machine, Vcpu
 from quire.memory import OutOfFrames
 from quire.observe import HostAudit, audit_host
@@ -86,7 +88,8 @@ class Session:
                 GuestOptions(options.seed, options.sandbox, os.getcwd(), HWCAP),
             )
             try:
-                self._run(machine, guest)
+                with Inherited():
+                    self._run(machine, guest)
             finally:
                 guest.abandon()
         finally:
@@ -96,6 +99,8 @@ class Session:
     def _run(self, machine: Machine, guest: ProcessGuest) -> None:
         vcpu, cpu = machine.vcpu, machine.vcpu.cpu
         guest.start()
+        if self.spec.sandbox:
+            separate(guest)
         running = time.perf_counter()
         stopped: str | None = None
         with (
@@ -112,6 +117,8 @@ class Session:
                 stopped = str(end)
             except OutOfFrames as end:
                 stopped = f"host memory exhausted: {end}"
+            finally:
+                restore(guest)
         ended = time.perf_counter()
         if self.spec.audit_every is not None:
             self._audit(machine)

@@ -21,6 +21,7 @@ from quire.guest.kernel.outside import Nowhere, Outside
 from quire.guest.kernel.siginfo import BUS_ADRALN, SI_KERNEL, GuestDeath, SignalInfo
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.timers import Timers
+from quire.guest.kernel.usage import Usage
 from quire.guest.load.launch import Program
 from quire.guest.load.loader import load_program
 from quire.guest.mm.address_space import AddressSpace
@@ -85,6 +86,7 @@ class ProcessGuest:
         #: Where signals come from; the session sets it.
         self.outside: Outside = Nowhere()
         self.timers: Timers = Timers()
+        self.usage: Usage = Usage(self.space)
         self._restart: int | None = None
         self._names: dict[int, str] = {}
 

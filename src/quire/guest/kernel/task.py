@@ -15,6 +15,7 @@ from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.outside import Outside
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.timers import Timers
+from quire.guest.kernel.usage import Usage
 from quire.guest.load.launch import Program
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.mm.uaccess import UserMemory
@@ -60,6 +61,11 @@ class ThreadGroup(Protocol):
     @property
     def rng(self) -> random.Random:
         """The seeded generator of all that the guest sees as random."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """What it used of processors and memory."""
         ...
 
     @property

@@ -69,6 +69,8 @@ class AddressSpace(MemoryMap):
         super().__init__(machine, rng, aslr=aslr)
         #: RLIMIT_STACK in bytes: how far an area that grows down may reach.
         self.stack_limit = DEFAULT_STACK_LIMIT
+        #: How many page faults were resolved.
+        self.faults = 0
         #: The SIGKILL of the first fault that found no frame; the process dies of it at the next kernel exit.
         self.exhausted: SignalInfo | None = None
         self._large = machine.page_size >= PAGE_2M
@@ -107,6 +109,7 @@ class AddressSpace(MemoryMap):
         if error_code & _RSVD:
             raise InternalError(f"page fault at {gva:#x} with error {error_code:#x}: a table is corrupt.")
         page = gva & _SMALL_MASK
+        self.faults += 1
         try:
             if page in self.pages.small or (self._large and (gva & _LARGE_MASK) in self.pages.large):
                 self._present(page, vma)
@@ -260,7 +263,7 @@ class AddressSpace(MemoryMap):
             return None
         if below is not None and not below.grows_down and below.prot and page - below.end < STACK_GUARD_GAP:
             return None
-        if page < STACK_GUARD_GAP:
+        if page < STACK_GUARD_GAP or self.allowance.refuses(self.areas, above.start - page):
             return None
         self.areas.grow_down(above, page)
         return above

@@ -14,10 +14,13 @@ from quire.errors import BackendError
 from quire.guest.kernel.task import Task
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import (  # noqa: F401 - each module declares its calls in the table
+    accounting,
     clocks,
     descriptors,
+    fcntl,
     files,
     identity,
+    ids,
     io,
     ioctls,
     lifecycle,
@@ -25,6 +28,8 @@ from quire.guest.syscalls import (  # noqa: F401 - each module declares its call
     memory,
     opening,
     polling,
+    prctl,
+    scheduling,
     signalling,
     sockets,
     threads,
@@ -32,9 +37,9 @@ from quire.guest.syscalls import (  # noqa: F401 - each module declares its call
     unsupported,
 )
 from quire.guest.syscalls.kinds import signed32
-from quire.guest.syscalls.sandbox import refusal
+from quire.guest.syscalls.sandbox import verdict
 from quire.guest.syscalls.state import QUIRE_DESCRIPTORS
-from quire.guest.syscalls.table import NO_RESULT, RESTART, SYSCALLS, Effect, Result, Special, Syscall
+from quire.guest.syscalls.table import NO_RESULT, RESTART, SYSCALLS, Result, Special, Syscall
 from quire.guest.syscalls.waiting import interrupted
 
 __all__ = [
@@ -42,7 +47,6 @@ __all__ = [
     "QUIRE_DESCRIPTORS",
     "RESTART",
     "SYSCALLS",
-    "Effect",
     "Special",
     "Syscall",
     "dispatch",
@@ -82,9 +86,9 @@ def _answer(task: Task, entry: Syscall, registers: tuple[int, ...]) -> Result:
     assert entry.run is not None
     try:
         if task.options.sandbox:
-            refused = refusal(task, entry.effect, registers)
-            if refused:
-                return -refused
+            answer = verdict(task, entry.effect, registers)
+            if answer is not None:
+                return answer
         return entry.run(task, registers)
     except BadAddress:
         return -errno.EFAULT

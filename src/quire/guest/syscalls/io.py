@@ -4,8 +4,9 @@ import errno
 
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
+from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, POINTER, SYNCED_FD, U32, fail, signed64
-from quire.guest.syscalls.table import Effect, syscall
+from quire.guest.syscalls.table import syscall
 from quire.guest.syscalls.transfer import MAX_TRANSFER, Segments, is_seeded, read_file, write_file
 
 __all__ = ["segments_of"]
@@ -32,7 +33,7 @@ def _offset(low: int) -> int:
     return offset
 
 
-@syscall(0, "read", FD, POINTER, INT, restart=True)
+@syscall(0, "read", FD, POINTER, INT, effect=Effect.INPUT, restart=True)
 def read(task: Task, descriptor: int, pointer: int, count: int) -> int:
     """Read from a descriptor."""
     return read_file(task, descriptor, [(pointer, count)])
@@ -44,7 +45,7 @@ def write(task: Task, descriptor: int, pointer: int, count: int) -> int:
     return write_file(task, descriptor, [(pointer, count)])
 
 
-@syscall(17, "pread64", FD, POINTER, INT, INT, restart=True)
+@syscall(17, "pread64", FD, POINTER, INT, INT, effect=Effect.INPUT, restart=True)
 def pread64(task: Task, descriptor: int, pointer: int, count: int, offset: int) -> int:
     """Read at a position."""
     return read_file(task, descriptor, [(pointer, count)], _offset(offset))
@@ -56,7 +57,7 @@ def pwrite64(task: Task, descriptor: int, pointer: int, count: int, offset: int)
     return write_file(task, descriptor, [(pointer, count)], _offset(offset))
 
 
-@syscall(19, "readv", FD, POINTER, INT, restart=True)
+@syscall(19, "readv", FD, POINTER, INT, effect=Effect.INPUT, restart=True)
 def readv(task: Task, descriptor: int, pointer: int, count: int) -> int:
     """Read into several ranges."""
     return read_file(task, descriptor, segments_of(task, pointer, count))
@@ -68,7 +69,7 @@ def writev(task: Task, descriptor: int, pointer: int, count: int) -> int:
     return write_file(task, descriptor, segments_of(task, pointer, count))
 
 
-@syscall(295, "preadv", FD, POINTER, INT, INT, restart=True)
+@syscall(295, "preadv", FD, POINTER, INT, INT, effect=Effect.INPUT, restart=True)
 def preadv(task: Task, descriptor: int, pointer: int, count: int, offset: int) -> int:
     """Read into several ranges at a position."""
     return read_file(task, descriptor, segments_of(task, pointer, count), _offset(offset))
@@ -84,7 +85,7 @@ def _offset_or_current(low: int) -> int:
     return -1 if signed64(low) == -1 else _offset(low)
 
 
-@syscall(327, "preadv2", FD, POINTER, INT, INT, INT, U32, restart=True)
+@syscall(327, "preadv2", FD, POINTER, INT, INT, INT, U32, effect=Effect.INPUT, restart=True)
 def preadv2(
     task: Task, descriptor: int, pointer: int, count: int, offset: int, _high: int, flags: int
 ) -> int:

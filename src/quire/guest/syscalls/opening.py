@@ -1,18 +1,19 @@
 """Opening files: open, openat, openat2, creat, and what a guest must not get hold of that way.
 
-A file is opened on the host first and looked at afterwards, under the kernel's own name for it: so no
-spelling, symbolic link or working directory hides that it is one of /proc/self, which on the host is Quire
-itself.
+A file is opened on the host first and looked at afterwards: so no spelling, symbolic link, mount or working directory
+hides that it is one of /proc/self, which on the host is Quire itself.
 """
 
 import errno
 import os
+import stat
 import struct
 
 from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.syscalls import host, procfs
+from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, U32, fail
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, admit, group_state, is_terminal_or_null
+from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, admit, creating, group_state, is_terminal_or_null
 from quire.guest.syscalls.table import syscall
 
 __all__ = ["open_file", "refuse_quires_memory"]
@@ -22,6 +23,8 @@ _AT_FDCWD = -100
 _O_TMPFILE = 0o20000000
 _HOW_SIZE = 24  # struct open_how, version 0
 _HOW_MAX = 4096
+#: /dev/mem, /dev/kmem and /dev/port.
+_MEMORY_DEVICES = {(1, 1), (1, 2), (1, 4)}
 _CHANGES = os.O_CREAT | os.O_TRUNC | _O_TMPFILE
 
 
@@ -35,17 +38,28 @@ def _quires_identities() -> set[tuple[int, int]]:
     return found
 
 
-def _is_quires(group: ThreadGroup, descriptor: int) -> bool:
-    """Whether a descriptor names Quire's memory: /proc/self/mem, or /proc/self/fd/9xx opened once more.
+def _check(group: ThreadGroup, descriptor: int, flags: int) -> procfs.ProcPlace | None:
+    """Return where in procfs a file lies that was opened with `flags`, if it is of Quire's own task.
 
-    The descriptors from 900 also hold what the guest has mapped: files with names, and its own memory files.
+    Raises OSError for a file that no guest may have: Quire's memory, by /proc/self/mem, by /proc/self/fd/N opened once
+    more, or with that of the whole machine.
     """
+    place = procfs.check(descriptor, flags)
+    if place is not None:
+        return place
+    status = os.fstat(descriptor)
+    if (
+        stat.S_ISCHR(status.st_mode)
+        and (os.major(status.st_rdev), os.minor(status.st_rdev)) in _MEMORY_DEVICES
+    ):
+        raise fail(errno.EACCES)
+    # The descriptors of Quire also hold what the guest has mapped: files with names, and its own memory files.
     link = host.path_of(descriptor)
-    if link.startswith("/proc/"):
-        return procfs.is_forbidden(link)
     if link.startswith("/") and not link.startswith("/memfd:"):
-        return False
-    return not group_state(group).owns(descriptor) and host.identity_of(descriptor) in _quires_identities()
+        return None
+    if not group_state(group).owns(descriptor) and host.identity_of(descriptor) in _quires_identities():
+        raise fail(errno.EACCES)
+    return None
 
 
 def refuse_quires_memory(group: ThreadGroup, directory: int, path: bytes) -> None:
@@ -58,8 +72,7 @@ def refuse_quires_memory(group: ThreadGroup, directory: int, path: bytes) -> Non
     if descriptor < 0:
         return
     try:
-        if _is_quires(group, descriptor):
-            raise fail(errno.EACCES)
+        _check(group, descriptor, os.O_TRUNC)
     finally:
         os.close(descriptor)
 
@@ -116,37 +129,41 @@ def open_file(
     else:
         if flags & os.O_TRUNC:
             refuse_quires_memory(task, directory, path)
-        opened = _host_open(directory, path, flags, mode, resolve)
+        with creating(task):
+            opened = _host_open(directory, path, flags, mode, resolve)
     if opened < 0:
         return opened
     opened = admit(task, opened)
     if opened >= 0:
-        if _is_quires(task, opened):
+        try:
+            place = _check(task, opened, flags)
+        except OSError:
             os.close(opened)
-            return -errno.EACCES
-        procfs.substitute(task, opened, flags)
+            raise
+        if place is not None:
+            procfs.substitute(task, opened, place, flags)
     return opened
 
 
-@syscall(_OPEN, "open", PATH, U32, U32, restart=True)
+@syscall(_OPEN, "open", PATH, U32, U32, effect=Effect.CHOOSES, restart=True)
 def open_(task: Task, path: bytes, flags: int, mode: int) -> int:
     """Open a file."""
     return open_file(task, _AT_FDCWD, path, flags, mode)
 
 
-@syscall(85, "creat", PATH, U32, restart=True)
+@syscall(85, "creat", PATH, U32, effect=Effect.CHOOSES, restart=True)
 def creat(task: Task, path: bytes, mode: int) -> int:
     """Create or truncate a file."""
     return open_file(task, _AT_FDCWD, path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
 
 
-@syscall(_OPENAT, "openat", FD, PATH, U32, U32, restart=True)
+@syscall(_OPENAT, "openat", FD, PATH, U32, U32, effect=Effect.CHOOSES, restart=True)
 def openat(task: Task, directory: int, path: bytes, flags: int, mode: int) -> int:
     """Open a file relative to a directory."""
     return open_file(task, directory, path, flags, mode)
 
 
-@syscall(_OPENAT2, "openat2", FD, PATH, POINTER, INT, restart=True)
+@syscall(_OPENAT2, "openat2", FD, PATH, POINTER, INT, effect=Effect.CHOOSES, restart=True)
 def openat2(task: Task, directory: int, path: bytes, pointer: int, size: int) -> int:
     """Open a file with restrictions on how its path may resolve.
 

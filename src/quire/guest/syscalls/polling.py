@@ -7,6 +7,7 @@ from quire.guest.kernel.task import Task
 from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
+from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32, In, fail
 from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, group_state
 from quire.guest.syscalls.table import passes, syscall
@@ -19,9 +20,9 @@ _EVENT = 12  # struct epoll_event, packed on x86-64
 _MAX_EVENTS = 4096
 _WORD = 8
 
-passes(213, "epoll_create", INT, opens=True)
-passes(291, "epoll_create1", INT, opens=True)
-passes(233, "epoll_ctl", FD, INT, FD, In(_EVENT, nullable=True))
+passes(213, "epoll_create", INT, effect=Effect.GUEST, opens=True)
+passes(291, "epoll_create1", INT, effect=Effect.GUEST, opens=True)
+passes(233, "epoll_ctl", FD, INT, FD, In(_EVENT, nullable=True), effect=Effect.GUEST)
 
 
 def _hide(entries: bytes) -> tuple[bytes, set[int]]:
@@ -56,7 +57,7 @@ def _poll(task: Task, pointer: int, count: int, timeout: host.HostBuffer | None)
     return result + len(hidden)
 
 
-@syscall(_POLL, "poll", POINTER, U32, S32)
+@syscall(_POLL, "poll", POINTER, U32, S32, effect=Effect.GUEST)
 def poll(task: Task, pointer: int, count: int, milliseconds: int) -> int:
     """Wait for events on descriptors. Quire's own are POLLNVAL, as closed ones are."""
     timeout = None
@@ -76,7 +77,7 @@ def _give_rest(task: Task, pointer: int, timeout: host.HostBuffer | None) -> Non
         task.memory.write(pointer, timeout.take())
 
 
-@syscall(_PPOLL, "ppoll", POINTER, U32, POINTER, POINTER, INT)
+@syscall(_PPOLL, "ppoll", POINTER, U32, POINTER, POINTER, INT, effect=Effect.GUEST)
 def ppoll(task: Task, pointer: int, count: int, timeout_pointer: int, mask_pointer: int, size: int) -> int:
     """Wait for events with another signal mask; what is left of the time is written back."""
     mask = read_mask(task, mask_pointer, size)
@@ -112,7 +113,7 @@ def _select(task: Task, count: int, pointers: tuple[int, int, int], timeout: hos
     return result
 
 
-@syscall(23, "select", S32, POINTER, POINTER, POINTER, POINTER)
+@syscall(23, "select", S32, POINTER, POINTER, POINTER, POINTER, effect=Effect.GUEST)
 def select(task: Task, count: int, reads: int, writes: int, others: int, timeout_pointer: int) -> int:
     """Wait for descriptors in three sets; what is left of the time is written back."""
     timeout = None
@@ -129,7 +130,7 @@ def select(task: Task, count: int, reads: int, writes: int, others: int, timeout
     return result
 
 
-@syscall(_PSELECT6, "pselect6", S32, POINTER, POINTER, POINTER, POINTER, POINTER)
+@syscall(_PSELECT6, "pselect6", S32, POINTER, POINTER, POINTER, POINTER, POINTER, effect=Effect.GUEST)
 def pselect6(
     task: Task,
     count: int,
@@ -162,13 +163,13 @@ def _epoll_wait(task: Task, descriptor: int, pointer: int, count: int, milliseco
     return result
 
 
-@syscall(232, "epoll_wait", FD, POINTER, S32, S32)
+@syscall(232, "epoll_wait", FD, POINTER, S32, S32, effect=Effect.GUEST)
 def epoll_wait(task: Task, descriptor: int, pointer: int, count: int, milliseconds: int) -> int:
     """Wait for events of an epoll set."""
     return _epoll_wait(task, descriptor, pointer, count, milliseconds)
 
 
-@syscall(_EPOLL_PWAIT, "epoll_pwait", FD, POINTER, S32, S32, POINTER, INT)
+@syscall(_EPOLL_PWAIT, "epoll_pwait", FD, POINTER, S32, S32, POINTER, INT, effect=Effect.GUEST)
 def epoll_pwait(
     task: Task,
     descriptor: int,
