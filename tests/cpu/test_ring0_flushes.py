@@ -10,7 +10,7 @@ from ring0_guest import SWITCH, make, reported
 
 from quire.arch import ExitReason
 from quire.exits import RESUME, SKIP, ExitContext, Next, StopGuest
-from quire.guest.boot.bare import BareGuest
+from quire.guest.boot.bare import FIRST_FREE, BareGuest, bare_config
 from quire.machine import CachingMode
 from quire.observe.flushes import StaleUse
 from quire.paging import Rights
@@ -372,3 +372,28 @@ def test_evictions_depend_on_the_seed_alone() -> None:
         finally:
             guest.close()
     assert walks[0] == walks[1] != walks[2]
+
+
+@pytest.mark.parametrize("caching", list(CachingMode))
+@pytest.mark.parametrize("checks", [False, True])
+@pytest.mark.parametrize("mmu", ["native", "ept", "shadow"])
+@pytest.mark.parametrize("shift", [21, 30])
+def test_a_page_that_reaches_beyond_memory_is_used_to_its_end(
+    mmu: str, caching: CachingMode, checks: bool, shift: int
+) -> None:
+    """What is kept of a large page gives the part that there is, and no more: the rest is outside memory."""
+    memory = (8 << 20) + (1 << 20)  # the last 2 MiB page is there by half
+    beyond = (8 << 20) + 0x180000 if shift == 21 else 0x20BE48D0
+    code = b"\x48\x8b\x04\x25" + (0x800000).to_bytes(4, "little")  # mov rax, [0x800000]
+    code += b"\x48\x8b\x0c\x25" + beyond.to_bytes(4, "little") + b"\xf4"  # mov rcx, [beyond]; hlt
+    guest = BareGuest(code, bare_config(memory=memory, mmu=mmu, caching=caching, check_flushes=checks))
+    try:
+        if shift == 30:
+            guest.write(0x3000, (0x87).to_bytes(8, "little"))
+        else:
+            guest.write(0x4020, (0x800087).to_bytes(8, "little"))
+        outcome = guest.run()
+        assert outcome.reason == "stopped", outcome
+        assert guest.cpu.registers.read("rip") == FIRST_FREE + 8
+    finally:
+        guest.close()
