@@ -562,7 +562,7 @@ def test_maps_text_is_the_kernels(tmp_path):
     world.space.mmap(AT, K4, 1, MAP_PRIVATE, fd, K4)
     world.space.mmap(AT + K4, K4, 7, ANON, -1, 0)
     os.close(fd)
-    first, second = world.space.maps_text().splitlines(keepends=True)
+    first, second, _ = world.space.maps_text().splitlines(keepends=True)
     assert first.split(b" ", 1)[1].split() == native.split(b" ", 1)[1].split()
     assert first.index(b"/") == native.index(b"/") == 73
     assert second == b"1000001000-1000002000 rwxp 00000000 00:00 0 \n"

@@ -176,6 +176,7 @@ class _Kernel:
         self.syscall = guest.syscall
         self.page_fault = guest.page_fault
         self.exception = guest.exception
+        self.software_interrupt = guest.software_interrupt
         self.reached = False
         self._address: int | None = None
         if isinstance(until, AtAddress):

@@ -49,6 +49,7 @@ __all__ = [
     "SYSCALLS",
     "Special",
     "Syscall",
+    "answer",
     "dispatch",
     "syscall_name",
 ]
@@ -67,9 +68,12 @@ def dispatch(task: Task, number: int, arguments: tuple[int, int, int, int, int, 
     restarts; NO_RESULT that the registers are final. Raises nothing for what a guest does.
     """
     number = signed32(number)  # Linux looks at EAX only
-    entry = SYSCALLS.get(number)
+    return answer(task, SYSCALLS.get(number), arguments, syscall_name(number))
+
+
+def answer(task: Task, entry: Syscall | None, arguments: tuple[int, ...], name: str) -> Result:
+    """Do the system call `entry`, which the guest knows as `name`, as :func:`dispatch` does; None is one not there."""
     if entry is None or entry.run is None:
-        name = syscall_name(number)
         key = f"{name} ({entry.note})" if entry is not None and entry.note else name
         task.unimplemented[key] = task.unimplemented.get(key, 0) + 1
         return -errno.ENOSYS
