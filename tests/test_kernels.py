@@ -133,7 +133,7 @@ def test_a_run_loads_the_few_kernels_that_it_calls() -> None:
     """What a newcomer waits for: a program that only runs needs no TLB, no walk cache and no batch of walks."""
     code = """
 import sys
-from quire.cli.main import main
+from quire.cli import main
 sys.argv = ["quire", "run", "--report", "none", "--", "true"]
 try:
     main()

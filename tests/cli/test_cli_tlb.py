@@ -47,8 +47,14 @@ def apart(folder: Path, *argv: str) -> int:
     """Run ``quire ARGV`` in a copy of this process, because a guest may close stdout and stderr; return its status."""
     child = os.fork()
     if not child:
-        outcome = quire(folder, *argv)
-        os._exit(outcome.status if outcome.stdout == outcome.stderr == "" else 99)
+        try:
+            streams = os.dup(1), os.dup(2)
+            outcome = quire(folder, *argv)
+            for stream, text in zip(streams, (outcome.stdout, outcome.stderr), strict=True):
+                os.write(stream, text.encode())
+            os._exit(outcome.status)
+        finally:
+            os._exit(99)  # whatever it raised: this is no second pytest
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

@@ -3,7 +3,7 @@
 import pytest
 from examples import check_examples, text_of
 
-from quire.cli.main import group
+from quire.cli.verbs import group
 from quire.memory.numa import PolicyKind
 
 

@@ -138,7 +138,7 @@ def test_each_run_gets_the_input_that_the_first_one_read(monkeypatch: pytest.Mon
             [NATIVE, NESTED],
             source=source,
             show=shown.append,
-            done=lambda one: heard.append(one.name),
+            done=lambda one: heard.append(one.configuration.name),
         )
     finally:
         stop.set()

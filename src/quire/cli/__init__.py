@@ -4,6 +4,6 @@ Contract: data goes to stdout, words and reports to stderr; an error is one line
 never a traceback.
 """
 
-from quire.cli.main import main
+from quire.cli.entry import main
 
 __all__ = ["main"]

@@ -92,12 +92,12 @@ def command(
         raise click.UsageError(str(error)) from None
     names = {"--output": output, "--json": json, "--parquet": parquet, "--plot": plot}
     outputs = Outputs("compare", names)
-    runs = measure("compare", spec, asked, jobs)
-    if isinstance(runs, int):
-        return runs
-    record = compare_record(spec, runs, figures, remote_share=remote_share)
+    left = measure("compare", spec, asked, jobs)
+    if isinstance(left, int):
+        return left
+    record = compare_record(spec, left.runs, figures, remote_share=remote_share, partial=left.partial)
     _write(record, outputs)
-    return int(runs[0].record["outcome"]["status"])
+    return left.status
 
 
 def _write(record: dict[str, object], outputs: Outputs) -> None:

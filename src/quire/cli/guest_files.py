@@ -1,68 +1,73 @@
-"""Files of a verb that runs a guest: opened before it runs, above the descriptors that the guest sees."""
+"""Files of a verb that runs a guest: opened before it runs, above the descriptors that the guest sees.
 
-import io
+A file is emptied when there is something to write to it: what it held is not lost to a run that never began.
+"""
+
 import os
 import sys
 from collections.abc import Callable
-from typing import IO
+from typing import IO, BinaryIO
 
 import click
 
-from quire.guest.own_process import move_high
+from quire.guest.own_descriptors import empty, move_high
+from quire.guest.own_streams import patient_stderr
 
-__all__ = ["open_file", "open_report", "open_text", "write_text"]
+__all__ = ["open_image", "open_report", "open_text", "write_text"]
+
+_STDOUT = "-"
 
 
 def open_report(output: str | None) -> IO[str]:
     """Open the report's file: `output`, ``-`` for stdout, None for stderr. Raises click.ClickException."""
-    if output is not None:
-        return open_text(output, "report", "-o")
-    try:
-        return _text(move_high(2, close=False))
-    except OSError:
-        return io.StringIO()  # stderr is closed: nobody wants the report
+    return patient_stderr() if output is None else open_text(output, "report", "-o")
 
 
 def open_text(name: str, what: str, option: str) -> IO[str]:
     """Open the file that `option` names for text, ``-`` for stdout. Raises click.ClickException."""
-    if name != "-":
-        return _text(open_file(name, what, option))
-    try:
-        return _text(move_high(1, close=False))
-    except OSError as error:
-        raise _cannot_write(what, name, error, option) from None
+    if name != _STDOUT:
+        return os.fdopen(_open(name, what, option), "w", encoding="utf-8", errors="backslashreplace")
+    if sys.stdout is None:
+        raise _cannot_write(what, name, "standard output is closed", option)
+    return sys.stdout
 
 
-def open_file(name: str, what: str, option: str) -> int:
-    """Open `name` for writing and return its descriptor. Raises click.ClickException."""
-    try:
-        opened = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        moved = move_high(opened)
-    except OSError as error:
-        raise _cannot_write(what, name, error, option) from None
-    return moved
+def open_image(name: str) -> BinaryIO:
+    """Open the file that --save-image names. Raises click.ClickException."""
+    return os.fdopen(_open(name, "image", "--save-image"), "wb")
 
 
 def write_text(file: IO[str], what: str, write: Callable[[IO[str]], object]) -> None:
     """Have `write` fill `file`, and close it. A reader that leaves is no error; another failure is one line."""
     try:
-        write(file)
-        file.close()
+        if file in (sys.stdout, sys.stderr):  # others will write there
+            write(file)
+            file.flush()
+        else:
+            with file:
+                empty(file.fileno())
+                write(file)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        pass
     except OSError as error:
         click.echo(f"quire {_verb()}: the {what} could not be written: {error.strerror}", err=True)
+
+
+def _open(name: str, what: str, option: str) -> int:
+    """Open `name` for writing and return its descriptor, moved high. Raises click.ClickException."""
+    try:
+        return move_high(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+    except OSError as error:
+        raise _cannot_write(what, name, error.strerror, option) from None
+    except ValueError:  # a NUL byte
+        raise _cannot_write(what, name, "no file can be called so", option) from None
 
 
 def _verb() -> str:
     return str(click.get_current_context().info_name)
 
 
-def _cannot_write(what: str, name: str, error: OSError, option: str) -> click.ClickException:
+def _cannot_write(what: str, name: str, why: str | None, option: str) -> click.ClickException:
     return click.ClickException(
-        f"{_verb()}: cannot write the {what} to {name!r}: {error.strerror}; choose another {option} FILE"
+        f"{_verb()}: cannot write the {what} to {name!r}: {why}; choose another {option} FILE"
     )
-
-
-def _text(fd: int) -> IO[str]:
-    return os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace")

@@ -1,37 +1,51 @@
 """Running a program once under each of several settings, for the verbs that compare: progress, input, interruptions."""
 
 import os
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import click
 
+from quire.cli.interruption import Interrupted, told_of_interruptions
 from quire.cli.output import write_bytes
 from quire.errors import CANNOT_SET_UP
 
 if TYPE_CHECKING:
     from quire.guest.run_spec import RunSpec
-    from quire.study.runner import Chosen, Running
+    from quire.study.runner import Running, Setting
 
-__all__ = ["measure"]
+__all__ = ["Measured", "measure"]
 
-_INTERRUPTED, _UNREAD = 130, 141
+Chosen = TypeVar("Chosen", bound="Setting")
+_UNREAD = 141
 
 
-def measure(
-    verb: str, spec: "RunSpec", asked: "Sequence[Chosen]", jobs: int
-) -> "list[Running[Chosen]] | int":
+@dataclass(frozen=True, slots=True)
+class Measured(Generic[Chosen]):
+    """What the runs left that ended, in order, and the exit status: that of the first, unless somebody interrupted."""
+
+    runs: "list[Running[Chosen]]"
+    status: int
+    partial: bool  #: whether it was interrupted, and runs are missing
+
+
+def measure(verb: str, spec: "RunSpec", asked: Sequence[Chosen], jobs: int) -> Measured[Chosen] | int:
     """Return what the runs left, or the status to exit with when there is nothing to compare."""
     from quire.report.progress import open_progress
     from quire.study import RunFailed, run_all
 
+    finished: dict[str, Running[Chosen]] = {}  # by name
     try:
-        with _ending_on_sigterm(), open_progress(f"quire {verb}", len(asked)) as step:
-            return run_all(
-                spec, asked, jobs=jobs, source=_input(), show=write_bytes, done=lambda one: step(one.name)
-            )
+        with told_of_interruptions(), open_progress(f"quire {verb}", len(asked)) as step:
+
+            def done(left: "Running[Chosen]") -> None:
+                if not left.record["outcome"]["partial"]:  # a terminal interrupts the runs as well
+                    finished[left.configuration.name] = left
+                step(left.configuration.name)
+
+            runs = run_all(spec, asked, jobs=jobs, source=_input(), show=write_bytes, done=done)
+            return Measured(runs, int(runs[0].record["outcome"]["status"]), partial=False)
     except RunFailed as failure:
         click.echo(f"quire {verb}: {failure}", err=True)
         return failure.status if failure.status > 0 else CANNOT_SET_UP
@@ -41,23 +55,11 @@ def measure(
     except OSError as error:
         what = error.strerror or str(error)
         raise click.ClickException(f"{verb}: the program's output could not be kept: {what}") from None
-    except KeyboardInterrupt:
-        click.echo(f"quire {verb}: interrupted, no comparison was made", err=True)
-        return _INTERRUPTED
-
-
-@contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
-    """Have SIGTERM end the runs as Ctrl-C does: none is left behind."""
-
-    def end(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except Interrupted as end:
+        kept = [finished[one.name] for one in asked if one.name in finished]
+        what = f"{len(kept)} of {len(asked)} runs had ended" if kept else "no comparison was made"
+        click.echo(f"quire {verb}: {end.words}, {what}", err=True)
+        return Measured(kept, end.status, partial=True) if kept else end.status
 
 
 def _input() -> int | None:

@@ -109,9 +109,10 @@ def _study(options: dict[str, Any], outputs: Outputs) -> int:
         check_settings(spec, choices)
     except MisuseError as error:
         raise click.UsageError(str(error)) from None
-    runs = measure("numa", spec, choices, options["jobs"])
-    if isinstance(runs, int):
-        return runs
+    left = measure("numa", spec, choices, options["jobs"])
+    if isinstance(left, int):
+        return left
+    runs = left.runs
     record = {
         "schema": 1,
         "quire": __version__,
@@ -122,12 +123,13 @@ def _study(options: dict[str, Any], outputs: Outputs) -> int:
             "costs": costs.name,
             "last_cache": options["last_cache"],
         },
+        "partial": left.partial,
         "runs": [{"name": run.configuration.name, **numa_study(run.record, costs)} for run in runs],
         "same_output": len({run.stdout_sha256 for run in runs}) == 1,
         "not_modelled": list(NUMA_NOT_MODELLED),
     }
     _write(outputs, record, render_numa, to_stdout=False)
-    return int(runs[0].record["outcome"]["status"])
+    return left.status
 
 
 def _with(options: dict[str, Any], choice: str) -> dict[str, Any]:

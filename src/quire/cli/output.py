@@ -1,7 +1,6 @@
 """Answers on stdout: a reader that leaves is no error, a disk that is full is one line."""
 
 import io
-import os
 import sys
 from collections.abc import Callable
 from typing import IO
@@ -18,23 +17,19 @@ def write_answer(verb: str, write: Callable[[IO[str]], object]) -> None:
     try:
         write(sys.stdout)
         sys.stdout.flush()
+    except BrokenPipeError:
+        pass
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere
-        if not isinstance(error, BrokenPipeError):
-            raise click.ClickException(f"{verb}: the answer could not be written: {error.strerror}") from None
+        raise click.ClickException(f"{verb}: the answer could not be written: {error.strerror}") from None
 
 
 def write_bytes(data: bytes) -> None:
     """Write `data` to stdout at once. Raises OSError when it cannot be, BrokenPipeError when nobody reads on."""
     if sys.stdout is None:
         return
-    try:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.flush()
-            sys.stdout.buffer.write(data)
-        else:  # something that takes text was put in its place
-            sys.stdout.write(data.decode(errors="replace"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere
-        raise
+        sys.stdout.buffer.write(data)
+    else:  # something that takes text was put in its place
+        sys.stdout.write(data.decode(errors="replace"))
+    sys.stdout.flush()

@@ -1,13 +1,12 @@
 """``quire run``: one program as a guest, then its report."""
 
-import os
 from typing import Any
 
 import click
 
 from quire.cli.compile_notice import say_if_compiling
 from quire.cli.durations import DurationType
-from quire.cli.guest_files import open_file, open_report, write_text
+from quire.cli.guest_files import open_image, open_report, write_text
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, guest_options, run_spec
 
@@ -73,7 +72,7 @@ def command(**options: Any) -> int:
     environ = prepare_process()
     kind, saved = options["kind"], options["save_image"]
     sink = None if kind == "none" else open_report(options["output"])
-    image = None if saved is None else os.fdopen(open_file(saved, "image", "--save-image"), "wb")
+    image = None if saved is None else open_image(saved)
     say_if_compiling()
     from quire.guest.load.launch import LaunchError
     from quire.guest.session import open_session

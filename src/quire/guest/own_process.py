@@ -1,15 +1,18 @@
-"""Quire's own process made fit for a guest that shares it: descriptors out of its sight, room for them, few threads."""
+"""Quire's own process made fit for a guest that shares it: descriptors and streams out of its sight, few threads."""
 
-import fcntl
+import ctypes
 import gc
 import os
-import resource
+import signal
 
-__all__ = ["few_threads", "freeze_loaded", "move_high", "prepare_process"]
+from quire.errors import BackendError
+from quire.guest.own_descriptors import make_room
+from quire.guest.own_streams import hide_streams
 
-#: Descriptors that Quire opens for itself are moved here, so that a guest's are numbered as in a native run.
-_OWN_DESCRIPTORS = 900
-_ROOM = 256
+__all__ = ["end_with_parent", "few_threads", "freeze_loaded", "prepare_process"]
+
+_PR_SET_PDEATHSIG = 1
+_OWN_DESCRIPTORS = "/proc/self/fd"
 _POOL = "OPENBLAS_NUM_THREADS"
 _ADDED: set[bytes] = set()
 
@@ -25,22 +28,21 @@ def few_threads() -> None:
 
 
 def prepare_process() -> dict[bytes, bytes]:
-    """Make this process fit to run a guest; return the environment that the guest gets, which is the user's."""
+    """Make this process fit to run a guest; return the environment that the guest gets, which is the user's.
+
+    Raises BackendError for what this machine lacks.
+    """
     environ = {name: value for name, value in os.environb.items() if name not in _ADDED}
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OWN_DESCRIPTORS + _ROOM
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    if not os.path.isdir(_OWN_DESCRIPTORS):
+        raise BackendError(f"{_OWN_DESCRIPTORS} is not there, and a guest needs it: mount proc on /proc")
+    make_room()
+    hide_streams()
     return environ
 
 
-def move_high(fd: int, *, close: bool = True) -> int:
-    """Return a copy of `fd` where no guest's descriptor is, and close it, if `close` says so. Raises OSError."""
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _OWN_DESCRIPTORS)
-    if close:
-        os.close(fd)
-    return int(moved)
+def end_with_parent() -> None:
+    """Have the kernel end this process with the thread that started it. One that has ended before is not noticed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def freeze_loaded() -> None:

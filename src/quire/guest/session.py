@@ -24,6 +24,7 @@ from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.virtual_machine import VirtualMachine
 from quire.guest.load.launch import LaunchError, Program, prepare
 from quire.guest.obituary import obituary
+from quire.guest.own_descriptors import empty
 from quire.guest.own_process import freeze_loaded
 from quire.guest.run_record import run_record
 from quire.guest.run_spec import RunSpec
@@ -155,6 +156,7 @@ class Session:
     def _save_image(self, vcpu: Vcpu, image: BinaryIO, cr2: int) -> None:
         try:
             with image:
+                empty(image.fileno())
                 save_image(vcpu, image, cr2=cr2)
         except OSError as error:
             self.image_error = error.strerror or str(error)

@@ -38,6 +38,8 @@ def render_compare_table(record: Mapping[str, Any], file: IO[str]) -> None:
         sheet.title(
             f"quire compare: {record['program']['argv'][0]}, {config['profile']}, costs {config['costs']}"
         )
+        if record["partial"]:
+            sheet.alarm("PARTIAL: interrupted before every configuration had run")
         for sentence in record["differences"]:
             sheet.alarm(f"NOT THE SAME: {sentence}")
         best = record["verdict"]["winner"]

@@ -46,6 +46,8 @@ def render_numa(record: Record, file: IO[str]) -> None:
             f"quire numa: {record['program']['argv'][0]} under {config['mmu']}, {config['profile']}, "
             f"costs {config['costs']}, last cache {format_size(config['last_cache'])}"
         )
+        if record["partial"]:
+            sheet.alarm("PARTIAL: interrupted before every placement had run")
         if not record["same_output"]:
             sheet.alarm("NOT THE SAME: the program wrote other bytes under another placement")
         for run in runs:

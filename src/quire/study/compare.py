@@ -78,9 +78,17 @@ def compare_spec(
 
 
 def compare_record(
-    spec: RunSpec, runs: Sequence[Running[Configuration]], costs: Costs, *, remote_share: float = 0.0
+    spec: RunSpec,
+    runs: Sequence[Running[Configuration]],
+    costs: Costs,
+    *,
+    remote_share: float = 0.0,
+    partial: bool = False,
 ) -> dict[str, Any]:
-    """Return the record of a comparison: a row a run, what differed, which configuration won and why."""
+    """Return the record of a comparison: a row a run, what differed, which configuration won and why.
+
+    `partial` says that it was interrupted, and configurations are missing.
+    """
     rows = [compare_row(run, costs, remote_share) for run in runs]
     _add_overheads(rows)
     first = runs[0].record
@@ -96,6 +104,7 @@ def compare_record(
             "costs": costs.name,
             "remote_share": remote_share,
         },
+        "partial": partial,
         "rows": rows,
         "differences": _differences(rows),
         "verdict": verdict(rows),

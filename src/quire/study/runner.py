@@ -29,6 +29,8 @@ _CHUNK = 1 << 16
 #: The module that reads the description of a run, executes it, and writes its record.
 _WORKER = "quire.guest.worker"
 _ERRORS_SHOWN = 2000
+#: What a run that is told to end may take for it.
+_SECONDS_TO_END = 2.0
 
 Take = Callable[[bytes], object]
 
@@ -74,22 +76,23 @@ def run_all(
     jobs: int = 1,
     source: int | None = None,
     show: Callable[[bytes], object] = lambda data: None,
-    done: Callable[[Chosen], object] = lambda configuration: None,
+    done: Callable[[Running[Chosen]], object] = lambda left: None,
 ) -> list[Running[Chosen]]:
     """Run `spec` under each configuration, `jobs` at a time after the first; return what each left, in order.
 
     `source` is a descriptor to read standard input from, None for none. `show` gets the first run's output, `done`
-    hears of each run that has ended. Raises RunFailed for the first that failed; nothing is left running.
+    what each run left when it has ended. Raises RunFailed for the first that failed. Nothing is left running, and no
+    file has a name: not even when this process is killed.
     """
-    with tempfile.TemporaryFile() as kept, tempfile.TemporaryDirectory(prefix="quire-compare-") as folder:
-        runs = _Runs(spec, Path(folder), kept)
+    with tempfile.TemporaryFile() as kept:
+        runs = _Runs(spec, kept)
         try:
             first = runs.first(configurations[0], source, show)
-            done(configurations[0])
+            done(first)
 
             def other(configuration: Chosen) -> Running[Chosen]:
                 left = runs.replay(configuration)
-                done(configuration)
+                done(left)
                 return left
 
             with ThreadPoolExecutor(jobs) as pool:
@@ -113,9 +116,8 @@ def check_settings(spec: RunSpec, settings: Sequence[Setting]) -> None:
 class _Runs:
     """The processes of one comparison, and the input that the first of them was given."""
 
-    def __init__(self, spec: RunSpec, folder: Path, kept: IO[bytes]) -> None:
+    def __init__(self, spec: RunSpec, kept: IO[bytes]) -> None:
         self._spec = spec
-        self._folder = folder
         self._kept = kept
         self._has_input = False
         self._lock = threading.Lock()
@@ -141,72 +143,79 @@ class _Runs:
                 raise RunFailed(failure.status, f"{failure}; it said: {said}") from None
 
     def stop(self) -> None:
-        """End what still runs."""
+        """End what still runs: as a person would, and in the end so that no program can ignore it."""
         with self._lock:
             self._stopped = True
-            for process in self._processes:
-                if process.poll() is None:
-                    process.send_signal(signal.SIGTERM)
+            running = [process for process in self._processes if process.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            try:
+                process.wait(_SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
     def _run(
         self, configuration: Chosen, source: int | None, keep: Take, show: Take, errors: IO[Any]
     ) -> Running[Chosen]:
-        process, report = self._start(configuration, source is not None, errors)
-        if source is None:
-            return self._finish(configuration, process, report, show)
-        ended, end = os.pipe()
-        feeder = threading.Thread(target=_feed, args=(source, ended, process, keep), daemon=True)
-        feeder.start()
-        try:
-            return self._finish(configuration, process, report, show)
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)  # else the feeder may wait for it for ever
-            os.close(end)
-            feeder.join()
-            os.close(ended)
-            self._kept.flush()
+        with tempfile.TemporaryFile() as spec, tempfile.TemporaryFile() as report:
+            configuration.apply(self._spec).write(_path_of(spec))
+            process = self._start(configuration.name, (spec, report), source is not None, errors)
+            if source is None:
+                return _finish(configuration, process, report, show)
+            ended, end = os.pipe()
+            feeder = threading.Thread(target=_feed, args=(source, ended, process, keep), daemon=True)
+            feeder.start()
+            try:
+                return _finish(configuration, process, report, show)
+            finally:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)  # else the feeder may wait for it for ever
+                os.close(end)
+                feeder.join()
+                os.close(ended)
+                self._kept.flush()
 
     def _start(
-        self, configuration: Setting, has_input: bool, errors: IO[Any]
-    ) -> tuple[subprocess.Popen[bytes], Path]:
+        self, name: str, files: Sequence[IO[bytes]], has_input: bool, errors: IO[Any]
+    ) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._stopped:
-                raise RunFailed(0, f"{configuration.name} was not run")
-            number = len(self._processes)
-            spec, report = self._folder / f"{number}.spec", self._folder / f"{number}.json"
-            configuration.apply(self._spec).write(spec)
+                raise RunFailed(0, f"{name} was not run")
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", _WORKER, str(spec), str(report)],
+                [sys.executable, "-P", "-m", _WORKER, *(str(_path_of(file)) for file in files)],
                 stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=_real(errors),
             )
             self._processes.append(process)
-            return process, report
+            return process
 
-    def _finish(
-        self,
-        configuration: Chosen,
-        process: subprocess.Popen[bytes],
-        report: Path,
-        show: Take,
-    ) -> Running[Chosen]:
-        assert process.stdout is not None
-        length, digest = 0, hashlib.sha256()
-        while data := os.read(process.stdout.fileno(), _CHUNK):
-            length += len(data)
-            digest.update(data)
-            show(data)
-        process.stdout.close()
-        status = process.wait()
-        try:
-            record = json.loads(report.read_text())
-        except (OSError, ValueError):
-            raise RunFailed(
-                status, f"{configuration.name} could not be run: status {status} and no record"
-            ) from None
-        return Running(configuration, record, length, digest.hexdigest())
+
+def _path_of(file: IO[bytes]) -> Path:
+    """Return where another process finds a file that has no name, while this one has it open."""
+    return Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+
+
+def _finish(
+    configuration: Chosen, process: subprocess.Popen[bytes], report: IO[bytes], show: Take
+) -> Running[Chosen]:
+    """Return what the process leaves when it has ended; `show` gets its output."""
+    assert process.stdout is not None
+    length, digest = 0, hashlib.sha256()
+    while data := os.read(process.stdout.fileno(), _CHUNK):
+        length += len(data)
+        digest.update(data)
+        show(data)
+    process.stdout.close()
+    status = process.wait()
+    try:
+        record = json.loads(report.read())
+    except ValueError:
+        raise RunFailed(
+            status, f"{configuration.name} could not be run: status {status} and no record"
+        ) from None
+    return Running(configuration, record, length, digest.hexdigest())
 
 
 def _feed(source: int, ended: int, process: subprocess.Popen[bytes], keep: Take) -> None:

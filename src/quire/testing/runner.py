@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from multiprocessing.connection import Connection, wait
 
+from quire.guest.own_process import end_with_parent
 from quire.testing.suite import Case, Setting, Suite
 from quire.testing.tally import Tally
 
@@ -84,6 +85,8 @@ def run_case(suite: Suite, case: Case, setting: Setting, timeout: float = 3600.0
 
 
 def _child(suite: Suite, case: Case, setting: Setting, sending: Connection) -> None:
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who runs the suites: this one ends with it
     tally, failure = Tally(), ""
     try:
         state = suite.setup(setting)

@@ -1,15 +1,14 @@
 """``quire``: the group of verbs, loaded by name."""
 
 import importlib
-import sys
+from collections.abc import Sequence
 
 import click
 
 from quire import __version__
-from quire.errors import CANNOT_SET_UP
 from quire.guest.own_process import few_threads
 
-__all__ = ["main"]
+__all__ = ["group", "invoke", "named_verb"]
 
 #: Verb: what it is for, as the overview shows it. The module of the same name holds the command.
 _VERBS = {
@@ -60,29 +59,15 @@ def group() -> None:
     """
 
 
-def _verb(ctx: click.Context | None) -> str:
-    """Return the verb that a usage error is of, subcommands and all, with a blank before it; nothing of the group."""
+def named_verb(ctx: click.Context | None) -> str:
+    """Return the command that a usage error is of, subcommands and all."""
     words = ""
     while ctx is not None and ctx.parent is not None:
         words, ctx = f" {ctx.info_name}{words}", ctx.parent
-    return words
+    return f"quire{words}"
 
 
-def main() -> None:
-    """Run the command line; the process exits here. Usage errors exit with 125, as those of env and timeout do."""
-    try:
-        status = group.main(standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        sys.exit(CANNOT_SET_UP)
-    except click.UsageError as error:
-        verb = _verb(error.ctx)
-        click.echo(f"quire{verb}: {error.format_message()} (see quire{verb} --help)", err=True)
-        sys.exit(CANNOT_SET_UP)
-    except click.ClickException as error:  # its message begins with the verb
-        click.echo(f"quire {error.format_message()}", err=True)
-        sys.exit(CANNOT_SET_UP)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("quire: interrupted before the guest ran", err=True)
-        sys.exit(130)
+def invoke(words: Sequence[str]) -> int:
+    """Do what `words` ask for; return the exit status. Raises click's exceptions, and those of the verb."""
+    status = group.main(list(words), prog_name="quire", standalone_mode=False)
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,74 @@
+"""Where every command begins and ends: streams and signals put in order, each failure made one line and a status."""
+
+import sys
+from collections.abc import Sequence
+
+from quire import __version__
+from quire.cli.interruption import Interrupted, leave, leaving_on_signals
+from quire.errors import CANNOT_SET_UP, BackendError, FormatError, MisuseError
+from quire.guest.own_streams import answer_failure, own_streams
+
+__all__ = ["NO_ARGV", "main"]
+
+NO_ARGV = "--no-argv"  #: keeps a program's arguments out of everything that is written
+
+
+def main() -> None:
+    """Run the command line; the process exits here. What the user got wrong exits with 125, as in env and timeout."""
+    try:
+        with leaving_on_signals(), own_streams():
+            status = _guarded(sys.argv[1:])
+    except Interrupted as end:
+        leave(end)
+    sys.exit(status)
+
+
+def _guarded(words: Sequence[str]) -> int:
+    """Do what `words` ask for; return the exit status. Whatever fails is said in one line."""
+    import click
+
+    from quire.cli.verbs import invoke, named_verb
+
+    try:
+        status = invoke(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except click.exceptions.NoArgsIsHelpError as asked:
+        click.echo(asked.format_message())
+        return 0
+    except click.UsageError as error:
+        verb = named_verb(error.ctx)
+        return _say(f"{verb}: {error.format_message()} (see {verb} --help)")
+    except click.ClickException as error:  # its message begins with the verb
+        return _say(f"quire {error.format_message()}")
+    except (MisuseError, FormatError, BackendError) as error:
+        return _say(f"{_verb(words)}: {error}")
+    except OSError as error:
+        if error is not answer_failure():
+            return _crashed(error, words)
+        if isinstance(error, BrokenPipeError):
+            return 0  # a reader that leaves is no error
+        return _say(f"{_verb(words)}: the answer could not be written: {error.strerror}")
+    except Exception as error:
+        return _crashed(error, words)
+
+
+def _crashed(error: Exception, words: Sequence[str]) -> int:
+    """Say what nobody foresaw, and where all about it is."""
+    from quire.report.crash import crash_line
+
+    shown = [*words[:1], f"(not shown: {NO_ARGV})"] if NO_ARGV in words else words
+    return _say(f"{_verb(words)}: {crash_line(error, __version__, ['quire', *shown])}")
+
+
+def _say(line: str) -> int:
+    import click
+
+    click.echo(line, err=True)
+    return CANNOT_SET_UP
+
+
+def _verb(words: Sequence[str]) -> str:
+    """Return what a message of a failure begins with: the verb that the user gave."""
+    return f"quire {words[0]}" if words and not words[0].startswith("-") else "quire"
