@@ -18,6 +18,7 @@ ROOMS = (
     "quire",
     "errors",
     "failpoints",
+    "own_descriptors",
     "kernels",
     "report",
     "arch",

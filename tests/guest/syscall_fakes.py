@@ -16,6 +16,7 @@ from quire.guest.mm.allowance import Allowance
 from quire.guest.mm.uaccess import UserMemory
 from quire.guest.mm.vma import VmaList
 from quire.guest.syscalls import dispatch
+from quire.own_descriptors import FIRST_OWN
 
 BASE = 0x10000
 PAGES = 64
@@ -24,7 +25,7 @@ HOLE = BASE + 60 * 4096
 CONST = BASE + 62 * 4096
 #: Where strings go, away from buffers.
 STRINGS = BASE + 40 * 4096
-HIGH = 900
+HIGH = FIRST_OWN
 
 
 class FakeMachine:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from quire.guest.kernel.task import ThreadGroup
-from quire.guest.own_process import move_high
-from quire.guest.syscalls import QUIRE_DESCRIPTORS, host
+from quire.guest.syscalls import host
 from quire.guest.syscalls.state import group_state
+from quire.own_descriptors import FIRST_OWN, move_high
 
 __all__ = ["Inherited", "separate"]
 
@@ -28,9 +28,7 @@ _OWNER = struct.Struct("<ii")
 def _open_descriptors() -> list[int]:
     """Return the descriptors that a guest inherits."""
     listed = sorted(int(name) for name in os.listdir("/proc/self/fd"))
-    return [
-        number for number in listed if number < QUIRE_DESCRIPTORS and host.identity_of(number) is not None
-    ]
+    return [number for number in listed if number < FIRST_OWN and host.identity_of(number) is not None]
 
 
 @dataclass(slots=True)
@@ -93,28 +91,32 @@ class Inherited:
         os.close(self._directory)
 
 
-def separate(group: ThreadGroup) -> None:
-    """Give a sandboxed guest what it inherits above descriptor 2 opened anew, to read: others notice nothing.
+def separate(group: ThreadGroup, *, anew: bool) -> None:
+    """Keep a sandboxed guest from changing, for others, what it inherits above descriptor 2.
 
-    What cannot be opened anew, such as a socket, it may neither read nor change.
+    With `anew`, in a process of Quire's own, it gets them opened anew, to read. What cannot be opened anew, such as a
+    socket, it may neither read nor change.
     """
     inherited = group_state(group).inherited
     for descriptor in _open_descriptors():
-        if descriptor < _FIRST_UNSHARED:
+        if descriptor < _FIRST_UNSHARED or (anew and _opened_anew(descriptor)):
             continue
-        try:
-            fresh = os.open(
-                f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-            )
-        except OSError:
-            identity = host.identity_of(descriptor)
-            if identity is not None:
-                inherited.add(identity)
-            continue
-        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-        fcntl.fcntl(fresh, fcntl.F_SETFL, flags & (os.O_NONBLOCK | os.O_APPEND))
-        position = host.call(8, descriptor, 0, os.SEEK_CUR)
-        if position > 0:
-            os.lseek(fresh, position, os.SEEK_SET)
-        os.dup2(fresh, descriptor, inheritable=os.get_inheritable(descriptor))
-        os.close(fresh)
+        identity = host.identity_of(descriptor)
+        if identity is not None:
+            inherited.add(identity)
+
+
+def _opened_anew(descriptor: int) -> bool:
+    """Put a new open file of the same file in the place of what `descriptor` names; False when that cannot be."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        fresh = os.open(f"/proc/self/fd/{descriptor}", flags)
+    except OSError:
+        return False
+    fcntl.fcntl(fresh, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) & (os.O_NONBLOCK | os.O_APPEND))
+    position = host.call(8, descriptor, 0, os.SEEK_CUR)
+    if position > 0:
+        os.lseek(fresh, position, os.SEEK_SET)
+    os.dup2(fresh, descriptor, inheritable=os.get_inheritable(descriptor))
+    os.close(fresh)
+    return True

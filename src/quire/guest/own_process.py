@@ -4,17 +4,19 @@ import ctypes
 import gc
 import os
 import signal
+import threading
 
 from quire.errors import BackendError
-from quire.guest.own_descriptors import make_room
 from quire.guest.own_streams import hide_streams
+from quire.own_descriptors import make_room
 
-__all__ = ["end_with_parent", "few_threads", "freeze_loaded", "prepare_process"]
+__all__ = ["end_with_parent", "few_threads", "freeze_loaded", "is_own_process", "prepare_process"]
 
 _PR_SET_PDEATHSIG = 1
 _OWN_DESCRIPTORS = "/proc/self/fd"
 _POOL = "OPENBLAS_NUM_THREADS"
 _ADDED: set[bytes] = set()
+_OWN = threading.Event()
 
 
 def few_threads() -> None:
@@ -27,6 +29,11 @@ def few_threads() -> None:
         _ADDED.add(os.fsencode(_POOL))
 
 
+def is_own_process() -> bool:
+    """Whether this process runs nothing but Quire and its guest, so that its descriptors may be replaced."""
+    return _OWN.is_set()
+
+
 def prepare_process() -> dict[bytes, bytes]:
     """Make this process fit to run a guest; return the environment that the guest gets, which is the user's.
 
@@ -37,6 +44,7 @@ def prepare_process() -> dict[bytes, bytes]:
         raise BackendError(f"{_OWN_DESCRIPTORS} is not there, and a guest needs it: mount proc on /proc")
     make_room()
     hide_streams()
+    _OWN.set()
     return environ
 
 

@@ -24,8 +24,7 @@ from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.virtual_machine import VirtualMachine
 from quire.guest.load.launch import LaunchError, Program, prepare
 from quire.guest.obituary import obituary
-from quire.guest.own_descriptors import empty
-from quire.guest.own_process import freeze_loaded
+from quire.guest.own_process import freeze_loaded, is_own_process
 from quire.guest.run_record import run_record
 from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
@@ -34,6 +33,7 @@ from quire.guest.syscalls.ids import restore
 from quire.machine import Machine, Vcpu
 from quire.memory import OutOfFrames
 from quire.observe import HostAudit, audit_host
+from quire.own_descriptors import empty
 from quire.state.images.save import save_image
 from quire.tlb import Tlb
 from quire.vcpu import Cpu, breaking, counting
@@ -101,7 +101,7 @@ class Session:
         vcpu, cpu = machine.vcpu, machine.vcpu.cpu
         guest.start()
         if self.spec.sandbox:
-            separate(guest)
+            separate(guest, anew=is_own_process())
         running = time.perf_counter()
         stopped: str | None = None
         with (

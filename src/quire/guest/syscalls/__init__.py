@@ -38,13 +38,11 @@ from quire.guest.syscalls import (  # noqa: F401 - each module declares its call
 )
 from quire.guest.syscalls.kinds import signed32
 from quire.guest.syscalls.sandbox import verdict
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS
 from quire.guest.syscalls.table import NO_RESULT, RESTART, SYSCALLS, Result, Special, Syscall
 from quire.guest.syscalls.waiting import interrupted
 
 __all__ = [
     "NO_RESULT",
-    "QUIRE_DESCRIPTORS",
     "RESTART",
     "SYSCALLS",
     "Special",

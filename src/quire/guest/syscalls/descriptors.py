@@ -1,6 +1,6 @@
 """Calls on descriptors themselves: close, dup, pipe, and the makers of event channels.
 
-Guest descriptors are host descriptors. Quire's own lie at :data:`QUIRE_DESCRIPTORS` and above, where no guest
+Guest descriptors are host descriptors. Quire's own lie at :data:`FIRST_OWN` and above, where no guest
 may name them, so the lowest free number is the one that a native run would get.
 """
 
@@ -11,8 +11,9 @@ from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, S32, SYNCED_FD, U32, In, Out, fail
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, admit, group_state
+from quire.guest.syscalls.state import admit, group_state
 from quire.guest.syscalls.table import passes, syscall
+from quire.own_descriptors import FIRST_OWN
 
 __all__ = ["deliver_pair"]
 
@@ -38,9 +39,9 @@ def close_range(task: Task, first: int, last: int, flags: int) -> int:
     """Close, or mark close-on-exec, a range of descriptors; Quire's own are outside every range."""
     if first > last:
         return -errno.EINVAL
-    if first >= QUIRE_DESCRIPTORS:
+    if first >= FIRST_OWN:
         return 0 if not flags & ~6 else -errno.EINVAL
-    return host.call(_CLOSE_RANGE, first, min(last, QUIRE_DESCRIPTORS - 1), flags)
+    return host.call(_CLOSE_RANGE, first, min(last, FIRST_OWN - 1), flags)
 
 
 @syscall(32, "dup", FD, effect=Effect.GUEST)

@@ -13,7 +13,7 @@ from typing import Any
 from quire.arch import LOW32, WORD
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls.host import HostBuffer
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS
+from quire.own_descriptors import FIRST_OWN
 
 __all__ = [
     "FD",
@@ -108,7 +108,7 @@ class Fd(Kind):
 
     def value(self, task: Task, raw: int) -> int:
         descriptor = signed32(raw)
-        if descriptor >= QUIRE_DESCRIPTORS:
+        if descriptor >= FIRST_OWN:
             raise fail(errno.EBADF)
         if self.synced and descriptor >= 0:
             task.space.sync_file(descriptor)

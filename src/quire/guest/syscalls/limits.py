@@ -10,8 +10,9 @@ from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.ids import capable
 from quire.guest.syscalls.kinds import POINTER, S32, U32
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, RLIMITS, group_state, limit_space
+from quire.guest.syscalls.state import RLIMITS, group_state, limit_space
 from quire.guest.syscalls.table import syscall
+from quire.own_descriptors import FIRST_OWN
 
 _LIMIT = struct.Struct("<QQ")
 _PRLIMIT64 = 302
@@ -23,7 +24,7 @@ def _set(task: Task, number: int, pointer: int) -> int:
     if soft > hard:
         return -errno.EINVAL
     # Even a privileged guest gets no descriptors among Quire's.
-    privileged = capable(task) and (number != resource.RLIMIT_NOFILE or hard <= QUIRE_DESCRIPTORS)
+    privileged = capable(task) and (number != resource.RLIMIT_NOFILE or hard <= FIRST_OWN)
     if hard > limits[number][1] and not privileged:
         return -errno.EPERM
     limits[number] = (soft, hard)

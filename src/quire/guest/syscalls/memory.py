@@ -8,8 +8,9 @@ from quire.guest.mm.linux import PAGE_4K
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import INT, POINTER, S32, fail, signed32
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, group_state
+from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.table import absent, syscall
+from quire.own_descriptors import FIRST_OWN
 
 _MAP_ANONYMOUS = 0x20
 _MAP_SHARED_BITS = 0x3  # MAP_SHARED, MAP_PRIVATE or MAP_SHARED_VALIDATE
@@ -19,7 +20,7 @@ _NODES_MAX = 1024
 
 def _check_file(task: Task, descriptor: int, flags: int) -> None:
     """Raise EBADF for a descriptor that is not the guest's, EACCES for a mapping that could leak out."""
-    if descriptor >= QUIRE_DESCRIPTORS:
+    if descriptor >= FIRST_OWN:
         raise fail(errno.EBADF)
     opened = host.call(72, descriptor, 3)  # F_GETFL
     if opened < 0:

@@ -13,8 +13,9 @@ from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.syscalls import host, procfs
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, U32, fail
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, admit, creating, group_state, is_terminal_or_null
+from quire.guest.syscalls.state import admit, creating, group_state, is_terminal_or_null
 from quire.guest.syscalls.table import syscall
+from quire.own_descriptors import FIRST_OWN
 
 __all__ = ["open_file", "refuse_quires_memory"]
 
@@ -32,7 +33,7 @@ def _quires_identities() -> set[tuple[int, int]]:
     """Return what Quire's own descriptors name."""
     found = set()
     for name in os.listdir("/proc/self/fd"):
-        identity = host.identity_of(int(name)) if int(name) >= QUIRE_DESCRIPTORS else None
+        identity = host.identity_of(int(name)) if int(name) >= FIRST_OWN else None
         if identity is not None:
             found.add(identity)
     return found

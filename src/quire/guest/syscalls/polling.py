@@ -8,10 +8,11 @@ from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32, In, fail
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, group_state
+from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32, In
+from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.table import passes, syscall
 from quire.guest.syscalls.waiting import read_mask, replaced_mask
+from quire.own_descriptors import FIRST_OWN
 
 _POLL, _PPOLL, _PSELECT6, _EPOLL_PWAIT = 7, 271, 270, 281
 _POLLNVAL = 0x20
@@ -30,7 +31,7 @@ def _hide(entries: bytes) -> tuple[bytes, set[int]]:
     hidden: set[int] = set()
     out = bytearray(entries)
     for index, (descriptor, events, _) in enumerate(_POLLFD.iter_unpack(entries)):
-        if descriptor >= QUIRE_DESCRIPTORS:
+        if descriptor >= FIRST_OWN:
             hidden.add(index)
             _POLLFD.pack_into(out, index * _POLLFD.size, -1, events, 0)
     return bytes(out), hidden
@@ -89,19 +90,16 @@ def ppoll(task: Task, pointer: int, count: int, timeout_pointer: int, mask_point
 
 
 def _read_set(task: Task, pointer: int, size: int) -> host.HostBuffer | None:
-    """Return a select set. EBADF when it has one of Quire's descriptors."""
+    """Return a select set, which ends below Quire's descriptors."""
     if not pointer:
         return None
-    data = task.memory.read(pointer, size)
-    if int.from_bytes(data, "little") >> QUIRE_DESCRIPTORS:
-        raise fail(errno.EBADF)
-    return host.HostBuffer(size, data)
+    return host.HostBuffer(size, task.memory.read(pointer, size))
 
 
 def _select(task: Task, count: int, pointers: tuple[int, int, int], timeout: host.HostBuffer | None) -> int:
     if count < 0:
         return -errno.EINVAL
-    count = min(count, 1024)
+    count = min(count, FIRST_OWN)
     size = (count + 63) // 64 * _WORD
     sets = [_read_set(task, pointer, size) for pointer in pointers]
     words = [bits.address if bits else 0 for bits in sets]

@@ -16,8 +16,8 @@ from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, POINTER, U32, fail
 from quire.guest.syscalls.proc_place import ProcPlace, place_of
 from quire.guest.syscalls.proc_texts import TEXTS, command_name, program_path
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS
 from quire.guest.syscalls.table import syscall
+from quire.own_descriptors import FIRST_OWN
 
 __all__ = ["ProcPlace", "check", "command_name", "link_target", "substitute"]
 
@@ -77,7 +77,7 @@ def check(descriptor: int, flags: int) -> ProcPlace | None:
 
 def _is_there(directory: str, number: int) -> bool:
     """Whether an entry of fd, fdinfo or task is the guest's."""
-    return number == os.getpid() if directory == "task" else number < QUIRE_DESCRIPTORS
+    return number == os.getpid() if directory == "task" else number < FIRST_OWN
 
 
 def substitute(task: Task, descriptor: int, place: ProcPlace, flags: int) -> None:

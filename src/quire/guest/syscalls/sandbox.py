@@ -6,7 +6,8 @@ from collections.abc import Callable
 from quire.guest.kernel.task import ThreadGroup
 from quire.guest.syscalls.effects import ARGUMENT, Effect
 from quire.guest.syscalls.kinds import signed32
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, group_state, is_terminal_or_null
+from quire.guest.syscalls.state import group_state, is_terminal_or_null
+from quire.own_descriptors import FIRST_OWN
 
 __all__ = ["verdict"]
 
@@ -18,7 +19,7 @@ def verdict(group: ThreadGroup, effect: Effect, registers: tuple[int, ...]) -> i
     if fixed is not _ASK:
         return fixed
     descriptor = signed32(registers[ARGUMENT[effect]])
-    if not 0 <= descriptor < QUIRE_DESCRIPTORS:
+    if not 0 <= descriptor < FIRST_OWN:
         return None  # the call itself says EBADF
     allowed, number = _BY_DESCRIPTOR[effect]
     return None if allowed(group, descriptor) else -number

@@ -11,10 +11,11 @@ from quire.guest.syscalls.descriptors import deliver_pair
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.io import segments_of
 from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32, Arg, In, fail
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, admit
+from quire.guest.syscalls.state import admit
 from quire.guest.syscalls.table import passes, syscall
 from quire.guest.syscalls.transfer import MAX_TRANSFER, gather
 from quire.guest.syscalls.waiting import raise_sigpipe
+from quire.own_descriptors import FIRST_OWN
 
 _OTHERS = Effect.OTHERS
 _ADDRESS_MAX = 128  # struct sockaddr_storage
@@ -176,7 +177,7 @@ def _check_control(control: bytes) -> None:
         if (level, kind) == (posix.SOL_SOCKET, posix.SCM_RIGHTS):
             passed = control[at + _CONTROL.size : at + length]
             numbers = struct.iter_unpack("<i", passed[: len(passed) // 4 * 4])
-            if any(number >= QUIRE_DESCRIPTORS for (number,) in numbers):
+            if any(number >= FIRST_OWN for (number,) in numbers):
                 raise fail(errno.EBADF)
         at += (length + 7) & ~7
 

@@ -14,9 +14,9 @@ from quire.guest.kernel.credentials import Credentials
 from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.syscalls.host import identity_of
+from quire.own_descriptors import DESCRIPTOR_LIMITS, FIRST_OWN
 
 __all__ = [
-    "QUIRE_DESCRIPTORS",
     "RLIMITS",
     "TIMER_SLACK",
     "UMASK_BEFORE",
@@ -29,9 +29,6 @@ __all__ = [
     "limit_space",
     "thread_state",
 ]
-
-#: Quire's own descriptors live at this number and above; no guest may name one.
-QUIRE_DESCRIPTORS = 900
 
 
 def _umask_now() -> int:
@@ -53,8 +50,8 @@ def _initial_limits() -> dict[int, tuple[int, int]]:
     for number in range(RLIMITS):
         soft, hard = resource.getrlimit(number)
         limits[number] = (soft & unlimited, hard & unlimited)
-    soft, hard = limits[resource.RLIMIT_NOFILE]
-    limits[resource.RLIMIT_NOFILE] = (min(soft, QUIRE_DESCRIPTORS), min(hard, QUIRE_DESCRIPTORS))
+    soft, hard = (value & unlimited for value in DESCRIPTOR_LIMITS)
+    limits[resource.RLIMIT_NOFILE] = (min(soft, FIRST_OWN), min(hard, FIRST_OWN))
     return limits
 
 
@@ -82,7 +79,7 @@ class GroupState:
     @property
     def descriptor_limit(self) -> int:
         """The number at and above which this process gets no new descriptor."""
-        return min(self.limits[resource.RLIMIT_NOFILE][0], QUIRE_DESCRIPTORS)
+        return min(self.limits[resource.RLIMIT_NOFILE][0], FIRST_OWN)
 
     def own(self, descriptor: int) -> None:
         """Note that the guest made the channel that `descriptor` names."""
