@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from quire.arch import Access
+from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.machine import PageFault
 from quire.guest.kernel.outside import Nowhere
 from quire.guest.kernel.siginfo import SignalInfo
@@ -35,7 +36,19 @@ class FakeMachine:
         self.pages = [bytearray(4096) for _ in range(PAGES)]
         self.values: dict[str, int] = {"rsp": BASE + 0x8000}
         self.registers = SimpleNamespace(read=self.values.__getitem__, write=self.values.__setitem__)
+        self.left = 64 << 20
         self.touched: set[int] = set()
+
+    def allocate(self, size: int) -> int | None:
+        """Return a frame of the 64 MiB there are, which nobody looks at."""
+        self.left -= size
+        if self.left < 0:
+            self.left += size
+            return None
+        return 0
+
+    def free(self, gpa: int, size: int) -> None:
+        self.left += size
 
     def user(self, gva: int, length: int, access: Access) -> memoryview | PageFault:
         index, offset = divmod(gva - BASE, 4096)
@@ -89,6 +102,7 @@ class FakeProcess:
         self.memory = UserMemory(self.machine, self.space)  # type: ignore[arg-type]
         self.signals = Signals()
         self.timers = Timers()
+        self.host_memory = HostMemory(self.machine)  # type: ignore[arg-type]
         self.usage = Usage(self.space)  # type: ignore[arg-type]
         self.outside = Nowhere()
         self.program = SimpleNamespace(

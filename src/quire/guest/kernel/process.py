@@ -16,6 +16,7 @@ from quire.arch import DR6, GENERAL, LOW32, PAGE_SHIFT, RFLAGS, Vector, describe
 from quire.guest.kernel.actions import SA_RESTART, SigAction
 from quire.guest.kernel.delivery import deliver
 from quire.guest.kernel.frame import INITIAL_FPU, Trap
+from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.outside import Nowhere, Outside
 from quire.guest.kernel.siginfo import BUS_ADRALN, SI_KERNEL, GuestDeath, SignalInfo
@@ -29,6 +30,7 @@ from quire.guest.mm.address_space import AddressSpace
 from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import UserMemory
 from quire.guest.syscalls import NO_RESULT, RESTART, dispatch, syscall_name
+from quire.guest.syscalls.channels import reclaim
 from quire.guest.syscalls.i386 import I386_REGISTERS, dispatch_i386, i386_name
 
 __all__ = ["GuestOptions", "ProcessGuest"]
@@ -92,6 +94,8 @@ class ProcessGuest:
         #: Where signals come from; the session sets it.
         self.outside: Outside = Nowhere()
         self.timers: Timers = Timers()
+        self.host_memory: HostMemory = HostMemory(machine)
+        self.space.reclaim = lambda: reclaim(self)
         self.usage: Usage = Usage(self.space)
         self._restart: int | None = None
         self._names: dict[int, str] = {}

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from quire.guest.kernel.actions import SigAction
 from quire.guest.kernel.frame import Trap
+from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.outside import Outside
 from quire.guest.kernel.signals import Signals
@@ -56,6 +57,11 @@ class ThreadGroup(Protocol):
     @property
     def memory(self) -> UserMemory:
         """The same memory as the kernel reads and writes it: by user addresses, with the program's own rights."""
+        ...
+
+    @property
+    def host_memory(self) -> HostMemory:
+        """What it holds of the host's memory outside its frames."""
         ...
 
     @property

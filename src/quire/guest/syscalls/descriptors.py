@@ -9,6 +9,7 @@ import os
 
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
+from quire.guest.syscalls.channels import note_pipe
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, S32, SYNCED_FD, U32, In, Out, fail
 from quire.guest.syscalls.state import admit, group_state
@@ -81,13 +82,15 @@ def deliver_pair(task: Task, pair: bytes, pointer: int) -> int:
     try:
         if max(ends) >= group_state(task).descriptor_limit:
             raise fail(errno.EMFILE)
+        for end in ends:
+            group_state(task).own(end)
+        if host.is_pipe(ends[0]):
+            note_pipe(task, ends[0])
         task.memory.write(pointer, pair)
     except Exception:
         for end in ends:
             os.close(end)
         raise
-    for end in ends:
-        group_state(task).own(end)
     return 0
 
 

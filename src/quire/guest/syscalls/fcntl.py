@@ -12,6 +12,7 @@ from enum import Enum
 from quire.arch import LOW32
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
+from quire.guest.syscalls.channels import reserve_pipe
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, S32, fail, signed32
 from quire.guest.syscalls.sandbox import verdict
@@ -36,6 +37,7 @@ class Takes(Enum):
     OWNER = "who gets signals of the open file"
     OWNER_EX = "the same as a structure"
     SIGNAL = "which signal that is"
+    PIPE_SIZE = "how many bytes a pipe holds"
     IN_OUT = "a structure"
 
 
@@ -73,7 +75,7 @@ FCNTLS: dict[int, Fcntl] = {
     38: Fcntl("F_OFD_SETLKW", Takes.LOCK, Effect.LOCKS, _LOCK_BYTES),
     1025: Fcntl("F_GETLEASE", Takes.NUMBER, _GUEST),
     1030: Fcntl("F_DUPFD_CLOEXEC", Takes.COPY, _GUEST),
-    1031: Fcntl("F_SETPIPE_SZ", Takes.NUMBER, Effect.CHANNEL),
+    1031: Fcntl("F_SETPIPE_SZ", Takes.PIPE_SIZE, Effect.CHANNEL),
     1032: Fcntl("F_GETPIPE_SZ", Takes.NUMBER, _GUEST),
     1033: Fcntl("F_ADD_SEALS", Takes.NUMBER, Effect.CHANNEL),
     1034: Fcntl("F_GET_SEALS", Takes.NUMBER, _GUEST),
@@ -113,6 +115,8 @@ def _number(task: Task, descriptor: int, command: int, argument: int, entry: Fcn
         return -errno.EINVAL  # it would be Quire that they end or stop
     if entry.takes is Takes.FLAGS and task.options.sandbox and argument & _O_ASYNC:
         return -errno.EPERM
+    if entry.takes is Takes.PIPE_SIZE and host.identity_of(descriptor) and host.is_pipe(descriptor):
+        reserve_pipe(task, descriptor, argument & LOW32)
     return host.call(_FCNTL, descriptor, command, argument)
 
 

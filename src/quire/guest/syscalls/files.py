@@ -8,6 +8,7 @@ import errno
 
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host, procfs
+from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import (
     FD,
@@ -115,6 +116,7 @@ def umask(task: Task, mask: int) -> int:
 @syscall(77, "ftruncate", SYNCED_FD, S64, effect=Effect.OUTPUT)
 def ftruncate(task: Task, descriptor: int, length: int) -> int:
     """Set a file's size; pages of it that are mapped shared follow."""
+    reserve_file(task, descriptor, length)
     result = host.call(77, descriptor, length)
     if result == 0:
         task.space.refresh_file(descriptor, 0, length)
@@ -124,6 +126,8 @@ def ftruncate(task: Task, descriptor: int, length: int) -> int:
 @syscall(285, "fallocate", SYNCED_FD, S32, S64, S64, effect=Effect.OUTPUT)
 def fallocate(task: Task, descriptor: int, mode: int, offset: int, length: int) -> int:
     """Allocate, punch or zero a range of a file."""
+    if offset >= 0 and length >= 0:
+        reserve_file(task, descriptor, offset + length)
     result = host.call(285, descriptor, mode, offset, length)
     if result == 0:
         task.space.refresh_file(descriptor, offset, length)

@@ -1,9 +1,11 @@
 """Reading, writing and copying between descriptors."""
 
 import errno
+import os
 
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
+from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, POINTER, SYNCED_FD, U32, fail, signed64
 from quire.guest.syscalls.table import syscall
@@ -107,6 +109,17 @@ def _read_position(task: Task, pointer: int) -> host.HostBuffer | None:
     return host.HostBuffer(8, task.memory.read(pointer, 8)) if pointer else None
 
 
+def _copy_end(target: int, position: host.HostBuffer | None, count: int) -> int:
+    """Return how far a copy of `count` bytes could make the file `target` reach."""
+    if position is not None:
+        return int.from_bytes(position.take(), "little") + count
+    try:
+        size = os.fstat(target).st_size  # with O_APPEND it begins there
+    except OSError:
+        return 0
+    return max(size, host.call(8, target, 0, os.SEEK_CUR)) + count
+
+
 def _copy(
     task: Task,
     number: int,
@@ -114,13 +127,15 @@ def _copy(
     source: int,
     target: int,
     positions: tuple[tuple[int, host.HostBuffer | None], ...],
+    end: int,
 ) -> int:
-    """Make a host call that copies to the descriptor `target`, and hand back the positions that it moved.
+    """Make a host call that copies to the descriptor `target`, at most to `end` of it; hand back moved positions.
 
     EINVAL for /dev/urandom: only read() gives its seeded numbers, and a program falls back to that.
     """
     if is_seeded(source):
         return -errno.EINVAL
+    reserve_file(task, target, end)
     moved = host.call(number, *words)
     if moved < 0:
         return moved
@@ -138,15 +153,18 @@ def sendfile(task: Task, target: int, source: int, pointer: int, count: int) -> 
     """Copy from a file to a descriptor within the kernel."""
     position = _read_position(task, pointer)
     words = (target, source, position.address if position else 0, min(count, MAX_TRANSFER))
-    return _copy(task, 40, words, source, target, ((pointer, position),))
+    end = _copy_end(target, None, words[-1])
+    return _copy(task, 40, words, source, target, ((pointer, position),), end)
 
 
 def _copy_between(task: Task, number: int, ends: tuple[int, int, int, int], count: int, flags: int) -> int:
     source, from_, target, to = ends
     start, end = _read_position(task, from_), _read_position(task, to)
     first, second = start.address if start else 0, end.address if end else 0
-    words = (source, first, target, second, min(count, MAX_TRANSFER), flags)
-    return _copy(task, number, words, source, target, ((from_, start), (to, end)))
+    count = min(count, MAX_TRANSFER)
+    words = (source, first, target, second, count, flags)
+    reach = _copy_end(target, end, count)
+    return _copy(task, number, words, source, target, ((from_, start), (to, end)), reach)
 
 
 _BETWEEN = (SYNCED_FD, POINTER, SYNCED_FD, POINTER, INT, U32)
