@@ -17,14 +17,15 @@ from quire.cpu import make_cpu
 from quire.errors import CANNOT_SET_UP, BackendError, MisuseError
 from quire.exits import GuestStopped
 from quire.guest.breakpoint import AtAddress, AtSyscall, Breakpoint
+from quire.guest.enclosure import enclose
 from quire.guest.host_signals import HostSignals
-from quire.guest.inherited import Inherited, separate
+from quire.guest.inherited import Inherited
 from quire.guest.kernel.process import GuestOptions, ProcessGuest
 from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.virtual_machine import VirtualMachine
 from quire.guest.load.launch import LaunchError, Program, prepare
 from quire.guest.obituary import obituary
-from quire.guest.own_process import freeze_loaded, is_own_process
+from quire.guest.own_process import freeze_loaded
 from quire.guest.run_record import run_record
 from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
@@ -64,6 +65,7 @@ class Session:
         self.status = CANNOT_SET_UP
         self.death_text: str | None = None
         self.image_error: str | None = None  #: why the image could not be written
+        self.walls: list[str] = []  #: around a sandboxed guest: those that stood
         self.reached = False  #: whether the run ended at the breakpoint
         self.tlb: Tlb  #: TLBs and walk caches of the vCPU, from :meth:`run` on, and after it
         self.record: dict[str, Any] = {}
@@ -101,7 +103,7 @@ class Session:
         vcpu, cpu = machine.vcpu, machine.vcpu.cpu
         guest.start()
         if self.spec.sandbox:
-            separate(guest, anew=is_own_process())
+            self.walls = enclose(guest, self.spec.allow_read)
         running = time.perf_counter()
         stopped: str | None = None
         with (
@@ -138,7 +140,7 @@ class Session:
             "guest_seconds": ended - running,
         }
         self.record = run_record(
-            self.program, self.spec, machine, guest, (self.status, death), sampler, times
+            self.program, self.spec, machine, guest, (self.status, death), sampler, times, self.walls
         )
 
     def _check_engine(self, cpu: Cpu) -> None:

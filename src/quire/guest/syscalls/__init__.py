@@ -36,8 +36,9 @@ from quire.guest.syscalls import (  # noqa: F401 - each module declares its call
     timers,
     unsupported,
 )
+from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import signed32
-from quire.guest.syscalls.sandbox import verdict
+from quire.guest.syscalls.sandbox import check_names, verdict
 from quire.guest.syscalls.table import NO_RESULT, RESTART, SYSCALLS, Result, Special, Syscall
 from quire.guest.syscalls.waiting import interrupted
 
@@ -91,6 +92,8 @@ def _answer(task: Task, entry: Syscall, registers: tuple[int, ...]) -> Result:
             answer = verdict(task, entry.effect, registers)
             if answer is not None:
                 return answer
+            if entry.effect is Effect.READS:
+                check_names(task, entry.kinds, registers)
         return entry.run(task, registers)
     except BadAddress:
         return -errno.EFAULT

@@ -11,8 +11,10 @@ from quire.guest.syscalls import host, procfs
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import (
+    DIRECTORY,
     FD,
     INT,
+    NAME,
     OPTIONAL_PATH,
     PATH,
     PATH_MAX,
@@ -40,15 +42,15 @@ _VALUE_OUT = Out(Arg(3), limit=_XATTR_MAX, by_result=True)
 _LIST_OUT = Out(Arg(2), limit=_XATTR_MAX, by_result=True)
 
 passes(4, "stat", PATH, _STAT, effect=Effect.READS)
-passes(5, "fstat", SYNCED_FD, _STAT, effect=Effect.GUEST)
+passes(5, "fstat", FD, _STAT, effect=Effect.GUEST)
 passes(6, "lstat", PATH, _STAT, effect=Effect.READS)
-passes(262, "newfstatat", SYNCED_FD, OPTIONAL_PATH, _STAT, INT, effect=Effect.READS)
-passes(332, "statx", SYNCED_FD, OPTIONAL_PATH, INT, INT, _STATX, effect=Effect.READS)
+passes(262, "newfstatat", DIRECTORY, OPTIONAL_PATH, _STAT, INT, effect=Effect.READS)
+passes(332, "statx", DIRECTORY, OPTIONAL_PATH, INT, INT, _STATX, effect=Effect.READS)
 passes(137, "statfs", PATH, _STATFS, effect=Effect.READS)
 passes(138, "fstatfs", FD, _STATFS, effect=Effect.GUEST)
 passes(21, "access", PATH, INT, effect=Effect.READS)
-passes(269, "faccessat", FD, PATH, INT, effect=Effect.READS)
-passes(439, "faccessat2", FD, PATH, INT, INT, effect=Effect.READS)
+passes(269, "faccessat", DIRECTORY, PATH, INT, effect=Effect.READS)
+passes(439, "faccessat2", DIRECTORY, PATH, INT, INT, effect=Effect.READS)
 passes(79, "getcwd", Out(Arg(1), limit=2 * PATH_MAX, by_result=True), INT, effect=Effect.GUEST)
 passes(80, "chdir", PATH, effect=Effect.READS)
 passes(81, "fchdir", FD, effect=Effect.INPUT)
@@ -78,18 +80,18 @@ passes(132, "utime", PATH, In(16, nullable=True), effect=_FILES)
 passes(235, "utimes", PATH, _TIMES, effect=_FILES)
 passes(261, "futimesat", FD, OPTIONAL_PATH, _TIMES, effect=_FILES)
 passes(280, "utimensat", SYNCED_FD, OPTIONAL_PATH, _TIMES, INT, effect=_FILES)
-passes(188, "setxattr", PATH, PATH, _VALUE, INT, INT, effect=_FILES)
-passes(189, "lsetxattr", PATH, PATH, _VALUE, INT, INT, effect=_FILES)
-passes(190, "fsetxattr", FD, PATH, _VALUE, INT, INT, effect=_FILES)
-passes(191, "getxattr", PATH, PATH, _VALUE_OUT, INT, effect=Effect.READS)
-passes(192, "lgetxattr", PATH, PATH, _VALUE_OUT, INT, effect=Effect.READS)
-passes(193, "fgetxattr", FD, PATH, _VALUE_OUT, INT, effect=Effect.GUEST)
+passes(188, "setxattr", PATH, NAME, _VALUE, INT, INT, effect=_FILES)
+passes(189, "lsetxattr", PATH, NAME, _VALUE, INT, INT, effect=_FILES)
+passes(190, "fsetxattr", FD, NAME, _VALUE, INT, INT, effect=_FILES)
+passes(191, "getxattr", PATH, NAME, _VALUE_OUT, INT, effect=Effect.READS)
+passes(192, "lgetxattr", PATH, NAME, _VALUE_OUT, INT, effect=Effect.READS)
+passes(193, "fgetxattr", FD, NAME, _VALUE_OUT, INT, effect=Effect.GUEST)
 passes(194, "listxattr", PATH, _LIST_OUT, INT, effect=Effect.READS)
 passes(195, "llistxattr", PATH, _LIST_OUT, INT, effect=Effect.READS)
 passes(196, "flistxattr", FD, _LIST_OUT, INT, effect=Effect.GUEST)
-passes(197, "removexattr", PATH, PATH, effect=_FILES)
-passes(198, "lremovexattr", PATH, PATH, effect=_FILES)
-passes(199, "fremovexattr", FD, PATH, effect=_FILES)
+passes(197, "removexattr", PATH, NAME, effect=_FILES)
+passes(198, "lremovexattr", PATH, NAME, effect=_FILES)
+passes(199, "fremovexattr", FD, NAME, effect=_FILES)
 passes(253, "inotify_init", effect=Effect.GUEST, opens=True)
 passes(294, "inotify_init1", INT, effect=Effect.GUEST, opens=True)
 passes(254, "inotify_add_watch", FD, PATH, INT, effect=Effect.READS)
@@ -163,7 +165,7 @@ def readlink(task: Task, path: bytes, pointer: int, size: int) -> int:
     return _readlink(task, -100, path, pointer, size)
 
 
-@syscall(267, "readlinkat", FD, PATH, POINTER, S32, effect=Effect.READS)
+@syscall(267, "readlinkat", DIRECTORY, PATH, POINTER, S32, effect=Effect.READS)
 def readlinkat(task: Task, directory: int, path: bytes, pointer: int, size: int) -> int:
     """Read a symbolic link relative to a directory."""
     return _readlink(task, directory, path, pointer, size)

@@ -13,7 +13,7 @@ from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.syscalls import host, procfs
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, U32, fail
-from quire.guest.syscalls.state import admit, creating, group_state, is_terminal_or_null
+from quire.guest.syscalls.state import admit, creating, group_state
 from quire.guest.syscalls.table import syscall
 from quire.own_descriptors import FIRST_OWN
 
@@ -85,7 +85,7 @@ def _open_harmless(group: ThreadGroup, directory: int, path: bytes, flags: int) 
     if looked_up < 0:
         return looked_up if looked_up != -errno.ENOENT or not flags & os.O_CREAT else -errno.EACCES
     try:
-        harmless = is_terminal_or_null(looked_up) or group_state(group).owns(looked_up)
+        harmless = host.is_terminal_or_null(looked_up) or group_state(group).owns(looked_up)
         if flags & os.O_EXCL or not harmless:
             return -errno.EACCES
         # Through the descriptor, so that it is the file just looked at; opened while it is still held, so
@@ -122,6 +122,9 @@ def open_file(
 
     Files of /proc/self show the guest, not Quire; Quire's own memory is EACCES.
     """
+    readable = group_state(task).readable
+    if readable is not None:
+        readable.check_name(directory, path)
     target = procfs.link_target(task, path)
     if target is not None and not flags & os.O_NOFOLLOW:
         directory, path = _AT_FDCWD, target
@@ -138,6 +141,8 @@ def open_file(
     if opened >= 0:
         try:
             place = _check(task, opened, flags)
+            if readable is not None:
+                readable.check_opened(opened)
         except OSError:
             os.close(opened)
             raise

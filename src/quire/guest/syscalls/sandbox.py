@@ -1,15 +1,16 @@
 """What `--sandbox` answers in the place of the host: whatever the table of effects does not allow."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from quire.guest.kernel.task import ThreadGroup
+from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import ARGUMENT, Effect
-from quire.guest.syscalls.kinds import signed32
-from quire.guest.syscalls.state import group_state, is_terminal_or_null
+from quire.guest.syscalls.kinds import AT_FDCWD, Kind, signed32
+from quire.guest.syscalls.state import group_state
 from quire.own_descriptors import FIRST_OWN
 
-__all__ = ["verdict"]
+__all__ = ["check_names", "verdict"]
 
 
 def verdict(group: ThreadGroup, effect: Effect, registers: tuple[int, ...]) -> int | None:
@@ -23,6 +24,19 @@ def verdict(group: ThreadGroup, effect: Effect, registers: tuple[int, ...]) -> i
         return None  # the call itself says EBADF
     allowed, number = _BY_DESCRIPTOR[effect]
     return None if allowed(group, descriptor) else -number
+
+
+def check_names(group: ThreadGroup, kinds: Sequence[Kind], registers: tuple[int, ...]) -> None:
+    """Raise EACCES when a call names a file that `--allow-read` leaves outside."""
+    readable = group_state(group).readable
+    if readable is None:
+        return
+    directory = AT_FDCWD
+    for kind, register in zip(kinds, registers, strict=False):
+        directory = kind.directory_of(register, directory)
+        path = kind.file_of(group, register)
+        if path is not None:
+            readable.check_name(directory, path)
 
 
 _ASK = 1
@@ -39,7 +53,7 @@ _FIXED: dict[Effect, int | None] = {
 
 
 def _may_write(group: ThreadGroup, descriptor: int) -> bool:
-    return group_state(group).owns(descriptor) or is_terminal_or_null(descriptor)
+    return group_state(group).owns(descriptor) or host.is_terminal_or_null(descriptor)
 
 
 def _is_private(group: ThreadGroup, descriptor: int) -> bool:

@@ -3,7 +3,6 @@
 import errno
 import os
 import resource
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from quire.guest.kernel.credentials import Credentials
 from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.syscalls.host import identity_of
+from quire.guest.syscalls.readable import Readable
 from quire.own_descriptors import DESCRIPTOR_LIMITS, FIRST_OWN
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "admit",
     "creating",
     "group_state",
-    "is_terminal_or_null",
     "limit_space",
     "thread_state",
 ]
@@ -71,6 +70,8 @@ class GroupState:
     outputs: set[tuple[int, int]] = field(default_factory=set)
     #: The same of what it inherited above 2 and would share with others: in a sandbox it may not use them.
     inherited: set[tuple[int, int]] = field(default_factory=set)
+    #: What a sandboxed guest may read, None for all that its user may.
+    readable: Readable | None = None
 
     def __post_init__(self) -> None:
         found = (identity_of(descriptor) for descriptor in (1, 2))
@@ -183,14 +184,3 @@ def creating(group: ThreadGroup) -> Iterator[None]:
     finally:
         if mask != before:
             os.umask(before)
-
-
-def is_terminal_or_null(descriptor: int) -> bool:
-    """Whether a descriptor names the device /dev/null, /dev/zero, /dev/full or /dev/tty: harmless to write to."""
-    status = os.fstat(descriptor)
-    return stat.S_ISCHR(status.st_mode) and (os.major(status.st_rdev), os.minor(status.st_rdev)) in {
-        (1, 3),
-        (1, 5),
-        (1, 7),
-        (5, 0),
-    }
