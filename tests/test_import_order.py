@@ -17,6 +17,7 @@ TREE = SourceTree(SOURCE)
 ROOMS = (
     "quire",
     "errors",
+    "documents",
     "failpoints",
     "own_descriptors",
     "kernels",

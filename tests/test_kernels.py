@@ -124,6 +124,21 @@ load(buddy.find)
     assert [run(code, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)] == ["compiling", ""]
 
 
+def test_without_a_folder_for_the_cache_kernels_work() -> None:
+    """No place that Numba knows can be written, as without a home on a file system that is read only."""
+    code = """
+from numba.core import caching
+for one in vars(caching).values():
+    if isinstance(one, type) and hasattr(one, "_locator_classes"):
+        one._locator_classes = []
+import numba
+from quire.kernels import callback, kernel
+double = kernel(numba.int64(numba.int64))(lambda n: 2 * n)
+print(double(21), bool(callback(numba.int64(numba.int64))(lambda n: n).address))
+"""
+    assert run(code) == "42 True"
+
+
 def test_without_a_compiler_a_kernel_is_its_function() -> None:
     code = "from quire.tlb._kernels import make_tag as f; print(type(f).__name__, f(1 << 40, 0, 0) >> 28)"
     assert run(code, NUMBA_DISABLE_JIT="1") == "function 1"

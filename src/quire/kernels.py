@@ -28,7 +28,7 @@ def kernel(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any
     """
 
     def declare(function: Callable[..., Any]) -> Any:
-        dispatcher = njit(cache=True, nogil=True, **options)(function)
+        dispatcher = _compiled_lazily(function, options)
         if dispatcher is function:  # NUMBA_DISABLE_JIT
             return function
 
@@ -44,6 +44,14 @@ def kernel(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any
         return dispatcher
 
     return declare
+
+
+def _compiled_lazily(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """Return Numba's dispatcher of `function`: with the cache, or where no folder for one can be written, without."""
+    try:
+        return njit(cache=True, nogil=True, **options)(function)
+    except RuntimeError:  # no home, a file system that is read only: each process compiles for itself
+        return njit(nogil=True, **options)(function)
 
 
 def load(dispatcher: Any) -> Any:
@@ -71,7 +79,10 @@ class Callback:
 
     @cached_property
     def _compiled(self) -> Any:
-        return cfunc(self._signature, cache=True)(self._function)
+        try:
+            return cfunc(self._signature, cache=True)(self._function)
+        except RuntimeError:
+            return cfunc(self._signature)(self._function)
 
 
 def callback(signature: Any) -> Callable[[Callable[..., Any]], Callback]:

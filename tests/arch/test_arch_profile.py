@@ -130,14 +130,14 @@ CACHE: dict[str, Any] = {"name": "x", "guest_physical": False, "holds": (Held.PD
     [
         (
             {"entries": 10},
-            "TLB x: 0xa entries do not divide into 0x4 ways: give entries as a multiple of ways",
+            "TLB x: 10 entries do not divide into 4 ways: give entries as a multiple of ways",
         ),
-        ({"ways": 0}, "TLB x: 0x8 entries do not divide into 0x0 ways: give entries as a multiple of ways"),
-        ({"entries": 12}, "TLB x: 0x3 sets are not a power of two: change entries or ways"),
+        ({"ways": 0}, "TLB x: 8 entries do not divide into 0 ways: give entries as a multiple of ways"),
+        ({"entries": 12}, "TLB x: 3 sets are not a power of two: change entries or ways"),
         ({"page_shifts": ()}, "TLB x holds no page size: give page_shifts, (12,) for 4 KiB"),
         ({"page_shifts": (13,)}, "TLB x: no page has 1 << 13 bytes: give 12, 21 or 30"),
         ({"sides": ()}, "TLB x serves no access: give sides, fetch, load or store"),
-        ({"level": 5}, "TLB x is at level 0x5: give 1 to 4"),
+        ({"level": 5}, "TLB x is at level 5: give 1 to 4"),
     ],
 )
 def test_tlb_geometry_wrong(change: dict[str, Any], message: str) -> None:
@@ -151,7 +151,7 @@ def test_tlb_geometry_wrong(change: dict[str, Any], message: str) -> None:
     [
         (
             {"ways": 3},
-            "Walk cache x: 0x8 entries do not divide into 0x3 ways: give entries as a multiple of ways",
+            "Walk cache x: 8 entries do not divide into 3 ways: give entries as a multiple of ways",
         ),
         ({"holds": ()}, "Walk cache x holds nothing: give holds, PDE for instance"),
         (
@@ -179,7 +179,7 @@ def tlbs(*changes: dict[str, Any]) -> tuple[TlbGeometry, ...]:
     ("change", "message"),
     [
         ({"maxphyaddr": 53}, "MAXPHYADDR 0x35 is outside 0x20 to 0x34: give CPUID.80000008H:EAX[7:0]"),
-        ({"linear_bits": 32}, "Profile skylake-x: 0x20 linear-address bits do not exist: give 0x30 or 0x39"),
+        ({"linear_bits": 32}, "Profile skylake-x: 32 linear-address bits do not exist: give 48 or 57"),
         ({"ept_caps": 0x2}, "Profile skylake-x: ept_caps has reserved bits 0x2 set: clear them"),
         ({"walkers": 0}, "Profile skylake-x has 0 page walkers: give 1 or more"),
         ({"tlbs": SKYLAKE_X.tlbs * 2}, "Profile skylake-x has two TLBs of one name: rename one of them"),

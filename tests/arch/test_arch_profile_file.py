@@ -95,7 +95,7 @@ REFUSED = {
     "entries": ("= 48", '= "many"', "tlb[0].entries is 'many': give a whole number or 'unbounded'"),
     "ways": ("= 12", "= 1.5", "tlb[0].ways is 1.5: give a whole number or 'full'"),
     "geometry": ("= 12", "= 7",
-                 "TLB L1: 0x30 entries do not divide into 0x7 ways: give entries as a multiple of ways"),
+                 "TLB L1: 48 entries do not divide into 7 ways: give entries as a multiple of ways"),
     "sides": ('"store"]', '"stores"]',
               "tlb[0].sides has 'stores' (did you mean 'store'?): it may have fetch, load, store"),
     "twice": ('"store"]', '"load"]',

@@ -84,7 +84,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ("--pages 4K/3K -- true", "'4K/3K' is no pair of pages: give GUEST/HOST"),
         ("--mmu nativ -- true", "No Mmu is called 'nativ' (did you mean 'native'?)"),
         ("--costs skylake -- true", "No cost profile is called 'skylake' (did you mean 'skylake-x'?)"),
-        ("--memory 1K -- true", "give at least 0x400000"),
+        ("--memory 1K -- true", "give at least 4 MiB"),
         ("--remote-share nan -- true", "A share of remote memory of nan does not exist: give 0 to 1"),
         ("--remote-share 2 -- true", "2.0 is not in the range 0<=x<=1"),
         ("--jobs 0 -- true", "0 is not in the range 1<=x<=64"),

@@ -102,7 +102,7 @@ REFUSALS = {
     "no-tables": (["--vmcs", "vmcs.toml", "--eptp", "0x1e"],
                   "--vmcs alone has no tables: give --image or --tables as well (see quire lint --help)"),
     "missing": (["--vmcs", "none.toml"], "none.toml: No such file or directory"),
-    "syntax": (["--vmcs", "words"], "words is neither TOML nor JSON: Expected '=' after a key in a key/value pair "
+    "syntax": (["--vmcs", "words"], "words is not TOML: Expected '=' after a key in a key/value pair "
                "(at line 1, column 7)"),
     "field": (["--vmcs", "field"],
               "field: No VMCS field is called 'guest_cr9' (did you mean 'guest_cr4'?): see VMCS_FIELDS"),

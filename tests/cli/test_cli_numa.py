@@ -90,8 +90,8 @@ def test_a_program_and_what_if(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ),
         (
             ("run", "--numa", "2x512M", "--", "true"),
-            "quire run: A guest with 0x80000000 bytes is larger than all nodes, which have "
-            "0x40000000: give it less, or the nodes more",
+            "quire run: A guest with 2_147_483_648 bytes is larger than all nodes, which have "
+            "1_073_741_824: give it less, or the nodes more",
         ),
         (
             ("compare", "--numa", "2x8G", "--replicate-tables", "--", "true"),

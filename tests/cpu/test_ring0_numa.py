@@ -203,7 +203,7 @@ def test_balance_moves_what_another_node_uses_more() -> None:
         ),
         (
             lambda: BareGuest(b"\xf4", bare_config(memory=256 << 20, numa=NumaConfig(TWO))),
-            r"^A guest with 0x10000000 bytes is larger than all nodes, which have 0x4000000: "
+            r"^A guest with 268_435_456 bytes is larger than all nodes, which have 67_108_864: "
             r"give it less, or the nodes more$",
         ),
         (

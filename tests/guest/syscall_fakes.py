@@ -111,8 +111,13 @@ class FakeProcess:
         self.options = SimpleNamespace(seed=seed, sandbox=sandbox, cwd=".")
         self.rng = random.Random(seed)
         self.unimplemented: dict[str, int] = {}
+        self.heard: list[str] = []
         self.exit_status: int | None = None
         self.death = None
+
+    def lacks(self, name: str, *, ordinary: bool = False) -> None:
+        self.unimplemented[name] = self.unimplemented.get(name, 0) + 1
+        self.heard += [] if ordinary or name in self.heard else [name]
 
     def collect_signals(self) -> None:
         """Nothing: tests queue signals themselves."""

@@ -102,7 +102,7 @@ from quire.own_descriptors import FIRST_OWN
 from quire.guest.own_process import prepare_process
 from quire.guest.own_streams import own_streams
 with own_streams():
-    prepare_process()
+    prepare_process(0)
     os.close(1), os.close(2)
     print("an answer: \\u00a7"), print("words", file=sys.stderr)
     sys.stdout.flush()
@@ -136,3 +136,32 @@ def test_too_few_descriptors_are_refused_by_the_limits_name(limit: int) -> None:
         f"quire run: the limit on open files is {limit} (ulimit -Hn), and Quire needs 128 beside the guest's: "
         "raise it to 256 or more\n"
     )
+
+
+def test_too_little_address_space_is_refused_by_the_limits_name() -> None:
+    """Too little for a run, and too little to load the libraries of one."""
+    run = ["run", "--memory", "64M", "--", "true"]
+    for words, limit, said in (
+        (
+            run,
+            2000,
+            "and the engine ends the process where it finds none: "
+            "raise it to 2880 MiB or more, or give less --memory",
+        ),
+        (
+            ["lint", "--vmcs", "/dev/null"],
+            60,
+            "too little for what Quire loads: raise it to 2816 MiB or more",
+        ),
+    ):
+        bound = limit << 20
+        done = subprocess.run(
+            [sys.executable, "-m", "quire", *words],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            preexec_fn=lambda bound=bound: resource.setrlimit(resource.RLIMIT_AS, (bound, bound)),
+            check=False,
+        )
+        line = f"quire {words[0]}: the limit on address space is {limit} MiB (ulimit -v), {said}\n"
+        assert (done.returncode, done.stdout, done.stderr) == (125, "", line)

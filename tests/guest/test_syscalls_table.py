@@ -46,6 +46,12 @@ def test_unknown_and_absent_calls_are_counted() -> None:
         "ptrace": 2,
         "clone (threads and processes come in a later version)": 1,
     }
+    assert process.call(334) == -errno.ENOSYS and process.unimplemented["rseq"] == 1
+    assert process.heard == [
+        "syscall_99999",
+        "ptrace",
+        "clone (threads and processes come in a later version)",
+    ]
     assert syscall_name(0) == "read" and syscall_name(-1) == "syscall_-1"
 
 

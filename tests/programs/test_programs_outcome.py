@@ -30,7 +30,7 @@ from sampling import some
 
 pytestmark = pytest.mark.programs
 
-SMALLEST = "is too small or no multiple of 4 KiB: give at least 0x400000 (see quire run --help)"
+SMALLEST = "is too small or no multiple of 4 KiB: give at least 4 MiB (see quire run --help)"
 
 
 def elf(bits: int, machine: int, size: int = 4096) -> bytes:
@@ -60,8 +60,8 @@ FILES = {
 }
 
 OPTIONS = {
-    "memory-small": (["--memory", "1M"], "Guest memory of 0x100000 bytes " + SMALLEST),
-    "memory-none": (["--memory", "0"], "Guest memory of 0x0 bytes " + SMALLEST),
+    "memory-small": (["--memory", "1M"], "Guest memory of 1_048_576 bytes " + SMALLEST),
+    "memory-none": (["--memory", "0"], "Guest memory of 0 bytes " + SMALLEST),
     "memory-word": (
         ["--memory", "abc"],
         "Invalid value for '--memory': 'abc' is not a size: give a number with K, M, G or T, for instance 512M "

@@ -59,6 +59,7 @@ def comparison() -> dict[str, Any]:
         "program": {"argv": ["prog[red]", "argument"]},
         "config": {"profile": "skylake-x", "costs": "round"},
         "rows": [row("native 4K", {"CPUID": 5}, 0.0, {}), row("ept 4K/4K", many, 69.5, costly)],
+        "partial": False,
         "differences": [],
         "verdict": {"winner": "ept 4K/4K", "component": "exits", "sentence": "ept 4K/4K takes the cake."},
         "costs": {"a": {"value": 1, "source": "assumption"}, "b": {"value": 2, "source": "published 2009"}},

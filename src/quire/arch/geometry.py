@@ -37,14 +37,13 @@ _MOST_WAYS = 128  # of a set: what the kernels look for entries with
 def _check_shape(what: str, entries: int, ways: int) -> None:
     if ways < 1 or entries < 1 or entries % ways:
         raise MisuseError(
-            f"{what}: {entries:#x} entries do not divide into {ways:#x} ways: "
-            "give entries as a multiple of ways"
+            f"{what}: {entries} entries do not divide into {ways} ways: give entries as a multiple of ways"
         )
     if ways > _MOST_WAYS:
-        raise MisuseError(f"{what}: {ways:#x} ways are too many: give at most {_MOST_WAYS:#x}")
+        raise MisuseError(f"{what}: {ways} ways are too many: give at most {_MOST_WAYS}")
     sets = entries // ways
     if sets & (sets - 1):
-        raise MisuseError(f"{what}: {sets:#x} sets are not a power of two: change entries or ways")
+        raise MisuseError(f"{what}: {sets} sets are not a power of two: change entries or ways")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class TlbGeometry:
         if not self.sides:
             raise MisuseError(f"TLB {self.name} serves no access: give sides, fetch, load or store")
         if not 1 <= self.level <= 4:
-            raise MisuseError(f"TLB {self.name} is at level {self.level:#x}: give 1 to 4")
+            raise MisuseError(f"TLB {self.name} is at level {self.level}: give 1 to 4")
 
     @property
     def sets(self) -> int:

@@ -7,7 +7,8 @@ from functools import cache
 from quire.arch.capabilities import ARCHITECTURE_VMX
 from quire.arch.profile import EPT_VPID_CAP, CpuProfile
 from quire.arch.profile_file import parse_profile
-from quire.errors import FormatError, MisuseError, did_you_mean
+from quire.documents import read_text
+from quire.errors import MisuseError, did_you_mean
 
 __all__ = ["ARCHITECTURE", "SKYLAKE_X", "profile_by_name", "profile_names"]
 
@@ -70,13 +71,10 @@ def profile_by_name(name: str) -> CpuProfile:
 
 def _read(name: str) -> CpuProfile:
     try:
-        with open(name, encoding="utf-8") as file:
-            text = file.read()
+        text = read_text(name, f"CPU profile {name!r}")
     except OSError as error:
         raise MisuseError(
             f"CPU profile {name!r} cannot be read: {error.strerror}: give a file, or one of "
             f"{', '.join(profile_names())}"
         ) from error
-    except UnicodeDecodeError as error:
-        raise FormatError(f"CPU profile {name!r} is not UTF-8 text: {error.reason}") from error
     return parse_profile(text, name)

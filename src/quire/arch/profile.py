@@ -87,8 +87,7 @@ class CpuProfile:
         physical_reserved(self.maxphyaddr)  # raises with the bound when it is out of the architecture
         if self.linear_bits not in (48, 57):
             raise MisuseError(
-                f"Profile {self.name}: {self.linear_bits:#x} linear-address bits do not exist: "
-                "give 0x30 or 0x39"
+                f"Profile {self.name}: {self.linear_bits} linear-address bits do not exist: give 48 or 57"
             )
         stray = self.ept_caps & EPT_VPID_CAP.reserved_mask
         if stray:

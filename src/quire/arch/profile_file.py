@@ -5,7 +5,6 @@ FormatError with file, key and what to do, so that a misspelt key does not silen
 capabilities are not in the file: they are Quire's.
 """
 
-import tomllib
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +12,7 @@ from quire.arch.capabilities import SKYLAKE_X_VMX
 from quire.arch.geometry import Held, Side, TlbGeometry, WalkCacheGeometry
 from quire.arch.profile import EPT_VPID_CAP, CpuProfile
 from quire.arch.replacement import Replacement
+from quire.documents import parse_toml
 from quire.errors import FormatError, MisuseError, did_you_mean
 
 __all__ = ["ASSUMPTION", "PAGE_SHIFTS", "UNBOUNDED", "parse_profile"]
@@ -53,10 +53,7 @@ _EPT_CAPS = EPT_VPID_CAP.mask(
 
 def parse_profile(text: str, name: str) -> CpuProfile:
     """Return the profile that the TOML `text` describes; `name` is what messages call it. Raises FormatError."""
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise FormatError(f"CPU profile {name!r} is not TOML: {error}") from None
+    content = parse_toml(text, f"CPU profile {name!r}")
     try:
         return _profile(_Table(name, "", content))
     except MisuseError as error:

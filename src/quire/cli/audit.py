@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quire.cli.compile_notice import say_if_compiling
 from quire.cli.guest_files import open_report, open_text, write_text
+from quire.cli.notices import say, say_if_compiling, teller
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, guest_options, run_spec
 
@@ -44,7 +44,7 @@ def command(**options: Any) -> int:
     config = guest_config(options, vpids=True, numa=numa_config(options))
     from quire.guest.own_process import prepare_process
 
-    environ = prepare_process()
+    environ = prepare_process(config.memory)
     # Opened before the program runs: it may close stdout and stderr, which it shares.
     json_file = None if options["json_file"] is None else open_text(options["json_file"], "record", "--json")
     sink = None if json_file is not None and options["output"] is None else open_report(options["output"])
@@ -56,13 +56,13 @@ def command(**options: Any) -> int:
 
     wanted = run_spec(options, config, "exits", audit_every=options["every"])
     try:
-        session = open_session(wanted, environ)
+        session = open_session(wanted, environ, say=teller("audit"))
         status = session.run()
     except LaunchError as error:
-        click.echo(f"quire audit: {error}", err=True)
+        say(f"quire audit: {error}")
         return error.status
     if session.death_text is not None:
-        click.echo(f"quire audit: {session.death_text}", err=True)
+        say(f"quire audit: {session.death_text}")
     record = audit_record(session, options["every"])
     if json_file is not None:
         write_text(json_file, "record", lambda file: file.write(render_json(record)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quire.cli.compile_notice import say_if_compiling
+from quire.cli.notices import say_if_compiling
 
 if TYPE_CHECKING:
     from quire.testing import CaseResult, Suite
@@ -73,10 +73,12 @@ def command(
     except (FormatError, MisuseError) as error:
         raise click.ClickException(f"check: {error}") from None
     if only_list:
+        from quire.report.shown import shown
+
         for suite in suites:
-            click.echo(f"{suite.name}  ({suite.oracle})  {suite.title}")
+            click.echo(shown(f"{suite.name}  ({suite.oracle})  {suite.title}"))
             for case in suite.cases:
-                click.echo(f"  {case.name}")
+                click.echo(shown(f"  {case.name}"))
         return 0
     record = _run(suites, seed, whole, jobs, timeout)
     from quire.report.check import render_check_json, render_check_table, render_junit

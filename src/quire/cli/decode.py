@@ -48,7 +48,7 @@ def command(
     """
     from quire.errors import FormatError, MisuseError
     from quire.report.decode import render_decode_table
-    from quire.report.page import to_json
+    from quire.report.page import render_json
 
     if only_list:
         return _list(as_json)
@@ -61,7 +61,7 @@ def command(
     write_answer(
         "decode",
         lambda file: (
-            file.write(to_json(record)) if as_json else render_decode_table(record, file, whole=whole)
+            file.write(render_json(record)) if as_json else render_decode_table(record, file, whole=whole)
         ),
     )
     return 0
@@ -70,11 +70,11 @@ def command(
 def _list(as_json: bool) -> int:
     from quire.arch.decode import SUBJECTS
     from quire.report.decode import render_subjects
-    from quire.report.page import to_json
+    from quire.report.page import render_json
 
     write_answer(
         "decode",
-        lambda file: file.write(to_json(SUBJECTS)) if as_json else render_subjects(SUBJECTS, file),
+        lambda file: file.write(render_json(SUBJECTS)) if as_json else render_subjects(SUBJECTS, file),
     )
     return 0
 

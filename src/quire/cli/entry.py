@@ -1,11 +1,13 @@
 """Where every command begins and ends: streams and signals put in order, each failure made one line and a status."""
 
+import resource
 import sys
 from collections.abc import Sequence
 
 from quire import __version__
 from quire.cli.interruption import Interrupted, leave, leaving_on_signals
 from quire.errors import CANNOT_SET_UP, BackendError, FormatError, MisuseError
+from quire.guest.own_process import ADDRESS_SPACE
 from quire.guest.own_streams import answer_failure, own_streams
 
 __all__ = ["NO_ARGV", "main"]
@@ -44,14 +46,28 @@ def _guarded(words: Sequence[str]) -> int:
         return _say(f"quire {error.format_message()}")
     except (MisuseError, FormatError, BackendError) as error:
         return _say(f"{_verb(words)}: {error}")
-    except OSError as error:
-        if error is not answer_failure():
+    except (OSError, ImportError, MemoryError) as error:
+        limit = _narrow_limit()
+        if limit is not None:
+            return _say(f"{_verb(words)}: {limit}")
+        if not isinstance(error, OSError) or error is not answer_failure():
             return _crashed(error, words)
         if isinstance(error, BrokenPipeError):
             return 0  # a reader that leaves is no error
         return _say(f"{_verb(words)}: the answer could not be written: {error.strerror}")
     except Exception as error:
         return _crashed(error, words)
+
+
+def _narrow_limit() -> str | None:
+    """Return what to say of a limit on address space that libraries cannot even be loaded in, None without one."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY or soft >= ADDRESS_SPACE:
+        return None
+    return (
+        f"the limit on address space is {soft >> 20} MiB (ulimit -v), too little for what Quire loads: "
+        f"raise it to {ADDRESS_SPACE >> 20} MiB or more"
+    )
 
 
 def _crashed(error: Exception, words: Sequence[str]) -> int:
@@ -63,9 +79,9 @@ def _crashed(error: Exception, words: Sequence[str]) -> int:
 
 
 def _say(line: str) -> int:
-    import click
+    from quire.cli.notices import say
 
-    click.echo(line, err=True)
+    say(line)
     return CANNOT_SET_UP
 
 

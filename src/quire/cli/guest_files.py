@@ -10,6 +10,7 @@ from typing import IO, BinaryIO
 
 import click
 
+from quire.cli.notices import say
 from quire.guest.own_streams import patient_stderr
 from quire.own_descriptors import empty, move_high
 
@@ -50,7 +51,7 @@ def write_text(file: IO[str], what: str, write: Callable[[IO[str]], object]) -> 
     except BrokenPipeError:
         pass
     except OSError as error:
-        click.echo(f"quire {_verb()}: the {what} could not be written: {error.strerror}", err=True)
+        say(f"quire {_verb()}: the {what} could not be written: {error.strerror}")
 
 
 def _open(name: str, what: str, option: str) -> int:

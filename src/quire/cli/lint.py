@@ -1,7 +1,5 @@
 """``quire lint``: hierarchies of tables and VMCSs checked as a whole."""
 
-import json
-import tomllib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,7 +38,7 @@ def command(vmcs: str | None, limit: int, error_exitcode: int, as_json: bool, **
     from quire.errors import FormatError, MisuseError
     from quire.paging.lint import Findings, Severity
     from quire.report.lint import lint_record, render_lint_table
-    from quire.report.page import to_json
+    from quire.report.page import render_json
 
     findings = Findings(limit)
     try:
@@ -52,7 +50,7 @@ def command(vmcs: str | None, limit: int, error_exitcode: int, as_json: bool, **
     record = lint_record(findings, source=source, profile=profile, unchecked=unchecked)
     write_answer(
         "lint",
-        lambda file: file.write(to_json(record)) if as_json else render_lint_table(record, file),
+        lambda file: file.write(render_json(record)) if as_json else render_lint_table(record, file),
     )
     return error_exitcode if findings.totals[Severity.ERROR] else 0
 
@@ -82,16 +80,12 @@ def _check(findings: "Findings", vmcs: str | None, options: dict[str, Any]) -> t
 def _read_vmcs(path: str) -> dict[str, int]:
     """Return the fields in the TOML or JSON file at `path`."""
     from quire.arch import field_by_name
+    from quire.documents import parse_json, parse_toml, read_text
     from quire.errors import FormatError, MisuseError
     from quire.paging.settings import parse_number
 
-    with open(path, "rb") as file:
-        content = file.read()
-    try:
-        text = content.decode()
-        fields = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
-    except ValueError as error:  # of JSON, TOML and UTF-8 alike
-        raise FormatError(f"{path} is neither TOML nor JSON: {error}") from None
+    text = read_text(path, path)
+    fields = (parse_json if text.lstrip().startswith("{") else parse_toml)(text, path)
     found = {}
     for name, value in fields.items():
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import click
 
 from quire.cli.interruption import Interrupted, told_of_interruptions
+from quire.cli.notices import say
 from quire.cli.output import write_bytes
 from quire.errors import CANNOT_SET_UP
 
@@ -47,10 +48,10 @@ def measure(verb: str, spec: "RunSpec", asked: Sequence[Chosen], jobs: int) -> M
             runs = run_all(spec, asked, jobs=jobs, source=_input(), show=write_bytes, done=done)
             return Measured(runs, int(runs[0].record["outcome"]["status"]), partial=False)
     except RunFailed as failure:
-        click.echo(f"quire {verb}: {failure}", err=True)
+        say(f"quire {verb}: {failure}")
         return failure.status if failure.status > 0 else CANNOT_SET_UP
     except BrokenPipeError:
-        click.echo(f"quire {verb}: nobody reads what the program writes, no comparison was made", err=True)
+        say(f"quire {verb}: nobody reads what the program writes, no comparison was made")
         return _UNREAD
     except OSError as error:
         what = error.strerror or str(error)
@@ -58,7 +59,7 @@ def measure(verb: str, spec: "RunSpec", asked: Sequence[Chosen], jobs: int) -> M
     except Interrupted as end:
         kept = [finished[one.name] for one in asked if one.name in finished]
         what = f"{len(kept)} of {len(asked)} runs had ended" if kept else "no comparison was made"
-        click.echo(f"quire {verb}: {end.words}, {what}", err=True)
+        say(f"quire {verb}: {end.words}, {what}")
         return Measured(kept, end.status, partial=True) if kept else end.status
 
 

@@ -11,6 +11,7 @@ from quire.arch import PAGES, WORD
 from quire.cli.measure import measure
 from quire.cli.numa_options import numa_config, numa_options, topology_of
 from quire.cli.outputs import Outputs
+from quire.cli.run_options import check_host_page
 from quire.cli.sizes import SizeType
 from quire.machine import MMUS
 
@@ -63,6 +64,7 @@ def command(**options: Any) -> int:
       quire numa --numa 2x4G --vcpu-node 1 --numa-policy bind:0 --what-if interleave --what-if replicated -- true
     """
     outputs = Outputs("numa", {"--output": options["output"], "--json": options["json_file"]})
+    check_host_page(options)
     topology = topology_of(options["numa"] or "host", options["distances"])
     assert topology is not None
     if options["program"] is None:

@@ -1,7 +1,7 @@
 """Options that give a guest's host NUMA nodes, and what is made of them."""
 
+import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,6 +43,7 @@ def numa_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def topology_of(numa: str | None, distances: str | None) -> "Topology | None":
     """Return the nodes that --numa and --distances ask for, None without. Raises click.UsageError."""
+    from quire.documents import read_text
     from quire.errors import BackendError, FormatError, MisuseError
     from quire.memory.numa import Topology, read_distances
 
@@ -58,10 +59,11 @@ def topology_of(numa: str | None, distances: str | None) -> "Topology | None":
         rows = None
         if distances is not None:
             try:
-                rows = read_distances(Path(distances).read_text())
-            except (OSError, UnicodeDecodeError) as error:
-                what = getattr(error, "strerror", None) or "not text"
-                raise click.UsageError(f"--distances {distances!r} cannot be read: {what}") from None
+                rows = read_distances(read_text(distances, f"--distances {distances!r}"))
+            except OSError as error:
+                raise click.UsageError(
+                    f"--distances {distances!r} cannot be read: {error.strerror}"
+                ) from None
         return Topology.declared(_sizes(numa), rows)
     except (MisuseError, FormatError, BackendError) as error:
         raise click.UsageError(str(error)) from None
@@ -110,7 +112,7 @@ def _sizes(text: str) -> list[int]:
         hexadecimal = part.lower().startswith("0x")
         count, times, size = ("", "", part) if hexadecimal else part.replace("X", "x").rpartition("x")
         wrong = click.UsageError(f"--numa {text!r} has no nodes {part!r}: give for instance 4x8G or 8G,16G")
-        if times and not (count.isdecimal() and 0 < int(count) <= 64):
+        if times and not (re.fullmatch("[0-9]{1,2}", count) and 0 < int(count) <= 64):
             raise wrong
         try:
             found += [SizeType().convert(size, None, None)] * (int(count) if times else 1)

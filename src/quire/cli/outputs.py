@@ -8,9 +8,25 @@ import click
 
 from quire.cli.output import write_bytes
 
-__all__ = ["Outputs"]
+__all__ = ["Outputs", "check_form"]
 
 _STDOUT = "-"
+#: What a file of each option has in it, and how its name may end; a name without a suffix is nobody's business.
+_FORMS = {
+    "--plot": ("SVG", (".svg",)),
+    "--heat-map": ("SVG", (".svg",)),
+    "--parquet": ("Parquet", (".parquet", ".pq")),
+}
+
+
+def check_form(option: str, name: str) -> None:
+    """Raise click.UsageError if `name` promises another form than that of what `option` writes."""
+    form, suffixes = _FORMS.get(option, ("", ()))
+    suffix = os.path.splitext(name)[1].lower()
+    if form and suffix and suffix not in suffixes:
+        raise click.UsageError(
+            f"{option} writes {form}, and {name!r} says otherwise: give a name that ends in {' or '.join(suffixes)}"
+        )
 
 
 class Outputs:
@@ -25,6 +41,8 @@ class Outputs:
             raise click.UsageError(
                 f"{' and '.join(to_stdout)} are all -, and stdout takes one: give files for the others"
             )
+        for option, name in asked.items():
+            check_form(option, name)
         for option, name in asked.items():
             try:
                 self._files[option] = None if name == _STDOUT else _open(name)

@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from quire.cli.compile_notice import say_if_compiling
 from quire.cli.durations import DurationType
 from quire.cli.guest_files import open_image, open_report, write_text
+from quire.cli.notices import say, say_if_compiling, teller
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, guest_options, run_spec
 
@@ -69,7 +69,7 @@ def command(**options: Any) -> int:
     )
     from quire.guest.own_process import prepare_process
 
-    environ = prepare_process()
+    environ = prepare_process(config.memory)
     kind, saved = options["kind"], options["save_image"]
     sink = None if kind == "none" else open_report(options["output"])
     image = None if saved is None else open_image(saved)
@@ -79,15 +79,15 @@ def command(**options: Any) -> int:
 
     try:
         wanted = run_spec(options, config, options["detail"], working_set=options["working_set"])
-        session = open_session(wanted, environ, image=image)
+        session = open_session(wanted, environ, image=image, say=teller("run"))
         status = session.run()
     except LaunchError as error:
-        click.echo(f"quire run: {error}", err=True)
+        say(f"quire run: {error}")
         return error.status
     if session.death_text is not None:
-        click.echo(f"quire run: {session.death_text}", err=True)
+        say(f"quire run: {session.death_text}")
     if session.image_error is not None:
-        click.echo(f"quire run: the image could not be written: {session.image_error}", err=True)
+        say(f"quire run: the image could not be written: {session.image_error}")
     if sink is not None:
         from quire.report import render_json, render_table
 
@@ -108,5 +108,5 @@ def checked_status(record: dict[str, Any], kind: str, error_status: int | None, 
     if kind == "none":
         from quire.report import render_findings
 
-        click.echo(render_findings(flushes["findings"]), err=True, nl=False)
+        say(render_findings(flushes["findings"]).rstrip("\n"))
     return status if error_status is None else error_status

@@ -15,8 +15,16 @@ if TYPE_CHECKING:
     from quire.mmu import NumaConfig
     from quire.tlb import TlbOptions
 
-__all__ = ["check_sandbox", "guest_config", "guest_options", "run_spec", "sandbox_options"]
+__all__ = [
+    "check_host_page",
+    "check_sandbox",
+    "guest_config",
+    "guest_options",
+    "run_spec",
+    "sandbox_options",
+]
 
+_SMALLEST = next(iter(PAGES))
 
 _SANDBOX = (
     click.option("--sandbox", is_flag=True,
@@ -95,6 +103,7 @@ def guest_config(
     from quire.machine import CachingMode, GuestConfig, shape_of
     from quire.mmu import ShadowOptions
 
+    check_host_page(options)
     shadow = ShadowOptions(options["shadow_pages"], int(options["shadow_prefetch"]), options["audit_shadow"])
     if not shape_of("process", options["mmu"]).shadows and shadow != ShadowOptions():
         raise click.UsageError(
@@ -118,6 +127,17 @@ def guest_config(
         )
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
+
+
+def check_host_page(options: dict[str, Any]) -> None:
+    """Raise click.UsageError if the pages are asked for of what backs a guest that nothing backs."""
+    from quire.machine import shape_of
+
+    if options["host_page"] != _SMALLEST and not shape_of("process", options["mmu"]).has_map:
+        raise click.UsageError(
+            f"--host-page {options['host_page']} says nothing under --mmu {options['mmu']}, which has one dimension "
+            "of tables: give --guest-page, or another --mmu"
+        )
 
 
 def _tlb_options(options: dict[str, Any]) -> "TlbOptions":

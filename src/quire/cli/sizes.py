@@ -7,6 +7,7 @@ import click
 __all__ = ["SizeType"]
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_LONGEST = 40  # digits
 _SHAPE = re.compile(r"(0[xX][0-9a-fA-F_]+|[0-9][0-9_]*)([KMGTkmgt]?)(?:[iI]?[bB])?")
 
 
@@ -24,4 +25,6 @@ class SizeType(click.ParamType[int]):
             self.fail(
                 f"{value!r} is not a size: give a number with K, M, G or T, for instance 512M", param, ctx
             )
+        if len(found[1]) > _LONGEST:
+            self.fail(f"a number of {len(found[1])} digits is no size: give one such as 512M", param, ctx)
         return int(found[1].replace("_", ""), 0) * _UNITS[found[2].upper()]

@@ -4,9 +4,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from quire.cli.compile_notice import say_if_compiling
 from quire.cli.guest_files import open_report, open_text, write_text
+from quire.cli.notices import say, say_if_compiling, teller
 from quire.cli.numbers import NumberType
+from quire.cli.outputs import check_form
 from quire.cli.run_options import guest_config, guest_options, run_spec
 from quire.cli.sizes import SizeType
 
@@ -66,7 +67,7 @@ def command(**options: Any) -> int:
     _check_structure(options["structure"], config)
     from quire.guest.own_process import prepare_process
 
-    environ = prepare_process()
+    environ = prepare_process(config.memory)
     files = _open(options)
     say_if_compiling()
     from quire.guest.load.launch import LaunchError
@@ -74,19 +75,23 @@ def command(**options: Any) -> int:
 
     wanted = run_spec(options, config, "full")
     try:
-        session = open_session(wanted, environ, until=lambda program: _until(options, program))
+        session = open_session(
+            wanted, environ, until=lambda program: _until(options, program), say=teller("tlb")
+        )
         status = session.run()
     except LaunchError as error:
-        click.echo(f"quire tlb: {error}", err=True)
+        say(f"quire tlb: {error}")
         return error.status
     if session.death_text is not None:
-        click.echo(f"quire tlb: {session.death_text}", err=True)
+        say(f"quire tlb: {session.death_text}")
     _write(session, options, files)
     return status
 
 
 def _check(options: dict[str, Any]) -> None:
     """Raise click.UsageError for options that contradict each other."""
+    if options["heat_map"] is not None:
+        check_form("--heat-map", options["heat_map"])
     if options["at"] is not None and options["at_syscall"] is not None:
         raise click.UsageError("--at and --at-syscall both say where to end: give one")
     to_stdout = [f"--{name}" for name in ("output", "json", "heat_map") if options[name] == "-"]

@@ -1,5 +1,7 @@
 """``quire validate``: published results beside what Quire measures now."""
 
+import re
+
 import click
 
 from quire.arch import WORD
@@ -37,7 +39,7 @@ def references(json: str | None) -> int:
     Exit status: 0 when all counts are the published ones, 1 when not.
     """
     outputs = Outputs("validate references", {"--json": json})
-    from quire.cli.compile_notice import say_if_compiling
+    from quire.cli.notices import say_if_compiling
 
     say_if_compiling()
     from quire.report import render_json
@@ -71,7 +73,7 @@ def crossover(costs: str, updates: str | None, plot: str | None, json: str | Non
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
     outputs = Outputs("validate crossover", {"--json": json, "--plot": plot})
-    from quire.cli.compile_notice import say_if_compiling
+    from quire.cli.notices import say_if_compiling
 
     say_if_compiling()
     from quire.machine import MMUS
@@ -118,7 +120,7 @@ def ladder(profile: str, guest: int, reads: int, seed: int, json: str | None) ->
     from quire.errors import FormatError, MisuseError
 
     outputs = Outputs("validate ladder", {"--json": json})
-    from quire.cli.compile_notice import say_if_compiling
+    from quire.cli.notices import say_if_compiling
 
     say_if_compiling()
     from quire.report import render_json
@@ -157,7 +159,7 @@ def numa(pages: int, updates: int, json: str | None) -> int:
     from quire.errors import MisuseError
 
     outputs = Outputs("validate numa", {"--json": json})
-    from quire.cli.compile_notice import say_if_compiling
+    from quire.cli.notices import say_if_compiling
 
     say_if_compiling()
     from quire.report import render_json
@@ -180,6 +182,6 @@ def numa(pages: int, updates: int, json: str | None) -> int:
 def _number(text: str) -> int:
     from quire.errors import MisuseError
 
-    if not text.strip().isascii() or not text.strip().isdigit():
+    if not re.fullmatch("[0-9]{1,9}", text.strip()):
         raise MisuseError(f"{text!r} is no number of updates: give a list such as 0,10,50")
     return int(text)

@@ -47,12 +47,12 @@ def command(
         raise click.ClickException(f"walk: {error}") from None
     except OSError as error:
         raise click.ClickException(f"walk: {error.filename}: {error.strerror}") from None
-    from quire.report.page import to_json
+    from quire.report.page import render_json
     from quire.report.walk import render_walk_table
 
     write_answer(
         "walk",
-        lambda file: file.write(to_json(record)) if as_json else render_walk_table(record, file),
+        lambda file: file.write(render_json(record)) if as_json else render_walk_table(record, file),
     )
     return 0 if record["walk"]["result"] is not None else 1
 

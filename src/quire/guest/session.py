@@ -46,7 +46,7 @@ class Session:
     """Runs `program` once, as `spec` says. Make it, :meth:`run` it, read :attr:`record` and :attr:`status`.
 
     `image` is a file that gets the guest's memory and registers when it has ended. `until` is where to end the run
-    before the program ends; then the status is 0.
+    before the program ends; then the status is 0. `say` gets lines for people while the guest runs.
     """
 
     def __init__(
@@ -57,10 +57,12 @@ class Session:
         *,
         image: BinaryIO | None = None,
         until: Breakpoint | None = None,
+        say: Callable[[str], object] = lambda line: None,
     ) -> None:
         self.spec = spec
         self.program = program
         self._image = image
+        self._say = say
         self.until = until
         self.status = CANNOT_SET_UP
         self.death_text: str | None = None
@@ -101,6 +103,7 @@ class Session:
 
     def _run(self, machine: Machine, guest: ProcessGuest) -> None:
         vcpu, cpu = machine.vcpu, machine.vcpu.cpu
+        guest.tell_lack = self._tell_lack
         guest.start()
         if self.spec.sandbox:
             self.walls = enclose(guest, self.spec.allow_read)
@@ -142,6 +145,9 @@ class Session:
         self.record = run_record(
             self.program, self.spec, machine, guest, (self.status, death), sampler, times, self.walls
         )
+
+    def _tell_lack(self, name: str) -> None:
+        self._say(f"the guest asked for {name}, which Quire lacks; it was told ENOSYS")
 
     def _check_engine(self, cpu: Cpu) -> None:
         """Raise LaunchError if the engine cannot do what this run needs of it: before the guest begins."""
@@ -230,8 +236,11 @@ def open_session(
     *,
     image: BinaryIO | None = None,
     until: Callable[[Program], Breakpoint | None] = lambda program: None,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Session:
     """Return the run that `spec` describes, of the program that its command names, ending where `until` says.
+
+    `say` gets a line for people when something is worth one while the guest runs.
 
     Raises LaunchError.
     """
@@ -242,7 +251,7 @@ def open_session(
         raise LaunchError(CANNOT_SET_UP, what) from None
     program = prepare(list(spec.command), os.environ.get("PATH"), here)
     freeze_loaded()
-    return Session(program, environ, spec, image=image, until=until(program))
+    return Session(program, environ, spec, image=image, until=until(program), say=say)
 
 
 def _make(options: RunSpec) -> Machine:

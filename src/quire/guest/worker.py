@@ -15,6 +15,7 @@ from quire.errors import CANNOT_SET_UP, BackendError, FormatError, MisuseError
 from quire.guest.own_process import end_with_parent, few_threads, prepare_process
 from quire.guest.own_streams import own_streams
 from quire.own_descriptors import move_high
+from quire.report.shown import shown_lines
 
 if TYPE_CHECKING:
     from quire.guest.run_spec import RunSpec
@@ -48,12 +49,12 @@ def _execute(wanted: "RunSpec", report: str) -> int:
     from quire.kernels import before_compiling
     from quire.report import render_json
 
-    environ = prepare_process()
+    environ = prepare_process(wanted.config.memory)
     # Opened before the program runs, which may leave no descriptor.
     opened = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     sink = os.fdopen(move_high(opened), "w", encoding="utf-8")
     before_compiling(lambda: _say("quire: compiling kernels (once, up to a minute)"))
-    session = open_session(wanted, environ)
+    session = open_session(wanted, environ, say=lambda line: _say(f"quire run: {line}"))
     status = session.run()
     if session.death_text is not None:
         _say(f"quire run: {session.death_text}")
@@ -64,7 +65,7 @@ def _execute(wanted: "RunSpec", report: str) -> int:
 
 def _say(text: str) -> None:
     if sys.stderr is not None:
-        print(text, file=sys.stderr, flush=True)
+        print(shown_lines(text), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

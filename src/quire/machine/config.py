@@ -72,18 +72,18 @@ class GuestConfig:
             )
         if self.numa is not None and self.numa.topology.size < self.memory:
             raise MisuseError(
-                f"A guest with {self.memory:#x} bytes is larger than all nodes, which have "
-                f"{self.numa.topology.size:#x}: give it less, or the nodes more"
+                f"A guest with {self.memory:_} bytes is larger than all nodes, which have "
+                f"{self.numa.topology.size:_}: give it less, or the nodes more"
             )
         if self.memory < _LEAST_MEMORY or self.memory % 4096:
             raise MisuseError(
-                f"Guest memory of {self.memory:#x} bytes is too small or no multiple of 4 KiB: "
-                f"give at least {_LEAST_MEMORY:#x}"
+                f"Guest memory of {self.memory:_} bytes is too small or no multiple of 4 KiB: "
+                f"give at least {_LEAST_MEMORY >> 20} MiB"
             )
         if self.memory >> self.profile.maxphyaddr:
             raise MisuseError(
-                f"Guest memory of {self.memory:#x} bytes needs more than the {self.profile.maxphyaddr} physical "
-                f"address bits of {self.profile.name}: give less than {1 << self.profile.maxphyaddr:#x}"
+                f"Guest memory of {self.memory:_} bytes needs more than the {self.profile.maxphyaddr} physical "
+                f"address bits of {self.profile.name}: give less than {1 << self.profile.maxphyaddr - 30} GiB"
             )
         self._check_vcpus()
         self._check_regions()

@@ -43,6 +43,9 @@ _WIDTHS = {
     **dict.fromkeys((Context.SPPTP, Context.PML_ADDRESS, Context.VE_INFO), 52),
 }
 
+#: Characters of a number: 64 bits in binary, with all the underscores that may help.
+_LONGEST = 140
+
 #: Each field that may be set, by name, with its width in bits.
 SETTINGS: dict[str, tuple[Context, int]] = {
     field.name.lower(): (field, _WIDTHS[field]) for field in sorted(_WIDTHS)
@@ -78,6 +81,10 @@ def parse_number(text: str, what: str = "") -> int:
     `what` names it in messages. Raises MisuseError for anything else, and for a negative number.
     """
     of = f" of {what}" if what else ""
+    if len(text) > _LONGEST:
+        raise MisuseError(
+            f"A number{of} has {len(text)} characters: give at most {_LONGEST}, 0x1f for instance"
+        )
     try:
         value = int(text.strip(), 0)
     except ValueError:

@@ -5,8 +5,9 @@ Contract: what a report shows is in the record; the same record gives the same b
 
 from quire.report.compare import render_compare_table
 from quire.report.flushes import render_advice, render_findings
+from quire.report.page import render_json
 from quire.report.quantity import format_count, format_cycles, format_size
-from quire.report.run import render_json, render_table
+from quire.report.run import render_table
 from quire.report.walk import render_walk_table, walk_lines
 
 __all__ = [

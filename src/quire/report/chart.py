@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from quire.report.compare import COMPONENT_TITLES, component_cycles
 from quire.report.quantity import format_cycles
+from quire.report.shown import cleaned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,11 +23,17 @@ __all__ = ["chart_style", "compare_chart", "crossover_chart", "to_svg"]
 _COLOURS = ("#999999", "#F0E442", "#56B4E9", "#0072B2", "#D55E00", "#E69F00", "#009E73")
 _LINES = (("o", "#999999"), ("s", "#0072B2"), ("^", "#D55E00"))
 _WIDTH, _BAR, _MARGIN = 8.0, 0.42, 1.5  # inches
-_STYLE: dict[Any, Any] = {"svg.hashsalt": "quire", "svg.fonttype": "none", "font.size": 9.0}
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "quire",
+    "svg.fonttype": "none",
+    "font.size": 9.0,
+    "text.parse_math": False,
+}
 
 
 def compare_chart(record: Mapping[str, Any]) -> bytes:
     """Return the SVG of a comparison: a bar a configuration, stacked by component."""
+    record = cleaned(record)
     rows: Sequence[Mapping[str, Any]] = record["rows"]
     with chart_style():
         figure, axes = _figure(_MARGIN + _BAR * len(rows))
@@ -52,6 +59,7 @@ def compare_chart(record: Mapping[str, Any]) -> bytes:
 
 def crossover_chart(record: Mapping[str, Any]) -> bytes:
     """Return the SVG of a crossover: a line an Mmu, and where shadow and nested cost the same."""
+    record = cleaned(record)
     with chart_style():
         figure, axes = _figure(4.0)
         for mmu, (marker, colour) in zip(record["mmus"], _LINES, strict=False):

@@ -5,11 +5,15 @@ Takes results that have the fields of :class:`quire.testing.CaseResult`, by name
 
 import json
 from collections.abc import Iterable
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from quire.report.page import PAGE_WIDTH, open_console
 from quire.report.quantity import format_count
+from quire.report.shown import cleaned
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 __all__ = ["check_record", "render_check_json", "render_check_table", "render_junit"]
 
@@ -50,7 +54,9 @@ def render_check_json(record: dict[str, Any]) -> str:
 
 def render_check_table(record: dict[str, Any], file: IO[str]) -> None:
     """Write one line a suite, then what is wrong case by case, then which known deviations were met."""
+    record = cleaned(record)
     from rich.table import Table
+    from rich.text import Text
 
     console = open_console(file, PAGE_WIDTH)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
@@ -65,7 +71,8 @@ def render_check_table(record: dict[str, Any], file: IO[str]) -> None:
     for suite in record["suites"]:
         for case in suite["cases"]:
             if case["outcome"] in ("failed", "error"):
-                console.print(f"\n[bold]{suite['suite']}/{case['case']}[/bold]: [red]{case['outcome']}[/red]")
+                title = f"\n{suite['suite']}/{case['case']}"
+                console.print(Text.assemble((title, "bold"), ": ", (case["outcome"], "red")))
                 console.print(case["detail"], markup=False)
         for name, count in suite["deviations"].items():
             console.print(
@@ -73,15 +80,17 @@ def render_check_table(record: dict[str, Any], file: IO[str]) -> None:
             )
 
 
-def _row(suite: dict[str, Any]) -> list[str]:
+def _row(suite: dict[str, Any]) -> "list[Text]":
+    from rich.text import Text
+
     cases = suite["cases"]
     deviating = sum(suite["deviations"].values())
     outcomes = [case["outcome"] for case in cases]
     worst = next(one for one in ("error", "failed", "skipped", "passed") if one in outcomes)
-    words = f"[{_COLOURS[worst]}]{worst}[/]"
+    words = Text(worst, _COLOURS[worst])
     if worst == "skipped":
-        words += f": {next(case['detail'] for case in cases if case['outcome'] == 'skipped')}"
-    return [
+        words.append(f": {next(case['detail'] for case in cases if case['outcome'] == 'skipped')}", "default")
+    cells = (
         suite["suite"],
         suite["oracle"],
         str(len(cases)),
@@ -90,12 +99,13 @@ def _row(suite: dict[str, Any]) -> list[str]:
         format_count(deviating),
         format_count(suite["different"]),
         f"{sum(case['seconds'] for case in cases):.1f} s",
-        words,
-    ]
+    )
+    return [*map(Text, cells), words]
 
 
 def render_junit(record: dict[str, Any]) -> str:
     """Return the record as JUnit XML, which continuous-integration servers read."""
+    record = cleaned(record)
     root = ElementTree.Element("testsuites", name="quire check")
     for suite in record["suites"]:
         outcomes = [case["outcome"] for case in suite["cases"]]

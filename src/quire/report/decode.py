@@ -3,6 +3,7 @@
 from typing import IO, Any
 
 from quire.report.page import open_console, print_lines
+from quire.report.shown import cleaned
 
 __all__ = ["render_decode_table", "render_subjects"]
 
@@ -11,6 +12,7 @@ _STYLES = {"field": "", "reserved": "bold red", "ignored": "dim"}
 
 def render_decode_table(record: dict[str, Any], file: IO[str], *, whole: bool = False) -> None:
     """Write what the record says; `whole` shows what is 0 as well."""
+    record = cleaned(record)
     from rich.table import Table
     from rich.text import Text
 

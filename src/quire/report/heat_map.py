@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from quire.report.chart import chart_style, to_svg
 from quire.report.quantity import format_count
+from quire.report.shown import cleaned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +22,7 @@ _MOST_TICKS = 16
 
 def heat_map(record: Mapping[str, Any]) -> bytes:
     """Return the SVG of the record of `quire tlb`: a panel a structure that was ever filled, a column a set."""
+    record = cleaned(record)
     with_sets = [one for one in record["structures"] if one["set_use"] is not None]
     shown = [one for one in with_sets if any(one["set_use"]["fills"])]
     with chart_style():

@@ -3,6 +3,7 @@
 from typing import IO, Any
 
 from quire.report.page import open_console, print_lines
+from quire.report.shown import cleaned
 
 __all__ = ["lint_record", "render_lint_table"]
 
@@ -40,6 +41,7 @@ def lint_record(findings: Any, *, source: str, profile: str, unchecked: list[str
 
 def render_lint_table(record: dict[str, Any], file: IO[str]) -> None:
     """Write the findings, then one line that sums them up."""
+    record = cleaned(record)
     from rich.text import Text
 
     console = open_console(file)

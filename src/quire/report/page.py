@@ -1,12 +1,13 @@
 """How reports are printed: on a console that colours on terminals and is wide elsewhere, or as JSON."""
 
 import json
+from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["PAGE_WIDTH", "open_console", "print_lines", "to_json"]
+__all__ = ["PAGE_WIDTH", "open_console", "print_lines", "render_json"]
 
 PAGE_WIDTH = 110  # of a report in a file, whose longer cells are folded
 
@@ -29,6 +30,6 @@ def print_lines(console: "Console", *parts: object) -> None:
     console.file.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
 
 
-def to_json(record: dict[str, Any]) -> str:
-    """Return the record as one JSON object, keys in the record's order, with a newline at the end."""
-    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+def render_json(record: Mapping[str, Any]) -> str:
+    """Return the record as one JSON object, keys in the record's order, with a newline at the end; ASCII alone."""
+    return json.dumps(record, indent=2) + "\n"

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from quire.report.shown import shown
+
 __all__ = ["open_progress"]
 
 
@@ -17,13 +19,14 @@ def open_progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
         yield lambda name: None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     progress = Progress(console=Console(file=sys.stderr), transient=True)
     task = progress.add_task(title, total=total)
 
     def step(name: str) -> None:
-        progress.update(task, advance=1, description=f"{title}: {name}")
+        progress.update(task, advance=1, description=escape(shown(f"{title}: {name}")))
         progress.start()
 
     try:

@@ -3,43 +3,40 @@
 Takes the record that a session made (see docs/reference/run-report.md for its fields); knows nothing of the model.
 """
 
-import json
 from typing import IO, Any
 
 from quire.report.flushes import render_advice, render_findings
 from quire.report.numa import numa_rows
 from quire.report.page import PAGE_WIDTH, open_console
 from quire.report.quantity import format_count, format_size
+from quire.report.shown import cleaned
 from quire.report.working_set import working_set_rows
 
 Rows = list[tuple[str, str, str]]
 
-__all__ = ["render_json", "render_table"]
+__all__ = ["render_table"]
 
 _NOT_COUNTED = "not counted (--detail full counts it)"
 _NAME_WIDTH, _VALUE_WIDTH = 30, 15
-
-
-def render_json(record: dict[str, Any]) -> str:
-    """Return the record as one JSON object, keys in the record's order, with a newline at the end."""
-    return json.dumps(record, indent=2) + "\n"
 
 
 def render_table(record: dict[str, Any], file: IO[str]) -> None:
     """Write the record to `file` as aligned text, coloured if `file` is a terminal that wants colour."""
     from rich.padding import Padding
     from rich.table import Table
+    from rich.text import Text
 
+    record = cleaned(record)
     console = open_console(file, PAGE_WIDTH)
     with console.capture() as captured:
         for title, rows in _sections(record):
-            console.print(f"[bold]{title}[/bold]")
+            console.print(Text(title, "bold"))
             table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
             table.add_column(min_width=_NAME_WIDTH, no_wrap=True)
             table.add_column(justify="right", no_wrap=True, min_width=_VALUE_WIDTH)
             table.add_column(style="dim", overflow="fold")
             for name, value, note in rows:
-                table.add_row(name, value, note)
+                table.add_row(*map(Text, (name, value, note)))
             console.print(Padding(table, (0, 0, 0, 2)))
     file.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
     if record.get("flushes") is not None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Literal, cast
 
 from quire.report.page import PAGE_WIDTH, open_console
+from quire.report.shown import shown, shown_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,19 +24,19 @@ class Sheet:
 
     def title(self, text: str) -> None:
         """Write a title."""
-        self._console.print(text, style="bold", markup=False)
+        self._console.print(shown(text), style="bold", markup=False)
 
     def text(self, text: str) -> None:
         """Write a sentence."""
-        self._console.print(text, markup=False)
+        self._console.print(shown_lines(text), markup=False)
 
     def highlight(self, text: str) -> None:
         """Write the sentence that matters."""
-        self._console.print(text, style="bold green", markup=False)
+        self._console.print(shown(text), style="bold green", markup=False)
 
     def alarm(self, text: str) -> None:
         """Write what must not be overlooked."""
-        self._console.print(text, style="bold red", markup=False)
+        self._console.print(shown(text), style="bold red", markup=False)
 
     def bullets(self, sentences: Iterable[str]) -> None:
         """Write one sentence a line, the rest of a long one indented."""
@@ -71,7 +72,7 @@ class Sheet:
 def _plain(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    return escape(shown(text))
 
 
 @contextmanager

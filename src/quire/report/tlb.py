@@ -8,6 +8,7 @@ from typing import IO, Any
 
 from quire.report.quantity import format_count, format_size
 from quire.report.sheet import open_sheet
+from quire.report.shown import cleaned
 
 __all__ = ["render_tlb"]
 
@@ -37,6 +38,7 @@ _CLASSES = {"guest-physical": "physical"}  # a row is to fit a terminal of 100 c
 
 def render_tlb(record: Record, file: IO[str]) -> None:
     """Write the structures and the entries of `record` to `file`."""
+    record = cleaned(record)
     with open_sheet(file) as sheet:
         sheet.title(_title(record))
         if not record["ended"]["reached"]:

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from quire.report.page import open_console, print_lines
 from quire.report.quantity import format_size
+from quire.report.shown import cleaned
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,6 +64,7 @@ def _translation(result: dict[str, Any]) -> str:
 
 def render_walk_table(record: dict[str, Any], file: IO[str]) -> None:
     """Write the record of ``quire walk``: what was asked, the references, the rule, the outcome, what changes."""
+    record = cleaned(record)
     from rich.text import Text
 
     console = open_console(file)

@@ -33,7 +33,7 @@ def test_fallback_goes_by_distance_then_number() -> None:
     ("sizes", "distances", "text"),
     [
         ([], None, "A machine cannot have 0 nodes: give 1 to 64"),
-        ([4096], None, "Node 0 cannot have 0x1000 bytes: give a positive multiple of 0x200000"),
+        ([4096], None, "Node 0 cannot have 4_096 bytes: give a positive multiple of 2 MiB"),
         (
             [GIB] * 2,
             [[10, 20]],

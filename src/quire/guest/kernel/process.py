@@ -9,7 +9,7 @@ raises; its end is `exit_status` or `death`. Not thread-safe.
 import random
 import signal
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from quire.arch import DR6, GENERAL, LOW32, PAGE_SHIFT, RFLAGS, Vector, describe_page_fault
@@ -43,6 +43,8 @@ _SYSCALL_BYTES = 2
 #: Above every system call number of Linux.
 _SYSCALL_NUMBERS = 1024
 _EINTR = 4
+#: Names of what a guest did not get are kept up to so many, then counted together.
+_LACKS_KEPT, _MORE_LACKS = 100, "more system calls"
 _FPE_INTDIV, _ILL_ILLOPN, _TRAP_BRKPT, _TRAP_TRACE = 1, 2, 1, 2
 _INT80, _INT_BYTES = 0x80, 2
 #: Vectors whose gates Linux lets programs call, beside that of system calls.
@@ -86,6 +88,8 @@ class ProcessGuest:
         self.signals: Signals = Signals()
         #: What the guest asked for and did not get: name and count, in the order of first use.
         self.unimplemented: dict[str, int] = {}
+        #: Hears of each such name once, at the first time; the session sets it.
+        self.tell_lack: Callable[[str], None] = _tell_nobody
         self.syscall_counts: dict[str, int] = {}
         self.exit_status: int | None = None
         self.death: GuestDeath | None = None
@@ -116,6 +120,15 @@ class ProcessGuest:
         registers.write_many(
             dict.fromkeys(_CLEARED, 0) | {"rip": begin.rip, "rsp": begin.rsp, "rflags": _RFLAGS}
         )
+
+    def lacks(self, name: str, *, ordinary: bool = False) -> None:
+        """Count that the guest asked for `name` and was told ENOSYS; say so the first time, unless it is `ordinary`."""
+        if len(self.unimplemented) >= _LACKS_KEPT and name not in self.unimplemented:
+            name = _MORE_LACKS  # the guest chooses the numbers, and so how many names there are
+        seen = self.unimplemented.get(name, 0)
+        self.unimplemented[name] = seen + 1
+        if not seen and not ordinary:
+            self.tell_lack(name)
 
     def page_fault(self, gva: int, error_code: int) -> None:
         """Handle #PF at `gva`: make the access possible, or send the signal that Linux sends."""
@@ -258,3 +271,7 @@ class ProcessGuest:
         (mxcsr,) = struct.unpack_from("<I", image, 24)
         raised = fsw & ~fcw if vector == Vector.MF else mxcsr & ~(mxcsr >> 7)
         return next((code for flags, code in _FPE_CODES if raised & flags), _FPE_FLTUNK)
+
+
+def _tell_nobody(name: str) -> None:
+    """Take the name of what the guest did not get."""

@@ -79,9 +79,8 @@ class ThreadGroup(Protocol):
         """The timers that send it signals."""
         ...
 
-    @property
-    def unimplemented(self) -> dict[str, int]:
-        """What the guest asked for and did not get: name and count, in the order of first use."""
+    def lacks(self, name: str, *, ordinary: bool = False) -> None:
+        """Note that the guest asked for the system call `name` and was told ENOSYS; `ordinary` is no news."""
         ...
 
 

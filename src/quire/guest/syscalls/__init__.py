@@ -3,8 +3,8 @@
 Quire is the guest's kernel, and its host is x86-64 Linux as well: most calls are the host's own with the
 guest's pointers replaced. What differs (memory, signals, exit, seeded randomness, names in /proc) has a
 handler. Contract: a call never raises for anything that a guest does; it answers -errno as Linux would.
-Registers, addresses and sizes are taken as hostile. Calls that are not there answer ENOSYS and are counted in
-`task.unimplemented`.
+Registers, addresses and sizes are taken as hostile. Calls that are not there answer ENOSYS, which
+`task.lacks` counts and tells.
 """
 
 import errno
@@ -74,7 +74,7 @@ def answer(task: Task, entry: Syscall | None, arguments: tuple[int, ...], name: 
     """Do the system call `entry`, which the guest knows as `name`, as :func:`dispatch` does; None is one not there."""
     if entry is None or entry.run is None:
         key = f"{name} ({entry.note})" if entry is not None and entry.note else name
-        task.unimplemented[key] = task.unimplemented.get(key, 0) + 1
+        task.lacks(key, ordinary=entry is not None and entry.ordinary)
         return -errno.ENOSYS
     registers = tuple(register & WORD for register in arguments)
     while True:

@@ -67,6 +67,8 @@ class Syscall:
     retries: bool = True
     #: Why it is not there, for the report of unimplemented calls.
     note: str = ""
+    #: Programs ask for it as a matter of course, and do without it: nobody need hear that it is not there.
+    ordinary: bool = False
 
 
 SYSCALLS: dict[int, Syscall] = {}
@@ -141,6 +143,9 @@ def passes(
     _declare(Syscall(number, name, kinds, run, effect, restart))
 
 
-def absent(number: int, name: str, note: str = "") -> None:
-    """Declare a call that answers ENOSYS and is counted as unimplemented, under its name and `note`."""
-    _declare(Syscall(number, name, (), None, note=note))
+def absent(number: int, name: str, note: str = "", *, ordinary: bool = False) -> None:
+    """Declare a call that answers ENOSYS and is counted as unimplemented, under its name and `note`.
+
+    The user hears of the first of each name, unless the call is `ordinary`.
+    """
+    _declare(Syscall(number, name, (), None, note=note, ordinary=ordinary))

@@ -20,7 +20,7 @@ _FUTEX_WAIT, _FUTEX_WAKE, _FUTEX_REQUEUE, _FUTEX_CMP_REQUEUE = 0, 1, 3, 4
 _FUTEX_WAIT_BITSET, _FUTEX_WAKE_BITSET = 9, 10
 _FUTEX_CLOCK_REALTIME = 256
 
-absent(334, "rseq")
+absent(334, "rseq", ordinary=True)  # the C library asks at the start of every program, and can do without
 absent(449, "futex_waitv")
 absent(205, "set_thread_area")
 absent(211, "get_thread_area")

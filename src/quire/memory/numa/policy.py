@@ -8,6 +8,7 @@ page falls on the same node in every run. All but bind fall back to other nodes 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,6 +17,7 @@ from quire.memory.numa.topology import Topology
 
 __all__ = ["Policy", "PolicyKind", "parse_nodes"]
 
+_NODE = re.compile("[0-9]{1,2}")
 _MOST_WEIGHT = 255  # as in Linux
 
 
@@ -55,7 +57,7 @@ class Policy:
                 f"give one of {', '.join(PolicyKind)}"
             ) from None
         if kind is PolicyKind.WEIGHTED_INTERLEAVE:
-            weights = tuple(int(word) for word in rest.split(",") if word.isdecimal())
+            weights = tuple(int(word) for word in rest.split(",") if re.fullmatch("[0-9]{1,9}", word))
             if not rest or len(weights) != len(rest.split(",")):
                 raise MisuseError(f"Policy {text!r} has no weight for each node: give for example {name}:3,1")
             return cls(kind, weights=weights)
@@ -118,7 +120,7 @@ def parse_nodes(text: str) -> tuple[int, ...]:
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and (not last.isdecimal() or int(last) < int(first))):
+        if not _NODE.fullmatch(first) or (dash and (not _NODE.fullmatch(last) or int(last) < int(first))):
             raise MisuseError(f"{text!r} is no list of nodes: give for example 0-2,4")
         found.extend(range(int(first), int(last or first) + 1))
     if len(set(found)) != len(found):

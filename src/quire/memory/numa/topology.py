@@ -54,7 +54,7 @@ class Topology:
         for node, size in enumerate(self.sizes):
             if size <= 0 or size % NODE_GRAIN:
                 raise MisuseError(
-                    f"Node {node} cannot have {size:#x} bytes: give a positive multiple of {NODE_GRAIN:#x}"
+                    f"Node {node} cannot have {size:_} bytes: give a positive multiple of {NODE_GRAIN >> 20} MiB"
                 )
         if len(self.distances) != count or any(len(row) != count for row in self.distances):
             shape = " ".join(str(len(row)) for row in self.distances)
@@ -150,7 +150,7 @@ def read_distances(text: str) -> tuple[tuple[int, ...], ...]:
         words = _NUMACTL_ROW.sub("", line.partition("#")[0]).split()
         if not words:
             continue
-        if not all(word.isdecimal() for word in words):
+        if not all(re.fullmatch("[0-9]{1,9}", word) for word in words):
             raise FormatError(
                 f"Line {number} of the distances is {line.strip()!r}: give one row of numbers a node"
             )

@@ -4,7 +4,6 @@ See docs/reference/walk.md for the form. What the file does not describe is not 
 anywhere unless ``memory`` says how much there is. Fails with FormatError, which names table and entry.
 """
 
-import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +17,7 @@ from quire.arch import (
     level_shift,
     profile_by_name,
 )
+from quire.documents import parse_toml, read_text
 from quire.errors import FormatError, MisuseError, did_you_mean
 from quire.paging import Context
 from quire.paging.settings import SETTINGS, parse_number
@@ -42,11 +42,7 @@ _PDPT_BYTES = 32
 
 def read_tables(path: str) -> Image:
     """Return the image that the TOML file at `path` describes. Raises FormatError, or OSError if it cannot be read."""
-    with open(path, "rb") as file:
-        try:
-            content = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise FormatError(f"{path} is not TOML: {error}") from None
+    content = parse_toml(read_text(path, path), path)
     try:
         return _image(path, content)
     except (FormatError, MisuseError) as error:
@@ -60,11 +56,12 @@ def _image(path: str, content: dict[str, Any]) -> Image:
         raise FormatError(f"mode is {word!r}: give one of {', '.join(MODES)}")
     mode = MODES[word]
     pages: dict[int, bytearray] = {}
+    defined: dict[int, object] = {}
     tables = content.get("table", [])
     if not isinstance(tables, list) or not tables:
         raise FormatError("there is no table: begin each with a line [[table]]")
     for table in tables:
-        _fill(pages, table, mode)
+        _fill(pages, defined, table, mode)
     settings = _settings(content, mode)
     ranges = [(address, memoryview(page)) for address, page in pages.items()]
     size = _integer(content.get("memory", 0), "memory")
@@ -99,8 +96,8 @@ def _settings(content: dict[str, Any], mode: PagingMode) -> dict[Context, int]:
     return settings
 
 
-def _fill(pages: dict[int, bytearray], table: Any, mode: PagingMode) -> None:
-    """Write one described table into its page."""
+def _fill(pages: dict[int, bytearray], defined: dict[int, object], table: Any, mode: PagingMode) -> None:
+    """Write one described table into its page; `defined` has the addresses of entries, and the table of each."""
     if not isinstance(table, dict) or "address" not in table:
         raise FormatError("a table has no address: write address = 0x1000 below [[table]]")
     address = _integer(table["address"], "address")
@@ -127,6 +124,8 @@ def _fill(pages: dict[int, bytearray], table: Any, mode: PagingMode) -> None:
         try:
             for index, value in _values(key, entry, level, dimension == "ept", mode, count):
                 at = address % PAGE_SIZE + size * index
+                if defined.setdefault(address + size * index, table) is not table:
+                    raise FormatError(f"index {index} has an entry already, in an earlier table there")
                 page[at : at + size] = value.to_bytes(size, "little")
         except (FormatError, MisuseError, OverflowError) as error:
             said = f"the entry does not fit in {size} bytes" if isinstance(error, OverflowError) else error

@@ -4,14 +4,13 @@ Every key is required, but for the causes of exits that take the default; a key 
 a misspelt one does not silently cost nothing.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from quire.arch import ExitReason
+from quire.documents import parse_toml, read_text
 from quire.errors import FormatError, MisuseError, did_you_mean
 
 __all__ = ["Cache", "Costs", "Figure", "known_costs", "load_costs"]
@@ -96,11 +95,9 @@ def load_costs(name: str) -> Costs:
     """
     if "/" in name or name.endswith(_SUFFIX):
         try:
-            text = Path(name).read_bytes().decode()
+            text = read_text(name, f"Cost profile {name!r}")
         except OSError as error:
             raise MisuseError(f"Cost profile {name!r} cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise FormatError(f"Cost profile {name!r} is not UTF-8 text: {error.reason}") from error
     elif name in known_costs():
         text = (resources.files(__package__) / (name + _SUFFIX)).read_text(encoding="utf-8")
     else:
@@ -109,10 +106,7 @@ def load_costs(name: str) -> Costs:
             f"No cost profile is called {name!r}{did_you_mean(name, known)}: there is {', '.join(known)}, "
             "or give a file that ends in .toml"
         )
-    try:
-        return _Reader(name, tomllib.loads(text)).costs()
-    except tomllib.TOMLDecodeError as error:
-        raise FormatError(f"Cost profile {name!r} is not TOML: {error}") from error
+    return _Reader(name, parse_toml(text, f"Cost profile {name!r}")).costs()
 
 
 class _Reader:

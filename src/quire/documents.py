@@ -1,0 +1,73 @@
+"""Files that a user writes by hand, TOML, JSON or rows of numbers: read up to a size, parsed up to a depth.
+
+Whatever is in them, what is wrong with them is a FormatError of one line. A number has at most 64 bits, as everything
+in Quire that a file can name.
+"""
+
+import tomllib
+from typing import Any
+
+from quire.errors import FormatError
+
+__all__ = ["LARGEST_FILE", "parse_json", "parse_toml", "read_text"]
+
+LARGEST_FILE = 16 << 20  #: bytes; no such file needs a hundredth of it, and a device never ends
+_BITS = 64
+_FAR = 1 << _BITS
+_Document = dict[str, Any]
+
+
+def read_text(path: str, title: str) -> str:
+    """Return what is in the file at `path`, which messages call `title`. Raises OSError, FormatError."""
+    with open(path, "rb") as file:
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise FormatError(f"{title} has more than {LARGEST_FILE >> 20} MiB: give a smaller file")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{title} is not UTF-8 text: {error.reason}") from None
+
+
+def parse_toml(text: str, title: str) -> _Document:
+    """Return what the TOML `text` says. Raises FormatError."""
+    return _parsed(lambda: tomllib.loads(text), title, "TOML")
+
+
+def parse_json(text: str, title: str) -> _Document:
+    """Return what the JSON object `text` says. Raises FormatError."""
+    import json
+
+    return _parsed(lambda: json.loads(text), title, "JSON")
+
+
+def _parsed(parse: Any, title: str, form: str) -> _Document:
+    try:
+        found = parse()
+    except RecursionError:
+        raise FormatError(f"{title} nests tables or lists too deeply: no key needs more than a few") from None
+    except ValueError as error:  # each parser's own is one, and that of a number with thousands of digits
+        raise FormatError(f"{title} is not {form}: {_why(error)}") from None
+    if not isinstance(found, dict):
+        raise FormatError(f"{title} is no table of names and values: begin with a name")
+    _check_numbers(found, title)
+    return found
+
+
+def _why(error: ValueError) -> str:
+    if "integer string conversion" in str(error):
+        return f"a number has thousands of digits, and at most {_BITS} bits are a number here"
+    return str(error)
+
+
+def _check_numbers(document: _Document, title: str) -> None:
+    """Refuse numbers that no field holds, by the name of the key. As deep as the parser went: no recursion."""
+    waiting: list[tuple[str, Any]] = list(document.items())
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(f"{name}.{key}", one) for key, one in value.items()]
+        elif isinstance(value, list):
+            waiting += [(f"{name}[{number}]", one) for number, one in enumerate(value)]
+        elif isinstance(value, int) and not -_FAR < value < _FAR:
+            raise FormatError(f"{title}: {name} has more than {_BITS} bits: give at most {_FAR - 1:#x}")
