@@ -19,6 +19,7 @@ from quire.guest.own_process import is_own_process
 from quire.guest.seccomp import install
 from quire.guest.syscalls.readable import Readable
 from quire.guest.syscalls.state import group_state
+from quire.kernels import compile_missing
 
 __all__ = ["enclose"]
 
@@ -41,6 +42,7 @@ def enclose(guest: ProcessGuest, allow_read: Sequence[str]) -> list[str]:
     walls = ["table of effects"]
     if not own:
         return walls
+    compile_missing()
     if _landlock(roots):
         walls.append(f"landlock {landlock_version()}")
     if install():
