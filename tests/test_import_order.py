@@ -19,6 +19,7 @@ ROOMS = (
     "errors",
     "documents",
     "failpoints",
+    "own_descriptors",
     "kernels",
     "report",
     "arch",

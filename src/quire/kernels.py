@@ -4,19 +4,33 @@ A kernel that only other kernels call is part of their machine code: when that c
 never loaded. So a command pays for the few kernels that it calls, not for all that its modules name.
 """
 
+import importlib
+import os
 import threading
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from numba import cfunc, njit
 from numba.core import event
 
-__all__ = ["Callback", "before_compiling", "cache_of", "callback", "kernel", "load"]
+__all__ = [
+    "Callback",
+    "before_compiling",
+    "cache_of",
+    "callback",
+    "compile_missing",
+    "kernel",
+    "load",
+]
 
 #: What Numba asks of a dispatcher that has no code yet: for a call from Python, and for a caller's types.
 _QUESTIONS = ("_compile_for_args", "get_call_template")
 _loading = threading.RLock()
+#: All that was declared so far.
+_declared: list[Any] = []
+_callbacks: list["Callback"] = []
 
 
 def kernel(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -49,9 +63,29 @@ def kernel(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any
 def _compiled_lazily(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     """Return Numba's dispatcher of `function`: with the cache, or where no folder for one can be written, without."""
     try:
-        return njit(cache=True, nogil=True, **options)(function)
+        dispatcher = njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:  # no home, a file system that is read only: each process compiles for itself
         return njit(nogil=True, **options)(function)
+    _declared.append(dispatcher)
+    return dispatcher
+
+
+def compile_missing() -> None:
+    """Compile every kernel that the cache lacks, for a process that may not write it later.
+
+    Whether the cache has one is seen by the file that Numba keeps of it; where that cannot be told, it is loaded.
+    """
+    folder = Path(__file__).parent
+    for path in sorted(folder.rglob("_kernels*.py")):
+        importlib.import_module(".".join(("quire", *path.relative_to(folder).with_suffix("").parts)))
+    for dispatcher in _declared:
+        index = getattr(
+            getattr(getattr(dispatcher, "_cache", None), "_cache_file", None), "_index_path", None
+        )
+        if index is None or not os.path.exists(index):
+            load(dispatcher)
+    for made in _callbacks:
+        _ = made.address
 
 
 def load(dispatcher: Any) -> Any:
@@ -78,6 +112,7 @@ class Callback:
     def __init__(self, signature: Any, function: Callable[..., Any]) -> None:
         self.__doc__ = function.__doc__
         self._signature, self._function = signature, function
+        _callbacks.append(self)
 
     @cached_property
     def address(self) -> int:

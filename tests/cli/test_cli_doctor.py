@@ -79,7 +79,7 @@ def test_limits_that_are_too_low_are_found() -> None:
     assert done.returncode == 1, done.stderr
     missing = {one["name"]: one["advice"] for one in json.loads(done.stdout)["facts"] if one["missing"]}
     assert missing == {
-        "open files": "raise ulimit -n to 964 or more",
+        "open files": "raise ulimit -n to 256 or more",
         "address space": "raise ulimit -v to 2883584 or more",
     }
 

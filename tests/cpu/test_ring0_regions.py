@@ -7,7 +7,7 @@ import pytest
 from ring0_guest import assemble, make, reported
 
 from quire.arch import EPT_VIOLATION_QUALIFICATION, ExitReason
-from quire.cpu.soft.ring0.decode import decode
+from quire.cpu.soft.decode import decode
 from quire.errors import MisuseError
 from quire.exits import ExitContext, Next, Skip
 from quire.guest.boot.bare import BareGuest, BareOutcome, bare_config

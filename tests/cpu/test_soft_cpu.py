@@ -218,7 +218,7 @@ def test_what_the_engine_does_not_offer_was_found() -> None:
     engine = Guest(Detail.EXITS, "0f05").cpu._engine
     assert engine.fault_offset
     assert engine.sync_offset
-    assert engine._exception_offset
+    assert engine.last_exception.error_code_index
     assert len(engine._windows) == 3
 
 

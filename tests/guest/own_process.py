@@ -13,6 +13,8 @@ from pathlib import Path
 
 from syscall_fakes import FakeProcess
 
+from quire.own_descriptors import FIRST_OWN
+
 __all__ = ["results_apart"]
 
 Call = tuple[int, tuple[int, ...]]
@@ -44,7 +46,7 @@ def results_apart(calls: Sequence[Call], folder: Path) -> Iterator[tuple[Call, o
 
 def _make(calls: Sequence[Call], folder: Path, report: int) -> None:
     """Write the result of each call as a line to a descriptor that no guest can name."""
-    high = os.dup2(report, 1000)
+    high = os.dup2(report, FIRST_OWN + 100)
     for number, arguments in calls:
         _own_surroundings(folder)
         try:

@@ -6,13 +6,18 @@ from types import SimpleNamespace
 from typing import Any
 
 from quire.arch import Access
+from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.machine import PageFault
 from quire.guest.kernel.outside import Nowhere
 from quire.guest.kernel.siginfo import SignalInfo
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.timers import Timers
+from quire.guest.kernel.usage import Usage
+from quire.guest.mm.allowance import Allowance
 from quire.guest.mm.uaccess import UserMemory
+from quire.guest.mm.vma import VmaList
 from quire.guest.syscalls import dispatch
+from quire.own_descriptors import FIRST_OWN
 
 BASE = 0x10000
 PAGES = 64
@@ -21,7 +26,7 @@ HOLE = BASE + 60 * 4096
 CONST = BASE + 62 * 4096
 #: Where strings go, away from buffers.
 STRINGS = BASE + 40 * 4096
-HIGH = 900
+HIGH = FIRST_OWN
 
 
 class FakeMachine:
@@ -31,7 +36,19 @@ class FakeMachine:
         self.pages = [bytearray(4096) for _ in range(PAGES)]
         self.values: dict[str, int] = {"rsp": BASE + 0x8000}
         self.registers = SimpleNamespace(read=self.values.__getitem__, write=self.values.__setitem__)
+        self.left = 64 << 20
         self.touched: set[int] = set()
+
+    def allocate(self, size: int) -> int | None:
+        """Return a frame of the 64 MiB there are, which nobody looks at."""
+        self.left -= size
+        if self.left < 0:
+            self.left += size
+            return None
+        return 0
+
+    def free(self, gpa: int, size: int) -> None:
+        self.left += size
 
     def user(self, gva: int, length: int, access: Access) -> memoryview | PageFault:
         index, offset = divmod(gva - BASE, 4096)
@@ -50,6 +67,10 @@ class FakeSpace:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.stack_limit = 8 << 20
+        self.allowance = Allowance()
+        self.areas = VmaList()
+        self.pages = SimpleNamespace(small={}, large={}, peak_bytes=0)
+        self.mapped_bytes = self.resident_bytes = self.faults = 0
 
     def fault(self, gva: int, error_code: int) -> SignalInfo:
         return SignalInfo(11, 1, addr=gva)
@@ -81,6 +102,8 @@ class FakeProcess:
         self.memory = UserMemory(self.machine, self.space)  # type: ignore[arg-type]
         self.signals = Signals()
         self.timers = Timers()
+        self.host_memory = HostMemory(self.machine)  # type: ignore[arg-type]
+        self.usage = Usage(self.space)  # type: ignore[arg-type]
         self.outside = Nowhere()
         self.program = SimpleNamespace(
             path="/usr/bin/../bin/env", argv=(b"env", b"-i"), envp=(b"A=1",), execfn=b"env"

@@ -30,6 +30,7 @@ from quire.guest.mm.linux import (
     TASK_SIZE,
 )
 from quire.guest.mm.uaccess import BadAddress, UserMemory
+from quire.own_descriptors import FIRST_OWN
 from quire.paging import Rights
 
 ANON = MAP_PRIVATE | MAP_ANONYMOUS
@@ -207,7 +208,7 @@ class TestFault:
         at = world.space.mmap(0, K4, 1, MAP_PRIVATE, fd, 0)
         os.close(fd)
         assert world.memory.read(at, 5) == b"hello"
-        assert [f.fd >= 900 for f in world.space.files._files.values()] == [True]
+        assert [f.fd >= FIRST_OWN for f in world.space.files._files.values()] == [True]
 
     def test_out_of_memory(self):
         world = World(frames=2)
@@ -562,7 +563,7 @@ def test_maps_text_is_the_kernels(tmp_path):
     world.space.mmap(AT, K4, 1, MAP_PRIVATE, fd, K4)
     world.space.mmap(AT + K4, K4, 7, ANON, -1, 0)
     os.close(fd)
-    first, second = world.space.maps_text().splitlines(keepends=True)
+    first, second, _ = world.space.maps_text().splitlines(keepends=True)
     assert first.split(b" ", 1)[1].split() == native.split(b" ", 1)[1].split()
     assert first.index(b"/") == native.index(b"/") == 73
     assert second == b"1000001000-1000002000 rwxp 00000000 00:00 0 \n"

@@ -9,6 +9,7 @@ import struct
 import pytest
 from guest_fakes import K4, FakeMachine
 
+from quire.arch import DR6
 from quire.guest.kernel.actions import (
     SA_NODEFER,
     SA_ONSTACK,
@@ -51,6 +52,7 @@ class Process:
 
     restart_call = ProcessGuest.restart_call
     exception = ProcessGuest.exception
+    software_interrupt = ProcessGuest.software_interrupt
     page_fault = ProcessGuest.page_fault
     deliver_signals = ProcessGuest.deliver_signals
     finished = ProcessGuest.finished
@@ -305,7 +307,7 @@ def test_fault_that_cannot_be_handled_kills(process, how):
         (13, SEGV, 0x80, 0),
         (17, 7, 1, 0),
         (12, 7, 0x80, 0),
-        (1, 5, 2, 0x400500),
+        (1, 5, 1, 0x400500),
         (19, 8, 3, 0x400500),
         (4, SEGV, 0x80, 0),
     ],
@@ -314,6 +316,20 @@ def test_exceptions(process, vector, signo, code, address):
     process.machine.registers.fpu = struct.pack("<24xI", (0x1F80 & ~0x200) | 4).ljust(512, b"\0")
     process.exception(vector, 0)
     assert (process.death.signo, process.death.si_code, process.death.address) == (signo, code, address)
+
+
+def test_a_single_step_is_told_from_int1(process):
+    process.exception(1, DR6.mask("BS"))
+    assert (process.death.signo, process.death.si_code) == (5, 2)
+    assert process.trap.error_code == 0
+
+
+@pytest.mark.parametrize(("vector", "rip", "trap"), [(3, 0x400500, (3, 0)), (4, 0x400500, (4, 0)),
+                                                    (0x81, 0x4004FE, (13, 0x40A)), (0, 0x4004FE, (13, 2))])  # fmt: skip
+def test_a_software_interrupt_needs_a_gate_of_the_programs(process, vector, rip, trap):
+    process.software_interrupt(vector)
+    assert (process.trap.vector, process.trap.error_code) == trap
+    assert process.machine.registers.read("rip") == rip
 
 
 def test_exception_text(process):

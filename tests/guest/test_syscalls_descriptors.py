@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from syscall_fakes import BASE, HIGH, HOLE, FakeProcess
 
+from quire.own_descriptors import DESCRIPTOR_LIMITS
+
 BADF = -errno.EBADF
 
 
@@ -82,7 +84,7 @@ def test_lowest_number_and_limit(process: FakeProcess) -> None:
     assert process.call(32, 0) == lowest
     assert process.call(302, 0, resource.RLIMIT_NOFILE, 0, BASE) == 0
     soft = process.memory.read_u64(BASE)
-    assert soft == min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 900)
+    assert soft == min(DESCRIPTOR_LIMITS[0], HIGH)
     limit = process.words(BASE, lowest + 1, lowest + 1)
     assert process.call(160, resource.RLIMIT_NOFILE, limit) == 0
     assert process.call(32, 0) == -errno.EMFILE
@@ -171,6 +173,7 @@ def test_select(process: FakeProcess) -> None:
     assert int.from_bytes(process.memory.read(BASE, 128), "little") == 1 << read
     process.memory.write(BASE, (1 << 900).to_bytes(128, "little"))
     assert process.call(23, 1024, BASE, 0, 0, 0) == BADF
+    assert process.call(23, 900, BASE, 0, 0, process.words(BASE + 512, 0, 0)) == 0
     assert process.call(270, -1, 0, 0, 0, 0, 0) == -errno.EINVAL
     timeout = process.words(BASE, 0, 1000)
     assert process.call(23, 0, 0, 0, 0, timeout) == 0

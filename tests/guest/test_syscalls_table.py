@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from own_process import results_apart
-from syscall_fakes import BASE, FakeProcess
+from syscall_fakes import BASE, HIGH, FakeProcess
 
 from quire.errors import InternalError
 from quire.guest.syscalls import NO_RESULT, SYSCALLS, syscall_name
@@ -71,7 +71,7 @@ def test_exit(number: int) -> None:
 LEFT_OUT = {7, 15, 23, 34, 61, 62, 128, 130, 162, 270, 271}
 #: Calls after which a process is not what it was: each is made in a process of its own.
 CHANGING = {3, 32, 33, 37, 95, 105, 106, 109, 112, 113, 114, 116, 117, 119, 122, 123, 141, 292, 436}
-WILD = (0, (1 << 64) - 1, 1 << 47, 900)
+WILD = (0, (1 << 64) - 1, 1 << 47, HIGH)
 
 
 @pytest.mark.parametrize("value", WILD)

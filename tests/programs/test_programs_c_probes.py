@@ -20,7 +20,7 @@ SOURCES = Path(__file__).parent / "probes"
 LINKS = {"dynamic": [], "static": ["-static"], "static-pie": ["-static-pie"]}
 NAMES = [
     "mapping", "protection", "signals", "stacks", "accesses", "startup", "pointers", "state", "selfmodify", "waiting",
-    "timers",
+    "timers", "traps",
 ]  # fmt: skip
 ENV = {"PROBE_EMPTY": "", "PROBE_SPACES": " a  b ", "PROBE_BYTES": "\udcff\udc80"}
 ARGS = {"startup": ["", "two words", "\udcfe", "x" * 5000]}
@@ -84,7 +84,7 @@ def test_static_pie(name: str, build: Build, tmp_path: Path) -> None:
     _probe(build, name, "static-pie", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["protection", "accesses", "selfmodify", "state"])
+@pytest.mark.parametrize("name", ["protection", "accesses", "selfmodify", "state", "traps"])
 def test_full_detail(name: str, build: Build, tmp_path: Path) -> None:
     """Counting every access changes nothing that the program sees."""
     record = _probe(build, name, "static", tmp_path, "--detail", "full")
@@ -95,6 +95,11 @@ def test_full_detail(name: str, build: Build, tmp_path: Path) -> None:
 def test_large_pages(name: str, build: Build, tmp_path: Path) -> None:
     """Large guest and host pages: protection and sharing still work at 4 KiB."""
     _probe(build, name, "dynamic", tmp_path, "--guest-page", "2M", "--host-page", "2M")
+
+
+def test_traps_under_shadow(build: Build, tmp_path: Path) -> None:
+    record = _probe(build, "traps", "static", tmp_path, "--mmu", "shadow")
+    assert record["unimplemented"]["i386:break"] == 1
 
 
 @pytest.mark.parametrize("how", ["overflow", "no-altstack"])

@@ -51,7 +51,7 @@ def test_a_signal_that_was_ignored_or_blocked_is_so_for_the_guest() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
 
-    code = "import signal; print(signal.getsignal(1), signal.getsignal(2), signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
+    code = "import signal as s; print(s.getsignal(1), s.getsignal(2), s.pthread_sigmask(s.SIG_BLOCK, ()))"
     native, guest = (
         subprocess.run(
             [*words, python(), "-ISc", code],

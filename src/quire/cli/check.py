@@ -53,7 +53,7 @@ def command(
     as_json: bool,
     junit: str | None,
 ) -> int:
-    """Compare Quire's walks, VM-entry checks and exits with engines that nobody here wrote, on this machine.
+    """Compare Quire's walks, VM-entry checks, exits and instructions with engines that nobody here wrote.
 
     Each case runs in a process of its own. Exit status: 0 when all that can run here agrees, 1 when a difference is
     not explained by a known deviation of the oracle, 125 when it cannot start.

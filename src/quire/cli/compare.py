@@ -2,6 +2,7 @@
 
 import io
 import sys
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ from quire.arch import WORD
 from quire.cli.measure import measure
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.outputs import Outputs
-from quire.cli.run_options import no_argv_option
+from quire.cli.run_options import check_sandbox, no_argv_option, sandbox_options
 from quire.cli.sizes import SizeType
 from quire.machine import MMUS
 
@@ -36,7 +37,7 @@ __all__ = ["command"]
 @numa_options
 @click.option("--seed", type=click.IntRange(0, WORD), default=0, show_default=True,
               help="Seed of the guest's randomness and address layout.")  # fmt: skip
-@click.option("--sandbox", is_flag=True, help="Refuse writes but to stdout and stderr, and sockets.")
+@sandbox_options
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True,
               help="Runs at a time, after the first.")  # fmt: skip
 @click.option("-o", "--output", metavar="FILE", help="Write the table there, not to stderr; - is stdout.")
@@ -55,6 +56,7 @@ def command(
     remote_share: float,
     seed: int,
     sandbox: bool,
+    allow_read: tuple[str, ...],
     jobs: int,
     output: str | None,
     json: str | None,
@@ -89,7 +91,9 @@ def command(
         figures = load_costs(costs)
         figures.memory_latency(remote_share)  # refuses what is no share
         shared = (memory, seed, sandbox, profile_by_name(profile), numa_config(nodes))
+        check_sandbox(sandbox, allow_read)
         spec = compare_spec([program, *arguments], *shared, record_arguments=not no_argv)
+        spec = replace(spec, allow_read=allow_read)
         check_settings(spec, asked)
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None

@@ -13,8 +13,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 import quire
-from quire.guest.own_descriptors import LEAST_OPEN_FILES
 from quire.guest.own_process import ADDRESS_SPACE
+from quire.own_descriptors import LEAST_OPEN_FILES
 
 __all__ = ["Fact", "engine_version", "machine_facts"]
 

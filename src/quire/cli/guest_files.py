@@ -11,8 +11,8 @@ from typing import IO, BinaryIO
 import click
 
 from quire.cli.notices import say
-from quire.guest.own_descriptors import empty, move_high
 from quire.guest.own_streams import patient_stderr
+from quire.own_descriptors import empty, move_high
 
 __all__ = ["open_image", "open_report", "open_text", "write_text"]
 

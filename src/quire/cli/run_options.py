@@ -16,13 +16,29 @@ if TYPE_CHECKING:
     from quire.mmu import NumaConfig
     from quire.tlb import TlbOptions
 
-__all__ = ["check_host_page", "guest_config", "guest_options", "no_argv_option", "run_spec"]
+__all__ = [
+    "check_host_page",
+    "check_sandbox",
+    "guest_config",
+    "guest_options",
+    "no_argv_option",
+    "run_spec",
+    "sandbox_options",
+]
 
 _SMALLEST = next(iter(PAGES))
 
 no_argv_option = click.option(
     NO_ARGV, is_flag=True, help="Keep the program's arguments out of every report and record."
 )
+_SANDBOX = (
+    click.option("--sandbox", is_flag=True,
+                 help="Let the guest change nothing but its stdout and stderr, and reach nobody."),
+    click.option("--allow-read", multiple=True, metavar="PATH", type=click.Path(exists=True),
+                 help="With --sandbox: let it read nothing but what lies at PATH, its program and libraries; "
+                 "may be given several times."),
+)  # fmt: skip
+
 _OPTIONS = (
     click.option("--mmu", type=click.Choice(MMUS), default="ept", show_default=True,
                  help="One dimension of tables, two, or a shadow that joins them."),
@@ -51,7 +67,7 @@ _OPTIONS = (
                  help="retain: a stale translation is used until a flush; evict: any may go at any time."),
     click.option("--seed", type=click.IntRange(0, WORD), default=0, show_default=True,
                  help="Seed of the guest's randomness and address layout, and of --caching evict."),
-    click.option("--sandbox", is_flag=True, help="Refuse writes but to stdout and stderr, and sockets."),
+    *_SANDBOX,
     no_argv_option,
     click.argument("program"),
     click.argument("arguments", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED),
@@ -63,6 +79,21 @@ def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def sandbox_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give `command` the options that say what a guest may do to its host."""
+    for option in reversed(_SANDBOX):
+        command = option(command)
+    return command
+
+
+def check_sandbox(sandbox: bool, allow_read: tuple[str, ...]) -> None:
+    """Raise click.UsageError for paths to read that nothing keeps a guest from reading."""
+    if allow_read and not sandbox:
+        raise click.UsageError(
+            f"--allow-read {allow_read[0]} says nothing without --sandbox: give both, or neither"
+        )
 
 
 def guest_config(
@@ -132,13 +163,14 @@ def run_spec(options: dict[str, Any], config: "GuestConfig", detail: str, **more
     from quire.cpu import Detail
     from quire.guest.run_spec import RunSpec
 
-    command = (options["program"], *options["arguments"])
+    check_sandbox(options["sandbox"], options["allow_read"])
     return RunSpec(
-        command,
+        (options["program"], *options["arguments"]),
         config,
         Detail[detail.upper()],
         seed=options["seed"],
         sandbox=options["sandbox"],
         record_arguments=not options["no_argv"],
+        allow_read=options["allow_read"],
         **more,
     )

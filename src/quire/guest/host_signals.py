@@ -25,8 +25,8 @@ from typing import Any, Self
 
 from quire.guest.kernel.actions import SIG_DFL, SIG_IGN, SIGNAL_COUNT, signal_bit
 from quire.guest.kernel.siginfo import SI_USER, SignalInfo
-from quire.guest.own_descriptors import move_high
 from quire.guest.syscalls import host
+from quire.own_descriptors import move_high
 
 __all__ = ["WAKE_UP", "HostSignals"]
 

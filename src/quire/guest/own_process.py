@@ -5,12 +5,20 @@ import gc
 import os
 import resource
 import signal
+import threading
 
 from quire.errors import BackendError
-from quire.guest.own_descriptors import make_room
 from quire.guest.own_streams import hide_streams
+from quire.own_descriptors import make_room
 
-__all__ = ["ADDRESS_SPACE", "end_with_parent", "few_threads", "freeze_loaded", "prepare_process"]
+__all__ = [
+    "ADDRESS_SPACE",
+    "end_with_parent",
+    "few_threads",
+    "freeze_loaded",
+    "is_own_process",
+    "prepare_process",
+]
 
 _PR_SET_PDEATHSIG = 1
 #: Bytes of addresses that a run takes beside the guest's memory: two engines with 1 GiB each to translate code into
@@ -19,6 +27,7 @@ ADDRESS_SPACE = 11 << 28
 _OWN_DESCRIPTORS = "/proc/self/fd"
 _POOL = "OPENBLAS_NUM_THREADS"
 _ADDED: set[bytes] = set()
+_OWN = threading.Event()
 
 
 def few_threads() -> None:
@@ -29,6 +38,11 @@ def few_threads() -> None:
     if _POOL not in os.environ:
         os.environ[_POOL] = "1"
         _ADDED.add(os.fsencode(_POOL))
+
+
+def is_own_process() -> bool:
+    """Whether this process runs nothing but Quire and its guest, so that its descriptors may be replaced."""
+    return _OWN.is_set()
 
 
 def prepare_process(memory: int) -> dict[bytes, bytes]:
@@ -42,6 +56,7 @@ def prepare_process(memory: int) -> dict[bytes, bytes]:
     _check_address_space(memory)
     make_room()
     hide_streams()
+    _OWN.set()
     return environ
 
 

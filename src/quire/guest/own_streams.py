@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
-from quire.guest.own_descriptors import move_high
+from quire.own_descriptors import move_high
 
 __all__ = ["OwnFile", "answer_failure", "hide_streams", "own_streams", "patient_stderr"]
 

@@ -5,7 +5,7 @@ Nothing of the model is in it. Everything that depends on the clock is under ``t
 
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quire import __version__
@@ -35,6 +35,7 @@ def run_record(
     ended: tuple[int, GuestDeath | None],
     sampler: Sampler | None,
     times: dict[str, float],
+    walls: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the record of the run of `program`; keys are in the order in which reports show them.
 
@@ -51,7 +52,7 @@ def run_record(
             "path": program.path,
             "argv": spec.recorded(program.argv),
         },
-        "config": _config(spec),
+        "config": _config(spec, list(walls)),
         "outcome": {
             "status": status,
             "signal": signal_name(death.signo) if death else None,
@@ -76,7 +77,7 @@ def run_record(
     }
 
 
-def _config(spec: RunSpec) -> dict[str, Any]:
+def _config(spec: RunSpec, walls: Sequence[str]) -> dict[str, Any]:
     """Return the hardware that the guest had, and how it was run."""
     config = spec.config
     return {
@@ -88,6 +89,7 @@ def _config(spec: RunSpec) -> dict[str, Any]:
         "caching": str(config.caching),
         "seed": spec.seed,
         "sandbox": spec.sandbox,
+        "walls": walls,
         "profile": config.profile.name,
         "replacement": None if config.tlb.replacement is None else str(config.tlb.replacement),
         "largest_tlb_page": config.tlb.largest_page,

@@ -21,7 +21,8 @@ __all__ = ["RunSpec"]
 class RunSpec:
     """What to run and how: `command` is the program, searched in PATH as a shell would, with its arguments.
 
-    `seed` is that of the guest's randomness, with `sandbox` writes are refused. `working_set` is the seconds between
+    `seed` is that of the guest's randomness, with `sandbox` writes are refused, and reads too outside `allow_read`
+    if it names anything. `working_set` is the seconds between
     samples of what the guest accesses, `audit_every` the system calls between audits of the host, None for none of
     either. `engine` is the name of what executes it. Without `record_arguments` no record has the program's arguments.
     """
@@ -31,6 +32,7 @@ class RunSpec:
     detail: Detail = Detail.EXITS
     seed: int = 0
     sandbox: bool = False
+    allow_read: tuple[str, ...] = ()
     working_set: float | None = None
     audit_every: int | None = None
     engine: str = "soft"

@@ -17,21 +17,24 @@ from quire.cpu import make_cpu
 from quire.errors import CANNOT_SET_UP, BackendError, MisuseError
 from quire.exits import GuestStopped
 from quire.guest.breakpoint import AtAddress, AtSyscall, Breakpoint
+from quire.guest.enclosure import enclose
 from quire.guest.host_signals import HostSignals
+from quire.guest.inherited import Inherited
 from quire.guest.kernel.process import GuestOptions, ProcessGuest
 from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.virtual_machine import VirtualMachine
 from quire.guest.load.launch import LaunchError, Program, prepare
 from quire.guest.obituary import obituary
-from quire.guest.own_descriptors import empty
 from quire.guest.own_process import freeze_loaded
 from quire.guest.run_record import run_record
 from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
 from quire.guest.syscalls import syscall_name
+from quire.guest.syscalls.ids import restore
 from quire.machine import Machine, Vcpu
 from quire.memory import OutOfFrames
 from quire.observe import HostAudit, audit_host
+from quire.own_descriptors import empty
 from quire.state.images.save import save_image
 from quire.tlb import Tlb
 from quire.vcpu import Cpu, breaking, counting
@@ -64,6 +67,7 @@ class Session:
         self.status = CANNOT_SET_UP
         self.death_text: str | None = None
         self.image_error: str | None = None  #: why the image could not be written
+        self.walls: list[str] = []  #: around a sandboxed guest: those that stood
         self.reached = False  #: whether the run ended at the breakpoint
         self.tlb: Tlb  #: TLBs and walk caches of the vCPU, from :meth:`run` on, and after it
         self.record: dict[str, Any] = {}
@@ -89,7 +93,8 @@ class Session:
                 GuestOptions(options.seed, options.sandbox, os.getcwd(), HWCAP),
             )
             try:
-                self._run(machine, guest)
+                with Inherited():
+                    self._run(machine, guest)
             finally:
                 guest.abandon()
         finally:
@@ -100,6 +105,8 @@ class Session:
         vcpu, cpu = machine.vcpu, machine.vcpu.cpu
         guest.tell_lack = self._tell_lack
         guest.start()
+        if self.spec.sandbox:
+            self.walls = enclose(guest, self.spec.allow_read)
         running = time.perf_counter()
         stopped: str | None = None
         with (
@@ -116,6 +123,8 @@ class Session:
                 stopped = str(end)
             except OutOfFrames as end:
                 stopped = f"host memory exhausted: {end}"
+            finally:
+                restore(guest)
         ended = time.perf_counter()
         if self.spec.audit_every is not None:
             self._audit(machine)
@@ -134,7 +143,7 @@ class Session:
             "guest_seconds": ended - running,
         }
         self.record = run_record(
-            self.program, self.spec, machine, guest, (self.status, death), sampler, times
+            self.program, self.spec, machine, guest, (self.status, death), sampler, times, self.walls
         )
 
     def _tell_lack(self, name: str) -> None:
@@ -177,6 +186,7 @@ class _Kernel:
         self.syscall = guest.syscall
         self.page_fault = guest.page_fault
         self.exception = guest.exception
+        self.software_interrupt = guest.software_interrupt
         self.reached = False
         self._address: int | None = None
         if isinstance(until, AtAddress):

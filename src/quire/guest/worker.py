@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from quire import __version__
 from quire.errors import CANNOT_SET_UP, BackendError, FormatError, MisuseError
-from quire.guest.own_descriptors import move_high
 from quire.guest.own_process import end_with_parent, few_threads, prepare_process
 from quire.guest.own_streams import own_streams
+from quire.own_descriptors import move_high
 from quire.report.shown import shown_lines
 
 if TYPE_CHECKING:

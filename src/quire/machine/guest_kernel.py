@@ -25,6 +25,10 @@ class GuestKernel(Protocol):
         """Deal with any other exception."""
         ...
 
+    def software_interrupt(self, vector: int) -> None:
+        """Deal with INT n or INT3; RIP is behind the instruction."""
+        ...
+
     def interrupted(self) -> None:
         """Deal with what interrupted the Cpu from outside."""
         ...

@@ -37,7 +37,7 @@ from quire.vcpu import Cpu, Event, Exit, Registers, Syscall, Trap, TrapKind, Vmc
 __all__ = ["Hardware", "MakeCpu", "Vcpu"]
 
 _POINTERS = ("rip", "rsp", "rflags")
-_PAGE_FAULT = TrapKind.PAGE_FAULT
+_PAGE_FAULT, _SOFTWARE_INTERRUPT = TrapKind.PAGE_FAULT, TrapKind.SOFTWARE_INTERRUPT
 _RF = RFLAGS.mask("RF")
 
 
@@ -223,6 +223,8 @@ class Vcpu:
                         continue
                     self.page_faults += 1
                     kernel.page_fault(stop.gva, stop.error_code)
+                elif stop.kind is _SOFTWARE_INTERRUPT:
+                    kernel.software_interrupt(stop.vector)
                 else:
                     kernel.exception(stop.vector, stop.error_code)
             else:

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from quire import failpoints
 from quire.errors import BackendError, MisuseError
 from quire.memory.records import MAP_NORESERVE
+from quire.own_descriptors import move_high
 
 FRAME_SHIFT: Final = 12
 FRAME_SIZE: Final = 1 << FRAME_SHIFT
@@ -46,8 +47,6 @@ _mmap = ctypes.CDLL(None, use_errno=True).mmap
 _mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64)
 _mmap.restype = ctypes.c_size_t
 _MAP_FIXED = 0x10
-
-_FIRST_OWN_FD = 900
 
 
 class HostMemory:
@@ -265,12 +264,10 @@ class HostMemory:
 
 
 # Guests of the process kind share this process's descriptors: theirs must be numbered as in a native run.
-def _move_high(fd: int) -> int:
+def _moved(fd: int) -> int:
     try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_OWN_FD)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # EINVAL: the limit of descriptors is lower, any number must do
-            raise
+        return move_high(fd, close=False)
+    except BackendError:  # the limit of descriptors is too low for any guest of that kind
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
     finally:
         os.close(fd)
@@ -300,7 +297,7 @@ def _map(size: int, name: str) -> tuple[int, mmap.mmap]:
         failpoints.reach("map host memory", lambda: _no_memory(size, errno.ENOMEM))
     fd = -1
     try:
-        fd = _move_high(os.memfd_create(name, os.MFD_CLOEXEC))
+        fd = _moved(os.memfd_create(name, os.MFD_CLOEXEC))
         os.ftruncate(fd, size)
         # mmap.mmap(fd) would keep a duplicate of fd under the lowest free number: the guest's 3, or its closed
         # stdout. So the range is reserved without a descriptor, and the memfd mapped over it.

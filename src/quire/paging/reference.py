@@ -155,6 +155,8 @@ class _GuestWalk(GuestRights):
         offset = gva & ((1 << kept.size_shift) - 1)
         record.rights, record.dirty = rights, kept.dirty
         record.gpa, record.hpa = kept.gpa | offset, kept.hpa | offset
+        if record.hpa >= self.state[Context.MEMORY_BYTES]:
+            raise self.stop(Status.BUS_ERROR, "outside memory", kept.level, _GUEST, gpa=record.gpa)
         record.guest_shift, record.guest_entry = kept.shift, kept.leaf
         record.host_shift = kept.shift if kept.host is None else kept.host.shift
         record.host_entry = 0 if kept.host is None else kept.host.leaf

@@ -17,7 +17,16 @@ from quire.testing.suite import Suite
 
 __all__ = ["choose", "known_suites", "load_file"]
 
-_OWN = ("walk_matrix", "reserved_bits", "random_walks", "unicorn_mmu", "kvm_mmu", "bochs_ept", "bochs_entry")
+_OWN = (
+    "walk_matrix",
+    "reserved_bits",
+    "random_walks",
+    "unicorn_mmu",
+    "kvm_mmu",
+    "bochs_ept",
+    "bochs_entry",
+    "instructions",
+)
 
 
 def known_suites(files: Iterable[Path] = ()) -> list[Suite]:

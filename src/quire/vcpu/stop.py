@@ -20,6 +20,7 @@ class TrapKind(Enum):
 
     PAGE_FAULT = "page fault"
     EXCEPTION = "exception"
+    SOFTWARE_INTERRUPT = "software interrupt"
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -43,7 +44,11 @@ class Exit:
 
 @dataclass(slots=True, unsafe_hash=True)
 class Trap:
-    """An exception for the guest's kernel; `gva` is CR2 of a page fault. RIP is at the instruction."""
+    """An exception for the guest's kernel; `gva` is CR2 of a page fault. RIP is where the processor reports it.
+
+    A software interrupt is INT n or INT3 before its gate is looked at: RIP is behind it. The error code of a #DB is
+    what it adds to DR6: BS for a single step, nothing for INT1.
+    """
 
     kind: TrapKind
     vector: int

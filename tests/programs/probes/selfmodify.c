@@ -103,7 +103,23 @@ static void read_in(void) {
     printf("written by read(2) %d\n", total);
 }
 
+/* A store into a page of code beside the code, then one into it: with and without a right to execute meanwhile. */
+static void beside(void) {
+    int total = 0;
+    unsigned char *p = mmap(0, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (int i = 0; i < 20; i++) {
+        if (i & 1) mprotect(p, PAGE, PROT_READ | PROT_WRITE);
+        *(volatile unsigned char *)(p + 100 + i) = i;
+        emit(p, i * 7);
+        if (i & 1) mprotect(p, PAGE, PROT_READ | PROT_EXEC);
+        total = total * 3 + ((function)p)();
+        if (i & 1) mprotect(p, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC);
+    }
+    printf("written behind a store beside it %d\n", total);
+}
+
 int main(void) {
+    beside();
     rewritten();
     flipped();
     in_its_own_block();

@@ -41,7 +41,7 @@ _MAY_READ, _MAY_WRITE, _MAY_EXECUTE = U(Rights.READ), U(Rights.WRITE), U(Rights.
 _OK = np.int64(Status.OK)
 _S_FAULT, _S_SYSCALL, _S_TRAP = U(StopCode.FAULT), U(StopCode.SYSCALL), U(StopCode.TRAP)
 _S_ALIAS, _S_TLB_FULL, _S_CODE_ALIAS = U(StopCode.ALIAS), U(StopCode.TLB_FULL), U(StopCode.CODE_ALIAS)
-_0, _1, _12 = (U(n) for n in (0, 1, 12))
+_0, _1, _9, _12 = (U(n) for n in (0, 1, 9, 12))
 _OFFSET, _PAGE = U(0xFFF), U(0x1000)
 _NONE = U(WORD)
 _FETCHED = U(1 << 63)
@@ -55,8 +55,9 @@ _UC_READ, _UC_WRITE = 16, 17
 def on_fill(handle, gva, kind, entry, user):
     """UC_HOOK_TLB_FILL: translate the page of `gva` for Unicorn's TLB, or refuse and leave the fault in result.
 
-    A page is given W or X but not both: only then does Unicorn store to it without a detour, and a page that is
-    both comes back here whenever it changes roles, which drops code compiled from it.
+    A page is given W or X but not both: only then does Unicorn store to it without a detour. But with W alone it
+    looks for code that a store changes no more once a store has met none, so that a page that was fetched from is given
+    both, or loses its code if it may not be executed now.
     """
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     result = carray(user[_P_RESULT], (RESULT_WORDS,), np.uint64)
@@ -91,6 +92,12 @@ def on_fill(handle, gva, kind, entry, user):
         page = ((gva & _LOW) >> _12) + _1
         before = reverse[frame]
         full = state[_DETAIL] == _FULL
+        if not full and rights & _MAY_WRITE and before & _FETCHED:
+            rights |= result[_R_RIGHTS] & _MAY_EXECUTE
+            if rights & _MAY_EXECUTE == _0 and state[_PASS_ALIASES] == _0:
+                reverse[frame] = page
+                state[_STOP] = _S_CODE_ALIAS
+                return False
         if full and access == _WRITE and before & _FETCHED:
             # Code is about to change: blocks counted so far are those of the old code. No stop here: the engine
             # repeats a store into the block that it executes, and a stop in between would repeat it for ever.
@@ -120,6 +127,8 @@ def slow_access(kind, hpa, size, user):
     """The part of a data access that the recent pages do not answer."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     frame = hpa >> _12
+    if frame >= state[_MEMORY_WORDS] >> _9:
+        return  # memory of the engine's own: a descriptor table
     reverse = carray(user[_P_REVERSE], (np.int64(state[_MEMORY_WORDS]) >> 9,), np.uint64)
     # Linear pages are kept to 48 bits: the top one of them is the sign.
     gva = ((((reverse[frame] & ~_FETCHED) - _1) << _12) ^ _SIGN) - _SIGN

@@ -20,6 +20,7 @@ from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
 from quire.arch import GENERAL, RFLAGS
+from quire.cpu.soft.cpu_state import LastException, find_cpu_state
 from quire.cpu.soft.exit_flag import find_exit_flag
 from quire.cpu.soft.tlb_clock import find_tlb_windows
 from quire.errors import BackendError
@@ -32,6 +33,9 @@ _PROBE_CODE = bytes.fromhex("488b07")  # mov rax, [rdi]
 _PROBE_AT = 0x1000
 _DIVIDE_AT, _DIVIDE = 0x1200, bytes.fromhex("31c9f7f1")  # xor ecx, ecx; div ecx: #DE
 _HALT_AT, _HALT = 0x1300, bytes.fromhex("f4")  # hlt: #GP at CPL 3
+_INT_AT, _INT = 0x1400, bytes.fromhex("cd81")  # int 0x81
+_SELECTOR_AT, _SELECTOR = 0x1500, bytes.fromhex("8ed8")  # mov ds, ax
+_PROVOKING = {"divide": _DIVIDE_AT, "halt": _HALT_AT, "int": _INT_AT, "selector": _SELECTOR_AT}
 _SYSRET = bytes.fromhex("480f07")  # sysretq
 _STAR = 0xC0000081
 _EFER = 0xC0000080
@@ -54,24 +58,23 @@ class Engine:
         self._close = weakref.finalize(self, uclib.uc_close, self.handle)
         self.control(uc.UC_CTL_CPU_MODEL, x86.UC_CPU_X86_EPYC_ROME)
         scratch = bytearray(0x2000)
-        scratch[_PROBE_AT : _PROBE_AT + len(_PROBE_CODE)] = _PROBE_CODE
-        scratch[0x1100 : 0x1100 + len(_SYSRET)] = _SYSRET
-        scratch[_DIVIDE_AT : _DIVIDE_AT + len(_DIVIDE)] = _DIVIDE
-        scratch[_HALT_AT : _HALT_AT + len(_HALT)] = _HALT
+        for at, code in (
+            (_PROBE_AT, _PROBE_CODE),
+            (0x1100, _SYSRET),
+            (_DIVIDE_AT, _DIVIDE),
+            (_HALT_AT, _HALT),
+            (_INT_AT, _INT),
+            (_SELECTOR_AT, _SELECTOR),
+        ):
+            scratch[at : at + len(code)] = code
         self._enter_user_mode(bytes(scratch))
-        self._saved = ctypes.c_void_p()
-        self.check(uclib.uc_context_alloc(self.handle, ctypes.byref(self._saved)), "allocate a context")
-        self._exception_offset = 0
-        self.latches_exceptions = True  #: not in SVM guest mode, where each is an intercept
+        self.set_tables(0, 0)
         self._octets = self._structure()
         self._windows = find_tlb_windows(self._octets.view(np.uint64), begin, time.time_ns())
         self._words = memoryview(self._octets).cast("Q")  # type: ignore[arg-type]
         self.fault_offset, self.sync_offset = self._find_fields()
         self.exit_offset = find_exit_flag()
-        self.check(
-            uclib.uc_mem_map_ptr(self.handle, _u64(0), _u64(size), uc.UC_PROT_ALL, ctypes.c_void_p(address)),
-            f"map {size:#x} bytes of host memory",
-        )
+        self.map_memory(0, address, size)
 
     def check(self, error: int, doing: str) -> None:
         """Raise BackendError if a call to the library failed."""
@@ -147,13 +150,22 @@ class Engine:
             return None
         return int(self._words[self.fault_offset >> 3])
 
-    def forget_exception(self) -> None:
-        """Let the next exception be a first one: the engine takes it for raised in delivery of the last (#DF)."""
-        if self._exception_offset and self.latches_exceptions:
-            assert self._saved.value is not None
-            self.check(uclib.uc_context_save(self.handle, self._saved), "save a context")
-            ctypes.c_int32.from_address(self._saved.value + self._exception_offset).value = -1
-            self.check(uclib.uc_context_restore(self.handle, self._saved), "restore a context")
+    def map_memory(self, hpa: int, address: int, size: int) -> None:
+        """Let the `size` bytes of this process at `address` be the engine's memory at `hpa`."""
+        error = uclib.uc_mem_map_ptr(
+            self.handle, _u64(hpa), _u64(size), uc.UC_PROT_ALL, ctypes.c_void_p(address)
+        )
+        self.check(error, f"map {size:#x} bytes of host memory")
+
+    def set_tables(self, base: int, limit: int) -> None:
+        """Give the engine a GDT at linear address `base`, and no LDT."""
+        for register, table in (
+            (x86.UC_X86_REG_GDTR, _Table(0, base, limit, 0)),
+            (x86.UC_X86_REG_LDTR, _Table()),
+        ):
+            self.check(
+                uclib.uc_reg_write(self.handle, register, ctypes.byref(table)), "set a descriptor table"
+            )
 
     def read_msr(self, number: int) -> int:
         """Return an MSR. Not in SVM guest mode, where the library would jump out of the call."""
@@ -201,24 +213,6 @@ class Engine:
         """Return the engine's own structure as words: its pointers lead to its objects."""
         return self._octets.view(np.uint64)
 
-    def _context(self) -> npt.NDArray[np.int32]:
-        uclib.uc_context_size.restype = ctypes.c_size_t
-        size = uclib.uc_context_size(self.handle) & ~3
-        self.check(uclib.uc_context_save(self.handle, self._saved), "save a context")
-        assert self._saved.value is not None
-        return np.frombuffer(ctypes.string_at(self._saved.value, size), np.int32)
-
-    def _find_exception(self) -> int:
-        """Return where a context has the last exception: -1, then 0 after #DE, 13 after #GP; 0 if unclear."""
-        before = self._context()
-        self.start(_DIVIDE_AT)
-        self._exception_offset = 4 * int(np.flatnonzero((before == -1) & (self._context() == 0))[0])
-        self.forget_exception()
-        self.start(_HALT_AT)
-        found = self._context()[self._exception_offset >> 2] == 13
-        self.forget_exception()
-        return self._exception_offset if found else 0
-
     def close(self) -> None:
         """Free the engine; idempotent."""
         self._close()
@@ -254,7 +248,8 @@ class Engine:
                 words = self._structure().view(np.uint64)
                 here = {int(n) * 8 for n in np.nonzero(words == address)[0]}
                 found = here if found is None else found & here
-            self._exception_offset = self._find_exception()
+            self.state_address = find_cpu_state(self)  #: of the CPU state, which begins with the registers
+            self.last_exception = LastException(self, self.state_address, _PROVOKING)
         after = self._structure()
         # Both flags that a write of RIP raises are lowered by a run; the later one in the structure is the
         # program-counter flag, the earlier ends the translation loop.
@@ -284,6 +279,15 @@ class Engine:
         self.check(uclib.uc_mem_unmap(self.handle, _u64(0), ctypes.c_size_t(0x2000)), "unmap scratch memory")
         self.control(uc.UC_CTL_TB_FLUSH)
         self.flush_tlb()
+
+
+class _Table(ctypes.Structure):
+    _fields_ = (
+        ("selector", ctypes.c_uint16),
+        ("base", ctypes.c_uint64),
+        ("limit", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+    )
 
 
 class _Msr(ctypes.Structure):

@@ -2,6 +2,7 @@
 
 from quire.cpu.detail import Detail
 from quire.cpu.soft import SoftCpu
+from quire.cpu.soft.process import ProcessCpu
 from quire.cpu.soft.ring0 import MachineCpu
 from quire.machine import Vcpu
 
@@ -13,7 +14,7 @@ def make_soft(vcpu: Vcpu, detail: Detail) -> SoftCpu:
     config = vcpu.machine.config
     if config.shape.own_kernel:
         return MachineCpu(vcpu, detail, in_slices=config.vcpus > 1)
-    return SoftCpu(
+    return ProcessCpu(
         vcpu.host.memory,
         vcpu.mmu.context,
         vcpu.tlb,

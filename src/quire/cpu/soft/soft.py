@@ -11,19 +11,19 @@ import numpy.typing as npt
 from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 
-from quire.arch import WORD, Access, ExitReason, Vector
+from quire.arch import WORD, ExitReason, Vector
 from quire.cpu.detail import Detail
 from quire.cpu.soft import _kernels, _kernels_blocks, _kernels_start
 from quire.cpu.soft.answered import AnsweredFills, FillSource
 from quire.cpu.soft.blocks import BlockCounter
+from quire.cpu.soft.decode import read_code
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.failed_walk import FailedWalk
 from quire.cpu.soft.fill_budget import FillBudget
 from quire.cpu.soft.registers import SoftRegisters
 from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
 from quire.memory import HostMemory
-from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result
-from quire.paging._kernels import walk
+from quire.paging import MEMO_WORDS, RESULT_WORDS, Result
 from quire.tlb import Tlb
 from quire.tlb.nodes import NodeReferences
 from quire.tlb.walker import PATH_WORDS
@@ -42,10 +42,8 @@ _END, _COUNT, _LAST_SIZE = int(SoftState.END), int(SoftState.COUNT), int(SoftSta
 _INTERRUPT, _RUNNING = int(SoftState.INTERRUPT), int(SoftState.RUNNING)
 #: Between two tries to stop an engine that may not have started yet.
 _RETRY_SECONDS = 0.0001
-_VECTOR, _UPDATE = int(SoftState.VECTOR), int(Context.UPDATE)
+_VECTOR = int(SoftState.VECTOR)
 _SYSCALL, _FAULT, _TRAP = int(StopCode.SYSCALL), int(StopCode.FAULT), int(StopCode.TRAP)
-_HPA = int(Result.HPA)
-_FETCH = np.uint64(Access.FETCH)
 _EXCEPTION_TRAP = TrapKind.EXCEPTION
 
 
@@ -157,17 +155,14 @@ class SoftCpu:
                 return Syscall()
             if state[_LAST_SIZE]:
                 self._leave_out_rest()
-            if code == _FAULT:
-                return self._failed.stop()
-            stop = self._other_stop(rip, code, error)
+            stop = self._fault() if code == _FAULT else self._other_stop(rip, code, error)
             if stop is not None:
                 return stop
 
     def _other_stop(self, rip: int, code: int, error: int) -> Stop | None:
         """Return what a run from `rip` stopped for but a system call or a fault; None if it goes on after all."""
         if code == _TRAP:
-            self._engine.forget_exception()
-            return Trap(_EXCEPTION_TRAP, self._scalars[_VECTOR])
+            return self._exception()
         if code == StopCode.TLB_FULL:
             self._stale_tlb = True
             self._budget.stuck = self._registers.read("rip") == rip
@@ -184,13 +179,26 @@ class SoftCpu:
                 self._take_interruption()
             return Interrupted()
         elif error == _UC_ERR_INSN_INVALID:
-            return Trap(TrapKind.EXCEPTION, Vector.UD)
+            return self._undefined()
         elif error:
             self._engine.check(error, f"execute at {self._registers.read('rip'):#x}")
         elif not self._zero_is_code and self._registers.read("rip") == 0:
             # The engine takes address 0 for the end of the run; for a guest it is a jump through a null pointer.
             return self._failed.fetch_at_zero()
         return None
+
+    def _fault(self) -> Stop | None:
+        """Return what a failed translation comes to; None if the run goes on after all."""
+        return self._failed.stop()
+
+    def _exception(self) -> Trap:
+        """Return the exception that the engine raised."""
+        self._engine.last_exception.forget()
+        return Trap(_EXCEPTION_TRAP, self._scalars[_VECTOR])
+
+    def _undefined(self) -> Trap:
+        """Return what an instruction comes to that the engine does not know."""
+        return Trap(_EXCEPTION_TRAP, Vector.UD)
 
     def interrupt(self) -> None:
         """End this :meth:`run`, or the next if none is on, before its second block from now. Any thread may call.
@@ -302,6 +310,7 @@ class SoftCpu:
             arrays[Pointer.LINES] = counter.lines
         addresses = {pointer: array.ctypes.data for pointer, array in arrays.items()}
         batch = self._registers.pointers
+        addresses[Pointer.ENVIRONMENT] = self._engine.state_address
         addresses[Pointer.ENGINE] = self._engine.handle.value or 0
         addresses[Pointer.REGISTER_NUMBERS] = ctypes.addressof(batch.numbers)
         addresses[Pointer.REGISTER_CELLS] = ctypes.addressof(batch.pointers)
@@ -384,13 +393,4 @@ class SoftCpu:
 
     def _code(self, gva: int, length: int) -> bytes:
         """Return code bytes as a fetch would see them, without side effects; short when a page is missing."""
-        code, controls, found = b"", self._controls, self._code_result
-        controls[_UPDATE] = 0
-        while len(code) < length:
-            here = gva + len(code)
-            if walk(self._memory.words, self._context, np.uint64(here), _FETCH, found):
-                break
-            count = min(length - len(code), 0x1000 - (here & 0xFFF))
-            code += self._memory.read(int(found[_HPA]), count)
-        controls[_UPDATE] = 1
-        return code
+        return read_code(self._memory, self._context, self._code_result, gva, length)

@@ -71,6 +71,7 @@ class SoftState(IntEnum):
     NODES = 32  #: 1: references are counted by node
     INTERRUPT = 33  #: 1: somebody wants the run to end; set by any thread, 0 again when it has ended
     RUNNING = 34  #: 1 while the Cpu runs: an interruption is to stop the engine, or to keep it from starting
+    UNPLACED = 35  #: 1: the engine refused an I/O instruction of the last block, and does not say which
 
 
 #: The scalars that count events, in report order.
@@ -97,7 +98,7 @@ class Pointer(IntEnum):
     RECENT_STORE = 12  #: as RECENT_LOAD, of pages to which a store needs no walk
     MEMO = 13  #: of walks, see the paging room's kernels
     PATH = 14  #: of a walk, see the tlb room's walker
-    ENVIRONMENT = 15  #: the engine's CPU state, of a Cpu in ring 0; else null
+    ENVIRONMENT = 15  #: the engine's CPU state
     ENGINE = 16  #: the library's handle
     REGISTER_NUMBERS = 17  #: of RIP, RSP and RFLAGS, as the library has them
     REGISTER_CELLS = 18  #: the address of each of their values

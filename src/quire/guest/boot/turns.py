@@ -115,6 +115,9 @@ class _Turn:
     def exception(self, vector: int, error_code: int) -> None:
         raise AssertionError(f"exception {vector:#x} ({error_code:#x}) is delivered by the Cpu")
 
+    def software_interrupt(self, vector: int) -> None:
+        raise AssertionError(f"INT {vector:#x} is delivered by the Cpu")
+
     def interrupted(self) -> None:
         self._over = True
         if not _halted(self._vcpu) and not (self._in_slices and sliced(self._vcpu.cpu).slice_over):

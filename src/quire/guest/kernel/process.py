@@ -12,21 +12,26 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from quire.arch import GENERAL, LOW32, RFLAGS, Vector, describe_page_fault
+from quire.arch import DR6, GENERAL, LOW32, PAGE_SHIFT, RFLAGS, Vector, describe_page_fault
 from quire.guest.kernel.actions import SA_RESTART, SigAction
 from quire.guest.kernel.delivery import deliver
 from quire.guest.kernel.frame import INITIAL_FPU, Trap
+from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.outside import Nowhere, Outside
 from quire.guest.kernel.siginfo import BUS_ADRALN, SI_KERNEL, GuestDeath, SignalInfo
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.timers import Timers
+from quire.guest.kernel.usage import Usage
+from quire.guest.kernel.vsyscall import VSYSCALL_PAGE, call_vsyscall
 from quire.guest.load.launch import Program
 from quire.guest.load.loader import load_program
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import UserMemory
 from quire.guest.syscalls import NO_RESULT, RESTART, dispatch, syscall_name
+from quire.guest.syscalls.channels import reclaim
+from quire.guest.syscalls.i386 import I386_REGISTERS, dispatch_i386, i386_name
 
 __all__ = ["GuestOptions", "ProcessGuest"]
 
@@ -40,7 +45,11 @@ _SYSCALL_NUMBERS = 1024
 _EINTR = 4
 #: Names of what a guest did not get are kept up to so many, then counted together.
 _LACKS_KEPT, _MORE_LACKS = 100, "more system calls"
-_FPE_INTDIV, _ILL_ILLOPN, _TRAP_TRACE = 1, 2, 2
+_FPE_INTDIV, _ILL_ILLOPN, _TRAP_BRKPT, _TRAP_TRACE = 1, 2, 1, 2
+_INT80, _INT_BYTES = 0x80, 2
+#: Vectors whose gates Linux lets programs call, beside that of system calls.
+_USER_GATES = (Vector.BP, Vector.OF)
+_IN_IDT = 2  # of an error code: the selector is a vector (SDM 3A §6.13)
 #: si_code of a floating-point exception by the flag that is up and not masked, in the kernel's order.
 _FPE_CODES = ((0x01, 7), (0x04, 3), (0x08, 4), (0x12, 5), (0x20, 6))
 _FPE_FLTUNK = 14
@@ -89,6 +98,9 @@ class ProcessGuest:
         #: Where signals come from; the session sets it.
         self.outside: Outside = Nowhere()
         self.timers: Timers = Timers()
+        self.host_memory: HostMemory = HostMemory(machine)
+        self.space.reclaim = lambda: reclaim(self)
+        self.usage: Usage = Usage(self.space)
         self._restart: int | None = None
         self._names: dict[int, str] = {}
 
@@ -120,6 +132,9 @@ class ProcessGuest:
 
     def page_fault(self, gva: int, error_code: int) -> None:
         """Handle #PF at `gva`: make the access possible, or send the signal that Linux sends."""
+        if gva >> PAGE_SHIFT == VSYSCALL_PAGE and call_vsyscall(self, gva, error_code):
+            self.deliver_signals()
+            return
         refused = self.space.fault(gva, error_code)
         if refused is not None:
             # Linux calls every kernel address protected: the signal must not tell which are mapped.
@@ -132,14 +147,28 @@ class ProcessGuest:
     def exception(self, vector: int, error_code: int) -> None:
         """Handle an exception other than #PF: send the signal that Linux sends for it.
 
-        RIP is where the processor reports it: at the instruction, or after it for #BP and #DB traps.
+        RIP is where the processor reports it: at the instruction, or after it for #BP, #OF and #DB traps. The error
+        code of #DB is what it adds to DR6.
         """
-        self.trap = Trap(vector, error_code, self.trap.address)
         rip = self.machine.registers.read("rip")
-        signo, code, address = self._cause(vector, rip)
+        signo, code, address = self._cause(vector, error_code, rip)
+        if vector == Vector.DB:
+            error_code = 0
+        self.trap = Trap(vector, error_code, self.trap.address)
         name = _VECTOR_NAMES.get(vector, str(vector))
         text = f"#{name} with error code {error_code:#x}" if error_code else f"#{name}"
         self._fault(SignalInfo(signo, code, addr=address, text=f"{text} at rip {rip:#x}"))
+
+    def software_interrupt(self, vector: int) -> None:
+        """Handle INT n: a system call of the 32-bit table, a trap, or #GP for a gate that is not a program's."""
+        if vector == _INT80:
+            self._syscall_i386()
+        elif vector in _USER_GATES:
+            self.exception(vector, 0)
+        else:
+            registers = self.machine.registers
+            registers.write("rip", registers.read("rip") - _INT_BYTES)
+            self.exception(Vector.GP, vector << 3 | _IN_IDT)
 
     def syscall(self) -> None:
         """Do the system call that the registers ask for; RIP is after the SYSCALL instruction."""
@@ -160,6 +189,20 @@ class ProcessGuest:
         elif result is not NO_RESULT:
             assert isinstance(result, int)
             registers.write_many({"rax": result, "rcx": rip, "r11": rflags})
+        self.deliver_signals()
+
+    def _syscall_i386(self) -> None:
+        """Do the call of the 32-bit table that the registers ask for: of them, only RAX is changed."""
+        registers = self.machine.registers
+        number, *arguments = (value & LOW32 for value in registers.read_many(I386_REGISTERS))
+        name = i386_name(number)
+        self.syscall_counts[name] = self.syscall_counts.get(name, 0) + 1
+        result = dispatch_i386(self, number, tuple(arguments))
+        if result is RESTART:
+            self._restart = number
+        elif result is not NO_RESULT:
+            assert isinstance(result, int)
+            registers.write("rax", result)
         self.deliver_signals()
 
     def collect_signals(self) -> None:
@@ -205,7 +248,7 @@ class ProcessGuest:
         self.signals.force(info)
         self.deliver_signals()
 
-    def _cause(self, vector: int, rip: int) -> tuple[int, int, int]:
+    def _cause(self, vector: int, error_code: int, rip: int) -> tuple[int, int, int]:
         """Return signal, si_code and address for an exception, as arch/x86/kernel/traps.c chooses them."""
         if vector == Vector.DE:
             return signal.SIGFPE, _FPE_INTDIV, rip
@@ -214,7 +257,7 @@ class ProcessGuest:
         if vector == Vector.BP:
             return signal.SIGTRAP, SI_KERNEL, 0
         if vector == Vector.DB:
-            return signal.SIGTRAP, _TRAP_TRACE, rip
+            return signal.SIGTRAP, _TRAP_TRACE if DR6.get(error_code, "BS") else _TRAP_BRKPT, rip
         if vector in (Vector.MF, Vector.XM):
             return signal.SIGFPE, self._fpe_code(vector), rip
         if vector == Vector.AC:

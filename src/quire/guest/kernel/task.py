@@ -11,10 +11,12 @@ from typing import Protocol
 
 from quire.guest.kernel.actions import SigAction
 from quire.guest.kernel.frame import Trap
+from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.outside import Outside
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.timers import Timers
+from quire.guest.kernel.usage import Usage
 from quire.guest.load.launch import Program
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.mm.uaccess import UserMemory
@@ -58,8 +60,18 @@ class ThreadGroup(Protocol):
         ...
 
     @property
+    def host_memory(self) -> HostMemory:
+        """What it holds of the host's memory outside its frames."""
+        ...
+
+    @property
     def rng(self) -> random.Random:
         """The seeded generator of all that the guest sees as random."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """What it used of processors and memory."""
         ...
 
     @property

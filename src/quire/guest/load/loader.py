@@ -1,7 +1,8 @@
 """Loading: a program and its interpreter into an empty address space, and the stack they start on.
 
 Models load_elf_binary of Linux (fs/binfmt_elf.c): segments are private file mappings, the rest of .bss is
-anonymous memory, and the end of its first page is zeroed. Fails with LaunchError 126 for a program that does
+anonymous memory, and the end of its first page is zeroed. An address that no segment covers wraps around as Linux'
+own arithmetic does: a program that begins there meets SIGSEGV. Fails with LaunchError 126 for a program that does
 not fit its address space, 125 when the machine's memory is too small to start.
 """
 
@@ -10,6 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from quire.arch import WORD
 from quire.errors import CANNOT_SET_UP, NOT_EXECUTABLE
 from quire.guest.kernel.frame import MINIMUM_SIGNAL_STACK
 from quire.guest.load.elf import ElfImage, Segment
@@ -49,17 +51,17 @@ def load_program(
     bias = _pie_bias(space, image) if image.kind == "ET_DYN" else 0
     _load(space, image, bias)
     space.set_brk(image.end + bias)
-    base, entry = 0, image.entry + bias
+    base, entry = 0, image.entry + bias & WORD
     if program.interpreter is not None:
         base = _interpreter_bias(space, program.interpreter)
         _load(space, program.interpreter, base)
-        entry = program.interpreter.entry + base
+        entry = program.interpreter.entry + base & WORD
     aux = AuxValues(
-        phdr=image.phdr_vaddr + bias if image.phdr_vaddr else 0,
+        phdr=image.phdr_vaddr + bias & WORD if image.phdr_vaddr else 0,
         phent=image.phentsize,
         phnum=image.phnum,
         base=base,
-        entry=image.entry + bias,
+        entry=image.entry + bias & WORD,
         uid=os.getuid(),
         euid=os.geteuid(),
         gid=os.getgid(),

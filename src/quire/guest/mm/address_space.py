@@ -10,6 +10,7 @@ resolved is a :class:`~quire.guest.kernel.siginfo.SignalInfo`. Times and randomn
 import errno
 import random
 import signal
+from collections.abc import Callable
 
 from quire.arch import PF_ERROR, WORD
 from quire.errors import InternalError
@@ -69,6 +70,10 @@ class AddressSpace(MemoryMap):
         super().__init__(machine, rng, aslr=aslr)
         #: RLIMIT_STACK in bytes: how far an area that grows down may reach.
         self.stack_limit = DEFAULT_STACK_LIMIT
+        #: Gives memory back that nobody needs any more; says whether there was some.
+        self.reclaim: Callable[[], bool] = lambda: False
+        #: How many page faults were resolved.
+        self.faults = 0
         #: The SIGKILL of the first fault that found no frame; the process dies of it at the next kernel exit.
         self.exhausted: SignalInfo | None = None
         self._large = machine.page_size >= PAGE_2M
@@ -107,6 +112,7 @@ class AddressSpace(MemoryMap):
         if error_code & _RSVD:
             raise InternalError(f"page fault at {gva:#x} with error {error_code:#x}: a table is corrupt.")
         page = gva & _SMALL_MASK
+        self.faults += 1
         try:
             if page in self.pages.small or (self._large and (gva & _LARGE_MASK) in self.pages.large):
                 self._present(page, vma)
@@ -260,7 +266,7 @@ class AddressSpace(MemoryMap):
             return None
         if below is not None and not below.grows_down and below.prot and page - below.end < STACK_GUARD_GAP:
             return None
-        if page < STACK_GUARD_GAP:
+        if page < STACK_GUARD_GAP or self.allowance.refuses(self.areas, above.start - page):
             return None
         self.areas.grow_down(above, page)
         return above
@@ -274,6 +280,11 @@ class AddressSpace(MemoryMap):
         if entry & PARKED:
             self.pages.unpark(key, vma.rights)
 
+    def _frame(self) -> int | None:
+        """Return the GPA of a zeroed frame, None when there is none even after others gave theirs back."""
+        gpa = self.machine.allocate(PAGE_4K)
+        return self.machine.allocate(PAGE_4K) if gpa is None and self.reclaim() else gpa
+
     def _anonymous(self, page: int, vma: Vma) -> SignalInfo | None:
         machine, pages = self.machine, self.pages
         if self._large:
@@ -284,7 +295,7 @@ class AddressSpace(MemoryMap):
                     self._map(region, gpa, PAGE_2M, vma)
                     pages.large[region] = gpa
                     return None
-        gpa = machine.allocate(PAGE_4K)
+        gpa = self._frame()
         if gpa is None:
             return self._out_of_memory()
         self._map(page, gpa, PAGE_4K, vma)
@@ -325,7 +336,7 @@ class AddressSpace(MemoryMap):
 
     def _filled(self, file: FileBacking | None, offset: int, gva: int) -> int | SignalInfo:
         """Return the GPA of a new frame with the page of `file` at `offset` (zeros without one)."""
-        gpa = self.machine.allocate(PAGE_4K)
+        gpa = self._frame()
         if gpa is None:
             return self._out_of_memory()
         if file is not None:

@@ -12,10 +12,9 @@ import os
 import stat
 from dataclasses import dataclass, field
 
-__all__ = ["FIRST_FD", "Backing", "FileBacking", "FileRegistry", "SharedAnonymous"]
+from quire.own_descriptors import move_high
 
-#: The kernel's own descriptors are numbered from here.
-FIRST_FD = 900
+__all__ = ["Backing", "FileBacking", "FileRegistry", "SharedAnonymous"]
 
 _DEV_ZERO = os.makedev(1, 5)
 
@@ -110,9 +109,7 @@ class FileRegistry:
         try:
             return self._open(fd, status, read_write, bool(mode & os.O_APPEND))
         except OSError as error:
-            # EINVAL: the host's limit lies below FIRST_FD.
-            full = error.errno in (errno.EINVAL, errno.EMFILE)
-            return -(errno.ENFILE if full else error.errno or errno.EIO)
+            return -(errno.ENFILE if error.errno == errno.EMFILE else error.errno or errno.EIO)
 
     def shared_anonymous(self) -> SharedAnonymous:
         """Return new shared memory, unreferenced."""
@@ -155,11 +152,11 @@ class FileRegistry:
             # pwrite() to a descriptor with O_APPEND ignores its offset on Linux: open the file afresh.
             fresh = os.open(f"/proc/self/fd/{fd}", (os.O_RDWR if read_write else os.O_RDONLY) | os.O_CLOEXEC)
             try:
-                own = fcntl.fcntl(fresh, fcntl.F_DUPFD_CLOEXEC, FIRST_FD)
+                own = move_high(fresh, close=False)
             finally:
                 os.close(fresh)
         else:
-            own = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FD)
+            own = move_high(fd, close=False)
         try:
             name = os.readlink(os.fsencode(f"/proc/self/fd/{own}"))
         except OSError:

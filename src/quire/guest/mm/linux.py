@@ -44,6 +44,7 @@ __all__ = [
     "PROT_WRITE",
     "STACK_GUARD_GAP",
     "TASK_SIZE",
+    "VSYSCALL",
     "page_down",
     "page_up",
 ]
@@ -54,6 +55,8 @@ PAGE_4K, PAGE_2M = PAGES["4K"], PAGES["2M"]
 ADDRESS_END = 1 << 47
 #: First address above user space: one page short of 47 bits (arch/x86/include/asm/page_64_types.h).
 TASK_SIZE = ADDRESS_END - PAGE_4K
+#: The page of three calls at fixed addresses (arch/x86/entry/vsyscall), which can be executed and not read.
+VSYSCALL = 0xFFFF_FFFF_FF60_0000
 #: /proc/sys/vm/mmap_min_addr: nothing is mapped below, so that a null pointer faults.
 MMAP_MIN_ADDR = 0x10000
 #: /proc/sys/vm/max_map_count.

@@ -13,6 +13,7 @@ from quire.arch import LOW32, WORD
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.siginfo import SignalInfo
 from quire.guest.mm import linux
+from quire.guest.mm.allowance import Allowance
 from quire.guest.mm.backing import Backing, FileBacking, FileRegistry
 from quire.guest.mm.layout import choose_layout, find_gap
 from quire.guest.mm.linux import PAGE_2M, PAGE_4K, TASK_SIZE, page_down, page_up
@@ -50,6 +51,7 @@ class MemoryMap(ABC):
         self.areas = VmaList()
         self.pages = PageMap(machine)
         self.files = FileRegistry()
+        self.allowance = Allowance()
         self.brk_start = self.brk_end = 0
         #: The area of the last fault; empty after every change of the list.
         self._last = Vma(*_NOWHERE)
@@ -68,6 +70,8 @@ class MemoryMap(ABC):
         if isinstance(backing, int):
             return backing
         start = self._place(addr, length, flags, backing)
+        if start >= 0 and self._too_much(start, length, prot, flags):
+            start = -errno.ENOMEM
         if start >= 0:
             start = self._map_at(start, length, prot, flags, backing, offset)
         if backing is not None and backing.references == 0:
@@ -75,6 +79,22 @@ class MemoryMap(ABC):
         if start >= 0 and flags & linux.MAP_POPULATE:
             self._populate(start, start + length)  # best effort, as on Linux: what is missing faults later
         return start
+
+    def _too_much(self, start: int, length: int, prot: int, flags: int) -> bool:
+        """Whether the process may not map so much more; what lies where it goes is replaced."""
+        replaced = sum(
+            min(vma.end, start + length) - max(vma.start, start)
+            for vma in self.areas.overlapping(start, start + length)
+        )
+        shared = flags & linux.MAP_TYPE != linux.MAP_PRIVATE
+        anonymous = bool(flags & linux.MAP_ANONYMOUS)
+        return self.allowance.refuses(
+            self.areas,
+            length,
+            replaced=replaced,
+            data=(bool(prot & linux.PROT_WRITE) and not shared) or (shared and anonymous),
+            held=not flags & linux.MAP_NORESERVE,
+        )
 
     def map_area(
         self, start: int, end: int, prot: int, *, grows_down: bool = False, name: bytes = b""
@@ -136,6 +156,8 @@ class MemoryMap(ABC):
             _, above = self.areas.neighbours(old - 1)
             # One page stays free between the heap and what follows, as in the kernel.
             if new + PAGE_4K > (TASK_SIZE if above is None else above.guarded_start):
+                return self.brk_end
+            if self.allowance.refuses(self.areas, new - old, data=True):
                 return self.brk_end
             if self.areas.overlapping(old, new) or len(self.areas) >= linux.MAX_MAP_COUNT:
                 return self.brk_end

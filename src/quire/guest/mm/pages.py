@@ -30,6 +30,7 @@ class PageMap:
         self.shared = SharedPages(machine)
         self.small: dict[int, int] = {}
         self.large: dict[int, int] = {}
+        self._peak = 0  # of what is resident, as far as pages were taken away since
         #: How many small pages each 2 MiB region holds; kept only when large pages are in use.
         self.crowded: dict[int, int] = {}
         self._counts_regions = machine.page_size >= PAGE_2M
@@ -38,6 +39,12 @@ class PageMap:
     def resident_bytes(self) -> int:
         """Bytes of the address space that have a frame."""
         return PAGE_4K * len(self.small) + PAGE_2M * len(self.large)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes that had a frame at a time."""
+        self._peak = max(self._peak, self.resident_bytes)
+        return self._peak
 
     def add(self, page: int, entry: int) -> None:
         """Record the small page that was just mapped."""
@@ -67,6 +74,7 @@ class PageMap:
 
     def drop(self, start: int, end: int) -> None:
         """Take the frames of `start` to `end` away; what shared file pages hold is written back."""
+        self._peak = self.peak_bytes
         for page in self._within(self.small, start, end, PAGE_4K):
             self._drop_small(page)
         for page in self._within(self.large, start, end, PAGE_2M):

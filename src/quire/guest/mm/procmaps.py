@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from quire.guest.mm.backing import FileBacking
-from quire.guest.mm.linux import PROT_EXEC, PROT_READ, PROT_WRITE
+from quire.guest.mm.linux import PAGE_4K, PROT_EXEC, PROT_READ, PROT_WRITE, VSYSCALL
 from quire.guest.mm.vma import Vma
 
 __all__ = ["Region", "maps_text", "regions"]
@@ -29,14 +29,17 @@ class Region:
     name: bytes
 
 
+_VSYSCALL = Region(VSYSCALL, VSYSCALL + PAGE_4K, "--xp", 0, 0, 0, b"[vsyscall]")
+
+
 def regions(areas: Iterable[Vma]) -> list[Region]:
     """Return the record of each area, in the order given."""
     return [_region(vma) for vma in areas]
 
 
 def maps_text(areas: Iterable[Vma]) -> bytes:
-    """Return what a program reads from /proc/self/maps."""
-    return b"".join(_line(region) for region in regions(areas))
+    """Return what a program reads from /proc/self/maps: its areas, and the page that every process has."""
+    return b"".join(_line(region) for region in (*regions(areas), _VSYSCALL))
 
 
 def _region(vma: Vma) -> Region:

@@ -40,6 +40,9 @@ def mremap(space: MemoryMap, old: int, old_size: int, new_size: int, flags: int,
         return -errno.EFAULT
     if old_size == 0 and not vma.shared:
         return -errno.EINVAL
+    writable = bool(vma.prot & linux.PROT_WRITE) and not vma.shared
+    if new_size > old_size and space.allowance.refuses(space.areas, new_size - old_size, data=writable):
+        return -errno.ENOMEM
     if not flags & (linux.MREMAP_FIXED | linux.MREMAP_DONTUNMAP):
         if new_size == old_size:
             return old

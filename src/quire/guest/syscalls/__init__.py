@@ -14,10 +14,13 @@ from quire.errors import BackendError
 from quire.guest.kernel.task import Task
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import (  # noqa: F401 - each module declares its calls in the table
+    accounting,
     clocks,
     descriptors,
+    fcntl,
     files,
     identity,
+    ids,
     io,
     ioctls,
     lifecycle,
@@ -25,26 +28,27 @@ from quire.guest.syscalls import (  # noqa: F401 - each module declares its call
     memory,
     opening,
     polling,
+    prctl,
+    scheduling,
     signalling,
     sockets,
     threads,
     timers,
     unsupported,
 )
+from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import signed32
-from quire.guest.syscalls.sandbox import refusal
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS
-from quire.guest.syscalls.table import NO_RESULT, RESTART, SYSCALLS, Effect, Result, Special, Syscall
+from quire.guest.syscalls.sandbox import check_names, verdict
+from quire.guest.syscalls.table import NO_RESULT, RESTART, SYSCALLS, Result, Special, Syscall
 from quire.guest.syscalls.waiting import interrupted
 
 __all__ = [
     "NO_RESULT",
-    "QUIRE_DESCRIPTORS",
     "RESTART",
     "SYSCALLS",
-    "Effect",
     "Special",
     "Syscall",
+    "answer",
     "dispatch",
     "syscall_name",
 ]
@@ -63,9 +67,12 @@ def dispatch(task: Task, number: int, arguments: tuple[int, int, int, int, int, 
     restarts; NO_RESULT that the registers are final. Raises nothing for what a guest does.
     """
     number = signed32(number)  # Linux looks at EAX only
-    entry = SYSCALLS.get(number)
+    return answer(task, SYSCALLS.get(number), arguments, syscall_name(number))
+
+
+def answer(task: Task, entry: Syscall | None, arguments: tuple[int, ...], name: str) -> Result:
+    """Do the system call `entry`, which the guest knows as `name`, as :func:`dispatch` does; None is one not there."""
     if entry is None or entry.run is None:
-        name = syscall_name(number)
         key = f"{name} ({entry.note})" if entry is not None and entry.note else name
         task.lacks(key, ordinary=entry is not None and entry.ordinary)
         return -errno.ENOSYS
@@ -82,9 +89,11 @@ def _answer(task: Task, entry: Syscall, registers: tuple[int, ...]) -> Result:
     assert entry.run is not None
     try:
         if task.options.sandbox:
-            refused = refusal(task, entry.effect, registers)
-            if refused:
-                return -refused
+            answer = verdict(task, entry.effect, registers)
+            if answer is not None:
+                return answer
+            if entry.effect is Effect.READS:
+                check_names(task, entry.kinds, registers)
         return entry.run(task, registers)
     except BadAddress:
         return -errno.EFAULT

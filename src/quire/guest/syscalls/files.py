@@ -1,16 +1,20 @@
 """Calls on names and attributes of files: the host makes them as they stand.
 
-The guest's working directory, umask and user are Quire's own, so relative paths and permissions mean what
-they would mean natively.
+The guest's working directory is Quire's own, and its ids are those of Quire's thread, so relative paths and permissions
+mean what they would mean natively.
 """
 
 import errno
 
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host, procfs
+from quire.guest.syscalls.channels import reserve_file
+from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import (
+    DIRECTORY,
     FD,
     INT,
+    NAME,
     OPTIONAL_PATH,
     PATH,
     PATH_MAX,
@@ -18,12 +22,14 @@ from quire.guest.syscalls.kinds import (
     S32,
     S64,
     SYNCED_FD,
+    U32,
     Arg,
     In,
     Out,
 )
 from quire.guest.syscalls.opening import refuse_quires_memory
-from quire.guest.syscalls.table import Effect, passes, syscall
+from quire.guest.syscalls.state import group_state
+from quire.guest.syscalls.table import passes, syscall
 
 _STAT = Out(144)
 _STATX = Out(256)
@@ -35,25 +41,23 @@ _VALUE = In(Arg(3), limit=_XATTR_MAX, too_big=errno.E2BIG)
 _VALUE_OUT = Out(Arg(3), limit=_XATTR_MAX, by_result=True)
 _LIST_OUT = Out(Arg(2), limit=_XATTR_MAX, by_result=True)
 
-passes(4, "stat", PATH, _STAT)
-passes(5, "fstat", SYNCED_FD, _STAT)
-passes(6, "lstat", PATH, _STAT)
-passes(262, "newfstatat", SYNCED_FD, OPTIONAL_PATH, _STAT, INT)
-passes(332, "statx", SYNCED_FD, OPTIONAL_PATH, INT, INT, _STATX)
-passes(137, "statfs", PATH, _STATFS)
-passes(138, "fstatfs", FD, _STATFS)
-passes(21, "access", PATH, INT)
-passes(269, "faccessat", FD, PATH, INT)
-passes(439, "faccessat2", FD, PATH, INT, INT)
-passes(217, "getdents64", FD, Out(Arg(2, bits=32), by_result=True), INT)
-passes(78, "getdents", FD, Out(Arg(2, bits=32), by_result=True), INT)
-passes(79, "getcwd", Out(Arg(1), limit=2 * PATH_MAX, by_result=True), INT)
-passes(80, "chdir", PATH)
-passes(81, "fchdir", FD)
-passes(83, "mkdir", PATH, INT, effect=_FILES)
-passes(258, "mkdirat", FD, PATH, INT, effect=_FILES)
-passes(133, "mknod", PATH, INT, INT, effect=_FILES)
-passes(259, "mknodat", FD, PATH, INT, INT, effect=_FILES)
+passes(4, "stat", PATH, _STAT, effect=Effect.READS)
+passes(5, "fstat", FD, _STAT, effect=Effect.GUEST)
+passes(6, "lstat", PATH, _STAT, effect=Effect.READS)
+passes(262, "newfstatat", DIRECTORY, OPTIONAL_PATH, _STAT, INT, effect=Effect.READS)
+passes(332, "statx", DIRECTORY, OPTIONAL_PATH, INT, INT, _STATX, effect=Effect.READS)
+passes(137, "statfs", PATH, _STATFS, effect=Effect.READS)
+passes(138, "fstatfs", FD, _STATFS, effect=Effect.GUEST)
+passes(21, "access", PATH, INT, effect=Effect.READS)
+passes(269, "faccessat", DIRECTORY, PATH, INT, effect=Effect.READS)
+passes(439, "faccessat2", DIRECTORY, PATH, INT, INT, effect=Effect.READS)
+passes(79, "getcwd", Out(Arg(1), limit=2 * PATH_MAX, by_result=True), INT, effect=Effect.GUEST)
+passes(80, "chdir", PATH, effect=Effect.READS)
+passes(81, "fchdir", FD, effect=Effect.INPUT)
+passes(83, "mkdir", PATH, INT, effect=_FILES, creates=True)
+passes(258, "mkdirat", FD, PATH, INT, effect=_FILES, creates=True)
+passes(133, "mknod", PATH, INT, INT, effect=_FILES, creates=True)
+passes(259, "mknodat", FD, PATH, INT, INT, effect=_FILES, creates=True)
 passes(84, "rmdir", PATH, effect=_FILES)
 passes(87, "unlink", PATH, effect=_FILES)
 passes(263, "unlinkat", FD, PATH, INT, effect=_FILES)
@@ -76,37 +80,45 @@ passes(132, "utime", PATH, In(16, nullable=True), effect=_FILES)
 passes(235, "utimes", PATH, _TIMES, effect=_FILES)
 passes(261, "futimesat", FD, OPTIONAL_PATH, _TIMES, effect=_FILES)
 passes(280, "utimensat", SYNCED_FD, OPTIONAL_PATH, _TIMES, INT, effect=_FILES)
-passes(95, "umask", INT)
-passes(188, "setxattr", PATH, PATH, _VALUE, INT, INT, effect=_FILES)
-passes(189, "lsetxattr", PATH, PATH, _VALUE, INT, INT, effect=_FILES)
-passes(190, "fsetxattr", FD, PATH, _VALUE, INT, INT, effect=_FILES)
-passes(191, "getxattr", PATH, PATH, _VALUE_OUT, INT)
-passes(192, "lgetxattr", PATH, PATH, _VALUE_OUT, INT)
-passes(193, "fgetxattr", FD, PATH, _VALUE_OUT, INT)
-passes(194, "listxattr", PATH, _LIST_OUT, INT)
-passes(195, "llistxattr", PATH, _LIST_OUT, INT)
-passes(196, "flistxattr", FD, _LIST_OUT, INT)
-passes(197, "removexattr", PATH, PATH, effect=_FILES)
-passes(198, "lremovexattr", PATH, PATH, effect=_FILES)
-passes(199, "fremovexattr", FD, PATH, effect=_FILES)
-passes(253, "inotify_init", opens=True)
-passes(294, "inotify_init1", INT, opens=True)
-passes(254, "inotify_add_watch", FD, PATH, INT)
-passes(255, "inotify_rm_watch", FD, INT)
-passes(8, "lseek", SYNCED_FD, S64, INT)
-passes(74, "fsync", SYNCED_FD, restart=True)
-passes(75, "fdatasync", SYNCED_FD, restart=True)
-passes(162, "sync")
-passes(306, "syncfs", FD)
-passes(221, "fadvise64", FD, S64, S64, INT)
-passes(187, "readahead", FD, S64, INT)
-passes(277, "sync_file_range", SYNCED_FD, S64, S64, INT)
-passes(73, "flock", FD, INT, restart=True)
+passes(188, "setxattr", PATH, NAME, _VALUE, INT, INT, effect=_FILES)
+passes(189, "lsetxattr", PATH, NAME, _VALUE, INT, INT, effect=_FILES)
+passes(190, "fsetxattr", FD, NAME, _VALUE, INT, INT, effect=_FILES)
+passes(191, "getxattr", PATH, NAME, _VALUE_OUT, INT, effect=Effect.READS)
+passes(192, "lgetxattr", PATH, NAME, _VALUE_OUT, INT, effect=Effect.READS)
+passes(193, "fgetxattr", FD, NAME, _VALUE_OUT, INT, effect=Effect.GUEST)
+passes(194, "listxattr", PATH, _LIST_OUT, INT, effect=Effect.READS)
+passes(195, "llistxattr", PATH, _LIST_OUT, INT, effect=Effect.READS)
+passes(196, "flistxattr", FD, _LIST_OUT, INT, effect=Effect.GUEST)
+passes(197, "removexattr", PATH, NAME, effect=_FILES)
+passes(198, "lremovexattr", PATH, NAME, effect=_FILES)
+passes(199, "fremovexattr", FD, NAME, effect=_FILES)
+passes(253, "inotify_init", effect=Effect.GUEST, opens=True)
+passes(294, "inotify_init1", INT, effect=Effect.GUEST, opens=True)
+passes(254, "inotify_add_watch", FD, PATH, INT, effect=Effect.READS)
+passes(255, "inotify_rm_watch", FD, INT, effect=Effect.GUEST)
+passes(8, "lseek", SYNCED_FD, S64, INT, effect=Effect.DESCRIPTION)
+passes(74, "fsync", SYNCED_FD, effect=Effect.CHOOSES, restart=True)
+passes(75, "fdatasync", SYNCED_FD, effect=Effect.CHOOSES, restart=True)
+passes(162, "sync", effect=Effect.HINT)
+passes(306, "syncfs", FD, effect=Effect.HINT)
+passes(221, "fadvise64", FD, S64, S64, INT, effect=Effect.HINT)
+passes(187, "readahead", FD, S64, INT, effect=Effect.HINT)
+passes(277, "sync_file_range", SYNCED_FD, S64, S64, INT, effect=Effect.HINT)
+passes(73, "flock", FD, INT, effect=Effect.LOCKS, restart=True)
+
+
+@syscall(95, "umask", U32, effect=Effect.GUEST)
+def umask(task: Task, mask: int) -> int:
+    """Set what new files do not get of their mode; return what it was."""
+    state = group_state(task)
+    before, state.umask = state.umask, mask & 0o777
+    return before
 
 
 @syscall(77, "ftruncate", SYNCED_FD, S64, effect=Effect.OUTPUT)
 def ftruncate(task: Task, descriptor: int, length: int) -> int:
     """Set a file's size; pages of it that are mapped shared follow."""
+    reserve_file(task, descriptor, length)
     result = host.call(77, descriptor, length)
     if result == 0:
         task.space.refresh_file(descriptor, 0, length)
@@ -116,6 +128,8 @@ def ftruncate(task: Task, descriptor: int, length: int) -> int:
 @syscall(285, "fallocate", SYNCED_FD, S32, S64, S64, effect=Effect.OUTPUT)
 def fallocate(task: Task, descriptor: int, mode: int, offset: int, length: int) -> int:
     """Allocate, punch or zero a range of a file."""
+    if offset >= 0 and length >= 0:
+        reserve_file(task, descriptor, offset + length)
     result = host.call(285, descriptor, mode, offset, length)
     if result == 0:
         task.space.refresh_file(descriptor, offset, length)
@@ -145,13 +159,13 @@ def _readlink(task: Task, directory: int, path: bytes, pointer: int, size: int) 
     return len(target)
 
 
-@syscall(89, "readlink", PATH, POINTER, S32)
+@syscall(89, "readlink", PATH, POINTER, S32, effect=Effect.READS)
 def readlink(task: Task, path: bytes, pointer: int, size: int) -> int:
     """Read a symbolic link. /proc/self/exe is the guest's program, not Quire's interpreter."""
     return _readlink(task, -100, path, pointer, size)
 
 
-@syscall(267, "readlinkat", FD, PATH, POINTER, S32)
+@syscall(267, "readlinkat", DIRECTORY, PATH, POINTER, S32, effect=Effect.READS)
 def readlinkat(task: Task, directory: int, path: bytes, pointer: int, size: int) -> int:
     """Read a symbolic link relative to a directory."""
     return _readlink(task, directory, path, pointer, size)

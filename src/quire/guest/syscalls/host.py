@@ -7,11 +7,21 @@ see the interruption. Structures need no translation, since the host is x86-64 L
 import ctypes
 import errno
 import os
+import stat
 from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["HostBuffer", "address_of", "call", "identity_of", "pack_iovecs", "path_of"]
+__all__ = [
+    "HostBuffer",
+    "address_of",
+    "call",
+    "identity_of",
+    "is_pipe",
+    "is_terminal_or_null",
+    "pack_iovecs",
+    "path_of",
+]
 
 _raw = ctypes.CDLL(None, use_errno=True).syscall
 _raw.argtypes = [ctypes.c_ulong] * 7
@@ -60,6 +70,22 @@ def identity_of(descriptor: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def is_pipe(descriptor: int) -> bool:
+    """Whether an open descriptor names a pipe."""
+    return stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+
+
+def is_terminal_or_null(descriptor: int) -> bool:
+    """Whether a descriptor names the device /dev/null, /dev/zero, /dev/full or /dev/tty: harmless to write to."""
+    status = os.fstat(descriptor)
+    return stat.S_ISCHR(status.st_mode) and (os.major(status.st_rdev), os.minor(status.st_rdev)) in {
+        (1, 3),
+        (1, 5),
+        (1, 7),
+        (5, 0),
+    }
 
 
 def path_of(descriptor: int) -> str:

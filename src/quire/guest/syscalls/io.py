@@ -1,11 +1,14 @@
 """Reading, writing and copying between descriptors."""
 
 import errno
+import os
 
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
+from quire.guest.syscalls.channels import reserve_file
+from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, POINTER, SYNCED_FD, U32, fail, signed64
-from quire.guest.syscalls.table import Effect, syscall
+from quire.guest.syscalls.table import syscall
 from quire.guest.syscalls.transfer import MAX_TRANSFER, Segments, is_seeded, read_file, write_file
 
 __all__ = ["segments_of"]
@@ -32,7 +35,7 @@ def _offset(low: int) -> int:
     return offset
 
 
-@syscall(0, "read", FD, POINTER, INT, restart=True)
+@syscall(0, "read", FD, POINTER, INT, effect=Effect.INPUT, restart=True)
 def read(task: Task, descriptor: int, pointer: int, count: int) -> int:
     """Read from a descriptor."""
     return read_file(task, descriptor, [(pointer, count)])
@@ -44,7 +47,7 @@ def write(task: Task, descriptor: int, pointer: int, count: int) -> int:
     return write_file(task, descriptor, [(pointer, count)])
 
 
-@syscall(17, "pread64", FD, POINTER, INT, INT, restart=True)
+@syscall(17, "pread64", FD, POINTER, INT, INT, effect=Effect.INPUT, restart=True)
 def pread64(task: Task, descriptor: int, pointer: int, count: int, offset: int) -> int:
     """Read at a position."""
     return read_file(task, descriptor, [(pointer, count)], _offset(offset))
@@ -56,7 +59,7 @@ def pwrite64(task: Task, descriptor: int, pointer: int, count: int, offset: int)
     return write_file(task, descriptor, [(pointer, count)], _offset(offset))
 
 
-@syscall(19, "readv", FD, POINTER, INT, restart=True)
+@syscall(19, "readv", FD, POINTER, INT, effect=Effect.INPUT, restart=True)
 def readv(task: Task, descriptor: int, pointer: int, count: int) -> int:
     """Read into several ranges."""
     return read_file(task, descriptor, segments_of(task, pointer, count))
@@ -68,7 +71,7 @@ def writev(task: Task, descriptor: int, pointer: int, count: int) -> int:
     return write_file(task, descriptor, segments_of(task, pointer, count))
 
 
-@syscall(295, "preadv", FD, POINTER, INT, INT, restart=True)
+@syscall(295, "preadv", FD, POINTER, INT, INT, effect=Effect.INPUT, restart=True)
 def preadv(task: Task, descriptor: int, pointer: int, count: int, offset: int) -> int:
     """Read into several ranges at a position."""
     return read_file(task, descriptor, segments_of(task, pointer, count), _offset(offset))
@@ -84,7 +87,7 @@ def _offset_or_current(low: int) -> int:
     return -1 if signed64(low) == -1 else _offset(low)
 
 
-@syscall(327, "preadv2", FD, POINTER, INT, INT, INT, U32, restart=True)
+@syscall(327, "preadv2", FD, POINTER, INT, INT, INT, U32, effect=Effect.INPUT, restart=True)
 def preadv2(
     task: Task, descriptor: int, pointer: int, count: int, offset: int, _high: int, flags: int
 ) -> int:
@@ -106,6 +109,17 @@ def _read_position(task: Task, pointer: int) -> host.HostBuffer | None:
     return host.HostBuffer(8, task.memory.read(pointer, 8)) if pointer else None
 
 
+def _copy_end(target: int, position: host.HostBuffer | None, count: int) -> int:
+    """Return how far a copy of `count` bytes could make the file `target` reach."""
+    if position is not None:
+        return int.from_bytes(position.take(), "little") + count
+    try:
+        size = os.fstat(target).st_size  # with O_APPEND it begins there
+    except OSError:
+        return 0
+    return max(size, host.call(8, target, 0, os.SEEK_CUR)) + count
+
+
 def _copy(
     task: Task,
     number: int,
@@ -113,13 +127,15 @@ def _copy(
     source: int,
     target: int,
     positions: tuple[tuple[int, host.HostBuffer | None], ...],
+    end: int,
 ) -> int:
-    """Make a host call that copies to the descriptor `target`, and hand back the positions that it moved.
+    """Make a host call that copies to the descriptor `target`, at most to `end` of it; hand back moved positions.
 
     EINVAL for /dev/urandom: only read() gives its seeded numbers, and a program falls back to that.
     """
     if is_seeded(source):
         return -errno.EINVAL
+    reserve_file(task, target, end)
     moved = host.call(number, *words)
     if moved < 0:
         return moved
@@ -137,15 +153,18 @@ def sendfile(task: Task, target: int, source: int, pointer: int, count: int) -> 
     """Copy from a file to a descriptor within the kernel."""
     position = _read_position(task, pointer)
     words = (target, source, position.address if position else 0, min(count, MAX_TRANSFER))
-    return _copy(task, 40, words, source, target, ((pointer, position),))
+    end = _copy_end(target, None, words[-1])
+    return _copy(task, 40, words, source, target, ((pointer, position),), end)
 
 
 def _copy_between(task: Task, number: int, ends: tuple[int, int, int, int], count: int, flags: int) -> int:
     source, from_, target, to = ends
     start, end = _read_position(task, from_), _read_position(task, to)
     first, second = start.address if start else 0, end.address if end else 0
-    words = (source, first, target, second, min(count, MAX_TRANSFER), flags)
-    return _copy(task, number, words, source, target, ((from_, start), (to, end)))
+    count = min(count, MAX_TRANSFER)
+    words = (source, first, target, second, count, flags)
+    reach = _copy_end(target, end, count)
+    return _copy(task, number, words, source, target, ((from_, start), (to, end)), reach)
 
 
 _BETWEEN = (SYNCED_FD, POINTER, SYNCED_FD, POINTER, INT, U32)

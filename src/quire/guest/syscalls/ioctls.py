@@ -5,53 +5,73 @@ does not know it would. TIOCSTI (typing on behalf of the user) is left out on pu
 """
 
 import errno
+from dataclasses import dataclass
 from enum import Enum
 
+from quire.arch import LOW32
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
-from quire.guest.syscalls.kinds import INT, SYNCED_FD, U32
-from quire.guest.syscalls.state import group_state
+from quire.guest.syscalls.effects import Effect
+from quire.guest.syscalls.kinds import FD, INT, U32
+from quire.guest.syscalls.sandbox import verdict
 from quire.guest.syscalls.table import syscall
+
+__all__ = ["IOCTLS", "Ioctl"]
 
 _IOCTL = 16
 
 
-class _Way(Enum):
-    NUMBER = "number"  # the argument is a number, or none at all
-    IN = "in"
-    OUT = "out"
+class Way(Enum):
+    """What the argument of a request is."""
+
+    NUMBER = "a number or nothing"
+    IN = "bytes that the host reads"
+    OUT = "bytes that the host writes"
 
 
 _TERMIOS, _TERMIOS2 = 36, 44
-#: request: (direction, bytes, whether it changes the terminal or the file)
-_REQUESTS: dict[int, tuple[_Way, int, bool]] = {
-    0x5401: (_Way.OUT, _TERMIOS, False),  # TCGETS
-    0x5402: (_Way.IN, _TERMIOS, True),  # TCSETS
-    0x5403: (_Way.IN, _TERMIOS, True),  # TCSETSW
-    0x5404: (_Way.IN, _TERMIOS, True),  # TCSETSF
-    0x5409: (_Way.NUMBER, 0, True),  # TCSBRK
-    0x540A: (_Way.NUMBER, 0, True),  # TCXONC
-    0x540B: (_Way.NUMBER, 0, True),  # TCFLSH
-    0x540F: (_Way.OUT, 4, False),  # TIOCGPGRP
-    0x5410: (_Way.IN, 4, True),  # TIOCSPGRP
-    0x5411: (_Way.OUT, 4, False),  # TIOCOUTQ
-    0x5413: (_Way.OUT, 8, False),  # TIOCGWINSZ
-    0x5414: (_Way.IN, 8, True),  # TIOCSWINSZ
-    0x541B: (_Way.OUT, 4, False),  # FIONREAD
-    0x5421: (_Way.IN, 4, False),  # FIONBIO
-    0x5429: (_Way.OUT, 4, False),  # TIOCGSID
-    0x5450: (_Way.NUMBER, 0, False),  # FIONCLEX
-    0x5451: (_Way.NUMBER, 0, False),  # FIOCLEX
-    0x5460: (_Way.OUT, 8, False),  # FIOQSIZE
-    0x802C542A: (_Way.OUT, _TERMIOS2, False),  # TCGETS2
-    0x402C542B: (_Way.IN, _TERMIOS2, True),  # TCSETS2
-    0x402C542C: (_Way.IN, _TERMIOS2, True),  # TCSETSW2
-    0x402C542D: (_Way.IN, _TERMIOS2, True),  # TCSETSF2
-    0x80045430: (_Way.OUT, 4, False),  # TIOCGPTN
-    0x80086601: (_Way.OUT, 8, False),  # FS_IOC_GETFLAGS
-    0x80087601: (_Way.OUT, 8, False),  # FS_IOC_GETVERSION
-    0x80081272: (_Way.OUT, 8, False),  # BLKGETSIZE64
-    0x1268: (_Way.OUT, 4, False),  # BLKSSZGET
+_GUEST, _TERMINAL, _OTHERS = Effect.GUEST, Effect.OUTPUT, Effect.OTHERS
+
+
+@dataclass(frozen=True, slots=True)
+class Ioctl:
+    """A request: its name, which way its argument goes, how many bytes that are, what it may change."""
+
+    name: str
+    way: Way
+    size: int
+    effect: Effect
+
+
+#: The requests by their numbers.
+IOCTLS: dict[int, Ioctl] = {
+    0x5401: Ioctl("TCGETS", Way.OUT, _TERMIOS, _GUEST),
+    0x5402: Ioctl("TCSETS", Way.IN, _TERMIOS, _TERMINAL),
+    0x5403: Ioctl("TCSETSW", Way.IN, _TERMIOS, _TERMINAL),
+    0x5404: Ioctl("TCSETSF", Way.IN, _TERMIOS, _TERMINAL),
+    0x5409: Ioctl("TCSBRK", Way.NUMBER, 0, _TERMINAL),
+    0x540A: Ioctl("TCXONC", Way.NUMBER, 0, _OTHERS),
+    0x540B: Ioctl("TCFLSH", Way.NUMBER, 0, _TERMINAL),
+    0x540F: Ioctl("TIOCGPGRP", Way.OUT, 4, _GUEST),
+    0x5410: Ioctl("TIOCSPGRP", Way.IN, 4, _OTHERS),
+    0x5411: Ioctl("TIOCOUTQ", Way.OUT, 4, _GUEST),
+    0x5413: Ioctl("TIOCGWINSZ", Way.OUT, 8, _GUEST),
+    0x5414: Ioctl("TIOCSWINSZ", Way.IN, 8, _OTHERS),
+    0x541B: Ioctl("FIONREAD", Way.OUT, 4, _GUEST),
+    0x5421: Ioctl("FIONBIO", Way.IN, 4, Effect.DESCRIPTION),
+    0x5429: Ioctl("TIOCGSID", Way.OUT, 4, _GUEST),
+    0x5450: Ioctl("FIONCLEX", Way.NUMBER, 0, _GUEST),
+    0x5451: Ioctl("FIOCLEX", Way.NUMBER, 0, _GUEST),
+    0x5460: Ioctl("FIOQSIZE", Way.OUT, 8, _GUEST),
+    0x802C542A: Ioctl("TCGETS2", Way.OUT, _TERMIOS2, _GUEST),
+    0x402C542B: Ioctl("TCSETS2", Way.IN, _TERMIOS2, _TERMINAL),
+    0x402C542C: Ioctl("TCSETSW2", Way.IN, _TERMIOS2, _TERMINAL),
+    0x402C542D: Ioctl("TCSETSF2", Way.IN, _TERMIOS2, _TERMINAL),
+    0x80045430: Ioctl("TIOCGPTN", Way.OUT, 4, _GUEST),
+    0x80086601: Ioctl("FS_IOC_GETFLAGS", Way.OUT, 8, _GUEST),
+    0x80087601: Ioctl("FS_IOC_GETVERSION", Way.OUT, 8, _GUEST),
+    0x80081272: Ioctl("BLKGETSIZE64", Way.OUT, 8, _GUEST),
+    0x1268: Ioctl("BLKSSZGET", Way.OUT, 4, _GUEST),
 }
 _UNSUPPORTED = {
     0x40049409,  # FICLONE
@@ -60,25 +80,25 @@ _UNSUPPORTED = {
 }
 
 
-@syscall(_IOCTL, "ioctl", SYNCED_FD, U32, INT, restart=True)
+@syscall(_IOCTL, "ioctl", FD, U32, INT, effect=Effect.CHOOSES, restart=True)
 def ioctl(task: Task, descriptor: int, request: int, argument: int) -> int:
     """Control a device. ENOTTY for a request that Quire does not know; FICLONE is EOPNOTSUPP."""
-    entry = _REQUESTS.get(request)
+    entry = IOCTLS.get(request)
     if entry is None:
         flags = host.call(72, descriptor, 1)
         if flags < 0:
             return flags
         return -errno.EOPNOTSUPP if request in _UNSUPPORTED else -errno.ENOTTY
-    way, size, changes = entry
-    # Standard input may be the same terminal as standard output, which a sandboxed guest owns.
-    if changes and task.options.sandbox and not group_state(task).owns(descriptor):
-        return -errno.EPERM
-    if way is _Way.NUMBER:
+    if task.options.sandbox:
+        answer = verdict(task, entry.effect, (descriptor & LOW32,))
+        if answer is not None:
+            return -errno.EPERM
+    if entry.way is Way.NUMBER:
         return host.call(_IOCTL, descriptor, request, argument)
-    if way is _Way.IN:
-        data = task.memory.read(argument, size)
-        return host.call(_IOCTL, descriptor, request, host.HostBuffer(size, data).address)
-    buffer = host.HostBuffer(size)
+    if entry.way is Way.IN:
+        buffer = host.HostBuffer(entry.size, task.memory.read(argument, entry.size))
+        return host.call(_IOCTL, descriptor, request, buffer.address)
+    buffer = host.HostBuffer(entry.size)
     result = host.call(_IOCTL, descriptor, request, buffer.address)
     if result >= 0:
         task.memory.write(argument, buffer.take())

@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quire.arch import LOW32, WORD
-from quire.guest.kernel.task import Task
+from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.syscalls.host import HostBuffer
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS
+from quire.own_descriptors import FIRST_OWN
 
 __all__ = [
+    "AT_FDCWD",
+    "DIRECTORY",
     "FD",
     "INT",
+    "NAME",
     "OPTIONAL_PATH",
     "PATH",
     "PATH_MAX",
@@ -39,6 +42,8 @@ __all__ = [
 ]
 
 PATH_MAX = 4096
+#: The descriptor that stands for the working directory.
+AT_FDCWD = -100
 #: The most that a size from a guest's register makes Quire allocate for a bounce buffer.
 _BOUNCE_LIMIT = 1 << 20
 
@@ -80,6 +85,14 @@ class Kind:
         """Return the argument for a handler. Raises OSError(errno) or BadAddress for a bad one."""
         return raw
 
+    def directory_of(self, raw: int, before: int) -> int:
+        """Return the descriptor to which a path that follows is relative: `before`, unless this is one."""
+        return before
+
+    def file_of(self, group: ThreadGroup, raw: int) -> bytes | None:
+        """Return the path of the file that this names; None when it names none."""
+        return None
+
     def lower(self, call: HostCall, index: int) -> None:
         """Put the host's word for argument `index` in `call.values`. Raises as :meth:`value` does."""
         call.values[index] = self.value(call.task, call.raw[index])
@@ -105,25 +118,41 @@ class Fd(Kind):
     """
 
     synced: bool = False
+    #: Whether a path that follows is relative to it.
+    directory: bool = False
 
     def value(self, task: Task, raw: int) -> int:
         descriptor = signed32(raw)
-        if descriptor >= QUIRE_DESCRIPTORS:
+        if descriptor >= FIRST_OWN:
             raise fail(errno.EBADF)
         if self.synced and descriptor >= 0:
             task.space.sync_file(descriptor)
         return descriptor
 
+    def directory_of(self, raw: int, before: int) -> int:
+        return signed32(raw) if self.directory else before
+
 
 @dataclass(frozen=True)
 class Path(Kind):
-    """A path: a pointer to bytes that end with a zero. EFAULT, ENAMETOOLONG."""
+    """A path: a pointer to bytes that end with a zero. EFAULT, ENAMETOOLONG.
+
+    `is_file` is not set for names of other things, such as attributes.
+    """
 
     nullable: bool = False
+    is_file: bool = True
+
+    def file_of(self, group: ThreadGroup, raw: int) -> bytes | None:
+        return self._read(group, raw) if self.is_file and (raw or not self.nullable) else None
 
     def value(self, task: Task, raw: int) -> bytes:
+        return self._read(task, raw)
+
+    @staticmethod
+    def _read(group: ThreadGroup, raw: int) -> bytes:
         # One byte more than fits, so that a path which is too long is told from one that just fits.
-        path = task.memory.read_cstring(raw, PATH_MAX)
+        path = group.memory.read_cstring(raw, PATH_MAX)
         if len(path) >= PATH_MAX:
             raise fail(errno.ENAMETOOLONG)
         return path
@@ -237,5 +266,7 @@ S32 = _Number(32, signed=True)
 S64 = _Number(64, signed=True)
 FD = Fd()
 SYNCED_FD = Fd(synced=True)
+DIRECTORY = Fd(directory=True)
 PATH = Path()
 OPTIONAL_PATH = Path(nullable=True)
+NAME = Path(is_file=False)

@@ -6,9 +6,11 @@ import os
 from quire.guest.kernel.task import Task
 from quire.guest.mm.linux import PAGE_4K
 from quire.guest.syscalls import host
+from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import INT, POINTER, S32, fail, signed32
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, group_state
+from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.table import absent, syscall
+from quire.own_descriptors import FIRST_OWN
 
 _MAP_ANONYMOUS = 0x20
 _MAP_SHARED_BITS = 0x3  # MAP_SHARED, MAP_PRIVATE or MAP_SHARED_VALIDATE
@@ -18,7 +20,7 @@ _NODES_MAX = 1024
 
 def _check_file(task: Task, descriptor: int, flags: int) -> None:
     """Raise EBADF for a descriptor that is not the guest's, EACCES for a mapping that could leak out."""
-    if descriptor >= QUIRE_DESCRIPTORS:
+    if descriptor >= FIRST_OWN:
         raise fail(errno.EBADF)
     opened = host.call(72, descriptor, 3)  # F_GETFL
     if opened < 0:
@@ -29,7 +31,7 @@ def _check_file(task: Task, descriptor: int, flags: int) -> None:
         raise fail(errno.EACCES)
 
 
-@syscall(9, "mmap", POINTER, INT, INT, INT, INT, INT)
+@syscall(9, "mmap", POINTER, INT, INT, INT, INT, INT, effect=Effect.CHOOSES)
 def mmap(task: Task, address: int, length: int, prot: int, flags: int, descriptor: int, offset: int) -> int:
     """Map memory or a file."""
     if flags & _MAP_ANONYMOUS:
@@ -41,69 +43,69 @@ def mmap(task: Task, address: int, length: int, prot: int, flags: int, descripto
     return task.space.mmap(address, length, prot, flags, file, offset)
 
 
-@syscall(11, "munmap", POINTER, INT)
+@syscall(11, "munmap", POINTER, INT, effect=Effect.GUEST)
 def munmap(task: Task, address: int, length: int) -> int:
     """Unmap a range."""
     return task.space.munmap(address, length)
 
 
-@syscall(10, "mprotect", POINTER, INT, INT)
+@syscall(10, "mprotect", POINTER, INT, INT, effect=Effect.GUEST)
 def mprotect(task: Task, address: int, length: int, prot: int) -> int:
     """Change the rights of a range."""
     return task.space.mprotect(address, length, prot)
 
 
-@syscall(25, "mremap", POINTER, INT, INT, INT, POINTER)
+@syscall(25, "mremap", POINTER, INT, INT, INT, POINTER, effect=Effect.GUEST)
 def mremap(task: Task, old: int, old_size: int, new_size: int, flags: int, new_address: int) -> int:
     """Grow, shrink or move a mapping."""
     return task.space.mremap(old, old_size, new_size, flags, new_address)
 
 
-@syscall(12, "brk", POINTER)
+@syscall(12, "brk", POINTER, effect=Effect.GUEST)
 def brk(task: Task, address: int) -> int:
     """Move the end of the heap."""
     return task.space.brk(address)
 
 
-@syscall(28, "madvise", POINTER, INT, S32)
+@syscall(28, "madvise", POINTER, INT, S32, effect=Effect.GUEST)
 def madvise(task: Task, address: int, length: int, advice: int) -> int:
     """Advise about a range; MADV_DONTNEED and its like act."""
     return task.space.madvise(address, length, advice)
 
 
-@syscall(26, "msync", POINTER, INT, S32)
+@syscall(26, "msync", POINTER, INT, S32, effect=Effect.GUEST)
 def msync(task: Task, address: int, length: int, flags: int) -> int:
     """Write shared file mappings back."""
     return task.space.msync(address, length, flags)
 
 
-@syscall(27, "mincore", POINTER, INT, POINTER)
+@syscall(27, "mincore", POINTER, INT, POINTER, effect=Effect.GUEST)
 def mincore(task: Task, address: int, length: int, vector: int) -> int:
     """Tell which pages of a range are resident."""
     return task.space.mincore(address, length, vector)
 
 
-@syscall(149, "mlock", POINTER, INT)
-@syscall(325, "mlock2", POINTER, INT, INT)
-@syscall(150, "munlock", POINTER, INT)
+@syscall(149, "mlock", POINTER, INT, effect=Effect.GUEST)
+@syscall(325, "mlock2", POINTER, INT, INT, effect=Effect.GUEST)
+@syscall(150, "munlock", POINTER, INT, effect=Effect.GUEST)
 def mlock(task: Task, *_range: int) -> int:
     """Accept: nothing here is ever swapped out, so all memory is locked."""
     return 0
 
 
-@syscall(151, "mlockall", S32)
+@syscall(151, "mlockall", S32, effect=Effect.GUEST)
 def mlockall(task: Task, flags: int) -> int:
     """Accept valid flags, as :func:`mlock` does."""
     return -errno.EINVAL if not flags or flags & ~7 else 0
 
 
-@syscall(152, "munlockall")
+@syscall(152, "munlockall", effect=Effect.GUEST)
 def munlockall(task: Task) -> int:
     """Accept."""
     return 0
 
 
-@syscall(324, "membarrier", S32, INT, INT)
+@syscall(324, "membarrier", S32, INT, INT, effect=Effect.GUEST)
 def membarrier(task: Task, command: int, flags: int, _cpu: int) -> int:
     """Order memory between threads: with one thread there is nothing to do. Query says what is accepted."""
     supported = 0x1F
@@ -114,7 +116,7 @@ def membarrier(task: Task, command: int, flags: int, _cpu: int) -> int:
     return 0 if command & supported and not command & (command - 1) else -errno.EINVAL
 
 
-@syscall(239, "get_mempolicy", POINTER, POINTER, INT, POINTER, INT)
+@syscall(239, "get_mempolicy", POINTER, POINTER, INT, POINTER, INT, effect=Effect.GUEST)
 def get_mempolicy(task: Task, mode: int, nodes: int, max_node: int, _address: int, flags: int) -> int:
     """Answer the default policy on node 0."""
     if flags & ~7 or max_node > _NODES_MAX:

@@ -1,19 +1,21 @@
 """Opening files: open, openat, openat2, creat, and what a guest must not get hold of that way.
 
-A file is opened on the host first and looked at afterwards, under the kernel's own name for it: so no
-spelling, symbolic link or working directory hides that it is one of /proc/self, which on the host is Quire
-itself.
+A file is opened on the host first and looked at afterwards: so no spelling, symbolic link, mount or working directory
+hides that it is one of /proc/self, which on the host is Quire itself.
 """
 
 import errno
 import os
+import stat
 import struct
 
 from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.syscalls import host, procfs
+from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, U32, fail
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, admit, group_state, is_terminal_or_null
+from quire.guest.syscalls.state import admit, creating, group_state
 from quire.guest.syscalls.table import syscall
+from quire.own_descriptors import FIRST_OWN
 
 __all__ = ["open_file", "refuse_quires_memory"]
 
@@ -22,6 +24,8 @@ _AT_FDCWD = -100
 _O_TMPFILE = 0o20000000
 _HOW_SIZE = 24  # struct open_how, version 0
 _HOW_MAX = 4096
+#: /dev/mem, /dev/kmem and /dev/port.
+_MEMORY_DEVICES = {(1, 1), (1, 2), (1, 4)}
 _CHANGES = os.O_CREAT | os.O_TRUNC | _O_TMPFILE
 
 
@@ -29,23 +33,34 @@ def _quires_identities() -> set[tuple[int, int]]:
     """Return what Quire's own descriptors name."""
     found = set()
     for name in os.listdir("/proc/self/fd"):
-        identity = host.identity_of(int(name)) if int(name) >= QUIRE_DESCRIPTORS else None
+        identity = host.identity_of(int(name)) if int(name) >= FIRST_OWN else None
         if identity is not None:
             found.add(identity)
     return found
 
 
-def _is_quires(group: ThreadGroup, descriptor: int) -> bool:
-    """Whether a descriptor names Quire's memory: /proc/self/mem, or /proc/self/fd/9xx opened once more.
+def _check(group: ThreadGroup, descriptor: int, flags: int) -> procfs.ProcPlace | None:
+    """Return where in procfs a file lies that was opened with `flags`, if it is of Quire's own task.
 
-    The descriptors from 900 also hold what the guest has mapped: files with names, and its own memory files.
+    Raises OSError for a file that no guest may have: Quire's memory, by /proc/self/mem, by /proc/self/fd/N opened once
+    more, or with that of the whole machine.
     """
+    place = procfs.check(descriptor, flags)
+    if place is not None:
+        return place
+    status = os.fstat(descriptor)
+    if (
+        stat.S_ISCHR(status.st_mode)
+        and (os.major(status.st_rdev), os.minor(status.st_rdev)) in _MEMORY_DEVICES
+    ):
+        raise fail(errno.EACCES)
+    # The descriptors of Quire also hold what the guest has mapped: files with names, and its own memory files.
     link = host.path_of(descriptor)
-    if link.startswith("/proc/"):
-        return procfs.is_forbidden(link)
     if link.startswith("/") and not link.startswith("/memfd:"):
-        return False
-    return not group_state(group).owns(descriptor) and host.identity_of(descriptor) in _quires_identities()
+        return None
+    if not group_state(group).owns(descriptor) and host.identity_of(descriptor) in _quires_identities():
+        raise fail(errno.EACCES)
+    return None
 
 
 def refuse_quires_memory(group: ThreadGroup, directory: int, path: bytes) -> None:
@@ -58,8 +73,7 @@ def refuse_quires_memory(group: ThreadGroup, directory: int, path: bytes) -> Non
     if descriptor < 0:
         return
     try:
-        if _is_quires(group, descriptor):
-            raise fail(errno.EACCES)
+        _check(group, descriptor, os.O_TRUNC)
     finally:
         os.close(descriptor)
 
@@ -71,7 +85,7 @@ def _open_harmless(group: ThreadGroup, directory: int, path: bytes, flags: int) 
     if looked_up < 0:
         return looked_up if looked_up != -errno.ENOENT or not flags & os.O_CREAT else -errno.EACCES
     try:
-        harmless = is_terminal_or_null(looked_up) or group_state(group).owns(looked_up)
+        harmless = host.is_terminal_or_null(looked_up) or group_state(group).owns(looked_up)
         if flags & os.O_EXCL or not harmless:
             return -errno.EACCES
         # Through the descriptor, so that it is the file just looked at; opened while it is still held, so
@@ -108,6 +122,9 @@ def open_file(
 
     Files of /proc/self show the guest, not Quire; Quire's own memory is EACCES.
     """
+    readable = group_state(task).readable
+    if readable is not None:
+        readable.check_name(directory, path)
     target = procfs.link_target(task, path)
     if target is not None and not flags & os.O_NOFOLLOW:
         directory, path = _AT_FDCWD, target
@@ -116,37 +133,43 @@ def open_file(
     else:
         if flags & os.O_TRUNC:
             refuse_quires_memory(task, directory, path)
-        opened = _host_open(directory, path, flags, mode, resolve)
+        with creating(task):
+            opened = _host_open(directory, path, flags, mode, resolve)
     if opened < 0:
         return opened
     opened = admit(task, opened)
     if opened >= 0:
-        if _is_quires(task, opened):
+        try:
+            place = _check(task, opened, flags)
+            if readable is not None:
+                readable.check_opened(opened)
+        except OSError:
             os.close(opened)
-            return -errno.EACCES
-        procfs.substitute(task, opened, flags)
+            raise
+        if place is not None:
+            procfs.substitute(task, opened, place, flags)
     return opened
 
 
-@syscall(_OPEN, "open", PATH, U32, U32, restart=True)
+@syscall(_OPEN, "open", PATH, U32, U32, effect=Effect.CHOOSES, restart=True)
 def open_(task: Task, path: bytes, flags: int, mode: int) -> int:
     """Open a file."""
     return open_file(task, _AT_FDCWD, path, flags, mode)
 
 
-@syscall(85, "creat", PATH, U32, restart=True)
+@syscall(85, "creat", PATH, U32, effect=Effect.CHOOSES, restart=True)
 def creat(task: Task, path: bytes, mode: int) -> int:
     """Create or truncate a file."""
     return open_file(task, _AT_FDCWD, path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
 
 
-@syscall(_OPENAT, "openat", FD, PATH, U32, U32, restart=True)
+@syscall(_OPENAT, "openat", FD, PATH, U32, U32, effect=Effect.CHOOSES, restart=True)
 def openat(task: Task, directory: int, path: bytes, flags: int, mode: int) -> int:
     """Open a file relative to a directory."""
     return open_file(task, directory, path, flags, mode)
 
 
-@syscall(_OPENAT2, "openat2", FD, PATH, POINTER, INT, restart=True)
+@syscall(_OPENAT2, "openat2", FD, PATH, POINTER, INT, effect=Effect.CHOOSES, restart=True)
 def openat2(task: Task, directory: int, path: bytes, pointer: int, size: int) -> int:
     """Open a file with restrictions on how its path may resolve.
 

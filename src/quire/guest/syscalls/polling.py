@@ -7,10 +7,12 @@ from quire.guest.kernel.task import Task
 from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
-from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32, In, fail
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, group_state
+from quire.guest.syscalls.effects import Effect
+from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32, In
+from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.table import passes, syscall
 from quire.guest.syscalls.waiting import read_mask, replaced_mask
+from quire.own_descriptors import FIRST_OWN
 
 _POLL, _PPOLL, _PSELECT6, _EPOLL_PWAIT = 7, 271, 270, 281
 _POLLNVAL = 0x20
@@ -19,9 +21,9 @@ _EVENT = 12  # struct epoll_event, packed on x86-64
 _MAX_EVENTS = 4096
 _WORD = 8
 
-passes(213, "epoll_create", INT, opens=True)
-passes(291, "epoll_create1", INT, opens=True)
-passes(233, "epoll_ctl", FD, INT, FD, In(_EVENT, nullable=True))
+passes(213, "epoll_create", INT, effect=Effect.GUEST, opens=True)
+passes(291, "epoll_create1", INT, effect=Effect.GUEST, opens=True)
+passes(233, "epoll_ctl", FD, INT, FD, In(_EVENT, nullable=True), effect=Effect.GUEST)
 
 
 def _hide(entries: bytes) -> tuple[bytes, set[int]]:
@@ -29,7 +31,7 @@ def _hide(entries: bytes) -> tuple[bytes, set[int]]:
     hidden: set[int] = set()
     out = bytearray(entries)
     for index, (descriptor, events, _) in enumerate(_POLLFD.iter_unpack(entries)):
-        if descriptor >= QUIRE_DESCRIPTORS:
+        if descriptor >= FIRST_OWN:
             hidden.add(index)
             _POLLFD.pack_into(out, index * _POLLFD.size, -1, events, 0)
     return bytes(out), hidden
@@ -56,7 +58,7 @@ def _poll(task: Task, pointer: int, count: int, timeout: host.HostBuffer | None)
     return result + len(hidden)
 
 
-@syscall(_POLL, "poll", POINTER, U32, S32)
+@syscall(_POLL, "poll", POINTER, U32, S32, effect=Effect.GUEST)
 def poll(task: Task, pointer: int, count: int, milliseconds: int) -> int:
     """Wait for events on descriptors. Quire's own are POLLNVAL, as closed ones are."""
     timeout = None
@@ -76,7 +78,7 @@ def _give_rest(task: Task, pointer: int, timeout: host.HostBuffer | None) -> Non
         task.memory.write(pointer, timeout.take())
 
 
-@syscall(_PPOLL, "ppoll", POINTER, U32, POINTER, POINTER, INT)
+@syscall(_PPOLL, "ppoll", POINTER, U32, POINTER, POINTER, INT, effect=Effect.GUEST)
 def ppoll(task: Task, pointer: int, count: int, timeout_pointer: int, mask_pointer: int, size: int) -> int:
     """Wait for events with another signal mask; what is left of the time is written back."""
     mask = read_mask(task, mask_pointer, size)
@@ -88,19 +90,16 @@ def ppoll(task: Task, pointer: int, count: int, timeout_pointer: int, mask_point
 
 
 def _read_set(task: Task, pointer: int, size: int) -> host.HostBuffer | None:
-    """Return a select set. EBADF when it has one of Quire's descriptors."""
+    """Return a select set, which ends below Quire's descriptors."""
     if not pointer:
         return None
-    data = task.memory.read(pointer, size)
-    if int.from_bytes(data, "little") >> QUIRE_DESCRIPTORS:
-        raise fail(errno.EBADF)
-    return host.HostBuffer(size, data)
+    return host.HostBuffer(size, task.memory.read(pointer, size))
 
 
 def _select(task: Task, count: int, pointers: tuple[int, int, int], timeout: host.HostBuffer | None) -> int:
     if count < 0:
         return -errno.EINVAL
-    count = min(count, 1024)
+    count = min(count, FIRST_OWN)
     size = (count + 63) // 64 * _WORD
     sets = [_read_set(task, pointer, size) for pointer in pointers]
     words = [bits.address if bits else 0 for bits in sets]
@@ -112,7 +111,7 @@ def _select(task: Task, count: int, pointers: tuple[int, int, int], timeout: hos
     return result
 
 
-@syscall(23, "select", S32, POINTER, POINTER, POINTER, POINTER)
+@syscall(23, "select", S32, POINTER, POINTER, POINTER, POINTER, effect=Effect.GUEST)
 def select(task: Task, count: int, reads: int, writes: int, others: int, timeout_pointer: int) -> int:
     """Wait for descriptors in three sets; what is left of the time is written back."""
     timeout = None
@@ -129,7 +128,7 @@ def select(task: Task, count: int, reads: int, writes: int, others: int, timeout
     return result
 
 
-@syscall(_PSELECT6, "pselect6", S32, POINTER, POINTER, POINTER, POINTER, POINTER)
+@syscall(_PSELECT6, "pselect6", S32, POINTER, POINTER, POINTER, POINTER, POINTER, effect=Effect.GUEST)
 def pselect6(
     task: Task,
     count: int,
@@ -162,13 +161,13 @@ def _epoll_wait(task: Task, descriptor: int, pointer: int, count: int, milliseco
     return result
 
 
-@syscall(232, "epoll_wait", FD, POINTER, S32, S32)
+@syscall(232, "epoll_wait", FD, POINTER, S32, S32, effect=Effect.GUEST)
 def epoll_wait(task: Task, descriptor: int, pointer: int, count: int, milliseconds: int) -> int:
     """Wait for events of an epoll set."""
     return _epoll_wait(task, descriptor, pointer, count, milliseconds)
 
 
-@syscall(_EPOLL_PWAIT, "epoll_pwait", FD, POINTER, S32, S32, POINTER, INT)
+@syscall(_EPOLL_PWAIT, "epoll_pwait", FD, POINTER, S32, S32, POINTER, INT, effect=Effect.GUEST)
 def epoll_pwait(
     task: Task,
     descriptor: int,

@@ -1,58 +1,45 @@
-"""The files of /proc/self that would otherwise show Quire: what they say about the guest.
+"""A task's directory in procfs, which on the host is Quire's: what of it a guest may open, and what it finds there.
 
-A file is opened on the host first; when its kernel name says that it is one of these, its descriptor is
-replaced in place by a memory file with the guest's text. So the number is the one that a native run gets.
+A file is opened on the host first. When it is one of Quire's own, its descriptor is replaced in place by a memory
+file with the guest's text, so that the number is the one that a native run gets; what has no text and shows Quire is
+refused.
 """
 
+import errno
 import os
 import re
-from collections.abc import Callable
+import struct
 
 from quire.guest.kernel.task import Task, ThreadGroup
-from quire.guest.syscalls.host import path_of
-from quire.guest.syscalls.state import thread_state
+from quire.guest.syscalls import host
+from quire.guest.syscalls.effects import Effect
+from quire.guest.syscalls.kinds import FD, POINTER, U32, fail
+from quire.guest.syscalls.proc_place import ProcPlace, place_of
+from quire.guest.syscalls.proc_texts import TEXTS, command_name, program_path
+from quire.guest.syscalls.table import syscall
+from quire.own_descriptors import FIRST_OWN
 
-__all__ = ["command_name", "is_forbidden", "link_target", "substitute"]
+__all__ = ["ProcPlace", "check", "command_name", "link_target", "substitute"]
 
-_OWN = re.compile(r"/proc/(\d+)(?:/task/(\d+))?/(.+)", re.DOTALL)
 _EXE = re.compile(rb"/proc/(?:self|thread-self|(\d+))(?:/task/\d+)?/exe")
-#: What would give a guest Quire's memory, or change how Quire runs.
-_FORBIDDEN = (
-    "mem",
-    "map_files",
-    "clear_refs",
-    "oom_adj",
-    "oom_score_adj",
-    "syscall",
-    "pagemap",
-    "kpagecgroup",
-)
-_COMM_MAX = 15
+#: What a task's directory says of the whole system, or of both the guest and Quire: read from the host.
+_COMMON = frozenset((
+    "arch_status", "autogroup", "cgroup", "coredump_filter", "cpuset", "gid_map", "loginuid", "mountinfo", "mounts",
+    "mountstats", "oom_adj", "oom_score", "oom_score_adj", "personality", "projid_map", "sched", "schedstat",
+    "sessionid", "setgroups", "timens_offsets", "timers", "timerslack_ns", "uid_map", "wchan",
+))  # fmt: skip
+#: Directories of it, and those of which all entries are common.
+_DIRECTORIES = frozenset(("", "fd", "fdinfo", "task", "net", "ns", "attr"))
+_COMMON_BELOW = ("net/", "attr/")
+_NUMBERED = re.compile(r"(fd|fdinfo|task)/(\d+)")
+#: What shows the memory of the whole machine, Quire's included.
+_OF_ALL_MEMORY = frozenset(("kcore", "kpagecount", "kpageflags", "kpagecgroup", "vmcore"))
 
-
-def program_path(group: ThreadGroup) -> bytes:
-    """Return the absolute path of the guest's program."""
-    return os.path.realpath(os.fsencode(group.program.path))
-
-
-def command_name(task: Task) -> bytes:
-    """Return the guest's command name: prctl(PR_SET_NAME), or the program's file name, at most 15 bytes."""
-    name = thread_state(task).name
-    return os.path.basename(task.program.execfn)[:_COMM_MAX] if name is None else name
-
-
-def _own_file(link: str) -> str | None:
-    """Return which file of this process's /proc directory a kernel name means, or None."""
-    match = _OWN.fullmatch(link)
-    if match is None or int(match[1]) != os.getpid():
-        return None
-    return match[3]
-
-
-def is_forbidden(link: str) -> bool:
-    """Whether a kernel name means a file of /proc that no guest may have."""
-    name = _own_file(link)
-    return name is not None and name.split("/", 1)[0] in _FORBIDDEN
+_GETDENTS, _GETDENTS64 = 78, 217
+#: Where the length of a directory entry is, and its name, by the call.
+_ENTRY_LENGTH = 16
+_ENTRY_NAME = {_GETDENTS: 18, _GETDENTS64: 19}
+_LISTING = 1 << 16
 
 
 def link_target(group: ThreadGroup, path: bytes) -> bytes | None:
@@ -63,49 +50,42 @@ def link_target(group: ThreadGroup, path: bytes) -> bytes | None:
     return program_path(group)
 
 
-def _host_text(name: str) -> bytes:
-    with open(f"/proc/self/{name}", "rb") as file:
-        return file.read()
+def check(descriptor: int, flags: int) -> ProcPlace | None:
+    """Return where in procfs a file lies that was opened with `flags`; None for one that is not of a task of Quire's.
+
+    Raises EACCES for what shows or changes Quire, ENOENT for what is not there for the guest.
+    """
+    place = place_of(descriptor)
+    if place is None:
+        return None
+    if not place.own:
+        if place.name in _OF_ALL_MEMORY:
+            raise fail(errno.EACCES)
+        return None
+    name = place.name
+    if place.thread is not None:
+        raise fail(errno.ENOENT)
+    numbered = _NUMBERED.match(name)
+    if numbered and not _is_there(numbered[1], int(numbered[2])):
+        raise fail(errno.ENOENT)
+    known = name in TEXTS or name in _COMMON or name in _DIRECTORIES or name.startswith(_COMMON_BELOW)
+    changes = not flags & os.O_PATH and (flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC)
+    if changes or not (known or numbered):
+        raise fail(errno.EACCES)
+    return place
 
 
-def _command_line(group: ThreadGroup) -> bytes:
-    return b"".join(word + b"\0" for word in group.program.argv)
+def _is_there(directory: str, number: int) -> bool:
+    """Whether an entry of fd, fdinfo or task is the guest's."""
+    return number == os.getpid() if directory == "task" else number < FIRST_OWN
 
 
-def _environment(group: ThreadGroup) -> bytes:
-    return b"".join(word + b"\0" for word in group.program.envp)
-
-
-def _stat(task: Task) -> bytes:
-    text = _host_text("stat")
-    return text[: text.index(b"(") + 1] + command_name(task) + text[text.rindex(b")") :]
-
-
-def _status(task: Task) -> bytes:
-    return b"Name:\t" + command_name(task) + b"\n" + _host_text("status").split(b"\n", 1)[1]
-
-
-_TEXTS: dict[str, Callable[[Task], bytes]] = {
-    "maps": lambda task: task.space.maps_text(),
-    "smaps": lambda task: task.space.maps_text(),
-    "numa_maps": lambda task: b"",
-    "cmdline": _command_line,
-    "environ": _environment,
-    "comm": lambda task: command_name(task) + b"\n",
-    "stat": _stat,
-    "status": _status,
-}
-
-
-def substitute(task: Task, descriptor: int, flags: int) -> None:
-    """Let a descriptor that was just opened on one of Quire's /proc files read the guest's text instead."""
-
-    link = path_of(descriptor)
-    name = _own_file(link) if link.startswith("/proc/") else None
-    make = _TEXTS.get(name) if name is not None else None
+def substitute(task: Task, descriptor: int, place: ProcPlace, flags: int) -> None:
+    """Let a descriptor that was just opened on one of Quire's files read the guest's text instead."""
+    make = TEXTS.get(place.name)
     if make is None or flags & os.O_PATH:
         return
-    memory_file = os.memfd_create(f"proc-{name}", os.MFD_CLOEXEC)
+    memory_file = os.memfd_create(f"proc-{place.name}", os.MFD_CLOEXEC)
     try:
         with open(memory_file, "wb", closefd=False) as file:
             file.write(make(task))
@@ -115,3 +95,44 @@ def substitute(task: Task, descriptor: int, flags: int) -> None:
         os.close(memory_file)
     os.dup2(readable, descriptor, inheritable=not flags & os.O_CLOEXEC)
     os.close(readable)
+
+
+def _without_quires(entries: bytes, name_at: int, directory: str) -> bytes:
+    """Return directory entries without those of Quire's descriptors and threads."""
+    kept, at = [], 0
+    while at < len(entries):
+        (length,) = struct.unpack_from("<H", entries, at + _ENTRY_LENGTH)
+        name = entries[at + name_at : at + length].split(b"\0", 1)[0]
+        if not name.isdigit() or _is_there(directory, int(name)):
+            kept.append(entries[at : at + length])
+        at += length
+    return b"".join(kept)
+
+
+def _list(task: Task, number: int, descriptor: int, pointer: int, size: int) -> int:
+    if size >> 31:
+        return -errno.EINVAL
+    found = host.HostBuffer(min(size, _LISTING))
+    place = place_of(descriptor)
+    while True:
+        result = host.call(number, descriptor, found.address, found.size)
+        if result <= 0:
+            return result
+        entries = found.take(result)
+        if place is not None and place.own and place.name in ("fd", "fdinfo", "task"):
+            entries = _without_quires(entries, _ENTRY_NAME[number], place.name)
+        if entries:
+            task.memory.write(pointer, entries)
+            return len(entries)
+
+
+@syscall(_GETDENTS, "getdents", FD, POINTER, U32, effect=Effect.INPUT)
+def getdents(task: Task, descriptor: int, pointer: int, size: int) -> int:
+    """Read entries of a directory."""
+    return _list(task, _GETDENTS, descriptor, pointer, size)
+
+
+@syscall(_GETDENTS64, "getdents64", FD, POINTER, U32, effect=Effect.INPUT)
+def getdents64(task: Task, descriptor: int, pointer: int, size: int) -> int:
+    """Read entries of a directory, with their types."""
+    return _list(task, _GETDENTS64, descriptor, pointer, size)

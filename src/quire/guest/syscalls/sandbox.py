@@ -1,50 +1,75 @@
-"""What `--sandbox` refuses:
-
-Every effect outside standard output, standard error and the guest's own channels.
-"""
+"""What `--sandbox` answers in the place of the host: whatever the table of effects does not allow."""
 
 import errno
-from enum import Enum
+from collections.abc import Callable, Sequence
 
 from quire.guest.kernel.task import ThreadGroup
-from quire.guest.syscalls.kinds import signed32
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, group_state, is_terminal_or_null
+from quire.guest.syscalls import host
+from quire.guest.syscalls.effects import ARGUMENT, Effect
+from quire.guest.syscalls.kinds import AT_FDCWD, Kind, signed32
+from quire.guest.syscalls.state import group_state
+from quire.own_descriptors import FIRST_OWN
 
-__all__ = ["Effect", "refusal"]
-
-
-class Effect(Enum):
-    """What a call may change outside the guest: what `--sandbox` refuses."""
-
-    #: Nothing, or the handler itself looks closer (open's flags, kill's target).
-    NONE = "none"
-    #: Names and attributes in the file system: EACCES in a sandbox.
-    FILES = "files"
-    #: What the descriptor in argument 0 (or 1, or 2) names: EACCES unless the guest may write there.
-    OUTPUT = "output"
-    OUTPUT_1 = "output of argument 1"
-    OUTPUT_2 = "output of argument 2"
-    #: The network and other processes: EPERM in a sandbox.
-    OTHERS = "others"
+__all__ = ["check_names", "verdict"]
 
 
-#: Which argument is the descriptor that a call changes.
-_OUTPUT_ARGUMENT = {Effect.OUTPUT: 0, Effect.OUTPUT_1: 1, Effect.OUTPUT_2: 2}
+def verdict(group: ThreadGroup, effect: Effect, registers: tuple[int, ...]) -> int | None:
+    """Return what a sandbox answers to a call with this effect, or None when the call may be made."""
+    group_state(group)  # made now: a guest's own files may not be 1 and 2 before it knows its outputs
+    fixed = _FIXED.get(effect, _ASK)
+    if fixed is not _ASK:
+        return fixed
+    descriptor = signed32(registers[ARGUMENT[effect]])
+    if not 0 <= descriptor < FIRST_OWN:
+        return None  # the call itself says EBADF
+    allowed, number = _BY_DESCRIPTOR[effect]
+    return None if allowed(group, descriptor) else -number
 
 
-def refusal(group: ThreadGroup, effect: Effect, registers: tuple[int, ...]) -> int:
-    """Return the errno with which a sandbox refuses a call, or 0.
+def check_names(group: ThreadGroup, kinds: Sequence[Kind], registers: tuple[int, ...]) -> None:
+    """Raise EACCES when a call names a file that `--allow-read` leaves outside."""
+    readable = group_state(group).readable
+    if readable is None:
+        return
+    directory = AT_FDCWD
+    for kind, register in zip(kinds, registers, strict=False):
+        directory = kind.directory_of(register, directory)
+        path = kind.file_of(group, register)
+        if path is not None:
+            readable.check_name(directory, path)
 
-    The table says what each call may change.
-    """
-    state = group_state(group)  # made now: a guest's own files may not be 1 and 2 before it knows its outputs
-    if effect is Effect.NONE:
-        return 0
-    if effect is Effect.FILES:
-        return errno.EACCES
-    if effect is Effect.OTHERS:
-        return errno.EPERM
-    descriptor = signed32(registers[_OUTPUT_ARGUMENT[effect]])
-    if not 0 <= descriptor < QUIRE_DESCRIPTORS or state.owns(descriptor):
-        return 0
-    return 0 if is_terminal_or_null(descriptor) else errno.EACCES
+
+_ASK = 1
+_FIXED: dict[Effect, int | None] = {
+    Effect.GUEST: None,
+    Effect.READS: None,  # by path: quire.guest.syscalls.readable
+    Effect.CHOOSES: None,
+    Effect.FILES: -errno.EACCES,
+    Effect.OTHERS: -errno.EPERM,
+    Effect.UNKNOWN: -errno.EPERM,
+    Effect.LOCKS: 0,
+    Effect.HINT: 0,
+}
+
+
+def _may_write(group: ThreadGroup, descriptor: int) -> bool:
+    return group_state(group).owns(descriptor) or host.is_terminal_or_null(descriptor)
+
+
+def _is_private(group: ThreadGroup, descriptor: int) -> bool:
+    return not group_state(group).shares(descriptor)
+
+
+def _is_channel(group: ThreadGroup, descriptor: int) -> bool:
+    return group_state(group).made(descriptor)
+
+
+_Allowed = Callable[[ThreadGroup, int], bool]
+_BY_DESCRIPTOR: dict[Effect, tuple[_Allowed, int]] = {
+    Effect.INPUT: (_is_private, errno.EACCES),
+    Effect.DESCRIPTION: (_is_private, errno.EPERM),
+    Effect.CHANNEL: (_is_channel, errno.EPERM),
+    Effect.OUTPUT: (_may_write, errno.EACCES),
+    Effect.OUTPUT_1: (_may_write, errno.EACCES),
+    Effect.OUTPUT_2: (_may_write, errno.EACCES),
+}

@@ -11,6 +11,7 @@ from quire.guest.kernel.delivery import sigreturn
 from quire.guest.kernel.siginfo import SI_TKILL, SI_USER, SIGINFO_BYTES, SignalInfo
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
+from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import INT, POINTER, S32, fail
 from quire.guest.syscalls.table import NO_RESULT, Result, absent, syscall
 from quire.guest.syscalls.waiting import read_mask, replaced_mask, wait_for_signal
@@ -25,7 +26,7 @@ absent(282, "signalfd")
 absent(289, "signalfd4")
 
 
-@syscall(13, "rt_sigaction", S32, POINTER, POINTER, INT)
+@syscall(13, "rt_sigaction", S32, POINTER, POINTER, INT, effect=Effect.GUEST)
 def rt_sigaction(task: Task, signo: int, new: int, old: int, size: int) -> int:
     """Get and set what a signal does."""
     if size != _SET_BYTES or not 1 <= signo <= SIGNAL_COUNT or (new and signo in _UNCATCHABLE):
@@ -41,7 +42,7 @@ def rt_sigaction(task: Task, signo: int, new: int, old: int, size: int) -> int:
     return 0
 
 
-@syscall(14, "rt_sigprocmask", S32, POINTER, POINTER, INT)
+@syscall(14, "rt_sigprocmask", S32, POINTER, POINTER, INT, effect=Effect.GUEST)
 def rt_sigprocmask(task: Task, how: int, new: int, old: int, size: int) -> int:
     """Get and change the set of blocked signals."""
     if size != _SET_BYTES:
@@ -63,7 +64,7 @@ def rt_sigprocmask(task: Task, how: int, new: int, old: int, size: int) -> int:
     return 0
 
 
-@syscall(127, "rt_sigpending", POINTER, INT)
+@syscall(127, "rt_sigpending", POINTER, INT, effect=Effect.GUEST)
 def rt_sigpending(task: Task, pointer: int, size: int) -> int:
     """Return the set of signals that are blocked and wait."""
     if size > _SET_BYTES:
@@ -73,7 +74,7 @@ def rt_sigpending(task: Task, pointer: int, size: int) -> int:
     return 0
 
 
-@syscall(130, "rt_sigsuspend", POINTER, INT)
+@syscall(130, "rt_sigsuspend", POINTER, INT, effect=Effect.GUEST)
 def rt_sigsuspend(task: Task, pointer: int, size: int) -> int:
     """Wait for a signal under another mask."""
     if size != _SET_BYTES:
@@ -88,13 +89,13 @@ def _pause(task: Task) -> int:
     return -errno.EINTR
 
 
-@syscall(34, "pause")
+@syscall(34, "pause", effect=Effect.GUEST)
 def pause(task: Task) -> int:
     """Wait for a signal."""
     return _pause(task)
 
 
-@syscall(128, "rt_sigtimedwait", POINTER, POINTER, POINTER, INT)
+@syscall(128, "rt_sigtimedwait", POINTER, POINTER, POINTER, INT, effect=Effect.GUEST)
 def rt_sigtimedwait(task: Task, pointer: int, info: int, timeout: int, size: int) -> int:
     """Take a waiting signal of a set, or wait for one:
 
@@ -118,7 +119,7 @@ def rt_sigtimedwait(task: Task, pointer: int, info: int, timeout: int, size: int
     return taken.signo
 
 
-@syscall(131, "sigaltstack", POINTER, POINTER)
+@syscall(131, "sigaltstack", POINTER, POINTER, effect=Effect.GUEST)
 def sigaltstack(task: Task, new: int, old: int) -> int:
     """Get and set the signal stack."""
     stack_pointer = task.machine.registers.read("rsp")
@@ -133,7 +134,7 @@ def sigaltstack(task: Task, new: int, old: int) -> int:
     return 0
 
 
-@syscall(15, "rt_sigreturn")
+@syscall(15, "rt_sigreturn", effect=Effect.GUEST)
 def rt_sigreturn(task: Task) -> Result:
     """Leave a signal handler: all registers come from the frame on the stack."""
     sigreturn(task)
@@ -170,7 +171,7 @@ def _is_quires_thread(thread: int) -> bool:
     return os.path.exists(f"/proc/self/task/{thread}")
 
 
-@syscall(62, "kill", S32, S32)
+@syscall(62, "kill", S32, S32, effect=Effect.CHOOSES)
 def kill(task: Task, target: int, signo: int) -> int:
     """Send a signal to a process or a group. A group that Quire is in reaches the guest through Quire."""
     _check(signo)
@@ -179,7 +180,7 @@ def kill(task: Task, target: int, signo: int) -> int:
     return _to_others(task, 62, target, signo)
 
 
-@syscall(200, "tkill", S32, S32)
+@syscall(200, "tkill", S32, S32, effect=Effect.CHOOSES)
 def tkill(task: Task, thread: int, signo: int) -> int:
     """Send a signal to a thread."""
     _check(signo)
@@ -190,7 +191,7 @@ def tkill(task: Task, thread: int, signo: int) -> int:
     return -errno.ESRCH if _is_quires_thread(thread) else _to_others(task, 200, thread, signo)
 
 
-@syscall(234, "tgkill", S32, S32, S32)
+@syscall(234, "tgkill", S32, S32, S32, effect=Effect.CHOOSES)
 def tgkill(task: Task, group: int, thread: int, signo: int) -> int:
     """Send a signal to a thread of a process."""
     _check(signo)
@@ -216,13 +217,13 @@ def _queue_info(task: Task, number: int, targets: tuple[int, ...], signo: int, p
     return _queue(task, SignalInfo(signo, code, addr=address, pid=pid, uid=uid, value=value))
 
 
-@syscall(129, "rt_sigqueueinfo", S32, S32, POINTER)
+@syscall(129, "rt_sigqueueinfo", S32, S32, POINTER, effect=Effect.CHOOSES)
 def rt_sigqueueinfo(task: Task, target: int, signo: int, pointer: int) -> int:
     """Send a signal with a value."""
     return _queue_info(task, 129, (target,), signo, pointer)
 
 
-@syscall(297, "rt_tgsigqueueinfo", S32, S32, S32, POINTER)
+@syscall(297, "rt_tgsigqueueinfo", S32, S32, S32, POINTER, effect=Effect.CHOOSES)
 def rt_tgsigqueueinfo(task: Task, group: int, thread: int, signo: int, pointer: int) -> int:
     """Send a signal with a value to a thread."""
     return _queue_info(task, 297, (group, thread), signo, pointer)

@@ -8,12 +8,14 @@ from quire.arch import Access
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.descriptors import deliver_pair
+from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.io import segments_of
 from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32, Arg, In, fail
-from quire.guest.syscalls.state import QUIRE_DESCRIPTORS, admit
-from quire.guest.syscalls.table import Effect, passes, syscall
+from quire.guest.syscalls.state import admit
+from quire.guest.syscalls.table import passes, syscall
 from quire.guest.syscalls.transfer import MAX_TRANSFER, gather
 from quire.guest.syscalls.waiting import raise_sigpipe
+from quire.own_descriptors import FIRST_OWN
 
 _OTHERS = Effect.OTHERS
 _ADDRESS_MAX = 128  # struct sockaddr_storage
@@ -27,7 +29,7 @@ _ADDRESS = In(Arg(2, bits=32), limit=_ADDRESS_MAX)
 
 passes(41, "socket", INT, INT, INT, opens=True, effect=_OTHERS)
 passes(42, "connect", FD, _ADDRESS, INT, effect=_OTHERS, restart=True)
-passes(49, "bind", FD, _ADDRESS, INT, effect=_OTHERS)
+passes(49, "bind", FD, _ADDRESS, INT, effect=_OTHERS, creates=True)
 passes(50, "listen", FD, INT, effect=_OTHERS)
 passes(48, "shutdown", FD, INT, effect=_OTHERS)
 _OPTION = In(Arg(4, bits=32), nullable=True, limit=_OPTION_MAX)
@@ -84,19 +86,19 @@ def accept4(task: Task, descriptor: int, pointer: int, length: int, flags: int) 
     return _accept(task, descriptor, pointer, length, flags)
 
 
-@syscall(51, "getsockname", FD, POINTER, POINTER)
+@syscall(51, "getsockname", FD, POINTER, POINTER, effect=Effect.GUEST)
 def getsockname(task: Task, descriptor: int, pointer: int, length: int) -> int:
     """Return the address of this end."""
     return _with_address(task, 51, descriptor, pointer or 1, length)
 
 
-@syscall(52, "getpeername", FD, POINTER, POINTER)
+@syscall(52, "getpeername", FD, POINTER, POINTER, effect=Effect.GUEST)
 def getpeername(task: Task, descriptor: int, pointer: int, length: int) -> int:
     """Return the address of the other end."""
     return _with_address(task, 52, descriptor, pointer or 1, length)
 
 
-@syscall(55, "getsockopt", FD, S32, S32, POINTER, POINTER)
+@syscall(55, "getsockopt", FD, S32, S32, POINTER, POINTER, effect=Effect.GUEST)
 def getsockopt(
     task: Task, descriptor: int, level: int, option: int, pointer: int, length_pointer: int
 ) -> int:
@@ -175,7 +177,7 @@ def _check_control(control: bytes) -> None:
         if (level, kind) == (posix.SOL_SOCKET, posix.SCM_RIGHTS):
             passed = control[at + _CONTROL.size : at + length]
             numbers = struct.iter_unpack("<i", passed[: len(passed) // 4 * 4])
-            if any(number >= QUIRE_DESCRIPTORS for (number,) in numbers):
+            if any(number >= FIRST_OWN for (number,) in numbers):
                 raise fail(errno.EBADF)
         at += (length + 7) & ~7
 

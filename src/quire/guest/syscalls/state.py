@@ -3,27 +3,41 @@
 import errno
 import os
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from quire.arch import WORD
+from quire.guest.kernel.credentials import Credentials
 from quire.guest.kernel.task import Task, ThreadGroup
+from quire.guest.mm.address_space import AddressSpace
 from quire.guest.syscalls.host import identity_of
+from quire.guest.syscalls.readable import Readable
+from quire.own_descriptors import DESCRIPTOR_LIMITS, FIRST_OWN
 
 __all__ = [
-    "QUIRE_DESCRIPTORS",
     "RLIMITS",
+    "TIMER_SLACK",
+    "UMASK_BEFORE",
     "GroupState",
     "ThreadState",
     "admit",
+    "creating",
     "group_state",
-    "is_terminal_or_null",
+    "limit_space",
     "thread_state",
 ]
 
-#: Quire's own descriptors live at this number and above; no guest may name one.
-QUIRE_DESCRIPTORS = 900
 
+def _umask_now() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+#: The umask that Quire was started with: a guest starts with it too.
+UMASK_BEFORE = _umask_now()
 
 #: Linux has this many resource limits (RLIM_NLIMITS).
 RLIMITS = 16
@@ -35,8 +49,8 @@ def _initial_limits() -> dict[int, tuple[int, int]]:
     for number in range(RLIMITS):
         soft, hard = resource.getrlimit(number)
         limits[number] = (soft & unlimited, hard & unlimited)
-    soft, hard = limits[resource.RLIMIT_NOFILE]
-    limits[resource.RLIMIT_NOFILE] = (min(soft, QUIRE_DESCRIPTORS), min(hard, QUIRE_DESCRIPTORS))
+    soft, hard = (value & unlimited for value in DESCRIPTOR_LIMITS)
+    limits[resource.RLIMIT_NOFILE] = (min(soft, FIRST_OWN), min(hard, FIRST_OWN))
     return limits
 
 
@@ -47,29 +61,50 @@ class GroupState:
     #: Resource limits, soft and hard, by number. Virtual: a guest's limit must not hit Quire itself.
     limits: dict[int, tuple[int, int]] = field(default_factory=_initial_limits)
     dumpable: int = 1
-    #: (device, inode) of the channels that a sandboxed guest may write to: its standard output and error, and
-    #: the pipes, event descriptors and memory files that it made itself. Survives dup, unlike numbers.
+    #: What new files and directories do not get of their mode. Quire's own process keeps the host's.
+    umask: int = field(default_factory=lambda: UMASK_BEFORE)
+    #: (device, inode) of the channels that the guest made itself: pipes, event descriptors, memory files. Survives
+    #: dup, unlike numbers.
+    channels: set[tuple[int, int]] = field(default_factory=set)
+    #: The same of its standard output and error, which a sandboxed guest may write to as well.
     outputs: set[tuple[int, int]] = field(default_factory=set)
+    #: The same of what it inherited above 2 and would share with others: in a sandbox it may not use them.
+    inherited: set[tuple[int, int]] = field(default_factory=set)
+    #: What a sandboxed guest may read, None for all that its user may.
+    readable: Readable | None = None
 
     def __post_init__(self) -> None:
-        for descriptor in (1, 2):
-            self.own(descriptor)
+        found = (identity_of(descriptor) for descriptor in (1, 2))
+        self.outputs.update(identity for identity in found if identity is not None)
 
     @property
     def descriptor_limit(self) -> int:
         """The number at and above which this process gets no new descriptor."""
-        return min(self.limits[resource.RLIMIT_NOFILE][0], QUIRE_DESCRIPTORS)
+        return min(self.limits[resource.RLIMIT_NOFILE][0], FIRST_OWN)
 
     def own(self, descriptor: int) -> None:
-        """Let a sandboxed guest write to what `descriptor` names."""
+        """Note that the guest made the channel that `descriptor` names."""
         identity = identity_of(descriptor)
         if identity is not None:
-            self.outputs.add(identity)
+            self.channels.add(identity)
+
+    def made(self, descriptor: int) -> bool:
+        """Whether `descriptor` names a channel that the guest made."""
+        identity = identity_of(descriptor)
+        return identity is None or identity in self.channels  # a closed one: the call itself says EBADF
 
     def owns(self, descriptor: int) -> bool:
         """Whether a sandboxed guest may write to what `descriptor` names."""
         identity = identity_of(descriptor)
-        return identity is None or identity in self.outputs  # a closed one: the call itself says EBADF
+        return identity is None or identity in self.outputs or identity in self.channels
+
+    def shares(self, descriptor: int) -> bool:
+        """Whether a sandboxed guest must leave what `descriptor` names alone: others have it open too."""
+        return identity_of(descriptor) in self.inherited
+
+
+#: PR_GET_TIMERSLACK of a new program, in ns.
+TIMER_SLACK = 50_000
 
 
 @dataclass(slots=True)
@@ -79,8 +114,17 @@ class ThreadState:
     #: prctl(PR_SET_NAME); None until it is set: then the program's file name.
     name: bytes | None = None
     no_new_privileges: int = 0
+    timer_slack: int = TIMER_SLACK
+    death_signal: int = 0
+    nice: int = field(default_factory=lambda: os.getpriority(os.PRIO_PROCESS, 0))
+    #: Users and groups, and those that Quire's thread has again when the guest has ended.
+    credentials: Credentials = field(default_factory=Credentials.of_this_process)
+    credentials_before: Credentials = field(init=False)
     robust_list: tuple[int, int] = (0, 24)
     clear_child_tid: int = 0
+
+    def __post_init__(self) -> None:
+        self.credentials_before = self.credentials
 
 
 # Kept here and not by the task: both are the system calls' alone.
@@ -95,7 +139,19 @@ def group_state(group: ThreadGroup) -> GroupState:
         state = _GROUPS[group] = GroupState()
         hard = state.limits[resource.RLIMIT_STACK][1]
         state.limits[resource.RLIMIT_STACK] = (min(group.space.stack_limit, hard), hard)
+        for number, (soft, _) in state.limits.items():
+            limit_space(group.space, number, soft)
     return state
+
+
+def limit_space(space: AddressSpace, number: int, soft: int) -> None:
+    """Have an address space keep to a soft limit, if it is one of those that bound it."""
+    if number == resource.RLIMIT_STACK:
+        space.stack_limit = soft
+    elif number == resource.RLIMIT_AS:
+        space.allowance.total = soft
+    elif number == resource.RLIMIT_DATA:
+        space.allowance.data = soft
 
 
 def thread_state(task: Task) -> ThreadState:
@@ -118,7 +174,13 @@ def admit(group: ThreadGroup, descriptor: int) -> int:
     return -errno.EMFILE
 
 
-def is_terminal_or_null(descriptor: int) -> bool:
-    """Whether a descriptor names /dev/null, /dev/zero, /dev/full or /dev/tty: harmless to write to."""
-    status = os.fstat(descriptor)
-    return (os.major(status.st_rdev), os.minor(status.st_rdev)) in {(1, 3), (1, 5), (1, 7), (5, 0)}
+@contextmanager
+def creating(group: ThreadGroup) -> Iterator[None]:
+    """Make files with the guest's umask; only the host applies one right, where a directory has default rights."""
+    mask = group_state(group).umask
+    before = os.umask(mask) if mask != UMASK_BEFORE else mask
+    try:
+        yield
+    finally:
+        if mask != before:
+            os.umask(before)

@@ -6,6 +6,7 @@ so that they can be counted. Everything else (dispatch, names, the sandbox, rest
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
@@ -13,9 +14,9 @@ from typing import Any, TypeVar
 from quire.errors import InternalError
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
+from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import HostCall, Kind
-from quire.guest.syscalls.sandbox import Effect
-from quire.guest.syscalls.state import admit, group_state
+from quire.guest.syscalls.state import admit, creating, group_state
 
 __all__ = [
     "NO_RESULT",
@@ -59,7 +60,7 @@ class Syscall:
     name: str
     kinds: tuple[Kind, ...]
     run: Callable[[Task, tuple[int, ...]], Result] | None
-    effect: Effect = Effect.NONE
+    effect: Effect = Effect.UNKNOWN
     #: A signal restarts it (ERESTARTSYS); otherwise it answers EINTR.
     restart: bool = False
     #: A signal that the guest does not see leaves it waiting; otherwise the handler minds that itself.
@@ -83,7 +84,7 @@ def syscall(
     number: int,
     name: str,
     *kinds: Kind,
-    effect: Effect = Effect.NONE,
+    effect: Effect = Effect.UNKNOWN,
     restart: bool = False,
     retries: bool = True,
 ) -> Callable[[_H], _H]:
@@ -108,15 +109,16 @@ def passes(
     number: int,
     name: str,
     *kinds: Kind,
-    effect: Effect = Effect.NONE,
+    effect: Effect = Effect.UNKNOWN,
     restart: bool = False,
     opens: bool = False,
     owned: bool = False,
+    creates: bool = False,
 ) -> None:
     """Declare a call that the host makes as it stands, with bounce buffers for its pointers.
 
     `opens`: the result is a new descriptor, which must lie below the guest's limit (EMFILE). `owned`: a
-    sandboxed guest may write to it.
+    sandboxed guest may write to it. `creates`: it makes a file, with the guest's umask.
     """
 
     # Buffers last: one whose size is over the limit lowers the word of that size, an earlier or later one.
@@ -126,7 +128,8 @@ def passes(
         call = HostCall(task, arguments, list(arguments[: len(kinds)]))
         for index, kind in order:
             kind.lower(call, index)
-        result = host.call(number, *call.values)
+        with creating(task) if creates else nullcontext():
+            result = host.call(number, *call.values)
         if result < 0:
             return result
         for index, kind in enumerate(kinds):

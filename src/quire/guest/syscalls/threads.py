@@ -7,24 +7,14 @@ import time
 
 from quire.guest.kernel.task import Task
 from quire.guest.mm.linux import TASK_SIZE
+from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import INT, POINTER, S32, U32, fail
-from quire.guest.syscalls.procfs import command_name
-from quire.guest.syscalls.state import group_state, thread_state
+from quire.guest.syscalls.state import thread_state
 from quire.guest.syscalls.table import RESTART, Result, absent, syscall
 from quire.guest.syscalls.waiting import wait_for_signal
 
 _SET_GS, _SET_FS, _GET_FS, _GET_GS = 0x1001, 0x1002, 0x1003, 0x1004
 _ROBUST_HEAD = 24
-_NAME_BYTES = 16
-
-_PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
-_PR_SET_NAME, _PR_GET_NAME = 15, 16
-_PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 38, 39
-_PR_GET_SECCOMP, _PR_CAPBSET_READ = 21, 23
-_PR_SET_TIMERSLACK, _PR_GET_TIMERSLACK = 29, 30
-_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG = 1, 2
-_PR_SET_VMA = 0x53564D41
-_TIMER_SLACK = 50000
 
 _FUTEX_WAIT, _FUTEX_WAKE, _FUTEX_REQUEUE, _FUTEX_CMP_REQUEUE = 0, 1, 3, 4
 _FUTEX_WAIT_BITSET, _FUTEX_WAKE_BITSET = 9, 10
@@ -37,7 +27,7 @@ absent(211, "get_thread_area")
 absent(154, "modify_ldt")
 
 
-@syscall(158, "arch_prctl", S32, INT)
+@syscall(158, "arch_prctl", S32, INT, effect=Effect.GUEST)
 def arch_prctl(task: Task, code: int, value: int) -> int:
     """Set or get the FS and GS bases. EPERM for a base that is not a user address, as Linux answers."""
     registers = task.machine.registers
@@ -52,14 +42,14 @@ def arch_prctl(task: Task, code: int, value: int) -> int:
     return -errno.EINVAL
 
 
-@syscall(218, "set_tid_address", POINTER)
+@syscall(218, "set_tid_address", POINTER, effect=Effect.GUEST)
 def set_tid_address(task: Task, pointer: int) -> int:
     """Remember where to clear the thread id at its end, and return it."""
     thread_state(task).clear_child_tid = pointer
     return os.getpid()
 
 
-@syscall(273, "set_robust_list", POINTER, INT)
+@syscall(273, "set_robust_list", POINTER, INT, effect=Effect.GUEST)
 def set_robust_list(task: Task, head: int, size: int) -> int:
     """Remember the list of robust mutexes."""
     if size != _ROBUST_HEAD:
@@ -68,7 +58,7 @@ def set_robust_list(task: Task, head: int, size: int) -> int:
     return 0
 
 
-@syscall(274, "get_robust_list", S32, POINTER, POINTER)
+@syscall(274, "get_robust_list", S32, POINTER, POINTER, effect=Effect.GUEST)
 def get_robust_list(task: Task, thread: int, head: int, size: int) -> int:
     """Return the list of robust mutexes of this thread, the only one: others are ESRCH."""
     if thread not in (0, os.getpid()):
@@ -104,7 +94,7 @@ def _futex_wait(task: Task, address: int, operation: int, expected: int, timeout
     return RESTART if deadline is None else -errno.EINTR
 
 
-@syscall(202, "futex", POINTER, U32, U32, INT, POINTER, U32)
+@syscall(202, "futex", POINTER, U32, U32, INT, POINTER, U32, effect=Effect.GUEST)
 def futex(
     task: Task, address: int, operation: int, value: int, timeout: int, other: int, third: int
 ) -> Result:
@@ -123,54 +113,3 @@ def futex(
             return -errno.EAGAIN
         return 0
     return -errno.ENOSYS
-
-
-def _prctl_name(task: Task, option: int, pointer: int) -> int:
-    if option == _PR_SET_NAME:
-        # At most 16 bytes; the 16th is replaced with a zero if there is none before it.
-        thread_state(task).name = _read_name(task, pointer)
-    else:
-        task.memory.write(pointer, command_name(task).ljust(_NAME_BYTES, b"\0"))
-    return 0
-
-
-def _read_name(task: Task, pointer: int) -> bytes:
-    name = b""
-    for at in range(_NAME_BYTES - 1):  # one by one: the string may end right before a hole
-        byte = task.memory.read(pointer + at, 1)
-        if byte == b"\0":
-            break
-        name += byte
-    return name
-
-
-@syscall(157, "prctl", S32, INT, INT, INT, INT)
-def prctl(task: Task, option: int, second: int, third: int, fourth: int, fifth: int) -> int:
-    """Control the process: its name, whether it dumps, no_new_privs. EINVAL for what Quire does not know."""
-    group, thread = group_state(task), thread_state(task)
-    if option in (_PR_SET_NAME, _PR_GET_NAME):
-        return _prctl_name(task, option, second)
-    if option == _PR_SET_DUMPABLE:
-        if second > 1:
-            return -errno.EINVAL
-        group.dumpable = second
-        return 0
-    if option == _PR_SET_NO_NEW_PRIVS:
-        if second != 1 or third or fourth or fifth:
-            return -errno.EINVAL
-        thread.no_new_privileges = 1
-        return 0
-    if option == _PR_GET_PDEATHSIG:
-        task.memory.write_u32(second, 0)
-        return 0
-    answers = {
-        _PR_GET_DUMPABLE: group.dumpable,
-        _PR_GET_NO_NEW_PRIVS: thread.no_new_privileges,
-        _PR_GET_SECCOMP: 0,
-        _PR_GET_TIMERSLACK: _TIMER_SLACK,
-        _PR_SET_TIMERSLACK: 0,
-        _PR_SET_VMA: 0,
-        _PR_CAPBSET_READ: 0 if second <= 40 else -errno.EINVAL,
-        _PR_SET_PDEATHSIG: 0 if second <= 64 else -errno.EINVAL,
-    }
-    return answers.get(option, -errno.EINVAL)

@@ -14,6 +14,7 @@ from quire.guest.kernel.task import Task
 from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
+from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.waiting import raise_sigpipe
 
 __all__ = ["MAX_TRANSFER", "Segments", "gather", "is_seeded", "read_file", "write_file"]
@@ -167,6 +168,15 @@ def _host_zero(number: int, descriptor: int, offset: int, flags: int) -> int:
     return host.call(number, descriptor, 0, 0, offset, 0, flags)
 
 
+def _write_end(descriptor: int, segments: Segments, offset: int) -> int:
+    """Return how far a write could make a file reach: from its position, or appended."""
+    start = max(_position(descriptor, offset), 0)
+    flags = host.call(72, descriptor, 3)
+    if flags >= 0 and flags & os.O_APPEND:
+        start = os.fstat(descriptor).st_size
+    return start + sum(length for _, length in segments)
+
+
 def write_file(
     task: Task, descriptor: int, segments: Segments, offset: int = _CURRENT, flags: int = 0
 ) -> int:
@@ -185,6 +195,7 @@ def write_file(
         return _host_zero(_PWRITEV2, descriptor, offset, flags)
     if regular:
         task.space.sync_file(descriptor)
+        reserve_file(task, descriptor, _write_end(descriptor, segments, offset))
     moved = _move(task, _PWRITEV2, descriptor, segments, offset, flags)
     if moved == -errno.EPIPE:
         raise_sigpipe(task)

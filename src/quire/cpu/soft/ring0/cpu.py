@@ -8,7 +8,6 @@ and LLDT accept a null selector; there is no interrupt shadow; IA-32e mode is no
 """
 
 import numpy as np
-import numpy.typing as npt
 from unicorn import unicorn_const as uc
 from unicorn import x86_const as x86
 
@@ -16,17 +15,17 @@ from quire.arch import DR6, PF_ERROR, RFLAGS, WORD, Access, ExitReason, Interrup
 from quire.arch.guest_state import ActivityState
 from quire.cpu.detail import Detail
 from quire.cpu.soft import _kernels, _kernels_blocks
+from quire.cpu.soft.decode import MAX_LENGTH, decode
 from quire.cpu.soft.registers import SoftRegisters
 from quire.cpu.soft.ring0 import _kernels as ring0_kernels
 from quire.cpu.soft.ring0.codes import ALWAYS_UNDEFINED, INTERCEPT, Intercept
-from quire.cpu.soft.ring0.decode import MAX_LENGTH, decode
 from quire.cpu.soft.ring0.environment import SegmentName
 from quire.cpu.soft.ring0.guest_mode import enter_guest_mode
 from quire.cpu.soft.ring0.guest_state import GuestState
 from quire.cpu.soft.ring0.intercepts import Answer, Intercepts
 from quire.cpu.soft.ring0.registers import MachineRegisters
 from quire.cpu.soft.soft import SoftCpu
-from quire.cpu.soft.state import Pointer, SoftState
+from quire.cpu.soft.state import SoftState
 from quire.machine import Vcpu
 from quire.paging import Context, Status
 from quire.paging._kernels import walk
@@ -221,11 +220,6 @@ class MachineCpu(SoftCpu):
         self._environment = enter_guest_mode(self._engine)
         self._machine_registers = MachineRegisters(self._engine, self._environment)
         return self._machine_registers
-
-    def _point(self) -> npt.NDArray[np.uint64]:
-        pointers = super()._point()
-        pointers[Pointer.ENVIRONMENT] = self._environment.address
-        return pointers
 
     def _add_hooks(self) -> None:
         user = self._pointers.ctypes.data

@@ -13,10 +13,9 @@ from enum import IntEnum
 
 import numpy as np
 
-from quire.arch import ACCESS_RIGHTS, CR0, CR4, EFER, GENERAL
+from quire.arch import ACCESS_RIGHTS, CR0, CR4, EFER
+from quire.cpu.soft.cpu_state import STATE_BYTES, different_layout
 from quire.cpu.soft.engine import Engine
-from quire.cpu.soft.objects import engine_objects
-from quire.errors import BackendError
 
 __all__ = [
     "EFLAGS_INDEX",
@@ -25,11 +24,8 @@ __all__ = [
     "Environment",
     "Segment",
     "SegmentName",
-    "different_layout",
 ]
 
-_LENGTH = 0x1600  # of the state up to the error code and a little more: all of it within the engine's object
-_GENERAL, _CANONICAL = len(GENERAL), (1 << 47) - 1
 _HFLAGS, _SEGMENTS, _CONTROL = 176, 184, 424
 #: Bytes of one segment cache.
 SEGMENT_BYTES = 24
@@ -70,27 +66,19 @@ class Segment:
     rights: int
 
 
-def different_layout(what: str) -> BackendError:
-    """Return the error for an engine that is not laid out as this room found it."""
-    return BackendError(
-        f"Unicorn keeps {what} elsewhere than expected: machine guests need unicorn 2.1.4, install that version"
-    )
-
-
 class Environment:
     """The CPU state of `engine`, which must not be in guest mode yet. Raises BackendError if it is not found."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.address = _find_general_registers(engine)
-        octets = (ctypes.c_uint8 * _LENGTH).from_address(self.address)
+        self.address = engine.state_address
+        octets = (ctypes.c_uint8 * STATE_BYTES).from_address(self.address)
         self._octets = memoryview(octets).cast("B")
         self._halves = self._octets.cast("I")
         self._words = self._octets.cast("Q")
         self._star = self._find_msr(_STAR)
         self._kernel_gs_base = self._find_msr(_KERNEL_GS_BASE)
         self._efer = self._find_msr(_EFER, _EFERS)
-        self.error_code_index = 0
 
     @property
     def hidden_flags(self) -> int:
@@ -115,7 +103,7 @@ class Environment:
     @property
     def error_code(self) -> int:
         """The error code of the last exception that the engine raised."""
-        return self._halves[self.error_code_index]
+        return self._engine.last_exception.error_code
 
     @property
     def star(self) -> int:
@@ -200,24 +188,3 @@ class Environment:
         if not found or len(found) != 1:
             raise different_layout(f"MSR {number:#x}")
         return found.pop()
-
-
-def _find_general_registers(engine: Engine) -> int:
-    """Return the address of RAX in the one place where all sixteen values, and RIP behind them, lie in a row."""
-    found: set[int] | None = None
-    # Memory of engines that are gone may hold values of the first round still, but not those of the second.
-    for first in (0x5A5A0000_00000001, 0x6B6B0000_00000001):
-        wanted = np.arange(_GENERAL, dtype=np.uint64) * np.uint64(0x1111) + np.uint64(first)
-        rip = first & _CANONICAL
-        engine.write_general([int(value) for value in wanted], rip)
-        here = set()
-        for address, words in engine_objects(engine.structure()):
-            for n in np.flatnonzero(words[:-_GENERAL] == wanted[0]):
-                # RIP behind them tells the registers from copies of the values in memory of Python's.
-                if np.array_equal(words[n : n + _GENERAL], wanted) and words[n + _GENERAL] == rip:
-                    here.add(address + 8 * int(n))
-        found = here if found is None else found & here
-    engine.write_general([0] * _GENERAL)
-    if not found or len(found) != 1:
-        raise different_layout("the general registers")
-    return found.pop()

@@ -18,8 +18,9 @@ from unicorn import unicorn_const as uc
 from unicorn.unicorn_py3.unicorn import uclib
 
 from quire.arch import CR0, CR4, EFER, WORD
+from quire.cpu.soft.cpu_state import different_layout
 from quire.cpu.soft.engine import Engine
-from quire.cpu.soft.ring0.environment import Environment, Segment, SegmentName, different_layout
+from quire.cpu.soft.ring0.environment import Environment, Segment, SegmentName
 from quire.cpu.soft.ring0.guest_state import CODE_RIGHTS, DATA_RIGHTS, FLAT
 
 __all__ = ["SCRATCH", "enter_guest_mode"]
@@ -29,7 +30,7 @@ SCRATCH = 1 << 45
 _VMCB, _SAVE, _BITMAPS, _CODE, _SIZE = 0, 0x1000, 0x2000, 0x5000, 0x6000
 _EFER, _VM_HSAVE_PA = 0xC0000080, 0xC0010117
 _SVME = 1 << 12
-_VMRUN_HLT, _BAD_DS = bytes.fromhex("0f01d8 f4"), bytes.fromhex("8ed8")  # mov ds, ax
+_VMRUN_HLT = bytes.fromhex("0f01d8 f4")
 _FIRST_INTERCEPT = 0x60
 #: What the engine executes itself: descriptor tables, PUSHF, POPF, IRET, PAUSE.
 _PASSED = (*range(0x66, 0x6E), 0x70, 0x71, 0x74, 0x77)
@@ -45,7 +46,6 @@ def enter_guest_mode(engine: Engine) -> Environment:
     scratch = np.zeros(_SIZE, np.uint8)
     scratch[_BITMAPS:_CODE] = 0xFF
     scratch[_CODE : _CODE + len(_VMRUN_HLT)] = list(_VMRUN_HLT)
-    scratch[_CODE + 0x100 : _CODE + 0x100 + len(_BAD_DS)] = list(_BAD_DS)
     _fill_vmcb(scratch.data)
     address = ctypes.c_uint64(SCRATCH)
     error = uclib.uc_mem_map(engine.handle, address, ctypes.c_size_t(_SIZE), uc.UC_PROT_ALL)
@@ -61,8 +61,6 @@ def enter_guest_mode(engine: Engine) -> Environment:
         engine.write_general([SCRATCH] + [0] * 15)
         engine.start(SCRATCH + _CODE)
         _check_layout(environment)
-        _find_error_code(engine, environment)
-    engine.latches_exceptions = False
     engine.control(uc.UC_CTL_TB_FLUSH)
     engine.flush_tlb()
     return environment
@@ -107,16 +105,3 @@ def _check_layout(environment: Environment) -> None:
         raise different_layout("its hidden flags, or cannot enter SVM guest mode,")
     if code != Segment(8, 0, FLAT, CODE_RIGHTS) or [(t.base, t.limit) for t in tables] != [_GDTR, _IDTR]:
         raise different_layout("the segment registers")
-
-
-def _find_error_code(engine: Engine, environment: Environment) -> None:
-    """Find the error code by two #GP whose error code is the selector beyond the GDT that was loaded."""
-    found: set[int] | None = None
-    for selector in (0x48, 0x5A58):
-        engine.write_general([0xABCD0000 | selector] + [0] * 15)
-        engine.start(SCRATCH + _CODE + 0x100)
-        here = {int(n) for n in np.flatnonzero(environment.halves() == selector)}
-        found = here if found is None else found & here
-    if not found or len(found) != 1:
-        raise different_layout("error codes")
-    environment.error_code_index = found.pop()

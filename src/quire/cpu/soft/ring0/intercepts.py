@@ -10,9 +10,9 @@ from collections.abc import Callable
 from quire.arch import EFER, LOW32, RFLAGS, WORD, ExitReason, InterruptionType, Vector
 from quire.arch.cr_access import CrAccess, CrExit
 from quire.arch.instruction_exits import INVPCID_INFORMATION, IO_QUALIFICATION, MOV_DR_QUALIFICATION
+from quire.cpu.soft.decode import Decoded
 from quire.cpu.soft.ring0.codes import ALWAYS_UNDEFINED
 from quire.cpu.soft.ring0.controls import ExecutionControls
-from quire.cpu.soft.ring0.decode import Decoded
 from quire.cpu.soft.ring0.environment import Environment, Segment, SegmentName
 from quire.cpu.soft.ring0.guest_state import CODE_RIGHTS, DATA_RIGHTS, FLAT
 from quire.cpu.soft.ring0.registers import MachineRegisters

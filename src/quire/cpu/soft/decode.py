@@ -1,22 +1,28 @@
-"""One privileged instruction, decoded where the engine stopped at it: what an exit says of it.
+"""One instruction, decoded where the engine stopped at it: what an exit or an exception says of it.
 
-Capstone decodes; this module names what the intercepts need: the mnemonic without prefixes, the length, the
+Capstone decodes; this module names what its users need: the mnemonic without prefixes, the length, the
 registers and addresses of its operands.
 """
 
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
+import numpy as np
+import numpy.typing as npt
 from capstone import CS_ARCH_X86, CS_MODE_32, CS_MODE_64, Cs, x86
 
-from quire.arch import GENERAL, LOW32, WORD
+from quire.arch import GENERAL, LOW32, PAGE_SIZE, WORD, Access
+from quire.memory import HostMemory
+from quire.paging import Context, Result
+from quire.paging._kernels import walk
 from quire.vcpu import Registers
 
-__all__ = ["MAX_LENGTH", "Decoded", "decode"]
+__all__ = ["MAX_LENGTH", "Decoded", "decode", "read_code"]
 
 #: No instruction is longer (SDM 2A §2.3.11).
 MAX_LENGTH = 15
 _REP = (0xF3, 0xF2)
+_FETCH = np.uint64(Access.FETCH)
 _ADDRESS_SIZE = 0x67
 _SEGMENTS = ("ds", "es", "ss", "fs", "gs")
 _DESCRIPTOR_READERS = (
@@ -121,3 +127,26 @@ def decode(code: bytes, *, long_code: bool) -> Decoded | None:
         rep = one.prefix[0] in _REP
         return Decoded(name, one.size, rep, tuple(one.operands), tuple(one.opcode), one)
     return None
+
+
+def read_code(
+    memory: HostMemory,
+    context: npt.NDArray[np.uint64],
+    found: npt.NDArray[np.uint64],
+    gva: int,
+    length: int,
+) -> bytes:
+    """Return code bytes as a fetch through `context` would see them, without side effects.
+
+    They are fewer when a page is missing. `found` is a walk's result, to be overwritten.
+    """
+    code = b""
+    context[Context.UPDATE] = 0
+    while len(code) < length:
+        here = gva + len(code) & WORD
+        if walk(memory.words, context, np.uint64(here), _FETCH, found):
+            break
+        count = min(length - len(code), PAGE_SIZE - (here & PAGE_SIZE - 1))
+        code += memory.read(int(found[Result.HPA]), count)
+    context[Context.UPDATE] = 1
+    return code

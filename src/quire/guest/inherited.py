@@ -1,0 +1,122 @@
+"""What Quire has in common with whoever started it, and a guest could change for them: put back when the guest ends.
+
+That is the state of open files, which all share who have them open (whether they block, who is told when they are
+ready), the modes of terminals, and the working directory, in which Quire itself goes on. Use as a context manager
+around the guest's run.
+"""
+
+import fcntl
+import os
+import signal
+import struct
+import termios
+from dataclasses import dataclass
+from typing import Any, Self
+
+from quire.guest.kernel.task import ThreadGroup
+from quire.guest.syscalls import host
+from quire.guest.syscalls.state import group_state
+from quire.own_descriptors import FIRST_OWN, move_high
+
+__all__ = ["Inherited", "separate"]
+
+_FIRST_UNSHARED = 3
+_GETOWN_EX, _SETOWN_EX = 16, 15
+_OWNER = struct.Struct("<ii")
+
+
+def _open_descriptors() -> list[int]:
+    """Return the descriptors that a guest inherits."""
+    listed = sorted(int(name) for name in os.listdir("/proc/self/fd"))
+    return [number for number in listed if number < FIRST_OWN and host.identity_of(number) is not None]
+
+
+@dataclass(slots=True)
+class _OpenFile:
+    """An open file as it was: by a copy of Quire's own, since the guest may close or replace its descriptor."""
+
+    descriptor: int
+    flags: int
+    owner: bytes
+    signo: int
+    modes: list[Any] | None
+    window: bytes | None
+
+    @classmethod
+    def of(cls, descriptor: int) -> "_OpenFile":
+        own = move_high(descriptor, close=False)
+        terminal = os.isatty(own)
+        return cls(
+            own,
+            fcntl.fcntl(own, fcntl.F_GETFL),
+            fcntl.fcntl(own, _GETOWN_EX, bytes(_OWNER.size)),
+            fcntl.fcntl(own, fcntl.F_GETSIG),
+            termios.tcgetattr(own) if terminal else None,
+            fcntl.ioctl(own, termios.TIOCGWINSZ, bytes(8)) if terminal else None,
+        )
+
+    def put_back(self) -> None:
+        own = self.descriptor
+        try:
+            if fcntl.fcntl(own, fcntl.F_GETFL) != self.flags:
+                fcntl.fcntl(own, fcntl.F_SETFL, self.flags)
+            if fcntl.fcntl(own, fcntl.F_GETSIG) != self.signo:
+                fcntl.fcntl(own, fcntl.F_SETSIG, self.signo)
+            if fcntl.fcntl(own, _GETOWN_EX, bytes(_OWNER.size)) != self.owner:
+                fcntl.fcntl(own, _SETOWN_EX, self.owner)
+            if self.modes is not None and termios.tcgetattr(own) != self.modes:
+                termios.tcsetattr(own, termios.TCSANOW, self.modes)
+            if self.window is not None and fcntl.ioctl(own, termios.TIOCGWINSZ, bytes(8)) != self.window:
+                fcntl.ioctl(own, termios.TIOCSWINSZ, self.window)
+        except (OSError, termios.error):
+            pass  # its other end is gone: nobody sees what it was left like
+        os.close(own)
+
+
+class Inherited:
+    """Notes what there is between enter and exit, and puts it back."""
+
+    def __enter__(self) -> Self:
+        self._directory = move_high(os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        self._files = [_OpenFile.of(descriptor) for descriptor in _open_descriptors()]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # The terminal stops a background process that sets its modes, unless it blocks this.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+        for file in self._files:
+            file.put_back()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.fchdir(self._directory)
+        os.close(self._directory)
+
+
+def separate(group: ThreadGroup, *, anew: bool) -> None:
+    """Keep a sandboxed guest from changing, for others, what it inherits above descriptor 2.
+
+    With `anew`, in a process of Quire's own, it gets them opened anew, to read. What cannot be opened anew, such as a
+    socket, it may neither read nor change.
+    """
+    inherited = group_state(group).inherited
+    for descriptor in _open_descriptors():
+        if descriptor < _FIRST_UNSHARED or (anew and _opened_anew(descriptor)):
+            continue
+        identity = host.identity_of(descriptor)
+        if identity is not None:
+            inherited.add(identity)
+
+
+def _opened_anew(descriptor: int) -> bool:
+    """Put a new open file of the same file in the place of what `descriptor` names; False when that cannot be."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        fresh = os.open(f"/proc/self/fd/{descriptor}", flags)
+    except OSError:
+        return False
+    fcntl.fcntl(fresh, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) & (os.O_NONBLOCK | os.O_APPEND))
+    position = host.call(8, descriptor, 0, os.SEEK_CUR)
+    if position > 0:
+        os.lseek(fresh, position, os.SEEK_SET)
+    os.dup2(fresh, descriptor, inheritable=os.get_inheritable(descriptor))
+    os.close(fresh)
+    return True

@@ -1,0 +1,140 @@
+"""fcntl: its commands, each with what it takes and what it may change outside the guest.
+
+A command that is not in the table is EINVAL, as a kernel answers that does not know it.
+"""
+
+import errno
+import os
+import signal
+from dataclasses import dataclass
+from enum import Enum
+
+from quire.arch import LOW32
+from quire.guest.kernel.task import Task
+from quire.guest.syscalls import host
+from quire.guest.syscalls.channels import reserve_pipe
+from quire.guest.syscalls.effects import Effect
+from quire.guest.syscalls.kinds import FD, INT, S32, fail, signed32
+from quire.guest.syscalls.sandbox import verdict
+from quire.guest.syscalls.state import admit, group_state
+from quire.guest.syscalls.table import syscall
+
+__all__ = ["FCNTLS", "Fcntl"]
+
+_FCNTL = 72
+_GETFD = 1
+_O_ASYNC = 0o20000
+_OWNER_EX = 8  # struct f_owner_ex: what kind of number, and the number
+
+
+class Takes(Enum):
+    """What the third argument of a command is."""
+
+    NUMBER = "a number or nothing"
+    COPY = "the least number of a new descriptor"
+    FLAGS = "flags of the open file"
+    LOCK = "a lock, of which nothing is handed back"
+    OWNER = "who gets signals of the open file"
+    OWNER_EX = "the same as a structure"
+    SIGNAL = "which signal that is"
+    PIPE_SIZE = "how many bytes a pipe holds"
+    IN_OUT = "a structure"
+
+
+@dataclass(frozen=True, slots=True)
+class Fcntl:
+    """A command: its name, what it takes, how many bytes that are, what it may change."""
+
+    name: str
+    takes: Takes
+    effect: Effect
+    size: int = 0
+
+
+_LOCK_BYTES = 32
+_GUEST, _OTHERS = Effect.GUEST, Effect.OTHERS
+
+#: The commands by their numbers.
+FCNTLS: dict[int, Fcntl] = {
+    0: Fcntl("F_DUPFD", Takes.COPY, _GUEST),
+    1: Fcntl("F_GETFD", Takes.NUMBER, _GUEST),
+    2: Fcntl("F_SETFD", Takes.NUMBER, _GUEST),
+    3: Fcntl("F_GETFL", Takes.NUMBER, _GUEST),
+    4: Fcntl("F_SETFL", Takes.FLAGS, Effect.DESCRIPTION),
+    5: Fcntl("F_GETLK", Takes.IN_OUT, _GUEST, _LOCK_BYTES),
+    6: Fcntl("F_SETLK", Takes.LOCK, Effect.LOCKS, _LOCK_BYTES),
+    7: Fcntl("F_SETLKW", Takes.LOCK, Effect.LOCKS, _LOCK_BYTES),
+    8: Fcntl("F_SETOWN", Takes.OWNER, _OTHERS),
+    9: Fcntl("F_GETOWN", Takes.NUMBER, _GUEST),
+    10: Fcntl("F_SETSIG", Takes.SIGNAL, _OTHERS),
+    11: Fcntl("F_GETSIG", Takes.NUMBER, _GUEST),
+    15: Fcntl("F_SETOWN_EX", Takes.OWNER_EX, _OTHERS, _OWNER_EX),
+    16: Fcntl("F_GETOWN_EX", Takes.IN_OUT, _GUEST, _OWNER_EX),
+    36: Fcntl("F_OFD_GETLK", Takes.IN_OUT, _GUEST, _LOCK_BYTES),
+    37: Fcntl("F_OFD_SETLK", Takes.LOCK, Effect.LOCKS, _LOCK_BYTES),
+    38: Fcntl("F_OFD_SETLKW", Takes.LOCK, Effect.LOCKS, _LOCK_BYTES),
+    1025: Fcntl("F_GETLEASE", Takes.NUMBER, _GUEST),
+    1030: Fcntl("F_DUPFD_CLOEXEC", Takes.COPY, _GUEST),
+    1031: Fcntl("F_SETPIPE_SZ", Takes.PIPE_SIZE, Effect.CHANNEL),
+    1032: Fcntl("F_GETPIPE_SZ", Takes.NUMBER, _GUEST),
+    1033: Fcntl("F_ADD_SEALS", Takes.NUMBER, Effect.CHANNEL),
+    1034: Fcntl("F_GET_SEALS", Takes.NUMBER, _GUEST),
+    1035: Fcntl("F_GET_RW_HINT", Takes.IN_OUT, _GUEST, 8),
+    1036: Fcntl("F_SET_RW_HINT", Takes.IN_OUT, Effect.CHANNEL, 8),
+    1037: Fcntl("F_GET_FILE_RW_HINT", Takes.IN_OUT, _GUEST, 8),
+    1038: Fcntl("F_SET_FILE_RW_HINT", Takes.IN_OUT, Effect.CHANNEL, 8),
+}
+
+
+def _is_open(descriptor: int) -> int:
+    """Return -EBADF for a descriptor that is not: Linux looks at it first."""
+    return min(host.call(_FCNTL, descriptor, _GETFD), 0)
+
+
+def _check_owner(owner: int) -> None:
+    """Raise EPERM for an owner other than the guest and nobody: signals to others are sent with kill."""
+    if owner not in (0, os.getpid()):
+        raise fail(errno.EPERM)
+
+
+def _structure(task: Task, descriptor: int, command: int, pointer: int, entry: Fcntl) -> int:
+    data = task.memory.read(pointer, entry.size)
+    if entry.takes is Takes.OWNER_EX:
+        _check_owner(signed32(int.from_bytes(data[4:8], "little")))
+    buffer = host.HostBuffer(entry.size, data)
+    result = host.call(_FCNTL, descriptor, command, buffer.address)
+    if result >= 0 and entry.takes is Takes.IN_OUT:
+        task.memory.write(pointer, buffer.take())
+    return result
+
+
+def _number(task: Task, descriptor: int, command: int, argument: int, entry: Fcntl) -> int:
+    if entry.takes is Takes.OWNER:
+        _check_owner(signed32(argument))
+    if entry.takes is Takes.SIGNAL and argument in (signal.SIGKILL, signal.SIGSTOP):
+        return -errno.EINVAL  # it would be Quire that they end or stop
+    if entry.takes is Takes.FLAGS and task.options.sandbox and argument & _O_ASYNC:
+        return -errno.EPERM
+    if entry.takes is Takes.PIPE_SIZE and host.identity_of(descriptor) and host.is_pipe(descriptor):
+        reserve_pipe(task, descriptor, argument & LOW32)
+    return host.call(_FCNTL, descriptor, command, argument)
+
+
+@syscall(_FCNTL, "fcntl", FD, S32, INT, effect=Effect.CHOOSES, restart=True)
+def fcntl(task: Task, descriptor: int, command: int, argument: int) -> int:
+    """Control a descriptor: flags, copies, locks, owner, size of a pipe. EINVAL for what Quire does not know."""
+    entry = FCNTLS.get(command)
+    if entry is None:
+        return _is_open(descriptor) or -errno.EINVAL
+    if task.options.sandbox:
+        answer = verdict(task, entry.effect, (descriptor & LOW32,))
+        if answer is not None:
+            return _is_open(descriptor) or answer
+    if entry.takes is Takes.COPY:
+        if not 0 <= argument & LOW32 < group_state(task).descriptor_limit:
+            return _is_open(descriptor) or -errno.EINVAL
+        result = host.call(_FCNTL, descriptor, command, argument)
+        return admit(task, result) if result >= 0 else result
+    if entry.size:
+        return _structure(task, descriptor, command, argument, entry)
+    return _number(task, descriptor, command, argument, entry)
