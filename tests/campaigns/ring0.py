@@ -117,6 +117,8 @@ def outcome(seed: int, mmu: str) -> str:
         reason = guest.run(_SECONDS).reason
         guest.machine.host.pool.audit()
         return reason
+    except Exception as error:
+        raise AssertionError(f"The guest of seed {seed} under {mmu} made Quire raise {error!r}") from error
     finally:
         guest.close()
 

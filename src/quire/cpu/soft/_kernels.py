@@ -62,6 +62,8 @@ def on_fill(handle, gva, kind, entry, user):
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     result = carray(user[_P_RESULT], (RESULT_WORDS,), np.uint64)
     access = U(kind - _UC_READ)
+    if state[_STOP] == _S_FAULT:
+        return False  # the run has ended with a fault, whose walk the result still holds
     if state[_FILLS_LEFT] == _0:
         state[_STOP] = _S_TLB_FULL
         return False

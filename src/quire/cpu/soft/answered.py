@@ -69,6 +69,8 @@ class AnsweredFills:
             raise error
 
     def _on_fill(self, _handle: int, gva: int, kind: int, _entry: int, _user: int) -> bool:
+        if self._state[_STOP]:
+            return False  # the run is to end; the result holds what it ended for
         try:
             if not self.source.answer(gva, _ACCESSES[kind], self._result):
                 self._state[_STOP] = _HELD
