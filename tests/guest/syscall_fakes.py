@@ -5,7 +5,7 @@ import struct
 from types import SimpleNamespace
 from typing import Any
 
-from quire.arch import Access
+from quire.arch import WORD, Access
 from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.machine import PageFault
 from quire.guest.kernel.outside import Nowhere
@@ -69,14 +69,14 @@ class FakeSpace:
         self.stack_limit = 8 << 20
         self.allowance = Allowance()
         self.areas = VmaList()
-        self.pages = SimpleNamespace(small={}, large={}, peak_bytes=0)
+        self.pages = SimpleNamespace(small={}, large={}, peak_bytes=0, pause=lambda: None)
         self.mapped_bytes = self.resident_bytes = self.faults = 0
 
     def fault(self, gva: int, error_code: int) -> SignalInfo:
         return SignalInfo(11, 1, addr=gva)
 
-    def sync_file(self, fd: int) -> int:
-        self.calls.append(("sync_file", fd))
+    def sync_file(self, fd: int, start: int = 0, length: int = WORD) -> int:
+        self.calls.append(("sync_file", fd, start, length))
         return 0
 
     def refresh_file(self, fd: int, offset: int, length: int) -> None:

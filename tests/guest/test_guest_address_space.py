@@ -13,12 +13,14 @@ from guest_fakes import K4, M2, FakeMachine
 from quire.guest.kernel.siginfo import SignalInfo
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.mm.linux import (
+    MADV_POPULATE_WRITE,
     MAP_32BIT,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
     MAP_HUGETLB,
+    MAP_NORESERVE,
     MAP_POPULATE,
     MAP_PRIVATE,
     MAP_SHARED,
@@ -501,11 +503,52 @@ class TestShared:
         world.space.write_back()
         assert os.pread(file, 3, 0) == b"one"
 
+    def test_only_what_a_call_touches_is_written_and_read_again(self, world, file):
+        os.ftruncate(file, 64 * K4)
+        at = world.space.mmap(0, 64 * K4, RW, MAP_SHARED, file, 0)
+        for page in range(64):
+            world.memory.write(at + page * K4, b"new")
+        assert world.space.sync_file(file, 3 * K4 + 1, K4) == 0
+        assert [os.pread(file, 3, page * K4) == b"new" for page in range(64)] == [p in (3, 4) for p in range(64)]
+        os.pwrite(file, b"old", 3 * K4)
+        os.pwrite(file, b"old", 4 * K4)
+        world.space.refresh_file(file, 3 * K4, K4)
+        assert [world.memory.read(at + page * K4, 3) for page in (3, 4, 5)] == [b"old", b"new", b"new"]
+
+    def test_mincore_of_more_than_anybody_has(self, world):
+        """Of a terabyte without a page it takes as long as its answer is; a page in it is told exactly."""
+        at = world.space.mmap(0, 1 << 33, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        world.space.mprotect(at + (1 << 32) + 5 * K4, K4, RW)
+        world.memory.write(at + (1 << 32) + 5 * K4, b"x")
+        vector = world.space.mmap(0, 4 << 20, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        assert world.space.mincore(at, 1 << 33, vector) == 0
+        found = world.memory.read(vector, 2 << 20)
+        assert [n for n, byte in enumerate(found) if byte] == [(1 << 20) + 5]
+
+    def test_long_work_ends_when_the_process_is_to_be_killed(self, world):
+        def killed():
+            raise InterruptedError(4, "killed")
+
+        at = world.space.mmap(0, 1024 * K4, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        vector = world.space.mmap(0, K4, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        world.space.madvise(at, 1024 * K4, MADV_POPULATE_WRITE)
+        world.space.pages.pause = killed
+        works = [
+            lambda: world.space.mincore(at, 1024 * K4, vector),
+            lambda: world.space.madvise(at, 1024 * K4, MADV_POPULATE_WRITE),
+        ]
+        if world.machine.page_size == K4:  # two large pages are no long work
+            works += [lambda: world.space.mprotect(at, 1024 * K4, 1), lambda: world.space.munmap(at, 1024 * K4)]
+        for work in works:
+            with pytest.raises(InterruptedError):
+                work()
+        world.space.pages.pause = lambda: None
+
     def test_truncation_drops_pages(self, world, file):
         at = world.space.mmap(0, 3 * K4, RW, MAP_SHARED, file, 0)
         world.memory.write(at + 2 * K4, b"x")
         os.ftruncate(file, 5)
-        world.space.refresh_file(file, 5, 0)
+        world.space.refresh_file(file, 0, 3 * K4)
         assert world.space.fault(at + 2 * K4, 4).signo == signal.SIGBUS
         world.space.close()
         assert os.fstat(file).st_size == 5

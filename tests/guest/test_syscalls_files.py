@@ -212,8 +212,9 @@ def test_openat2(process: FakeProcess, tmp_path: Path) -> None:
 
 def test_a_shared_file_is_written_before_it_is_looked_at(process: FakeProcess, file: Path) -> None:
     fd = opened(process, file, os.O_RDWR)
-    for number, arguments in ((74, ()), (77, (10,)), (17, (BASE, 5, 0))):
+    whole = (0, (1 << 64) - 1)
+    for number, arguments, touched in ((74, (), whole), (77, (10,), (0, 4096)), (17, (BASE, 3, 2), (2, 3))):
         process.space.calls.clear()
         assert process.call(number, fd, *arguments) >= 0
-        assert ("sync_file", fd) in process.space.calls
+        assert ("sync_file", fd, *touched) in process.space.calls
     process.call(CLOSE, fd)

@@ -100,6 +100,7 @@ class ProcessGuest:
         self.timers: Timers = Timers()
         self.host_memory: HostMemory = HostMemory(machine)
         self.space.reclaim = lambda: reclaim(self)
+        self.space.pages.pause = self._pause
         self.usage: Usage = Usage(self.space)
         self._restart: int | None = None
         self._names: dict[int, str] = {}
@@ -213,6 +214,12 @@ class ProcessGuest:
         if moment is not None:
             self.timers.send_expired(self.signals)
             self.outside.wake_at(self.timers.moment())
+
+    def _pause(self) -> None:
+        """End work for the guest in which a signal found it that will kill it. Raises OSError (EINTR)."""
+        self.collect_signals()
+        if self.signals.fatal:
+            raise InterruptedError(_EINTR, "a signal ends the process")
 
     def deliver_signals(self) -> None:
         """Act on waiting signals; every return to the guest runs this."""

@@ -8,6 +8,7 @@ import signal
 from dataclasses import replace
 
 from quire.guest.kernel.actions import (
+    DEFAULT_ACTION,
     SA_RESTART,
     SIG_DFL,
     SIG_IGN,
@@ -73,6 +74,16 @@ class Signals:
     def deliverable(self) -> bool:
         """Whether a signal waits that is not blocked: a system call that sleeps is interrupted."""
         return bool(self._pending) and bool(self.pending & ~self._mask)
+
+    @property
+    def fatal(self) -> bool:
+        """Whether a signal waits that is not blocked and, having no handler, ends the process."""
+        return any(
+            not self._mask & signal_bit(info.signo)
+            and self.actions[info.signo].handler == SIG_DFL
+            and info.signo not in DEFAULT_ACTION
+            for info in self._pending
+        )
 
     def waits(self, signo: int, code: int, pid: int) -> bool:
         """Whether signal `signo` with this code and this sender waits: one of a timer waits once."""

@@ -10,6 +10,7 @@ resolved is a :class:`~quire.guest.kernel.siginfo.SignalInfo`. Times and randomn
 import errno
 import random
 import signal
+from bisect import bisect_left
 from collections.abc import Callable
 
 from quire.arch import PF_ERROR, WORD
@@ -50,6 +51,8 @@ __all__ = ["OUT_OF_MEMORY", "AddressSpace"]
 #: The reason of the SIGKILL that ends a guest when no frame is left.
 OUT_OF_MEMORY = "guest memory exhausted (--memory SIZE)"
 
+#: Addresses of which mincore tells at a time.
+_MINCORE_CHUNK = PAGE_4K << 18
 _SMALL_MASK = ~(PAGE_4K - 1)
 _LARGE_MASK = ~(PAGE_2M - 1)
 _RSVD = PF_ERROR.encode(RSVD=1)
@@ -169,10 +172,21 @@ class AddressSpace(MemoryMap):
         if end > TASK_SIZE or not self.areas.covered(addr, end):
             return -errno.ENOMEM
         memory = UserMemory(self.machine, self)
-        for chunk in range(addr, end, PAGE_4K * PAGE_4K):
-            stop = min(end, chunk + PAGE_4K * PAGE_4K)
-            resident = bytes(self.pages.has(page) for page in range(chunk, stop, PAGE_4K))
-            memory.write(vector + (chunk - addr) // PAGE_4K, resident)
+        small, large = self.pages.residents()
+        for chunk in range(addr, end, _MINCORE_CHUNK):
+            stop = min(end, chunk + _MINCORE_CHUNK)
+            found = bytearray((stop - chunk) // PAGE_4K)
+            for page in small[bisect_left(small, chunk) : bisect_left(small, stop)]:
+                found[(page - chunk) // PAGE_4K] = 1
+            for region in large[
+                bisect_left(large, page_down(chunk) - PAGE_2M + 1) : bisect_left(large, stop)
+            ]:
+                first, last = max(region, chunk), min(region + PAGE_2M, stop)
+                pages = max(last - first, 0) // PAGE_4K
+                at = (first - chunk) // PAGE_4K
+                found[at : at + pages] = b"\1" * pages
+            self.pages.pause()
+            memory.write(vector + (chunk - addr) // PAGE_4K, found)
         return 0
 
     def write_back(self) -> int:
@@ -184,30 +198,34 @@ class AddressSpace(MemoryMap):
                     result = self.pages.write_back(page) or result
         return result
 
-    def sync_file(self, fd: int) -> int:
-        """Write the dirty shared pages of the file behind `fd` to it; return 0 or a negative errno."""
-        key = self.files.is_mapped(fd) if len(self.pages.shared) else None
+    def sync_file(self, fd: int, start: int = 0, length: int = WORD) -> int:
+        """Write the dirty shared pages of a range of the file behind `fd` to it; return 0 or a negative errno."""
         result = 0
-        if key is not None:
-            for page in self.pages.shared.of(key):
-                result = self.pages.write_back(page) or result
+        for page in self._shared_of(fd, start, length):
+            result = self.pages.write_back(page) or result
         return result
 
-    def refresh_file(self, fd: int, offset: int, length: int) -> None:
-        """The file behind `fd` changed from `offset` on: read its shared pages again, drop what it lost."""
-        key = self.files.is_mapped(fd) if len(self.pages.shared) else None
-        if key is None:
+    def refresh_file(self, fd: int, start: int, length: int) -> None:
+        """A range of the file behind `fd` changed: read its shared pages again, drop what lies beyond its end."""
+        pages = self._shared_of(fd, start, length)
+        if not pages:
             return
-        file = self.files.reader(key)
+        file = self.files.reader(pages[0].key)
         size = file.size()
-        for page in self.pages.shared.of(key):
-            start = page.index * PAGE_4K
-            if start >= size:
+        for page in pages:
+            if page.index * PAGE_4K >= size:
                 self.pages.drop_shared(page)
-            elif start < offset + length and offset < start + PAGE_4K:
-                view = self.machine.physical(page.gpa, PAGE_4K, write=True)
-                count = max(file.read_page(start, view), 0)
-                view[count:] = bytes(PAGE_4K - count)
+                continue
+            view = self.machine.physical(page.gpa, PAGE_4K, write=True)
+            count = max(file.read_page(page.index * PAGE_4K, view), 0)
+            view[count:] = bytes(PAGE_4K - count)
+
+    def _shared_of(self, fd: int, start: int, length: int) -> list[SharedPage]:
+        """Return the shared pages that hold a range of the file behind `fd`."""
+        key = self.files.is_mapped(fd) if len(self.pages.shared) else None
+        if key is None or length <= 0:
+            return []
+        return self.pages.shared.between(key, start // PAGE_4K, (start + length - 1) // PAGE_4K)
 
     def zero(self, start: int, end: int) -> bool:
         """Zero the bytes from `start` to `end` whatever their protection, as execve clears the end of .data.
@@ -245,6 +263,8 @@ class AddressSpace(MemoryMap):
     def _populate(self, start: int, end: int) -> SignalInfo | None:
         """Touch every page as MAP_POPULATE does; return the first fault that cannot be resolved."""
         for page in range(start, end, PAGE_4K):
+            if page % PAGE_2M == 0:
+                self.pages.pause()
             if not self.pages.has(page):
                 vma = self.areas.find(page)
                 if vma is None:

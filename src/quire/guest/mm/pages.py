@@ -6,6 +6,8 @@ agree after every call; ranges are aligned to 4 KiB, and :meth:`PageMap.split_ed
 that ends within a 2 MiB page. OutOfFrames (no frame for a table) is raised before anything has changed.
 """
 
+from collections.abc import Callable, Iterable, Iterator
+
 from quire.errors import InternalError
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.mm.linux import PAGE_2M, PAGE_4K
@@ -20,6 +22,12 @@ SHARED = 1
 PARKED = 2
 _FLAGS = PAGE_4K - 1
 _LARGE_MASK = ~(PAGE_2M - 1)
+#: Pages between two pauses: some milliseconds of work.
+_PACE = 512
+
+
+def _go_on() -> None:
+    """Nobody wants to end the work."""
 
 
 class PageMap:
@@ -30,6 +38,8 @@ class PageMap:
         self.shared = SharedPages(machine)
         self.small: dict[int, int] = {}
         self.large: dict[int, int] = {}
+        #: Called during long work; raises when the process is to be killed, which ends the work.
+        self.pause: Callable[[], None] = _go_on
         self._peak = 0  # of what is resident, as far as pages were taken away since
         #: How many small pages each 2 MiB region holds; kept only when large pages are in use.
         self.crowded: dict[int, int] = {}
@@ -64,6 +74,10 @@ class PageMap:
         self._machine.map(address, entry & ~_FLAGS, size, rights)
         table[address] = entry & ~PARKED
 
+    def residents(self) -> tuple[list[int], list[int]]:
+        """Return the addresses of the pages that have a frame, in order: small ones, large ones."""
+        return sorted(self.small), sorted(self.large)
+
     def split_edges(self, start: int, end: int) -> None:
         """Split the large pages that reach across `start` or `end`. Raises OutOfFrames."""
         if self.large:
@@ -75,7 +89,7 @@ class PageMap:
     def drop(self, start: int, end: int) -> None:
         """Take the frames of `start` to `end` away; what shared file pages hold is written back."""
         self._peak = self.peak_bytes
-        for page in self._within(self.small, start, end, PAGE_4K):
+        for page in self._paced(self._within(self.small, start, end, PAGE_4K)):
             self._drop_small(page)
         for page in self._within(self.large, start, end, PAGE_2M):
             entry = self.large.pop(page)
@@ -86,7 +100,7 @@ class PageMap:
     def protect(self, start: int, end: int, rights: Rights) -> None:
         """Give the pages of `start` to `end` new `rights`; none at all parks them. Parked ones stay so."""
         for table, size in ((self.small, PAGE_4K), (self.large, PAGE_2M)):
-            for page in self._within(table, start, end, size):
+            for page in self._paced(self._within(table, start, end, size)):
                 entry = table[page]
                 if entry & PARKED:
                     continue
@@ -101,7 +115,7 @@ class PageMap:
             if (new ^ old) & (PAGE_2M - 1) or self.large[page] & PARKED:
                 self._split(page)
         for table, size in ((self.small, PAGE_4K), (self.large, PAGE_2M)):
-            for page in self._within(table, old, old + length, size):
+            for page in self._paced(self._within(table, old, old + length, size)):
                 self._move_page(table, page, page + (new - old), size, rights)
 
     def shared_in(self, start: int, end: int) -> list[SharedPage]:
@@ -121,6 +135,13 @@ class PageMap:
         page.writer = None
         for user in list(page.users):
             self._drop_small(user)
+
+    def _paced(self, pages: Iterable[int]) -> Iterator[int]:
+        """Yield `pages`, with a pause after every so many."""
+        for count, page in enumerate(pages, 1):
+            yield page
+            if count % _PACE == 0:
+                self.pause()
 
     def _drop_small(self, page: int) -> None:
         entry = self._remove(page)

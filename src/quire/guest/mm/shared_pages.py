@@ -56,6 +56,15 @@ class SharedPages:
         pages = self._by_key.get(key, {})
         return [pages[index] for index in sorted(pages)]
 
+    def between(self, key: Key, first: int, last: int) -> list[SharedPage]:
+        """Return the pages of `key` with an index from `first` to `last`, in order, by whichever way is shorter."""
+        pages = self._by_key.get(key)
+        if not pages:
+            return []
+        if last - first < len(pages):
+            return [pages[index] for index in range(first, last + 1) if index in pages]
+        return [pages[index] for index in sorted(pages) if first <= index <= last]
+
     def keys(self) -> list[Key]:
         """Return the files and memories that have pages, oldest first."""
         return list(self._by_key)

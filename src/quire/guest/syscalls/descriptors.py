@@ -11,7 +11,7 @@ from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.channels import note_pipe
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, S32, SYNCED_FD, U32, In, Out, fail
+from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, S32, U32, In, Out, fail
 from quire.guest.syscalls.state import admit, group_state
 from quire.guest.syscalls.table import passes, syscall
 from quire.own_descriptors import FIRST_OWN
@@ -29,7 +29,7 @@ passes(286, "timerfd_settime", FD, INT, In(_TIMER), Out(_TIMER, nullable=True), 
 passes(287, "timerfd_gettime", FD, Out(_TIMER), effect=Effect.GUEST)
 
 
-@syscall(_CLOSE, "close", SYNCED_FD, effect=Effect.GUEST)
+@syscall(_CLOSE, "close", FD, effect=Effect.GUEST)
 def close(task: Task, descriptor: int) -> int:
     """Close a descriptor. After EINTR it is closed, as Linux has it: no restart."""
     return host.call(_CLOSE, descriptor)

@@ -6,7 +6,9 @@ mean what they would mean natively.
 
 import errno
 
+from quire.arch import WORD
 from quire.guest.kernel.task import Task
+from quire.guest.mm.linux import PAGE_4K
 from quire.guest.syscalls import host, procfs
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.effects import Effect
@@ -21,7 +23,6 @@ from quire.guest.syscalls.kinds import (
     POINTER,
     S32,
     S64,
-    SYNCED_FD,
     U32,
     Arg,
     In,
@@ -79,7 +80,7 @@ passes(260, "fchownat", FD, PATH, INT, INT, INT, effect=_FILES)
 passes(132, "utime", PATH, In(16, nullable=True), effect=_FILES)
 passes(235, "utimes", PATH, _TIMES, effect=_FILES)
 passes(261, "futimesat", FD, OPTIONAL_PATH, _TIMES, effect=_FILES)
-passes(280, "utimensat", SYNCED_FD, OPTIONAL_PATH, _TIMES, INT, effect=_FILES)
+passes(280, "utimensat", DIRECTORY, OPTIONAL_PATH, _TIMES, INT, effect=_FILES)
 passes(188, "setxattr", PATH, NAME, _VALUE, INT, INT, effect=_FILES)
 passes(189, "lsetxattr", PATH, NAME, _VALUE, INT, INT, effect=_FILES)
 passes(190, "fsetxattr", FD, NAME, _VALUE, INT, INT, effect=_FILES)
@@ -96,14 +97,12 @@ passes(253, "inotify_init", effect=Effect.GUEST, opens=True)
 passes(294, "inotify_init1", INT, effect=Effect.GUEST, opens=True)
 passes(254, "inotify_add_watch", FD, PATH, INT, effect=Effect.READS)
 passes(255, "inotify_rm_watch", FD, INT, effect=Effect.GUEST)
-passes(8, "lseek", SYNCED_FD, S64, INT, effect=Effect.DESCRIPTION)
-passes(74, "fsync", SYNCED_FD, effect=Effect.CHOOSES, restart=True)
-passes(75, "fdatasync", SYNCED_FD, effect=Effect.CHOOSES, restart=True)
+passes(8, "lseek", FD, S64, INT, effect=Effect.DESCRIPTION)
 passes(162, "sync", effect=Effect.HINT)
 passes(306, "syncfs", FD, effect=Effect.HINT)
 passes(221, "fadvise64", FD, S64, S64, INT, effect=Effect.HINT)
 passes(187, "readahead", FD, S64, INT, effect=Effect.HINT)
-passes(277, "sync_file_range", SYNCED_FD, S64, S64, INT, effect=Effect.HINT)
+passes(277, "sync_file_range", FD, S64, S64, INT, effect=Effect.HINT)
 passes(73, "flock", FD, INT, effect=Effect.LOCKS, restart=True)
 
 
@@ -115,21 +114,38 @@ def umask(task: Task, mask: int) -> int:
     return before
 
 
-@syscall(77, "ftruncate", SYNCED_FD, S64, effect=Effect.OUTPUT)
+@syscall(74, "fsync", FD, effect=Effect.CHOOSES, restart=True)
+def fsync(task: Task, descriptor: int) -> int:
+    """Have a file on its disk, with what the guest wrote through shared mappings of it."""
+    failed = task.space.sync_file(descriptor)
+    return failed or host.call(74, descriptor)
+
+
+@syscall(75, "fdatasync", FD, effect=Effect.CHOOSES, restart=True)
+def fdatasync(task: Task, descriptor: int) -> int:
+    """Have the contents of a file on its disk, as :func:`fsync` does."""
+    failed = task.space.sync_file(descriptor)
+    return failed or host.call(75, descriptor)
+
+
+@syscall(77, "ftruncate", FD, S64, effect=Effect.OUTPUT)
 def ftruncate(task: Task, descriptor: int, length: int) -> int:
     """Set a file's size; pages of it that are mapped shared follow."""
     reserve_file(task, descriptor, length)
+    last = max(length, 0) // PAGE_4K * PAGE_4K
+    task.space.sync_file(descriptor, last, PAGE_4K)
     result = host.call(77, descriptor, length)
     if result == 0:
-        task.space.refresh_file(descriptor, 0, length)
+        task.space.refresh_file(descriptor, last, WORD)
     return result
 
 
-@syscall(285, "fallocate", SYNCED_FD, S32, S64, S64, effect=Effect.OUTPUT)
+@syscall(285, "fallocate", FD, S32, S64, S64, effect=Effect.OUTPUT)
 def fallocate(task: Task, descriptor: int, mode: int, offset: int, length: int) -> int:
     """Allocate, punch or zero a range of a file."""
     if offset >= 0 and length >= 0:
         reserve_file(task, descriptor, offset + length)
+        task.space.sync_file(descriptor, offset, length)
     result = host.call(285, descriptor, mode, offset, length)
     if result == 0:
         task.space.refresh_file(descriptor, offset, length)

@@ -2,12 +2,13 @@
 
 import errno
 import os
+from dataclasses import dataclass
 
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.kinds import FD, INT, POINTER, SYNCED_FD, U32, fail, signed64
+from quire.guest.syscalls.kinds import FD, INT, POINTER, U32, fail, signed64
 from quire.guest.syscalls.table import syscall
 from quire.guest.syscalls.transfer import MAX_TRANSFER, Segments, is_seeded, read_file, write_file
 
@@ -105,69 +106,75 @@ def pwritev2(
     return write_file(task, descriptor, segments, _offset_or_current(offset), flags)
 
 
-def _read_position(task: Task, pointer: int) -> host.HostBuffer | None:
-    return host.HostBuffer(8, task.memory.read(pointer, 8)) if pointer else None
+@dataclass(slots=True)
+class _End:
+    """One end of a copy: a descriptor, and where the guest keeps its position; a null pointer is the file's own."""
+
+    descriptor: int
+    pointer: int
+    position: host.HostBuffer | None
+
+    @classmethod
+    def of(cls, task: Task, descriptor: int, pointer: int) -> "_End":
+        position = host.HostBuffer(8, task.memory.read(pointer, 8)) if pointer else None
+        return cls(descriptor, pointer, position)
+
+    @property
+    def address(self) -> int:
+        """Where the host reads and writes the position."""
+        return self.position.address if self.position else 0
+
+    def start(self) -> int:
+        """Return where in the file the copy begins; 0 for what has no positions."""
+        if self.position is not None:
+            return int.from_bytes(self.position.take(), "little")
+        flags = host.call(72, self.descriptor, 3)
+        if flags >= 0 and flags & os.O_APPEND:
+            return os.fstat(self.descriptor).st_size
+        return max(host.call(8, self.descriptor, 0, os.SEEK_CUR), 0)
+
+    def hand_back(self, task: Task) -> None:
+        """Give the guest the position that the host moved."""
+        if self.position is not None:
+            task.memory.write(self.pointer, self.position.take())
 
 
-def _copy_end(target: int, position: host.HostBuffer | None, count: int) -> int:
-    """Return how far a copy of `count` bytes could make the file `target` reach."""
-    if position is not None:
-        return int.from_bytes(position.take(), "little") + count
-    try:
-        size = os.fstat(target).st_size  # with O_APPEND it begins there
-    except OSError:
-        return 0
-    return max(size, host.call(8, target, 0, os.SEEK_CUR)) + count
-
-
-def _copy(
-    task: Task,
-    number: int,
-    words: tuple[int, ...],
-    source: int,
-    target: int,
-    positions: tuple[tuple[int, host.HostBuffer | None], ...],
-    end: int,
-) -> int:
-    """Make a host call that copies to the descriptor `target`, at most to `end` of it; hand back moved positions.
+def _copy(task: Task, number: int, words: tuple[int, ...], source: _End, target: _End, count: int) -> int:
+    """Make a host call that copies at most `count` bytes, and hand back the positions that it moved.
 
     EINVAL for /dev/urandom: only read() gives its seeded numbers, and a program falls back to that.
     """
-    if is_seeded(source):
+    if is_seeded(source.descriptor):
         return -errno.EINVAL
-    reserve_file(task, target, end)
+    start = target.start()
+    reserve_file(task, target.descriptor, start + count)
+    task.space.sync_file(source.descriptor, source.start(), count)
+    task.space.sync_file(target.descriptor, start, count)
     moved = host.call(number, *words)
     if moved < 0:
         return moved
-    for pointer, position in positions:
-        if position is not None:
-            task.memory.write(pointer, position.take())
-    if moved:
-        # Where it went is the host's knowledge (O_APPEND, a position or none): all of the file is refreshed.
-        task.space.refresh_file(target, 0, MAX_TRANSFER)
+    source.hand_back(task)
+    target.hand_back(task)
+    task.space.refresh_file(target.descriptor, start, moved)
     return moved
 
 
-@syscall(40, "sendfile", SYNCED_FD, SYNCED_FD, POINTER, INT, effect=_OUTPUT, restart=True)
+@syscall(40, "sendfile", FD, FD, POINTER, INT, effect=_OUTPUT, restart=True)
 def sendfile(task: Task, target: int, source: int, pointer: int, count: int) -> int:
     """Copy from a file to a descriptor within the kernel."""
-    position = _read_position(task, pointer)
-    words = (target, source, position.address if position else 0, min(count, MAX_TRANSFER))
-    end = _copy_end(target, None, words[-1])
-    return _copy(task, 40, words, source, target, ((pointer, position),), end)
+    start, count = _End.of(task, source, pointer), min(count, MAX_TRANSFER)
+    words = (target, source, start.address, count)
+    return _copy(task, 40, words, start, _End(target, 0, None), count)
 
 
 def _copy_between(task: Task, number: int, ends: tuple[int, int, int, int], count: int, flags: int) -> int:
-    source, from_, target, to = ends
-    start, end = _read_position(task, from_), _read_position(task, to)
-    first, second = start.address if start else 0, end.address if end else 0
+    source, target = _End.of(task, *ends[:2]), _End.of(task, *ends[2:])
     count = min(count, MAX_TRANSFER)
-    words = (source, first, target, second, count, flags)
-    reach = _copy_end(target, end, count)
-    return _copy(task, number, words, source, target, ((from_, start), (to, end)), reach)
+    words = (source.descriptor, source.address, target.descriptor, target.address, count, flags)
+    return _copy(task, number, words, source, target, count)
 
 
-_BETWEEN = (SYNCED_FD, POINTER, SYNCED_FD, POINTER, INT, U32)
+_BETWEEN = (FD, POINTER, FD, POINTER, INT, U32)
 
 
 @syscall(326, "copy_file_range", *_BETWEEN, effect=Effect.OUTPUT_2, restart=True)

@@ -27,7 +27,6 @@ __all__ = [
     "POINTER",
     "S32",
     "S64",
-    "SYNCED_FD",
     "U32",
     "Arg",
     "Fd",
@@ -112,12 +111,8 @@ class _Number(Kind):
 
 @dataclass(frozen=True)
 class Fd(Kind):
-    """A descriptor, or AT_FDCWD. Quire's own ones do not exist for a guest: EBADF.
+    """A descriptor, or AT_FDCWD. Quire's own ones do not exist for a guest: EBADF."""
 
-    With `synced`, stores that the guest made through a shared mapping of the file reach the file first.
-    """
-
-    synced: bool = False
     #: Whether a path that follows is relative to it.
     directory: bool = False
 
@@ -125,8 +120,6 @@ class Fd(Kind):
         descriptor = signed32(raw)
         if descriptor >= FIRST_OWN:
             raise fail(errno.EBADF)
-        if self.synced and descriptor >= 0:
-            task.space.sync_file(descriptor)
         return descriptor
 
     def directory_of(self, raw: int, before: int) -> int:
@@ -265,7 +258,6 @@ U32 = _Number(32, signed=False)
 S32 = _Number(32, signed=True)
 S64 = _Number(64, signed=True)
 FD = Fd()
-SYNCED_FD = Fd(synced=True)
 DIRECTORY = Fd(directory=True)
 PATH = Path()
 OPTIONAL_PATH = Path(nullable=True)

@@ -15,7 +15,7 @@ from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
 from quire.guest.syscalls.channels import reserve_file
-from quire.guest.syscalls.waiting import raise_sigpipe
+from quire.guest.syscalls.waiting import doomed, interrupted, raise_sigpipe
 
 __all__ = ["MAX_TRANSFER", "Segments", "gather", "is_seeded", "read_file", "write_file"]
 
@@ -42,6 +42,10 @@ def clip(segments: Segments, limit: int = MAX_TRANSFER) -> Segments:
             clipped.append((gva, length))
         limit -= length
     return clipped
+
+
+def _bytes(segments: Segments) -> int:
+    return sum(length for _, length in segments)
 
 
 def _check_range(segments: Segments) -> None:
@@ -102,6 +106,8 @@ def _seeded(task: Task, segments: Segments) -> int:
             for view in task.memory.views(gva, length, Access.WRITE):
                 view[:] = task.rng.randbytes(len(view))
                 done += len(view)
+                if done % _UNSIZED_BATCH == 0 and interrupted(task):
+                    return done
     except BadAddress:
         if not done:
             raise
@@ -127,7 +133,7 @@ def _move(task: Task, number: int, descriptor: int, segments: Segments, offset: 
         if moved < 0:
             return done or moved
         done += moved
-        if moved < size:
+        if moved < size or doomed(task):
             break
         segments = _skip(segments, moved)
     return done
@@ -154,8 +160,10 @@ def read_file(task: Task, descriptor: int, segments: Segments, offset: int = _CU
     if _is_random(status):
         return _seeded(task, segments)
     if stat.S_ISREG(status.st_mode) and status.st_size > 0:
-        task.space.sync_file(descriptor)
-        left = max(status.st_size - _position(descriptor, offset), 1)
+        start = _position(descriptor, offset)
+        left = max(status.st_size - start, 1)
+        if start >= 0:
+            task.space.sync_file(descriptor, start, min(_bytes(segments), left))
         return _move(task, _PREADV2, descriptor, clip(segments, left), offset, flags)
     if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
         return _move(task, _PREADV2, descriptor, segments, offset, flags)
@@ -174,7 +182,7 @@ def _write_end(descriptor: int, segments: Segments, offset: int) -> int:
     flags = host.call(72, descriptor, 3)
     if flags >= 0 and flags & os.O_APPEND:
         start = os.fstat(descriptor).st_size
-    return start + sum(length for _, length in segments)
+    return start + _bytes(segments)
 
 
 def write_file(
@@ -194,8 +202,9 @@ def write_file(
     if not segments:
         return _host_zero(_PWRITEV2, descriptor, offset, flags)
     if regular:
-        task.space.sync_file(descriptor)
-        reserve_file(task, descriptor, _write_end(descriptor, segments, offset))
+        end, size = _write_end(descriptor, segments, offset), _bytes(segments)
+        task.space.sync_file(descriptor, end - size, size)
+        reserve_file(task, descriptor, end)
     moved = _move(task, _PWRITEV2, descriptor, segments, offset, flags)
     if moved == -errno.EPIPE:
         raise_sigpipe(task)

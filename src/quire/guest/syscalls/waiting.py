@@ -13,7 +13,7 @@ from quire.guest.kernel.task import Interruptible, ThreadGroup
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import fail
 
-__all__ = ["interrupted", "raise_sigpipe", "read_mask", "replaced_mask", "wait_for_signal"]
+__all__ = ["doomed", "interrupted", "raise_sigpipe", "read_mask", "replaced_mask", "wait_for_signal"]
 
 _MASK_BYTES = 8
 _NANOSLEEP = 35
@@ -27,6 +27,12 @@ def interrupted(task: Interruptible) -> bool:
     """Whether a signal waits that the guest does not block: its blocked call must end."""
     task.collect_signals()
     return task.signals.deliverable
+
+
+def doomed(task: Interruptible) -> bool:
+    """Whether a signal waits that will kill the task: long work for it must end."""
+    task.collect_signals()
+    return task.signals.fatal
 
 
 def wait_for_signal(task: Interruptible, deadline: float | None, mask: int = 0) -> bool:
