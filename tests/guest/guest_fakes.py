@@ -138,6 +138,18 @@ class FakeMachine:
             self.leaves[start + offset] = Leaf(leaf.gpa + offset, K4, leaf.rights, leaf.accessed, leaf.dirty)
         self.large_frames.discard(leaf.gpa)
 
+    def move_tables(self, start, end, to):
+        assert not (start | end | to) % M2
+        shift = to - start
+        moving = [gva for gva, leaf in self.leaves.items() if start <= gva < end and leaf.size == K4]
+        if moving and self.map_budget is not None:
+            if self.map_budget == 0:
+                raise OutOfFrames(0, OWNER, 0, None)
+            self.map_budget -= 1
+        assert not any(to <= gva < end + shift for gva in self.leaves), "mapped already"
+        for gva in moving:
+            self.leaves[gva + shift] = self.leaves.pop(gva)
+
     def lookup(self, gva):
         start, leaf = self._find(gva)
         if leaf is None:

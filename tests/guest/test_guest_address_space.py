@@ -544,6 +544,25 @@ class TestShared:
                 work()
         world.space.pages.pause = lambda: None
 
+    def test_whole_tables_move_with_a_mapping(self, world, file):
+        """Shared and parked pages among them, and pages before and after the last whole 2 MiB."""
+        os.ftruncate(file, 5 * M2)
+        at = world.space.reserve(6 * M2, M2) + 7 * K4
+        assert world.space.mmap(at, 5 * M2, RW, MAP_SHARED | MAP_FIXED, file, 0) == at
+        pages = [0, 3, 600, 1100, 1101, 2000, 2559]
+        for n in pages:
+            world.memory.write(at + n * K4, n.to_bytes(2, "little"))
+        world.space.mprotect(at + 1100 * K4, K4, 0)
+        to = world.space.reserve(8 * M2, M2) + 7 * K4
+        assert world.space.mremap(at, 1100 * K4, 1100 * K4, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to
+        for n in pages[:3]:
+            assert world.memory.read(to + n * K4, 2) == n.to_bytes(2, "little")
+            assert world.machine.lookup(at + n * K4) is None and not world.space.pages.has(at + n * K4)
+            world.memory.write(to + n * K4, b"ok")
+        assert world.space.munmap(to, 1100 * K4) == 0
+        assert [os.pread(file, 2, n * K4) for n in pages[:3]] == [b"ok"] * 3
+        assert world.memory.read(at + 2559 * K4, 2) == (2559).to_bytes(2, "little")
+
     def test_truncation_drops_pages(self, world, file):
         at = world.space.mmap(0, 3 * K4, RW, MAP_SHARED, file, 0)
         world.memory.write(at + 2 * K4, b"x")

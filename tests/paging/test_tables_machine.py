@@ -116,6 +116,22 @@ class TablesMachine(RuleBasedStateMachine):
             if n != 3:
                 self.tables.unmap(start + n * 0x1000)
 
+    @precondition(lambda self: any(size == 0x1000 for _, size, _ in self.pages.values()))
+    @rule(data=st.data(), regions=st.integers(1, 3), huge=st.integers(0, 2), slot=st.integers(0, 40))
+    def move_tables(self, data: st.DataObject, regions: int, huge: int, slot: int) -> None:
+        """Small pages of some regions go, by their tables, to where nothing is; large ones stay."""
+        small = sorted(start for start, (_, size, _) in self.pages.items() if size == 0x1000)
+        first = data.draw(st.sampled_from(small)) & -0x200000
+        end, to = first + regions * 0x200000, (huge << 39) + (slot << 21) + (5 << 30)
+        overlap = to < end and first < to + end - first
+        taken = any(start < to + end - first and to < start + self.pages[start][1] for start in self.pages)
+        if overlap or taken:
+            return
+        self.tables.move_tables(first, end, to)
+        for start in small:
+            if first <= start < end:
+                self.pages[start + to - first] = self.pages.pop(start)
+
     @invariant()
     def agrees(self) -> None:
         found = {m.start: (m.target, m.size, m.rights) for m in self.tables.mappings()}

@@ -197,6 +197,13 @@ class PagedMmu(ABC):
             self.divide(mapping.target, mapping.size)
         self.invalidate(gva)
 
+    def move_tables(self, start: int, end: int, to: int) -> None:
+        """Have the page tables of the 2 MiB pieces from `start` to `end` map those from `to` on; drop all that is
+        cached of this address space, once.
+        """
+        self.tables.move_tables(start, end, to)
+        self.invalidate(None)
+
     def lookup(self, gva: int) -> Mapping | None:
         """Return the guest page that maps `gva`, or None."""
         return self.tables.lookup(gva)

@@ -21,6 +21,8 @@ from quire.paging.table_tree import ENTRIES, TABLE, Row, TableMemory
 
 __all__ = ["Mapping", "TableMemory", "Tables"]
 
+#: What one page table maps.
+_REGION = page_size(2)
 _FRAME = PTE.mask("addr")
 _WB = MemoryType.WB
 
@@ -143,6 +145,38 @@ class Tables(TableRanges):
         self.on_change(found.start, found.size)
         self.memory.store(found.entry_address, self.form.protected(found.entry, found.level, rights))
         return found
+
+    def move_tables(self, start: int, end: int, to: int) -> None:
+        """Have the page tables of the 2 MiB pieces from `start` to `end` map those from `to` on, entries and all.
+
+        Pieces without a page table, and large pages, stay. Raises OutOfFrames before anything has changed, and
+        MisuseError for addresses that are not multiples of 2 MiB or a target where something is mapped.
+        """
+        if (start | end | to) & _REGION - 1:
+            raise MisuseError(f"{start:#x}, {end:#x} and {to:#x} must be multiples of {_REGION:#x}")
+        pieces = [at for at in range(start, end, _REGION) if len(self._path(at)) == 4]
+        try:
+            wheres = [self._reach(at + to - start, 2) for at in pieces]
+        except BaseException:
+            for at in pieces:
+                self._prune(at + to - start)
+            raise
+        for at, where in zip(pieces, wheres, strict=True):
+            self._move_table(at, at + to - start, where)
+
+    def _move_table(self, address: int, to: int, where: int) -> None:
+        """Link the page table of the 2 MiB at `address` to the entry at `where`, which is that of `to`."""
+        if self.form.is_present(self.memory.load(where)):
+            raise MisuseError(f"Something is mapped in the {_REGION:#x} bytes at {to:#x}: unmap it first")
+        self.on_change(address, _REGION)
+        old, entry, _ = self._path(address)[2]
+        self.memory.store(where, entry)
+        self._present[where & TABLE] += 1
+        self._page_tables.pop(address >> 21, None)
+        self.memory.store(old, 0)
+        self._present[old & TABLE] -= 1
+        if not self._present[old & TABLE] and old & TABLE != self.root:
+            self._collect(address, 2)
 
     def retarget(self, address: int, size: int, target: int) -> None:
         """Have the leaves that map `size` bytes from `address` map those at `target`, with rights and flags kept.

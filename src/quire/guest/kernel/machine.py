@@ -60,6 +60,12 @@ class ProcessMachine(Protocol):
         """Turn the 2 MiB page that maps `gva` into 512 pages of 4 KiB, and its frames into single ones."""
         ...
 
+    def move_tables(self, start: int, end: int, to: int) -> None:
+        """Have the small pages from `start` to `end` be mapped from `to` on, by their tables: all three are multiples
+        of 2 MiB. Raises OutOfFrames before anything has changed.
+        """
+        ...
+
     def lookup(self, gva: int) -> Mapping | None:
         """Return the page that maps `gva`, or None. No side effect."""
         ...

@@ -26,6 +26,7 @@ class VirtualMachine:
         self.unmap = mmu.unmap
         self.protect = mmu.protect
         self.split = mmu.split
+        self.move_tables = mmu.move_tables
         self.lookup = mmu.lookup
         self.allocate = mmu.allocate
         self.free = mmu.free

@@ -114,6 +114,7 @@ class PageMap:
         for page in self._within(self.large, old, old + length, PAGE_2M):
             if (new ^ old) & (PAGE_2M - 1) or self.large[page] & PARKED:
                 self._split(page)
+        self._move_regions(old, length, new)
         for table, size in ((self.small, PAGE_4K), (self.large, PAGE_2M)):
             for page in self._paced(self._within(table, old, old + length, size)):
                 self._move_page(table, page, page + (new - old), size, rights)
@@ -168,6 +169,22 @@ class PageMap:
         table[page] = entry | PARKED
         if entry & SHARED:
             self.shared.at(entry & ~_FLAGS).dirty |= leaf.dirty
+
+    def _move_regions(self, old: int, length: int, new: int) -> None:
+        """Move the small pages of whole 2 MiB regions by their tables, if `new` lies as `old` does in its own."""
+        first, end, shift = (old + PAGE_2M - 1) & _LARGE_MASK, (old + length) & _LARGE_MASK, new - old
+        if shift % PAGE_2M or first >= end:
+            return
+        pages = self._within(self.small, first, end, PAGE_4K)
+        if not pages:
+            return
+        self._machine.move_tables(first, end, first + shift)
+        moved = {page + shift: self._remove(page) for page in pages}
+        for page, entry in moved.items():
+            self.add(page, entry)
+            if entry & SHARED:
+                users = self.shared.at(entry & ~_FLAGS).users
+                users[page] = users.pop(page - shift, None)
 
     def _move_page(self, table: dict[int, int], page: int, to: int, size: int, rights: Rights) -> None:
         entry = table[page]

@@ -90,6 +90,11 @@ def _move(
     if not flags & linux.MREMAP_FIXED:
         base = space.layout.mmap_base
         target = find_gap(space.areas, new_size, base, PAGE_2M) if large else None
+        if target is None and old_size >= PAGE_2M:
+            # Where it lies in its 2 MiB as before, so that tables move and not pages.
+            offset = old % PAGE_2M
+            found = find_gap(space.areas, new_size + offset, base, PAGE_2M)
+            target = None if found is None else found + offset
         if target is None:
             target = find_gap(space.areas, new_size, base)
     if target is None or len(space.areas) >= linux.MAX_MAP_COUNT - 3:
