@@ -5,6 +5,7 @@ same directory and the same standard input.
 """
 
 import atexit
+import difflib
 import functools
 import json
 import os
@@ -168,7 +169,8 @@ def same(outcome: Outcome, expected: Outcome) -> None:
     assert b"".join(own) == expected.stderr
     assert outcome.status == expected.status
     if len(expected.stdout) < 100_000:
-        assert outcome.stdout == expected.stdout
+        native, guest = (one.stdout.decode(errors="replace").splitlines(True) for one in (expected, outcome))
+        assert outcome.stdout == expected.stdout, "".join(difflib.unified_diff(native, guest, "native", "guest", n=0))
     else:  # pytest would spend minutes on the difference of two large strings
         assert outcome.stdout == expected.stdout or pytest.fail(
             first_difference(outcome.stdout, expected.stdout)

@@ -20,7 +20,7 @@ SOURCES = Path(__file__).parent / "probes"
 LINKS = {"dynamic": [], "static": ["-static"], "static-pie": ["-static-pie"]}
 NAMES = [
     "mapping", "protection", "signals", "stacks", "accesses", "startup", "pointers", "state", "selfmodify", "waiting",
-    "timers", "traps",
+    "timers", "traps", "records",
 ]  # fmt: skip
 ENV = {"PROBE_EMPTY": "", "PROBE_SPACES": " a  b ", "PROBE_BYTES": "\udcff\udc80"}
 ARGS = {"startup": ["", "two words", "\udcfe", "x" * 5000]}

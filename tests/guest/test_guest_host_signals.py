@@ -1,0 +1,114 @@
+"""Signals that the host sends Quire: what is taken, with what it says, who is woken, and what is left as it was."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from limits import PATIENCE
+
+from quire.guest.host_signals import WAKE_UP, HostSignals
+from quire.guest.kernel.siginfo import SignalInfo
+
+
+def _taken(signals: HostSignals, count: int) -> list[SignalInfo]:
+    found: list[SignalInfo] = []
+    while len(found) < count:
+        found += signals.take()
+    return found
+
+
+def _state() -> object:
+    handlers = [signal.getsignal(n) for n in signal.valid_signals() if n not in (9, 19, 32, 33)]
+    return handlers, signal.pthread_sigmask(signal.SIG_BLOCK, ()), len(os.listdir("/proc/self/fd"))
+
+
+_ALONE = """
+import ctypes, os, signal, threading, time
+from quire.guest.host_signals import HostSignals
+libc = ctypes.CDLL(None)
+libc.sigqueue.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_void_p]
+woken, found = threading.Event(), []
+with HostSignals(woken.set) as signals:
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGABRT, 64):
+        os.kill(os.getpid(), number)
+    for value in range(5):
+        libc.sigqueue(os.getpid(), 36, value)
+    assert woken.wait()
+    while len(found) < 9:
+        found += signals.take()
+assert all((one.pid, one.uid) == (os.getpid(), os.getuid()) for one in found)
+print(sorted((one.signo, one.code) for one in found if one.signo != 36))
+print([(one.code, one.value) for one in found if one.signo == 36])
+"""
+
+
+def test_signals_come_with_their_sender_and_as_often_as_they_were_sent() -> None:
+    """In a process without threads of libraries."""
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", _ALONE], capture_output=True, text=True, env=env, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "[(6, 0), (10, 0), (15, 0), (64, 0)]\n[(-1, 0), (-1, 1), (-1, 2), (-1, 3), (-1, 4)]\n"
+
+
+def test_everything_is_left_as_it_was() -> None:
+    before = _state()
+    with HostSignals(lambda: None) as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert [info.signo for info in _taken(signals, 1)] == [signal.SIGTERM]
+    assert _state() == before
+
+
+def test_a_moment_wakes_a_sleeping_call() -> None:
+    """The call of the host ends with EINTR, which Python's own would hide."""
+    from quire.guest.syscalls import host
+
+    with HostSignals(lambda: None) as signals:
+        signals.wake_at(time.monotonic_ns() + 1_000_000)
+        pause = host.HostBuffer(16, (1 << 40).to_bytes(8, "little") + bytes(8))
+        assert host.call(35, pause.address, 0) == -4
+        signals.wake_at(None)
+
+
+def test_a_signal_that_a_thread_of_a_library_gets_is_not_lost() -> None:
+    ready, end = threading.Event(), threading.Event()
+
+    def foreign() -> None:
+        ready.set()
+        end.wait()
+
+    thread = threading.Thread(target=foreign)
+    thread.start()
+    ready.wait()
+    try:
+        with HostSignals(lambda: None) as signals:
+            assert thread.native_id is not None
+            signal.pthread_kill(thread.ident or 0, signal.SIGUSR2)
+            assert [info.signo for info in _taken(signals, 1)] == [signal.SIGUSR2]
+    finally:
+        end.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("handler", [0, 1, 0x400000])
+def test_a_terminal_is_told_what_the_guest_does_with_its_signals(handler: int) -> None:
+    with HostSignals(lambda: None) as signals:
+        signals.follow(signal.SIGTTIN, handler)
+        found = signal.getsignal(signal.SIGTTIN)
+        assert {0: found is signal.SIG_DFL, 1: found is signal.SIG_IGN}.get(handler, callable(found))
+    assert signal.getsignal(signal.SIGTTIN) is signal.SIG_DFL
+
+
+def test_what_the_guest_inherits() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        with HostSignals(lambda: None) as signals:
+            assert signals.mask_before == 1 << signal.SIGUSR1 - 1
+            assert signals.ignored_before & 1 and WAKE_UP == 33
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
