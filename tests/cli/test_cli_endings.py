@@ -137,13 +137,12 @@ def _comparison(folder: Path, *words: str) -> "subprocess.Popen[bytes]":
 
 @pytest.mark.programs
 def test_an_interrupted_comparison_keeps_the_rows_that_there_are(tmp_path: Path) -> None:
-    process = _comparison(tmp_path, "--json", "record.json")
+    process = _comparison(tmp_path, "--json", "-o", "record.json")
     process.send_signal(signal.SIGINT)
     _, text = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     lines = text.decode().splitlines()
-    assert lines[0] == "quire compare: interrupted, 1 of 2 runs had ended"
-    assert "PARTIAL: interrupted before every configuration had run" in text.decode()
+    assert lines == ["quire compare: interrupted, 1 of 2 runs had ended"]
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["partial"] and [row["name"] for row in record["rows"]] == ["native 4K"]
 

@@ -15,13 +15,13 @@ _SECRET = "s3cret"
 #: The words of each verb, and the files that it writes.
 VERBS = {
     "run": (["run", "--json", "-o", "a"], ["a"]),
-    "tlb": (["tlb", "--json", "a", "-o", "b", "--heat-map", "c.svg"], ["a", "b", "c.svg"]),
-    "audit": (["audit", "--json", "a", "-o", "b"], ["a", "b"]),
+    "tlb": (["tlb", "--json", "-o", "a", "--heat-map", "c.svg"], ["a", "c.svg"]),
+    "audit": (["audit", "--json", "-o", "a"], ["a"]),
     "compare": (
-        ["compare", "--mmu", "native", "--json", "a", "-o", "b", "--parquet", "c", "--plot", "d.svg"],
-        ["a", "b", "c", "d.svg"],
+        ["compare", "--mmu", "native", "--json", "-o", "a", "--parquet", "c", "--plot", "d.svg"],
+        ["a", "c", "d.svg"],
     ),
-    "numa": (["numa", "--numa", "2x4G", "--json", "a", "-o", "b"], ["a", "b"]),
+    "numa": (["numa", "--numa", "2x4G", "--json", "-o", "a"], ["a"]),
 }
 
 

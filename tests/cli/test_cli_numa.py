@@ -1,5 +1,6 @@
 """``quire numa`` and the options about nodes of run and compare: tables, JSON, what is refused in one line."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -10,11 +11,12 @@ from native import loaded_folder
 
 from quire.errors import BackendError
 from quire.memory.numa import Topology
+from quire.report.numa import render_numa
 
 
 def test_declared_nodes(tmp_path: Path) -> None:
     (tmp_path / "far").write_text("10 31\n32 10\n")
-    outcome = quire(tmp_path, "numa", "--numa", "2M,1G", "--distances", "far", "--json", "nodes.json")
+    outcome = quire(tmp_path, "numa", "--numa", "2M,1G", "--distances", "far", "--json", "-o", "nodes.json")
     assert (outcome.status, outcome.stdout, outcome.stderr) == (0, "", "")
     assert json.loads((tmp_path / "nodes.json").read_text()) == {
         "sizes": [2 << 20, 1 << 30],
@@ -42,7 +44,7 @@ def test_a_program_and_what_if(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     argv = ("--numa", "2x4G", "--vcpu-node", "1", "--numa-policy", "bind:0", "--host-tables", "bind:0")
     what_if = ("--what-if", "interleave", "--what-if", "replicated", "--what-if", "first-touch")
     outcome = quire(
-        tmp_path, "numa", *argv, *what_if, "--json", "found.json", "-o", "table.txt", "--", "true"
+        tmp_path, "numa", *argv, *what_if, "--json", "-o", "found.json", "--", "true"
     )
     assert (outcome.status, outcome.stdout) == (0, "")
     record = json.loads((tmp_path / "found.json").read_text())
@@ -58,7 +60,9 @@ def test_a_program_and_what_if(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     costs = [run["cost"]["total"] for run in record["runs"]]
     assert costs[3] < costs[1] < costs[0]
     assert costs[2] < costs[0]
-    table = (tmp_path / "table.txt").read_text()
+    shown = io.StringIO()
+    render_numa(record, shown)
+    table = shown.getvalue()
     assert all(len(line) <= 110 for line in table.splitlines())
     assert "what the cost leaves out" in table
 

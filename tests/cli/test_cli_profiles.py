@@ -50,11 +50,11 @@ def test_assumptions_are_marked(tmp_path: Path) -> None:
 
 
 def test_json(tmp_path: Path) -> None:
-    shown = quire(tmp_path, "profiles", "show", "milan", "--json", "-")
+    shown = quire(tmp_path, "profiles", "show", "milan", "--json")
     record = json.loads(shown.stdout)
     assert (record["name"], record["aliases"]) == ("zen3", ["epyc-7003", "milan"])
-    outcome = quire(tmp_path, "profiles", "list", "--json", "all.json")
-    assert outcome.stdout == quire(tmp_path, "profiles").stdout
+    outcome = quire(tmp_path, "profiles", "list", "--json", "-o", "all.json")
+    assert outcome.stdout == ""
     found = json.loads((tmp_path / "all.json").read_text())["profiles"]
     assert [one["name"] for one in found] == list(profile_names())
     assert record in found
@@ -79,8 +79,8 @@ def test_a_profile_that_is_not_there(verb: str, tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
-    assert refused(tmp_path, "profiles", "show", "zen2", "--json", "none/a.json") == (
-        "quire profiles show: cannot write --json to 'none/a.json': No such file or directory; choose another file"
+    assert refused(tmp_path, "profiles", "show", "zen2", "--json", "-o", "none/a.json") == (
+        "quire profiles show: cannot write --output to 'none/a.json': No such file or directory; choose another file"
     )
 
 
@@ -94,5 +94,5 @@ def test_run_and_compare_on_a_profile(tmp_path: Path) -> None:
 
     run = record("run", "--profile", "genoa", "--report", "json", "-o", "record.json")
     assert run["profile"] == "zen4"
-    compared = record("compare", "--mmu", "ept", "--profile", "genoa", "--json", "record.json")
+    compared = record("compare", "--mmu", "ept", "--profile", "genoa", "--json", "-o", "record.json")
     assert compared["profile"] == "zen4"

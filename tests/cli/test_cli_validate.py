@@ -1,5 +1,6 @@
 """``quire validate``: its tables, files, exit status and errors. Its examples run with those of the other verbs."""
 
+import io
 import json
 from pathlib import Path
 
@@ -7,13 +8,14 @@ import pytest
 from commands import quire, refused
 
 from quire.machine import MMUS
+from quire.report.validation import render_crossover, render_ladder
 from quire.study import references
 
 
 def test_references(tmp_path: Path) -> None:
-    outcome = quire(tmp_path, "validate", "references", "--json", "found.json")
-    assert outcome.status == 0
-    assert "42 of 42 counts equal the published ones" in outcome.stdout
+    outcome = quire(tmp_path, "validate", "references", "--json", "-o", "found.json")
+    assert (outcome.status, outcome.stdout) == (0, "")
+    assert "42 of 42 counts equal the published ones" in quire(tmp_path, "validate", "references").stdout
     record = json.loads((tmp_path / "found.json").read_text())
     assert record["equal"] == record["total"] == len(record["rows"]) == 42
 
@@ -31,11 +33,13 @@ def test_a_count_that_differs_is_status_1(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_ladder(tmp_path: Path) -> None:
     outcome = quire(
-        *(tmp_path, "validate", "ladder", "--guest", "256M", "--reads", "20000", "--json", "found.json"),
+        *(tmp_path, "validate", "ladder", "--guest", "256M", "--reads", "20000", "--json", "-o", "found.json"),
     )
     assert outcome.status == 0
-    assert "24 references without a cache, and fewer on every rung" in outcome.stdout
     record = json.loads((tmp_path / "found.json").read_text())
+    shown = io.StringIO()
+    render_ladder(record, shown)
+    assert "24 references without a cache, and fewer on every rung" in shown.getvalue()
     assert record["rows"][0]["references_per_walk"] == 24
     assert record["falls"] and len({row["walks"] for row in record["rows"]}) == 1
     error = refused(tmp_path, "validate", "ladder", "--profile", "ideal")
@@ -49,14 +53,16 @@ def test_ladder(tmp_path: Path) -> None:
 
 def test_crossover(tmp_path: Path) -> None:
     outcome = quire(
-        tmp_path, "validate", "crossover", "--updates", "0,20", "--json", "a.json", "--plot", "a.svg"
+        tmp_path, "validate", "crossover", "--updates", "0,20", "--json", "-o", "a.json", "--plot", "a.svg"
     )
     assert outcome.status == 0
-    assert "Closed formula: shadow is better while" in outcome.stdout
     record = json.loads((tmp_path / "a.json").read_text())
     assert record["mmus"] == list(MMUS)
     assert [row["updates"] for row in record["rows"]] == [0, 20]
-    assert record["crossing"]["sentence"] in " ".join(outcome.stdout.split())
+    shown = io.StringIO()
+    render_crossover(record, shown)
+    assert "Closed formula: shadow is better while" in shown.getvalue()
+    assert record["crossing"]["sentence"] in " ".join(shown.getvalue().split())
     assert (tmp_path / "a.svg").read_bytes().startswith(b"<?xml")
 
 
@@ -66,7 +72,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         (("--updates", "5"), "A sweep over [5] updates shows no line: give two or more, ascending"),
         (("--updates", "0,5000"), "5000 updates per 1000 reads cannot be swept: give 0 to 1000"),
         (("--costs", "sky.toml"), "Cost profile 'sky.toml' cannot be read"),
-        (("--json", "-", "--plot", "-"), "--json and --plot are all -"),
+        (("-o", "-", "--plot", "-"), "--output and --plot are all -"),
         (("--plot", "none/a.svg"), "cannot write --plot to 'none/a.svg'"),
     ):
         line = refused(tmp_path, "validate", "crossover", *words)

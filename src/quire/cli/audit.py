@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quire.cli.guest_files import open_report, open_text, write_text
+from quire.cli.answer import answer_options
+from quire.cli.guest_files import open_report, write_text
 from quire.cli.notices import say, say_if_compiling, teller
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, guest_options, run_spec
@@ -25,8 +26,7 @@ _ORDERS = {0: "4K", 9: "2M", 18: "1G"}
 @numa_options
 @click.option("--every", type=click.IntRange(1), default=100, show_default=True, metavar="N",
               help="Audit after every N system calls, and at the end.")  # fmt: skip
-@click.option("-o", "--output", metavar="FILE", help="Write the table there, not to stderr; - is stdout.")
-@click.option("--json", "json_file", metavar="FILE", help="Write the record there as JSON.")
+@answer_options("stderr")
 def command(**options: Any) -> int:
     """Run PROGRAM as a guest and prove, from the records and tables of its host, that each frame has one owner.
 
@@ -37,17 +37,14 @@ def command(**options: Any) -> int:
     Examples:
       quire audit -- true
       quire audit --mmu shadow --every 1 -- ls /
-      quire audit --numa 2x4G --replicate-tables --json audit.json -- sort /etc/passwd
+      quire audit --numa 2x4G --replicate-tables --json -o audit.json -- sort /etc/passwd
     """
-    if options["output"] == options["json_file"] == "-":
-        raise click.UsageError("-o and --json are both -, and stdout takes one: give a file for one of them")
     config = guest_config(options, vpids=True, numa=numa_config(options))
     from quire.guest.own_process import prepare_process
 
     environ = prepare_process(config.memory)
     # Opened before the program runs: it may close stdout and stderr, which it shares.
-    json_file = None if options["json_file"] is None else open_text(options["json_file"], "record", "--json")
-    sink = None if json_file is not None and options["output"] is None else open_report(options["output"])
+    sink = open_report(options["output"])
     say_if_compiling()
     from quire.guest.load.launch import LaunchError
     from quire.guest.session import open_session
@@ -64,10 +61,11 @@ def command(**options: Any) -> int:
     if session.death_text is not None:
         say(f"quire audit: {session.death_text}")
     record = audit_record(session, options["every"])
-    if json_file is not None:
-        write_text(json_file, "record", lambda file: file.write(render_json(record)))
-    if sink is not None:
-        write_text(sink, "report", lambda file: render_audit(record, file))
+    write_text(
+        sink,
+        "report",
+        lambda file: file.write(render_json(record)) if options["as_json"] else render_audit(record, file),
+    )
     return 1 if record["breaches"] else status
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quire.cli.answer import answer_options
 from quire.cli.notices import say_if_compiling
+from quire.cli.outputs import Outputs
 
 if TYPE_CHECKING:
     from quire.testing import CaseResult, Suite
@@ -39,7 +41,7 @@ __all__ = ["command"]
               show_default="processors", help="Cases run at a time.")  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=7200.0, show_default=True,
               metavar="SECONDS", help="Longest time of one case.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout instead of the table.")
+@answer_options("stdout")
 @click.option("--junit", metavar="FILE", help="Write JUnit XML there as well.")
 def command(
     names: tuple[str, ...],
@@ -51,6 +53,7 @@ def command(
     jobs: int,
     timeout: float,
     as_json: bool,
+    output: str | None,
     junit: str | None,
 ) -> int:
     """Compare Quire's walks, VM-entry checks, exits and instructions with engines that nobody here wrote.
@@ -80,18 +83,16 @@ def command(
             for case in suite.cases:
                 click.echo(shown(f"  {case.name}"))
         return 0
+    outputs = Outputs("check", {"--output": output})
     record = _run(suites, seed, whole, jobs, timeout)
-    from quire.report.check import render_check_json, render_check_table, render_junit
+    from quire.report.check import render_check_table, render_junit
 
     if junit:
         try:
             Path(junit).write_text(render_junit(record), encoding="utf-8")
         except OSError as error:
             raise click.ClickException(f"check: {junit} cannot be written: {error.strerror}") from None
-    if as_json:
-        click.echo(render_check_json(record), nl=False)
-    else:
-        render_check_table(record, sys.stdout)
+    outputs.answer(record, render_check_table, as_json=as_json, default=sys.stdout)
     outcomes = {case["outcome"] for suite in record["suites"] for case in suite["cases"]}
     return 1 if outcomes & {"failed", "error"} else 0
 

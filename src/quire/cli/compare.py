@@ -1,6 +1,5 @@
 """``quire compare``: one program under each Mmu and page size, and which of them costs least."""
 
-import io
 import sys
 from dataclasses import replace
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import click
 
 from quire.arch import WORD
+from quire.cli.answer import answer_options
 from quire.cli.measure import measure
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.outputs import Outputs
@@ -40,8 +40,7 @@ __all__ = ["command"]
 @sandbox_options
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True,
               help="Runs at a time, after the first.")  # fmt: skip
-@click.option("-o", "--output", metavar="FILE", help="Write the table there, not to stderr; - is stdout.")
-@click.option("--json", metavar="FILE", help="Write the record there as JSON.")
+@answer_options("stderr")
 @click.option("--parquet", metavar="FILE", help="Write a row a configuration there, for data frames.")
 @click.option("--plot", metavar="FILE", help="Write a chart there as SVG: where the cycles go.")
 @no_argv_option
@@ -59,7 +58,7 @@ def command(
     allow_read: tuple[str, ...],
     jobs: int,
     output: str | None,
-    json: str | None,
+    as_json: bool,
     parquet: str | None,
     plot: str | None,
     no_argv: bool,
@@ -77,7 +76,7 @@ def command(
       quire compare -- true
       quire compare --mmu ept --pages 4K/2M -- sort /etc/passwd
       quire compare --mmu ept --plot true.svg --parquet true.parquet -- true
-      quire compare --mmu native --pages 2M/2M --json - -o true.txt -- true
+      quire compare --mmu native --pages 2M/2M --json -o true.json -- true
       quire compare --mmu native,ept --numa 2x4G --numa-policy interleave -- true
     """
     from quire.arch import profile_by_name
@@ -97,27 +96,20 @@ def command(
         check_settings(spec, asked)
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
-    names = {"--output": output, "--json": json, "--parquet": parquet, "--plot": plot}
+    names = {"--output": output, "--parquet": parquet, "--plot": plot}
     outputs = Outputs("compare", names)
     left = measure("compare", spec, asked, jobs)
     if isinstance(left, int):
         return left
     record = compare_record(spec, left.runs, figures, remote_share=remote_share, partial=left.partial)
-    _write(record, outputs)
+    from quire.report import render_compare_table
+
+    outputs.answer(record, render_compare_table, as_json=as_json, default=sys.stderr)
+    _write_files(record, outputs)
     return left.status
 
 
-def _write(record: dict[str, object], outputs: Outputs) -> None:
-    from quire.report import render_compare_table, render_json
-
-    if "--output" in outputs:
-        table = io.StringIO()
-        render_compare_table(record, table)
-        outputs.write("--output", table.getvalue())
-    elif sys.stderr is not None:
-        render_compare_table(record, sys.stderr)
-    if "--json" in outputs:
-        outputs.write("--json", render_json(record))
+def _write_files(record: dict[str, object], outputs: Outputs) -> None:
     if "--parquet" in outputs:
         from quire.report.columns import compare_parquet
 

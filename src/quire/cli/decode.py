@@ -1,10 +1,12 @@
 """``quire decode``: a number in words."""
 
+import sys
 from typing import Any
 
 import click
 
-from quire.cli.output import write_answer
+from quire.cli.answer import answer_options
+from quire.cli.outputs import Outputs
 
 __all__ = ["command"]
 
@@ -17,7 +19,7 @@ __all__ = ["command"]
     "--profile", metavar="NAME|FILE", help="CPU profile: address bits beyond its MAXPHYADDR are reserved."
 )
 @click.option("--all", "whole", is_flag=True, help="Show bits that are 0 as well.")
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout, all bits included.")
+@answer_options("stdout")
 @click.argument("what", required=False)
 @click.argument("value", required=False)
 def command(
@@ -27,6 +29,7 @@ def command(
     profile: str | None,
     whole: bool,
     as_json: bool,
+    output: str | None,
     what: str | None,
     value: str | None,
 ) -> int:
@@ -48,33 +51,25 @@ def command(
     """
     from quire.errors import FormatError, MisuseError
     from quire.report.decode import render_decode_table
-    from quire.report.page import render_json
 
+    outputs = Outputs("decode", {"--output": output})
     if only_list:
-        return _list(as_json)
+        from quire.arch.decode import SUBJECTS
+        from quire.report.decode import render_subjects
+
+        outputs.answer(SUBJECTS, render_subjects, as_json=as_json, default=sys.stdout)
+        return 0
     if what is None or value is None:
         raise click.UsageError("give WHAT and VALUE; --list shows what can be decoded")
     try:
         record = _decode(what, value, reason, vector, profile)
     except (FormatError, MisuseError) as error:
         raise click.ClickException(f"decode: {error}") from None
-    write_answer(
-        "decode",
-        lambda file: (
-            file.write(render_json(record)) if as_json else render_decode_table(record, file, whole=whole)
-        ),
-    )
-    return 0
-
-
-def _list(as_json: bool) -> int:
-    from quire.arch.decode import SUBJECTS
-    from quire.report.decode import render_subjects
-    from quire.report.page import render_json
-
-    write_answer(
-        "decode",
-        lambda file: file.write(render_json(SUBJECTS)) if as_json else render_subjects(SUBJECTS, file),
+    outputs.answer(
+        record,
+        lambda record, file: render_decode_table(record, file, whole=whole),
+        as_json=as_json,
+        default=sys.stdout,
     )
     return 0
 

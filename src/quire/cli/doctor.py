@@ -1,15 +1,18 @@
 """``quire doctor``: what this machine has of what Quire needs."""
 
+import sys
+
 import click
 
-from quire.cli.output import write_answer
+from quire.cli.answer import answer_options
+from quire.cli.outputs import Outputs
 
 __all__ = ["command"]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout instead of the table.")
-def command(as_json: bool) -> int:
+@answer_options("stdout")
+def command(as_json: bool, output: str | None) -> int:
     """Show versions, kernel cache, KVM, NUMA nodes, limits and walls of this machine, and what to do about each.
 
     Nothing is compiled and nothing is changed. Exit status: 0 when guests can run here, 1 when something that they
@@ -21,12 +24,9 @@ def command(as_json: bool) -> int:
       quire doctor --json
     """
     from quire.cli.facts import machine_facts
-    from quire.report import render_json
     from quire.report.doctor import doctor_record, render_doctor
 
+    outputs = Outputs("doctor", {"--output": output})
     record = doctor_record(machine_facts())
-    write_answer(
-        "doctor",
-        lambda file: file.write(render_json(record)) if as_json else render_doctor(record, file),
-    )
+    outputs.answer(record, render_doctor, as_json=as_json, default=sys.stdout)
     return 0 if record["ready"] else 1

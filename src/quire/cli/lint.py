@@ -1,10 +1,12 @@
 """``quire lint``: hierarchies of tables and VMCSs checked as a whole."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from quire.cli.output import write_answer
+from quire.cli.answer import answer_options
+from quire.cli.outputs import Outputs
 from quire.cli.walk_source import open_source, source_options
 
 if TYPE_CHECKING:
@@ -20,8 +22,15 @@ __all__ = ["command"]
               help="Most findings to show.")  # fmt: skip
 @click.option("--error-exitcode", type=click.IntRange(0, 255), default=1, show_default=True, metavar="N",
               help="Exit status when there is an error among the findings.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout instead of text.")
-def command(vmcs: str | None, limit: int, error_exitcode: int, as_json: bool, **options: Any) -> int:
+@answer_options("stdout")
+def command(
+    vmcs: str | None,
+    limit: int,
+    error_exitcode: int,
+    as_json: bool,
+    output: str | None,
+    **options: Any,
+) -> int:
     """Check page tables, EPT or a VMCS for what the processor refuses, what is risky and what is wasteful.
 
     With --cr3, or the registers of an image, the guest's tables are checked; with --eptp EPT is, and the guest's
@@ -38,8 +47,8 @@ def command(vmcs: str | None, limit: int, error_exitcode: int, as_json: bool, **
     from quire.errors import FormatError, MisuseError
     from quire.paging.lint import Findings, Severity
     from quire.report.lint import lint_record, render_lint_table
-    from quire.report.page import render_json
 
+    outputs = Outputs("lint", {"--output": output})
     findings = Findings(limit)
     try:
         source, profile, unchecked = _check(findings, vmcs, options)
@@ -48,10 +57,7 @@ def command(vmcs: str | None, limit: int, error_exitcode: int, as_json: bool, **
     except OSError as error:
         raise click.ClickException(f"lint: {error.filename}: {error.strerror}") from None
     record = lint_record(findings, source=source, profile=profile, unchecked=unchecked)
-    write_answer(
-        "lint",
-        lambda file: file.write(render_json(record)) if as_json else render_lint_table(record, file),
-    )
+    outputs.answer(record, render_lint_table, as_json=as_json, default=sys.stdout)
     return error_exitcode if findings.totals[Severity.ERROR] else 0
 
 

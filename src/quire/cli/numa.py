@@ -1,12 +1,12 @@
 """``quire numa``: the nodes that there are, and where a program's memory went on them."""
 
-import io
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from quire.arch import PAGES, WORD
+from quire.cli.answer import answer_options
 from quire.cli.measure import measure
 from quire.cli.numa_options import numa_config, numa_options, topology_of
 from quire.cli.outputs import Outputs
@@ -44,8 +44,7 @@ __all__ = ["command"]
               help="Seed of the guest's randomness and address layout.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True,
               help="Runs at a time, after the first.")  # fmt: skip
-@click.option("-o", "--output", metavar="FILE", help="Write the table there, not to stderr; - is stdout.")
-@click.option("--json", "json_file", metavar="FILE", help="Write the record there as JSON.")
+@answer_options("stderr")
 @no_argv_option
 @click.argument("program", required=False)
 @click.argument("arguments", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED)
@@ -63,7 +62,7 @@ def command(**options: Any) -> int:
       quire numa --numa 2x4G -- sort /etc/passwd
       quire numa --numa 2x4G --vcpu-node 1 --numa-policy bind:0 --what-if interleave --what-if replicated -- true
     """
-    outputs = Outputs("numa", {"--output": options["output"], "--json": options["json_file"]})
+    outputs = Outputs("numa", {"--output": options["output"]})
     check_host_page(options)
     topology = topology_of(options["numa"] or "host", options["distances"])
     assert topology is not None
@@ -72,7 +71,9 @@ def command(**options: Any) -> int:
             raise click.UsageError("--what-if says nothing without a program: name one")
         from quire.report.numa import render_topology
 
-        _write(outputs, topology_record(topology), render_topology, to_stdout=True)
+        outputs.answer(
+            topology_record(topology), render_topology, as_json=options["as_json"], default=sys.stdout
+        )
         return 0
     return _study({**options, "numa": options["numa"] or "host"}, outputs)
 
@@ -130,7 +131,7 @@ def _study(options: dict[str, Any], outputs: Outputs) -> int:
         "same_output": len({run.stdout_sha256 for run in runs}) == 1,
         "not_modelled": list(NUMA_NOT_MODELLED),
     }
-    _write(outputs, record, render_numa, to_stdout=False)
+    outputs.answer(record, render_numa, as_json=options["as_json"], default=sys.stderr)
     return left.status
 
 
@@ -173,16 +174,3 @@ def _spec(options: dict[str, Any]) -> "RunSpec":
     return RunSpec(
         command, config, Detail.FULL, seed=options["seed"], record_arguments=not options["no_argv"]
     )
-
-
-def _write(outputs: Outputs, record: dict[str, Any], render: Any, *, to_stdout: bool) -> None:
-    from quire.report import render_json
-
-    if "--json" in outputs:
-        outputs.write("--json", render_json(record))
-    if "--output" in outputs:
-        table = io.StringIO()
-        render(record, table)
-        outputs.write("--output", table.getvalue())
-    elif "--json" not in outputs or not to_stdout:
-        render(record, sys.stdout if to_stdout else sys.stderr)

@@ -1,12 +1,14 @@
 """Files that a verb writes its results to: opened before the work begins, so that no result is lost to a bad name."""
 
+import io
 import os
-from collections.abc import Mapping
-from typing import BinaryIO
+import sys
+from collections.abc import Callable, Mapping
+from typing import IO, Any, BinaryIO
 
 import click
 
-from quire.cli.output import write_bytes
+from quire.cli.output import write_answer, write_bytes
 
 __all__ = ["Outputs", "check_form"]
 
@@ -54,6 +56,27 @@ class Outputs:
     def __contains__(self, option: str) -> bool:
         """Whether the option was given."""
         return option in self._files
+
+    def answer(
+        self, record: Any, render: Callable[[Any, IO[str]], object], *, as_json: bool, default: IO[str] | None
+    ) -> None:
+        """Write what a verb answers, as JSON or as `render` shows it: to -o, or `default`, None for nobody.
+
+        Raises ClickException when it cannot be written, but not when nobody reads on.
+        """
+        from quire.report.page import render_json
+
+        def write(file: IO[str]) -> object:
+            return file.write(render_json(record)) if as_json else render(record, file)
+
+        if "--output" in self._files:
+            text = io.StringIO()
+            write(text)
+            self.write("--output", text.getvalue())
+        elif default is sys.stdout:
+            write_answer(self._verb, write)
+        elif default is not None:
+            write(default)
 
     def write(self, option: str, data: bytes | str) -> None:
         """Write `data` to the file of `option` and close it."""

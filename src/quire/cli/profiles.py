@@ -1,14 +1,15 @@
 """``quire profiles``: the modelled processors, and where each number of theirs comes from."""
 
+import sys
+
 import click
 
-from quire.cli.output import write_answer
+from quire.cli.answer import answer_options
 from quire.cli.outputs import Outputs
 
 __all__ = ["command"]
 
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
-_JSON_HELP = "Write the record there as JSON; - is stdout, without the table."
 
 
 @click.group(context_settings=_CONTEXT, invoke_without_command=True)
@@ -23,34 +24,30 @@ def command(ctx: click.Context) -> None:
       quire profiles
       quire profiles show zen4
       quire profiles show my-processor.toml
-      quire profiles list --json profiles.json
-      quire profiles show skylake-sp --json -
+      quire profiles list --json
+      quire profiles show skylake-sp --json
     """
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_profiles)
 
 
 @command.command("list", context_settings=_CONTEXT)
-@click.option("--json", metavar="FILE", help=_JSON_HELP)
-def list_profiles(json: str | None) -> None:
+@answer_options("stdout")
+def list_profiles(as_json: bool, output: str | None) -> None:
     """Write one line for each profile that comes with Quire."""
-    outputs = Outputs("profiles list", {"--json": json})
+    outputs = Outputs("profiles", {"--output": output})
     from quire.arch import profile_by_name, profile_names
     from quire.arch.profile_record import profile_record
-    from quire.report import render_json
     from quire.report.profiles import render_profiles
 
     records = [profile_record(profile_by_name(name)) for name in profile_names()]
-    if json != "-":
-        write_answer("profiles", lambda file: render_profiles(records, file))
-    if "--json" in outputs:
-        outputs.write("--json", render_json({"profiles": records}))
+    outputs.answer({"profiles": records}, render_profiles, as_json=as_json, default=sys.stdout)
 
 
 @command.command("show", context_settings=_CONTEXT)
 @click.argument("name", metavar="NAME|FILE")
-@click.option("--json", metavar="FILE", help=_JSON_HELP)
-def show_profile(name: str, json: str | None) -> None:
+@answer_options("stdout")
+def show_profile(name: str, as_json: bool, output: str | None) -> None:
     """Write every TLB and walk cache of a profile, and the source of every number; a * marks assumptions."""
     from quire.arch import profile_by_name
     from quire.arch.profile_record import profile_record
@@ -60,11 +57,7 @@ def show_profile(name: str, json: str | None) -> None:
         record = profile_record(profile_by_name(name))
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
-    outputs = Outputs("profiles show", {"--json": json})
-    from quire.report import render_json
+    outputs = Outputs("profiles show", {"--output": output})
     from quire.report.profiles import render_profile
 
-    if json != "-":
-        write_answer("profiles show", lambda file: render_profile(record, file))
-    if "--json" in outputs:
-        outputs.write("--json", render_json(record))
+    outputs.answer(record, render_profile, as_json=as_json, default=sys.stdout)

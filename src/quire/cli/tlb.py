@@ -4,6 +4,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from quire.cli.answer import answer_options
 from quire.cli.guest_files import open_report, open_text, write_text
 from quire.cli.notices import say, say_if_compiling, teller
 from quire.cli.numbers import NumberType
@@ -42,11 +43,8 @@ _SORTS = {"age": "age", "address": "address", "structure": None}
 @click.option("--sort", type=click.Choice(list(_SORTS)), default="structure", show_default=True,
               help="Order of entries: least age or address first, or as they lie.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(0), metavar="N", help="Show the first N entries alone.")
-@click.option(
-    "--json", metavar="FILE", help="Write the record there as JSON; - is stdout, without the table."
-)
 @click.option("--heat-map", metavar="FILE", help="Write a chart there as SVG: fills and ways used, by set.")
-@click.option("-o", "--output", metavar="FILE", help="Write the table there, not to stderr; - is stdout.")
+@answer_options("stderr")
 @click.option("--no-vpid", "vpids", flag_value=False, is_flag=True, default=True,
               help="Run without VPIDs: every VM entry and exit flushes.")  # fmt: skip
 @guest_options
@@ -59,7 +57,7 @@ def command(**options: Any) -> int:
     Examples:
       quire tlb --limit 10 -- true
       quire tlb --at-syscall exit_group --sort age --limit 20 -o tlb.txt -- ls /
-      quire tlb --mmu native --structure "L1D 4K" --json tlb.json -- true
+      quire tlb --mmu native --structure "L1D 4K" --json -o tlb.json -- true
       quire tlb --profile zen4 --guest-page 2M --heat-map sets.svg --limit 0 -- ls /
     """
     _check(options)
@@ -94,7 +92,7 @@ def _check(options: dict[str, Any]) -> None:
         check_form("--heat-map", options["heat_map"])
     if options["at"] is not None and options["at_syscall"] is not None:
         raise click.UsageError("--at and --at-syscall both say where to end: give one")
-    to_stdout = [f"--{name}" for name in ("output", "json", "heat_map") if options[name] == "-"]
+    to_stdout = [f"--{name}" for name in ("output", "heat_map") if options[name] == "-"]
     if len(to_stdout) > 1:
         names = " and ".join(name.replace("_", "-") for name in to_stdout)
         raise click.UsageError(f"{names} are all -, and stdout takes one: give files for the others")
@@ -113,12 +111,9 @@ def _check_structure(name: str | None, config: "GuestConfig") -> None:
 
 def _open(options: dict[str, Any]) -> dict[str, IO[str]]:
     """Open the files that results go to, before the guest runs."""
-    files = {}
-    for name, what in (("json", "record"), ("heat_map", "heat map")):
-        if options[name] is not None:
-            files[name] = open_text(options[name], what, f"--{name.replace('_', '-')}")
-    if options["output"] is not None or options["json"] != "-":
-        files["output"] = open_report(options["output"])
+    files = {"output": open_report(options["output"])}
+    if options["heat_map"] is not None:
+        files["heat_map"] = open_text(options["heat_map"], "heat map", "--heat-map")
     return files
 
 
@@ -150,12 +145,13 @@ def _write(session: "Session", options: dict[str, Any], files: dict[str, IO[str]
 
     chosen = _chosen(session.tlb.table(), options)
     record = tlb_record(session, chosen.first(options["limit"]), len(chosen))
-    if "json" in files:
-        write_text(files["json"], "record", lambda file: file.write(render_json(record)))
     if "heat_map" in files:
         from quire.report.heat_map import heat_map
 
         chart = heat_map(record).decode()
         write_text(files["heat_map"], "heat map", lambda file: file.write(chart))
-    if "output" in files:
-        write_text(files["output"], "table", lambda file: render_tlb(record, file))
+    write_text(
+        files["output"],
+        "answer",
+        lambda file: file.write(render_json(record)) if options["as_json"] else render_tlb(record, file),
+    )

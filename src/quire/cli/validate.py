@@ -1,11 +1,12 @@
 """``quire validate``: published results beside what Quire measures now."""
 
 import re
+import sys
 
 import click
 
 from quire.arch import WORD
-from quire.cli.output import write_answer
+from quire.cli.answer import answer_options
 from quire.cli.outputs import Outputs
 from quire.cli.sizes import SizeType
 
@@ -21,8 +22,8 @@ def command() -> None:
     \b
     Examples:
       quire validate references
-      quire validate references --json -
-      quire validate references --json references.json
+      quire validate references --json
+      quire validate references --json -o references.json
       quire validate crossover --updates 0,10 --plot crossover.svg
       quire validate ladder --profile zen4 --guest 1G
       quire validate numa --pages 2048 --updates 20000
@@ -30,27 +31,21 @@ def command() -> None:
 
 
 @command.command(context_settings=_CONTEXT)
-@click.option(
-    "--json", metavar="FILE", help="Write the record there as JSON; - is stdout, without the table."
-)
-def references(json: str | None) -> int:
+@answer_options("stdout")
+def references(as_json: bool, output: str | None) -> int:
     """Count the references of every walk, for each page size and depth of both dimensions.
 
     Exit status: 0 when all counts are the published ones, 1 when not.
     """
-    outputs = Outputs("validate references", {"--json": json})
+    outputs = Outputs("validate references", {"--output": output})
     from quire.cli.notices import say_if_compiling
 
     say_if_compiling()
-    from quire.report import render_json
     from quire.report.validation import render_references
     from quire.study.references import references_record
 
     record = references_record()
-    if json != "-":
-        write_answer("validate references", lambda file: render_references(record, file))
-    if "--json" in outputs:
-        outputs.write("--json", render_json(record))
+    outputs.answer(record, render_references, as_json=as_json, default=sys.stdout)
     return 0 if record["equal"] == record["total"] else 1
 
 
@@ -59,10 +54,8 @@ def references(json: str | None) -> int:
               help="Cycles of each event: a profile by name, or a TOML file.")  # fmt: skip
 @click.option("--updates", metavar="LIST", help="Page-table updates per 1000 reads to sweep, ascending.")
 @click.option("--plot", metavar="FILE", help="Write a chart there as SVG: cycles per read over updates.")
-@click.option(
-    "--json", metavar="FILE", help="Write the record there as JSON; - is stdout, without the table."
-)
-def crossover(costs: str, updates: str | None, plot: str | None, json: str | None) -> None:
+@answer_options("stdout")
+def crossover(costs: str, updates: str | None, plot: str | None, as_json: bool, output: str | None) -> None:
     """Run a guest that reads memory and updates its page table, under each Mmu: where shadow and nested cross."""
     from quire.errors import FormatError, MisuseError
     from quire.study import load_costs
@@ -72,12 +65,11 @@ def crossover(costs: str, updates: str | None, plot: str | None, json: str | Non
         asked = None if updates is None else [_number(part) for part in updates.split(",")]
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
-    outputs = Outputs("validate crossover", {"--json": json, "--plot": plot})
+    outputs = Outputs("validate crossover", {"--output": output, "--plot": plot})
     from quire.cli.notices import say_if_compiling
 
     say_if_compiling()
     from quire.machine import MMUS
-    from quire.report import render_json
     from quire.report.progress import open_progress
     from quire.report.validation import render_crossover
     from quire.study.crossover import UPDATES, crossover_record
@@ -90,10 +82,7 @@ def crossover(costs: str, updates: str | None, plot: str | None, json: str | Non
             )
     except MisuseError as error:
         raise click.UsageError(str(error)) from None
-    if "-" not in (json, plot):
-        write_answer("validate crossover", lambda file: render_crossover(record, file))
-    if "--json" in outputs:
-        outputs.write("--json", render_json(record))
+    outputs.answer(record, render_crossover, as_json=as_json, default=None if plot == "-" else sys.stdout)
     if "--plot" in outputs:
         from quire.report.chart import crossover_chart
 
@@ -108,10 +97,8 @@ def crossover(costs: str, updates: str | None, plot: str | None, json: str | Non
 @click.option("--reads", type=click.IntRange(1), default=500_000, show_default=True, help="How many reads.")
 @click.option("--seed", type=click.IntRange(0, WORD), default=0, show_default=True,
               help="Seed of the addresses.")  # fmt: skip
-@click.option(
-    "--json", metavar="FILE", help="Write the record there as JSON; - is stdout, without the table."
-)
-def ladder(profile: str, guest: int, reads: int, seed: int, json: str | None) -> int:
+@answer_options("stdout")
+def ladder(profile: str, guest: int, reads: int, seed: int, as_json: bool, output: str | None) -> int:
     """Count what each walk cache spares a nested walk: none, linear, EPT's, nested TLB, 2M host pages.
 
     Exit status: 0 when the first rung makes 24 references a walk and every rung spares some, 1 when not.
@@ -119,11 +106,10 @@ def ladder(profile: str, guest: int, reads: int, seed: int, json: str | None) ->
     from quire.arch import profile_by_name
     from quire.errors import FormatError, MisuseError
 
-    outputs = Outputs("validate ladder", {"--json": json})
+    outputs = Outputs("validate ladder", {"--output": output})
     from quire.cli.notices import say_if_compiling
 
     say_if_compiling()
-    from quire.report import render_json
     from quire.report.progress import open_progress
     from quire.report.validation import render_ladder
     from quire.study.ladder import RUNGS, ladder_record
@@ -135,10 +121,7 @@ def ladder(profile: str, guest: int, reads: int, seed: int, json: str | None) ->
             )
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
-    if json != "-":
-        write_answer("validate ladder", lambda file: render_ladder(record, file))
-    if "--json" in outputs:
-        outputs.write("--json", render_json(record))
+    outputs.answer(record, render_ladder, as_json=as_json, default=sys.stdout)
     return 0 if record["falls"] and record["first_is_24"] else 1
 
 
@@ -147,10 +130,8 @@ def ladder(profile: str, guest: int, reads: int, seed: int, json: str | None) ->
               help="Pages of 4 KiB that the guest updates, a power of two.")  # fmt: skip
 @click.option("--updates", type=click.IntRange(1000), default=400_000, show_default=True,
               help="Updates that the guest makes.")  # fmt: skip
-@click.option(
-    "--json", metavar="FILE", help="Write the record there as JSON; - is stdout, without the table."
-)
-def numa(pages: int, updates: int, json: str | None) -> int:
+@answer_options("stdout")
+def numa(pages: int, updates: int, as_json: bool, output: str | None) -> int:
     """Run GUPS with guest tables and EPT on local and remote nodes, beside the slowdowns that vMitosis measured.
 
     Three published run times fit the latencies; the other four are predicted. Exit status: 0 when all four are within
@@ -158,11 +139,10 @@ def numa(pages: int, updates: int, json: str | None) -> int:
     """
     from quire.errors import MisuseError
 
-    outputs = Outputs("validate numa", {"--json": json})
+    outputs = Outputs("validate numa", {"--output": output})
     from quire.cli.notices import say_if_compiling
 
     say_if_compiling()
-    from quire.report import render_json
     from quire.report.progress import open_progress
     from quire.report.validation import render_vmitosis
     from quire.study.vmitosis import PLACEMENTS, vmitosis_record
@@ -172,10 +152,7 @@ def numa(pages: int, updates: int, json: str | None) -> int:
             record = vmitosis_record(pages=pages, updates=updates, done=step)
     except MisuseError as error:
         raise click.UsageError(str(error)) from None
-    if json != "-":
-        write_answer("validate numa", lambda file: render_vmitosis(record, file))
-    if "--json" in outputs:
-        outputs.write("--json", render_json(record))
+    outputs.answer(record, render_vmitosis, as_json=as_json, default=sys.stdout)
     return 0 if record["within"] == record["predicted"] else 1
 
 

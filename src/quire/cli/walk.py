@@ -1,11 +1,13 @@
 """``quire walk``: one access explained, reference by reference."""
 
+import sys
 from typing import Any
 
 import click
 
+from quire.cli.answer import answer_options
 from quire.cli.numbers import NumberType
-from quire.cli.output import write_answer
+from quire.cli.outputs import Outputs
 from quire.cli.walk_source import Source, open_source, source_options
 
 __all__ = ["command"]
@@ -21,10 +23,16 @@ _ACCESSES = ("read", "write", "fetch", "shadow-read", "shadow-write")
               help="Privilege of the access.  [default: that of the image's registers, or user]")  # fmt: skip
 @click.option("--what-if", metavar="NAME=VALUE,...",
               help="Walk again with these settings: what changes, with all and with each alone.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout instead of the table.")
+@answer_options("stdout")
 @click.argument("address", type=NumberType())
 def command(
-    address: int, access: str, user: bool | None, what_if: str | None, as_json: bool, **options: Any
+    address: int,
+    access: str,
+    user: bool | None,
+    what_if: str | None,
+    as_json: bool,
+    output: str | None,
+    **options: Any,
 ) -> int:
     """Explain one access to linear ADDRESS: every entry that its page walk reads, and the rule that decides.
 
@@ -40,6 +48,7 @@ def command(
     """
     from quire.errors import FormatError, MisuseError
 
+    outputs = Outputs("walk", {"--output": output})
     try:
         source = open_source(**options)
         record = _record(source, address, access, user, what_if)
@@ -47,13 +56,9 @@ def command(
         raise click.ClickException(f"walk: {error}") from None
     except OSError as error:
         raise click.ClickException(f"walk: {error.filename}: {error.strerror}") from None
-    from quire.report.page import render_json
     from quire.report.walk import render_walk_table
 
-    write_answer(
-        "walk",
-        lambda file: file.write(render_json(record)) if as_json else render_walk_table(record, file),
-    )
+    outputs.answer(record, render_walk_table, as_json=as_json, default=sys.stdout)
     return 0 if record["walk"]["result"] is not None else 1
 
 

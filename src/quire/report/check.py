@@ -3,7 +3,6 @@
 Takes results that have the fields of :class:`quire.testing.CaseResult`, by name; knows nothing of the model.
 """
 
-import json
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -15,7 +14,7 @@ from quire.report.shown import cleaned
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["check_record", "render_check_json", "render_check_table", "render_junit"]
+__all__ = ["check_record", "render_check_table", "render_junit"]
 
 _COLOURS = {"passed": "green", "failed": "red", "error": "red", "skipped": "yellow"}
 
@@ -45,11 +44,6 @@ def check_record(results: Iterable[Any], *, seed: int, whole: bool) -> dict[str,
 
 def _blank(suite: str, oracle: str) -> dict[str, Any]:
     return {"suite": suite, "oracle": oracle, "compared": 0, "different": 0, "deviations": {}, "cases": []}
-
-
-def render_check_json(record: dict[str, Any]) -> str:
-    """Return the record as one JSON object with a newline at the end."""
-    return json.dumps(record, indent=2) + "\n"
 
 
 def render_check_table(record: dict[str, Any], file: IO[str]) -> None:

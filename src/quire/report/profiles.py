@@ -17,11 +17,11 @@ _NOTHING = "-"
 Record = Mapping[str, Any]
 
 
-def render_profiles(records: Iterable[Record], file: IO[str]) -> None:
-    """Write one line for each profile."""
+def render_profiles(listed: dict[str, Iterable[Record]], file: IO[str]) -> None:
+    """Write one line for each of the ``profiles``."""
     rows = [
         [record["name"], record["title"], _held(record, 1), _held(record, 2), _walk_caches(record)]
-        for record in records
+        for record in listed["profiles"]
     ]
     with open_sheet(file) as sheet:
         names = ("profile", "processor", "L1 loads", "L2 loads", "walk caches")
