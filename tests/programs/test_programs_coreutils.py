@@ -140,6 +140,16 @@ def test_standard_input_is_the_users(small: Path) -> None:
     compare([need("sort"), "-k", "2"], stdin=data, cwd=small)
 
 
+@pytest.mark.parametrize("options", [(), ("--sandbox",)])
+def test_standard_input_has_a_name(options: tuple[str, ...]) -> None:
+    compare([need("cat"), "/dev/stdin", "/proc/self/fd/0"], *options, stdin=words(20_000, 4))
+
+
+def test_procfs_can_be_listed() -> None:
+    listed = quire([need("ls"), "/proc"], "--report", "none")
+    assert {b"self", b"cpuinfo"} <= set(listed.stdout.split()), listed.stderr
+
+
 def test_a_missing_file_is_the_programs_own_error(small: Path) -> None:
     record = compare([need("cat"), "no such file", "data"], cwd=small)
     assert record["outcome"] == {"status": 1, "signal": None, "partial": False, "reason": None}

@@ -94,21 +94,32 @@ class Inherited:
 def separate(group: ThreadGroup, *, anew: bool) -> None:
     """Keep a sandboxed guest from changing, for others, what it inherits above descriptor 2.
 
-    With `anew`, in a process of Quire's own, it gets them opened anew, to read. What cannot be opened anew, such as a
-    socket, it may neither read nor change.
+    With `anew`, in a process of Quire's own, it gets files opened anew, to read. Of what others use as well, such as
+    pipes and sockets, it may neither read nor change anything; event channels are closed, since nothing tells them from
+    its own.
     """
-    inherited = group_state(group).inherited
+    state = group_state(group)
+    standard = {host.identity_of(descriptor) for descriptor in range(_FIRST_UNSHARED)}
     for descriptor in _open_descriptors():
-        if descriptor < _FIRST_UNSHARED or (anew and _opened_anew(descriptor)):
+        if descriptor < _FIRST_UNSHARED or (anew and _is_apart(descriptor)):
             continue
         identity = host.identity_of(descriptor)
-        if identity is not None:
-            inherited.add(identity)
+        if identity is not None and identity not in standard:
+            state.inherited.add(identity)
+
+
+def _is_apart(descriptor: int) -> bool:
+    """Close an event channel, open a file anew; False when neither can be."""
+    if host.is_nameless(descriptor):
+        os.close(descriptor)
+        return True
+    return host.is_unshared(descriptor) and _opened_anew(descriptor)
 
 
 def _opened_anew(descriptor: int) -> bool:
     """Put a new open file of the same file in the place of what `descriptor` names; False when that cannot be."""
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    way = os.O_RDWR if host.is_terminal_or_null(descriptor) else os.O_RDONLY
+    flags = way | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     try:
         fresh = os.open(f"/proc/self/fd/{descriptor}", flags)
     except OSError:

@@ -92,7 +92,7 @@ def _answer(task: Task, entry: Syscall, registers: tuple[int, ...]) -> Result:
             answer = verdict(task, entry.effect, registers)
             if answer is not None:
                 return answer
-            if entry.effect is Effect.READS:
+            if entry.effect in (Effect.READS, Effect.WATCHES):
                 check_names(task, entry.kinds, registers)
         return entry.run(task, registers)
     except BadAddress:

@@ -25,7 +25,7 @@ passes(284, "eventfd", INT, effect=Effect.GUEST, opens=True, owned=True)
 passes(290, "eventfd2", INT, INT, effect=Effect.GUEST, opens=True, owned=True)
 passes(319, "memfd_create", PATH, INT, effect=Effect.GUEST, opens=True, owned=True)
 passes(283, "timerfd_create", INT, INT, effect=Effect.GUEST, opens=True)
-passes(286, "timerfd_settime", FD, INT, In(_TIMER), Out(_TIMER, nullable=True), effect=Effect.GUEST)
+passes(286, "timerfd_settime", FD, INT, In(_TIMER), Out(_TIMER, nullable=True), effect=Effect.DESCRIPTION)
 passes(287, "timerfd_gettime", FD, Out(_TIMER), effect=Effect.GUEST)
 
 

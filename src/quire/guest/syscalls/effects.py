@@ -6,7 +6,7 @@ refused: a sandbox allows what somebody looked at, and nothing else.
 
 from enum import Enum
 
-__all__ = ["ARGUMENT", "REFUSED", "Effect"]
+__all__ = ["PARTS", "REFUSED", "Effect"]
 
 
 class Effect(Enum):
@@ -18,12 +18,16 @@ class Effect(Enum):
     INPUT = "allowed, but for an inherited descriptor above 2 that the guest would share with others: EACCES"
     #: Reads files or their attributes by name.
     READS = "allowed; with --allow-read only below what it names: EACCES"
-    #: The open file that the descriptor in argument 0 names: its position, its flags.
+    #: The open file that the descriptor in argument 0 names: its position, its flags, what it waits for.
     DESCRIPTION = "allowed for what the guest opened and for descriptors 0 to 2, else EPERM"
-    #: What the descriptor in argument 0 (or 1, or 2) names.
+    #: What is watched, by the description in argument 0.
+    WATCHES = "as reads, and as description"
+    #: What the descriptor in argument 0 names.
     OUTPUT = "allowed for standard output and error, the guest's own channels, terminals and null devices, else EACCES"
-    OUTPUT_1 = "as output, of argument 1"
-    OUTPUT_2 = "as output, of argument 2"
+    #: Bytes that go from one descriptor to another, and are gone from a pipe or a socket.
+    SENDS = "as output, and as input of argument 1"
+    TEES = "as output of argument 1, and as input"
+    COPIES = "as output of argument 2, and as input"
     #: Memory of the host behind the descriptor in argument 0, or limits and seals of it.
     CHANNEL = "allowed for the guest's own channels, within --memory, else EPERM"
     #: Names and attributes in the file system.
@@ -45,14 +49,16 @@ class Effect(Enum):
         return self.value.strip()
 
 
-#: The argument whose descriptor an effect is about.
-ARGUMENT = {
-    Effect.INPUT: 0,
-    Effect.DESCRIPTION: 0,
-    Effect.CHANNEL: 0,
-    Effect.OUTPUT: 0,
-    Effect.OUTPUT_1: 1,
-    Effect.OUTPUT_2: 2,
+#: The effects that are judged by a descriptor, and the argument that it is in; some calls have two.
+PARTS = {
+    Effect.INPUT: ((Effect.INPUT, 0),),
+    Effect.DESCRIPTION: ((Effect.DESCRIPTION, 0),),
+    Effect.CHANNEL: ((Effect.CHANNEL, 0),),
+    Effect.OUTPUT: ((Effect.OUTPUT, 0),),
+    Effect.WATCHES: ((Effect.DESCRIPTION, 0),),
+    Effect.SENDS: ((Effect.OUTPUT, 0), (Effect.INPUT, 1)),
+    Effect.TEES: ((Effect.OUTPUT, 1), (Effect.INPUT, 0)),
+    Effect.COPIES: ((Effect.OUTPUT, 2), (Effect.INPUT, 0)),
 }
 #: What a sandbox always refuses: no such call of Quire's process is the guest's either.
 REFUSED = frozenset((Effect.FILES, Effect.OTHERS, Effect.UNKNOWN))

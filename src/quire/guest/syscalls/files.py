@@ -95,8 +95,8 @@ passes(198, "lremovexattr", PATH, NAME, effect=_FILES)
 passes(199, "fremovexattr", FD, NAME, effect=_FILES)
 passes(253, "inotify_init", effect=Effect.GUEST, opens=True)
 passes(294, "inotify_init1", INT, effect=Effect.GUEST, opens=True)
-passes(254, "inotify_add_watch", FD, PATH, INT, effect=Effect.READS)
-passes(255, "inotify_rm_watch", FD, INT, effect=Effect.GUEST)
+passes(254, "inotify_add_watch", FD, PATH, INT, effect=Effect.WATCHES)
+passes(255, "inotify_rm_watch", FD, INT, effect=Effect.DESCRIPTION)
 passes(8, "lseek", FD, S64, INT, effect=Effect.DESCRIPTION)
 passes(162, "sync", effect=Effect.HINT)
 passes(306, "syncfs", FD, effect=Effect.HINT)
@@ -114,14 +114,14 @@ def umask(task: Task, mask: int) -> int:
     return before
 
 
-@syscall(74, "fsync", FD, effect=Effect.CHOOSES, restart=True)
+@syscall(74, "fsync", FD, effect=Effect.HINT, restart=True)
 def fsync(task: Task, descriptor: int) -> int:
     """Have a file on its disk, with what the guest wrote through shared mappings of it."""
     failed = task.space.sync_file(descriptor)
     return failed or host.call(74, descriptor)
 
 
-@syscall(75, "fdatasync", FD, effect=Effect.CHOOSES, restart=True)
+@syscall(75, "fdatasync", FD, effect=Effect.HINT, restart=True)
 def fdatasync(task: Task, descriptor: int) -> int:
     """Have the contents of a file on its disk, as :func:`fsync` does."""
     failed = task.space.sync_file(descriptor)

@@ -13,15 +13,24 @@ from collections.abc import Sequence
 import numpy as np
 
 __all__ = [
+    "RANDOM_DEVICES",
     "HostBuffer",
     "address_of",
     "call",
+    "device_of",
     "identity_of",
+    "is_nameless",
     "is_pipe",
     "is_terminal_or_null",
+    "is_unshared",
     "pack_iovecs",
     "path_of",
 ]
+
+#: /dev/random and /dev/urandom, which give a guest its seeded numbers.
+RANDOM_DEVICES = frozenset(((1, 8), (1, 9)))
+#: /dev/null, /dev/zero, /dev/full, /dev/tty.
+_HARMLESS_DEVICES = frozenset(((1, 3), (1, 5), (1, 7), (5, 0)))
 
 _raw = ctypes.CDLL(None, use_errno=True).syscall
 _raw.argtypes = [ctypes.c_ulong] * 7
@@ -77,15 +86,29 @@ def is_pipe(descriptor: int) -> bool:
     return stat.S_ISFIFO(os.fstat(descriptor).st_mode)
 
 
+def is_nameless(descriptor: int) -> bool:
+    """Whether a descriptor names an event channel, all of which share one identity: eventfd, epoll, timers, inotify."""
+    return path_of(descriptor).startswith("anon_inode:")
+
+
+def is_unshared(descriptor: int) -> bool:
+    """Whether reading a descriptor's file takes nothing from others: it is no pipe, socket or device."""
+    status = os.fstat(descriptor)
+    if stat.S_ISCHR(status.st_mode) and device_of(status) in RANDOM_DEVICES:
+        return True
+    kind = stat.S_IFMT(status.st_mode)
+    return kind in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK) or is_terminal_or_null(descriptor)
+
+
+def device_of(status: os.stat_result) -> tuple[int, int]:
+    """Return the major and minor number of a device."""
+    return os.major(status.st_rdev), os.minor(status.st_rdev)
+
+
 def is_terminal_or_null(descriptor: int) -> bool:
     """Whether a descriptor names the device /dev/null, /dev/zero, /dev/full or /dev/tty: harmless to write to."""
     status = os.fstat(descriptor)
-    return stat.S_ISCHR(status.st_mode) and (os.major(status.st_rdev), os.minor(status.st_rdev)) in {
-        (1, 3),
-        (1, 5),
-        (1, 7),
-        (5, 0),
-    }
+    return stat.S_ISCHR(status.st_mode) and device_of(status) in _HARMLESS_DEVICES
 
 
 def path_of(descriptor: int) -> str:

@@ -159,7 +159,7 @@ def _copy(task: Task, number: int, words: tuple[int, ...], source: _End, target:
     return moved
 
 
-@syscall(40, "sendfile", FD, FD, POINTER, INT, effect=_OUTPUT, restart=True)
+@syscall(40, "sendfile", FD, FD, POINTER, INT, effect=Effect.SENDS, restart=True)
 def sendfile(task: Task, target: int, source: int, pointer: int, count: int) -> int:
     """Copy from a file to a descriptor within the kernel."""
     start, count = _End.of(task, source, pointer), min(count, MAX_TRANSFER)
@@ -177,19 +177,19 @@ def _copy_between(task: Task, number: int, ends: tuple[int, int, int, int], coun
 _BETWEEN = (FD, POINTER, FD, POINTER, INT, U32)
 
 
-@syscall(326, "copy_file_range", *_BETWEEN, effect=Effect.OUTPUT_2, restart=True)
+@syscall(326, "copy_file_range", *_BETWEEN, effect=Effect.COPIES, restart=True)
 def copy_file_range(task: Task, source: int, from_: int, target: int, to: int, count: int, flags: int) -> int:
     """Copy between two files within the kernel."""
     return _copy_between(task, 326, (source, from_, target, to), count, flags)
 
 
-@syscall(275, "splice", *_BETWEEN, effect=Effect.OUTPUT_2, restart=True)
+@syscall(275, "splice", *_BETWEEN, effect=Effect.COPIES, restart=True)
 def splice(task: Task, source: int, from_: int, target: int, to: int, count: int, flags: int) -> int:
     """Move between a pipe and a file within the kernel."""
     return _copy_between(task, 275, (source, from_, target, to), count, flags)
 
 
-@syscall(276, "tee", FD, FD, INT, U32, effect=Effect.OUTPUT_1, restart=True)
+@syscall(276, "tee", FD, FD, INT, U32, effect=Effect.TEES, restart=True)
 def tee(task: Task, source: int, target: int, count: int, flags: int) -> int:
     """Duplicate what is in a pipe."""
     return host.call(276, source, target, min(count, MAX_TRANSFER), flags)

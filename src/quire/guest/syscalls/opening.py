@@ -27,6 +27,8 @@ _HOW_MAX = 4096
 #: /dev/mem, /dev/kmem and /dev/port.
 _MEMORY_DEVICES = {(1, 1), (1, 2), (1, 4)}
 _CHANGES = os.O_CREAT | os.O_TRUNC | _O_TMPFILE
+#: What of the flags counts when a name is only looked up.
+_LOOKED_UP_BY = os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def _quires_identities() -> set[tuple[int, int]]:
@@ -58,7 +60,8 @@ def _check(group: ThreadGroup, descriptor: int, flags: int) -> procfs.ProcPlace 
     link = host.path_of(descriptor)
     if link.startswith("/") and not link.startswith("/memfd:"):
         return None
-    if not group_state(group).owns(descriptor) and host.identity_of(descriptor) in _quires_identities():
+    identity, state = host.identity_of(descriptor), group_state(group)
+    if not state.owns(descriptor) and identity not in state.given and identity in _quires_identities():
         raise fail(errno.EACCES)
     return None
 
@@ -86,7 +89,7 @@ def _open_harmless(group: ThreadGroup, directory: int, path: bytes, flags: int) 
         return looked_up if looked_up != -errno.ENOENT or not flags & os.O_CREAT else -errno.EACCES
     try:
         harmless = host.is_terminal_or_null(looked_up) or group_state(group).owns(looked_up)
-        if flags & os.O_EXCL or not harmless:
+        if flags & os.O_EXCL or not harmless or not _may_read(group, looked_up, flags):
             return -errno.EACCES
         # Through the descriptor, so that it is the file just looked at; opened while it is still held, so
         # that the new number is only right after the swap below.
@@ -101,6 +104,25 @@ def _open_harmless(group: ThreadGroup, directory: int, path: bytes, flags: int) 
     finally:
         if looked_up >= 0:
             os.close(looked_up)
+
+
+def _may_read(group: ThreadGroup, descriptor: int, flags: int) -> bool:
+    """Whether opening a file with `flags` in a sandbox, to read, takes nothing from others."""
+    if flags & os.O_ACCMODE == os.O_WRONLY:
+        return True
+    return host.is_unshared(descriptor) or group_state(group).takes(descriptor)
+
+
+def _check_unshared(group: ThreadGroup, directory: int, path: bytes, flags: int, resolve: int | None) -> None:
+    """Raise EACCES when a file that is to be read in a sandbox is a pipe, a device or the like that others use."""
+    looked_up = _host_open(directory, path, flags & _LOOKED_UP_BY | os.O_PATH | os.O_CLOEXEC, 0, resolve)
+    if looked_up < 0:
+        return  # the call itself says why
+    try:
+        if not _may_read(group, looked_up, flags):
+            raise fail(errno.EACCES)
+    finally:
+        os.close(looked_up)
 
 
 def _changes(flags: int) -> bool:
@@ -128,9 +150,13 @@ def open_file(
     target = procfs.link_target(task, path)
     if target is not None and not flags & os.O_NOFOLLOW:
         directory, path = _AT_FDCWD, target
+    if task.options.sandbox and not flags & os.O_PATH:
+        flags |= os.O_NOCTTY  # nobody's terminal becomes Quire's
     if task.options.sandbox and _changes(flags):
         opened = _open_harmless(task, directory, path, flags)
     else:
+        if task.options.sandbox and not flags & os.O_PATH:
+            _check_unshared(task, directory, path, flags, resolve)
         if flags & os.O_TRUNC:
             refuse_quires_memory(task, directory, path)
         with creating(task):

@@ -23,7 +23,7 @@ _WORD = 8
 
 passes(213, "epoll_create", INT, effect=Effect.GUEST, opens=True)
 passes(291, "epoll_create1", INT, effect=Effect.GUEST, opens=True)
-passes(233, "epoll_ctl", FD, INT, FD, In(_EVENT, nullable=True), effect=Effect.GUEST)
+passes(233, "epoll_ctl", FD, INT, FD, In(_EVENT, nullable=True), effect=Effect.DESCRIPTION)
 
 
 def _hide(entries: bytes) -> tuple[bytes, set[int]]:
@@ -161,13 +161,13 @@ def _epoll_wait(task: Task, descriptor: int, pointer: int, count: int, milliseco
     return result
 
 
-@syscall(232, "epoll_wait", FD, POINTER, S32, S32, effect=Effect.GUEST)
+@syscall(232, "epoll_wait", FD, POINTER, S32, S32, effect=Effect.DESCRIPTION)
 def epoll_wait(task: Task, descriptor: int, pointer: int, count: int, milliseconds: int) -> int:
     """Wait for events of an epoll set."""
     return _epoll_wait(task, descriptor, pointer, count, milliseconds)
 
 
-@syscall(_EPOLL_PWAIT, "epoll_pwait", FD, POINTER, S32, S32, POINTER, INT, effect=Effect.GUEST)
+@syscall(_EPOLL_PWAIT, "epoll_pwait", FD, POINTER, S32, S32, POINTER, INT, effect=Effect.DESCRIPTION)
 def epoll_pwait(
     task: Task,
     descriptor: int,

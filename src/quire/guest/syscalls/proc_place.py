@@ -16,6 +16,7 @@ _FSTATFS = 138
 _STATFS_BYTES = 120
 _PROC_MAGIC = 0x9FA0  # PROC_SUPER_MAGIC
 _DELETED = " (deleted)"
+_ROOT_INODE = 1  # PROC_ROOT_INO: the mount itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ def place_of(descriptor: int) -> ProcPlace | None:
     """
     if not _is_procfs(descriptor):
         return None
+    if os.fstat(descriptor).st_ino == _ROOT_INODE:
+        return ProcPlace("")
     link = host.path_of(descriptor).removesuffix(_DELETED)
     if not link.startswith("/"):
         return ProcPlace("?", own=True)

@@ -32,8 +32,8 @@ _COMMON = frozenset((
 _DIRECTORIES = frozenset(("", "fd", "fdinfo", "task", "net", "ns", "attr"))
 _COMMON_BELOW = ("net/", "attr/")
 _NUMBERED = re.compile(r"(fd|fdinfo|task)/(\d+)")
-#: What shows the memory of the whole machine, Quire's included.
-_OF_ALL_MEMORY = frozenset(("kcore", "kpagecount", "kpageflags", "kpagecgroup", "vmcore"))
+#: What shows the memory of the whole machine, Quire's included, or takes from its log, which is not the guest's.
+_OF_THE_MACHINE = frozenset(("kcore", "kpagecount", "kpageflags", "kpagecgroup", "vmcore", "kmsg"))
 
 _GETDENTS, _GETDENTS64 = 78, 217
 #: Where the length of a directory entry is, and its name, by the call.
@@ -59,7 +59,7 @@ def check(descriptor: int, flags: int) -> ProcPlace | None:
     if place is None:
         return None
     if not place.own:
-        if place.name in _OF_ALL_MEMORY:
+        if place.name in _OF_THE_MACHINE:
             raise fail(errno.EACCES)
         return None
     name = place.name

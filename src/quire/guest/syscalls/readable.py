@@ -28,7 +28,6 @@ _ALIASES = frozenset(
         b"/proc/mounts",
     )
 )
-_RANDOM = frozenset(((1, 8), (1, 9)))  # /dev/random and /dev/urandom, which give the guest's seeded numbers
 
 
 class Readable:
@@ -72,7 +71,7 @@ class Readable:
         """Whether what a descriptor names may be read; of the directories that lead there only that they are."""
         status = os.fstat(descriptor)
         if host.is_terminal_or_null(descriptor) or (
-            stat.S_ISCHR(status.st_mode) and _device(status) in _RANDOM
+            stat.S_ISCHR(status.st_mode) and host.device_of(status) in host.RANDOM_DEVICES
         ):
             return True
         link = os.fsencode(host.path_of(descriptor))
@@ -84,10 +83,6 @@ class Readable:
             return True
         place = place_of(descriptor)
         return place is not None and place.own
-
-
-def _device(status: os.stat_result) -> tuple[int, int]:
-    return os.major(status.st_rdev), os.minor(status.st_rdev)
 
 
 def _ancestors(path: bytes) -> list[bytes]:

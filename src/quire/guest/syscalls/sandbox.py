@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from quire.guest.kernel.task import ThreadGroup
 from quire.guest.syscalls import host
-from quire.guest.syscalls.effects import ARGUMENT, Effect
+from quire.guest.syscalls.effects import PARTS, Effect
 from quire.guest.syscalls.kinds import AT_FDCWD, Kind, signed32
 from quire.guest.syscalls.state import group_state
 from quire.own_descriptors import FIRST_OWN
@@ -19,11 +19,13 @@ def verdict(group: ThreadGroup, effect: Effect, registers: tuple[int, ...]) -> i
     fixed = _FIXED.get(effect, _ASK)
     if fixed is not _ASK:
         return fixed
-    descriptor = signed32(registers[ARGUMENT[effect]])
-    if not 0 <= descriptor < FIRST_OWN:
-        return None  # the call itself says EBADF
-    allowed, number = _BY_DESCRIPTOR[effect]
-    return None if allowed(group, descriptor) else -number
+    for part, argument in PARTS[effect]:
+        descriptor = signed32(registers[argument])
+        allowed, number = _BY_DESCRIPTOR[part]
+        # Of what is no descriptor of the guest's the call itself says EBADF.
+        if 0 <= descriptor < FIRST_OWN and not allowed(group, descriptor):
+            return -number
+    return None
 
 
 def check_names(group: ThreadGroup, kinds: Sequence[Kind], registers: tuple[int, ...]) -> None:
@@ -42,7 +44,7 @@ def check_names(group: ThreadGroup, kinds: Sequence[Kind], registers: tuple[int,
 _ASK = 1
 _FIXED: dict[Effect, int | None] = {
     Effect.GUEST: None,
-    Effect.READS: None,  # by path: quire.guest.syscalls.readable
+    Effect.READS: None,  # by path: check_names
     Effect.CHOOSES: None,
     Effect.FILES: -errno.EACCES,
     Effect.OTHERS: -errno.EPERM,
@@ -70,6 +72,4 @@ _BY_DESCRIPTOR: dict[Effect, tuple[_Allowed, int]] = {
     Effect.DESCRIPTION: (_is_private, errno.EPERM),
     Effect.CHANNEL: (_is_channel, errno.EPERM),
     Effect.OUTPUT: (_may_write, errno.EACCES),
-    Effect.OUTPUT_1: (_may_write, errno.EACCES),
-    Effect.OUTPUT_2: (_may_write, errno.EACCES),
 }

@@ -98,7 +98,7 @@ def getpeername(task: Task, descriptor: int, pointer: int, length: int) -> int:
     return _with_address(task, 52, descriptor, pointer or 1, length)
 
 
-@syscall(55, "getsockopt", FD, S32, S32, POINTER, POINTER, effect=Effect.GUEST)
+@syscall(55, "getsockopt", FD, S32, S32, POINTER, POINTER, effect=Effect.INPUT)
 def getsockopt(
     task: Task, descriptor: int, level: int, option: int, pointer: int, length_pointer: int
 ) -> int:

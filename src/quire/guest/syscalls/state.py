@@ -1,6 +1,7 @@
 """What the kernel remembers beyond memory and signals: of a process its limits and channels, of a thread its name."""
 
 import errno
+import fcntl
 import os
 import resource
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from quire.arch import WORD
 from quire.guest.kernel.credentials import Credentials
 from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.mm.address_space import AddressSpace
-from quire.guest.syscalls.host import identity_of
+from quire.guest.syscalls.host import identity_of, is_nameless
 from quire.guest.syscalls.readable import Readable
 from quire.own_descriptors import DESCRIPTOR_LIMITS, FIRST_OWN
 
@@ -54,6 +55,13 @@ def _initial_limits() -> dict[int, tuple[int, int]]:
     return limits
 
 
+def _given() -> set[tuple[int, int]]:
+    """Return the identities of what the guest's descriptors name at its start."""
+    numbers = (int(name) for name in os.listdir("/proc/self/fd"))
+    found = (identity_of(number) for number in numbers if number < FIRST_OWN)
+    return {identity for identity in found if identity is not None}
+
+
 @dataclass(slots=True)
 class GroupState:
     """One process's entry in the kernel's tables: what its threads share. It starts as the host's own."""
@@ -63,19 +71,33 @@ class GroupState:
     dumpable: int = 1
     #: What new files and directories do not get of their mode. Quire's own process keeps the host's.
     umask: int = field(default_factory=lambda: UMASK_BEFORE)
-    #: (device, inode) of the channels that the guest made itself: pipes, event descriptors, memory files. Survives
+    #: (device, inode) of all that the guest was started with: Quire has copies of it, but it is no secret.
+    given: set[tuple[int, int]] = field(default_factory=_given)
+    #: The same of the channels that the guest made itself: pipes, event descriptors, memory files. Survives
     #: dup, unlike numbers.
     channels: set[tuple[int, int]] = field(default_factory=set)
     #: The same of its standard output and error, which a sandboxed guest may write to as well.
     outputs: set[tuple[int, int]] = field(default_factory=set)
+    #: The same of its standard input, from which a sandboxed guest may take what others would read.
+    inputs: set[tuple[int, int]] = field(default_factory=set)
     #: The same of what it inherited above 2 and would share with others: in a sandbox it may not use them.
     inherited: set[tuple[int, int]] = field(default_factory=set)
     #: What a sandboxed guest may read, None for all that its user may.
     readable: Readable | None = None
 
     def __post_init__(self) -> None:
-        found = (identity_of(descriptor) for descriptor in (1, 2))
-        self.outputs.update(identity for identity in found if identity is not None)
+        self._note(self.inputs, 0, os.O_RDONLY)
+        self._note(self.outputs, 1, os.O_WRONLY)
+        self._note(self.outputs, 2, os.O_WRONLY)
+
+    @staticmethod
+    def _note(streams: set[tuple[int, int]], descriptor: int, mode: int) -> None:
+        """Note what a standard descriptor names, if it was opened to be used so."""
+        identity = identity_of(descriptor)
+        if identity is None or is_nameless(descriptor):
+            return
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE in (mode, os.O_RDWR):
+            streams.add(identity)
 
     @property
     def descriptor_limit(self) -> int:
@@ -91,12 +113,21 @@ class GroupState:
     def made(self, descriptor: int) -> bool:
         """Whether `descriptor` names a channel that the guest made."""
         identity = identity_of(descriptor)
-        return identity is None or identity in self.channels  # a closed one: the call itself says EBADF
+        return identity is None or self._made(identity)  # a closed one: the call itself says EBADF
+
+    def _made(self, identity: tuple[int, int]) -> bool:
+        # Event channels have one identity, so that an inherited one makes all of them others'.
+        return identity in self.channels and identity not in self.inherited
 
     def owns(self, descriptor: int) -> bool:
         """Whether a sandboxed guest may write to what `descriptor` names."""
         identity = identity_of(descriptor)
-        return identity is None or identity in self.outputs or identity in self.channels
+        return identity is None or identity in self.outputs or self._made(identity)
+
+    def takes(self, descriptor: int) -> bool:
+        """Whether a sandboxed guest may read what `descriptor` names though others may wait for it."""
+        identity = identity_of(descriptor)
+        return identity is None or identity in self.inputs or self._made(identity)
 
     def shares(self, descriptor: int) -> bool:
         """Whether a sandboxed guest must leave what `descriptor` names alone: others have it open too."""

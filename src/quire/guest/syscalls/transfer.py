@@ -27,7 +27,6 @@ _PREADV2, _PWRITEV2 = 327, 328
 _UNSIZED_BATCH = 256 << 10
 _BATCH = 4 << 20  # 1024 chunks of 4 KiB
 _CURRENT = -1  # preadv2: at the file's own position, which moves
-_RANDOM_DEVICES = ((1, 8), (1, 9))  # /dev/random and /dev/urandom, major and minor
 
 #: Ranges of user memory: (gva, length).
 Segments = list[tuple[int, int]]
@@ -87,8 +86,7 @@ def gather(task: Task, segments: Segments, access: Access, limit: int) -> list[t
 
 
 def _is_random(status: os.stat_result) -> bool:
-    device = os.major(status.st_rdev), os.minor(status.st_rdev)
-    return stat.S_ISCHR(status.st_mode) and device in _RANDOM_DEVICES
+    return stat.S_ISCHR(status.st_mode) and host.device_of(status) in host.RANDOM_DEVICES
 
 
 def is_seeded(descriptor: int) -> bool:

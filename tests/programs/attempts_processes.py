@@ -1,0 +1,132 @@
+"""Attempts of a sandboxed guest on processes: signals, ids, limits, priorities, memory, time, and prctl."""
+
+__all__ = ["PROCESSES"]
+
+PROCESSES = """
+kill | victim, SIGKILL | EPERM
+kill | victim, 0 | EPERM
+kill | getppid(), SIGUSR1 | EPERM
+kill | -1, SIGUSR1 | EPERM
+kill | 0, SIGWINCH | EPERM
+kill | getpid(), 0 | ok
+tkill | victim, SIGKILL | EPERM
+tgkill | victim, victim, SIGKILL | EPERM
+rt_sigqueueinfo | victim, SIGKILL, buffer | EPERM
+rt_tgsigqueueinfo | victim, victim, SIGKILL, buffer | EPERM
+setpgid | victim, 0 | EPERM
+setpgid | 0, 0 | EPERM
+setsid | | EPERM
+setpriority | PRIO_PROCESS, victim, 19 | EPERM
+setpriority | PRIO_PGRP, 0, 19 | EPERM
+setpriority | PRIO_USER, 0, 19 | EPERM
+setpriority | PRIO_PROCESS, 0, 19 | ok
+getpriority | PRIO_PROCESS, victim | ok
+sched_setaffinity | victim, 8, &(long){1} | ESRCH
+sched_getaffinity | 0, 8, buffer | ok
+sched_setscheduler | victim, SCHED_IDLE, zeros | ESRCH
+sched_setscheduler | 0, SCHED_FIFO, &(int){1} | EPERM
+sched_getscheduler | victim | ok
+sched_getparam | victim, buffer | ok
+sched_get_priority_max | 0 | ok
+sched_get_priority_min | 0 | ok
+sched_rr_get_interval | 0, buffer | ok
+sched_yield | | ok
+prlimit64 | victim, RLIMIT_NOFILE, &(struct rlimit){9, 9}, 0 | EPERM
+prlimit64 | 0, RLIMIT_CORE, &(struct rlimit){0, 0}, 0 | ok
+getrlimit | RLIMIT_NOFILE, buffer | ok
+setrlimit | RLIMIT_CORE, &(struct rlimit){0, 0} | ok
+ioprio_get | 1, victim | ok
+wait4 | -1, 0, WNOHANG, 0 | ECHILD
+waitid | P_ALL, 0, 0, WEXITED|WNOHANG, 0 | ECHILD
+getpid | | ok
+gettid | | ok
+getppid | | ok
+getpgrp | | ok
+getpgid | victim | ok
+getsid | victim | ok
+uname | buffer | ok
+sysinfo | buffer | ok
+syslog | 5, 0, 0 | EPERM
+personality | 0x40000 | EINVAL
+getcpu | 0, 0, 0 | ok
+getrandom | buffer, 8, 0 | ok
+getrusage | RUSAGE_SELF, buffer | ok
+times | buffer | ok
+time | 0 | ok
+gettimeofday | buffer, 0 | ok
+clock_gettime | CLOCK_REALTIME, buffer | ok
+clock_getres | CLOCK_REALTIME, buffer | ok
+clock_nanosleep | CLOCK_MONOTONIC, 0, zeros, 0 | ok
+nanosleep | zeros, 0 | ok
+getitimer | ITIMER_REAL, buffer | ok
+setitimer | ITIMER_REAL, zeros, 0 | ok
+alarm | 0 | ok
+timer_create | CLOCK_MONOTONIC, &(struct sigevent){.sigev_notify = SIGEV_NONE}, &timer | ok
+timer_settime | timer, 0, &seconds, 0 | ok
+timer_gettime | timer, buffer | ok
+timer_getoverrun | timer | ok
+timer_delete | timer | ok
+rt_sigaction | SIGUSR2, 0, buffer, 8 | ok
+rt_sigprocmask | SIG_BLOCK, &(long){1L << (SIGUSR2 - 1)}, 0, 8 | ok
+rt_sigpending | buffer, 8 | ok
+rt_sigtimedwait | &(long){1L << (SIGUSR2 - 1)}, 0, zeros, 8 | EAGAIN
+rt_sigreturn | = raise(SIGUSR1) | ok
+sigaltstack | 0, buffer | ok
+pause | = ticking(SC(N_pause)) | EINTR
+rt_sigsuspend | = ticking(SC(N_rt_sigsuspend, zeros, 8)) | EINTR
+futex | zeros, 1, 1, 0, 0, 0 | ok
+set_tid_address | buffer | ok
+set_robust_list | buffer, 24 | ok
+get_robust_list | 0, buffer, buffer | ok
+arch_prctl | 0x1003, buffer | ok
+brk | 0 | ok
+mprotect | page, 4096, PROT_READ|PROT_WRITE | ok
+mremap | page, 4096, 4096, 0, 0 | ok
+msync | page, 4096, MS_SYNC | ok
+mincore | page, 4096, buffer | ok
+madvise | page, 4096, MADV_DONTNEED | ok
+mlock | page, 4096 | ok
+mlock2 | page, 4096, 0 | ok
+munlock | page, 4096 | ok
+mlockall | MCL_CURRENT | ok
+munlockall | | ok
+munmap | page, 4096 | ok
+membarrier | 0, 0, 0 | ok
+get_mempolicy | 0, 0, 0, 0, 0 | ok
+prctl PR_SET_PDEATHSIG | SIGKILL | ok
+prctl PR_GET_PDEATHSIG | buffer | ok
+prctl PR_GET_DUMPABLE | | ok
+prctl PR_SET_DUMPABLE | 0 | ok
+prctl PR_SET_NAME | "renamed" | ok
+prctl PR_GET_NAME | buffer | ok
+prctl PR_GET_SECCOMP | | ok
+prctl PR_CAPBSET_READ | 0 | ok
+prctl PR_SET_TIMERSLACK | 1 | ok
+prctl PR_GET_TIMERSLACK | | ok
+prctl PR_SET_NO_NEW_PRIVS | 1, 0, 0, 0 | ok
+prctl PR_GET_NO_NEW_PRIVS | 0, 0, 0, 0 | ok
+prctl PR_SET_VMA | 0, page, 4096, 0 | ok
+prctl | PR_SET_CHILD_SUBREAPER, 1 | EINVAL
+prctl | PR_CAPBSET_DROP, 0 | EINVAL
+prctl | PR_SET_MM, PR_SET_MM_BRK, 0 | EINVAL
+getuid | | ok
+geteuid | | ok
+getgid | | ok
+getegid | | ok
+getresuid | buffer, buffer, buffer | ok
+getresgid | buffer, buffer, buffer | ok
+getgroups | 0, 0 | ok
+capget | capability, buffer | ok
+capset | capability, buffer | EPERM
+setgroups | 1, &(int){1000} | ok EPERM
+setfsgid | 1000 | ok
+setregid | -1, 1000 | ok EPERM
+setresgid | 1000, 1000, 0 | ok EPERM
+setgid | 1000 | ok EPERM
+setfsuid | 1000 | ok
+setreuid | -1, 1000 | ok EPERM
+setresuid | 1000, 0, 0 | ok EPERM
+setuid | 1000 | ok EPERM
+exit | = end_by == N_exit ? SC(N_exit, 7) : 0 | ok
+exit_group | = end_by == N_exit_group ? SC(N_exit_group, 7) : 0 | ok
+"""
