@@ -64,3 +64,18 @@ def test_document(name: str, tmp_path: Path) -> None:
             assert (done.stdout, done.stderr.replace(_COMPILING, "")) == (expected, ""), command
             shown += 1
     assert shown >= 3
+
+
+def test_every_verb_answers_in_json(tmp_path: Path) -> None:
+    """A flag everywhere, and -o where the answer goes; a verb is one that shows both in its help."""
+    verbs = re.findall(r"^  ([a-z]+)  ", quire(tmp_path, "--help").stdout.split("Commands:")[1], re.MULTILINE)
+    assert len(verbs) > 10
+    groups = {"profiles": ("list", "show"), "validate": ("references", "crossover", "ladder", "numa")}
+    for verb in verbs:
+        for part in groups.get(verb, ("",)):
+            text = quire(tmp_path, verb, *part.split(), "--help").stdout
+            assert re.search(r"^  --json  ", text, re.MULTILINE), (verb, part)
+            assert "  -o, --output FILE" in text, (verb, part)
+    outcome = quire(tmp_path, "decode", "pml4e", "0x2087", "--json", "-o", "found.json")
+    assert (outcome.status, outcome.stdout, outcome.stderr) == (0, "", "")
+    assert '"title"' in (tmp_path / "found.json").read_text()
