@@ -150,6 +150,11 @@ class FakeMachine:
         for gva in moving:
             self.leaves[gva + shift] = self.leaves.pop(gva)
 
+    def dirty_pages(self, region):
+        return sorted(
+            gva for gva, leaf in self.leaves.items() if region <= gva < region + M2 and leaf.size == K4 and leaf.dirty
+        )
+
     def lookup(self, gva):
         start, leaf = self._find(gva)
         if leaf is None:

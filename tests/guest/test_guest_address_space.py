@@ -500,7 +500,7 @@ class TestShared:
         at = world.space.mmap(0, K4, RW, MAP_SHARED, file, 0)
         world.memory.write(at, b"one")
         world.space.mprotect(at, K4, 0)
-        world.space.write_back()
+        world.space.pages.write_all_back()
         assert os.pread(file, 3, 0) == b"one"
 
     def test_only_what_a_call_touches_is_written_and_read_again(self, world, file):

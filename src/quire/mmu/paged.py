@@ -197,6 +197,10 @@ class PagedMmu(ABC):
             self.divide(mapping.target, mapping.size)
         self.invalidate(gva)
 
+    def dirty_pages(self, region: int) -> list[int]:
+        """Return the small guest pages with a dirty flag in the 2 MiB at `region`."""
+        return self.tables.dirty_pages(region)
+
     def move_tables(self, start: int, end: int, to: int) -> None:
         """Have the page tables of the 2 MiB pieces from `start` to `end` map those from `to` on; drop all that is
         cached of this address space, once.

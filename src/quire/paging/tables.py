@@ -146,6 +146,14 @@ class Tables(TableRanges):
         self.memory.store(found.entry_address, self.form.protected(found.entry, found.level, rights))
         return found
 
+    def dirty_pages(self, region: int) -> list[int]:
+        """Return the addresses of the 4 KiB leaves with a dirty flag in the 2 MiB at `region`, in order."""
+        path = self._path(region)
+        if len(path) < 4:
+            return []
+        row, wanted = self.row(path[3][0] & TABLE), np.uint64(self.form.present | self.form.dirty)
+        return [(region + (int(n) << 12)) for n in np.flatnonzero(row & wanted == wanted)]
+
     def move_tables(self, start: int, end: int, to: int) -> None:
         """Have the page tables of the 2 MiB pieces from `start` to `end` map those from `to` on, entries and all.
 

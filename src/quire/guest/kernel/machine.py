@@ -60,6 +60,10 @@ class ProcessMachine(Protocol):
         """Turn the 2 MiB page that maps `gva` into 512 pages of 4 KiB, and its frames into single ones."""
         ...
 
+    def dirty_pages(self, region: int) -> list[int]:
+        """Return the addresses of the small pages that were written in the 2 MiB at `region`, in order."""
+        ...
+
     def move_tables(self, start: int, end: int, to: int) -> None:
         """Have the small pages from `start` to `end` be mapped from `to` on, by their tables: all three are multiples
         of 2 MiB. Raises OutOfFrames before anything has changed.

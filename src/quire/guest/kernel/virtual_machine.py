@@ -27,6 +27,7 @@ class VirtualMachine:
         self.protect = mmu.protect
         self.split = mmu.split
         self.move_tables = mmu.move_tables
+        self.dirty_pages = mmu.dirty_pages
         self.lookup = mmu.lookup
         self.allocate = mmu.allocate
         self.free = mmu.free

@@ -189,15 +189,6 @@ class AddressSpace(MemoryMap):
             memory.write(vector + (chunk - addr) // PAGE_4K, found)
         return 0
 
-    def write_back(self) -> int:
-        """Write every dirty shared page to its file; return 0 or the first negative errno."""
-        result = 0
-        for key in self.pages.shared.keys():  # noqa: SIM118 - a list of its own, not a dict
-            for page in self.pages.shared.of(key):
-                if page.is_file:
-                    result = self.pages.write_back(page) or result
-        return result
-
     def sync_file(self, fd: int, start: int = 0, length: int = WORD) -> int:
         """Write the dirty shared pages of a range of the file behind `fd` to it; return 0 or a negative errno."""
         result = 0
@@ -257,7 +248,7 @@ class AddressSpace(MemoryMap):
 
         For a machine whose memory goes as a whole: freeing page by page would cost more than many a run.
         """
-        self.write_back()
+        self.pages.write_all_back()
         self.files.close()
 
     def _populate(self, start: int, end: int) -> SignalInfo | None:

@@ -64,15 +64,37 @@ class FileBacking(Backing):
         except OSError as error:
             return -(error.errno or errno.EIO)
 
-    def write_page(self, offset: int, view: memoryview) -> int:
-        """Write `view` at `offset` without making the file longer; return 0 or a negative errno."""
+    def write_pages(self, offset: int, views: list[memoryview]) -> int:
+        """Write `views` from `offset` on without making the file longer; return 0 or a negative errno."""
         try:
-            count = min(len(view), os.fstat(self.fd).st_size - offset)
-            if count > 0:
-                os.pwrite(self.fd, view[:count], offset)
+            views = _first_bytes(views, os.fstat(self.fd).st_size - offset)
+            while views:
+                done = os.pwritev(self.fd, views, offset)
+                views, offset = _after(views, done), offset + done
         except OSError as error:
             return -(error.errno or errno.EIO)
         return 0
+
+
+def _first_bytes(views: list[memoryview], size: int) -> list[memoryview]:
+    kept = []
+    for view in views:
+        if size <= 0:
+            break
+        kept.append(view[:size])
+        size -= len(kept[-1])
+    return kept
+
+
+def _after(views: list[memoryview], done: int) -> list[memoryview]:
+    """Return what is left of `views` after their first `done` bytes."""
+    rest = []
+    for view in views:
+        passed = min(done, len(view))
+        done -= passed
+        if passed < len(view):
+            rest.append(view[passed:])
+    return rest
 
 
 @dataclass(slots=True)

@@ -131,6 +131,15 @@ class PageMap:
             page.dirty |= self._clean(user)
         return self.shared.write(page)
 
+    def write_all_back(self) -> int:
+        """Write every dirty shared file page to its file, for the last time: no flag is cleared. 0 or -errno."""
+        for region in {page & _LARGE_MASK for page, entry in self.small.items() if entry & SHARED}:
+            for page in self._machine.dirty_pages(region):
+                entry = self.small[page]
+                if entry & SHARED:
+                    self.shared.at(entry & ~_FLAGS).dirty = True
+        return self.shared.write_all()
+
     def drop_shared(self, page: SharedPage) -> None:
         """Take `page` away from all that map it, unwritten: its file no longer reaches so far."""
         page.writer = None

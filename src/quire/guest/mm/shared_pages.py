@@ -14,6 +14,9 @@ from quire.guest.mm.linux import PAGE_4K
 
 __all__ = ["SharedPage", "SharedPages"]
 
+#: Pages that one call of the host writes (UIO_MAXIOV).
+_RUN = 1024
+
 
 @dataclass(slots=True, eq=False)
 class SharedPage:
@@ -93,7 +96,31 @@ class SharedPages:
         page.dirty = False
         if page.writer is None:
             return 0
-        return page.writer.write_page(page.index * PAGE_4K, self._machine.physical(page.gpa, PAGE_4K))
+        return page.writer.write_pages(page.index * PAGE_4K, [self._machine.physical(page.gpa, PAGE_4K)])
+
+    def write_all(self) -> int:
+        """Write all dirty file pages back, neighbours at once; return 0 or the first negative errno."""
+        result = 0
+        for key in self._by_key:
+            run: list[SharedPage] = []
+            for page in self.of(key):
+                if run and (not page.dirty or page.index != run[-1].index + 1 or len(run) == _RUN):
+                    result = self._write_run(run) or result
+                    run = []
+                if page.dirty and page.writer is not None:
+                    run.append(page)
+            if run:
+                result = self._write_run(run) or result
+        return result
+
+    def _write_run(self, run: list[SharedPage]) -> int:
+        for page in run:
+            page.dirty = False
+        first = run[0]
+        if first.writer is None:
+            return 0
+        views = [self._machine.physical(page.gpa, PAGE_4K) for page in run]
+        return first.writer.write_pages(first.index * PAGE_4K, views)
 
     def forget(self, key: Key) -> None:
         """Free every page of `key`, which nothing maps any more."""
