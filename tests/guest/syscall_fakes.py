@@ -67,6 +67,7 @@ class FakeSpace:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.stack_limit = 8 << 20
+        self.shares = True
         self.allowance = Allowance()
         self.areas = VmaList()
         self.pages = SimpleNamespace(small={}, large={}, peak_bytes=0, pause=lambda: None)

@@ -91,6 +91,11 @@ class AddressSpace(MemoryMap):
         """Bytes that have a frame (VmRSS)."""
         return self.pages.resident_bytes
 
+    @property
+    def shares(self) -> bool:
+        """Whether there are pages that mappings share, of files perhaps: what is read and written must mind them."""
+        return bool(len(self.pages.shared))
+
     def regions(self) -> list[Region]:
         """Return the areas in ascending order, as plain records."""
         return regions(self.areas)

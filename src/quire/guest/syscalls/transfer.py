@@ -15,6 +15,7 @@ from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
 from quire.guest.syscalls.channels import reserve_file
+from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.waiting import doomed, interrupted, raise_sigpipe
 
 __all__ = ["MAX_TRANSFER", "Segments", "gather", "is_seeded", "read_file", "write_file"]
@@ -131,9 +132,11 @@ def _move(task: Task, number: int, descriptor: int, segments: Segments, offset: 
         if moved < 0:
             return done or moved
         done += moved
-        if moved < size or doomed(task):
+        if moved < size:
             break
         segments = _skip(segments, moved)
+        if segments and doomed(task):
+            break
     return done
 
 
@@ -199,14 +202,14 @@ def write_file(
     segments = clip(segments)
     if not segments:
         return _host_zero(_PWRITEV2, descriptor, offset, flags)
-    if regular:
+    if regular and (task.space.shares or group_state(task).channels):
         end, size = _write_end(descriptor, segments, offset), _bytes(segments)
         task.space.sync_file(descriptor, end - size, size)
         reserve_file(task, descriptor, end)
     moved = _move(task, _PWRITEV2, descriptor, segments, offset, flags)
     if moved == -errno.EPIPE:
         raise_sigpipe(task)
-    if moved > 0 and regular:
+    if moved > 0 and regular and task.space.shares:
         end = _position(descriptor, offset)
         start = end - moved if offset == _CURRENT else offset
         task.space.refresh_file(descriptor, start, moved)
