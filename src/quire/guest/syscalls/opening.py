@@ -170,6 +170,7 @@ def open_file(
             if readable is not None:
                 readable.check_opened(opened)
         except OSError:
+            group_state(task).opened.discard(opened)
             os.close(opened)
             raise
         if place is not None:
