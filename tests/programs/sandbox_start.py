@@ -1,13 +1,15 @@
-"""Starts a sandboxed guest with inherited descriptors: ``sandbox_start.py quire|alone FOLDER PAIRS PROGRAM WORD...``.
+"""Starts a guest with inherited descriptors: ``sandbox_start.py quire|alone|apart FOLDER PAIRS PROGRAM WORD...``.
 
 PAIRS says which descriptor of this process becomes which: ``30:5,31:6``. In FOLDER, procfs is mounted a second time and
 bound, where this process may do so, in a mount namespace of its own. ``quire`` runs the command line, ``alone`` a
-session in this process, in which no wall of the host's kernel stands.
+session in this process, in which no wall of the host's kernel stands, ``apart`` one without a sandbox, which tells what
+it left of this process.
 """
 
 import ctypes
 import os
 import sys
+from pathlib import Path
 
 __all__: list[str] = []
 
@@ -36,12 +38,18 @@ def _inherit(pairs: str) -> None:
 
 
 def main(way: str, folder: str, pairs: str, *command: str) -> None:
-    """Do it; returns never."""
+    """Do it."""
     _mount(folder)
     _inherit(pairs)
     if way == "quire":
         words = ["-P", "-m", "quire", "run", "--sandbox", *_OPTIONS, "--report", "none", "--", *command]
         os.execv(sys.executable, [sys.executable, *words])
+    sys.path += map(str, Path(__file__).parents[:2])
+    if way == "apart":
+        from session_apart import run_apart
+
+        run_apart(*command)
+        return
     from quire.cpu import Detail
     from quire.guest.run_spec import RunSpec
     from quire.guest.session import open_session

@@ -21,7 +21,7 @@ from quire.guest.syscalls.readable import Readable
 from quire.guest.syscalls.state import group_state
 from quire.kernels import compile_missing
 
-__all__ = ["enclose"]
+__all__ = ["enclose", "host_walls"]
 
 _READ = Right.READ_FILE | Right.READ_DIR
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/random", "/dev/urandom")
@@ -39,9 +39,15 @@ def enclose(guest: ProcessGuest, allow_read: Sequence[str]) -> list[str]:
         readable = Readable([*given, *files_of(guest.program, environ)])
         group_state(guest).readable = readable
         roots = readable.roots
-    walls = ["table of effects"]
-    if not own:
-        return walls
+    return ["table of effects", *(host_walls(roots) if own else ())]
+
+
+def host_walls(roots: Sequence[bytes] | None) -> list[str]:
+    """Have the host's kernel refuse this process what a sandbox does, for good; return the names of what stands.
+
+    Nothing may be written from now on but what is open; nothing be read outside `roots` unless that is None.
+    """
+    walls = []
     compile_missing()
     if _landlock(roots):
         walls.append(f"landlock {landlock_version()}")
@@ -50,7 +56,7 @@ def enclose(guest: ProcessGuest, allow_read: Sequence[str]) -> list[str]:
     return walls
 
 
-def _landlock(roots: list[bytes] | None) -> bool:
+def _landlock(roots: Sequence[bytes] | None) -> bool:
     """Have the kernel refuse writes, and reads outside `roots` if there are any."""
     if len(os.listdir("/proc/self/task")) > 1:
         return False  # it holds for one thread and those that this one starts: others would stay outside

@@ -1,8 +1,8 @@
 """What Quire has in common with whoever started it, and a guest could change for them: put back when the guest ends.
 
 That is the state of open files, which all share who have them open (whether they block, who is told when they are
-ready), the modes of terminals, and the working directory, in which Quire itself goes on. Use as a context manager
-around the guest's run.
+ready), the modes of terminals, and what Quire's own process goes on with: its descriptors, its working directory,
+whether others may look into it. Use as a context manager around the guest's run.
 """
 
 import fcntl
@@ -21,7 +21,9 @@ from quire.own_descriptors import FIRST_OWN, move_high
 __all__ = ["Inherited", "separate"]
 
 _FIRST_UNSHARED = 3
+_CLOSE = 3
 _GETOWN_EX, _SETOWN_EX = 16, 15
+_PRCTL, _GET_DUMPABLE, _SET_DUMPABLE = 157, 3, 4
 _OWNER = struct.Struct("<ii")
 
 
@@ -33,8 +35,10 @@ def _open_descriptors() -> list[int]:
 
 @dataclass(slots=True)
 class _OpenFile:
-    """An open file as it was: by a copy of Quire's own, since the guest may close or replace its descriptor."""
+    """The open file of descriptor `number` as it was; `descriptor` is Quire's own copy, which no guest can close."""
 
+    number: int
+    inheritable: bool
     descriptor: int
     flags: int
     owner: bytes
@@ -47,6 +51,8 @@ class _OpenFile:
         own = move_high(descriptor, close=False)
         terminal = os.isatty(own)
         return cls(
+            descriptor,
+            os.get_inheritable(descriptor),
             own,
             fcntl.fcntl(own, fcntl.F_GETFL),
             fcntl.fcntl(own, _GETOWN_EX, bytes(_OWNER.size)),
@@ -55,8 +61,12 @@ class _OpenFile:
             fcntl.ioctl(own, termios.TIOCGWINSZ, bytes(8)) if terminal else None,
         )
 
-    def put_back(self) -> None:
+    def put_back(self, replaced: bool) -> None:
+        """Undo what the guest did to the file, and to its number: it may have closed it, or put another there."""
         own = self.descriptor
+        if replaced or host.identity_of(self.number) is None:
+            os.dup2(own, self.number)
+        os.set_inheritable(self.number, self.inheritable)
         try:
             if fcntl.fcntl(own, fcntl.F_GETFL) != self.flags:
                 fcntl.fcntl(own, fcntl.F_SETFL, self.flags)
@@ -74,9 +84,13 @@ class _OpenFile:
 
 
 class Inherited:
-    """Notes what there is between enter and exit, and puts it back."""
+    """Notes at the enter what `group` inherits, and puts it back at the exit; what it opened since is closed."""
+
+    def __init__(self, group: ThreadGroup) -> None:
+        self._group = group
 
     def __enter__(self) -> Self:
+        self._dumpable = host.call(_PRCTL, _GET_DUMPABLE)
         self._directory = move_high(os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         self._files = [_OpenFile.of(descriptor) for descriptor in _open_descriptors()]
         return self
@@ -84,11 +98,16 @@ class Inherited:
     def __exit__(self, *_: object) -> None:
         # The terminal stops a background process that sets its modes, unless it blocks this.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+        opened = group_state(self._group).opened
+        for number in opened - {file.number for file in self._files}:
+            host.call(_CLOSE, number)
         for file in self._files:
-            file.put_back()
+            file.put_back(file.number in opened)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.fchdir(self._directory)
         os.close(self._directory)
+        if host.call(_PRCTL, _GET_DUMPABLE) != self._dumpable:
+            host.call(_PRCTL, _SET_DUMPABLE, self._dumpable)  # ids that change forbid it
 
 
 def separate(group: ThreadGroup, *, anew: bool) -> None:

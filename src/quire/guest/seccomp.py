@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from quire.guest.syscalls import SYSCALLS, host
-from quire.guest.syscalls.effects import REFUSED
+from quire.guest.syscalls.effects import KEPT_FROM_THE_HOST
 
 __all__ = ["allowed_calls", "filter_program", "install", "seccomp_is_there"]
 
@@ -27,18 +27,20 @@ _INSTRUCTION = struct.Struct("<HBBI")
 #: Numbers from here on are of the x32 interface.
 _X32 = 0x40000000
 
-_CLONE, _CLONE3, _FCNTL, _IOCTL, _TGKILL = 56, 435, 72, 16, 234
+_CLONE, _CLONE3, _FCNTL, _IOCTL, _TGKILL, _PRLIMIT64 = 56, 435, 72, 16, 234, 302
 _CLONE_THREAD = 0x10000
 #: Calls of Python, Numba and the engine beside those that guests make: memory, threads, signals, the end.
 _OF_THE_RUNTIME = frozenset((
     9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 60, 61, 131, 157, 202, 204, 218, 231, 237, 270, 271, 273, 281, 289,
     302, 318, 319, 324, 327, 328, 334,
 ))  # fmt: skip
-#: Calls whose handlers ask the host only outside a sandbox: signals and priorities of others.
-_NOT_FROM_SANDBOXES = frozenset((62, 129, 141, 200, 297))
+#: Calls whose handlers ask the host never, or only outside a sandbox: signals, priorities, processors of others.
+_NOT_FROM_SANDBOXES = frozenset((62, 129, 141, 144, 160, 200, 203, 297))
 #: Who gets signals of an open file and which one; leases; what changes in a directory.
 _FCNTL_REFUSED = (8, 10, 15, 1024, 1026)
-_IOCTL_REFUSED = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: typing in the user's place
+#: TIOCSTI, TIOCLINUX: typing in the user's place; TIOCEXCL, TIOCSCTTY, TIOCSPGRP, TIOCCONS, TIOCSETD: whose a terminal
+#: is; FIOASYNC, FIOSETOWN, SIOCSPGRP: who gets signals.
+_IOCTL_REFUSED = (0x5412, 0x541C, 0x540C, 0x540E, 0x5410, 0x541D, 0x5423, 0x5452, 0x8901, 0x8902)
 
 
 def seccomp_is_there() -> bool:
@@ -49,7 +51,9 @@ def seccomp_is_there() -> bool:
 
 def allowed_calls() -> frozenset[int]:
     """Return the numbers that a sandboxed process may use: what the table allows, and what the runtime needs."""
-    table = (n for n, entry in SYSCALLS.items() if entry.run is not None and entry.effect not in REFUSED)
+    table = (
+        n for n, entry in SYSCALLS.items() if entry.run is not None and entry.effect not in KEPT_FROM_THE_HOST
+    )
     return (frozenset(table) | _OF_THE_RUNTIME) - _NOT_FROM_SANDBOXES
 
 
@@ -68,6 +72,7 @@ def _tests() -> tuple[_Test, ...]:
     return (
         _Test(_CLONE, 0, _HAS_BITS, (_CLONE_THREAD,), refuse_match=False),
         _Test(_TGKILL, 0, _EQUALS, (os.getpid(),), refuse_match=False),
+        _Test(_PRLIMIT64, 0, _EQUALS, (0, os.getpid()), refuse_match=False),
         _Test(_FCNTL, 1, _EQUALS, _FCNTL_REFUSED, refuse_match=True),
         _Test(_IOCTL, 1, _EQUALS, _IOCTL_REFUSED, refuse_match=True),
     )

@@ -93,7 +93,7 @@ class Session:
                 GuestOptions(options.seed, options.sandbox, os.getcwd(), HWCAP),
             )
             try:
-                with Inherited():
+                with Inherited(guest):
                     self._run(machine, guest)
             finally:
                 guest.abandon()

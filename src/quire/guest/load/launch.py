@@ -38,7 +38,7 @@ class LaunchError(Exception):
 class Program:
     """What to run: the ELF at `path` with `argv`. `execfn` is the name that was executed (AT_EXECFN).
 
-    `envp` is filled in by the process, as ``NAME=value``.
+    `scripts` are the files whose ``#!`` lines led there. `envp` is filled in by the process, as ``NAME=value``.
     """
 
     path: str
@@ -46,6 +46,7 @@ class Program:
     execfn: bytes
     image: ElfImage
     interpreter: ElfImage | None = None
+    scripts: tuple[bytes, ...] = ()
     envp: tuple[bytes, ...] = ()
 
 
@@ -84,13 +85,15 @@ def prepare(argv: Sequence[str | bytes], path_env: str | None, cwd: str) -> Prog
         raise LaunchError(CANNOT_SET_UP, "an argument contains a NUL byte: no program can receive it")
     name = find_program(os.fsdecode(words[0]), path_env, cwd)
     execfn = os.fsencode(name)
+    scripts: list[bytes] = []
     for _ in range(_MAX_SCRIPTS + 1):
         path = os.path.join(cwd, name)
         line = _interpreter_line(path, name)
         if line is None:
-            return _program(path, name, words, execfn, cwd)
+            return replace(_program(path, name, words, execfn, cwd), scripts=tuple(scripts))
         interpreter, argument = line
-        words = [interpreter, *argument, os.fsencode(name), *words[1:]]
+        scripts.append(os.fsencode(name))
+        words = [interpreter, *argument, scripts[-1], *words[1:]]
         script, name = name, os.fsdecode(interpreter)
         try:
             _check_executable(os.path.join(cwd, name), name)

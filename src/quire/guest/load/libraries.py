@@ -22,6 +22,7 @@ _LINKERS_OWN = (b"/etc/ld.so.cache", b"/etc/ld.so.preload")
 _STANDARD = ("/lib64", "/usr/lib64", "/lib", "/usr/lib")
 #: Entries of the dynamic section with a text, and where pyelftools keeps it.
 _TEXTS = {"DT_NEEDED": "needed", "DT_RPATH": "rpath", "DT_RUNPATH": "runpath"}
+_MAGIC = b"\x7fELF"
 #: More libraries than any program has; the walk over hostile files ends here.
 _MOST = 2000
 
@@ -31,14 +32,13 @@ def files_of(program: Program, environ: Mapping[bytes, bytes]) -> list[bytes]:
     paths = [os.fsencode(program.path), program.execfn]
     if program.image.interpreter is not None:
         paths.append(os.fsencode(program.image.interpreter))
-    scripts = (word for word in program.argv[1:3] if program.execfn in program.argv and os.path.isfile(word))
-    paths += [*scripts, *_LINKERS_OWN]
+    paths += [*program.scripts, *_LINKERS_OWN]
     given = os.fsdecode(environ.get(b"LD_LIBRARY_PATH", b"")).split(":")
     general = [folder for folder in (*given, *_configured(_CONFIGURATION), *_STANDARD) if folder]
     waiting, seen = [os.fsdecode(path) for path in paths[:3]], set[str]()
     while waiting and len(seen) < _MOST:
         path = waiting.pop()
-        if path in seen:
+        if path in seen or not _is_elf(path):
             continue
         seen.add(path)
         names, folders = _needed(path)
@@ -64,6 +64,15 @@ def _configured(path: str, depth: int = 0) -> list[str]:
         elif line:
             folders.append(line)
     return folders
+
+
+def _is_elf(path: str) -> bool:
+    """Whether a file is one that a linker could read: a hostile program may name any other as its library."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
 
 
 def _needed(path: str) -> tuple[list[str], list[str]]:

@@ -19,6 +19,7 @@ from quire.own_descriptors import FIRST_OWN
 __all__ = ["deliver_pair"]
 
 _CLOSE, _DUP3, _CLOSE_RANGE, _PIPE2 = 3, 292, 436, 293
+_CLOSE_RANGE_CLOEXEC = 4
 _TIMER = 32  # struct itimerspec
 
 passes(284, "eventfd", INT, effect=Effect.GUEST, opens=True, owned=True)
@@ -32,6 +33,7 @@ passes(287, "timerfd_gettime", FD, Out(_TIMER), effect=Effect.GUEST)
 @syscall(_CLOSE, "close", FD, effect=Effect.GUEST)
 def close(task: Task, descriptor: int) -> int:
     """Close a descriptor. After EINTR it is closed, as Linux has it: no restart."""
+    group_state(task).opened.discard(descriptor)
     return host.call(_CLOSE, descriptor)
 
 
@@ -42,7 +44,11 @@ def close_range(task: Task, first: int, last: int, flags: int) -> int:
         return -errno.EINVAL
     if first >= FIRST_OWN:
         return 0 if not flags & ~6 else -errno.EINVAL
-    return host.call(_CLOSE_RANGE, first, min(last, FIRST_OWN - 1), flags)
+    result = host.call(_CLOSE_RANGE, first, min(last, FIRST_OWN - 1), flags)
+    if result == 0 and not flags & _CLOSE_RANGE_CLOEXEC:
+        state = group_state(task)
+        state.opened = {number for number in state.opened if not first <= number <= last}
+    return result
 
 
 @syscall(32, "dup", FD, effect=Effect.GUEST)
@@ -57,11 +63,17 @@ def _check_target(task: Task, target: int) -> None:
         raise fail(errno.EBADF)
 
 
+def _note(task: Task, source: int, result: int) -> int:
+    if result >= 0 and result != source:
+        group_state(task).opened.add(result)
+    return result
+
+
 @syscall(33, "dup2", FD, S32, effect=Effect.GUEST)
 def dup2(task: Task, source: int, target: int) -> int:
     """Copy a descriptor to a given number. EBADF when that is over the limit or one of Quire's."""
     _check_target(task, target)
-    return host.call(33, source, target)
+    return _note(task, source, host.call(33, source, target))
 
 
 @syscall(_DUP3, "dup3", FD, S32, U32, effect=Effect.GUEST)
@@ -70,7 +82,7 @@ def dup3(task: Task, source: int, target: int, flags: int) -> int:
     if flags & ~os.O_CLOEXEC or source == target:
         return -errno.EINVAL
     _check_target(task, target)
-    return host.call(_DUP3, source, target, flags)
+    return _note(task, source, host.call(_DUP3, source, target, flags))
 
 
 def deliver_pair(task: Task, pair: bytes, pointer: int) -> int:
@@ -84,10 +96,12 @@ def deliver_pair(task: Task, pair: bytes, pointer: int) -> int:
             raise fail(errno.EMFILE)
         for end in ends:
             group_state(task).own(end)
+            group_state(task).opened.add(end)
         if host.is_pipe(ends[0]):
             note_pipe(task, ends[0])
         task.memory.write(pointer, pair)
     except Exception:
+        group_state(task).opened.difference_update(ends)
         for end in ends:
             os.close(end)
         raise

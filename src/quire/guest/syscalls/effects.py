@@ -6,7 +6,7 @@ refused: a sandbox allows what somebody looked at, and nothing else.
 
 from enum import Enum
 
-__all__ = ["PARTS", "REFUSED", "Effect"]
+__all__ = ["KEPT_FROM_THE_HOST", "PARTS", "REFUSED", "Effect"]
 
 
 class Effect(Enum):
@@ -62,3 +62,5 @@ PARTS = {
 }
 #: What a sandbox always refuses: no such call of Quire's process is the guest's either.
 REFUSED = frozenset((Effect.FILES, Effect.OTHERS, Effect.UNKNOWN))
+#: What a sandbox answers by itself, whatever the arguments: the host hears of none of it.
+KEPT_FROM_THE_HOST = REFUSED | {Effect.LOCKS, Effect.HINT}

@@ -17,6 +17,7 @@ __all__ = ["become", "capable", "restore"]
 _SETGROUPS, _SETRESUID, _SETRESGID, _SETFSUID, _SETFSGID, _CAPGET = 116, 117, 119, 122, 123, 125
 _GROUPS_MAX = 65536
 _GUEST = Effect.GUEST
+_PRCTL, _SET_DEATH_SIGNAL, _GET_DEATH_SIGNAL = 157, 1, 2
 
 
 def _adopt(new: Credentials) -> int:
@@ -44,12 +45,16 @@ def become(task: Task, new: Credentials) -> int:
     state = thread_state(task)
     if new == state.credentials:
         return 0
+    death_signal = host.HostBuffer(4)
+    host.call(_PRCTL, _GET_DEATH_SIGNAL, death_signal.address)
     result = _adopt(new)
     if result < 0:
         _adopt(state.credentials)
-        return result
-    state.credentials = new
-    return 0
+    else:
+        state.credentials = new
+    # Whose ids change is no longer told of its parent's death; Quire's processes end with those that started them.
+    host.call(_PRCTL, _SET_DEATH_SIGNAL, int.from_bytes(death_signal.take(), "little"))
+    return min(result, 0)
 
 
 def capable(task: Task) -> bool:

@@ -145,9 +145,9 @@ def open_file(
     Files of /proc/self show the guest, not Quire; Quire's own memory is EACCES.
     """
     readable = group_state(task).readable
-    if readable is not None:
-        readable.check_name(directory, path)
     target = procfs.link_target(task, path)
+    if readable is not None:
+        readable.check_name(directory, target or path)
     if target is not None and not flags & os.O_NOFOLLOW:
         directory, path = _AT_FDCWD, target
     if task.options.sandbox and not flags & os.O_PATH:
@@ -170,6 +170,7 @@ def open_file(
             if readable is not None:
                 readable.check_opened(opened)
         except OSError:
+            group_state(task).opened.discard(opened)
             os.close(opened)
             raise
         if place is not None:

@@ -1,7 +1,7 @@
 """What a sandboxed guest may read when `--allow-read` closes the rest: judged by the real path of what a name leads to.
 
-A name is followed on the host and looked at there, once as it stands and once where a link leads. What lies outside is
-EACCES, whether it is there or not.
+A name is followed on the host and looked at there, once as it stands and once where a link leads, and so is what comes
+before each ``..`` in it. What lies outside is EACCES, whether it is there or not.
 """
 
 import errno
@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable
 
 from quire.guest.syscalls import host
-from quire.guest.syscalls.kinds import fail
+from quire.guest.syscalls.kinds import AT_FDCWD, fail
 from quire.guest.syscalls.proc_place import place_of
 
 __all__ = ["Readable"]
@@ -39,33 +39,46 @@ class Readable:
         self._above = {above for root in self.roots for above in _ancestors(root)}
 
     def check_name(self, directory: int, path: bytes) -> None:
-        """Raise EACCES when `path`, relative to descriptor `directory`, names something outside."""
+        """Raise EACCES when `path`, relative to descriptor `directory`, names something outside, or leads through it.
+
+        So it does for a name that is not there.
+        """
         if not path:
             return  # the descriptor itself, which was opened
-        if not self._check_found(directory, path, os.O_NOFOLLOW):
-            folder = os.path.dirname(path) or b"."
-            if not self._check_found(directory, folder, 0):
-                raise fail(errno.EACCES)
-        else:
-            self._check_found(directory, path, 0)
+        parts = path.split(b"/")
+        for at, part in enumerate(parts):
+            if part == b".." and at:  # what it leads out of must be there, which would tell
+                self._check_place(directory, b"/".join(parts[:at]) or b"/", 0)
+        self._check_place(directory, path, os.O_NOFOLLOW)
+        self._check_place(directory, path, 0)
 
     def check_opened(self, descriptor: int) -> None:
         """Raise EACCES when a file that was just opened lies outside."""
         if not self._allows(descriptor, metadata=False):
             raise fail(errno.EACCES)
 
-    def _check_found(self, directory: int, path: bytes, nofollow: int) -> bool:
-        """Raise EACCES when a name leads outside; return whether it leads anywhere."""
+    def _check_place(self, directory: int, path: bytes, nofollow: int) -> None:
+        """Raise EACCES when a name leads outside, or would if it were there."""
         name = host.HostBuffer(len(path), path)
         found = host.call(_OPENAT, directory, name.address, os.O_PATH | os.O_CLOEXEC | nofollow)
         if found < 0:
-            return False
+            if not self._would_allow(directory, path):
+                raise fail(errno.EACCES)
+            return
         try:
             if not self._allows(found, metadata=True):
                 raise fail(errno.EACCES)
         finally:
             os.close(found)
-        return True
+
+    def _would_allow(self, directory: int, path: bytes) -> bool:
+        """Whether a name that is not there lies inside: below a root, or in the directory of the guest in procfs."""
+        base = b"" if directory == AT_FDCWD else os.fsencode(host.path_of(directory))
+        place = os.path.realpath(os.path.join(base, path))
+        return self._is_below(place) or place.startswith(b"/proc/%d/" % os.getpid())
+
+    def _is_below(self, path: bytes) -> bool:
+        return any(path == root or path.startswith(root.rstrip(b"/") + b"/") for root in self.roots)
 
     def _allows(self, descriptor: int, *, metadata: bool) -> bool:
         """Whether what a descriptor names may be read; of the directories that lead there only that they are."""
@@ -79,7 +92,7 @@ class Readable:
             return True  # a pipe, a memory file: the guest's own or given to it
         if link in _ALIASES or (metadata and link in self._above):
             return True
-        if any(link == root or link.startswith(root.rstrip(b"/") + b"/") for root in self.roots):
+        if self._is_below(link):
             return True
         place = place_of(descriptor)
         return place is not None and place.own

@@ -7,6 +7,7 @@ from quire.guest.kernel.task import ThreadGroup
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import PARTS, Effect
 from quire.guest.syscalls.kinds import AT_FDCWD, Kind, signed32
+from quire.guest.syscalls.procfs import link_target
 from quire.guest.syscalls.state import group_state
 from quire.own_descriptors import FIRST_OWN
 
@@ -38,7 +39,7 @@ def check_names(group: ThreadGroup, kinds: Sequence[Kind], registers: tuple[int,
         directory = kind.directory_of(register, directory)
         path = kind.file_of(group, register)
         if path is not None:
-            readable.check_name(directory, path)
+            readable.check_name(directory, link_target(group, path) or path)
 
 
 _ASK = 1

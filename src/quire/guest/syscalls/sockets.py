@@ -3,6 +3,7 @@
 import errno
 import socket as posix
 import struct
+from collections.abc import Iterator
 
 from quire.arch import Access
 from quire.guest.kernel.task import Task
@@ -11,7 +12,7 @@ from quire.guest.syscalls.descriptors import deliver_pair
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.io import segments_of
 from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32, Arg, In, fail
-from quire.guest.syscalls.state import admit
+from quire.guest.syscalls.state import admit, group_state
 from quire.guest.syscalls.table import passes, syscall
 from quire.guest.syscalls.transfer import MAX_TRANSFER, gather
 from quire.guest.syscalls.waiting import raise_sigpipe
@@ -167,8 +168,8 @@ def recvfrom(
     return result
 
 
-def _check_control(control: bytes) -> None:
-    """Raise EBADF when a control message would hand out one of Quire's descriptors."""
+def _passed(control: bytes) -> Iterator[int]:
+    """Yield the descriptors that control messages pass. Raises EINVAL for a message that is none."""
     at = 0
     while at + _CONTROL.size <= len(control):
         length, level, kind = _CONTROL.unpack_from(control, at)
@@ -176,9 +177,8 @@ def _check_control(control: bytes) -> None:
             raise fail(errno.EINVAL)
         if (level, kind) == (posix.SOL_SOCKET, posix.SCM_RIGHTS):
             passed = control[at + _CONTROL.size : at + length]
-            numbers = struct.iter_unpack("<i", passed[: len(passed) // 4 * 4])
-            if any(number >= FIRST_OWN for (number,) in numbers):
-                raise fail(errno.EBADF)
+            for (number,) in struct.iter_unpack("<i", passed[: len(passed) // 4 * 4]):
+                yield number
         at += (length + 7) & ~7
 
 
@@ -193,7 +193,8 @@ def sendmsg(task: Task, descriptor: int, pointer: int, flags: int) -> int:
         return -errno.ENOBUFS
     name = host.HostBuffer(length, task.memory.read(to, length)) if to and length else None
     data = task.memory.read(control, control_length) if control_length else b""
-    _check_control(data)
+    if any(number >= FIRST_OWN for number in _passed(data)):
+        return -errno.EBADF  # one of Quire's
     extra = host.HostBuffer(len(data), data)
     vector, chunks = _chunks(task, segments_of(task, vectors, count), Access.READ)
     packed = _MESSAGE.pack(
@@ -237,6 +238,7 @@ def recvmsg(task: Task, descriptor: int, pointer: int, flags: int) -> int:
     if name is not None:
         task.memory.write(source, name.take(got_name))
     if got_control:
+        group_state(task).opened.update(_passed(extra.take(got_control)))
         task.memory.write(control, extra.take(got_control))
     answer = (source, got_name, pad, vectors, count, control, got_control, got_flags, pad2)
     task.memory.write(pointer, _MESSAGE.pack(*answer))

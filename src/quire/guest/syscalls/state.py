@@ -82,6 +82,8 @@ class GroupState:
     inputs: set[tuple[int, int]] = field(default_factory=set)
     #: The same of what it inherited above 2 and would share with others: in a sandbox it may not use them.
     inherited: set[tuple[int, int]] = field(default_factory=set)
+    #: Numbers of the descriptors that it has now and was not started with.
+    opened: set[int] = field(default_factory=set)
     #: What a sandboxed guest may read, None for all that its user may.
     readable: Readable | None = None
 
@@ -199,7 +201,9 @@ def admit(group: ThreadGroup, descriptor: int) -> int:
 
     The host gives out the lowest free number, so this is the number that a native run would get.
     """
-    if descriptor < group_state(group).descriptor_limit:
+    state = group_state(group)
+    if descriptor < state.descriptor_limit:
+        state.opened.add(descriptor)
         return descriptor
     os.close(descriptor)
     return -errno.EMFILE
