@@ -12,7 +12,8 @@ from quire.report.decode import render_decode_table
 RECORD = {
     "schema": 1,
     "program": {"path": "/bin/true", "argv": ["true"]},
-    "config": {"mmu": "ept", "guest_page": 4096, "host_page": 2 << 20, "profile": "skylake-x"},
+    "config": {"mmu": "ept", "guest_page": 4096, "host_page": 2 << 20, "profile": "skylake-x",
+               "walls": ["table of effects", "landlock 7"]},
     "outcome": {"status": 130, "signal": "SIGINT", "partial": True},
     "instructions": 1234567,
     "accesses": {"read": 300, "write": 200, "fetch": 1234567},
@@ -45,6 +46,7 @@ quire run: true under ept, 4KiB x 2MiB pages, skylake-x
   status                                      130  SIGINT
   partial                                     yes  the guest was stopped from outside: counts end there
   wall time                               1.500 s  of it 0.250 s set-up
+  walls of the sandbox                          2  table of effects, landlock 7
 execution
   instructions                          1_234_567
   reads                                       300

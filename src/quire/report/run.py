@@ -92,6 +92,9 @@ def _outcome(record: dict[str, Any]) -> Rows:
     ]
     if outcome["partial"]:
         rows.insert(1, ("partial", "yes", "the guest was stopped from outside: counts end there"))
+    walls = record["config"].get("walls")
+    if walls:
+        rows.append(("walls of the sandbox", str(len(walls)), ", ".join(walls)))
     return rows
 
 
