@@ -69,7 +69,7 @@ class HostSignals:
     def wake_at(self, moment: int | None) -> None:
         """Interrupt the guest at `moment`, in ns of CLOCK_MONOTONIC, instead of when asked before; None for never."""
         self._moment = moment
-        os.write(self._writer, _NO_SIGNAL)
+        self._nudge()
 
     def stop(self, signo: int) -> None:
         """Stop this process as stop signal `signo` does; return when something continues it."""
@@ -115,7 +115,7 @@ class HostSignals:
 
     def __exit__(self, *_: object) -> None:
         self._closing = True
-        os.write(self._writer, _NO_SIGNAL)
+        self._nudge()
         self._thread.join()
         signal.set_wakeup_fd(self._wakeup_before)
         for number, handler in self._handlers.items():
@@ -137,6 +137,13 @@ class HostSignals:
         pythons = (signal.SIGPIPE, signal.SIGXFSZ)
         ignored = (n for n in _signals(_TAKEN) if signal.getsignal(n) is signal.SIG_IGN and n not in pythons)
         return sum(signal_bit(number) for number in ignored)
+
+    def _nudge(self) -> None:
+        """Have the thread look at what changed."""
+        try:
+            os.write(self._writer, _NO_SIGNAL)
+        except BlockingIOError:
+            pass  # the pipe is full: it will look anyway
 
     def _read(self) -> None:
         """Put what waits in the host's queue into ours."""
