@@ -1,5 +1,5 @@
 """``python -m quire``."""
 
-from quire.cli import main
+from quire.cli import command_line
 
-main()
+command_line()

@@ -10,6 +10,8 @@ from commands import example_files
 from limits import PATIENCE
 from sampling import some
 
+from quire.guest.own_process import is_own_process
+
 _HEAVY = ("numba", "llvmlite", "unicorn", "capstone", "quire.testing", "quire.cpu", "quire.hypervisor")
 _CASES = {
     "walk-tables": ["walk", "--tables", "tables.toml", "0x7fff_f123"],
@@ -96,3 +98,9 @@ def test_one_address_of_a_large_core_does_not_read_it(tmp_path: Path) -> None:
         check=False,
     )
     assert b"0x40000003000 bytes in 4 ranges" in done.stdout
+
+
+def test_a_process_that_goes_on_is_not_quires_alone(tmp_path: Path) -> None:
+    """Only a process that was started for one command may be walled in for good."""
+    quire(tmp_path, "doctor")
+    assert not is_own_process()

@@ -98,14 +98,17 @@ def _answer(client: socket.socket) -> None:
 
 def _command(words: list[str]) -> Callable[[], int | None]:
     """Return what is to be called: the worker for ``-m quire.guest.worker``, else the command line."""
+    from quire.guest.own_process import claim_process
+
+    claim_process()  # the fork is for this command alone
     if words[:2] == ["-m", "quire.guest.worker"]:
         from quire.guest.worker import main as worker
 
         return lambda: worker(*words[2:])
-    from quire.cli import main
+    from quire.cli import command_line
 
     sys.argv = ["quire", *(words[2:] if words[:1] == ["-m"] else words)]
-    return main
+    return command_line
 
 
 if __name__ == "__main__":

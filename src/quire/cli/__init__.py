@@ -4,6 +4,6 @@ Contract: data goes to stdout, words and reports to stderr; an error is one line
 never a traceback.
 """
 
-from quire.cli.entry import main
+from quire.cli.entry import command_line, main
 
-__all__ = ["main"]
+__all__ = ["command_line", "main"]

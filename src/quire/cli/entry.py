@@ -7,12 +7,18 @@ from collections.abc import Sequence
 from quire import __version__
 from quire.cli.interruption import Interrupted, leave, leaving_on_signals
 from quire.errors import CANNOT_SET_UP, BackendError, FormatError, MisuseError
-from quire.guest.own_process import ADDRESS_SPACE
+from quire.guest.own_process import ADDRESS_SPACE, claim_process
 from quire.guest.own_streams import answer_failure, own_streams
 
-__all__ = ["NO_ARGV", "main"]
+__all__ = ["NO_ARGV", "command_line", "main"]
 
 NO_ARGV = "--no-argv"  #: keeps a program's arguments out of everything that is written
+
+
+def command_line() -> None:
+    """Run the command line in a process that was started for it, and ends here."""
+    claim_process()
+    main()
 
 
 def main() -> None:

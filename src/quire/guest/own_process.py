@@ -13,6 +13,7 @@ from quire.own_descriptors import make_room
 
 __all__ = [
     "ADDRESS_SPACE",
+    "claim_process",
     "end_with_parent",
     "few_threads",
     "freeze_loaded",
@@ -40,8 +41,13 @@ def few_threads() -> None:
         _ADDED.add(os.fsencode(_POOL))
 
 
+def claim_process() -> None:
+    """Say that this process is Quire's alone: it was started for one command, and ends with it."""
+    _OWN.set()
+
+
 def is_own_process() -> bool:
-    """Whether this process runs nothing but Quire and its guest, so that its descriptors may be replaced."""
+    """Whether this process is Quire's alone, so that descriptors may be replaced and walls put up for good."""
     return _OWN.is_set()
 
 
@@ -56,7 +62,6 @@ def prepare_process(memory: int) -> dict[bytes, bytes]:
     _check_address_space(memory)
     make_room()
     hide_streams()
-    _OWN.set()
     return environ
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from quire import __version__
 from quire.errors import CANNOT_SET_UP, BackendError, FormatError, MisuseError
-from quire.guest.own_process import end_with_parent, few_threads, prepare_process
+from quire.guest.own_process import claim_process, end_with_parent, few_threads, prepare_process
 from quire.guest.own_streams import own_streams
 from quire.own_descriptors import move_high
 from quire.report.shown import shown_lines
@@ -69,4 +69,5 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    claim_process()
     sys.exit(main(*sys.argv[1:]))
