@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import example_files
+from commands import example_files, quire
 from limits import PATIENCE
 from sampling import some
 
