@@ -9,7 +9,7 @@ from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import POINTER, S32, U32
-from quire.guest.syscalls.state import thread_state
+from quire.guest.syscalls.state import group_state, thread_state
 from quire.guest.syscalls.table import syscall
 
 __all__ = ["become", "capable", "restore"]
@@ -48,8 +48,24 @@ def become(task: Task, new: Credentials) -> int:
     if result < 0:
         _adopt(state.credentials)
         return result
+    if (new.users.effective, new.users.fs, new.groups.effective, new.groups.fs) != (
+        state.credentials.users.effective,
+        state.credentials.users.fs,
+        state.credentials.groups.effective,
+        state.credentials.groups.fs,
+    ):
+        group_state(task).dumpable = _dumpable_after_change()
     state.credentials = new
     return 0
+
+
+def _dumpable_after_change() -> int:
+    """Return what PR_GET_DUMPABLE says of a process that became another user: the host's suid_dumpable."""
+    try:
+        with open("/proc/sys/fs/suid_dumpable", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
 
 
 def capable(task: Task) -> bool:

@@ -3,11 +3,12 @@
 import errno
 import os
 
+from quire.arch import LOW32
 from quire.guest.kernel.task import Task
-from quire.guest.syscalls import host
+from quire.guest.syscalls import file_size, host
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.kinds import FD, INT, POINTER, SYNCED_FD, U32, fail, signed64
+from quire.guest.syscalls.kinds import FD, INT, OPEN_FD, POINTER, SYNCED_FD, U32, fail, signed64
 from quire.guest.syscalls.table import syscall
 from quire.guest.syscalls.transfer import MAX_TRANSFER, Segments, is_seeded, read_file, write_file
 
@@ -19,7 +20,8 @@ _OUTPUT = Effect.OUTPUT
 
 def segments_of(task: Task, pointer: int, count: int) -> Segments:
     """Return the ranges of a guest's struct iovec array. EINVAL for too many or too long ones, BadAddress."""
-    if not 0 <= signed64(count) <= _MAX_SEGMENTS:
+    count &= LOW32  # Linux looks at so much of it
+    if count > _MAX_SEGMENTS:
         raise fail(errno.EINVAL)
     segments = task.memory.read_iovec(pointer, count) if count else []
     if any(length >> 63 for _, length in segments):
@@ -59,25 +61,25 @@ def pwrite64(task: Task, descriptor: int, pointer: int, count: int, offset: int)
     return write_file(task, descriptor, [(pointer, count)], _offset(offset))
 
 
-@syscall(19, "readv", FD, POINTER, INT, effect=Effect.INPUT, restart=True)
+@syscall(19, "readv", OPEN_FD, POINTER, INT, effect=Effect.INPUT, restart=True)
 def readv(task: Task, descriptor: int, pointer: int, count: int) -> int:
     """Read into several ranges."""
     return read_file(task, descriptor, segments_of(task, pointer, count))
 
 
-@syscall(20, "writev", FD, POINTER, INT, effect=_OUTPUT, restart=True)
+@syscall(20, "writev", OPEN_FD, POINTER, INT, effect=_OUTPUT, restart=True)
 def writev(task: Task, descriptor: int, pointer: int, count: int) -> int:
     """Write several ranges."""
     return write_file(task, descriptor, segments_of(task, pointer, count))
 
 
-@syscall(295, "preadv", FD, POINTER, INT, INT, effect=Effect.INPUT, restart=True)
+@syscall(295, "preadv", OPEN_FD, POINTER, INT, INT, effect=Effect.INPUT, restart=True)
 def preadv(task: Task, descriptor: int, pointer: int, count: int, offset: int) -> int:
     """Read into several ranges at a position."""
     return read_file(task, descriptor, segments_of(task, pointer, count), _offset(offset))
 
 
-@syscall(296, "pwritev", FD, POINTER, INT, INT, effect=_OUTPUT, restart=True)
+@syscall(296, "pwritev", OPEN_FD, POINTER, INT, INT, effect=_OUTPUT, restart=True)
 def pwritev(task: Task, descriptor: int, pointer: int, count: int, offset: int) -> int:
     """Write several ranges at a position."""
     return write_file(task, descriptor, segments_of(task, pointer, count), _offset(offset))
@@ -87,7 +89,7 @@ def _offset_or_current(low: int) -> int:
     return -1 if signed64(low) == -1 else _offset(low)
 
 
-@syscall(327, "preadv2", FD, POINTER, INT, INT, INT, U32, effect=Effect.INPUT, restart=True)
+@syscall(327, "preadv2", OPEN_FD, POINTER, INT, INT, INT, U32, effect=Effect.INPUT, restart=True)
 def preadv2(
     task: Task, descriptor: int, pointer: int, count: int, offset: int, _high: int, flags: int
 ) -> int:
@@ -96,7 +98,7 @@ def preadv2(
     return read_file(task, descriptor, segments, _offset_or_current(offset), flags)
 
 
-@syscall(328, "pwritev2", FD, POINTER, INT, INT, INT, U32, effect=_OUTPUT, restart=True)
+@syscall(328, "pwritev2", OPEN_FD, POINTER, INT, INT, INT, U32, effect=_OUTPUT, restart=True)
 def pwritev2(
     task: Task, descriptor: int, pointer: int, count: int, offset: int, _high: int, flags: int
 ) -> int:
@@ -107,6 +109,11 @@ def pwritev2(
 
 def _read_position(task: Task, pointer: int) -> host.HostBuffer | None:
     return host.HostBuffer(8, task.memory.read(pointer, 8)) if pointer else None
+
+
+def _copy_count(count: int) -> int:
+    """Return how much one call copies; a negative number is the host's to refuse."""
+    return count if count >> 63 else min(count, MAX_TRANSFER)
 
 
 def _copy_end(target: int, position: host.HostBuffer | None, count: int) -> int:
@@ -152,8 +159,10 @@ def _copy(
 def sendfile(task: Task, target: int, source: int, pointer: int, count: int) -> int:
     """Copy from a file to a descriptor within the kernel."""
     position = _read_position(task, pointer)
-    words = (target, source, position.address if position else 0, min(count, MAX_TRANSFER))
-    end = _copy_end(target, None, words[-1])
+    count = _copy_count(count)
+    end = _copy_end(target, None, count)
+    count = file_size.writable(task, target, end - count, count)
+    words = (target, source, position.address if position else 0, count)
     return _copy(task, 40, words, source, target, ((pointer, position),), end)
 
 
@@ -161,9 +170,10 @@ def _copy_between(task: Task, number: int, ends: tuple[int, int, int, int], coun
     source, from_, target, to = ends
     start, end = _read_position(task, from_), _read_position(task, to)
     first, second = start.address if start else 0, end.address if end else 0
-    count = min(count, MAX_TRANSFER)
-    words = (source, first, target, second, count, flags)
+    count = _copy_count(count)
     reach = _copy_end(target, end, count)
+    count = file_size.writable(task, target, reach - count, count)
+    words = (source, first, target, second, count, flags)
     return _copy(task, number, words, source, target, ((from_, start), (to, end)), reach)
 
 
