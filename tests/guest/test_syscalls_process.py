@@ -95,7 +95,8 @@ def test_memory_goes_to_the_space(process: FakeProcess) -> None:
     assert process.call(9, 0, 4096, 3, 0x02, 0, 1) == -errno.EINVAL
     assert process.call(9, 0, 4096, 3, 0x02, 777, 0) == -errno.EBADF
     assert process.call(12, 0x5000) == 0x7000
-    assert process.call(149, BASE, 1) == process.call(151, 1) == 0
+    assert process.call(149, BASE, 1) == 0x7000 and process.space.calls[-1] == ("lock", BASE, 1)
+    assert process.call(151, 1) == 0
 
 
 def test_segment_bases(process: FakeProcess) -> None:

@@ -22,7 +22,9 @@ def process() -> FakeProcess:
 
 
 def test_a_call_that_nobody_looked_at_is_refused(process: FakeProcess) -> None:
-    assert {entry.name for entry in SYSCALLS.values() if entry.run and entry.effect is Effect.UNKNOWN} == set()
+    assert {
+        entry.name for entry in SYSCALLS.values() if entry.run and entry.effect is Effect.UNKNOWN
+    } == set()
     assert verdict(process, Effect.UNKNOWN, (0, 0, 0)) == -errno.EPERM  # type: ignore[arg-type]
 
 

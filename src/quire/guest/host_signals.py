@@ -46,6 +46,8 @@ _INFO = struct.Struct("<IiiIIiIIIIiiQQQQ")
 _INFO_BYTES = 128
 #: A sleeping call that began just after it was looked for is ended this much later (seconds).
 _AGAIN = 0.02
+#: The most that a wait may last, in ms: a C int; a longer one is made of several.
+_LONGEST = 0x7FFF_FFFF
 #: A timer interrupts at most so often (ns): a guest whose timers are shorter than a system call still goes on.
 _SHORTEST = 1_000_000
 
@@ -191,7 +193,7 @@ class HostSignals:
         moment = self._moment
         if moment is None:
             return None
-        return max(moment, earliest) / 1e6 - now / 1e6
+        return min((max(moment, earliest) - now) / 1e6, _LONGEST)
 
     def _wake(self) -> None:
         """Interrupt the guest, in its instructions or in a call of the host in which it sleeps."""

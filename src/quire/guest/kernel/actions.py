@@ -40,6 +40,8 @@ SA_ONSTACK = 0x0800_0000
 SA_RESTART = 0x1000_0000
 SA_NODEFER = 0x4000_0000
 SA_RESETHAND = 0x8000_0000
+#: The flags that the kernel keeps; those of children and of address tags change nothing here.
+_FLAGS = 0xDC00_0807
 
 SS_ONSTACK, SS_DISABLE = 1, 2
 SS_AUTODISARM = 1 << 31
@@ -84,7 +86,8 @@ class SigAction:
     @classmethod
     def unpack(cls, data: bytes) -> "SigAction":
         """Return the action in 32 bytes from rt_sigaction."""
-        return cls(*struct.unpack("<4Q", data))
+        handler, flags, restorer, mask = struct.unpack("<4Q", data)
+        return cls(handler, flags & _FLAGS, restorer, mask)
 
 
 @dataclass(frozen=True, slots=True)

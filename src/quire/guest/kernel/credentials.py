@@ -79,6 +79,11 @@ class Credentials:
         """Whether it has the rights of user 0 now."""
         return self.root and self.users.effective == 0
 
+    @property
+    def judged(self) -> tuple[int, int, int, int]:
+        """The ids by which rights are judged: a change of one makes the process another's."""
+        return self.users.effective, self.users.fs, self.groups.effective, self.groups.fs
+
     @classmethod
     def of_this_process(cls) -> "Credentials":
         """Return what a program gets that Quire starts: Quire's own."""

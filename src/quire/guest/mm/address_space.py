@@ -17,13 +17,10 @@ from quire.arch import PF_ERROR, WORD
 from quire.errors import InternalError
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.siginfo import BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SI_KERNEL, SignalInfo
+from quire.guest.mm.advice import madvise
 from quire.guest.mm.backing import FileBacking
 from quire.guest.mm.layout import DEFAULT_STACK_LIMIT
 from quire.guest.mm.linux import (
-    MADV_DONTNEED,
-    MADV_POPULATE_READ,
-    MADV_POPULATE_WRITE,
-    MADVICE,
     MS_ASYNC,
     MS_INVALIDATE,
     MS_SYNC,
@@ -136,25 +133,31 @@ class AddressSpace(MemoryMap):
         return mremap(self, old, old_size, new_size, flags, new_addr)
 
     def madvise(self, addr: int, length: int, advice: int) -> int:
-        """Drop pages (MADV_DONTNEED) or touch them (MADV_POPULATE_*); other advice is not followed."""
-        addr, end = addr & WORD, (addr & WORD) + page_up(length & WORD)
-        if advice not in MADVICE or addr % PAGE_4K or end > WORD:
+        """Follow advice about a range, as far as it changes what the process sees; return 0 or a negative errno."""
+        return madvise(self, addr, length, advice)
+
+    def writes_to(self, fd: int) -> bool:
+        """Whether a shared mapping may write to the file behind `fd`."""
+        key = self.files.is_mapped(fd)
+        return key is not None and any(
+            vma.shared and vma.backing is not None and vma.backing.key == key and vma.backing.writable
+            for vma in self.areas
+        )
+
+    def lock(self, addr: int, length: int) -> int:
+        """Say whether a range may be locked: ENOMEM for a hole, or for memory that nobody may touch."""
+        addr, end = page_down(addr & WORD), page_up((addr & WORD) + (length & WORD))
+        if addr == end & WORD:
+            return 0
+        if end > WORD:
             return -errno.EINVAL
-        if advice == MADV_DONTNEED:
-            try:
-                self.pages.split_edges(addr, end)
-            except OutOfFrames:
-                return -errno.ENOMEM
-            self.pages.drop(addr, end)
-        elif advice in (MADV_POPULATE_READ, MADV_POPULATE_WRITE) and self.areas.covered(addr, end):
-            failed = self._populate(addr, end)
-            if failed is not None:
-                return -(errno.ENOMEM if failed.signo == signal.SIGKILL else errno.EFAULT)
-        return 0 if self.areas.covered(addr, end) else -errno.ENOMEM
+        if not self.areas.covered(addr, end):
+            return -errno.ENOMEM
+        return 0 if all(vma.prot for vma in self.areas.overlapping(addr, end)) else -errno.ENOMEM
 
     def msync(self, addr: int, length: int, flags: int) -> int:
         """Write the dirty shared pages of a range to their files."""
-        addr, end = addr & WORD, (addr & WORD) + page_up(length & WORD)
+        addr, end = addr & WORD, (addr & WORD) + (page_up(length & WORD) & WORD)
         if flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC) or addr % PAGE_4K:
             return -errno.EINVAL
         if flags & MS_ASYNC and flags & MS_SYNC:
@@ -256,7 +259,7 @@ class AddressSpace(MemoryMap):
         self.pages.write_all_back()
         self.files.close()
 
-    def _populate(self, start: int, end: int) -> SignalInfo | None:
+    def populate(self, start: int, end: int) -> SignalInfo | None:
         """Touch every page as MAP_POPULATE does; return the first fault that cannot be resolved."""
         for page in range(start, end, PAGE_4K):
             if page % PAGE_2M == 0:
@@ -355,7 +358,10 @@ class AddressSpace(MemoryMap):
         gpa = self._frame()
         if gpa is None:
             return self._out_of_memory()
-        if file is not None:
+        known = self.pages.shared.find(file.key, offset // PAGE_4K) if file is not None else None
+        if known is not None:  # newer than the file, as far as a mapping wrote to it
+            self.machine.physical(gpa, PAGE_4K, write=True)[:] = self.machine.physical(known.gpa, PAGE_4K)
+        elif file is not None:
             count = file.read_page(offset, self.machine.physical(gpa, PAGE_4K, write=True))
             if count <= 0:
                 self.machine.free(gpa, PAGE_4K)

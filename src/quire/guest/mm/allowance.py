@@ -37,18 +37,29 @@ class Allowance:
     at_once: int = field(default_factory=_most_at_once)
 
     def refuses(
-        self, areas: VmaList, more: int, *, replaced: int = 0, data: bool = False, held: bool = True
+        self,
+        areas: VmaList,
+        more: int,
+        *,
+        replaced: int = 0,
+        data: bool = False,
+        memory: bool = False,
+        held: bool = True,
     ) -> bool:
         """Whether `more` bytes beside `areas`, in the place of `replaced`, are too many.
 
-        `data` says that they are private and writable, `held` that memory is to be there for them when they are
-        written (no MAP_NORESERVE).
+        `data` says that they are private and writable, `memory` that no file has them, `held` that memory is to be
+        there for them when they are written (no MAP_NORESERVE).
         """
         if areas.mapped_bytes + more - replaced > self.total:
             return True
-        if data and self.data != WORD and _data_bytes(areas) + more > self.data:
+        if data and self.refuses_data(areas, more):
             return True
-        return data and held and more > self.at_once
+        return (data or memory) and held and more > self.at_once
+
+    def refuses_data(self, areas: VmaList, more: int) -> bool:
+        """Whether `more` bytes of private, writable memory are too many."""
+        return self.data != WORD and _data_bytes(areas) + more > self.data
 
 
 def _data_bytes(areas: Iterable[Vma]) -> int:

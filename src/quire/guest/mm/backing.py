@@ -6,6 +6,7 @@ access share one. Does not model pages; :mod:`quire.guest.mm.shared_pages` does.
 values.
 """
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -16,9 +17,21 @@ from quire.own_descriptors import move_high
 
 __all__ = ["Backing", "FileBacking", "FileRegistry", "SharedAnonymous"]
 
+_F_SEAL_FUTURE_WRITE = 0x10
+_PUNCH_HOLE_KEEP_SIZE = 3
+_fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+_fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
 _DEV_ZERO = os.makedev(1, 5)
 
 Key = tuple[int, int]
+
+
+def _is_sealed(fd: int) -> bool:
+    """Whether a memory file may no longer be written."""
+    try:
+        return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & (fcntl.F_SEAL_WRITE | _F_SEAL_FUTURE_WRITE))
+    except OSError:
+        return False  # of another kind
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +88,10 @@ class FileBacking(Backing):
             return -(error.errno or errno.EIO)
         return 0
 
+    def punch(self, offset: int, length: int) -> int:
+        """Make a hole of a range of the file; return 0 or a negative errno."""
+        return -ctypes.get_errno() if _fallocate(self.fd, _PUNCH_HOLE_KEEP_SIZE, offset, length) else 0
+
 
 def _first_bytes(views: list[memoryview], size: int) -> list[memoryview]:
     kept = []
@@ -121,6 +138,8 @@ class FileRegistry:
         read_write = mode & os.O_ACCMODE == os.O_RDWR
         if shared and write and not read_write:
             return -errno.EACCES
+        if shared and write and _is_sealed(fd):
+            return -errno.EPERM
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == _DEV_ZERO:
             return None
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISBLK(status.st_mode):

@@ -9,9 +9,14 @@ from quire.arch import PAGES
 __all__ = [
     "ADDRESS_END",
     "MADVICE",
+    "MADV_COLLAPSE",
     "MADV_DONTNEED",
+    "MADV_DONTNEED_LOCKED",
+    "MADV_FREE",
     "MADV_POPULATE_READ",
     "MADV_POPULATE_WRITE",
+    "MADV_REMOVE",
+    "MADV_WIPEONFORK",
     "MAP_32BIT",
     "MAP_ANONYMOUS",
     "MAP_FIXED",
@@ -91,8 +96,13 @@ MREMAP_FIXED = 2
 MREMAP_DONTUNMAP = 4
 
 MADV_DONTNEED = 4
+MADV_FREE = 8
+MADV_REMOVE = 9
+MADV_WIPEONFORK = 18
 MADV_POPULATE_READ = 22
 MADV_POPULATE_WRITE = 23
+MADV_DONTNEED_LOCKED = 24
+MADV_COLLAPSE = 25
 #: Every value of madvise that Linux knows for user mappings.
 MADVICE = frozenset((*range(5), *range(8, 26)))
 

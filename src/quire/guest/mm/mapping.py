@@ -64,7 +64,7 @@ class MemoryMap(ABC):
         length = page_up(length)
         if length > TASK_SIZE or len(self.areas) >= linux.MAX_MAP_COUNT:
             return -errno.ENOMEM
-        if offset + length > 1 << 63:
+        if offset + length >= 1 << 63:
             return -errno.EOVERFLOW
         backing = self._backing(prot, flags, fd)
         if isinstance(backing, int):
@@ -77,7 +77,7 @@ class MemoryMap(ABC):
         if backing is not None and backing.references == 0:
             self._unreference(backing)
         if start >= 0 and flags & linux.MAP_POPULATE:
-            self._populate(start, start + length)  # best effort, as on Linux: what is missing faults later
+            self.populate(start, start + length)  # best effort, as on Linux: what is missing faults later
         return start
 
     def _too_much(self, start: int, length: int, prot: int, flags: int) -> bool:
@@ -92,7 +92,8 @@ class MemoryMap(ABC):
             self.areas,
             length,
             replaced=replaced,
-            data=(bool(prot & linux.PROT_WRITE) and not shared) or (shared and anonymous),
+            data=bool(prot & linux.PROT_WRITE) and not shared,
+            memory=shared and anonymous,
             held=not flags & linux.MAP_NORESERVE,
         )
 
@@ -184,7 +185,7 @@ class MemoryMap(ABC):
         return 0
 
     @abstractmethod
-    def _populate(self, start: int, end: int) -> SignalInfo | None:
+    def populate(self, start: int, end: int) -> SignalInfo | None:
         """Give every page of the range a frame, as far as that goes: the page-fault handler's part."""
 
     def _insert(self, vma: Vma) -> None:
@@ -212,6 +213,8 @@ class MemoryMap(ABC):
             backing = self.files.open(signed, shared=shared, write=bool(prot & linux.PROT_WRITE))
             if backing is not None:
                 return -errno.EINVAL if not isinstance(backing, int) and self._grows(flags) else backing
+        if shared and self._grows(flags):
+            return -errno.EINVAL
         return self.files.shared_anonymous() if shared else None
 
     @staticmethod
@@ -270,9 +273,17 @@ class MemoryMap(ABC):
                 break
             if vma.shared and prot & linux.PROT_WRITE and vma.backing and not vma.backing.writable:
                 return self._apply_protection(start, position, prot) or -errno.EACCES
+            if self._becomes_too_much(vma, start, end, prot):
+                return self._apply_protection(start, position, prot) or -errno.ENOMEM
             position = min(vma.end, end)
         self._apply_protection(start, position, prot)
         return 0 if position == end else -errno.ENOMEM
+
+    def _becomes_too_much(self, vma: Vma, start: int, end: int, prot: int) -> bool:
+        """Whether writable memory of this area would be more than the process may have of its own."""
+        if vma.shared or vma.grows_down or not prot & linux.PROT_WRITE & ~vma.prot:
+            return False
+        return self.allowance.refuses_data(self.areas, min(vma.end, end) - max(vma.start, start))
 
     def _apply_protection(self, start: int, end: int, prot: int) -> int:
         if start < end:

@@ -62,7 +62,7 @@ def _check(old: int, old_size: int, new_size: int, flags: int, new_addr: int) ->
     if flags & linux.MREMAP_DONTUNMAP and old_size != new_size:
         return -errno.EINVAL
     if old + old_size > TASK_SIZE or new_size > TASK_SIZE:
-        return -errno.EINVAL if moves or old_size > TASK_SIZE else -errno.ENOMEM
+        return -errno.EINVAL
     if not flags & linux.MREMAP_FIXED:
         return 0
     if new_addr % PAGE_4K or new_addr + new_size > TASK_SIZE:

@@ -122,6 +122,15 @@ class SharedPages:
         views = [self._machine.physical(page.gpa, PAGE_4K) for page in run]
         return first.writer.write_pages(first.index * PAGE_4K, views)
 
+    def zero(self, key: Key, offset: int, length: int) -> None:
+        """Zero a range of `key`, as far as it has frames: a hole was punched there."""
+        for page in self.of(key):
+            start = page.index * PAGE_4K
+            low, high = max(start, offset), min(start + PAGE_4K, offset + length)
+            if low < high:
+                view = self._machine.physical(page.gpa, PAGE_4K, write=True)
+                view[low - start : high - start] = bytes(high - low)
+
     def forget(self, key: Key) -> None:
         """Free every page of `key`, which nothing maps any more."""
         for page in self.of(key):

@@ -20,7 +20,6 @@ __all__ = ["BadAddress", "UserMemory"]
 
 _OFFSET_MASK = PAGE_4K - 1
 _MAX_IOVEC = 1024
-_MAX_TOTAL = (1 << 63) - 1
 #: A page may be refused once more after a fault was resolved: a write to it after it was mapped by a read.
 _ATTEMPTS = 3
 
@@ -113,16 +112,12 @@ class UserMemory:
     def read_iovec(self, gva: int, count: int) -> list[tuple[int, int]]:
         """Return the (base, length) pairs of a ``struct iovec`` array.
 
-        Raises OSError(EINVAL) for more than 1024 of them or more than 2**63 - 1 bytes in all.
+        Raises OSError(EINVAL) for more than 1024 of them.
         """
         if not 0 <= count <= _MAX_IOVEC:
             raise OSError(errno.EINVAL, f"{count} iovecs are too many: the limit is {_MAX_IOVEC}")
         words = struct.unpack(f"<{2 * count}Q", self.read(gva, 16 * count))
-        vectors = list(zip(words[::2], words[1::2], strict=True))
-        total = sum(length for _, length in vectors)
-        if total > _MAX_TOTAL:
-            raise OSError(errno.EINVAL, f"iovecs of {total:#x} bytes: the limit is {_MAX_TOTAL:#x}")
-        return vectors
+        return list(zip(words[::2], words[1::2], strict=True))
 
     def _view(self, gva: int, length: int, access: Access) -> memoryview:
         found = self._machine.user(gva, length, access)

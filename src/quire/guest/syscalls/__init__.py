@@ -27,6 +27,8 @@ from quire.guest.syscalls import (  # noqa: F401 - each module declares its call
     limits,
     memory,
     opening,
+    own_memory,
+    policies,
     polling,
     prctl,
     scheduling,

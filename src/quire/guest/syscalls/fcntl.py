@@ -14,7 +14,7 @@ from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.channels import reserve_pipe
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.kinds import FD, INT, S32, fail, signed32
+from quire.guest.syscalls.kinds import FD, INT, OPEN_FD, S32, fail, signed32
 from quire.guest.syscalls.sandbox import verdict
 from quire.guest.syscalls.state import admit, group_state
 from quire.guest.syscalls.table import syscall
@@ -24,6 +24,8 @@ __all__ = ["FCNTLS", "Fcntl"]
 _FCNTL = 72
 _GETFD = 1
 _O_ASYNC = 0o20000
+_PIPE_MAX = 1 << 31
+_SEAL_WRITE = 8
 _OWNER_EX = 8  # struct f_owner_ex: what kind of number, and the number
 
 
@@ -38,6 +40,7 @@ class Takes(Enum):
     OWNER_EX = "the same as a structure"
     SIGNAL = "which signal that is"
     PIPE_SIZE = "how many bytes a pipe holds"
+    SEALS = "what is no longer allowed of a memory file"
     IN_OUT = "a structure"
 
 
@@ -77,7 +80,7 @@ FCNTLS: dict[int, Fcntl] = {
     1030: Fcntl("F_DUPFD_CLOEXEC", Takes.COPY, _GUEST),
     1031: Fcntl("F_SETPIPE_SZ", Takes.PIPE_SIZE, Effect.CHANNEL),
     1032: Fcntl("F_GETPIPE_SZ", Takes.NUMBER, _GUEST),
-    1033: Fcntl("F_ADD_SEALS", Takes.NUMBER, Effect.CHANNEL),
+    1033: Fcntl("F_ADD_SEALS", Takes.SEALS, Effect.CHANNEL),
     1034: Fcntl("F_GET_SEALS", Takes.NUMBER, _GUEST),
     1035: Fcntl("F_GET_RW_HINT", Takes.IN_OUT, _GUEST, 8),
     1036: Fcntl("F_SET_RW_HINT", Takes.IN_OUT, Effect.CHANNEL, 8),
@@ -116,7 +119,11 @@ def _number(task: Task, descriptor: int, command: int, argument: int, entry: Fcn
     if entry.takes is Takes.FLAGS and task.options.sandbox and argument & _O_ASYNC:
         return -errno.EPERM
     if entry.takes is Takes.PIPE_SIZE and host.identity_of(descriptor) and host.is_pipe(descriptor):
+        if argument & LOW32 > _PIPE_MAX:
+            return -errno.EINVAL
         reserve_pipe(task, descriptor, argument & LOW32)
+    if entry.takes is Takes.SEALS and argument & _SEAL_WRITE and task.space.writes_to(descriptor):
+        return -errno.EBUSY
     return host.call(_FCNTL, descriptor, command, argument)
 
 
@@ -124,8 +131,10 @@ def _number(task: Task, descriptor: int, command: int, argument: int, entry: Fcn
 def fcntl(task: Task, descriptor: int, command: int, argument: int) -> int:
     """Control a descriptor: flags, copies, locks, owner, size of a pipe. EINVAL for what Quire does not know."""
     entry = FCNTLS.get(command)
+    if entry is None or entry.size:
+        OPEN_FD.value(task, descriptor)
     if entry is None:
-        return _is_open(descriptor) or -errno.EINVAL
+        return -errno.EINVAL
     if task.options.sandbox:
         answer = verdict(task, entry.effect, (descriptor & LOW32,))
         if answer is not None:

@@ -5,6 +5,8 @@ mean what they would mean natively.
 """
 
 import errno
+import os
+import stat
 
 from quire.arch import WORD
 from quire.guest.kernel.task import Task
@@ -12,6 +14,7 @@ from quire.guest.mm.linux import PAGE_4K
 from quire.guest.syscalls import host, procfs
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.effects import Effect
+from quire.guest.syscalls.file_size import check_new_size
 from quire.guest.syscalls.kinds import (
     DIRECTORY,
     FD,
@@ -37,6 +40,7 @@ _STATX = Out(256)
 _STATFS = Out(120)
 _TIMES = In(32, nullable=True)
 _FILES = Effect.FILES
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE
 _XATTR_MAX = 65536
 _VALUE = In(Arg(3), limit=_XATTR_MAX, too_big=errno.E2BIG)
 _VALUE_OUT = Out(Arg(3), limit=_XATTR_MAX, by_result=True)
@@ -128,9 +132,20 @@ def fdatasync(task: Task, descriptor: int) -> int:
     return failed or host.call(75, descriptor)
 
 
+def _size(descriptor: int, otherwise: int) -> int:
+    """Return the size of an open file that may be written to; `otherwise` for all else, whose error the host says."""
+    try:
+        status, flags = os.fstat(descriptor), host.call(72, descriptor, 3)
+    except OSError:
+        return otherwise
+    plain = stat.S_ISREG(status.st_mode) and flags & os.O_ACCMODE and not flags & os.O_PATH
+    return status.st_size if plain else otherwise
+
+
 @syscall(77, "ftruncate", FD, S64, effect=Effect.OUTPUT)
 def ftruncate(task: Task, descriptor: int, length: int) -> int:
     """Set a file's size; pages of it that are mapped shared follow."""
+    check_new_size(task, length, _size(descriptor, length))
     reserve_file(task, descriptor, length)
     last = max(length, 0) // PAGE_4K * PAGE_4K
     task.space.sync_file(descriptor, last, PAGE_4K)
@@ -144,6 +159,8 @@ def ftruncate(task: Task, descriptor: int, length: int) -> int:
 def fallocate(task: Task, descriptor: int, mode: int, offset: int, length: int) -> int:
     """Allocate, punch or zero a range of a file."""
     if offset >= 0 and length >= 0:
+        if not mode & _KEEP_SIZE:
+            check_new_size(task, offset + length, _size(descriptor, offset + length))
         reserve_file(task, descriptor, offset + length)
         task.space.sync_file(descriptor, offset, length)
     result = host.call(285, descriptor, mode, offset, length)
@@ -157,6 +174,10 @@ def truncate(task: Task, path: bytes, length: int) -> int:
     """Set the size of a named file, but never of Quire's own memory files, which /proc/self/fd names too."""
     refuse_quires_memory(task, -100, path)
     buffer = host.HostBuffer(len(path), path)
+    try:
+        check_new_size(task, length, os.stat(path).st_size)
+    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # the call says it
     return host.call(76, buffer.address, length)
 
 

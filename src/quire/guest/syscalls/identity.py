@@ -18,7 +18,6 @@ passes(109, "setpgid", INT, INT, effect=Effect.OTHERS)
 passes(112, "setsid", effect=Effect.OTHERS)
 passes(63, "uname", Out(390), effect=Effect.GUEST)
 passes(99, "sysinfo", Out(112), effect=Effect.GUEST)
-passes(252, "ioprio_get", INT, INT, effect=Effect.GUEST)
 passes(24, "sched_yield", effect=Effect.GUEST)
 
 

@@ -9,7 +9,7 @@ from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import POINTER, S32, U32
-from quire.guest.syscalls.state import thread_state
+from quire.guest.syscalls.state import group_state, thread_state
 from quire.guest.syscalls.table import syscall
 
 __all__ = ["become", "capable", "restore"]
@@ -51,10 +51,21 @@ def become(task: Task, new: Credentials) -> int:
     if result < 0:
         _adopt(state.credentials)
     else:
+        if new.judged != state.credentials.judged:
+            group_state(task).dumpable = _dumpable_after_change()
         state.credentials = new
     # Whose ids change is no longer told of its parent's death; Quire's processes end with those that started them.
     host.call(_PRCTL, _SET_DEATH_SIGNAL, int.from_bytes(death_signal.take(), "little"))
     return min(result, 0)
+
+
+def _dumpable_after_change() -> int:
+    """Return what PR_GET_DUMPABLE says of a process that became another user: the host's suid_dumpable."""
+    try:
+        with open("/proc/sys/fs/suid_dumpable", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
 
 
 def capable(task: Task) -> bool:

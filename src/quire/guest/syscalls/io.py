@@ -4,11 +4,12 @@ import errno
 import os
 from dataclasses import dataclass
 
+from quire.arch import LOW32
 from quire.guest.kernel.task import Task
-from quire.guest.syscalls import host
+from quire.guest.syscalls import file_size, host
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.kinds import FD, INT, POINTER, U32, fail, signed64
+from quire.guest.syscalls.kinds import FD, INT, OPEN_FD, POINTER, U32, fail, signed64
 from quire.guest.syscalls.table import syscall
 from quire.guest.syscalls.transfer import MAX_TRANSFER, Segments, is_seeded, read_file, write_file
 
@@ -20,7 +21,8 @@ _OUTPUT = Effect.OUTPUT
 
 def segments_of(task: Task, pointer: int, count: int) -> Segments:
     """Return the ranges of a guest's struct iovec array. EINVAL for too many or too long ones, BadAddress."""
-    if not 0 <= signed64(count) <= _MAX_SEGMENTS:
+    count &= LOW32  # Linux looks at so much of it
+    if count > _MAX_SEGMENTS:
         raise fail(errno.EINVAL)
     segments = task.memory.read_iovec(pointer, count) if count else []
     if any(length >> 63 for _, length in segments):
@@ -60,25 +62,25 @@ def pwrite64(task: Task, descriptor: int, pointer: int, count: int, offset: int)
     return write_file(task, descriptor, [(pointer, count)], _offset(offset))
 
 
-@syscall(19, "readv", FD, POINTER, INT, effect=Effect.INPUT, restart=True)
+@syscall(19, "readv", OPEN_FD, POINTER, INT, effect=Effect.INPUT, restart=True)
 def readv(task: Task, descriptor: int, pointer: int, count: int) -> int:
     """Read into several ranges."""
     return read_file(task, descriptor, segments_of(task, pointer, count))
 
 
-@syscall(20, "writev", FD, POINTER, INT, effect=_OUTPUT, restart=True)
+@syscall(20, "writev", OPEN_FD, POINTER, INT, effect=_OUTPUT, restart=True)
 def writev(task: Task, descriptor: int, pointer: int, count: int) -> int:
     """Write several ranges."""
     return write_file(task, descriptor, segments_of(task, pointer, count))
 
 
-@syscall(295, "preadv", FD, POINTER, INT, INT, effect=Effect.INPUT, restart=True)
+@syscall(295, "preadv", OPEN_FD, POINTER, INT, INT, effect=Effect.INPUT, restart=True)
 def preadv(task: Task, descriptor: int, pointer: int, count: int, offset: int) -> int:
     """Read into several ranges at a position."""
     return read_file(task, descriptor, segments_of(task, pointer, count), _offset(offset))
 
 
-@syscall(296, "pwritev", FD, POINTER, INT, INT, effect=_OUTPUT, restart=True)
+@syscall(296, "pwritev", OPEN_FD, POINTER, INT, INT, effect=_OUTPUT, restart=True)
 def pwritev(task: Task, descriptor: int, pointer: int, count: int, offset: int) -> int:
     """Write several ranges at a position."""
     return write_file(task, descriptor, segments_of(task, pointer, count), _offset(offset))
@@ -88,7 +90,7 @@ def _offset_or_current(low: int) -> int:
     return -1 if signed64(low) == -1 else _offset(low)
 
 
-@syscall(327, "preadv2", FD, POINTER, INT, INT, INT, U32, effect=Effect.INPUT, restart=True)
+@syscall(327, "preadv2", OPEN_FD, POINTER, INT, INT, INT, U32, effect=Effect.INPUT, restart=True)
 def preadv2(
     task: Task, descriptor: int, pointer: int, count: int, offset: int, _high: int, flags: int
 ) -> int:
@@ -97,7 +99,7 @@ def preadv2(
     return read_file(task, descriptor, segments, _offset_or_current(offset), flags)
 
 
-@syscall(328, "pwritev2", FD, POINTER, INT, INT, INT, U32, effect=_OUTPUT, restart=True)
+@syscall(328, "pwritev2", OPEN_FD, POINTER, INT, INT, INT, U32, effect=_OUTPUT, restart=True)
 def pwritev2(
     task: Task, descriptor: int, pointer: int, count: int, offset: int, _high: int, flags: int
 ) -> int:
@@ -139,6 +141,11 @@ class _End:
             task.memory.write(self.pointer, self.position.take())
 
 
+def _copy_count(count: int) -> int:
+    """Return how much one call copies; a negative number is the host's to refuse."""
+    return count if count >> 63 else min(count, MAX_TRANSFER)
+
+
 def _copy(task: Task, number: int, words: tuple[int, ...], source: _End, target: _End, count: int) -> int:
     """Make a host call that copies at most `count` bytes, and hand back the positions that it moved.
 
@@ -146,6 +153,8 @@ def _copy(task: Task, number: int, words: tuple[int, ...], source: _End, target:
     """
     if is_seeded(source.descriptor):
         return -errno.EINVAL
+    if count >> 63:
+        return host.call(number, *words)  # which refuses it
     start = target.start()
     reserve_file(task, target.descriptor, start + count)
     task.space.sync_file(source.descriptor, source.start(), count)
@@ -162,14 +171,15 @@ def _copy(task: Task, number: int, words: tuple[int, ...], source: _End, target:
 @syscall(40, "sendfile", FD, FD, POINTER, INT, effect=Effect.SENDS, restart=True)
 def sendfile(task: Task, target: int, source: int, pointer: int, count: int) -> int:
     """Copy from a file to a descriptor within the kernel."""
-    start, count = _End.of(task, source, pointer), min(count, MAX_TRANSFER)
+    start, end = _End.of(task, source, pointer), _End(target, 0, None)
+    count = file_size.writable(task, target, end.start(), _copy_count(count))
     words = (target, source, start.address, count)
-    return _copy(task, 40, words, start, _End(target, 0, None), count)
+    return _copy(task, 40, words, start, end, count)
 
 
 def _copy_between(task: Task, number: int, ends: tuple[int, int, int, int], count: int, flags: int) -> int:
     source, target = _End.of(task, *ends[:2]), _End.of(task, *ends[2:])
-    count = min(count, MAX_TRANSFER)
+    count = file_size.writable(task, target.descriptor, target.start(), _copy_count(count))
     words = (source.descriptor, source.address, target.descriptor, target.address, count, flags)
     return _copy(task, number, words, source, target, count)
 

@@ -7,12 +7,14 @@ through UserMemory only, and every size that a guest chooses is bounded before i
 """
 
 import errno
+import os
+import stat
 from dataclasses import dataclass, field
 from typing import Any
 
 from quire.arch import LOW32, WORD
 from quire.guest.kernel.task import Task, ThreadGroup
-from quire.guest.syscalls.host import HostBuffer
+from quire.guest.syscalls.host import HostBuffer, call
 from quire.own_descriptors import FIRST_OWN
 
 __all__ = [
@@ -21,12 +23,14 @@ __all__ = [
     "FD",
     "INT",
     "NAME",
+    "OPEN_FD",
     "OPTIONAL_PATH",
     "PATH",
     "PATH_MAX",
     "POINTER",
     "S32",
     "S64",
+    "SOCKET",
     "U32",
     "Arg",
     "Fd",
@@ -43,6 +47,7 @@ __all__ = [
 PATH_MAX = 4096
 #: The descriptor that stands for the working directory.
 AT_FDCWD = -100
+_FCNTL, _GETFL = 72, 3
 #: The most that a size from a guest's register makes Quire allocate for a bounce buffer.
 _BOUNCE_LIMIT = 1 << 20
 
@@ -115,11 +120,21 @@ class Fd(Kind):
 
     #: Whether a path that follows is relative to it.
     directory: bool = False
+    #: Whether it must be open, and not for its path alone, before any other argument is looked at.
+    opened: bool = False
+    #: Whether it must be a socket before any other argument is looked at: ENOTSOCK.
+    socket: bool = False
 
     def value(self, task: Task, raw: int) -> int:
         descriptor = signed32(raw)
         if descriptor >= FIRST_OWN:
             raise fail(errno.EBADF)
+        if self.opened:
+            flags = call(_FCNTL, descriptor, _GETFL)
+            if flags < 0 or flags & os.O_PATH:
+                raise fail(errno.EBADF)
+            if self.socket and not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                raise fail(errno.ENOTSOCK)
         return descriptor
 
     def directory_of(self, raw: int, before: int) -> int:
@@ -258,6 +273,8 @@ U32 = _Number(32, signed=False)
 S32 = _Number(32, signed=True)
 S64 = _Number(64, signed=True)
 FD = Fd()
+OPEN_FD = Fd(opened=True)
+SOCKET = Fd(opened=True, socket=True)
 DIRECTORY = Fd(directory=True)
 PATH = Path()
 OPTIONAL_PATH = Path(nullable=True)

@@ -52,6 +52,8 @@ def setrlimit(task: Task, number: int, pointer: int) -> int:
 @syscall(_PRLIMIT64, "prlimit64", S32, U32, POINTER, POINTER, effect=Effect.GUEST)
 def prlimit64(task: Task, target: int, number: int, new: int, old: int) -> int:
     """Get and set a limit. Another process's limits may be read, not set (EPERM)."""
+    if new:
+        task.memory.read(new, _LIMIT.size)  # Linux looks there first: EFAULT
     if number >= RLIMITS:
         return -errno.EINVAL
     if target not in (0, os.getpid()):

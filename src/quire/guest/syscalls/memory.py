@@ -2,11 +2,14 @@
 
 import errno
 import os
+import resource
 
+from quire.arch import WORD
 from quire.guest.kernel.task import Task
-from quire.guest.mm.linux import PAGE_4K
+from quire.guest.mm.linux import PAGE_4K, page_up
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
+from quire.guest.syscalls.ids import capable
 from quire.guest.syscalls.kinds import INT, POINTER, S32, fail, signed32
 from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.table import absent, syscall
@@ -15,7 +18,8 @@ from quire.own_descriptors import FIRST_OWN
 _MAP_ANONYMOUS = 0x20
 _MAP_SHARED_BITS = 0x3  # MAP_SHARED, MAP_PRIVATE or MAP_SHARED_VALIDATE
 _MAP_PRIVATE = 0x2
-_NODES_MAX = 1024
+_MLOCK_ONFAULT = 1
+_MCL_CURRENT, _MCL_ONFAULT = 1, 4
 
 
 def _check_file(task: Task, descriptor: int, flags: int) -> None:
@@ -86,17 +90,37 @@ def mincore(task: Task, address: int, length: int, vector: int) -> int:
 
 
 @syscall(149, "mlock", POINTER, INT, effect=Effect.GUEST)
-@syscall(325, "mlock2", POINTER, INT, INT, effect=Effect.GUEST)
+def mlock(task: Task, address: int, length: int) -> int:
+    """Check the range and accept: nothing here is ever swapped out, so all memory is locked."""
+    return _may_lock(task, page_up(address % PAGE_4K + length) & WORD) or task.space.lock(address, length)
+
+
 @syscall(150, "munlock", POINTER, INT, effect=Effect.GUEST)
-def mlock(task: Task, *_range: int) -> int:
-    """Accept: nothing here is ever swapped out, so all memory is locked."""
-    return 0
+def munlock(task: Task, address: int, length: int) -> int:
+    """Check the range, as :func:`mlock` does."""
+    return task.space.lock(address, length)
+
+
+def _may_lock(task: Task, length: int) -> int:
+    """Return 0, EPERM for who may lock nothing, ENOMEM for more than one may lock."""
+    limit = group_state(task).limits[resource.RLIMIT_MEMLOCK][0]
+    if capable(task) or length <= limit:
+        return 0
+    return -errno.ENOMEM if limit else -errno.EPERM
+
+
+@syscall(325, "mlock2", POINTER, INT, S32, effect=Effect.GUEST)
+def mlock2(task: Task, address: int, length: int, flags: int) -> int:
+    """Lock a range, as :func:`mlock` does, perhaps only when it is touched."""
+    return -errno.EINVAL if flags & ~_MLOCK_ONFAULT else mlock(task, address, length)
 
 
 @syscall(151, "mlockall", S32, effect=Effect.GUEST)
 def mlockall(task: Task, flags: int) -> int:
     """Accept valid flags, as :func:`mlock` does."""
-    return -errno.EINVAL if not flags or flags & ~7 else 0
+    if not flags or flags & ~7 or flags == _MCL_ONFAULT:
+        return -errno.EINVAL
+    return _may_lock(task, task.space.mapped_bytes if flags & _MCL_CURRENT else 1)
 
 
 @syscall(152, "munlockall", effect=Effect.GUEST)
@@ -114,18 +138,6 @@ def membarrier(task: Task, command: int, flags: int, _cpu: int) -> int:
     if command == 0:
         return supported
     return 0 if command & supported and not command & (command - 1) else -errno.EINVAL
-
-
-@syscall(239, "get_mempolicy", POINTER, POINTER, INT, POINTER, INT, effect=Effect.GUEST)
-def get_mempolicy(task: Task, mode: int, nodes: int, max_node: int, _address: int, flags: int) -> int:
-    """Answer the default policy on node 0."""
-    if flags & ~7 or max_node > _NODES_MAX:
-        return -errno.EINVAL
-    if mode:
-        task.memory.write_u32(mode, 0)
-    if nodes and max_node:
-        task.memory.write(nodes, bytes((max_node + 63) // 64 * 8))
-    return 0
 
 
 absent(216, "remap_file_pages")

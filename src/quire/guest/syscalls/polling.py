@@ -8,22 +8,23 @@ from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32, In
+from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32
 from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.table import passes, syscall
 from quire.guest.syscalls.waiting import read_mask, replaced_mask
 from quire.own_descriptors import FIRST_OWN
 
-_POLL, _PPOLL, _PSELECT6, _EPOLL_PWAIT = 7, 271, 270, 281
+_POLL, _PPOLL, _PSELECT6 = 7, 271, 270
+_EPOLL_CTL, _EPOLL_PWAIT, _EPOLL_PWAIT2, _EPOLL_CTL_DEL = 233, 281, 441, 2
 _POLLNVAL = 0x20
 _POLLFD = struct.Struct("<ihh")
 _EVENT = 12  # struct epoll_event, packed on x86-64
-_MAX_EVENTS = 4096
+_MAX_EVENTS = 4096  # that one call hands out
+_EVENTS_MAX = 0x7FFF_FFFF // _EVENT  # that one may ask for
 _WORD = 8
 
 passes(213, "epoll_create", INT, effect=Effect.GUEST, opens=True)
 passes(291, "epoll_create1", INT, effect=Effect.GUEST, opens=True)
-passes(233, "epoll_ctl", FD, INT, FD, In(_EVENT, nullable=True), effect=Effect.DESCRIPTION)
 
 
 def _hide(entries: bytes) -> tuple[bytes, set[int]]:
@@ -61,21 +62,30 @@ def _poll(task: Task, pointer: int, count: int, timeout: host.HostBuffer | None)
 @syscall(_POLL, "poll", POINTER, U32, S32, effect=Effect.GUEST)
 def poll(task: Task, pointer: int, count: int, milliseconds: int) -> int:
     """Wait for events on descriptors. Quire's own are POLLNVAL, as closed ones are."""
-    timeout = None
-    if milliseconds >= 0:
-        timeout = host.HostBuffer(
-            16, struct.pack("<qq", milliseconds // 1000, milliseconds % 1000 * 1_000_000)
-        )
-    return _poll(task, pointer, count, timeout)
+    return _poll(task, pointer, count, _of_milliseconds(milliseconds))
+
+
+def _of_milliseconds(milliseconds: int) -> host.HostBuffer | None:
+    """Return a time as the host's structure; a negative one is without end."""
+    if milliseconds < 0:
+        return None
+    return host.HostBuffer(16, struct.pack("<qq", milliseconds // 1000, milliseconds % 1000 * 1_000_000))
 
 
 def _read_timeout(task: Task, pointer: int) -> host.HostBuffer | None:
     return host.HostBuffer(16, task.memory.read(pointer, 16)) if pointer else None
 
 
+def _write_if_possible(task: Task, pointer: int, data: bytes) -> None:
+    try:
+        task.memory.write(pointer, data)
+    except BadAddress:
+        pass  # Linux says nothing either: a program may keep its times in memory that cannot be written
+
+
 def _give_rest(task: Task, pointer: int, timeout: host.HostBuffer | None) -> None:
     if timeout is not None:
-        task.memory.write(pointer, timeout.take())
+        _write_if_possible(task, pointer, timeout.take())
 
 
 @syscall(_PPOLL, "ppoll", POINTER, U32, POINTER, POINTER, INT, effect=Effect.GUEST)
@@ -124,7 +134,7 @@ def select(task: Task, count: int, reads: int, writes: int, others: int, timeout
     result = _select(task, count, (reads, writes, others), timeout)
     if timeout is not None:
         seconds, nanos = struct.unpack("<qq", timeout.take())
-        task.memory.write(timeout_pointer, struct.pack("<qq", seconds, nanos // 1000))
+        _write_if_possible(task, timeout_pointer, struct.pack("<qq", seconds, nanos // 1000))
     return result
 
 
@@ -150,12 +160,24 @@ def pselect6(
     return result
 
 
-def _epoll_wait(task: Task, descriptor: int, pointer: int, count: int, milliseconds: int) -> int:
-    if count <= 0:
-        return -errno.EINVAL
+@syscall(_EPOLL_CTL, "epoll_ctl", FD, S32, FD, POINTER, effect=Effect.DESCRIPTION)
+def epoll_ctl(task: Task, descriptor: int, operation: int, target: int, pointer: int) -> int:
+    """Change what an epoll set waits for."""
+    if operation == _EPOLL_CTL_DEL:
+        return host.call(_EPOLL_CTL, descriptor, operation, target)
+    event = host.HostBuffer(_EVENT, task.memory.read(pointer, _EVENT))
+    return host.call(_EPOLL_CTL, descriptor, operation, target, event.address)
+
+
+def _epoll_wait(
+    task: Task, descriptor: int, pointer: int, count: int, timeout: host.HostBuffer | None
+) -> int:
+    if not 0 < count <= _EVENTS_MAX:
+        return host.call(_EPOLL_PWAIT, descriptor, 0, count, 0, 0, 8)  # which says what is wrong
     count = min(count, _MAX_EVENTS)
     events = host.HostBuffer(count * _EVENT)
-    result = host.call(_EPOLL_PWAIT, descriptor, events.address, count, milliseconds, 0, 8)
+    address = timeout.address if timeout else 0
+    result = host.call(_EPOLL_PWAIT2, descriptor, events.address, count, address, 0, 8)
     if result > 0:
         task.memory.write(pointer, events.take(result * _EVENT))
     return result
@@ -164,7 +186,7 @@ def _epoll_wait(task: Task, descriptor: int, pointer: int, count: int, milliseco
 @syscall(232, "epoll_wait", FD, POINTER, S32, S32, effect=Effect.DESCRIPTION)
 def epoll_wait(task: Task, descriptor: int, pointer: int, count: int, milliseconds: int) -> int:
     """Wait for events of an epoll set."""
-    return _epoll_wait(task, descriptor, pointer, count, milliseconds)
+    return _epoll_wait(task, descriptor, pointer, count, _of_milliseconds(milliseconds))
 
 
 @syscall(_EPOLL_PWAIT, "epoll_pwait", FD, POINTER, S32, S32, POINTER, INT, effect=Effect.DESCRIPTION)
@@ -180,4 +202,15 @@ def epoll_pwait(
     """Wait for events of an epoll set with another signal mask."""
     mask = read_mask(task, mask_pointer, size)
     with replaced_mask(task, mask) as wait:
-        return wait(lambda: _epoll_wait(task, descriptor, pointer, count, milliseconds))
+        return wait(lambda: _epoll_wait(task, descriptor, pointer, count, _of_milliseconds(milliseconds)))
+
+
+@syscall(_EPOLL_PWAIT2, "epoll_pwait2", FD, POINTER, S32, POINTER, POINTER, INT, effect=Effect.GUEST)
+def epoll_pwait2(
+    task: Task, descriptor: int, pointer: int, count: int, timeout_pointer: int, mask_pointer: int, size: int
+) -> int:
+    """Wait for events of an epoll set for a time in nanoseconds, with another signal mask."""
+    timeout = _read_timeout(task, timeout_pointer)
+    mask = read_mask(task, mask_pointer, size)
+    with replaced_mask(task, mask) as wait:
+        return wait(lambda: _epoll_wait(task, descriptor, pointer, count, timeout))

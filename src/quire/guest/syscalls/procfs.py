@@ -11,6 +11,7 @@ import re
 import struct
 
 from quire.guest.kernel.task import Task, ThreadGroup
+from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, POINTER, U32, fail
@@ -39,6 +40,7 @@ _GETDENTS, _GETDENTS64 = 78, 217
 #: Where the length of a directory entry is, and its name, by the call.
 _ENTRY_LENGTH = 16
 _ENTRY_NAME = {_GETDENTS: 18, _GETDENTS64: 19}
+_LSEEK, _ENTRY_NEXT = 8, 8
 _LISTING = 1 << 16
 
 
@@ -109,11 +111,28 @@ def _without_quires(entries: bytes, name_at: int, directory: str) -> bytes:
     return b"".join(kept)
 
 
+def _hand_over(task: Task, descriptor: int, pointer: int, entries: bytes, before: int) -> int:
+    """Write entries to user memory, as many as it takes; the next call begins with the first that it did not."""
+    done = 0
+    try:
+        while done < len(entries):
+            (length,) = struct.unpack_from("<H", entries, done + _ENTRY_LENGTH)
+            task.memory.write(pointer + done, entries[done : done + length])
+            (before,) = struct.unpack_from("<q", entries, done + _ENTRY_NEXT)
+            done += length
+    except BadAddress:
+        host.call(_LSEEK, descriptor, before, os.SEEK_SET)
+        if not done:
+            raise
+    return done
+
+
 def _list(task: Task, number: int, descriptor: int, pointer: int, size: int) -> int:
     if size >> 31:
         return -errno.EINVAL
     found = host.HostBuffer(min(size, _LISTING))
     place = place_of(descriptor)
+    before = host.call(_LSEEK, descriptor, 0, os.SEEK_CUR)
     while True:
         result = host.call(number, descriptor, found.address, found.size)
         if result <= 0:
@@ -122,8 +141,7 @@ def _list(task: Task, number: int, descriptor: int, pointer: int, size: int) -> 
         if place is not None and place.own and place.name in ("fd", "fdinfo", "task"):
             entries = _without_quires(entries, _ENTRY_NAME[number], place.name)
         if entries:
-            task.memory.write(pointer, entries)
-            return len(entries)
+            return _hand_over(task, descriptor, pointer, entries, before)
 
 
 @syscall(_GETDENTS, "getdents", FD, POINTER, U32, effect=Effect.INPUT)

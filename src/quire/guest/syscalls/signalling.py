@@ -14,7 +14,7 @@ from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import INT, POINTER, S32, fail
 from quire.guest.syscalls.table import NO_RESULT, Result, absent, syscall
-from quire.guest.syscalls.waiting import read_mask, replaced_mask, wait_for_signal
+from quire.guest.syscalls.waiting import replaced_mask, wait_for_signal
 
 _SET_BYTES = 8
 _ACTION_BYTES = 32
@@ -29,11 +29,13 @@ absent(289, "signalfd4")
 @syscall(13, "rt_sigaction", S32, POINTER, POINTER, INT, effect=Effect.GUEST)
 def rt_sigaction(task: Task, signo: int, new: int, old: int, size: int) -> int:
     """Get and set what a signal does."""
-    if size != _SET_BYTES or not 1 <= signo <= SIGNAL_COUNT or (new and signo in _UNCATCHABLE):
+    if size != _SET_BYTES:
+        return -errno.EINVAL
+    action = SigAction.unpack(task.memory.read(new, _ACTION_BYTES)) if new else None
+    if not 1 <= signo <= SIGNAL_COUNT or (action is not None and signo in _UNCATCHABLE):
         return -errno.EINVAL
     before = task.signals.action(signo)
-    if new:
-        action = SigAction.unpack(task.memory.read(new, _ACTION_BYTES))
+    if action is not None:
         task.signals.set_action(signo, action)
         if signo in (signal.SIGTTIN, signal.SIGTTOU):
             task.outside.follow(signo, action.handler)
@@ -101,9 +103,9 @@ def rt_sigtimedwait(task: Task, pointer: int, info: int, timeout: int, size: int
 
     EAGAIN when the time is over, EINTR for another one.
     """
-    wanted = read_mask(task, pointer, size)
-    if wanted is None:
-        return -errno.EFAULT
+    if size != _SET_BYTES:
+        return -errno.EINVAL
+    wanted = task.memory.read_u64(pointer)
     deadline = None
     if timeout:
         seconds, nanos = struct.unpack("<qq", task.memory.read(timeout, 16))
@@ -204,8 +206,8 @@ def tgkill(task: Task, group: int, thread: int, signo: int) -> int:
 
 
 def _queue_info(task: Task, number: int, targets: tuple[int, ...], signo: int, pointer: int) -> int:
-    _check(signo)
     data = task.memory.read(pointer, SIGINFO_BYTES)
+    _check(signo)
     if any(target != os.getpid() for target in targets):
         if any(_is_quires_thread(target) for target in targets[1:]):
             return -errno.ESRCH

@@ -3,18 +3,20 @@
 import errno
 import socket as posix
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 from quire.arch import Access
 from quire.guest.kernel.task import Task
+from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
 from quire.guest.syscalls.descriptors import deliver_pair
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.io import segments_of
-from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32, Arg, In, fail
+from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, SOCKET, U32, Arg, In, fail
 from quire.guest.syscalls.state import admit, group_state
 from quire.guest.syscalls.table import passes, syscall
-from quire.guest.syscalls.transfer import MAX_TRANSFER, gather
+from quire.guest.syscalls.transfer import MAX_TRANSFER, Segments, check_ranges, gather
 from quire.guest.syscalls.waiting import raise_sigpipe
 from quire.own_descriptors import FIRST_OWN
 
@@ -26,11 +28,14 @@ _MESSAGE = struct.Struct("<QIIQQQQIi")  # struct msghdr
 _CONTROL = struct.Struct("<Qii")  # struct cmsghdr
 _SENDMSG, _RECVMSG = 46, 47
 _BATCH = 4 << 20
+_MESSAGES_MAX = 1024  # UIO_MAXIOV
+_MESSAGE_IN_ARRAY = 64  # struct mmsghdr
+_WAIT_FOR_ONE = 0x10000  # MSG_WAITFORONE
 _ADDRESS = In(Arg(2, bits=32), limit=_ADDRESS_MAX)
 
 passes(41, "socket", INT, INT, INT, opens=True, effect=_OTHERS)
-passes(42, "connect", FD, _ADDRESS, INT, effect=_OTHERS, restart=True)
-passes(49, "bind", FD, _ADDRESS, INT, effect=_OTHERS, creates=True)
+passes(42, "connect", SOCKET, _ADDRESS, INT, effect=_OTHERS, restart=True)
+passes(49, "bind", SOCKET, _ADDRESS, INT, effect=_OTHERS, creates=True)
 passes(50, "listen", FD, INT, effect=_OTHERS)
 passes(48, "shutdown", FD, INT, effect=_OTHERS)
 _OPTION = In(Arg(4, bits=32), nullable=True, limit=_OPTION_MAX)
@@ -115,12 +120,16 @@ def getsockopt(
 
 
 def _chunks(task: Task, segments: list[tuple[int, int]], access: Access) -> tuple[host.HostBuffer, int]:
-    """Return a struct iovec array for the guest's ranges, and its length.
-
-    EMSGSIZE when it has too many pages.
-    """
+    """Return a struct iovec array for the guest's ranges, and its length."""
+    check_ranges(segments)
     chunks = gather(task, segments, access, _BATCH)
     return host.pack_iovecs(chunks), len(chunks)
+
+
+def _vectors(task: Task, pointer: int, count: int) -> Segments:
+    if count > _MESSAGES_MAX:
+        raise fail(errno.EMSGSIZE)
+    return segments_of(task, pointer, count)
 
 
 def _plain_message(name: host.HostBuffer | None, vector: tuple[host.HostBuffer, int]) -> host.HostBuffer:
@@ -182,13 +191,12 @@ def _passed(control: bytes) -> Iterator[int]:
         at += (length + 7) & ~7
 
 
-@syscall(_SENDMSG, "sendmsg", FD, POINTER, U32, effect=_OTHERS, restart=True)
-def sendmsg(task: Task, descriptor: int, pointer: int, flags: int) -> int:
-    """Send a message, with an address and control data if given."""
+def _send_message(task: Task, descriptor: int, pointer: int, flags: int) -> int:
     fields = _MESSAGE.unpack(task.memory.read(pointer, _MESSAGE.size))
     to, length, _, vectors, count, control, control_length, _, _ = fields
-    if to and length > _ADDRESS_MAX:
+    if length >> 31:
         return -errno.EINVAL
+    length = min(length, _ADDRESS_MAX)
     if control_length > _CONTROL_MAX:
         return -errno.ENOBUFS
     name = host.HostBuffer(length, task.memory.read(to, length)) if to and length else None
@@ -196,7 +204,7 @@ def sendmsg(task: Task, descriptor: int, pointer: int, flags: int) -> int:
     if any(number >= FIRST_OWN for number in _passed(data)):
         return -errno.EBADF  # one of Quire's
     extra = host.HostBuffer(len(data), data)
-    vector, chunks = _chunks(task, segments_of(task, vectors, count), Access.READ)
+    vector, chunks = _chunks(task, _vectors(task, vectors, count), Access.READ)
     packed = _MESSAGE.pack(
         name.address if name else 0,
         name.size if name else 0,
@@ -211,14 +219,20 @@ def sendmsg(task: Task, descriptor: int, pointer: int, flags: int) -> int:
     return _send(task, descriptor, host.HostBuffer(_MESSAGE.size, packed), flags)
 
 
-@syscall(_RECVMSG, "recvmsg", FD, POINTER, U32, effect=_OTHERS, restart=True)
-def recvmsg(task: Task, descriptor: int, pointer: int, flags: int) -> int:
-    """Receive a message, with where it came from and its control data."""
+@syscall(_SENDMSG, "sendmsg", SOCKET, POINTER, U32, effect=_OTHERS, restart=True)
+def sendmsg(task: Task, descriptor: int, pointer: int, flags: int) -> int:
+    """Send a message, with an address and control data if given."""
+    return _send_message(task, descriptor, pointer, flags)
+
+
+def _receive_message(task: Task, descriptor: int, pointer: int, flags: int) -> int:
     fields = _MESSAGE.unpack(task.memory.read(pointer, _MESSAGE.size))
     source, length, pad, vectors, count, control, control_length, _, pad2 = fields
+    if length >> 31:
+        return -errno.EINVAL
     name = host.HostBuffer(min(length, _ADDRESS_MAX)) if source else None
     extra = host.HostBuffer(min(control_length, _CONTROL_MAX) if control else 0)
-    vector, chunks = _chunks(task, segments_of(task, vectors, count), Access.WRITE)
+    vector, chunks = _chunks(task, _vectors(task, vectors, count), Access.WRITE)
     packed = _MESSAGE.pack(
         name.address if name else 0,
         name.size if name else 0,
@@ -243,3 +257,67 @@ def recvmsg(task: Task, descriptor: int, pointer: int, flags: int) -> int:
     answer = (source, got_name, pad, vectors, count, control, got_control, got_flags, pad2)
     task.memory.write(pointer, _MESSAGE.pack(*answer))
     return result
+
+
+@syscall(_RECVMSG, "recvmsg", SOCKET, POINTER, U32, effect=_OTHERS, restart=True)
+def recvmsg(task: Task, descriptor: int, pointer: int, flags: int) -> int:
+    """Receive a message, with where it came from and its control data."""
+    return _receive_message(task, descriptor, pointer, flags)
+
+
+def _each_message(
+    task: Task,
+    descriptor: int,
+    pointer: int,
+    count: int,
+    flags: int,
+    one: Callable[[Task, int, int, int], int],
+) -> int:
+    """Send or receive messages one by one until one cannot be; return how many, or the error of the first."""
+    done = 0
+    try:
+        while done < min(count, _MESSAGES_MAX):
+            place = pointer + done * _MESSAGE_IN_ARRAY
+            moved = one(
+                task, descriptor, place, flags if not done else flags & ~_WAIT_FOR_ONE | _later(flags)
+            )
+            if moved < 0:
+                return done or moved
+            task.memory.write_u32(place + _MESSAGE.size, moved)
+            done += 1
+    except (BadAddress, OSError):
+        if not done:
+            raise
+    return done
+
+
+def _later(flags: int) -> int:
+    return posix.MSG_DONTWAIT if flags & _WAIT_FOR_ONE else 0
+
+
+@syscall(307, "sendmmsg", SOCKET, POINTER, U32, U32, effect=_OTHERS, restart=True)
+def sendmmsg(task: Task, descriptor: int, pointer: int, count: int, flags: int) -> int:
+    """Send several messages."""
+    return _each_message(task, descriptor, pointer, count, flags, _send_message)
+
+
+@syscall(299, "recvmmsg", SOCKET, POINTER, U32, U32, POINTER, effect=_OTHERS, restart=True)
+def recvmmsg(task: Task, descriptor: int, pointer: int, count: int, flags: int, timeout: int) -> int:
+    """Receive several messages. The time is looked at between messages, as Linux does: there it ends the call."""
+    if not timeout:
+        return _each_message(task, descriptor, pointer, count, flags, _receive_message)
+    seconds, nanos = struct.unpack("<qq", task.memory.read(timeout, 16))
+    if seconds < 0 or not 0 <= nanos < 1_000_000_000:
+        return -errno.EINVAL
+    end = time.monotonic() + min(seconds, 1 << 40) + nanos / 1e9
+
+    def until_then(task: Task, descriptor: int, place: int, flags: int) -> int:
+        if place != pointer and time.monotonic() >= end:
+            return -errno.EAGAIN
+        return _receive_message(task, descriptor, place, flags)
+
+    done = _each_message(task, descriptor, pointer, count, flags, until_then)
+    if done > 0:
+        left = max(int((end - time.monotonic()) * 1e9), 0)
+        task.memory.write(timeout, struct.pack("<qq", *divmod(left, 1_000_000_000)))
+    return done

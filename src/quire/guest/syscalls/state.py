@@ -69,6 +69,9 @@ class GroupState:
     #: Resource limits, soft and hard, by number. Virtual: a guest's limit must not hit Quire itself.
     limits: dict[int, tuple[int, int]] = field(default_factory=_initial_limits)
     dumpable: int = 1
+    #: prctl records: large pages are not wanted, orphans come here.
+    no_large_pages: int = 0
+    adopts: int = 0
     #: What new files and directories do not get of their mode. Quire's own process keeps the host's.
     umask: int = field(default_factory=lambda: UMASK_BEFORE)
     #: (device, inode) of all that the guest was started with: Quire has copies of it, but it is no secret.
@@ -154,6 +157,12 @@ class ThreadState:
     credentials: Credentials = field(default_factory=Credentials.of_this_process)
     credentials_before: Credentials = field(init=False)
     robust_list: tuple[int, int] = (0, 24)
+    #: Scheduling policy and priority class of input and output, of which Quire's own thread sees nothing.
+    scheduling: int = 0
+    io_priority: int = 0
+    #: Which memory node it asked for: how, and a set.
+    policy: tuple[int, int] = (0, 0)
+    keep_capabilities: int = 0
     clear_child_tid: int = 0
 
     def __post_init__(self) -> None:

@@ -14,11 +14,12 @@ from quire.guest.syscalls.table import RESTART, Result, absent, syscall
 from quire.guest.syscalls.waiting import wait_for_signal
 
 _SET_GS, _SET_FS, _GET_FS, _GET_GS = 0x1001, 0x1002, 0x1003, 0x1004
+_GET_CPUID = 0x1011  # whether CPUID may be executed
 _ROBUST_HEAD = 24
 
 _FUTEX_WAIT, _FUTEX_WAKE, _FUTEX_REQUEUE, _FUTEX_CMP_REQUEUE = 0, 1, 3, 4
 _FUTEX_WAIT_BITSET, _FUTEX_WAKE_BITSET = 9, 10
-_FUTEX_CLOCK_REALTIME = 256
+_FUTEX_CLOCK_REALTIME, _FUTEX_PRIVATE = 256, 128
 
 absent(334, "rseq", ordinary=True)  # the C library asks at the start of every program, and can do without
 absent(449, "futex_waitv")
@@ -36,6 +37,8 @@ def arch_prctl(task: Task, code: int, value: int) -> int:
             return -errno.EPERM
         registers.write("fs_base" if code == _SET_FS else "gs_base", value)
         return 0
+    if code == _GET_CPUID:
+        return 1
     if code in (_GET_FS, _GET_GS):
         task.memory.write_u64(value, registers.read("fs_base" if code == _GET_FS else "gs_base"))
         return 0
@@ -102,6 +105,8 @@ def futex(
     command = operation & 0x7F
     if address % 4:
         return -errno.EINVAL
+    if address >= TASK_SIZE or not operation & _FUTEX_PRIVATE:
+        task.memory.read_u32(address)  # what others could share is found by its page: EFAULT without one
     if command in (_FUTEX_WAIT, _FUTEX_WAIT_BITSET):
         if command == _FUTEX_WAIT_BITSET and not third:
             return -errno.EINVAL

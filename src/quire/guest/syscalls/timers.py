@@ -25,6 +25,8 @@ _ABSOLUTE = 1  # TIMER_ABSTIME
 _SIGNAL, _NONE, _THREAD_ID = 0, 1, 4
 #: CLOCK_REALTIME, MONOTONIC, the two of processor time, BOOTTIME, TAI.
 _CLOCKS = frozenset((0, 1, *CPU_CLOCKS, 7, 11))
+#: Clocks that have no timers: MONOTONIC_RAW, the two coarse ones, and the alarms of a machine without such a clock.
+_TIMELESS = frozenset((4, 5, 6, 8, 9))
 #: The clocks of processor time as the C library names them: of process 0, the caller, or of thread 0.
 _OWN_CLOCKS = {-6: 2, -2: 3}
 _SIGPENDING = 11  # RLIMIT_SIGPENDING bounds timers too: each may have a signal that waits
@@ -102,7 +104,7 @@ def timer_create(task: Task, clock: int, event: int, answer: int) -> int:
     """Make a timer on a clock, which sends a signal or nothing. EINVAL for clocks that Quire does not have."""
     clock = _OWN_CLOCKS.get(clock, clock)
     if clock not in _CLOCKS:
-        return -errno.EINVAL
+        return -errno.EOPNOTSUPP if clock in _TIMELESS else -errno.EINVAL
     if len(task.timers.made) >= group_state(task).limits[_SIGPENDING][0]:
         return -errno.EAGAIN
     signo, value = int(signal.SIGALRM), None

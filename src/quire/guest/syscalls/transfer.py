@@ -13,16 +13,27 @@ from quire.arch import Access
 from quire.guest.kernel.task import Task
 from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import BadAddress
-from quire.guest.syscalls import host
+from quire.guest.syscalls import file_size, host
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.waiting import doomed, interrupted, raise_sigpipe
 
-__all__ = ["MAX_TRANSFER", "Segments", "gather", "is_seeded", "read_file", "write_file"]
+__all__ = [
+    "MAX_TRANSFER",
+    "Segments",
+    "check_ranges",
+    "fill_seeded",
+    "gather",
+    "is_seeded",
+    "read_file",
+    "write_file",
+]
 
 #: Linux moves at most this many bytes with one call (MAX_RW_COUNT).
 MAX_TRANSFER = 0x7FFFF000
 _MAX_CHUNKS = 1024  # UIO_MAXIOV
+#: A host address where nothing is mapped, and Linux lets nobody but user 0 map something.
+_NOWHERE = 0
 _PREADV2, _PWRITEV2 = 327, 328
 #: What one call reads from a file whose size says nothing: a full pipe or socket holds no more.
 _UNSIZED_BATCH = 256 << 10
@@ -48,9 +59,14 @@ def _bytes(segments: Segments) -> int:
     return sum(length for _, length in segments)
 
 
-def _check_range(segments: Segments) -> None:
-    """Refuse one range that leaves user space, though nothing of it is moved (access_ok): BadAddress."""
-    if len(segments) == 1 and sum(segments[0]) > TASK_SIZE:
+def _leaves_user_space(segments: Segments) -> bool:
+    """Whether a range is not of user space: Linux refuses it though nothing of it may be moved (access_ok)."""
+    return any(gva + length > TASK_SIZE for gva, length in segments)
+
+
+def check_ranges(segments: Segments) -> None:
+    """Raise BadAddress for a range that leaves user space."""
+    if _leaves_user_space(segments):
         raise BadAddress(segments[0][0])
 
 
@@ -67,9 +83,11 @@ def _skip(segments: Segments, count: int) -> Segments:
 def gather(task: Task, segments: Segments, access: Access, limit: int) -> list[tuple[int, int]]:
     """Return host (address, length) chunks of the first `limit` bytes, neighbours joined.
 
-    It ends early at an address that the guest may not access so; when that is the first byte: BadAddress.
+    From an address on that the guest may not access so, a chunk stands for the rest that the host cannot access either:
+    what has been moved until then, and whether anything has, is what the guest's own kernel would have made of it.
     """
     chunks: list[tuple[int, int]] = []
+    left = min(sum(length for _, length in segments), limit)
     try:
         for gva, length in clip(segments, limit):
             for view in task.memory.views(gva, length, access):
@@ -80,9 +98,10 @@ def gather(task: Task, segments: Segments, access: Access, limit: int) -> list[t
                     return chunks
                 else:
                     chunks.append((address, len(view)))
+                left -= len(view)
     except BadAddress:
-        if not chunks:
-            raise
+        if len(chunks) < _MAX_CHUNKS:
+            chunks.append((_NOWHERE, left))
     return chunks
 
 
@@ -98,7 +117,8 @@ def is_seeded(descriptor: int) -> bool:
         return False
 
 
-def _seeded(task: Task, segments: Segments) -> int:
+def fill_seeded(task: Task, segments: Segments) -> int:
+    """Fill user memory with the guest's seeded numbers; return how much. Raises BadAddress when nothing can be."""
     done = 0
     try:
         for gva, length in segments:
@@ -118,12 +138,7 @@ def _move(task: Task, number: int, descriptor: int, segments: Segments, offset: 
     access = Access.WRITE if number == _PREADV2 else Access.READ
     done = 0
     while segments:
-        try:
-            chunks = gather(task, segments, access, _BATCH)
-        except BadAddress:
-            if not done:
-                raise
-            break
+        chunks = gather(task, segments, access, _BATCH)
         size = sum(length for _, length in chunks)
         vector = host.pack_iovecs(chunks)
         where = offset if offset == _CURRENT else offset + done
@@ -154,12 +169,12 @@ def read_file(task: Task, descriptor: int, segments: Segments, offset: int = _CU
         status = os.fstat(descriptor)
     except OSError:
         return -errno.EBADF
-    _check_range(segments)
+    outside = _leaves_user_space(segments)
     segments = clip(segments)
-    if not segments:
-        return _host_zero(_PREADV2, descriptor, offset, flags)
+    if outside or not segments:
+        return _host_zero(_PREADV2, descriptor, offset, flags) or (-errno.EFAULT if outside else 0)
     if _is_random(status):
-        return _seeded(task, segments)
+        return fill_seeded(task, segments)
     if stat.S_ISREG(status.st_mode) and status.st_size > 0:
         start = _position(descriptor, offset)
         left = max(status.st_size - start, 1)
@@ -198,12 +213,13 @@ def write_file(
         regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
     except OSError:
         return -errno.EBADF
-    _check_range(segments)
+    outside = _leaves_user_space(segments)
     segments = clip(segments)
-    if not segments:
-        return _host_zero(_PWRITEV2, descriptor, offset, flags)
-    if regular and (task.space.shares or group_state(task).channels):
+    if outside or not segments:
+        return _host_zero(_PWRITEV2, descriptor, offset, flags) or (-errno.EFAULT if outside else 0)
+    if regular and (task.space.shares or group_state(task).channels or file_size.is_limited(task)):
         end, size = _write_end(descriptor, segments, offset), _bytes(segments)
+        segments = clip(segments, file_size.writable(task, descriptor, end - size, size))
         task.space.sync_file(descriptor, end - size, size)
         reserve_file(task, descriptor, end)
     moved = _move(task, _PWRITEV2, descriptor, segments, offset, flags)

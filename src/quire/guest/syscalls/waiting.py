@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EINTR, EINVAL
 
-from quire.guest.kernel.siginfo import SI_KERNEL, SignalInfo
+from quire.guest.kernel.siginfo import SI_USER, SignalInfo
 from quire.guest.kernel.task import Interruptible, ThreadGroup
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import fail
@@ -54,7 +54,7 @@ def raise_sigpipe(task: Interruptible) -> None:
 
     (The host's own went to Python, which ignores it.)
     """
-    task.signals.queue(SignalInfo(signal.SIGPIPE, SI_KERNEL, pid=os.getpid(), uid=os.getuid()))
+    task.signals.queue(SignalInfo(signal.SIGPIPE, SI_USER, pid=os.getpid(), uid=os.getuid()))
 
 
 def read_mask(group: ThreadGroup, pointer: int, size: int) -> int | None:
