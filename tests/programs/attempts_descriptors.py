@@ -71,6 +71,7 @@ epoll_ctl | own_epoll, EPOLL_CTL_ADD, own_pipe[0], buffer | ok | EPERM
 epoll_wait | EPOLL, buffer, 1, 0 | EBADF | EPERM
 epoll_wait | own_epoll, buffer, 1, 0 | ok | EPERM
 epoll_pwait | EPOLL, buffer, 1, 0, 0, 8 | EBADF | EPERM
+epoll_pwait2 | EPOLL, buffer, 1, zeros, 0, 8 | EBADF | EPERM
 poll | &(struct pollfd){PIPE_OUT, POLLIN}, 1, 0 | ok
 ppoll | &(struct pollfd){PIPE_OUT, POLLIN}, 1, zeros, 0, 8 | ok
 select | 0, 0, 0, 0, zeros | ok
@@ -87,6 +88,8 @@ accept4 | SOCKET, 0, 0, 0 | EPERM
 shutdown | SOCKET, SHUT_RDWR | EPERM
 sendto | SOCKET, "z", 1, MSG_DONTWAIT, 0, 0 | EPERM
 recvfrom | SOCKET, buffer, 1, MSG_DONTWAIT, 0, 0 | EPERM
+sendmmsg | SOCKET, buffer, 1, MSG_DONTWAIT | EPERM
+recvmmsg | SOCKET, buffer, 1, MSG_DONTWAIT, 0 | EPERM
 sendmsg | SOCKET, passing_a_descriptor(DATA), MSG_DONTWAIT | EPERM
 recvmsg | SOCKET, passing_a_descriptor(DATA), MSG_DONTWAIT | EPERM
 setsockopt | SOCKET, SOL_SOCKET, SO_SNDBUF, &(int){4096}, 4 | EPERM

@@ -106,7 +106,35 @@ prctl PR_GET_TIMERSLACK | | ok
 prctl PR_SET_NO_NEW_PRIVS | 1, 0, 0, 0 | ok
 prctl PR_GET_NO_NEW_PRIVS | 0, 0, 0, 0 | ok
 prctl PR_SET_VMA | 0, page, 4096, 0 | ok
-prctl | PR_SET_CHILD_SUBREAPER, 1 | EINVAL
+prctl PR_GET_KEEPCAPS | | ok
+prctl PR_SET_KEEPCAPS | 1 | ok EPERM
+prctl PR_GET_TIMING | | ok
+prctl PR_SET_TIMING | 0 | ok
+prctl PR_GET_TSC | buffer | ok
+prctl PR_SET_TSC | 1 | ok
+prctl PR_GET_SECUREBITS | | ok
+prctl PR_SET_CHILD_SUBREAPER | 1 | ok
+prctl PR_GET_CHILD_SUBREAPER | buffer | ok
+prctl PR_GET_TID_ADDRESS | buffer | ok EINVAL
+prctl PR_SET_THP_DISABLE | 1, 0, 0, 0 | ok
+prctl PR_GET_THP_DISABLE | 0, 0, 0, 0 | ok
+prctl PR_GET_SPECULATION_CTRL | 0, 0, 0, 0 | ok ENODEV
+prctl PR_GET_MDWE | 0, 0, 0, 0 | ok
+process_vm_readv | victim, &vector, 1, &vector, 1, 0 | EPERM ESRCH
+process_vm_writev | victim, &vector, 1, &vector, 1, 0 | EPERM ESRCH
+process_vm_writev | getpid(), &vector, 1, &vector, 1, 0 | ok
+pidfd_open | victim, 0 | EPERM
+pidfd_open | getpid(), 0 | ok
+settimeofday | &seconds, 0 | EPERM
+clock_settime | CLOCK_REALTIME, zeros | EPERM
+adjtimex | &(int[52]){1} | EPERM
+clock_adjtime | CLOCK_REALTIME, &(int[52]){1} | EPERM
+ioprio_set | 1, victim, 0 | ESRCH EPERM
+sched_setparam | victim, zeros | ESRCH EPERM
+sched_setattr | victim, &(int[14]){56}, 0 | ESRCH EPERM
+sched_getattr | 0, buffer, 56, 0 | ok
+set_mempolicy | 0, 0, 0 | ok
+mbind | page, 4096, 0, 0, 0, 0 | ok EFAULT
 prctl | PR_CAPBSET_DROP, 0 | EINVAL
 prctl | PR_SET_MM, PR_SET_MM_BRK, 0 | EINVAL
 getuid | | ok

@@ -28,10 +28,10 @@ CHANGES = {
     "descriptors": """
         accept accept4 close close_range creat dup dup2 dup3 epoll_create epoll_create1 eventfd eventfd2
         inotify_init inotify_init1 memfd_create open openat openat2 pipe pipe2 recvmsg socket socketpair
-        timerfd_create fcntl.F_DUPFD fcntl.F_DUPFD_CLOEXEC fcntl.F_SETFD ioctl.FIOCLEX ioctl.FIONCLEX
+        timerfd_create pidfd_open fcntl.F_DUPFD fcntl.F_DUPFD_CLOEXEC fcntl.F_SETFD ioctl.FIOCLEX ioctl.FIONCLEX
     """,
     "open file": """
-        copy_file_range epoll_ctl epoll_pwait epoll_wait fcntl.F_SETFL fcntl.F_SETOWN fcntl.F_SETOWN_EX
+        copy_file_range epoll_ctl epoll_pwait epoll_pwait2 epoll_wait fcntl.F_SETFL fcntl.F_SETOWN fcntl.F_SETOWN_EX
         fcntl.F_SETSIG fcntl.F_SET_FILE_RW_HINT getdents getdents64 getsockopt inotify_add_watch
         inotify_rm_watch ioctl.FIONBIO listen lseek preadv2 pwritev2 read readv sendfile setsockopt shutdown
         splice tee timerfd_settime write writev
@@ -59,11 +59,17 @@ CHANGES = {
     """,
     "others": """
         connect fcntl.F_SETFL ioctl.TCFLSH ioctl.TCSBRK ioctl.TCXONC ioctl.TIOCSPGRP kill recvfrom recvmsg
-        rt_sigqueueinfo rt_tgsigqueueinfo sendmsg sendto setpriority shutdown tgkill tkill write writev
+        rt_sigqueueinfo rt_tgsigqueueinfo sendmsg sendto sendmmsg recvmmsg setpriority shutdown tgkill tkill write
+        writev
     """,
     "session": "setpgid setsid",
 }
 NOTHING = """
+    adjtimex clock_adjtime clock_settime ioprio_set mbind process_vm_readv process_vm_writev sched_getattr
+    sched_setattr sched_setparam set_mempolicy settimeofday prctl.PR_GET_CHILD_SUBREAPER prctl.PR_GET_KEEPCAPS
+    prctl.PR_GET_MDWE prctl.PR_GET_SECUREBITS prctl.PR_GET_SPECULATION_CTRL prctl.PR_GET_THP_DISABLE
+    prctl.PR_GET_TID_ADDRESS prctl.PR_GET_TIMING prctl.PR_GET_TSC prctl.PR_SET_CHILD_SUBREAPER
+    prctl.PR_SET_KEEPCAPS prctl.PR_SET_THP_DISABLE prctl.PR_SET_TIMING prctl.PR_SET_TSC
     access alarm arch_prctl brk capget capset clock_getres clock_gettime clock_nanosleep exit exit_group
     faccessat faccessat2 fcntl fcntl.F_GETFD fcntl.F_GETFL fcntl.F_GETLEASE fcntl.F_GETLK fcntl.F_GETOWN
     fcntl.F_GETOWN_EX fcntl.F_GETPIPE_SZ fcntl.F_GETSIG fcntl.F_GET_FILE_RW_HINT fcntl.F_GET_RW_HINT

@@ -27,15 +27,17 @@ _INSTRUCTION = struct.Struct("<HBBI")
 #: Numbers from here on are of the x32 interface.
 _X32 = 0x40000000
 
-_CLONE, _CLONE3, _FCNTL, _IOCTL, _TGKILL, _PRLIMIT64 = 56, 435, 72, 16, 234, 302
+_CLONE, _CLONE3, _FCNTL, _IOCTL, _TGKILL, _PRLIMIT64, _PIDFD_OPEN = 56, 435, 72, 16, 234, 302, 434
 _CLONE_THREAD = 0x10000
 #: Calls of Python, Numba and the engine beside those that guests make: memory, threads, signals, the end.
 _OF_THE_RUNTIME = frozenset((
     9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 60, 61, 131, 157, 202, 204, 218, 231, 237, 270, 271, 273, 281, 289,
     302, 318, 319, 324, 327, 328, 334,
 ))  # fmt: skip
-#: Calls whose handlers ask the host never, or only outside a sandbox: signals, priorities, processors of others.
-_NOT_FROM_SANDBOXES = frozenset((62, 129, 141, 144, 160, 200, 203, 297))
+#: Calls whose handlers ask the host never, or only outside a sandbox: signals, priorities, processors of others, time.
+_NOT_FROM_SANDBOXES = frozenset((
+    62, 129, 141, 142, 144, 159, 160, 164, 200, 203, 227, 238, 251, 297, 305, 310, 311, 314,
+))  # fmt: skip
 #: Who gets signals of an open file and which one; leases; what changes in a directory.
 _FCNTL_REFUSED = (8, 10, 15, 1024, 1026)
 #: TIOCSTI, TIOCLINUX: typing in the user's place; TIOCEXCL, TIOCSCTTY, TIOCSPGRP, TIOCCONS, TIOCSETD: whose a terminal
@@ -72,6 +74,7 @@ def _tests() -> tuple[_Test, ...]:
     return (
         _Test(_CLONE, 0, _HAS_BITS, (_CLONE_THREAD,), refuse_match=False),
         _Test(_TGKILL, 0, _EQUALS, (os.getpid(),), refuse_match=False),
+        _Test(_PIDFD_OPEN, 0, _EQUALS, (os.getpid(),), refuse_match=False),
         _Test(_PRLIMIT64, 0, _EQUALS, (0, os.getpid()), refuse_match=False),
         _Test(_FCNTL, 1, _EQUALS, _FCNTL_REFUSED, refuse_match=True),
         _Test(_IOCTL, 1, _EQUALS, _IOCTL_REFUSED, refuse_match=True),

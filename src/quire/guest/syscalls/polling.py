@@ -205,7 +205,7 @@ def epoll_pwait(
         return wait(lambda: _epoll_wait(task, descriptor, pointer, count, _of_milliseconds(milliseconds)))
 
 
-@syscall(_EPOLL_PWAIT2, "epoll_pwait2", FD, POINTER, S32, POINTER, POINTER, INT, effect=Effect.GUEST)
+@syscall(_EPOLL_PWAIT2, "epoll_pwait2", FD, POINTER, S32, POINTER, POINTER, INT, effect=Effect.DESCRIPTION)
 def epoll_pwait2(
     task: Task, descriptor: int, pointer: int, count: int, timeout_pointer: int, mask_pointer: int, size: int
 ) -> int:
