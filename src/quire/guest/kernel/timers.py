@@ -27,7 +27,8 @@ _OVERRUN_MAX = (1 << 31) - 1
 class Timer:
     """One timer: it expires at `next` on `clock`, None for never, and again each `interval` if that is not 0.
 
-    `signo` 0 sends nothing. `ident` and `value` are those of timer_create, None for a timer of setitimer.
+    `signo` 0 sends nothing. `ident` and `value` are those of timer_create, None for a timer of setitimer. `overrun` is
+    what its newest signal missed, `last` what the one before it did.
     """
 
     clock: int
@@ -37,10 +38,11 @@ class Timer:
     next: int | None = None
     interval: int = 0
     overrun: int = 0
+    last: int = 0
 
     def set(self, moment: int | None, interval: int) -> None:
         """Start it anew, or stop it: `moment` None."""
-        self.next, self.interval, self.overrun = moment, interval if moment is not None else 0, 0
+        self.next, self.interval = moment, interval if moment is not None else 0
 
     def left(self, now: int) -> int:
         """Return how long until it expires; 0 when it is stopped, at least 1 when it runs."""
@@ -92,7 +94,7 @@ class Timers:
             if timer.ident is not None and signals.waits(timer.signo, SI_TIMER, timer.ident):
                 timer.overrun = min(timer.overrun + times, _OVERRUN_MAX)
                 continue
-            timer.overrun = min(times - 1, _OVERRUN_MAX)
+            timer.last, timer.overrun = timer.overrun, min(times - 1, _OVERRUN_MAX)
             signals.queue(timer.info())
 
     def moment(self) -> int | None:

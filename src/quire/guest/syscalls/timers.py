@@ -6,6 +6,7 @@ import signal
 import struct
 
 from quire.guest.kernel.actions import SIGNAL_COUNT
+from quire.guest.kernel.siginfo import SI_TIMER
 from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.kernel.timers import CPU_CLOCKS, Timer, Timers
 from quire.guest.syscalls.effects import Effect
@@ -157,7 +158,9 @@ def timer_gettime(task: Task, ident: int, answer: int) -> int:
 @syscall(225, "timer_getoverrun", S32, effect=Effect.GUEST)
 def timer_getoverrun(task: Task, ident: int) -> int:
     """Return how many expirations the timer's last signal stands for, beside its own."""
-    return _made(task, ident).overrun
+    timer = _made(task, ident)
+    waits = task.signals.waits(timer.signo, SI_TIMER, ident)
+    return timer.last if waits else timer.overrun
 
 
 @syscall(226, "timer_delete", S32, effect=Effect.GUEST)
