@@ -34,7 +34,8 @@ def _run(folder: Path, sent: signal.Signals | None, moment: float) -> tuple[int,
             except subprocess.TimeoutExpired:
                 process.send_signal(sent)
         said = process.communicate(timeout=_LIMIT)[1]
-        left = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, check=False).stdout
+        asked = ["pgrep", "-s", str(process.pid)]
+        left = subprocess.run(asked, capture_output=True, check=False, timeout=_LIMIT).stdout
     assert not left, f"processes are left: {left!r}"
     return process.returncode, said, time.monotonic() - began
 

@@ -78,11 +78,11 @@ def test_a_signal_that_a_thread_of_a_library_gets_is_not_lost() -> None:
 
     def foreign() -> None:
         ready.set()
-        end.wait()
+        end.wait(PATIENCE)
 
     thread = threading.Thread(target=foreign)
     thread.start()
-    ready.wait()
+    ready.wait(PATIENCE)
     try:
         with HostSignals(lambda: None) as signals:
             assert thread.native_id is not None

@@ -46,7 +46,7 @@ def _answers(folder: Path, roots: Sequence[Path] = ()) -> dict[str, Any]:
         assert done.returncode == 0, done.stderr
     finally:
         victim.kill()
-        victim.wait()
+        victim.wait(PATIENCE)
         os.close(terminal)
         os.close(main)
     after = [

@@ -19,6 +19,8 @@ import termios
 from pathlib import Path
 from typing import Any, Self
 
+from limits import PATIENCE
+
 __all__ = ["Targets"]
 
 #: Seals, and the size of a pipe.
@@ -42,7 +44,7 @@ class Targets:
 
     def __exit__(self, *_: object) -> None:
         self.victim.kill()
-        self.victim.wait()
+        self.victim.wait(PATIENCE)
         for descriptor in self._opened:
             os.close(descriptor)
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from limits import PATIENCE
 from sampling import some
 
 from quire.errors import FormatError, MisuseError
@@ -44,10 +45,6 @@ def mixed() -> Suite:
     def leaves(state: list[int], tally: Tally) -> None:
         os._exit(3)
 
-    @suite.case("hangs")
-    def hangs(state: list[int], tally: Tally) -> None:
-        time.sleep(60)
-
     @suite.case("is explained")
     def is_explained(state: list[int], tally: Tally) -> None:
         tally.compare("a known fault", 1, 2, deviation="D1 the oracle rounds")
@@ -61,14 +58,13 @@ def mixed() -> Suite:
 
 @pytest.mark.parametrize("jobs", some([1, 3], [3]))
 def test_every_outcome(jobs: int) -> None:
-    results = {one.case: one for one in run_suites([mixed()], Setting(seed=7), jobs=jobs, timeout=5.0)}
+    results = {one.case: one for one in run_suites([mixed()], Setting(seed=7), jobs=jobs, timeout=PATIENCE)}
     assert {name: one.outcome for name, one in results.items()} == {
         "agrees": Outcome.PASSED,
         "differs": Outcome.FAILED,
         "raises": Outcome.ERROR,
         "crashes": Outcome.ERROR,
         "leaves": Outcome.ERROR,
-        "hangs": Outcome.ERROR,
         "is explained": Outcome.PASSED,
         "comes after all that": Outcome.PASSED,
     }
@@ -76,7 +72,6 @@ def test_every_outcome(jobs: int) -> None:
     assert results["raises"].detail.endswith("ValueError: the case is broken")
     assert results["crashes"].detail == "the case's process was killed by SIGSEGV before it had a result"
     assert results["leaves"].detail == "the case's process left with status 3 before it had a result"
-    assert results["hangs"].detail == "no result after 5 s: raise --timeout, or look for a loop"
     assert results["is explained"].tally.deviations == {"D1 the oracle rounds": 1}
     assert list(results) == [case.name for case in mixed().cases]
 
@@ -131,3 +126,15 @@ def test_choosing() -> None:
     with pytest.raises(MisuseError) as caught:
         choose(suites, ["mixxed"])
     assert str(caught.value) == "No suite is called 'mixxed' (did you mean 'mixed'?): see quire check --list"
+
+
+def test_a_case_that_hangs_is_ended() -> None:
+    suite = Suite("hanging", oracle="nobody", title="a case that hangs", setup=lambda setting: [7])
+
+    @suite.case("hangs")
+    def hangs(state: list[int], tally: Tally) -> None:
+        time.sleep(PATIENCE)
+
+    (result,) = run_suites([suite], Setting(seed=7), jobs=1, timeout=1.0)
+    assert result.outcome is Outcome.ERROR
+    assert result.detail == "no result after 1 s: raise --timeout, or look for a loop"
