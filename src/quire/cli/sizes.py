@@ -8,7 +8,7 @@ __all__ = ["SizeType"]
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _LONGEST = 40  # digits
-_SHAPE = re.compile(r"(0[xX][0-9a-fA-F_]+|[0-9][0-9_]*)([KMGTkmgt]?)(?:[iI]?[bB])?")
+_SHAPE = re.compile(r"(0[xX][0-9a-fA-F][0-9a-fA-F_]*|[0-9][0-9_]*)([KMGTkmgt]?)(?:[iI]?[bB])?")
 
 
 class SizeType(click.ParamType[int]):
@@ -27,4 +27,5 @@ class SizeType(click.ParamType[int]):
             )
         if len(found[1]) > _LONGEST:
             self.fail(f"a number of {len(found[1])} digits is no size: give one such as 512M", param, ctx)
-        return int(found[1].replace("_", ""), 0) * _UNITS[found[2].upper()]
+        digits = found[1].replace("_", "")
+        return int(digits, 16 if digits[1:2] in ("x", "X") else 10) * _UNITS[found[2].upper()]

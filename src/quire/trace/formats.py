@@ -4,6 +4,7 @@ A format reads a file into records and writes records to one, see :data:`quire.t
 of the file's name. A trace has addresses and sides, nothing else: no clock, no vCPU, no data.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,14 @@ class TraceFormat:
 
 def _read_npy(path: Path) -> Records:
     try:
-        found = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise FormatError(f"{str(path)!r} is no array of records: {error}") from None
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            found: Records = np.lib.format.read_array(file, allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # NumPy parses the header as Python, and fails in as many ways as that
+        why = str(error).split("\n", 1)[0]
+        raise FormatError(f"{str(path)!r} is no array of records: {why}") from None
     if found.ndim != 1 or found.dtype != np.uint64:
         raise FormatError(
             f"{str(path)!r} has {found.dtype} in {found.ndim} dimensions: records are one dimension of uint64"
