@@ -37,16 +37,16 @@ class Effect(Enum):
     #: A file lock, which would keep others out.
     LOCKS = "answered with success and kept from the host"
     #: What the host should read early, write soon or forget.
-    HINT = "answered with success and kept from the host "
+    HINT = "answered with success; the host is not told"
     #: What it changes depends on its arguments: the handler decides, command by command.
     CHOOSES = "decided by what it asks for"
     #: Nobody has said what it does.
-    UNKNOWN = "refused: EPERM "
+    UNKNOWN = "refused, since nobody looked at it: EPERM"
 
     @property
     def words(self) -> str:
         """What a sandbox makes of it, for the documentation."""
-        return self.value.strip()
+        return self.value
 
 
 #: The effects that are judged by a descriptor, and the argument that it is in; some calls have two.
