@@ -28,7 +28,7 @@ def _declared(effect: Effect) -> list[str]:
 def page(text: str) -> str:
     """Return `text` with the table as the code has it."""
     rows = [
-        f"| `{effect.name}` | {effect.words} | {', '.join(f'`{name}`' for name in names)} |"
+        f"| `{effect.name}` | {effect.value} | {', '.join(f'`{name}`' for name in names)} |"
         for effect in Effect
         if (names := _declared(effect))
     ]

@@ -43,11 +43,6 @@ class Effect(Enum):
     #: Nobody has said what it does.
     UNKNOWN = "refused, since nobody looked at it: EPERM"
 
-    @property
-    def words(self) -> str:
-        """What a sandbox makes of it, for the documentation."""
-        return self.value
-
 
 #: The effects that are judged by a descriptor, and the argument that it is in; some calls have two.
 PARTS = {
