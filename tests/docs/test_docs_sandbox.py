@@ -18,8 +18,8 @@ def test_the_table_of_effects_is_that_of_the_code() -> None:
 def test_every_effect_says_what_a_sandbox_makes_of_it() -> None:
     text = text_of("sandbox.md")
     for effect in Effect:
-        assert effect is Effect.UNKNOWN or f"| `{effect.name}` | {effect.words} |" in text
-    assert all(effect.words.startswith(("refused", "answered")) for effect in KEPT_FROM_THE_HOST)
+        assert effect is Effect.UNKNOWN or f"| `{effect.name}` | {effect.value} |" in text
+    assert all(effect.value.startswith(("refused", "answered")) for effect in KEPT_FROM_THE_HOST)
     assert not KEPT_FROM_THE_HOST & set(PARTS)
 
 
