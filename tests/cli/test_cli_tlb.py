@@ -14,8 +14,8 @@ import pytest
 from commands import quire, refused
 from limits import PATIENCE
 
-from quire.guest.breakpoint import AtAddress, AtSyscall, parse_address, parse_syscall
 from quire.guest.load.launch import prepare
+from quire.guest.point import AtAddress, AtSyscall, parse_syscall, place_of
 from quire.report.tlb import render_tlb
 
 pytestmark = pytest.mark.programs
@@ -64,7 +64,7 @@ def test_a_symbol_is_where_the_run_ends(program: str, tmp_path: Path) -> None:
     """In the middle of a block: the page of the symbol is the one used last, the stack was just pushed to."""
     found = record(tmp_path, "--at", "inside", "--sort", "age", "--limit", "8", "--", program)
     assert found["ended"] == {"at": "before inside", "reached": True, "status": 0}
-    at = parse_address("inside", prepare([program], None, "/"))
+    at = place_of("inside", prepare([program], None, "/"))
     assert isinstance(at, AtAddress) and at.in_file
     code = next(entry for entry in found["entries"] if entry["structure"] == "L1I 4K")
     assert code["age"] <= 2 and code["address"] >> 40 == 0x55
@@ -106,12 +106,13 @@ def test_help_examples(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
     """What the guest writes is on stdout, the table on stderr or where -o says."""
     text = quire(tmp_path, "tlb", "--help").stdout
     examples = re.findall(r"^    quire (tlb .*)$", text, re.MULTILINE)
-    assert len(examples) == 4 and all(len(line) <= 100 for line in text.splitlines())
+    assert len(examples) == 5 and all(len(line) <= 100 for line in text.splitlines())
     found = []
     for line in examples:
         assert apart(tmp_path, *shlex.split(line)) == 0
         found.append(capfd.readouterr())
-    first, listing, native, zen = found
+    first, early, listing, native, zen = found
+    assert "after 20 system calls" in early.err
     assert first.out == "" and first.err.startswith(
         "quire tlb: true under ept, 4KiB x 4KiB pages, skylake-x; "
     )
@@ -124,7 +125,7 @@ def test_help_examples(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
 
 def test_places(program: str) -> None:
     found = prepare([program], None, "/")
-    assert parse_address("0x40_1000", found) == AtAddress("before 0x40_1000", 0x40_1000, False)
+    assert place_of("0x40_1000", found) == AtAddress("before 0x40_1000", 0x40_1000, False)
     assert parse_syscall("write:3") == AtSyscall("before write, call 3", "write", 3)
     assert parse_syscall("write") == AtSyscall("before write", "write", 1)
 
@@ -148,8 +149,8 @@ def test_refusals(options: list[str], message: str, tmp_path: Path) -> None:
 
 def test_a_symbol_that_is_not_there(program: str, tmp_path: Path) -> None:
     assert refused(tmp_path, "tlb", "--at", "tripl", "--", program) == (
-        f"quire tlb: {program} has no symbol 'tripl' (did you mean 'triple'?); give one that it has, or an address "
-        "(see quire tlb --help)"
+        f"quire tlb: {program} has no symbol 'tripl' (did you mean 'triple'?); give one that it has, an address, "
+        "100sys, 5000i or 2ms (see quire tlb --help)"
     )
     assert refused(tmp_path, "tlb", "-o", "none/x", "--", "true") == (
         "quire tlb: cannot write the report to 'none/x': No such file or directory; choose another -o FILE"

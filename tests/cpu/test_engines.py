@@ -1,22 +1,21 @@
 """Engines by name: a toy runs a whole guest, and whoever needs what an engine lacks is refused by its name."""
 
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from small_elf import BASE, small_elf
 from toy_engine import CountingToy, ToyCpu
 
 from quire.cpu import Detail, Engine, engines, make_cpu, register, registry
 from quire.errors import MisuseError
 from quire.guest.boot.bare import BareGuest, bare_config
-from quire.guest.breakpoint import AtAddress
 from quire.guest.load.launch import LaunchError
+from quire.guest.point import AtAddress
 from quire.guest.run_spec import RunSpec
 from quire.guest.session import open_session
 from quire.machine import MMUS, GuestConfig
 
-BASE = 0x400000
 EXITS = frozenset((Detail.EXITS,))
 
 
@@ -34,13 +33,7 @@ def program(folder: Path, text: bytes) -> str:
     code = b"\xb8\1\0\0\0\xbf\1\0\0\0\x48\xbe" + message.to_bytes(8, "little")  # eax, edi, rsi
     code += b"\xba" + len(text).to_bytes(4, "little") + b"\x0f\x05"  # edx; syscall
     code += b"\xb8\x3c\0\0\0\xbf\7\0\0\0\x0f\x05"  # exit(7)
-    ident = b"\x7fELF\2\1\1" + bytes(9)
-    header = ident + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, BASE + 120, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-    load = struct.pack("<IIQQQQQQ", 1, 5, 0, BASE, BASE, 0x1000, 0x1000, 0x1000)
-    path = folder / "hello"
-    path.write_bytes((header + load + code).ljust(0x1000 - len(text), b"\0") + text)
-    path.chmod(0o755)
-    return str(path)
+    return str(small_elf(folder, code, text))
 
 
 @pytest.mark.parametrize("mmu", MMUS)

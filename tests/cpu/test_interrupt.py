@@ -52,7 +52,7 @@ def evicted(detail: Detail) -> Guest:
 
 def with_stop(detail: Detail) -> Guest:
     guest = Guest(detail, COUNTING)
-    guest.cpu.stop_at(CODE + 0x100)
+    guest.cpu.places.at(CODE + 0x100)
     return guest
 
 

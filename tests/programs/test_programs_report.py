@@ -124,7 +124,7 @@ def test_schema_and_sections() -> None:
     _, record = quire_report([need("true")], "--seed", "9", "--memory", "64M")
     assert record["schema"] == 1
     assert list(record) == [
-        "schema", "quire", "python", "program", "config", "outcome", "instructions", "accesses", "tlb",
+        "schema", "quire", "python", "program", "config", "outcome", "region", "instructions", "accesses", "tlb",
         "walk_caches", "size_conflicts", "walks", "page_faults", "exits", "syscalls", "unimplemented", "memory",
         "numa", "flushes", "working_set", "time",
     ]  # fmt: skip

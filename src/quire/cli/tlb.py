@@ -13,8 +13,8 @@ from quire.cli.run_options import guest_config, guest_options, run_spec
 from quire.cli.sizes import SizeType
 
 if TYPE_CHECKING:
-    from quire.guest.breakpoint import Breakpoint
     from quire.guest.load.launch import Program
+    from quire.guest.point import Point
     from quire.guest.session import Session
     from quire.machine import GuestConfig
     from quire.tlb import TlbTable
@@ -30,8 +30,8 @@ _SORTS = {"age": "age", "address": "address", "structure": None}
     context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
     options_metavar="[OPTIONS] [--]",
 )
-@click.option("--at", metavar="SYMBOL|ADDRESS",
-              help="End the run before that instruction is executed for the first time.")  # fmt: skip
+@click.option("--at", metavar="POINT",
+              help="End the run there: main+8, an address, 100sys, 5000i (instructions) or 20ms.")  # fmt: skip
 @click.option("--at-syscall", metavar="NAME[:N]", help="End it before the first, or N-th, such system call.")
 @click.option("--vpid", type=NumberType(16), metavar="N", help="Only entries tagged with this VPID.")
 @click.option("--pcid", type=NumberType(12), metavar="N", help="Only entries tagged with this PCID.")
@@ -51,11 +51,13 @@ _SORTS = {"age": "age", "address": "address", "structure": None}
 def command(**options: Any) -> int:
     """Run PROGRAM as quire run --detail full does, and show what TLBs and walk caches hold at its end.
 
-    Or where --at or --at-syscall end it: then the exit status is 0. A symbol is one of the program's own file.
+    Or where --at or --at-syscall end it: then the exit status is 0. A symbol is one of the program's own file; 100sys
+    is when 100 system calls have been done, 5000i when so many instructions have been executed.
 
     \b
     Examples:
       quire tlb --limit 10 -- true
+      quire tlb --at 20sys --limit 10 -- true
       quire tlb --at-syscall exit_group --sort age --limit 20 -o tlb.txt -- ls /
       quire tlb --mmu native --structure "L1D 4K" --json -o tlb.json -- true
       quire tlb --profile zen4 --guest-page 2M --heat-map sets.svg --limit 0 -- ls /
@@ -117,14 +119,14 @@ def _open(options: dict[str, Any]) -> dict[str, IO[str]]:
     return files
 
 
-def _until(options: dict[str, Any], program: "Program") -> "Breakpoint | None":
+def _until(options: dict[str, Any], program: "Program") -> "Point | None":
     """Return where the run is to end. Raises click.UsageError if there is no such place."""
     from quire.errors import MisuseError
-    from quire.guest.breakpoint import parse_address, parse_syscall
+    from quire.guest.point import parse_point, parse_syscall
 
     try:
         if options["at"] is not None:
-            return parse_address(options["at"], program)
+            return parse_point(options["at"], program)
         return None if options["at_syscall"] is None else parse_syscall(options["at_syscall"])
     except MisuseError as error:
         raise click.UsageError(str(error)) from None

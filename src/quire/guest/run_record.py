@@ -36,10 +36,12 @@ def run_record(
     sampler: Sampler | None,
     times: dict[str, float],
     walls: Sequence[str] = (),
+    region: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the record of the run of `program`; keys are in the order in which reports show them.
 
-    `ended` is the exit status and the guest's death, if it died. Raises MisuseError for an engine that counts nothing.
+    `ended` is the exit status and the guest's death, if it died; `region` says which part of the run counts. Raises
+    MisuseError for an engine that counts nothing.
     """
     vcpu, (status, death) = machine.vcpu, ended
     full = spec.detail is Detail.FULL
@@ -59,6 +61,7 @@ def run_record(
             "partial": death is not None and death.signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
             "reason": death.text if death else None,
         },
+        "region": region,
         "instructions": events.get("instructions"),
         "accesses": _accesses(events) if full else None,
         "tlb": _tlb(events) if full else None,

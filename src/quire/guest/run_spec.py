@@ -37,6 +37,8 @@ class RunSpec:
     audit_every: int | None = None
     engine: str = "soft"
     record_arguments: bool = True
+    start: str | None = None  #: the point at which counting begins, as :mod:`quire.guest.point` reads it
+    end: str | None = None  #: the point at which the run ends
 
     @property
     def recorded_command(self) -> list[str]:

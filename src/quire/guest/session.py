@@ -9,14 +9,12 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any, BinaryIO
 
-from quire.arch import HWCAP, LOW32
+from quire.arch import HWCAP
 from quire.cpu import make_cpu
 from quire.errors import CANNOT_SET_UP, BackendError, MisuseError
 from quire.exits import GuestStopped
-from quire.guest.breakpoint import AtAddress, AtSyscall, Breakpoint
 from quire.guest.enclosure import enclose
 from quire.guest.host_signals import HostSignals
 from quire.guest.inherited import Inherited
@@ -26,10 +24,11 @@ from quire.guest.kernel.virtual_machine import VirtualMachine
 from quire.guest.load.launch import LaunchError, Program, prepare
 from quire.guest.obituary import obituary
 from quire.guest.own_process import freeze_loaded
+from quire.guest.point import Point, parse_point
+from quire.guest.region import Region, since
 from quire.guest.run_record import run_record
 from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
-from quire.guest.syscalls import syscall_name
 from quire.guest.syscalls.ids import restore
 from quire.machine import Machine, Vcpu
 from quire.memory import OutOfFrames
@@ -37,7 +36,7 @@ from quire.observe import HostAudit, audit_host
 from quire.own_descriptors import empty
 from quire.state.images.save import save_image
 from quire.tlb import Tlb
-from quire.vcpu import Cpu, breaking, counting
+from quire.vcpu import Cpu, counting
 
 __all__ = ["Session", "open_session"]
 
@@ -45,8 +44,9 @@ __all__ = ["Session", "open_session"]
 class Session:
     """Runs `program` once, as `spec` says. Make it, :meth:`run` it, read :attr:`record` and :attr:`status`.
 
-    `image` is a file that gets the guest's memory and registers when it has ended. `until` is where to end the run
-    before the program ends; then the status is 0. `say` gets lines for people while the guest runs.
+    `image` is a file that gets the guest's memory and registers when it has ended. `region` is the part of the run that
+    counts; if it ends before the program does, the status is 0. `look` sees the guest then, before it is gone. `say`
+    gets lines for people while the guest runs.
     """
 
     def __init__(
@@ -56,19 +56,21 @@ class Session:
         spec: RunSpec,
         *,
         image: BinaryIO | None = None,
-        until: Breakpoint | None = None,
+        region: Region | None = None,
+        look: Callable[[Vcpu, ProcessGuest], None] | None = None,
         say: Callable[[str], object] = lambda line: None,
     ) -> None:
         self.spec = spec
         self.program = program
         self._image = image
         self._say = say
-        self.until = until
+        self.region = Region(None, None) if region is None else region
+        self._look = look
         self.status = CANNOT_SET_UP
         self.death_text: str | None = None
         self.image_error: str | None = None  #: why the image could not be written
         self.walls: list[str] = []  #: around a sandboxed guest: those that stood
-        self.reached = False  #: whether the run ended at the breakpoint
+        self._before: dict[str, Any] | None = None  # what had been counted when the region began
         self.tlb: Tlb  #: TLBs and walk caches of the vCPU, from :meth:`run` on, and after it
         self.record: dict[str, Any] = {}
         self.audits: list[HostAudit] = []  #: of the host: after every so many system calls, and at the end
@@ -114,7 +116,8 @@ class Session:
             _sampler(machine, self.spec.working_set) as sampler,
         ):
             guest.signals.inherit(signals.mask_before, signals.ignored_before)
-            kernel = _Kernel(guest, cpu, signals, self.until, sampler)
+            kernel = _Kernel(guest, cpu, signals, self.region, sampler)
+            self.region.begin(guest, cpu, lambda: self._begin_region(machine, guest))
             if self.spec.audit_every is not None:
                 kernel.audit_after(self.spec.audit_every, lambda: self._audit(machine))
             try:
@@ -128,8 +131,7 @@ class Session:
         ended = time.perf_counter()
         if self.spec.audit_every is not None:
             self._audit(machine)
-        self.reached = kernel.reached
-        self.status = 0 if self.reached else _status(guest, stopped)
+        self.status = 0 if self.region.ended else _status(guest, stopped)
         death = guest.death
         if stopped is not None:
             death = GuestDeath(signal.SIGKILL, 0, 0, cpu.registers.read("rip"), stopped)
@@ -137,14 +139,41 @@ class Session:
             self.death_text = obituary(vcpu, death, guest.trap)
         if self._image is not None:
             self._save_image(vcpu, self._image, guest.trap.address)
+        if self._look is not None:
+            self._look(vcpu, guest)
         times = {
             "wall_seconds": ended - self._started,
             "setup_seconds": running - self._started,
             "guest_seconds": ended - running,
         }
-        self.record = run_record(
-            self.program, self.spec, machine, guest, (self.status, death), sampler, times, self.walls
+        whole = run_record(
+            self.program,
+            self.spec,
+            machine,
+            guest,
+            (self.status, death),
+            sampler,
+            times,
+            self.walls,
+            self._said(),
         )
+        self.record = whole if self._before is None else since(self._before, whole)
+
+    def _said(self) -> dict[str, Any] | None:
+        """Return what the record says of the region; None where the whole run counts."""
+        if not self.region.points:
+            return None
+        start, end = self.region.start, self.region.end
+        return {
+            "from": None if start is None else start.text,
+            "to": None if end is None else end.text,
+            "started": self.region.started,
+            "ended": self.region.ended,
+        }
+
+    def _begin_region(self, machine: Machine, guest: ProcessGuest) -> None:
+        """Note what was counted before the region."""
+        self._before = run_record(self.program, self.spec, machine, guest, (0, None), None, {})
 
     def _tell_lack(self, name: str) -> None:
         self._say(f"the guest asked for {name}, which Quire lacks; it was told ENOSYS")
@@ -153,8 +182,8 @@ class Session:
         """Raise LaunchError if the engine cannot do what this run needs of it: before the guest begins."""
         try:
             counting(cpu)
-            if isinstance(self.until, AtAddress):
-                breaking(cpu)
+            for point in self.region.points:
+                point.check(cpu)
         except MisuseError as error:
             raise LaunchError(CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
 
@@ -178,22 +207,16 @@ class _Kernel:
         guest: ProcessGuest,
         cpu: Cpu,
         signals: HostSignals,
-        until: Breakpoint | None,
+        region: Region,
         sampler: Sampler | None,
     ) -> None:
-        self._guest, self._sampler = guest, sampler
+        self._guest, self._cpu, self._sampler = guest, cpu, sampler
         guest.outside = signals
-        self.syscall = guest.syscall
+        self.syscall = self._syscall if region.points else guest.syscall
         self.page_fault = guest.page_fault
         self.exception = guest.exception
         self.software_interrupt = guest.software_interrupt
-        self.reached = False
-        self._address: int | None = None
-        if isinstance(until, AtAddress):
-            self._address = until.address + (guest.bias if until.in_file else 0)
-            breaking(cpu).stop_at(self._address)
-        elif until is not None:
-            self.syscall = partial(self._syscall_until, until)
+        self._region = region
 
     def audit_after(self, calls: int, audit: Callable[[], None]) -> None:
         """Call `audit` after every so many system calls."""
@@ -209,25 +232,20 @@ class _Kernel:
     @property
     def finished(self) -> bool:
         guest = self._guest  # asked at every stop: the property of the guest would cost another call
-        return guest.exit_status is not None or guest.death is not None or self.reached
+        return guest.exit_status is not None or guest.death is not None or self._region.ended
 
     def interrupted(self) -> None:
-        if self._address is not None and self._guest.machine.registers.read("rip") == self._address:
-            self.reached = True
+        if self._region.at_interruption():
             return
         if self._sampler is not None:
             self._sampler.sample_if_due()
         self._guest.collect_signals()
         self._guest.deliver_signals()
 
-    def _syscall_until(self, until: AtSyscall) -> None:
+    def _syscall(self) -> None:
         """Do a system call, unless it is the one at which the run is to end."""
-        guest = self._guest
-        name = syscall_name(guest.machine.registers.read("rax") & LOW32)
-        if name == until.name and guest.syscall_counts.get(name, 0) + 1 == until.count:
-            self.reached = True
-        else:
-            guest.syscall()
+        if not self._region.at_syscall():
+            self._guest.syscall()
 
 
 def open_session(
@@ -235,14 +253,13 @@ def open_session(
     environ: Mapping[bytes, bytes],
     *,
     image: BinaryIO | None = None,
-    until: Callable[[Program], Breakpoint | None] = lambda program: None,
+    until: Callable[[Program], Point | None] = lambda program: None,
+    look: Callable[[Vcpu, ProcessGuest], None] | None = None,
     say: Callable[[str], object] = lambda line: None,
 ) -> Session:
-    """Return the run that `spec` describes, of the program that its command names, ending where `until` says.
+    """Return the run that `spec` describes, of the program that its command names; `until` may say where it ends.
 
-    `say` gets a line for people when something is worth one while the guest runs.
-
-    Raises LaunchError.
+    `look` and `say` are those of :class:`Session`. Raises LaunchError.
     """
     try:
         here = os.getcwd()
@@ -251,7 +268,12 @@ def open_session(
         raise LaunchError(CANNOT_SET_UP, what) from None
     program = prepare(list(spec.command), os.environ.get("PATH"), here)
     freeze_loaded()
-    return Session(program, environ, spec, image=image, until=until(program), say=say)
+    try:
+        start = None if spec.start is None else parse_point(spec.start, program)
+        end = until(program) or (None if spec.end is None else parse_point(spec.end, program))
+    except MisuseError as error:
+        raise LaunchError(CANNOT_SET_UP, str(error)) from error
+    return Session(program, environ, spec, image=image, region=Region(start, end), look=look, say=say)
 
 
 def _make(options: RunSpec) -> Machine:

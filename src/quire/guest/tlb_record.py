@@ -24,7 +24,7 @@ def tlb_record(session: Session, entries: TlbTable, matching: int) -> dict[str, 
 
     `matching` is how many of all passed the user's filters.
     """
-    record, until = session.record, session.until
+    record, until = session.record, session.region.end
     return {
         "schema": SCHEMA,
         "quire": __version__,
@@ -32,7 +32,7 @@ def tlb_record(session: Session, entries: TlbTable, matching: int) -> dict[str, 
         "config": record["config"],
         "ended": {
             "at": "the end of the program" if until is None else until.text,
-            "reached": until is None or session.reached,
+            "reached": until is None or session.region.ended,
             "status": session.status,
         },
         "structures": _structures(session),

@@ -10,7 +10,17 @@ from typing import Protocol, runtime_checkable
 from quire.errors import MisuseError
 from quire.vcpu.stop import Stop
 
-__all__ = ["Breakpoints", "Counting", "Cpu", "Registers", "Sliced", "breaking", "counting", "sliced"]
+__all__ = [
+    "Breakpoints",
+    "Counting",
+    "Cpu",
+    "Places",
+    "Registers",
+    "Sliced",
+    "breaking",
+    "counting",
+    "sliced",
+]
 
 
 class Registers(Protocol):
@@ -96,12 +106,34 @@ class Sliced(Protocol):
         ...
 
 
+class Places(Protocol):
+    """Where an engine is to end its runs: then :meth:`Cpu.run` returns Interrupted."""
+
+    def at(self, gva: int) -> None:
+        """Stop whenever the instruction at `gva` is next."""
+        ...
+
+    def after(self, instructions: int) -> None:
+        """Stop when so many instructions have been executed, counted from the first call on."""
+        ...
+
+    @property
+    def left(self) -> int:
+        """How many are left of :meth:`after`; 0 or less when it has stopped for that."""
+        ...
+
+    def forget(self) -> None:
+        """Stop nowhere."""
+        ...
+
+
 @runtime_checkable
 class Breakpoints(Protocol):
     """An engine that can stop in front of an instruction."""
 
-    def stop_at(self, gva: int) -> None:
-        """Have :meth:`Cpu.run` return Interrupted whenever the instruction at `gva` is next, for good."""
+    @property
+    def places(self) -> Places:
+        """The places to stop at."""
         ...
 
 
@@ -124,13 +156,13 @@ def sliced(cpu: Cpu) -> Sliced:
     return cpu
 
 
-def breaking(cpu: Cpu) -> Breakpoints:
-    """Return `cpu` as one that stops in front of an instruction. Raises MisuseError if it cannot."""
+def breaking(cpu: Cpu) -> Places:
+    """Return where `cpu` is to stop in front of an instruction. Raises MisuseError if it cannot."""
     if not isinstance(cpu, Breakpoints):
         raise MisuseError(
             f"The {cpu.name} engine cannot stop in front of an instruction: name a system call, or another engine"
         )
-    return cpu
+    return cpu.places
 
 
 def counting(cpu: Cpu) -> Counting:

@@ -22,8 +22,10 @@ _LAST_SIZE, _SYNC = int(SoftState.LAST_BLOCK_SIZE), int(SoftState.SKIP_SYNC)
 _END, _COUNT, _PASS_ALIASES = int(SoftState.END), int(SoftState.COUNT), int(SoftState.PASS_ALIASES)
 _0, _1, _NONE = np.uint64(0), np.uint64(1), np.uint64(WORD)
 _REGISTERS = np.int32(3)
+_SIGN = np.uint64(63)
 _AT_ADDRESS, _INTERRUPTED = np.uint64(StopCode.AT_ADDRESS), np.uint64(StopCode.INTERRUPTED)
 _INTERRUPT = int(SoftState.INTERRUPT)
+_LEFT, _LAST_COUNTED = int(SoftState.LEFT), int(SoftState.LAST_COUNTED)
 
 _emu_start = types.ExternalFunction(
     "uc_emu_start", types.int32(types.voidptr, types.uint64, types.uint64, types.uint64, types.uint64)
@@ -69,3 +71,20 @@ def on_address(handle, gva, size, user):
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     state[_STOP] = _AT_ADDRESS
     emu_stop(user[_P_ENGINE])
+
+
+@callback(types.void(HANDLE, types.uint64, types.uint32, USER))
+def on_instruction(handle, gva, size, user):
+    """UC_HOOK_CODE of every address: count the instruction, or end the run before it if none is left.
+
+    Before the next iteration of a repeated instruction it is counted too, below 0: whoever finds the instruction still
+    next takes one back, and could not tell the iteration that was executed from the one that was not.
+    """
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    over = state[_LEFT] == _0 or state[_LEFT] >> _SIGN == _1
+    if over:
+        state[_STOP] = _AT_ADDRESS
+        emu_stop(user[_P_ENGINE])
+    if not over or state[_LAST_COUNTED] == gva:
+        state[_LEFT] -= _1
+        state[_LAST_COUNTED] = gva

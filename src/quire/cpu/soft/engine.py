@@ -93,10 +93,10 @@ class Engine:
 
     def hook(
         self, kind: int, callback: int | None, user: int, *extra: int, begin: int = 1, end: int = 0
-    ) -> None:
+    ) -> int:
         """Register the compiled `callback`, for every address unless `begin` to `end` says for which.
 
-        `extra` is the instruction of UC_HOOK_INSN.
+        `extra` is the instruction of UC_HOOK_INSN. Return what :meth:`unhook` takes.
         """
         made = ctypes.c_size_t()
         error = uclib.uc_hook_add(
@@ -110,6 +110,11 @@ class Engine:
             *(ctypes.c_int(one) for one in extra),
         )
         self.check(error, f"add hook {kind:#x}")
+        return made.value
+
+    def unhook(self, hook: int) -> None:
+        """Take away a hook; code that was compiled with it goes when the caller drops compiled code."""
+        self.check(uclib.uc_hook_del(self.handle, ctypes.c_size_t(hook)), "take a hook away")
 
     def start(self, rip: int, end: int = 0, count: int = 0) -> int:
         """Run from `rip` until a hook stops, RIP is `end` or `count` instructions are done (0: without end).

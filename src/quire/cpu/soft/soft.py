@@ -20,6 +20,7 @@ from quire.cpu.soft.decode import read_code
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.failed_walk import FailedWalk
 from quire.cpu.soft.fill_budget import FillBudget
+from quire.cpu.soft.places import Places
 from quire.cpu.soft.registers import SoftRegisters
 from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
 from quire.memory import HostMemory
@@ -105,6 +106,7 @@ class SoftCpu:
         self._pointers = self._point()
         self._user = ctypes.c_void_p(self._pointers.ctypes.data)
         self._start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(int(_kernels_start.run.address or 0))
+        self.places = Places(self._engine, self._scalars, self._pointers, self._change_places)
         self._add_hooks()
         if not self._stops_exactly and detail is not Detail.FULL:
             self._add_block_hook()
@@ -149,6 +151,8 @@ class SoftCpu:
                 state[_IMPLICIT_PAGE] = 0
             if state[_EPOCH]:
                 self._blocks.drain()
+            if self.places.counting:
+                self.places.take_back(self._registers.read("rip"))
             if alone and not code and not error and not self._held_up(rip):
                 self._end_alone()
             if code == _SYSCALL:
@@ -221,13 +225,6 @@ class SoftCpu:
     def _held_up(self, rip: int) -> bool:
         """Whether the one instruction at `rip` may not have run because of an interruption that came with it."""
         return bool(self._scalars[_INTERRUPT]) and self._registers.read("rip") == rip
-
-    def stop_at(self, gva: int) -> None:
-        """Have :meth:`run` return Interrupted whenever the instruction at `gva` is next, for good."""
-        self._hook_blocks()  # the engine has to look for stops within blocks again
-        address = _kernels_start.on_address.address
-        self._engine.hook(uc.UC_HOOK_CODE, address, self._pointers.ctypes.data, begin=gva, end=gva)
-        self._stale_code = True  # what is compiled already does not ask
 
     def step(self, then: Callable[[], None]) -> None:
         """Have the instruction at RIP run alone, and call `then` when it has passed, or before another runs."""
@@ -337,6 +334,10 @@ class SoftCpu:
             self._engine.end_at_blocks(False)
             self._stops_exactly = False
             self._add_block_hook()
+
+    def _change_places(self) -> None:
+        self._hook_blocks()  # the engine has to look for stops within blocks again
+        self._stale_code = True  # what is compiled already does not ask
 
     def _add_block_hook(self) -> None:
         self._engine.hook(uc.UC_HOOK_BLOCK, _kernels_start.on_block.address, self._pointers.ctypes.data)

@@ -22,7 +22,7 @@ class StopCode(IntEnum):
     TLB_GROWS = 8  #: a modelled TLB without bound wants more room
     SLICE_ENDS = 9  #: another vCPU's turn
     HELD = 10  #: who answers fills has more to do before the instruction may go on
-    AT_ADDRESS = 11  #: the instruction is next before which the run is to end
+    AT_ADDRESS = 11  #: the instruction is next before which the run is to end, or so many have been executed
     INTERRUPTED = 12  #: somebody asked for it
 
 
@@ -72,6 +72,8 @@ class SoftState(IntEnum):
     INTERRUPT = 33  #: 1: somebody wants the run to end; set by any thread, 0 again when it has ended
     RUNNING = 34  #: 1 while the Cpu runs: an interruption is to stop the engine, or to keep it from starting
     UNPLACED = 35  #: 1: the engine refused an I/O instruction of the last block, and does not say which
+    LEFT = 36  #: instructions until AT_ADDRESS, of a run that ends after so many; as a signed number
+    LAST_COUNTED = 37  #: linear address of the instruction taken off LEFT last
 
 
 #: The scalars that count events, in report order.
