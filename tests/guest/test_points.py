@@ -46,7 +46,7 @@ def total(path: str) -> int:
 
 
 def test_every_instruction_can_be_the_last(path: str, total: int) -> None:
-    """The counter of points and the counter of blocks agree: in the loop, between iterations of REP STOSB, across system calls."""
+    """The counter of points and that of blocks agree: in the loop, within REP STOSB, across system calls."""
     assert total > 100
     for count in (0, 1, 2, *range(3, total, 11), total - 1):
         found = record(path, None, f"{count}i")
