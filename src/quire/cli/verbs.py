@@ -16,6 +16,7 @@ _VERBS = {
     "run": "Run a program under Quire's page tables and EPT, and report what its memory cost.",
     "compare": "Run a program under each Mmu and page size, and say what each would cost and why.",
     "tlb": "Run a program and show what its TLBs and walk caches hold, at its end or at a breakpoint.",
+    "explain": "Say what a pasted log or dump shows: the rule that was broken, the bits, the fix.",
     "walk": "Explain one access: every entry that its page walk reads, and the rule that decides.",
     "decode": "Put an entry, a register, a VMCS field, an error code or an exit into words.",
     "lint": "Check a hierarchy of tables or a VMCS for what is wrong, risky or wasteful.",

@@ -5,7 +5,7 @@ from typing import IO, Any
 from quire.report.page import open_console, print_lines
 from quire.report.shown import cleaned
 
-__all__ = ["lint_record", "render_lint_table"]
+__all__ = ["lint_record", "render_findings_table", "render_lint_table"]
 
 _ORDER = ("error", "warning", "info")
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
@@ -41,10 +41,23 @@ def lint_record(findings: Any, *, source: str, profile: str, unchecked: list[str
 
 def render_lint_table(record: dict[str, Any], file: IO[str]) -> None:
     """Write the findings, then one line that sums them up."""
+    render_findings_table(record, file)
     record = cleaned(record)
     from rich.text import Text
 
-    console = open_console(file)
+    parts: list[object] = []
+    if record["unchecked"]:
+        names = ", ".join(record["unchecked"])
+        parts.append(Text(f"not checked, for want of the memory that the VMCS points to: {names}", "dim"))
+    parts.append(Text(_summary(record), "bold"))
+    print_lines(open_console(file), *parts)
+
+
+def render_findings_table(record: dict[str, Any], file: IO[str]) -> None:
+    """Write the findings alone."""
+    record = cleaned(record)
+    from rich.text import Text
+
     parts: list[object] = []
     for one in record["findings"]:
         parts.append(
@@ -57,11 +70,7 @@ def render_lint_table(record: dict[str, Any], file: IO[str]) -> None:
         details = [place] if (place := _place(one)) else []
         parts.append(Text(f"{'':16}{', '.join([*details, one['section']])}"))
         parts.append(Text(f"{'':16}fix: {one['fix']}", "dim"))
-    if record["unchecked"]:
-        names = ", ".join(record["unchecked"])
-        parts.append(Text(f"not checked, for want of the memory that the VMCS points to: {names}", "dim"))
-    parts.append(Text(_summary(record), "bold"))
-    print_lines(console, *parts)
+    print_lines(open_console(file), *parts)
 
 
 def _place(one: dict[str, Any]) -> str:

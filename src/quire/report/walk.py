@@ -85,6 +85,8 @@ def render_walk_table(record: dict[str, Any], file: IO[str]) -> None:
 
 def _title(record: dict[str, Any]) -> str:
     walk = record["walk"]
+    if walk["gva"] is None:
+        return f"{walk['access']} of gpa {walk['gpa']}: {walk['ept_levels']}-level EPT alone, {record['profile']}"
     who = "user" if walk["user"] else "supervisor"
     under = f" under {walk['ept_levels']}-level EPT" if walk["ept_levels"] else ""
     return f"{who} {walk['access']} of gva {walk['gva']}: {walk['paging']}{under}, {record['profile']}"
@@ -92,7 +94,7 @@ def _title(record: dict[str, Any]) -> str:
 
 def _circumstances(record: dict[str, Any]) -> str:
     walk = record["walk"]
-    words = [f"cr3 {walk['cr3']}"]
+    words = [f"cr3 {walk['cr3']}"] if walk["gva"] is not None else []
     words += [f"eptp {walk['eptp']}"] if walk["eptp"] else []
     shown = {
         name: value

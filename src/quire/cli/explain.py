@@ -1,0 +1,52 @@
+"""``quire explain``: what people paste, answered."""
+
+import sys
+
+import click
+
+from quire.cli.answer import answer_options
+from quire.cli.outputs import Outputs
+
+__all__ = ["command"]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--profile", metavar="NAME|FILE", default="skylake-x", show_default=True,
+              help="CPU profile that the text is judged by.")  # fmt: skip
+@click.option("--maxphyaddr", type=click.IntRange(32, 52), metavar="N",
+              help="Bits of a physical address.  [default: the profile's]")  # fmt: skip
+@answer_options("stdout")
+@click.argument("file", default="-")
+def command(profile: str, maxphyaddr: int | None, as_json: bool, output: str | None, file: str) -> int:
+    """Say what a log or a dump in FILE shows, or on stdin: the rule that was broken, the bits, the fix.
+
+    Reads VMCSs as KVM's dump_vmcs and Xen's vmcs_dump print them, lists of fields, VMCBs, Linux oopses of page
+    faults, EPT misconfigurations with their entries, exits, capability MSRs, QEMU's monitor; with what loggers put
+    around them. What is not in the text is not checked. Exit status: 0, 1 when an error is among the findings, 125
+    when nothing in it can be read.
+
+    \b
+    Examples:
+      quire explain dmesg.txt
+      quire explain --maxphyaddr 46 oops.txt
+      quire explain --json -o answer.json dmesg.txt
+    """
+    from quire.arch import profile_by_name
+    from quire.documents import read_log
+    from quire.dumps import READABLE, Surroundings, explain_text
+    from quire.errors import FormatError, MisuseError
+    from quire.report.explain import render_explanation
+
+    outputs = Outputs("explain", {"--output": output})
+    source = "stdin" if file == "-" else file
+    try:
+        around = Surroundings(profile_by_name(profile), maxphyaddr)
+        record = explain_text(read_log(file, source), around, source)
+        if not record["dumps"]:
+            raise FormatError(f"{source} holds nothing that can be read: give {'; '.join(READABLE)}")
+    except (FormatError, MisuseError) as error:
+        raise click.ClickException(f"explain: {error}") from None
+    except OSError as error:
+        raise click.ClickException(f"explain: {source}: {error.strerror}") from None
+    outputs.answer(record, render_explanation, as_json=as_json, default=sys.stdout)
+    return 1 if record["totals"].get("error") else 0

@@ -1,0 +1,46 @@
+"""Everything that is said of a pasted text, as one plain record for reports."""
+
+from typing import Any
+
+from quire.dumps.dump import Dump, Surroundings
+from quire.dumps.reading import read_dumps
+from quire.report.lint import lint_record
+
+__all__ = ["explain_text"]
+
+
+def explain_text(text: str, around: Surroundings, source: str) -> dict[str, Any]:
+    """Return the record of `text`, which is called `source`: its dumps with their answers, and the lines left over."""
+    reading = read_dumps(text)
+    dumps = [_record(number, dump, around) for number, dump in enumerate(reading.dumps, 1)]
+    totals: dict[str, int] = {}
+    for one in dumps:
+        for severity, count in one["totals"].items():
+            totals[severity] = totals.get(severity, 0) + count
+    return {
+        "source": source,
+        "profile": around.profile.name,
+        "maxphyaddr": around.width,
+        "dumps": dumps,
+        "totals": totals,
+        "unread": [{"line": one.number, "text": one.text} for one in reading.unread],
+    }
+
+
+def _record(number: int, dump: Dump, around: Surroundings) -> dict[str, Any]:
+    answer = dump.answer(around)
+    found = lint_record(answer.findings, source="", profile=around.profile.name, unchecked=[])
+    return {
+        "number": number,
+        "title": dump.title,
+        "context": dump.context,
+        "lines": dump.lines,
+        "given": dump.facts(),
+        "damaged": [{"line": one.line, "name": one.name, "why": one.why} for one in dump.damaged],
+        "words": answer.words,
+        "findings": found["findings"],
+        "totals": found["totals"],
+        "left_out": found["left_out"],
+        "decoded": answer.decoded,
+        "walks": answer.walks,
+    }
