@@ -15,7 +15,7 @@ from quire.arch import Kind, Layout
 ROOM = Path(quire.arch.__file__).parent
 LAYOUTS = {name: getattr(quire.arch, name) for name in quire.arch.__all__}
 LAYOUTS = {name: value for name, value in LAYOUTS.items() if isinstance(value, Layout)}
-SECTION = re.compile(r"SDM \d[A-D]? §[0-9A-Z]+(\.[0-9]+)*")
+SECTION = re.compile(r"(SDM \d[A-D]?|APM \d|FRED|ISE) §[0-9A-Z]+(\.[0-9]+)*")
 
 each_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 
@@ -82,7 +82,7 @@ def test_every_section_is_cited_in_the_fixed_form(path: Path) -> None:
     text = " ".join(text.split())
     for found in re.finditer("§", text):
         before = text[: found.start()]
-        assert re.search(r"SDM \d[A-D]? (§[A-Z0-9.]+ to )?$", before), f"{before[-30:]}§"
+        assert re.search(r"(SDM \d[A-D]?|APM \d|FRED|ISE) (§[A-Z0-9.]+ to )?$", before), f"{before[-30:]}§"
 
 
 def test_all_names_exist_once() -> None:

@@ -19,7 +19,7 @@ BITS = {
         "CD": 30,
         "PG": 31,
     },
-    CR3: {"PWT": 3, "PCD": 4, "addr": 12},
+    CR3: {"PWT": 3, "PCD": 4, "addr": 12, "LAM_U57": 61, "LAM_U48": 62},
     CR4: {
         "VME": 0,
         "PVI": 1,
@@ -46,10 +46,13 @@ BITS = {
         "CET": 23,
         "PKS": 24,
         "UINTR": 25,
+        "LASS": 27,
+        "LAM_SUP": 28,
+        "FRED": 32,
     },
     EFER: {"SCE": 0, "LME": 8, "LMA": 10, "NXE": 11},
     DR6: {"B": 0, "BLD": 11, "BD": 13, "BS": 14, "BT": 15, "RTM": 16},
-    MOV_TO_CR3: {"pcid": 0, "addr": 12, "no_flush": 63},
+    MOV_TO_CR3: {"pcid": 0, "addr": 12, "LAM_U57": 61, "LAM_U48": 62, "no_flush": 63},
     RFLAGS: {
         "CF": 0,
         "always_1": 1,
@@ -80,11 +83,11 @@ def test_bits(layout: Layout) -> None:
 
 def test_reserved() -> None:
     assert CR0.reserved_mask == 0xFFFF_FFFF_0000_0000
-    assert CR3.reserved_mask == 0xFFF0_0000_0000_0000
-    assert CR4.reserved_mask == 0xFFFF_FFFF_FC00_8000
+    assert CR3.reserved_mask == 0x9FF0_0000_0000_0000
+    assert CR4.reserved_mask == 0xFFFF_FFFE_E400_8000
     assert EFER.reserved_mask == 0xFFFF_FFFF_FFFF_F2FE
     assert DR6.reserved_mask == 0xFFFF_FFFF_0000_0000
-    assert MOV_TO_CR3.reserved_mask == 0x7FF0_0000_0000_0000
+    assert MOV_TO_CR3.reserved_mask == 0x1FF0_0000_0000_0000
     assert RFLAGS.reserved_mask == 0xFFFF_FFFF_FFC0_8028
 
 

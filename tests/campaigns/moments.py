@@ -26,7 +26,11 @@ def _run(folder: Path, sent: signal.Signals | None, moment: float) -> tuple[int,
     """Run the guest and send it `sent` after `moment` seconds; return status, what was said, and how long it took."""
     began = time.monotonic()
     with subprocess.Popen(
-        [*_COMMAND, "/bin/sh", "-c", _GUEST], cwd=folder, stderr=subprocess.PIPE, start_new_session=True, text=True
+        [*_COMMAND, "/bin/sh", "-c", _GUEST],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
     ) as process:
         if sent is not None:
             try:
@@ -47,7 +51,9 @@ def _check(folder: Path, sent: signal.Signals, status: int, said: str) -> str:
     if status == -sent:
         return "ended by it"
     if "KeyboardInterrupt" in said and "/quire/" not in said:
-        return "ended while the interpreter started"  # before Quire's first line nobody hears SIGINT but Python
+        return (
+            "ended while the interpreter started"  # before Quire's first line nobody hears SIGINT but Python
+        )
     assert status in (0, 128 + sent), (status, said)
     assert "Traceback" not in said, said
     if status == 0:

@@ -38,9 +38,7 @@ def test_the_table_goes_to_stderr(tmp_path: Path) -> None:
 @pytest.mark.programs
 @pytest.mark.parametrize("mmu", ["native", "ept", "shadow"])
 def test_a_program_in_order(tmp_path: Path, mmu: str) -> None:
-    done = run(
-        tmp_path, "--mmu", mmu, "--every", "7", "--json", "-o", "found.json", "--", "ls", "/"
-    )
+    done = run(tmp_path, "--mmu", mmu, "--every", "7", "--json", "-o", "found.json", "--", "ls", "/")
     assert (done.returncode, done.stderr) == (0, "")
     record = json.loads((tmp_path / "found.json").read_text())
     assert record["breaches"] == []
@@ -69,9 +67,7 @@ def test_a_breach_ends_with_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return found
 
     monkeypatch.setattr("quire.guest.session.audit_host", broken)
-    outcome = quire(
-        tmp_path, "audit", "--every", "100000", "--json", "-o", "found.json", "--", "true"
-    )
+    outcome = quire(tmp_path, "audit", "--every", "100000", "--json", "-o", "found.json", "--", "true")
     assert outcome.status == 1
     record: dict[str, Any] = json.loads((tmp_path / "found.json").read_text())
     assert len(record["breaches"]) == 1

@@ -9,6 +9,7 @@ from commands import quire, refused
 import quire.arch as arch
 from quire.arch import Layout
 from quire.arch.decode import SUBJECTS, decode_subject
+from quire.arch.layout import Kind
 
 LAYOUTS = [value for name in arch.__all__ if isinstance(value := getattr(arch, name), Layout)]
 RESERVED = """\
@@ -31,6 +32,24 @@ bits  name   value  meaning
 WORDS = {
     "pf-error 0x19": "supervisor instruction fetch: reserved bit set in a paging-structure entry",
     "exit-reason 48": "EPT_VIOLATION",
+    "pin-based 0x29": "bits 1, 2, 4 without a name, default 1, are 0: VM entry fails unless "
+    "IA32_VMX_TRUE_PINBASED_CTLS (0x48d) allows that",
+    "secondary-controls 0x20000000": "bit 29 without a name is 1: VM entry fails unless "
+    "IA32_VMX_PROCBASED_CTLS2 (0x48b) allows that",
+    "pte 0x800ffffed6f54060": "not present, the rest is ignored",
+    "pde 0x12345880": "not present, the rest is ignored",
+    "pte 0x800000fffffee163": "address bit 39 is 1: reserved where MAXPHYADDR is 39 or less (--maxphyaddr N)",
+    "ept-pte 0x1000005d48fc76": "EPT misconfiguration, exit 49: it allows writes without reads (SDM 3C §28.3.3.1)",
+    "ept-pte 0x101f": "EPT misconfiguration, exit 49: its memory type does not exist (SDM 3C §28.3.3.1)",
+    "ept-pde 0x1097": "EPT misconfiguration, exit 49: a reserved bit is set (SDM 3C §28.3.3.1)",
+    "ept-pte 0x1004": "it allows fetches without reads: an EPT misconfiguration, exit 49, unless execute_only (bit 0) "
+    "of IA32_VMX_EPT_VPID_CAP (0x48c) is 1",
+    "ept-pte 0x1400": "not present, the rest is ignored, but for suppress_VE (bit 63) where EPT violations may cause "
+    "#VE; with mode-based execute control XU (bit 10) alone makes it present",
+    "cr3 0x12345006": "with CR4.PCIDE = 1 its PCID is 0x6",
+    "efer 0x1d01": "as AMD's EFER, since Intel reserves bits that are 1: SCE LME LMA NXE SVME",
+    "npf-exitinfo1 0x100000014": "nested page fault: instruction fetch, page not present, "
+    "of the final guest-physical address",
     "exit-reason 0x80000022": "VM entry failed, ENTRY_FAILURE_MSR_LOADING",
     "exit-reason 35": "exit reason 0x23, not assigned",
     "exit-qualification --reason 28 0x300": "CR_ACCESS: MOV to CR0 from RBX",
@@ -102,10 +121,14 @@ def test_every_layout_is_a_subject(layout: Layout) -> None:
     found = decode_subject(name, (1 << layout.width) - 1)
     if found["title"] == layout.name:  # not one whose PS bit made it another
         assert [one["name"] for one in found["fields"]] == [one.name for one in layout.fields]
-        assert found["reserved_set"] == [one.name for one in layout.fields if one.kind.value == "reserved"]
+        must_be_0 = [one for one in layout.fields if one.kind is Kind.RESERVED and not one.default1]
+        assert found["reserved_set"] == [one.name for one in must_be_0]
+        assert not found["default1_clear"]
     nothing = decode_subject(name, 0)
     assert not any(one["set"] for one in nothing["fields"])
     assert nothing["section"] == layout.section
+    nameless = [one for one in layout.fields if one.kind is Kind.RESERVED and one.default1]
+    assert nothing["default1_clear"] == [one.name for one in nameless]
 
 
 def test_names_of_values() -> None:
@@ -113,8 +136,8 @@ def test_names_of_values() -> None:
         fields = {one["name"]: one for one in decode_subject(subject, value)["fields"]}
         return str(fields[name]["meaning"])
 
-    assert meaning("ept-pte", 6 << 3, "MT") == "memory type of the page: WB"
-    assert meaning("ept-pte", 2 << 3, "MT") == "memory type of the page: not assigned"
+    assert meaning("ept-pte", 6 << 3 | 1, "MT") == "memory type of the page: WB"
+    assert meaning("ept-pte", 2 << 3 | 1, "MT") == "memory type of the page: not assigned"
     assert meaning("exit-reason", 12, "basic") == "basic exit reason, see ExitReason: HLT"
 
 

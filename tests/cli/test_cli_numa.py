@@ -43,9 +43,7 @@ def test_a_program_and_what_if(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "executable", f"{loaded_folder()}/quire")
     argv = ("--numa", "2x4G", "--vcpu-node", "1", "--numa-policy", "bind:0", "--host-tables", "bind:0")
     what_if = ("--what-if", "interleave", "--what-if", "replicated", "--what-if", "first-touch")
-    outcome = quire(
-        tmp_path, "numa", *argv, *what_if, "--json", "-o", "found.json", "--", "true"
-    )
+    outcome = quire(tmp_path, "numa", *argv, *what_if, "--json", "-o", "found.json", "--", "true")
     assert (outcome.status, outcome.stdout) == (0, "")
     record = json.loads((tmp_path / "found.json").read_text())
     assert [run["name"] for run in record["runs"]] == ["bind:0", "interleave", "replicated", "first-touch"]

@@ -117,10 +117,7 @@ def test_help_examples(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
     )
     assert listing.err == "" and "etc\n" in listing.out
     assert (tmp_path / "tlb.txt").read_text().startswith("quire tlb: ls under ept")
-    assert (
-        native.err == ""
-        and json.loads((tmp_path / "tlb.json").read_text())["config"]["mmu"] == "native"
-    )
+    assert native.err == "" and json.loads((tmp_path / "tlb.json").read_text())["config"]["mmu"] == "native"
     assert "etc\n" in zen.out and zen.err.count("not listed") == 1
     assert (tmp_path / "sets.svg").read_bytes().startswith(b"<?xml")
 

@@ -33,7 +33,18 @@ def test_a_count_that_differs_is_status_1(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_ladder(tmp_path: Path) -> None:
     outcome = quire(
-        *(tmp_path, "validate", "ladder", "--guest", "256M", "--reads", "20000", "--json", "-o", "found.json"),
+        *(
+            tmp_path,
+            "validate",
+            "ladder",
+            "--guest",
+            "256M",
+            "--reads",
+            "20000",
+            "--json",
+            "-o",
+            "found.json",
+        ),
     )
     assert outcome.status == 0
     record = json.loads((tmp_path / "found.json").read_text())

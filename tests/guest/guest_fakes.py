@@ -152,7 +152,9 @@ class FakeMachine:
 
     def dirty_pages(self, region):
         return sorted(
-            gva for gva, leaf in self.leaves.items() if region <= gva < region + M2 and leaf.size == K4 and leaf.dirty
+            gva
+            for gva, leaf in self.leaves.items()
+            if region <= gva < region + M2 and leaf.size == K4 and leaf.dirty
         )
 
     def lookup(self, gva):

@@ -509,7 +509,9 @@ class TestShared:
         for page in range(64):
             world.memory.write(at + page * K4, b"new")
         assert world.space.sync_file(file, 3 * K4 + 1, K4) == 0
-        assert [os.pread(file, 3, page * K4) == b"new" for page in range(64)] == [p in (3, 4) for p in range(64)]
+        assert [os.pread(file, 3, page * K4) == b"new" for page in range(64)] == [
+            p in (3, 4) for p in range(64)
+        ]
         os.pwrite(file, b"old", 3 * K4)
         os.pwrite(file, b"old", 4 * K4)
         world.space.refresh_file(file, 3 * K4, K4)
@@ -538,7 +540,10 @@ class TestShared:
             lambda: world.space.madvise(at, 1024 * K4, MADV_POPULATE_WRITE),
         ]
         if world.machine.page_size == K4:  # two large pages are no long work
-            works += [lambda: world.space.mprotect(at, 1024 * K4, 1), lambda: world.space.munmap(at, 1024 * K4)]
+            works += [
+                lambda: world.space.mprotect(at, 1024 * K4, 1),
+                lambda: world.space.munmap(at, 1024 * K4),
+            ]
         for work in works:
             with pytest.raises(InterruptedError):
                 work()

@@ -49,9 +49,13 @@ print([(one.code, one.value) for one in found if one.signo == 36])
 def test_signals_come_with_their_sender_and_as_often_as_they_were_sent() -> None:
     """In a process without threads of libraries."""
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", _ALONE], capture_output=True, text=True, env=env, timeout=PATIENCE)
+    done = subprocess.run(
+        [sys.executable, "-c", _ALONE], capture_output=True, text=True, env=env, timeout=PATIENCE
+    )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "[(6, 0), (10, 0), (15, 0), (64, 0)]\n[(-1, 0), (-1, 1), (-1, 2), (-1, 3), (-1, 4)]\n"
+    assert (
+        done.stdout == "[(6, 0), (10, 0), (15, 0), (64, 0)]\n[(-1, 0), (-1, 1), (-1, 2), (-1, 3), (-1, 4)]\n"
+    )
 
 
 def test_everything_is_left_as_it_was() -> None:

@@ -170,7 +170,9 @@ def same(outcome: Outcome, expected: Outcome) -> None:
     assert outcome.status == expected.status
     if len(expected.stdout) < 100_000:
         native, guest = (one.stdout.decode(errors="replace").splitlines(True) for one in (expected, outcome))
-        assert outcome.stdout == expected.stdout, "".join(difflib.unified_diff(native, guest, "native", "guest", n=0))
+        assert outcome.stdout == expected.stdout, "".join(
+            difflib.unified_diff(native, guest, "native", "guest", n=0)
+        )
     else:  # pytest would spend minutes on the difference of two large strings
         assert outcome.stdout == expected.stdout or pytest.fail(
             first_difference(outcome.stdout, expected.stdout)

@@ -11,7 +11,12 @@ CASES = [
     ("pin-based controls", "", "pin_based_controls=0x9", "pin+activate_preemption_timer"),
     ("primary controls", "", "primary_processor_based_controls=0x80000000", "primary+invlpg_exiting"),
     ("secondary controls", "", "secondary_processor_based_controls=0x20000022", "secondary+enable_rdtscp"),
-    ("tertiary controls", "tertiary", "tertiary_processor_based_controls=0x20", "tertiary+loadiwkey_exiting"),
+    (
+        "tertiary controls",
+        "tertiary",
+        "tertiary_processor_based_controls=0x200",
+        "tertiary+loadiwkey_exiting",
+    ),
     ("CR3-target count", "", "cr3_target_count=0x5", "cr3_target_count=0x4"),
     ("TPR threshold bits", "apic", "tpr_threshold=0x10", "tpr_threshold=0x0"),
     (

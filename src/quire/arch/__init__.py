@@ -6,13 +6,16 @@ is declared once, in a :class:`~quire.arch.layout.Layout` that covers its whole 
 documentation are derived from that. Every public layout cites the manual as ``SDM 3C §28.3.2``: volume and section of
 Intel's *Software Developer's Manual* as numbered in 2020 to 2022, where chapter 28 of volume 3C is the VMX
 support for address translation. Editions from December 2022 on number the chapters of volume 3C that follow
-22 one higher; the 2016 edition has EPT at 28.2 and its caching at 28.3.
+22 one higher; the 2016 edition has EPT at 28.2 and its caching at 28.3. What that manual lacks cites AMD's (``APM 2
+§15.25.6``), the FRED specification 5.0 (``FRED §9``), or by its chapter's name the reference of Instruction Set
+Extensions (``ISE §LAM``), whose chapters are numbered anew in each edition.
 
 Imports nothing from Quire but :mod:`quire.errors`. Fails with MisuseError, and with FormatError for the file of a CPU
 profile: what a guest does wrong is a value that the rooms below return. ``quire.arch.vmcs.encode`` is not offered here,
 its name says nothing outside its module.
 """
 
+from quire.arch.amd import AMD_EFER, NPF_EXITINFO1, describe_npf
 from quire.arch.apic import X2APIC_ICR, DeliveryMode, Shorthand, X2Apic
 from quire.arch.capabilities import (
     VMCS_REVISION,
@@ -62,6 +65,7 @@ from quire.arch.ept import (
     SPPT_ENTRY,
     ep4ta,
     ept_layout,
+    ept_misconfiguration,
 )
 from quire.arch.exit_words import describe_exit
 from quire.arch.exits import (
@@ -143,6 +147,14 @@ from quire.arch.modes import (
     page_size,
     paging_mode,
 )
+from quire.arch.newer_msrs import (
+    FRED_CONFIG,
+    PASID,
+    TME_ACTIVATE,
+    TME_CAPABILITY,
+    UINTR_MISC,
+    UINTR_TT,
+)
 from quire.arch.profile import EPT_VPID_CAP, CpuProfile
 from quire.arch.registers import (
     CR0,
@@ -182,6 +194,17 @@ from quire.arch.vmcs import (
 )
 
 __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
+    # What AMD's processors say otherwise
+    "AMD_EFER",
+    "NPF_EXITINFO1",
+    "describe_npf",
+    # MSRs of newer processors
+    "FRED_CONFIG",
+    "PASID",
+    "TME_ACTIVATE",
+    "TME_CAPABILITY",
+    "UINTR_MISC",
+    "UINTR_TT",
     # How bits are declared
     "LOW32",
     "WORD",
@@ -259,6 +282,7 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "SPPT_ENTRY",
     "ep4ta",
     "ept_layout",
+    "ept_misconfiguration",
     # Memory types
     "PAT_RESET",
     "MemoryType",

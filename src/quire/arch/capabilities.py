@@ -56,7 +56,9 @@ VMX_BASIC = Layout(
         bit(54, "io_information", "VM exits of INS and OUTS report instruction information"),
         bit(55, "true_controls", "the TRUE capability MSRs exist: default1 controls may be 0"),
         bit(56, "any_error_code", "an injected exception may have an error code whatever its vector"),
-        reserved(57, 63),
+        reserved(57),
+        bit(58, "nested_exception", "events may be delivered as nested exceptions, with FRED"),
+        reserved(59, 63),
     ),
 )
 
@@ -158,12 +160,12 @@ class Allowed:
         return VMX_CONTROLS.encode(allowed0=self.allowed0, allowed1=self.allowed1)
 
 
-def _default1(layout: Layout, nameless: int) -> tuple[int, int]:
+def _default1(layout: Layout) -> tuple[int, int]:
     """Return (allowed0, default1) of a control field: what must be 1, and what must be on older processors.
 
-    `nameless` is the default1 class of SDM 3D §A.2: those of its bits that have got a name may be 0.
+    Of the default1 class of SDM 3D §A.2 those bits that have got a name may be 0.
     """
-    return nameless & layout.reserved_mask, nameless
+    return layout.default1_mask & layout.reserved_mask, layout.default1_mask
 
 
 _LAYOUTS = {
@@ -175,10 +177,10 @@ _LAYOUTS = {
     "secondary_exit": SECONDARY_EXIT_CONTROLS,
     "entry": ENTRY_CONTROLS,
 }
-_PIN0, _PIN_DEFAULT1 = _default1(PIN_BASED, 0x0000_0016)
-_PRIMARY0, _PRIMARY_DEFAULT1 = _default1(PRIMARY_CONTROLS, 0x0401_E172)
-_EXIT0, _EXIT_DEFAULT1 = _default1(EXIT_CONTROLS, 0x0003_6DFF)
-_ENTRY0, _ENTRY_DEFAULT1 = _default1(ENTRY_CONTROLS, 0x0000_11FF)
+_PIN0, _PIN_DEFAULT1 = _default1(PIN_BASED)
+_PRIMARY0, _PRIMARY_DEFAULT1 = _default1(PRIMARY_CONTROLS)
+_EXIT0, _EXIT_DEFAULT1 = _default1(EXIT_CONTROLS)
+_ENTRY0, _ENTRY_DEFAULT1 = _default1(ENTRY_CONTROLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +352,6 @@ ARCHITECTURE_VMX = VmxCapabilities(
     cr0=_CR0,
     cr4=Allowed(CR4.mask("VMXE"), _named(CR4)),
     misc=SKYLAKE_X_VMX.misc & ~VMX_MISC.mask("vmwrite_any", "zero_length_injection"),
-    highest_index=38,  # the shadow of IA32_SPEC_CTRL
+    highest_index=41,  # injected-event data
     any_error_code=True,
 )

@@ -1,12 +1,11 @@
 """VM-execution, VM-entry and VM-exit controls: what each bit of the control fields turns on.
 
-Models the names and places. Bits declared reserved are those that have no name: software sets each to what
-the capability MSRs report (SDM 3D §A.3 to §A.5), which for the "default1" ones is 1, so ``reserved_mask``
-here is not a must-be-zero mask. Which bits a processor offers is the business of its profile. Does not model
-the secondary VM-exit controls for FRED.
+Models the names and places, and the default1 class (SDM 3D §A.2): controls that are 1 unless a capability MSR lets
+them be 0. Those of it that have no name are among the reserved ones, so ``reserved_mask`` here is no must-be-zero
+mask. Which bits a processor offers is the business of its profile.
 """
 
-from quire.arch.layout import Layout, bit, reserved
+from quire.arch.layout import Layout, bit, default1, reserved
 
 __all__ = [
     "ENTRY_CONTROLS",
@@ -25,9 +24,9 @@ PIN_BASED = Layout(
     "SDM 3C §24.6.1",
     (
         bit(0, "external_interrupt_exiting", "external interrupts exit"),
-        reserved(1, 2),
+        default1(1, 2),
         bit(3, "nmi_exiting", "NMIs exit"),
-        reserved(4),
+        default1(4),
         bit(5, "virtual_nmis", "track virtual-NMI blocking"),
         bit(6, "activate_preemption_timer", "count the VMX-preemption timer down"),
         bit(7, "process_posted_interrupts", "posted-interrupt processing"),
@@ -40,19 +39,20 @@ PRIMARY_CONTROLS = Layout(
     32,
     "SDM 3C §24.6.2",
     (
-        reserved(0, 1),
+        reserved(0),
+        default1(1),
         bit(2, "interrupt_window_exiting", "exit as soon as RFLAGS.IF = 1 and nothing blocks"),
         bit(3, "use_tsc_offsetting", "RDTSC and its family add the TSC offset"),
-        reserved(4, 6),
+        default1(4, 6),
         bit(7, "hlt_exiting", "HLT exits"),
-        reserved(8),
+        default1(8),
         bit(9, "invlpg_exiting", "INVLPG exits"),
         bit(10, "mwait_exiting", "MWAIT exits"),
         bit(11, "rdpmc_exiting", "RDPMC exits"),
         bit(12, "rdtsc_exiting", "RDTSC and RDTSCP exit"),
-        reserved(13, 14),
-        bit(15, "cr3_load_exiting", "MOV to CR3 exits, but for the CR3-target values"),
-        bit(16, "cr3_store_exiting", "MOV from CR3 exits"),
+        default1(13, 14),
+        bit(15, "cr3_load_exiting", "MOV to CR3 exits, but for the CR3-target values", default1=True),
+        bit(16, "cr3_store_exiting", "MOV from CR3 exits", default1=True),
         bit(17, "activate_tertiary_controls", "the tertiary controls are used; else as if 0"),
         reserved(18),
         bit(19, "cr8_load_exiting", "MOV to CR8 exits"),
@@ -62,7 +62,7 @@ PRIMARY_CONTROLS = Layout(
         bit(23, "mov_dr_exiting", "MOV DR exits"),
         bit(24, "unconditional_io_exiting", "I/O instructions exit"),
         bit(25, "use_io_bitmaps", "I/O bitmaps choose which I/O instructions exit"),
-        reserved(26),
+        default1(26),
         bit(27, "monitor_trap_flag", "exit after each instruction"),
         bit(28, "use_msr_bitmaps", "MSR bitmaps choose which RDMSR and WRMSR exit"),
         bit(29, "monitor_exiting", "MONITOR exits"),
@@ -121,10 +121,11 @@ TERTIARY_CONTROLS = Layout(
         bit(2, "ept_paging_write", "EPT entries may allow writes to guest paging structures alone"),
         bit(3, "guest_paging_verification", "EPT entries may demand paging-write of guest paging structures"),
         bit(4, "ipi_virtualization", "virtualize the sending of IPIs"),
-        reserved(5),
+        bit(5, "seam_guest_physical_width", "GPAW: a TD has 52 guest-physical address bits, not 48"),
         bit(6, "enable_msr_list_instructions", "RDMSRLIST and WRMSRLIST do not cause #UD"),
         bit(7, "virtualize_ia32_spec_ctrl", "RDMSR and WRMSR of IA32_SPEC_CTRL use a mask and a shadow"),
-        reserved(8, 63),
+        bit(8, "virtualize_apic_timer", "the guest's TSC-deadline timer is virtualized"),
+        reserved(9, 63),
     ),
 )
 
@@ -143,15 +144,15 @@ EXIT_CONTROLS = Layout(
     32,
     "SDM 3C §24.7.1",
     (
-        reserved(0, 1),
-        bit(2, "save_debug_controls", "save DR7 and IA32_DEBUGCTL"),
-        reserved(3, 8),
+        default1(0, 1),
+        bit(2, "save_debug_controls", "save DR7 and IA32_DEBUGCTL", default1=True),
+        default1(3, 8),
         bit(9, "host_address_space_size", "the host is in 64-bit mode after the exit"),
-        reserved(10, 11),
+        default1(10, 11),
         bit(12, "load_perf_global_ctrl", "load IA32_PERF_GLOBAL_CTRL"),
-        reserved(13, 14),
+        default1(13, 14),
         bit(15, "acknowledge_interrupt_on_exit", "an external-interrupt exit reads the vector"),
-        reserved(16, 17),
+        default1(16, 17),
         bit(18, "save_pat", "save IA32_PAT"),
         bit(19, "load_pat", "load IA32_PAT"),
         bit(20, "save_efer", "save IA32_EFER"),
@@ -174,7 +175,9 @@ SECONDARY_EXIT_CONTROLS = Layout(
     64,
     "SDM 3C §24.7.1",
     (
-        reserved(0, 2),
+        bit(0, "save_fred", "save the FRED state"),
+        bit(1, "load_fred", "load the FRED state"),
+        reserved(2),
         bit(3, "prematurely_busy_shadow_stack", "exits report a shadow-stack token left busy"),
         reserved(4, 63),
     ),
@@ -185,13 +188,13 @@ ENTRY_CONTROLS = Layout(
     32,
     "SDM 3C §24.8.1",
     (
-        reserved(0, 1),
-        bit(2, "load_debug_controls", "load DR7 and IA32_DEBUGCTL"),
-        reserved(3, 8),
+        default1(0, 1),
+        bit(2, "load_debug_controls", "load DR7 and IA32_DEBUGCTL", default1=True),
+        default1(3, 8),
         bit(9, "ia32e_guest", "the guest is in IA-32e mode after the entry"),
         bit(10, "entry_to_smm", "the guest is in system-management mode after the entry"),
         bit(11, "deactivate_dual_monitor", "the default treatment of SMIs is in effect after the entry"),
-        reserved(12),
+        default1(12),
         bit(13, "load_perf_global_ctrl", "load IA32_PERF_GLOBAL_CTRL"),
         bit(14, "load_pat", "load IA32_PAT"),
         bit(15, "load_efer", "load IA32_EFER"),
@@ -202,6 +205,7 @@ ENTRY_CONTROLS = Layout(
         bit(20, "load_cet", "load the CET state"),
         bit(21, "load_lbr_ctl", "load IA32_LBR_CTL"),
         bit(22, "load_pkrs", "load IA32_PKRS"),
-        reserved(23, 31),
+        bit(23, "load_fred", "load the FRED state"),
+        reserved(24, 31),
     ),
 )

@@ -3,7 +3,7 @@
 Models EPT of walk length 4 and 5, every optional bit declared where the architecture puts it. A bit that a
 VM-execution control or EPTP bit turns on (XU, A, D, verify guest paging, paging-write, SSS, SPP, suppress #VE) is a
 field here and ignored by a processor on which it is off; it never becomes reserved. Whether an entry is present (bits
-2:0, and 10 with mode-based execute) and whether it is misconfigured are decided by the walk, not here.
+2:0, and 10 with mode-based execute) is decided by the walk, not here.
 
 Fails with MisuseError for a level or leaf that does not exist. Bits 51:MAXPHYADDR are reserved at run time,
 see :func:`quire.arch.entries.physical_reserved`.
@@ -27,6 +27,7 @@ __all__ = [
     "SPPT_ENTRY",
     "ep4ta",
     "ept_layout",
+    "ept_misconfiguration",
 ]
 
 
@@ -161,6 +162,7 @@ _BY_LEVEL = {
     (2, True): EPT_PDE_2M,
     (1, True): EPT_PTE,
 }
+_LEAVES = frozenset(layout for (_, leaf), layout in _BY_LEVEL.items() if leaf)
 
 
 def ept_layout(level: int, leaf: bool) -> Layout:
@@ -177,6 +179,23 @@ def ept_layout(level: int, leaf: bool) -> Layout:
             "pages are at levels 0x1 to 0x3, tables at 0x2 to 0x5"
         )
     return found
+
+
+def ept_misconfiguration(entry: int, layout: Layout, *, forbidden: int = 0, execute_only: bool = True) -> str:
+    """Return the rule that a present `entry` of form `layout` breaks, or nothing (SDM 3C §28.3.3.1).
+
+    `forbidden` are bits that this processor reserves besides, `execute_only` is its capability of that name.
+    """
+    if not entry & EPT_PTE.mask("R"):
+        if entry & EPT_PTE.mask("W"):
+            return "EPT write without read"
+        if not execute_only:
+            return "EPT execute-only"
+    if entry & (layout.reserved_mask | forbidden):
+        return "EPT reserved bit"
+    if layout in _LEAVES and layout.get(entry, "MT") not in set(EPT_MEMORY_TYPES):
+        return "EPT memory type"
+    return ""
 
 
 def ep4ta(eptp: int) -> int:

@@ -260,7 +260,8 @@ INTERRUPTION_INFO = Layout(
         bit(11, "error_valid", "there is an error code; on VM entry, deliver it"),
         # On VM entry this bit is reserved: the entry checks add it, the exit side reads it.
         bit(12, "nmi_unblocking", "NMI unblocking due to IRET; VM-exit information only"),
-        reserved(13, 30),
+        bit(13, "nested_exception", "the event met another exception, with FRED; else reserved"),
+        reserved(14, 30),
         bit(31, "valid", "the field describes an event"),
     ),
 )

@@ -19,15 +19,29 @@ from enum import Enum
 
 from quire.errors import MisuseError, did_you_mean
 
-__all__ = ["LOW32", "WORD", "Field", "Kind", "Layout", "address", "bit", "bits", "ignored", "reserved"]
+__all__ = [
+    "LOW32",
+    "WORD",
+    "Field",
+    "Kind",
+    "Layout",
+    "address",
+    "bit",
+    "bits",
+    "default1",
+    "ignored",
+    "reserved",
+]
 
 #: All ones in 64 bits: what a register holds at most, and the mask of arithmetic modulo 2**64.
 WORD = (1 << 64) - 1
 #: All ones in 32 bits: the low half of a register.
 LOW32 = (1 << 32) - 1
 
-# The one form in which Quire cites Intel's manual; the test of the arch room greps for it.
-_SECTION = re.compile(r"SDM [1-4][A-D]? §[0-9A-Z]+(\.[0-9]+)*")
+# The one form in which Quire cites manuals; the test of the arch room greps for it. Besides Intel's manual (SDM) there
+# are AMD's (APM), Intel's specification of FRED, and its Instruction Set Extensions reference (ISE), whose chapters
+# change their numbers from edition to edition and are cited by name.
+_SECTION = re.compile(r"(SDM [1-4][A-D]?|APM [1-5]|FRED|ISE) §[0-9A-Z]+(\.[0-9]+)*")
 
 
 class Kind(Enum):
@@ -43,7 +57,8 @@ class Field:
     """A range of bits, ``high:low`` inclusive as the manual writes it.
 
     ``in_place`` marks an address: its value is the masked bits where they are (a byte address), not shifted
-    down. Raises MisuseError for an empty name or for bounds that are negative or reversed.
+    down. ``default1`` marks VMX controls that are 1 unless a capability MSR lets them be 0 (SDM 3D §A.2). Raises
+    MisuseError for an empty name or for bounds that are negative or reversed.
     """
 
     name: str
@@ -52,6 +67,7 @@ class Field:
     meaning: str
     kind: Kind = Kind.FIELD
     in_place: bool = False
+    default1: bool = False
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -78,9 +94,9 @@ class Field:
         return f"bit {self.low}" if self.low == self.high else f"bits {self.high}:{self.low}"
 
 
-def bit(n: int, name: str, meaning: str) -> Field:
-    """Declare the one-bit field `name` at bit `n`."""
-    return Field(name, n, n, meaning)
+def bit(n: int, name: str, meaning: str, *, default1: bool = False) -> Field:
+    """Declare the one-bit field `name` at bit `n`; `default1` as :class:`Field` says."""
+    return Field(name, n, n, meaning, default1=default1)
 
 
 def bits(low: int, high: int, name: str, meaning: str) -> Field:
@@ -98,16 +114,22 @@ def reserved(low: int, high: int | None = None) -> Field:
     return _nameless(Kind.RESERVED, low, high)
 
 
+def default1(low: int, high: int | None = None) -> Field:
+    """Declare VMX controls `high`:`low`, or `low` alone, that have no name and are 1: ``default1_8_3``."""
+    return _nameless(Kind.RESERVED, low, high, default1=True)
+
+
 def ignored(low: int, high: int | None = None) -> Field:
     """Declare bits `high`:`low`, or bit `low` alone, ignored: ``ignored_58_52`` or ``ignored_6``."""
     return _nameless(Kind.IGNORED, low, high)
 
 
-def _nameless(kind: Kind, low: int, high: int | None) -> Field:
+def _nameless(kind: Kind, low: int, high: int | None, *, default1: bool = False) -> Field:
     """Name bits that the manual leaves nameless after their place, so that masks can still say them."""
     top = low if high is None else high
     place = f"{low}" if top == low else f"{top}_{low}"
-    return Field(f"{kind.value}_{place}", low, top, kind.value, kind)
+    word = "default1" if default1 else kind.value
+    return Field(f"{word}_{place}", low, top, word, kind, default1=default1)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -200,8 +222,13 @@ class Layout:
 
     @property
     def reserved_mask(self) -> int:
-        """The bits declared reserved, in place."""
+        """The bits declared reserved, in place: of VMX controls also those that are 1 by default."""
         return self._masks[Kind.RESERVED]
+
+    @property
+    def default1_mask(self) -> int:
+        """The bits that are 1 unless a capability MSR lets them be 0, named ones too, in place."""
+        return sum(one.mask for one in self.fields if one.default1)
 
     @property
     def ignored_mask(self) -> int:

@@ -1,8 +1,7 @@
 """Control registers, DR6, EFER and RFLAGS, as far as virtual memory and its entry checks read them.
 
-Models the bits that exist on processors up to user interrupts (CR4.UINTR). Does not model LASS, LAM, FRED and
-APX bits: they are reserved here, as on a processor that lacks them. Which bits a given machine lets a guest
-set is the business of its profile and of the VMX fixed-bit registers, not of these layouts.
+Models the bits that exist on processors up to FRED. Which bits a given machine lets a guest set is the business of its
+profile and of the VMX fixed-bit registers, not of these layouts.
 """
 
 from quire.arch.layout import Field, Layout, address, bit, bits, ignored, reserved
@@ -38,7 +37,10 @@ CR0 = Layout(
 
 _ROOT: tuple[Field, ...] = (
     address(12, 51, meaning="physical address of the root paging structure"),
-    reserved(52, 63),
+    reserved(52, 60),
+    bit(61, "LAM_U57", "user pointers carry metadata in bits 62:57, if the processor has LAM; else reserved"),
+    bit(62, "LAM_U48", "user pointers carry metadata in bits 62:48, if LAM_U57 = 0; else as LAM_U57"),
+    reserved(63),
 )
 
 CR3 = Layout(
@@ -68,7 +70,9 @@ MOV_TO_CR3 = Layout(
     (
         bits(0, 11, "pcid", "process-context identifier"),
         address(12, 51, meaning="physical address of the root paging structure"),
-        reserved(52, 62),
+        reserved(52, 60),
+        bit(61, "LAM_U57", "as in CR3"),
+        bit(62, "LAM_U48", "as in CR3"),
         bit(63, "no_flush", "translations of the PCID are not invalidated; CR3 itself gets 0 here"),
     ),
 )
@@ -113,7 +117,12 @@ CR4 = Layout(
         bit(23, "CET", "control-flow enforcement"),
         bit(24, "PKS", "protection keys for supervisor-mode pages"),
         bit(25, "UINTR", "user interrupts"),
-        reserved(26, 63),
+        reserved(26),
+        bit(27, "LASS", "linear-address-space separation: bit 63 of an address binds user and supervisor"),
+        bit(28, "LAM_SUP", "supervisor pointers carry metadata: in bits 62:48, with 5-level paging in 62:57"),
+        reserved(29, 31),
+        bit(32, "FRED", "flexible return and event delivery"),
+        reserved(33, 63),
     ),
 )
 

@@ -1,8 +1,8 @@
 """The VMCS: how its fields are encoded, every field of SDM 3D Appendix B, and the VM-instruction errors.
 
 An encoding is computed from (width, type, index, access) and never typed: the table below only says which
-field has which index. Models the fields that Intel documents up to 2024; FRED and the APIC-timer fields are
-left out. Holds no values: the region that does is the business of the vcpu room. The layouts of the control
+field has which index. Models the fields that Intel documents up to FRED and virtualization of the APIC timer. Holds
+no values: the region that does is the business of the vcpu room. The layouts of the control
 fields are in :mod:`quire.arch.controls` and are offered here too, next to the fields that hold them.
 
 Fails with MisuseError for an index, access, name or encoding that does not exist.
@@ -136,7 +136,7 @@ _TABLE: tuple[tuple[VmcsWidth, VmcsType, str], ...] = (
         VmcsType.CONTROL,
         """
         virtual_processor_identifier posted_interrupt_notification_vector eptp_index hlat_prefix_size
-        last_pid_pointer_index
+        last_pid_pointer_index virtual_timer_vector
     """,
     ),
     # 16-bit guest-state fields, SDM 3D §B.1.2
@@ -171,6 +171,7 @@ _TABLE: tuple[tuple[VmcsWidth, VmcsType, str], ...] = (
         tertiary_processor_based_controls enclv_exiting_bitmap low_pasid_directory_address
         high_pasid_directory_address shared_ept_pointer pconfig_exiting_bitmap hlat_pointer
         pid_pointer_table_address secondary_vm_exit_controls - - ia32_spec_ctrl_mask ia32_spec_ctrl_shadow
+        guest_deadline_shadow - injected_event_data
     """,
     ),
     # 64-bit read-only data fields, SDM 3D §B.2.2
@@ -178,7 +179,7 @@ _TABLE: tuple[tuple[VmcsWidth, VmcsType, str], ...] = (
         VmcsWidth.BITS_64,
         VmcsType.EXIT_INFO,
         """
-        guest_physical_address msr_data
+        guest_physical_address msr_data original_event_data
     """,
     ),
     # 64-bit guest-state fields, SDM 3D §B.2.3
@@ -188,7 +189,9 @@ _TABLE: tuple[tuple[VmcsWidth, VmcsType, str], ...] = (
         """
         vmcs_link_pointer guest_ia32_debugctl guest_ia32_pat guest_ia32_efer guest_ia32_perf_global_ctrl
         guest_pdpte0 guest_pdpte1 guest_pdpte2 guest_pdpte3 guest_ia32_bndcfgs guest_ia32_rtit_ctl
-        guest_ia32_lbr_ctl guest_ia32_pkrs
+        guest_ia32_lbr_ctl guest_ia32_pkrs guest_ia32_fred_config guest_ia32_fred_rsp1 guest_ia32_fred_rsp2
+        guest_ia32_fred_rsp3 guest_ia32_fred_stklvls guest_ia32_fred_ssp1 guest_ia32_fred_ssp2 guest_ia32_fred_ssp3
+        - - - guest_deadline
     """,
     ),
     # 64-bit host-state fields, SDM 3D §B.2.4
@@ -196,7 +199,9 @@ _TABLE: tuple[tuple[VmcsWidth, VmcsType, str], ...] = (
         VmcsWidth.BITS_64,
         VmcsType.HOST,
         """
-        host_ia32_pat host_ia32_efer host_ia32_perf_global_ctrl host_ia32_pkrs
+        host_ia32_pat host_ia32_efer host_ia32_perf_global_ctrl host_ia32_pkrs host_ia32_fred_config
+        host_ia32_fred_rsp1 host_ia32_fred_rsp2 host_ia32_fred_rsp3 host_ia32_fred_stklvls host_ia32_fred_ssp1
+        host_ia32_fred_ssp2 host_ia32_fred_ssp3
     """,
     ),
     # 32-bit control fields, SDM 3D §B.3.1

@@ -7,6 +7,7 @@ import click
 
 from quire.cli.answer import answer_options
 from quire.cli.outputs import Outputs
+from quire.cli.processor_options import maxphyaddr_option, width_of
 
 __all__ = ["command"]
 
@@ -18,6 +19,7 @@ __all__ = ["command"]
 @click.option(
     "--profile", metavar="NAME|FILE", help="CPU profile: address bits beyond its MAXPHYADDR are reserved."
 )
+@maxphyaddr_option
 @click.option("--all", "whole", is_flag=True, help="Show bits that are 0 as well.")
 @answer_options("stdout")
 @click.argument("what", required=False)
@@ -27,6 +29,7 @@ def command(
     reason: str | None,
     vector: str | None,
     profile: str | None,
+    maxphyaddr: int | None,
     whole: bool,
     as_json: bool,
     output: str | None,
@@ -36,13 +39,15 @@ def command(
     """Say what VALUE means as a WHAT: each bit that is set, with its meaning; reserved bits are flagged.
 
     VALUE is a number (0x8000_0000, 0b101, 48) or, of things that have names, a name. An entry whose PS bit is 1 is
-    shown as one that maps a page.
+    shown as one that maps a page. Of an entry that is not present nothing else is decoded.
 
     \b
     Examples:
       quire decode pte 0x8000_0000_0010_0067
       quire decode cr4 0x3406e0
       quire decode pf-error 0x7
+      quire decode pte 0x8000_00ff_fffe_e163 --maxphyaddr 39
+      quire decode npf-exitinfo1 0x1_0000_0014
       quire decode vmcs-field 0x681e
       quire decode vmcs-field guest_cr3
       quire decode exit-qualification --reason EPT_VIOLATION 0x182
@@ -62,7 +67,7 @@ def command(
     if what is None or value is None:
         raise click.UsageError("give WHAT and VALUE; --list shows what can be decoded")
     try:
-        record = _decode(what, value, reason, vector, profile)
+        record = _decode(what, value, reason, vector, width_of(profile, maxphyaddr))
     except (FormatError, MisuseError) as error:
         raise click.ClickException(f"decode: {error}") from None
     outputs.answer(
@@ -75,10 +80,9 @@ def command(
 
 
 def _decode(
-    what: str, value: str, reason: str | None, vector: str | None, profile: str | None
+    what: str, value: str, reason: str | None, vector: str | None, maxphyaddr: int | None
 ) -> dict[str, Any]:
     from quire.arch.decode import decode_qualification, decode_subject
-    from quire.arch.known_profiles import profile_by_name
     from quire.errors import MisuseError
 
     subject = what.lower().replace("_", "-")
@@ -94,8 +98,7 @@ def _decode(
         raise MisuseError(
             f"--reason and --vector go with exit-qualification, not with {what}: leave them out"
         )
-    width = None if profile is None else profile_by_name(profile).maxphyaddr
-    return decode_subject(subject, _number(value, subject), maxphyaddr=width)
+    return decode_subject(subject, _number(value, subject), maxphyaddr=maxphyaddr)
 
 
 def _number(text: str, kind: str) -> int:

@@ -7,7 +7,6 @@ sub-page permissions, paging-write, guest-paging verification, supervisor shadow
 from enum import Enum, auto
 
 from quire.arch import (
-    EPT_MEMORY_TYPES,
     EPT_PTE,
     EPT_VIOLATION_QUALIFICATION,
     EPTP,
@@ -20,6 +19,7 @@ from quire.arch import (
     PagingMode,
     Vector,
     ept_layout,
+    ept_misconfiguration,
     gva_index,
     level_shift,
 )
@@ -137,7 +137,7 @@ class EptWalk(Walk):
             if not here:
                 self.leaf = entry
                 raise self.violation("EPT not present", reached=False)
-            rule = self._misconfiguration(entry, here, is_leaf)
+            rule = self._misconfiguration(entry, is_leaf)
             if rule:
                 raise self.stop(Status.EPT_MISCONFIGURATION, rule, self.level, _HOST, gpa=self.gpa)
             self.used.append(hpa)
@@ -151,22 +151,14 @@ class EptWalk(Walk):
         rights = _BY_NUMBER[entry & _BASIC.value]
         return rights | Rights.USER_EXECUTE if entry & _XU and self.state[Context.MBEC] else rights
 
-    def _misconfiguration(self, entry: int, rights: Rights, is_leaf: bool) -> str:
+    def _misconfiguration(self, entry: int, is_leaf: bool) -> str:
         """SDM 3C §28.3.3.1: the rule that a present entry breaks, or nothing."""
         state, layout = self.state, self.layout
-        if not rights & Rights.READ:
-            if rights & Rights.WRITE:
-                return "EPT write without read"
-            if not state[Context.EPT_EXECUTE_ONLY]:
-                return "EPT execute-only"
-        forbidden = layout.reserved_mask | state[Context.RESERVED]
+        forbidden = state[Context.RESERVED]
         if is_leaf and not {1: 1, 2: state[Context.EPT_2M], 3: state[Context.EPT_1G]}[self.level]:
             forbidden |= layout.mask("PS")
-        if entry & forbidden:
-            return "EPT reserved bit"
-        if is_leaf and layout.get(entry, "MT") not in set(EPT_MEMORY_TYPES):
-            return "EPT memory type"
-        return ""
+        execute_only = bool(state[Context.EPT_EXECUTE_ONLY])
+        return ept_misconfiguration(entry, layout, forbidden=forbidden, execute_only=execute_only)
 
     def _check_rights(self) -> None:
         """SDM 3C §28.3.3.2: the AND of the entries must allow the access, with the exceptions that controls make."""

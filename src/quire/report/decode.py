@@ -7,7 +7,7 @@ from quire.report.shown import cleaned
 
 __all__ = ["render_decode_table", "render_subjects"]
 
-_STYLES = {"field": "", "reserved": "bold red", "ignored": "dim"}
+_STYLES = {"field": "", "reserved": "bold red", "ignored": "dim", "default1": "dim"}
 
 
 def render_decode_table(record: dict[str, Any], file: IO[str], *, whole: bool = False) -> None:
@@ -20,7 +20,8 @@ def render_decode_table(record: dict[str, Any], file: IO[str], *, whole: bool = 
     parts: list[object] = [Text(f"{record['title']} = {record['value']}  ({record['section']})", "bold")]
     if record["words"]:
         parts.append(Text(f"  {record['words']}"))
-    fields = [one for one in record["fields"] if whole or one["set"]]
+    odd = {*record["reserved_set"], *record["default1_clear"]}
+    fields = [one for one in record["fields"] if whole or one["set"] or one["name"] in odd]
     if fields:
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
         table.add_column("bits", justify="right", no_wrap=True)
@@ -28,14 +29,16 @@ def render_decode_table(record: dict[str, Any], file: IO[str], *, whole: bool = 
         table.add_column("value", no_wrap=True)
         table.add_column("meaning", overflow="fold")
         for one in fields:
-            flag = "RESERVED, " if one["kind"] == "reserved" and one["set"] else ""
+            flag = "RESERVED, " if one["name"] in odd else ""
             cells = (one["bits"], one["name"], one["value"], flag + one["meaning"])
-            table.add_row(*map(Text, cells), style=_STYLES[one["kind"] if one["set"] else "ignored"])
+            style = "reserved" if one["name"] in odd else one["kind"] if one["set"] else "ignored"
+            table.add_row(*map(Text, cells), style=_STYLES[style])
         parts.append(table)
     elif record["fields"]:
         parts.append(Text("  nothing is set"))
-    if record["reserved_set"]:
-        parts.append(Text(f"reserved bits are set: {', '.join(record['reserved_set'])}", "bold red"))
+    for key, what in (("reserved_set", "reserved bits are set"), ("default1_clear", "default-1 bits are 0")):
+        if record[key]:
+            parts.append(Text(f"{what}: {', '.join(record[key])}", "bold red"))
     print_lines(console, *parts)
 
 

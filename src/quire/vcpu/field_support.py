@@ -41,12 +41,15 @@ _NEEDS = {
     ("tertiary", "ipi_virtualization"): "pid_pointer_table_address last_pid_pointer_index",
     ("tertiary", "virtualize_ia32_spec_ctrl"): "ia32_spec_ctrl_mask ia32_spec_ctrl_shadow",
     ("tertiary", "enable_msr_list_instructions"): "msr_data",
+    ("tertiary", "virtualize_apic_timer"): "virtual_timer_vector guest_deadline guest_deadline_shadow",
     ("exit", "activate_secondary_controls"): "secondary_vm_exit_controls",
     ("exit", "load_perf_global_ctrl"): "host_ia32_perf_global_ctrl",
     ("exit", "load_pat"): "host_ia32_pat",
     ("exit", "load_efer"): "host_ia32_efer",
     ("exit", "load_cet"): "host_ia32_s_cet host_ssp host_ia32_interrupt_ssp_table_address",
     ("exit", "load_pkrs"): "host_ia32_pkrs",
+    ("secondary_exit", "load_fred"): "host_ia32_fred_config host_ia32_fred_rsp1 host_ia32_fred_rsp2 "
+    "host_ia32_fred_rsp3 host_ia32_fred_stklvls host_ia32_fred_ssp1 host_ia32_fred_ssp2 host_ia32_fred_ssp3",
     ("entry", "load_perf_global_ctrl"): "guest_ia32_perf_global_ctrl",
     ("entry", "load_pat"): "guest_ia32_pat",
     ("entry", "load_efer"): "guest_ia32_efer",
@@ -56,6 +59,9 @@ _NEEDS = {
     ("entry", "load_uinv"): "guest_uinv",
     ("entry", "load_cet"): "guest_ia32_s_cet guest_ssp guest_ia32_interrupt_ssp_table_address",
     ("entry", "load_pkrs"): "guest_ia32_pkrs",
+    ("entry", "load_fred"): "guest_ia32_fred_config guest_ia32_fred_rsp1 guest_ia32_fred_rsp2 "
+    "guest_ia32_fred_rsp3 guest_ia32_fred_stklvls guest_ia32_fred_ssp1 guest_ia32_fred_ssp2 guest_ia32_fred_ssp3 "
+    "injected_event_data original_event_data",
 }
 _NEEDED = {field: control for control, fields in _NEEDS.items() for field in fields.split()}
 

@@ -84,6 +84,8 @@ def _event_error_code(view: EntryView) -> bool:
 
 def _event_reserved(view: EntryView) -> bool:
     forbidden = INTERRUPTION_INFO.reserved_mask | INTERRUPTION_INFO.mask("nmi_unblocking")
+    if not view.profile.vmx.offers("entry", "load_fred"):
+        forbidden |= INTERRUPTION_INFO.mask("nested_exception")
     return not view.read(_EVENT) & forbidden
 
 
@@ -153,7 +155,7 @@ RULES: tuple[EntryRule, ...] = (
         "with an error code if, and only if, the event is an exception that has one and CR0.PE = 1",
         _event_error_code,
     ),
-    _event("event reserved bits", _EVENT, "0 in bits 30:12", _event_reserved),
+    _event("event reserved bits", _EVENT, "0 in bits 30:12, but for bit 13 with FRED", _event_reserved),
     _event("event error code", "vm_entry_exception_error_code", "0 in bits 31:16", _error_code),
     _event(
         "event instruction length",

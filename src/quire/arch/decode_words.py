@@ -1,0 +1,77 @@
+"""What a whole value means, where that is more than its fields one by one: events, faults, CR3, AMD's EFER."""
+
+from collections.abc import Callable
+
+from quire.arch.amd import AMD_EFER, NPF_EXITINFO1, describe_npf
+from quire.arch.exit_words import describe_exit
+from quire.arch.exits import EXIT_REASON, INTERRUPTION_INFO, InterruptionType
+from quire.arch.faults import PF_ERROR, Vector, describe_page_fault
+from quire.arch.layout import Layout
+from quire.arch.registers import CR3, EFER, MOV_TO_CR3, pcid
+from quire.arch.vmcs import VMCS_ENCODING, field_by_encoding
+from quire.errors import MisuseError
+
+__all__ = ["words_of"]
+
+
+def words_of(layout: Layout, value: int) -> str | None:
+    """Return `value` in words, or None where its fields say it all."""
+    words = _WORDS.get(layout)
+    return None if words is None else words(value)
+
+
+def _page_fault(value: int) -> str | None:
+    return None if value & PF_ERROR.reserved_mask else describe_page_fault(value)
+
+
+def _exit_reason(value: int) -> str:
+    return describe_exit(value, 0).partition(":")[0]
+
+
+def _event(value: int) -> str:
+    said = INTERRUPTION_INFO.decode(value)
+    if not said["valid"]:
+        return "no event"
+    kinds = {int(kind) for kind in InterruptionType}
+    kind = (
+        InterruptionType(said["type"]).name.lower().replace("_", " ") if said["type"] in kinds else "type 1"
+    )
+    exceptions = (InterruptionType.HARDWARE_EXCEPTION, InterruptionType.SOFTWARE_EXCEPTION)
+    name = f"vector {said['vector']:#x}"
+    if said["type"] in exceptions and said["vector"] in {int(vector) for vector in Vector}:
+        name = f"#{Vector(said['vector']).name}"
+    return f"{kind} {name}" + (", with an error code" if said["error_valid"] else "")
+
+
+def _field(value: int) -> str:
+    try:
+        return field_by_encoding(value).name
+    except MisuseError:
+        return "no field"
+
+
+def _cr3(value: int) -> str | None:
+    """Say what the low bits are with PCIDs, and what bit 63 was when the value was written (SDM 3A §4.10.4.1)."""
+    words = [f"with CR4.PCIDE = 1 its PCID is {pcid(value):#x}"] if pcid(value) else []
+    if MOV_TO_CR3.get(value, "no_flush"):
+        words.append(
+            "bit 63 is for MOV to CR3 with CR4.PCIDE = 1: translations of the PCID stay; CR3 never holds it"
+        )
+    return "; ".join(words) or None
+
+
+def _amd_efer(value: int) -> str | None:
+    if not value & EFER.reserved_mask:
+        return None
+    return f"as AMD's EFER, since Intel reserves bits that are 1: {AMD_EFER.flags(value)}"
+
+
+_WORDS: dict[Layout, Callable[[int], str | None]] = {
+    PF_ERROR: _page_fault,
+    EXIT_REASON: _exit_reason,
+    INTERRUPTION_INFO: _event,
+    VMCS_ENCODING: _field,
+    CR3: _cr3,
+    AMD_EFER: _amd_efer,
+    NPF_EXITINFO1: describe_npf,
+}
