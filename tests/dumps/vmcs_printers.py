@@ -1,4 +1,4 @@
-"""Prints a VMCS as hypervisors do, written from what they print and not from the parsers: the way back of round trips."""
+"""Prints a VMCS as hypervisors do, written from what they print and not from the parsers."""
 
 from collections.abc import Iterator, Mapping
 

@@ -13,7 +13,7 @@ from quire.arch.faults import Vector
 from quire.arch.layout import LOW32
 from quire.errors import MisuseError, did_you_mean
 
-__all__ = ["SvmExit", "VMCB_FIELDS", "VmcbField", "exit_code_name", "vmcb_field"]
+__all__ = ["VMCB_FIELDS", "SvmExit", "VmcbField", "exit_code_name", "vmcb_field"]
 
 _SAVE = 0x400  #: offset of the state-save area
 

@@ -19,6 +19,7 @@ _VERBS = {
     "explain": "Say what a pasted log or dump shows: the rule that was broken, the bits, the fix.",
     "walk": "Explain one access: every entry that its page walk reads, and the rule that decides.",
     "decode": "Put an entry, a register, a VMCS field, an error code or an exit into words.",
+    "fields": "List the fields of the VMCS and the VMCB, or write a VMCS to be filled in.",
     "lint": "Check a hierarchy of tables or a VMCS for what is wrong, risky or wasteful.",
     "check": "Compare Quire with engines that nobody here wrote, suite by suite.",
     "numa": "Show NUMA nodes, and where a program's pages, tables and references go on them.",

@@ -1,4 +1,4 @@
-"""EPT misconfigurations and violations as KVM and Xen print them: the guest-physical address and the entry of each level."""
+"""EPT misconfigurations and violations as KVM and Xen print them: the address and the entry of each level."""
 
 import re
 

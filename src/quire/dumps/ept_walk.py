@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from quire.arch import EPTP, EPT_PTE, EPT_VIOLATION_QUALIFICATION, Access, ExitReason, physical_reserved
+from quire.arch import EPT_PTE, EPT_VIOLATION_QUALIFICATION, EPTP, Access, ExitReason, physical_reserved
 from quire.arch.decode import decode_qualification
 from quire.dumps.dump import Answer, Surroundings
 from quire.dumps.entry_memory import EntryMemory, free_page

@@ -1,4 +1,4 @@
-"""VMCS fields as lists of a name or an encoding and a value, in any spelling: typed by hand, or printed by a hypervisor.
+"""VMCS fields as lists of a name or an encoding and a value, in any spelling: typed or printed.
 
 A number without 0x is hexadecimal if it has a letter, ends in h, or is padded to 4, 8 or 16 digits; else it is decimal.
 """
@@ -16,7 +16,7 @@ __all__ = ["FieldList", "parse_hexadecimal"]
 _NUMBER = r"(0x[0-9a-f_'`]{1,24}|[0-9][0-9a-f_]{0,19}h?|[0-9a-f]{4,16})"
 _NUMBER_ALONE = re.compile(_NUMBER, re.IGNORECASE)
 _SEPARATED = re.compile(
-    r"\s*([^=:|\t]{1,100}?)\s*[=:|\t]{1,3}\s{0,40}" + _NUMBER + r"(?![\w])", re.IGNORECASE
+    r"([^=:|\t]{1,100}?)\s{0,40}[=:|\t]{1,3}\s{0,40}" + _NUMBER + r"(?![\w])", re.IGNORECASE
 )
 _ENCODING = re.compile(r"(?:0x)?([0-9a-f]{4,8})$", re.IGNORECASE)
 _BRACKETED = re.compile(r"[\[(] ?(?:0x)?([0-9a-f]{3,8}) ?[\])]", re.IGNORECASE)

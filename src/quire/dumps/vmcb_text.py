@@ -14,10 +14,12 @@ from quire.dumps.nested_fault import say_nested_fault
 __all__ = ["VmcbText"]
 
 _HEADING = re.compile(r"VMCB (Control|State Save) Area:?$")
-_ADDRESS = re.compile(r"(?:SVM |SEV[\w-]{0,8} )?(?:vCPU\d{1,6} )?VMCB [0-9a-fx]{1,18}, last attempted VMRUN on CPU \d{1,6}$")
+_ADDRESS = re.compile(
+    r"(?:SVM |SEV[\w-]{0,8} )?(?:vCPU\d{1,6} )?VMCB [0-9a-fx]{1,18}, last attempted VMRUN on CPU \d{1,6}$"
+)
 _DECIMAL = frozenset(
-    {"pause_filter_count", "pause_filter_threshold", "guest_asid", "tlb_control", "nested_control", "virtualization_extensions",
-     "vmpl", "cpl"}
+    {"pause_filter_count", "pause_filter_threshold", "guest_asid", "tlb_control", "nested_control", "vmpl", "cpl",
+     "virtualization_extensions"}
 )  # fmt: skip
 #: KVM's labels of the control area, and the fields that they are.
 _CONTROL = {
@@ -57,7 +59,9 @@ _CONTROL = {
 #: Labels of numbers that are the upper half of another field.
 _UPPER_HALVES = {"exit_int_info_err": "exitintinfo", "event_inj_err": "eventinj"}
 _STATE = {
-    **{name: name for name in ("vmpl", "cpl", "efer", "cr0", "cr2", "cr3", "cr4", "dr6", "dr7", "rip", "rflags", "rsp", "rax")},
+    **{name: name for name in ("vmpl", "cpl", "efer", "cr0", "cr2", "cr3", "cr4", "dr6", "dr7", "rip", "rsp")},
+    "rflags": "rflags",
+    "rax": "rax",
     **{name: name for name in ("star", "lstar", "cstar", "sfmask", "kernel_gs_base", "dbgctl", "br_from", "br_to")},
     **{name: name for name in ("sysenter_cs", "sysenter_esp", "sysenter_eip", "s_cet", "ssp")},
     "gpat": "g_pat",
@@ -70,7 +74,9 @@ _SEGMENT = re.compile(
 )
 _SEGMENT_CUT = re.compile(r"(es|cs|ss|ds|fs|gs|gdtr|ldtr|idtr|tr): {1,5}s:")
 _PARTS = ("selector", "attributes", "limit", "base")
-_CONTROL_LINE = re.compile(r"([a-z_0-9]{3,20}|pause filter \w{5,9}): {0,20}([0-9a-f]{0,16})(?: ([0-9a-f]{8}))?$")
+_CONTROL_LINE = re.compile(
+    r"([a-z_0-9]{3,20}|pause filter \w{5,9}): {0,20}([0-9a-f]{0,16})(?: ([0-9a-f]{8}))?$"
+)
 _STATE_PAIR = re.compile(r"\b([a-z_0-9]{3,16}): {0,20}([0-9a-f]{0,16})(?= |$)")
 _WORD_BITS = 32
 

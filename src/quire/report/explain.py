@@ -1,4 +1,4 @@
-"""What was found in a pasted text, for people: records with their lines, findings, walks and bits; then what is left."""
+"""What was found in a pasted text, for people: each record with its findings, walks and bits, then the rest."""
 
 from itertools import pairwise
 from typing import IO, Any

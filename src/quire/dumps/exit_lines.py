@@ -1,0 +1,171 @@
+"""VM exits as logs and traces have them, often the same one again and again: reason and qualification, counted."""
+
+import re
+
+from quire.arch import ExitReason, describe_exit
+from quire.arch.decode import decode_qualification
+from quire.dumps.dump import Answer, Dump, Surroundings
+from quire.dumps.lines import Line
+from quire.paging.lint import Severity
+
+__all__ = ["ExitLines"]
+
+_NAME = r"(?P<reason>0x[0-9a-f]{1,8}|\d{1,10}|[A-Z][A-Z_0-9]{2,40})"
+_VALUE = r"(?:0x)?(?P<qualification>[0-9a-f]{1,16})\b"
+_TRACE = re.compile(
+    r".{0,120}\bkvm_(?:nested_vm)?exit: .{0,60}?\breason:? "
+    + _NAME
+    + r" rip:? 0x[0-9a-f]{1,16} (?:info1? |ext_inf1: )"
+    + _VALUE
+)
+_LOGGED = re.compile(
+    r".{0,120}?\b(?:vm[- ]?)?exit[-_ ]?reason(?: is)?[:=]?\s{0,8}\(?" + _NAME + r"\)?"
+    r"(?:.{0,80}?\bqualification(?: is)?[:=]?\s{0,8}" + _VALUE + ")?",
+    re.IGNORECASE,
+)
+_UNEXPECTED = re.compile(r"vmx: unexpected exit reason " + _NAME + "$")
+_EPT = re.compile(
+    r".{0,120}?\bEPT[ _-]violation\b.{0,80}?\bqual(?:ification)?(?: is)?[:=]?\s{0,8}" + _VALUE, re.IGNORECASE
+)
+_QUALIFICATION_ALONE = re.compile(r"(?:exit[-_ ]?)?qualification[:=]?\s{0,8}" + _VALUE + "$", re.IGNORECASE)
+#: What Linux calls exits that the manual calls otherwise.
+_LINUX_NAMES = {
+    "EXCEPTION_NMI": ExitReason.EXCEPTION_OR_NMI,
+    "PENDING_INTERRUPT": ExitReason.INTERRUPT_WINDOW,
+    "MSR_READ": ExitReason.RDMSR,
+    "MSR_WRITE": ExitReason.WRMSR,
+    "DR_ACCESS": ExitReason.MOV_DR,
+    "INVALID_STATE": ExitReason.ENTRY_FAILURE_GUEST_STATE,
+    "MSR_LOAD_FAIL": ExitReason.ENTRY_FAILURE_MSR_LOADING,
+    "MWAIT_INSTRUCTION": ExitReason.MWAIT,
+    "MONITOR_INSTRUCTION": ExitReason.MONITOR,
+    "PAUSE_INSTRUCTION": ExitReason.PAUSE,
+    "EOI_INDUCED": ExitReason.VIRTUALIZED_EOI,
+    "GDTR_IDTR": ExitReason.ACCESS_TO_GDTR_OR_IDTR,
+    "LDTR_TR": ExitReason.ACCESS_TO_LDTR_OR_TR,
+    "EPT_MISCONFIG": ExitReason.EPT_MISCONFIGURATION,
+    "PREEMPTION_TIMER": ExitReason.VMX_PREEMPTION_TIMER_EXPIRED,
+    "PML_FULL": ExitReason.PAGE_MODIFICATION_LOG_FULL,
+    "TPR_BELOW_THRESHOLD": ExitReason.TPR_BELOW_THRESHOLD,
+}
+_NAMES = {member.name: member for member in ExitReason} | _LINUX_NAMES
+_BASIC = 0xFFFF
+_WIDEST_REASON = 32
+_MOST_EXITS = 1000
+_DECODED = 8
+_LOOP = 3  # equal exits in a row that are worth a word
+
+
+def _reason(text: str) -> int | None:
+    """Return the exit reason that a word or a number is; None if it is none."""
+    if text[0].isdigit():
+        value = int(text, 16 if text.lower().startswith("0x") else 10)
+        return None if value >> _WIDEST_REASON else value
+    name = text.upper().removeprefix("EXIT_REASON_").removeprefix("VMX_EXIT_")
+    found = _NAMES.get(name)
+    return None if found is None else int(found)
+
+
+class ExitLines(Dump):
+    """The exits of one context, in the order in which each was first seen."""
+
+    title = "VM exits with their qualifications"
+
+    def __init__(self, context: str = "") -> None:
+        super().__init__(context)
+        self.exits: dict[tuple[int | None, int | None], int] = {}
+
+    @classmethod
+    def begins(cls, text: str) -> bool:
+        return cls._read(text) is not None
+
+    @property
+    def holds(self) -> bool:
+        return bool(self.exits)
+
+    @staticmethod
+    def _read(text: str) -> tuple[int | None, int | None] | None:
+        """Return reason and qualification of a line, None for what it does not say; None if it has no exit."""
+        if (found := _EPT.match(text)) is not None:
+            return int(ExitReason.EPT_VIOLATION), int(found["qualification"], 16)
+        for pattern in (_TRACE, _LOGGED, _UNEXPECTED):
+            found = pattern.match(text)
+            if found is None:
+                continue
+            reason = _reason(found["reason"])
+            if reason is None:
+                continue
+            value = found.groupdict().get("qualification")
+            return reason, None if value is None else int(value, 16)
+        alone = _QUALIFICATION_ALONE.match(text)
+        return None if alone is None else (None, int(alone["qualification"], 16))
+
+    def take(self, line: Line) -> bool:
+        found = self._read(line.text)
+        if found is None:
+            return False
+        if found[0] is None:
+            last = next(reversed(self.exits), None)
+            if last is not None and last[0] is not None and last[1] is None:
+                self._count((last[0], found[1]), self.exits.pop(last))
+                return True
+        self._count(found, 1)
+        return True
+
+    def _count(self, one: tuple[int | None, int | None], more: int) -> None:
+        if one in self.exits or len(self.exits) < _MOST_EXITS:
+            self.exits[one] = self.exits.get(one, 0) + more
+
+    def facts(self) -> dict[str, str]:
+        return {
+            " ".join(
+                [
+                    "reason unknown" if reason is None else f"reason {reason:#x}",
+                    *([] if qualification is None else [f"qualification {qualification:#x}"]),
+                ]
+            ): str(count)
+            for (reason, qualification), count in self.exits.items()
+        }
+
+    def answer(self, around: Surroundings) -> Answer:
+        answer = Answer()
+        for (reason, qualification), count in self.exits.items():
+            times = f", {count} times" if count > 1 else ""
+            if reason is None:
+                answer.words.append(
+                    f"qualification {qualification or 0:#x}{times}: what it means depends on the exit reason, which "
+                    "the dump does not have: quire decode exit-qualification --reason REASON"
+                )
+                continue
+            said = describe_exit(reason, qualification or 0)
+            if qualification is None:
+                said = said.partition(":")[0]
+            answer.words.append(f"{said}{times}")
+            if reason & _BASIC == ExitReason.EPT_MISCONFIGURATION:
+                answer.find(
+                    Severity.ERROR,
+                    "EPT misconfiguration",
+                    "SDM 3C §28.3.3.1",
+                    "an EPT entry has a form that the processor refuses",
+                    "paste the entries of the walk as well, highest level first",
+                )
+            if qualification is not None and len(answer.decoded) < _DECODED:
+                answer.decoded.append(decode_qualification(reason & _BASIC, qualification))
+        self._say_loop(answer)
+        return answer
+
+    def _say_loop(self, answer: Answer) -> None:
+        """An EPT violation that comes again and again was not mended: entries say what they said before."""
+        most = max(self.exits.values())
+        violation = any(
+            count == most and reason == ExitReason.EPT_VIOLATION for (reason, _), count in self.exits.items()
+        )
+        if violation and most >= _LOOP:
+            answer.find(
+                Severity.WARNING,
+                "exit loop",
+                "SDM 3C §28.4.3.1",
+                f"the same EPT violation came {most} times: what the handler changed does not allow the access, or a "
+                "stale translation is still used",
+                "compare the rights that the qualification shows with the entry that was written, then INVEPT",
+            )
