@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from quire.arch import EPT_PTE, PDE, PTE, PagingMode, entry_layout, ept_layout, gva_index
 from quire.errors import MisuseError
+from quire.state.images import ImageMemory
 
-__all__ = ["EntryMemory", "free_page"]
+__all__ = ["EntryMemory", "free_page", "levels_of"]
 
 _PAGE = 0x1000
 _FRAME = 0x000F_FFFF_FFFF_F000
@@ -48,6 +49,24 @@ class EntryMemory:
             if not entry & _PRESENT[ept] or (level in _MAY_MAP and entry & _PS):
                 return  # what is said to lie below is not reached
             table = layout.get(entry, "addr")
+
+    def image(self) -> ImageMemory:
+        """Return the same as the memory of an image, with holes where nothing was given."""
+        return ImageMemory(
+            (index << 3, memoryview(entry.to_bytes(8, "little"))) for index, entry in self.words.items()
+        )
+
+
+def levels_of(entries: Sequence[int], mode: PagingMode | None = None) -> tuple[PagingMode, list[int]]:
+    """Return the paging mode of entries from the highest level down, and one entry a level.
+
+    Linux prints five: with 4-level paging the second, of a level that is not there, repeats the first.
+    """
+    found = list(entries)
+    if len(found) > 1 and found[0] == found[1] and mode is not PagingMode.LEVEL_5:
+        del found[1]
+    five = mode is PagingMode.LEVEL_5 or (mode is None and len(found) == PagingMode.LEVEL_5)
+    return PagingMode.LEVEL_5 if five else PagingMode.LEVEL_4, found
 
 
 def free_page(entries: Sequence[int]) -> int:
