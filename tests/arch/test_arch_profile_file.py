@@ -76,7 +76,18 @@ REFUSED = {
              "is not TOML: Expected '=' after a key in a key/value pair (at line 9, column 8)"),
     "unknown": ("nx = false", "nx = false\nwalker = 2",
                 "walker is not known (did you mean 'walkers'?): there is name, title, vendor, maxphyaddr, linear_bits, "
-                "page_1g, nx, walkers, source, aliases, rtm, ept_walk_length_5, notes, tlb, walk_cache"),
+                "page_1g, nx, walkers, source, aliases, rtm, ept_walk_length_5, notes, "
+                "other_maxphyaddr, vmx, tlb, walk_cache"),
+    "vmx": ("nx = false", 'nx = false\nvmx = 1', "vmx is 1: begin it with a line [vmx]"),
+    "vmx known": ("[[tlb]]", '[vmx]\ncr4 = ["PAE"]\nknown = ["cr5"]\nsource = "me"\n[[tlb]]',
+                  "vmx.known has 'cr5' (did you mean 'cr4'?): it may have pin, primary, secondary, tertiary, exit, "
+                  "secondary_exit, entry, vm_functions, cr4, misc, basic, ept_vpid_cap"),
+    "vmx cr4": ("[[tlb]]", '[vmx]\ncr4 = ["LA58"]\nknown = ["cr4"]\nsource = "me"\n[[tlb]]',
+                "vmx.cr4 has 'LA58' (did you mean 'LA57'?): it may have VME, PVI, TSD, DE, PSE, PAE, MCE, PGE, PCE, "
+                "OSFXSR, OSXMMEXCPT, UMIP, LA57, VMXE, SMXE, FSGSBASE, PCIDE, OSXSAVE, KL, SMEP, SMAP, PKE, CET, PKS, "
+                "UINTR, LASS, LAM_SUP, FRED"),
+    "widths": ("nx = false", 'nx = false\nother_maxphyaddr = ["46"]',
+               "other_maxphyaddr is ['46']: give a list of whole numbers, [46, 52]"),
     "missing": ('vendor = "Me"\n', "", "vendor is missing: add it"),
     "text": ('"Me"', "7", "vendor is 7: give a text in quotes"),
     "blank": ('"My processor"', '" "', "title is ' ': give a text in quotes"),

@@ -87,17 +87,50 @@ def test_ept_alone_needs_no_cr3(folder: Path) -> None:
 
 def test_vmcs_as_json_and_with_memory(folder: Path) -> None:
     (folder / "vmcs.json").write_text('{"guest_cr0": "0x8000_0031", "guest_cr4": 8192}')
-    found = [quire(folder, "lint", "--vmcs", name, "--json") for name in ("vmcs.toml", "vmcs.json")]
+    whole = ("--absent-is-zero", "--profile", "skylake-x", "--json")
+    found = [quire(folder, "lint", "--vmcs", name, *whole) for name in ("vmcs.toml", "vmcs.json")]
     records = [json.loads(one.stdout) for one in found]
     assert records[0]["findings"] == records[1]["findings"]
     assert found[1].status == 1 and records[0]["unchecked"] == ["linked VMCS"]
-    both = quire(folder, "lint", "--vmcs", "vmcs.toml", "--tables", "tables.toml", "--json")
+    both = quire(folder, "lint", "--vmcs", "vmcs.toml", "--tables", "tables.toml", *whole)
     record = json.loads(both.stdout)
     assert record["unchecked"] == []
     assert record["source"] == "4 tables in tables.toml and vmcs.toml"
 
 
+PARTIAL = """\
+error    VMCS   secondary controls: secondary_processor_based_controls is 0x94006172: bit 8 \
+(apic_register_virtualization), bit 14 (vmcs_shadowing), bit 26 (enable_user_wait_and_pause), bit 28 \
+(enable_enclv_exiting), bit 31 (instruction_timeout) must be 0: IA32_VMX_PROCBASED_CTLS2 (0x48b) is 0x553cfe00000000: \
+VM entry fails with VM-instruction error 7
+                SDM 3C §26.2.1.1
+                fix: make it 0x2072: as IA32_VMX_PROCBASED_CTLS2 allows
+unknown  VMCS   TPR shadow: secondary_processor_based_controls is 0x94006172
+                cannot know without use_tpr_shadow (bit 21 of primary_processor_based_controls), SDM 3C §26.2.1.1
+not given, so not checked: """
+
+
+def test_a_vmcs_in_part_and_the_capabilities_of_a_machine(folder: Path) -> None:
+    (folder / "part.toml").write_text("secondary_processor_based_controls = 0x94006172")
+    (folder / "caps.txt").write_text("0x48b = 0x00553cfe00000000\n")
+    found = quire(folder, "lint", "--vmcs", "part.toml", "--caps", "caps.txt")
+    assert found.stdout.startswith(PARTIAL) and found.status == 1
+    assert found.stdout.endswith("1 error, 0 warnings, 0 notes in part.toml, any processor\n")
+    (folder / "part.toml").write_text("guest_cr3 = 0x4000000000000")
+    statuses = [
+        quire(folder, "lint", "--vmcs", "part.toml", "--maxphyaddr", width).status for width in ("46", "52")
+    ]
+    assert statuses == [1, 0]
+
+
 REFUSALS = {
+    "caps": (["--vmcs", "vmcs.toml", "--caps", "words"],
+             "words: no VMX capability MSR is in it: give lines such as 0x48b = 0x553cfe00000000"),
+    "caps alone": (["--tables", "tables.toml", "--caps", "words"],
+                   "--absent-is-zero and --caps go with --vmcs: give a VMCS, or leave them out (see quire lint --help)"),
+    "amd": (["--vmcs", "vmcs.toml", "--profile", "zen3"],
+            "zen3 is a processor of AMD's, which has no VMCS: choose a profile of Intel's, or none to be told what "
+            "holds on any"),
     "no-source": ([], "give --image FILE or --tables FILE, one of them (see quire lint --help)"),
     "no-tables": (["--vmcs", "vmcs.toml", "--eptp", "0x1e"],
                   "--vmcs alone has no tables: give --image or --tables as well (see quire lint --help)"),

@@ -187,6 +187,7 @@ def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     record = {"title": "PTE", "value": "0x1", "section": "SDM", "words": None, "reserved_set": ["reserved_7"],
+              "default1_clear": [],
               "fields": [{"bits": "7", "name": "reserved_7", "value": "0x1", "set": True, "kind": "reserved",
                           "meaning": "must be 0 " * 30}]}  # fmt: skip
     terminal, file = Terminal(), io.StringIO()

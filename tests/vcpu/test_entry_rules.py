@@ -6,7 +6,7 @@ from vmcs_words import apply, broken, good_vmcs
 
 from quire.arch import ENTRY_FAILURE, MSR_ENTRY, SKYLAKE_X, VMCS_FIELDS, ExitReason, profile_by_name
 from quire.vcpu import EntryExit, VmFailValid, VmSucceed, check_entry, enter
-from quire.vcpu.checks import RULES, EntryView
+from quire.vcpu.checks import RULES, VmcsView
 
 ARCHITECTURE = profile_by_name("architecture")
 
@@ -152,7 +152,7 @@ def test_only_moving_rules_read_what_moves() -> None:
     for _, setup, breaks, _ in CASES:
         apply(vmcs := good_vmcs(ARCHITECTURE), f"{setup} {breaks}")
         for rule in RULES:
-            view = EntryView(vmcs, ARCHITECTURE)
+            view = VmcsView(vmcs, ARCHITECTURE)
             rule.holds(view)
             read = set(view._values) & moving
             # RFLAGS.VM makes the whole check anew, see enter.

@@ -192,6 +192,7 @@ from quire.arch.vmcs import (
     field_by_encoding,
     field_by_name,
 )
+from quire.arch.vmcs_layouts import VMCS_LAYOUTS
 
 __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     # What AMD's processors say otherwise
@@ -345,6 +346,7 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "NO_VMCS",
     "VMCS_ENCODING",
     "VMCS_FIELDS",
+    "VMCS_LAYOUTS",
     "VmInstructionError",
     "VmcsField",
     "VmcsType",

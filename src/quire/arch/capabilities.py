@@ -23,10 +23,12 @@ from quire.arch.registers import CR0, CR4
 from quire.errors import MisuseError
 
 __all__ = [
+    "ANY_VMX_CR4",
     "ARCHITECTURE_VMX",
     "SKYLAKE_X_VMX",
     "VMCS_REVISION",
     "VMX_BASIC",
+    "VMX_CAPABILITIES",
     "VMX_CONTROLS",
     "VMX_MISC",
     "VMX_VMCS_ENUM",
@@ -177,6 +179,8 @@ _LAYOUTS = {
     "secondary_exit": SECONDARY_EXIT_CONTROLS,
     "entry": ENTRY_CONTROLS,
 }
+#: The capabilities that a profile may leave unknown: fields of :class:`VmxCapabilities` and the MSRs behind the rest.
+VMX_CAPABILITIES = (*_LAYOUTS, "vm_functions", "cr4", "misc", "basic", "ept_vpid_cap")
 _PIN0, _PIN_DEFAULT1 = _default1(PIN_BASED)
 _PRIMARY0, _PRIMARY_DEFAULT1 = _default1(PRIMARY_CONTROLS)
 _EXIT0, _EXIT_DEFAULT1 = _default1(EXIT_CONTROLS)
@@ -274,19 +278,11 @@ def _named(layout: Layout) -> int:
 # CR0.NW and CR0.CD may be anything; so may the bits that the processor ignores.
 _CR0 = Allowed(CR0.mask("PE", "NE", "PG"), CR0.mask(*(one.name for one in CR0.fields if one.high < 32)))
 
-_SKYLAKE_X_CR4 = CR4.mask(
-    "VME",
-    "PVI",
-    "TSD",
-    "DE",
-    "PSE",
-    "PAE",
-    "MCE",
-    "PGE",
-    "PCE",
-    "OSFXSR",
-    "OSXMMEXCPT",
-    "VMXE",
+#: Bits of CR4 that every processor with VMX and 64-bit mode has.
+ANY_VMX_CR4 = CR4.mask(
+    "VME", "PVI", "TSD", "DE", "PSE", "PAE", "MCE", "PGE", "PCE", "OSFXSR", "OSXMMEXCPT", "VMXE"
+)
+_SKYLAKE_X_CR4 = ANY_VMX_CR4 | CR4.mask(
     "SMXE",
     "FSGSBASE",
     "PCIDE",

@@ -82,6 +82,9 @@ class CpuProfile:
     aliases: tuple[str, ...] = ()
     source: str = ""
     notes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()  #: of VMX_CAPABILITIES, those that nobody has published
+    vmx_source: str = ""  #: who published the others
+    other_widths: tuple[int, ...] = ()  #: MAXPHYADDR of other machines of this model
 
     def __post_init__(self) -> None:
         physical_reserved(self.maxphyaddr)  # raises with the bound when it is out of the architecture
@@ -94,6 +97,8 @@ class CpuProfile:
             raise MisuseError(f"Profile {self.name}: ept_caps has reserved bits {stray:#x} set: clear them")
         if self.walkers < 1:
             raise MisuseError(f"Profile {self.name} has {self.walkers} page walkers: give 1 or more")
+        for width in self.other_widths:
+            physical_reserved(width)
         for what, known in (
             ("TLBs", [one.name for one in self.tlbs]),
             ("walk caches", [one.name for one in self.walk_caches]),

@@ -1,16 +1,19 @@
 """A CPU profile read from TOML: widths, TLBs and walk caches, each with who published it.
 
 The form is in docs/reference/profiles.md. Reading is strict: a key that is not known, missing or of another type is a
-FormatError with file, key and what to do, so that a misspelt key does not silently give another processor. VMX
-capabilities are not in the file: they are Quire's.
+FormatError with file, key and what to do, so that a misspelt key does not silently give another processor. Of VMX
+capabilities the file says which bits CR4 has and what is known of the rest; what is not is Quire's own.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from quire.arch.capabilities import SKYLAKE_X_VMX
+from quire.arch.capabilities import SKYLAKE_X_VMX, VMX_CAPABILITIES, Allowed, VmxCapabilities
 from quire.arch.geometry import Held, Side, TlbGeometry, WalkCacheGeometry
+from quire.arch.layout import Kind
 from quire.arch.profile import EPT_VPID_CAP, CpuProfile
+from quire.arch.registers import CR4
 from quire.arch.replacement import Replacement
 from quire.documents import parse_toml
 from quire.errors import FormatError, MisuseError, did_you_mean
@@ -24,7 +27,8 @@ PAGE_SHIFTS = {"4K": 12, "2M": 21, "1G": 30}  #: page sizes as files and reports
 _FULL = "full"
 _MAPPINGS = ("linear", "guest-physical")
 _NEEDED = ("name", "title", "vendor", "maxphyaddr", "linear_bits", "page_1g", "nx", "walkers", "source")
-_OPTIONAL = ("aliases", "rtm", "ept_walk_length_5", "notes", "tlb", "walk_cache")
+_OPTIONAL = ("aliases", "rtm", "ept_walk_length_5", "notes", "other_maxphyaddr", "vmx", "tlb", "walk_cache")
+_VMX = ("cr4", "known", "source")
 _TLB = ("name", "level", "sides", "pages", "entries", "source")
 _OF_SETS = ("ways", "replacement")
 _WALK_CACHE = ("name", "mappings", "holds", "entries", "ways", "replacement", "source")
@@ -119,6 +123,18 @@ class _Table:
             raise self.wrong(key, f"is {list(values)}: name one or more of {', '.join(known)}, each once")
         return values
 
+    def integers(self, key: str) -> tuple[int, ...]:
+        value = self.content.get(key, [])
+        if not isinstance(value, list) or not all(type(one) is int for one in value):
+            raise self.wrong(key, f"is {value!r}: give a list of whole numbers, [46, 52]")
+        return tuple(value)
+
+    def table(self, key: str) -> "_Table":
+        value = self.content[key]
+        if not isinstance(value, dict):
+            raise self.wrong(key, f"is {value!r}: begin it with a line [{key}]")
+        return _Table(self._file, f"{key}.", value)
+
     def tables(self, key: str) -> "list[_Table]":
         value = self.content.get(key, [])
         if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
@@ -132,6 +148,7 @@ class _Table:
 def _profile(table: _Table) -> CpuProfile:
     table.check_keys(_NEEDED, _OPTIONAL)
     five = EPT_VPID_CAP.mask("walk_length_5") if table.boolean("ept_walk_length_5") else 0
+    vmx, unknown, vmx_source = _vmx(table)
     return CpuProfile(
         name=table.string("name"),
         title=table.string("title"),
@@ -142,14 +159,30 @@ def _profile(table: _Table) -> CpuProfile:
         nx=table.boolean("nx"),
         rtm=table.boolean("rtm"),
         ept_caps=_EPT_CAPS | five,
-        vmx=SKYLAKE_X_VMX,
+        vmx=vmx,
         tlbs=tuple(_tlb(one) for one in table.tables("tlb")),
         walk_caches=tuple(_walk_cache(one) for one in table.tables("walk_cache")),
         walkers=table.integer("walkers"),
         aliases=table.strings("aliases"),
         source=table.string("source"),
         notes=table.strings("notes"),
+        unknown=unknown,
+        other_widths=table.integers("other_maxphyaddr"),
+        vmx_source=vmx_source,
     )
+
+
+def _vmx(table: _Table) -> tuple[VmxCapabilities, tuple[str, ...], str]:
+    """Return what VMX offers, which of its capabilities are unknown, and who published the others."""
+    if "vmx" not in table.content:
+        return SKYLAKE_X_VMX, VMX_CAPABILITIES, ""
+    said = table.table("vmx")
+    said.check_keys(_VMX, ())
+    known = said.choices("known", VMX_CAPABILITIES)
+    bits = said.choices("cr4", [one.name for one in CR4.fields if one.kind is Kind.FIELD])
+    cr4 = Allowed(SKYLAKE_X_VMX.cr4.allowed0, CR4.mask(*bits))
+    unknown = tuple(one for one in VMX_CAPABILITIES if one not in known)
+    return replace(SKYLAKE_X_VMX, cr4=cr4), unknown, said.string("source")
 
 
 def _tlb(table: _Table) -> TlbGeometry:

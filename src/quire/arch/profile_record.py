@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from quire.arch.capabilities import VMX_CAPABILITIES
 from quire.arch.geometry import TlbGeometry, WalkCacheGeometry
 from quire.arch.profile import CpuProfile
 from quire.arch.profile_file import PAGE_SHIFTS
@@ -19,9 +20,14 @@ def profile_record(profile: CpuProfile) -> dict[str, Any]:
         "vendor": profile.vendor,
         "aliases": list(profile.aliases),
         "maxphyaddr": profile.maxphyaddr,
+        "other_maxphyaddr": list(profile.other_widths),
         "linear_bits": profile.linear_bits,
         "page_1g": profile.page_1g,
         "walkers": profile.walkers,
+        "vmx": {
+            "known": [one for one in VMX_CAPABILITIES if one not in profile.unknown],
+            "source": profile.vmx_source,
+        },
         "source": profile.source,
         "notes": list(profile.notes),
         "tlbs": [_tlb(one) for one in profile.tlbs],

@@ -6,18 +6,25 @@ import click
 
 from quire.cli.answer import answer_options
 from quire.cli.outputs import Outputs
+from quire.cli.processor_options import known_processor, processor_options
 
 __all__ = ["command"]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--profile", metavar="NAME|FILE", default="skylake-x", show_default=True,
-              help="CPU profile that the text is judged by.")  # fmt: skip
-@click.option("--maxphyaddr", type=click.IntRange(32, 52), metavar="N",
-              help="Bits of a physical address.  [default: the profile's]")  # fmt: skip
+@click.option("--profile", metavar="NAME|FILE",
+              help="CPU profile.  [default: any with VMX for a VMCS, skylake-x for a walk]")  # fmt: skip
+@processor_options
 @answer_options("stdout")
 @click.argument("file", default="-")
-def command(profile: str, maxphyaddr: int | None, as_json: bool, output: str | None, file: str) -> int:
+def command(
+    profile: str | None,
+    maxphyaddr: int | None,
+    caps: str | None,
+    as_json: bool,
+    output: str | None,
+    file: str,
+) -> int:
     """Say what a log or a dump in FILE shows, or on stdin: the rule that was broken, the bits, the fix.
 
     Reads VMCSs as KVM's dump_vmcs and Xen's vmcs_dump print them, lists of fields, VMCBs, Linux oopses of page
@@ -31,7 +38,7 @@ def command(profile: str, maxphyaddr: int | None, as_json: bool, output: str | N
       quire explain --maxphyaddr 46 oops.txt
       quire explain --json -o answer.json dmesg.txt
     """
-    from quire.arch import profile_by_name
+    from quire.arch import SKYLAKE_X, profile_by_name
     from quire.documents import read_log
     from quire.dumps import READABLE, Surroundings, explain_text
     from quire.errors import FormatError, MisuseError
@@ -40,7 +47,8 @@ def command(profile: str, maxphyaddr: int | None, as_json: bool, output: str | N
     outputs = Outputs("explain", {"--output": output})
     source = "stdin" if file == "-" else file
     try:
-        around = Surroundings(profile_by_name(profile), maxphyaddr)
+        processor = known_processor(profile, maxphyaddr, caps)
+        around = Surroundings(processor, profile_by_name(profile or SKYLAKE_X.name), maxphyaddr)
         record = explain_text(read_log(file, source), around, source)
         if not record["dumps"]:
             raise FormatError(f"{source} holds nothing that can be read: give {'; '.join(READABLE)}")

@@ -1,11 +1,15 @@
 """Options that say what processor a value comes from, where a profile alone does not: its width, its capabilities."""
 
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["maxphyaddr_option", "width_of"]
+if TYPE_CHECKING:
+    from quire.arch.known_processor import KnownProcessor
+
+__all__ = ["known_processor", "maxphyaddr_option", "processor_options", "width_of"]
 
 _LEAST, _MOST = 32, 52  # SDM 3A §4.1.4
 
@@ -18,6 +22,15 @@ def maxphyaddr_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)  # fmt: skip
 
 
+def processor_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--maxphyaddr`` and ``--caps``, what :func:`known_processor` takes besides a profile."""
+    caps = click.option(
+        "--caps", metavar="FILE",
+        help="VMX capability MSRs of the machine: 0x48b = 0x..., VirtualBox's log, or vmxcap's output.",
+    )  # fmt: skip
+    return maxphyaddr_option(caps(command))
+
+
 def width_of(profile: str | None, maxphyaddr: int | None) -> int | None:
     """Return the physical-address width that the options give, None if they give none."""
     if maxphyaddr is not None or profile is None:
@@ -25,3 +38,30 @@ def width_of(profile: str | None, maxphyaddr: int | None) -> int | None:
     from quire.arch.known_profiles import profile_by_name
 
     return profile_by_name(profile).maxphyaddr
+
+
+def known_processor(profile: str | None, maxphyaddr: int | None, caps: str | None) -> "KnownProcessor":
+    """Return what the options tell of a processor: without any, that it has VMX and nothing more.
+
+    Raises MisuseError, FormatError, OSError.
+    """
+    from quire.arch.known_processor import ANY_PROCESSOR, KnownProcessor
+    from quire.arch.known_profiles import profile_by_name
+
+    found = ANY_PROCESSOR if profile is None else KnownProcessor.of(profile_by_name(profile))
+    if maxphyaddr is not None:
+        found = found.with_width(maxphyaddr)
+    return found if caps is None else found.with_msrs(_read_capabilities(caps))
+
+
+def _read_capabilities(path: str) -> dict[int, int]:
+    """Return the MSRs in the file at `path`, number to value. Raises FormatError, OSError."""
+    from quire.documents import read_text
+    from quire.errors import FormatError
+
+    pairs = re.findall(r"\b(0x4[89][0-9a-f])\b\W+(0x[0-9a-f]{1,16})\b", read_text(path, path), re.IGNORECASE)
+    if not pairs:
+        raise FormatError(
+            f"{path}: no VMX capability MSR is in it: give lines such as 0x48b = 0x553cfe00000000"
+        )
+    return {int(number, 16): int(value, 16) for number, value in pairs}

@@ -1,6 +1,6 @@
 """Where a walk or a check finds its tables: an image or a description, and the settings that options add to it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
@@ -57,6 +57,7 @@ def open_source(
     mode: str | None,
     settings: str | None,
     profile: str | None,
+    maxphyaddr: int | None = None,
     ept_suffices: bool = False,
 ) -> Source:
     """Return the source that the options name; with `ept_suffices` an EPT pointer alone will do.
@@ -79,6 +80,8 @@ def open_source(
         assert tables is not None
         found = read_tables(tables)
     model = profile_by_name(profile or found.profile or SKYLAKE_X.name)
+    if maxphyaddr is not None:
+        model = replace(model, maxphyaddr=maxphyaddr)
     context = new_context(model, _EVERYWHERE)
     changes = dict(found.settings)
     number = None if mode is None else int(MODES[mode])

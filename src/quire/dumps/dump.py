@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quire.arch import CpuProfile
+from quire.arch.known_processor import KnownProcessor
 from quire.dumps.lines import Line
 from quire.paging.lint import Finding, Findings, Severity
+from quire.vcpu.lint import VmcsChecks
 
 __all__ = ["Answer", "Damage", "Dump", "Surroundings"]
 
@@ -27,8 +29,9 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a dump is judged by: a CPU profile, and the width of physical addresses if somebody said it."""
+    """What a dump is judged by: a VMCS by what is known of a processor, a walk by a profile and an address width."""
 
+    processor: KnownProcessor
     profile: CpuProfile
     maxphyaddr: int | None = None
 
@@ -43,6 +46,7 @@ class Answer:
     """What is said of a dump: sentences, findings, decoded numbers, walks."""
 
     words: list[str] = field(default_factory=list)
+    checks: VmcsChecks | None = None
     findings: Findings = field(default_factory=Findings)
     decoded: list[dict[str, Any]] = field(default_factory=list)
     walks: list[dict[str, Any]] = field(default_factory=list)

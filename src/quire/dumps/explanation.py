@@ -1,7 +1,9 @@
 """Everything that is said of a pasted text, as one plain record for reports."""
 
+from dataclasses import replace
 from typing import Any
 
+from quire.dumps.capability_text import capabilities_in
 from quire.dumps.dump import Dump, Surroundings
 from quire.dumps.reading import read_dumps
 from quire.report.lint import lint_record
@@ -12,6 +14,8 @@ __all__ = ["explain_text"]
 def explain_text(text: str, around: Surroundings, source: str) -> dict[str, Any]:
     """Return the record of `text`, which is called `source`: its dumps with their answers, and the lines left over."""
     reading = read_dumps(text)
+    machine = capabilities_in(reading.dumps)
+    around = replace(around, processor=around.processor.with_msrs(machine))
     dumps = [_record(number, dump, around) for number, dump in enumerate(reading.dumps, 1)]
     totals: dict[str, int] = {}
     for one in dumps:
@@ -19,6 +23,7 @@ def explain_text(text: str, around: Surroundings, source: str) -> dict[str, Any]
             totals[severity] = totals.get(severity, 0) + count
     return {
         "source": source,
+        "processor": around.processor.profile.name,
         "profile": around.profile.name,
         "maxphyaddr": around.width,
         "dumps": dumps,
@@ -29,7 +34,7 @@ def explain_text(text: str, around: Surroundings, source: str) -> dict[str, Any]
 
 def _record(number: int, dump: Dump, around: Surroundings) -> dict[str, Any]:
     answer = dump.answer(around)
-    found = lint_record(answer.findings, source="", profile=around.profile.name, unchecked=[])
+    found = lint_record(answer.findings, source="", profile=around.profile.name, checks=answer.checks)
     return {
         "number": number,
         "title": dump.title,
@@ -41,6 +46,9 @@ def _record(number: int, dump: Dump, around: Surroundings) -> dict[str, Any]:
         "findings": found["findings"],
         "totals": found["totals"],
         "left_out": found["left_out"],
+        "unchecked": found["unchecked"],
+        "cannot_know": found["cannot_know"],
+        "not_given": found["not_given"],
         "decoded": answer.decoded,
         "walks": answer.walks,
     }

@@ -3,6 +3,7 @@
 A new format gets a file of its own beside this one, and a line here.
 """
 
+from quire.dumps.capability_text import CapabilityText
 from quire.dumps.dump import Dump
 from quire.dumps.entry_failure import EntryFailureLine
 from quire.dumps.ept_fault import EptFault
@@ -25,6 +26,7 @@ FORMATS: tuple[type[Dump], ...] = (
     EptFault,
     QemuRegisters,
     QemuMaps,
+    CapabilityText,
     NestedFault,
     ExitLines,
     FieldList,

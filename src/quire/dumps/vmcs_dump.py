@@ -3,6 +3,7 @@
 from quire.arch import describe_exit
 from quire.arch.decode import decode_qualification, decode_subject
 from quire.dumps.dump import Answer, Dump, Surroundings
+from quire.errors import MisuseError
 from quire.vcpu.lint import lint_vmcs
 
 __all__ = ["VmcsDump"]
@@ -21,11 +22,10 @@ class VmcsDump(Dump):
 
     def answer(self, around: Surroundings) -> Answer:
         answer = Answer()
-        unchecked = lint_vmcs(self.given, around.profile, answer.findings)
-        if unchecked:
-            answer.words.append(
-                f"not checked, for want of the memory that it points to: {', '.join(unchecked)}"
-            )
+        try:
+            answer.checks = lint_vmcs(self.given, around.processor, answer.findings)
+        except MisuseError as error:  # the profile is of a processor without VMX
+            answer.words.append(f"not checked: {error}")
         self._say_exit(answer)
         for name in _EVENTS:
             value = self.given.get(name, 0)

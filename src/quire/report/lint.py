@@ -9,11 +9,15 @@ __all__ = ["lint_record", "render_findings_table", "render_lint_table"]
 
 _ORDER = ("error", "warning", "info")
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+_NAMES_SHOWN = 6
 _NOUNS = {"error": "error", "warning": "warning", "info": "note"}
 
 
-def lint_record(findings: Any, *, source: str, profile: str, unchecked: list[str]) -> dict[str, Any]:
-    """Return what was found as one plain record; `findings` has the fields of :class:`quire.paging.lint.Findings`."""
+def lint_record(findings: Any, *, source: str, profile: str, checks: Any) -> dict[str, Any]:
+    """Return what was found as one plain record.
+
+    `findings` has the fields of :class:`quire.paging.lint.Findings`, `checks` those of a VMCS's checks, or is None.
+    """
     kept = sorted(findings.kept, key=lambda one: _ORDER.index(one.severity.value))
     return {
         "source": source,
@@ -35,26 +39,27 @@ def lint_record(findings: Any, *, source: str, profile: str, unchecked: list[str
         ],
         "totals": {severity.value: count for severity, count in findings.totals.items()},
         "left_out": findings.left_out,
-        "unchecked": unchecked,
+        "unchecked": [] if checks is None else checks.want_memory,
+        "cannot_know": []
+        if checks is None
+        else [
+            {"rule": one.rule, "section": one.section, "text": one.text, "without": one.without}
+            for one in checks.cannot_know
+        ],
+        "not_given": [] if checks is None else checks.not_given,
     }
 
 
 def render_lint_table(record: dict[str, Any], file: IO[str]) -> None:
     """Write the findings, then one line that sums them up."""
     render_findings_table(record, file)
-    record = cleaned(record)
     from rich.text import Text
 
-    parts: list[object] = []
-    if record["unchecked"]:
-        names = ", ".join(record["unchecked"])
-        parts.append(Text(f"not checked, for want of the memory that the VMCS points to: {names}", "dim"))
-    parts.append(Text(_summary(record), "bold"))
-    print_lines(open_console(file), *parts)
+    print_lines(open_console(file), Text(_summary(cleaned(record)), "bold"))
 
 
 def render_findings_table(record: dict[str, Any], file: IO[str]) -> None:
-    """Write the findings alone."""
+    """Write the findings, and what could not be checked."""
     record = cleaned(record)
     from rich.text import Text
 
@@ -70,7 +75,27 @@ def render_findings_table(record: dict[str, Any], file: IO[str]) -> None:
         details = [place] if (place := _place(one)) else []
         parts.append(Text(f"{'':16}{', '.join([*details, one['section']])}"))
         parts.append(Text(f"{'':16}fix: {one['fix']}", "dim"))
+    for one in record["cannot_know"]:
+        parts.append(
+            Text.assemble(
+                (f"{'unknown':<9}", "magenta"), ("VMCS   ", "bold"), f"{one['rule']}: {one['text']}"
+            )
+        )
+        parts.append(Text(f"{'':16}cannot know without {one['without']}, {one['section']}"))
+    if record["unchecked"]:
+        names = ", ".join(record["unchecked"])
+        parts.append(Text(f"not checked, for want of the memory that the VMCS points to: {names}", "dim"))
+    if record["not_given"]:
+        parts.append(Text(f"not given, so not checked: {_some(record['not_given'])}", "dim"))
     print_lines(open_console(file), *parts)
+
+
+def _some(names: list[str]) -> str:
+    """Return the first of many names, and how many there are besides."""
+    left = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (
+        f" and {left} more fields (--json lists them)" if left > 0 else ""
+    )
 
 
 def _place(one: dict[str, Any]) -> str:

@@ -69,7 +69,7 @@ def render_profile(record: Record, file: IO[str]) -> None:
 def _facts(record: Record) -> list[tuple[str, str]]:
     facts = [
         ("vendor", record["vendor"]),
-        ("physical address", f"{record['maxphyaddr']} bits"),
+        ("physical address", _widths(record)),
         ("linear address", f"{record['linear_bits']} bits"),
         ("1 GiB pages", "yes" if record["page_1g"] else "no"),
         ("page walks at once", str(record["walkers"])),
@@ -105,10 +105,17 @@ def _cell(structure: Record, key: str) -> str:
     return _NOTHING if value is None else str(value)
 
 
+def _widths(record: Record) -> str:
+    others = ", ".join(str(one) for one in record["other_maxphyaddr"])
+    return f"{record['maxphyaddr']} bits{f'; other machines of this model have {others}' if others else ''}"
+
+
 def _sources(record: Record) -> list[str]:
     """Return a sentence for each source, with the names of all that it is the source of."""
     named: dict[str, list[str]] = {}
     for one in (*record["tlbs"], *record["walk_caches"]):
         named.setdefault(one["source"], []).append(one["name"])
     named.setdefault(record["source"], []).append("widths and page walks at once")
+    if record["vmx"]["source"]:
+        named.setdefault(record["vmx"]["source"], []).append(f"VMX ({', '.join(record['vmx']['known'])})")
     return [f"{', '.join(names)}: {source}" for source, names in named.items()]

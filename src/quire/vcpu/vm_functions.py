@@ -1,7 +1,7 @@
 """VMFUNC: what a guest may do without a VM exit. Leaf 0 switches its EPT pointer (SDM 3C §25.5.5)."""
 
 from quire.arch import VM_FUNCTION_CONTROLS, CpuProfile, ExitReason, Vector
-from quire.vcpu.checks import EntryView
+from quire.vcpu.checks import VmcsView
 from quire.vcpu.checks.execution import ept_pointer_reserved, ept_pointer_valid
 from quire.vcpu.delivery import Nested
 from quire.vcpu.result import VmSucceed
@@ -22,7 +22,7 @@ def vmfunc(vmcs: Vmcs, profile: CpuProfile, eax: int, ecx: int) -> VmSucceed | E
     VMCS holds it and the EPTP index. Exit 59 if the function is off or the list does not hold a good pointer;
     #UD if VM functions are off.
     """
-    view = EntryView(vmcs, profile)
+    view = VmcsView(vmcs, profile)
     if not view.secondary("enable_vm_functions") or eax >= _FUNCTIONS:
         return Nested(Vector.UD)
     leaves = Exit(ExitReason.VMFUNC, instruction_length=_LENGTH)

@@ -14,10 +14,10 @@ from quire.vcpu.checks import (
     msr_loading,
     transitions,
 )
-from quire.vcpu.checks.rule import BrokenRule, EntryRule, EntryView
+from quire.vcpu.checks.rule import BrokenRule, EntryRule, EntryView, VmcsView
 from quire.vcpu.vmcs import Vmcs
 
-__all__ = ["EVENT_FIELDS", "RULES", "BrokenRule", "EntryRule", "EntryView", "check_entry"]
+__all__ = ["EVENT_FIELDS", "RULES", "BrokenRule", "EntryRule", "EntryView", "VmcsView", "check_entry"]
 
 RULES: tuple[EntryRule, ...] = (
     *execution.RULES,
@@ -45,7 +45,7 @@ def check_entry(vmcs: Vmcs, profile: CpuProfile, *, moving_only: bool = False) -
     `moving_only` makes only the checks that read RIP, RFLAGS or another field that changes from entry to entry:
     for a VMCS whose other fields passed already, and while RFLAGS.VM is as it was then.
     """
-    view = EntryView(vmcs, profile)
+    view = VmcsView(vmcs, profile)
     rules = RULES
     if moving_only:
         rules = _MOVING_RULES if any(map(view.read, EVENT_FIELDS)) else _POINTER_RULES

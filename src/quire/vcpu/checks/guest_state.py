@@ -151,7 +151,7 @@ def _link_revision(view: EntryView) -> bool:
 
 
 def _link_current(view: EntryView) -> bool:
-    return view.read("vmcs_link_pointer") != view.vmcs.hpa
+    return view.read("vmcs_link_pointer") != view.own_address
 
 
 def _pdptes(view: EntryView) -> list[int]:

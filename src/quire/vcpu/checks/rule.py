@@ -4,6 +4,7 @@ A rule is named, cites its section, names the field that it is about and says wh
 the number that the architecture gives: VMfailValid 7 or 8, or exit reason 33 or 34.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,10 +19,12 @@ from quire.arch import (
     PRIMARY_CONTROLS,
     RFLAGS,
     SECONDARY_CONTROLS,
+    SECONDARY_EXIT_CONTROLS,
     TERTIARY_CONTROLS,
     CpuProfile,
     ExitReason,
     InterruptionType,
+    Layout,
     VmInstructionError,
 )
 from quire.vcpu.vmcs import Vmcs
@@ -35,6 +38,7 @@ __all__ = [
     "Check",
     "EntryRule",
     "EntryView",
+    "VmcsView",
     "bits_above",
 ]
 
@@ -44,64 +48,75 @@ GUEST_STATE = int(ExitReason.ENTRY_FAILURE_GUEST_STATE)
 MSR_LOADING = int(ExitReason.ENTRY_FAILURE_MSR_LOADING)
 
 
-class EntryView:
-    """The VMCS as one round of checks sees it on a CPU profile: each field is read once."""
+class EntryView(ABC):
+    """What one round of checks reads: the fields of a VMCS, memory behind them, and a CPU profile."""
 
-    def __init__(self, vmcs: Vmcs, profile: CpuProfile) -> None:
-        self.vmcs = vmcs
+    def __init__(self, profile: CpuProfile) -> None:
         self.profile = profile
-        self._values: dict[str, int] = {}
 
+    @abstractmethod
     def read(self, name: str) -> int:
         """Return the field called `name`."""
-        value = self._values.get(name)
-        if value is None:
-            value = self._values[name] = self.vmcs.read(name)
-        return value
+
+    @abstractmethod
+    def physical(self, hpa: int, size: int) -> int:
+        """Return `size` bytes of memory as a number."""
+
+    @property
+    @abstractmethod
+    def own_address(self) -> int | None:
+        """The address of the VMCS itself, None if it is not known."""
+
+    def part(self, field: str, layout: Layout, name: str) -> int:
+        """Return part `name` of the field called `field`, which has `layout`."""
+        return layout.get(self.read(field), name)
 
     def pin(self, name: str) -> int:
         """Return a pin-based control."""
-        return PIN_BASED.get(self.read("pin_based_controls"), name)
+        return self.part("pin_based_controls", PIN_BASED, name)
 
     def primary(self, name: str) -> int:
         """Return a primary processor-based control."""
-        return PRIMARY_CONTROLS.get(self.read("primary_processor_based_controls"), name)
+        return self.part("primary_processor_based_controls", PRIMARY_CONTROLS, name)
 
     def secondary(self, name: str) -> int:
         """Return a secondary processor-based control; 0 while these are not activated."""
-        if not self.primary("activate_secondary_controls"):
-            return 0
-        return SECONDARY_CONTROLS.get(self.read("secondary_processor_based_controls"), name)
+        active = self.primary("activate_secondary_controls")
+        return self.part("secondary_processor_based_controls", SECONDARY_CONTROLS, name) if active else 0
 
     def tertiary(self, name: str) -> int:
         """Return a tertiary processor-based control; 0 while these are not activated."""
-        if not self.primary("activate_tertiary_controls"):
-            return 0
-        return TERTIARY_CONTROLS.get(self.read("tertiary_processor_based_controls"), name)
+        active = self.primary("activate_tertiary_controls")
+        return self.part("tertiary_processor_based_controls", TERTIARY_CONTROLS, name) if active else 0
 
     def exit(self, name: str) -> int:
         """Return a primary VM-exit control."""
-        return EXIT_CONTROLS.get(self.read("vm_exit_controls"), name)
+        return self.part("vm_exit_controls", EXIT_CONTROLS, name)
+
+    def secondary_exit(self, name: str) -> int:
+        """Return a secondary VM-exit control; 0 while these are not activated."""
+        active = self.exit("activate_secondary_controls")
+        return self.part("secondary_vm_exit_controls", SECONDARY_EXIT_CONTROLS, name) if active else 0
 
     def entry(self, name: str) -> int:
         """Return a VM-entry control."""
-        return ENTRY_CONTROLS.get(self.read("vm_entry_controls"), name)
+        return self.part("vm_entry_controls", ENTRY_CONTROLS, name)
 
     def cr0(self, name: str) -> int:
         """Return a bit of the guest's CR0."""
-        return CR0.get(self.read("guest_cr0"), name)
+        return self.part("guest_cr0", CR0, name)
 
     def cr4(self, name: str) -> int:
         """Return a bit of the guest's CR4."""
-        return CR4.get(self.read("guest_cr4"), name)
+        return self.part("guest_cr4", CR4, name)
 
     def rflags(self, name: str) -> int:
         """Return a flag of the guest's RFLAGS."""
-        return RFLAGS.get(self.read("guest_rflags"), name)
+        return self.part("guest_rflags", RFLAGS, name)
 
     def rights(self, segment: str, name: str) -> int:
         """Return a part of the access rights of `segment`, ``cs`` for instance."""
-        return ACCESS_RIGHTS.get(self.read(f"guest_{segment}_access_rights"), name)
+        return self.part(f"guest_{segment}_access_rights", ACCESS_RIGHTS, name)
 
     def usable(self, segment: str) -> bool:
         """Return whether a segment register of the guest is usable."""
@@ -120,22 +135,15 @@ class EntryView:
     @property
     def injects(self) -> bool:
         """Whether the entry delivers an event."""
-        return bool(INTERRUPTION_INFO.get(self.read("vm_entry_interruption_information"), "valid"))
+        return bool(self.injected("valid"))
 
     def injected(self, name: str) -> int:
         """Return a part of the VM-entry interruption information."""
-        return INTERRUPTION_INFO.get(self.read("vm_entry_interruption_information"), name)
+        return self.part("vm_entry_interruption_information", INTERRUPTION_INFO, name)
 
     def injects_type(self, *kinds: InterruptionType) -> bool:
         """Return whether the entry delivers an event of one of `kinds`."""
         return self.injects and self.injected("type") in kinds
-
-    def physical(self, hpa: int, size: int) -> int:
-        """Return `size` bytes of memory as a number; where there is no memory all bits read as 1."""
-        memory = self.vmcs.memory
-        if hpa + size > memory.size:
-            return (1 << 8 * size) - 1
-        return int.from_bytes(memory.read(hpa, size), "little")
 
     def is_physical(self, address: int, low_bits: int = 0) -> bool:
         """Return whether `address` has its `low_bits` clear and is within the physical-address width."""
@@ -144,6 +152,34 @@ class EntryView:
     def is_root(self, value: int, reserved: int) -> bool:
         """Return whether a pointer to a table has neither `reserved` bits nor bits beyond the width set."""
         return not value & (reserved | bits_above(self.profile.maxphyaddr))
+
+
+class VmcsView(EntryView):
+    """A VMCS in memory: each field is read once."""
+
+    def __init__(self, vmcs: Vmcs, profile: CpuProfile) -> None:
+        super().__init__(profile)
+        self.vmcs = vmcs
+        self._values: dict[str, int] = {}
+
+    def read(self, name: str) -> int:
+        """Return the field called `name`."""
+        value = self._values.get(name)
+        if value is None:
+            value = self._values[name] = self.vmcs.read(name)
+        return value
+
+    def physical(self, hpa: int, size: int) -> int:
+        """Return `size` bytes of memory as a number; where there is no memory all bits read as 1."""
+        memory = self.vmcs.memory
+        if hpa + size > memory.size:
+            return (1 << 8 * size) - 1
+        return int.from_bytes(memory.read(hpa, size), "little")
+
+    @property
+    def own_address(self) -> int:
+        """The address of the region."""
+        return self.vmcs.hpa
 
 
 Check = Callable[[EntryView], bool]
