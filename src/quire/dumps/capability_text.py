@@ -16,7 +16,7 @@ from quire.paging.lint import Severity
 
 __all__ = ["CapabilityText", "capabilities_in"]
 
-_VALUE = r"(?:0x)?([0-9a-f]{1,8}[_'`]?[0-9a-f]{0,8})\b"
+_VALUE = r"(?:0x)?([0-9a-f][0-9a-f_'`]{0,24})(?!\w)"
 _NUMBERED = re.compile(
     r"(?:MSR )?(?:0x)?(4[89][0-9a-f])h?\b(?: \w{1,32})?[\s:=()|\]]{1,20}" + _VALUE, re.IGNORECASE
 )
@@ -39,6 +39,7 @@ _OTHER_NAMES = {
     "PIN_CTLS": VmxMsr.PINBASED_CTLS,
     "EPT_VPID_CAPS": VmxMsr.EPT_VPID_CAP,
     "EPT_VPID_ENUM": VmxMsr.EPT_VPID_CAP,
+    "BASIC_INFO": VmxMsr.BASIC,
     "VMFUNC_CTRL": VmxMsr.VMFUNC,
     "EXIT_CTLS_2": VmxMsr.EXIT_CTLS2,
 }

@@ -27,7 +27,10 @@ _UNEXPECTED = re.compile(r"vmx: unexpected exit reason " + _NAME + "$")
 _EPT = re.compile(
     r".{0,120}?\bEPT[ _-]violation\b.{0,80}?\bqual(?:ification)?(?: is)?[:=]?\s{0,8}" + _VALUE, re.IGNORECASE
 )
-_QUALIFICATION_ALONE = re.compile(r"(?:exit[-_ ]?)?qualification[:=]?\s{0,8}" + _VALUE + "$", re.IGNORECASE)
+_QUALIFICATION_ALONE = re.compile(
+    r".{0,80}?\b(?:exit[-_ ]?)?qualification[:=]?\s{0,8}" + _VALUE + "$", re.IGNORECASE
+)
+_ENTRY = re.compile(r".{0,120}?\bkvm_entry: ")
 #: What Linux calls exits that the manual calls otherwise.
 _LINUX_NAMES = {
     "EXCEPTION_NMI": ExitReason.EXCEPTION_OR_NMI,
@@ -103,7 +106,7 @@ class ExitLines(Dump):
     def take(self, line: Line) -> bool:
         found = self._read(line.text)
         if found is None:
-            return False
+            return bool(_ENTRY.match(line.text))
         if found[0] is None:
             last = next(reversed(self.exits), None)
             if last is not None and last[0] is not None and last[1] is None:

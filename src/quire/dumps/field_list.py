@@ -16,12 +16,13 @@ __all__ = ["FieldList", "parse_hexadecimal"]
 _NUMBER = r"(0x[0-9a-f_'`]{1,24}|[0-9][0-9a-f_]{0,19}h?|[0-9a-f]{4,16})"
 _NUMBER_ALONE = re.compile(_NUMBER, re.IGNORECASE)
 _SEPARATED = re.compile(
-    r"([^=:|\t]{1,100}?)\s{0,40}[=:|\t]{1,3}\s{0,40}" + _NUMBER + r"(?![\w])", re.IGNORECASE
+    r"([^=:|\t]{1,100}?)\s{0,40}[=:|\t]{1,3}\s{0,40}[\"']?" + _NUMBER + r"(?![\w])", re.IGNORECASE
 )
 _ENCODING = re.compile(r"(?:0x)?([0-9a-f]{4,8})$", re.IGNORECASE)
 _BRACKETED = re.compile(r"[\[(] ?(?:0x)?([0-9a-f]{3,8}) ?[\])]", re.IGNORECASE)
 _BETWEEN = re.compile(r"[,;]\s{1,8}(?![^()]{0,40}\))")
 _PADDED = (4, 8, 16)
+_MOST_SPEAKERS = 3  # words with a colon before the name: a program, a function
 _QUOTES = "\"'` {}|,"
 
 
@@ -56,17 +57,28 @@ def _items(text: str) -> list[tuple[VmcsField, str]]:
     found = []
     for part in _BETWEEN.split(text):
         plain = part.strip(_QUOTES)
-        pair = _SEPARATED.match(plain)
-        if pair is not None:
-            name, value = pair[1], pair[2]
-        else:
-            words = plain.replace("`", " ").split()
-            at = next((n for n in range(1, len(words)) if words[n].lower().startswith("0x")), len(words) - 1)
-            name, value = " ".join(words[:at]), words[at] if words else ""
-        field = _named(name) if name and _NUMBER_ALONE.fullmatch(value) else None
-        if field is not None:
-            found.append((field, value))
+        for _ in range(_MOST_SPEAKERS):
+            item = _item(plain)
+            if item is not None:
+                found.append(item)
+                break
+            _, colon, plain = plain.partition(": ")
+            if not colon:
+                break
     return found
+
+
+def _item(plain: str) -> tuple[VmcsField, str] | None:
+    """Return the field and the value that `plain` says, None if it says none."""
+    pair = _SEPARATED.match(plain)
+    if pair is not None:
+        name, value = pair[1], pair[2]
+    else:
+        words = plain.replace("`", " ").split()
+        at = next((n for n in range(1, len(words)) if words[n].lower().startswith("0x")), len(words) - 1)
+        name, value = " ".join(words[:at]), words[at] if words else ""
+    field = _named(name) if name and _NUMBER_ALONE.fullmatch(value) else None
+    return None if field is None else (field, value)
 
 
 class FieldList(VmcsDump):

@@ -29,11 +29,13 @@ _PREFIXES = tuple(
         _CLOCK + r" {1,4}(?=HM:|\D)",
         r"\((?:XEN|d\d{1,5}(?:v\d{1,5})?)\) {0,1}",
         r"HM: ?",
+        r"d\d{1,5}v\d{1,5} (?=EPT|vmentry|Walking| ?--- GLA)",
+        r"d\d{1,5}v\d{1,5} (?=EPT|vmentry|Walking| --- GLA|--- GLA)",
         r"kernel: ?",
         r"(?:kvm_intel|kvm_amd|kvm|KVM|SVM)(?: \[\d{1,9}\])?: {0,4}",
     )
 )
-_FIRST_CHARACTERS = frozenset(">|<[(ABCDFJKMNOSHk0123456789")
+_FIRST_CHARACTERS = frozenset(">|<[(ABCDFJKMNOSHdk0123456789")
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,17 @@ _REGISTER = re.compile(r"\b(CR[0234]|EFER|PKRU|EFLAGS|RFLAGS): ?([0-9a-f]{1,16})
 _RIP = re.compile(r"RIP: (?:([0-9a-f]{4}):)?(.{1,256})")
 _BELONGS = re.compile(
     r"(?:RSP|R[A-D]X|RSI|RDI|RBP|R\d\d|[C-GS]S|Code|Call Trace|Modules linked in|Hardware name|CPU|Workqueue|IDT|GDT|"
-    r"LDTR|TR|DR[0-7]|RIP): ?.*$"
+    r"LDTR|TR|DR[0-7]|RIP|IP): ?.*$"
     r"|#PF: |BUG\b|kernel tried to execute NX-protected page|unable to execute userspace code"
     r"|(?:\? )?(?:\[<[0-9a-f]{8,16}>\] )?(?:\? )?[\w.$]{1,128}\+0x[0-9a-f]{1,8}/0x[0-9a-f]{1,8}\b"
     r"|</?[A-Z#_]{2,20}>$|-{3,20}\[ (?:cut here|end trace)\b.{0,64}$"
+)
+_OPENINGS = (
+    "PGD ",
+    "Oops: ",
+    "Bad pagetable: ",
+    "kernel tried to execute NX",
+    "unable to execute userspace code",
 )
 _LEVELS = ("PGD", "P4D", "PUD", "PMD", "PTE")
 #: Of these a line that is cut still tells that a value was there.
@@ -55,7 +62,7 @@ class LinuxOops(Dump):
             or _ADDRESS.match(text)
             or _CODE.match(text)
             or _ACCESS.match(text)
-            or text.startswith(("PGD ", "Oops: ", "Bad pagetable: "))
+            or text.startswith(_OPENINGS)
         )
 
     @property

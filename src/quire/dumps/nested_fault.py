@@ -15,6 +15,7 @@ _TRACE = re.compile(
     r"\bkvm_exit: .{0,80}?\breason (?:EXIT_)?npf rip 0x[0-9a-f]{1,16} info1? (?:0x)?([0-9a-f]{1,16}) "
     r"(?:info2 )?(?:0x)?([0-9a-f]{1,16})\b"
 )
+_CODE = re.compile(r"exit_?code[:=]?\s{1,20}(?:is )?0x400$", re.IGNORECASE)
 _MOST_FAULTS = 1000
 
 
@@ -36,7 +37,7 @@ class NestedFault(Dump):
 
     @classmethod
     def begins(cls, text: str) -> bool:
-        return bool(_FIRST.search(text) or _TRACE.search(text))
+        return bool(_FIRST.search(text) or _TRACE.search(text) or _CODE.match(text))
 
     @property
     def holds(self) -> bool:
@@ -46,6 +47,8 @@ class NestedFault(Dump):
         text = line.text
         found = _TRACE.search(text)
         first = found or _FIRST.search(text)
+        if _CODE.match(text):
+            return True
         if first is None:
             second = _SECOND.search(text)
             last = next(reversed(self.faults), None)

@@ -26,7 +26,7 @@ class QemuMaps(Dump):
 
     @classmethod
     def begins(cls, text: str) -> bool:
-        return bool(_PAGE.match(text) or _RANGE.match(text))
+        return bool(_PAGE.match(text) or _RANGE.match(text) or _COMMAND.match(text))
 
     @property
     def holds(self) -> bool:

@@ -17,7 +17,7 @@ _GENERAL = re.compile(
     r"\b([ER][A-D]X|[ER][SD]I|[ER][SB]P|R\d\d?|[ER]IP|[ER]FL|CR[0-4]|DR[0-7]|EFER) ?= ?([0-9a-f]*)(?![0-9a-zA-Z])"
 )
 _FIRST = re.compile(r"[ER]AX ?= ?[0-9a-f]{8,16} [ER]BX ?=")
-_CPU = re.compile(r"CPU#\d{1,6}$")
+_CPU = re.compile(r"CPU#\d{1,6}$|\(qemu\) info registers(?: -a)?$")
 _SEGMENT = re.compile(
     r"(ES|CS|SS|DS|FS|GS|LDT|TR) ?= ?([0-9a-f]{4}) ([0-9a-f]{8,16}) ([0-9a-f]{8}) ([0-9a-f]{8})(?: .{0,60})?$"
 )

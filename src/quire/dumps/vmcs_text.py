@@ -14,7 +14,8 @@ __all__ = ["VmcsText"]
 _SECTIONS = {"guest state": "guest", "host state": "host", "control state": "control"}
 _HEADING = re.compile(r"\*{2,3} (Guest|Host|Control) State \*{2,3}$", re.IGNORECASE)
 _ADDRESS = re.compile(r"VMCS [0-9a-fx]{1,18}, last attempted VM-entry on CPU (\d{1,6})$")
-_AREAS = re.compile(r"\*{3,20} VMCS Areas? \*{3,20}$|>>> Domain \d{1,6} <<<$|VCPU \d{1,6}$")
+_AREAS = re.compile(r"\*{3,20} VMCS Areas? \*{3,20}$|(?:>>> )?Domain \d{1,6} <<<$|VCPU \d{1,6}$")
+_END = re.compile(r"\*{20,80}$")
 
 # Label: field and digits that the printers pad it to.
 _SYSENTER = {
@@ -153,7 +154,7 @@ class VmcsText(VmcsDump):
 
     @classmethod
     def begins(cls, text: str) -> bool:
-        return bool(_HEADING.match(text) or _ADDRESS.match(text))
+        return bool(_HEADING.match(text) or _ADDRESS.match(text) or _AREAS.match(text))
 
     def take(self, line: Line) -> bool:
         text = line.text
@@ -167,14 +168,14 @@ class VmcsText(VmcsDump):
         if _ADDRESS.match(text):
             first, self.begun = not self.begun and not self.section, True
             return first
-        if not self.section:
-            return False
+        if _AREAS.match(text) or not self.section:
+            return not self.section and bool(_AREAS.match(text))
         return self._ignored(text) or self._take_values(line)
 
     @staticmethod
     def _ignored(text: str) -> bool:
         """Return whether `text` belongs to a dump and holds no field of the VMCS."""
-        return any(one.match(text) for one in (_NOT_THE_FIELD, _MSR_AREA, _TABLE_HEAD))
+        return any(one.match(text) for one in (_NOT_THE_FIELD, _MSR_AREA, _TABLE_HEAD, _END))
 
     def _take_values(self, line: Line) -> bool:
         text = _SVI.sub("", line.text)
