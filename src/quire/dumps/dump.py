@@ -34,6 +34,7 @@ class Surroundings:
     processor: KnownProcessor
     profile: CpuProfile
     maxphyaddr: int | None = None
+    failed_entry: bool = False  #: whether the text tells of a VM entry that failed on a processor with VMX
 
     @property
     def width(self) -> int:

@@ -46,11 +46,16 @@ class EntryFailureLine(Dump):
         self.note("reason", int(found[1] or found[2] or found[3], 16), line)
         return True
 
+    @property
+    def of_vmx(self) -> bool:
+        """Whether a processor of Intel's said it."""
+        return not self.given.get("reason", 0) >> _WORD
+
     def answer(self, around: Surroundings) -> Answer:
         answer = Answer()
         reason = self.given["reason"]
         known = {int(error): error for error in VmInstructionError}
-        if reason >> _WORD:
+        if not self.of_vmx:
             answer.words.append(
                 f"{reason:#x} is AMD's: {exit_code_name(reason)}; AMD's rules are not checked"
             )

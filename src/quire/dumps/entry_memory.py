@@ -45,7 +45,7 @@ class EntryMemory:
                     f"Entries {self.words[at]:#x} and {entry:#x} would both lie at {at << 3:#x}: "
                     "the levels of one walk are mixed up, give them from the highest to the lowest"
                 )
-            layout = ept_layout(level, level == 1) if ept else entry_layout(level, level == 1)
+            layout = ept_layout(level, level == 1) if ept else entry_layout(level, level == 1, mode)
             if not entry & _PRESENT[ept] or (level in _MAY_MAP and entry & _PS):
                 return  # what is said to lie below is not reached
             table = layout.get(entry, "addr")

@@ -8,7 +8,7 @@ from quire.arch.decode import decode_qualification
 from quire.dumps.dump import Answer, Surroundings
 from quire.dumps.entry_memory import EntryMemory, free_page
 from quire.errors import MisuseError
-from quire.paging import Context, new_context
+from quire.paging import Context, Status, new_context
 from quire.paging.explanation import explain_gpa
 from quire.paging.lint import Severity
 
@@ -45,7 +45,8 @@ def explain_ept_fault(answer: Answer, fault: EptFaultWalk, around: Surroundings)
     except MisuseError as error:
         answer.words.append(f"the walk cannot be made again: {error}")
         return
-    title = f"{len(fault.levels)} entries of the dump, the EPT pointer is not in it"
+    count = len(fault.levels)
+    title = f"{count} entr{'y' if count == 1 else 'ies'} of the dump, the EPT pointer is not in it"
     answer.walks.append({"source": title, "profile": around.profile.name, "walk": walk})
     _judge(answer, fault, walk, around)
 
@@ -84,7 +85,19 @@ def _judge(answer: Answer, fault: EptFaultWalk, walk: dict[str, Any], around: Su
             "give --maxphyaddr",
         )
         return
+    if walk["status"] == Status.BUS_ERROR.name:
+        answer.words.append("the walk ends where the dump has no entry: what follows is not known")
+        return
     entry = walk["references"][-1]["entry"]
+    if fault.misconfigured and walk["status"] != Status.EPT_MISCONFIGURATION.name:
+        answer.find(
+            Severity.WARNING,
+            "entries and exit",
+            "SDM 3C §28.3.3",
+            f"the dump tells of a misconfiguration, and these entries give {ended['name']}",
+            "they were changed after the exit, or levels of the walk are missing",
+        )
+        return
     answer.find(
         Severity.ERROR,
         rule["name"],

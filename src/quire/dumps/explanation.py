@@ -5,6 +5,7 @@ from typing import Any
 
 from quire.dumps.capability_text import capabilities_in
 from quire.dumps.dump import Dump, Surroundings
+from quire.dumps.entry_failure import EntryFailureLine
 from quire.dumps.reading import read_dumps
 from quire.report.lint import lint_record
 
@@ -15,7 +16,8 @@ def explain_text(text: str, around: Surroundings, source: str) -> dict[str, Any]
     """Return the record of `text`, which is called `source`: its dumps with their answers, and the lines left over."""
     reading = read_dumps(text)
     machine = capabilities_in(reading.dumps)
-    around = replace(around, processor=around.processor.with_msrs(machine))
+    failed = any(isinstance(one, EntryFailureLine) and one.of_vmx for one in reading.dumps)
+    around = replace(around, processor=around.processor.with_msrs(machine), failed_entry=failed)
     dumps = [_record(number, dump, around) for number, dump in enumerate(reading.dumps, 1)]
     totals: dict[str, int] = {}
     for one in dumps:

@@ -7,12 +7,12 @@ beyond the width of physical addresses, which a dump does not say.
 from dataclasses import dataclass, field
 from typing import Any
 
-from quire.arch import Access, PagingMode, physical_reserved
+from quire.arch import PAGE_SIZE, Access, PagingMode, physical_reserved
 from quire.arch.faults import PF_ERROR, describe_page_fault
 from quire.dumps.dump import Answer, Surroundings
 from quire.dumps.entry_memory import EntryMemory, free_page
 from quire.errors import MisuseError
-from quire.paging import Context, new_context
+from quire.paging import Context, Status, new_context
 from quire.paging.explanation import explain
 from quire.paging.lint import Severity
 from quire.paging.settings import SETTINGS
@@ -21,6 +21,17 @@ __all__ = ["FaultWalk", "explain_fault"]
 
 _EVERYWHERE = 1 << 52  # pages may lie anywhere
 _WIDTHS = range(36, 53)  # of physical addresses, of processors that were built
+#: What to look at, by the rule that the access broke.
+_FIXES = {
+    "not present": "nothing is mapped there: look at who should have mapped the address, or unmapped it too early",
+    "write protect": "the page is read-only on purpose, or its entry was not changed back: look at what the address is",
+    "read-only page": "the page is read-only: look at who mapped it so, and at what writes to it",
+    "user page": "a program touched memory of the kernel: look at the address that it used",
+    "SMAP": "the kernel touched memory of a program outside of copy_from_user and its family",
+    "SMEP": "the kernel jumped into memory of a program: look at the function pointer",
+    "execute disable": "what was executed is data: look at the pointer, or at who set XD",
+    "protection key": "PKRU forbids the page's key: look at who set it",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,8 @@ def explain_fault(answer: Answer, fault: FaultWalk, around: Surroundings) -> Non
     except MisuseError as error:
         answer.words.append(f"the walk cannot be made again: {error}")
         return
-    title = f"{len(fault.entries)} entries of the dump" + (
+    count = len(fault.entries)
+    title = f"{count} entr{'y' if count == 1 else 'ies'} of the dump" + (
         "" if fault.cr3 is not None else ", CR3 is not in it"
     )
     answer.walks.append({"source": title, "profile": around.profile.name, "walk": walk})
@@ -87,13 +99,16 @@ def _code_of(walk: dict[str, Any]) -> int | None:
 
 def _judge(answer: Answer, fault: FaultWalk, walk: dict[str, Any], around: Surroundings) -> None:
     code, rule = _code_of(walk), walk["rule"]
+    if walk["status"] == Status.BUS_ERROR.name:
+        answer.words.append("the walk ends where the dump has no entry: what follows is not known")
+        return
     if code is not None and code == fault.code:
         answer.find(
             Severity.ERROR,
             rule["name"],
             rule["section"],
             f"the walk of these entries ends as the processor said, at the {walk['fault']['table']}: {rule['text']}",
-            f"look at who wrote {walk['references'][-1]['entry']} there",
+            _fix(rule["name"], fault.address or 0),
         )
         return
     fitting = (
@@ -120,6 +135,12 @@ def _judge(answer: Answer, fault: FaultWalk, walk: dict[str, Any], around: Surro
             "they were changed after the fault, or the processor used a stale translation: look for a missing "
             "invalidation, or another CR3, as under page-table isolation",
         )
+
+
+def _fix(rule: str, address: int) -> str:
+    if rule == "not present" and address < PAGE_SIZE:
+        return "a pointer was null, or nearly: look at the register that held it"
+    return _FIXES.get(rule, "look at who wrote that entry")
 
 
 def _range(widths: list[int]) -> str:

@@ -5,14 +5,14 @@ keys in the same way, so that only names which differ in more than spelling are 
 """
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 
 from quire.arch import VMCS_FIELDS, VmcsField
 
 __all__ = ["field_of", "name_key"]
 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_WORDS = re.compile(r"[a-z]+|\d+")
+_WORDS = re.compile(r"[a-z]{1,100}|\d{1,100}")
 _LONGEST_NAME = 100
 #: Words and what they are written out to, in this order; each is looked for as whole words.
 _PHRASES = (
@@ -142,6 +142,7 @@ def _by_key() -> dict[str, VmcsField]:
     return found | {name_key(field.name): field for field in VMCS_FIELDS}
 
 
+@lru_cache(maxsize=4096)  # a log says the same names again and again
 def field_of(name: str) -> VmcsField | None:
     """Return the field that `name` means, None if it means none."""
     return _by_key().get(name_key(name)) if name[:1].isalpha() else None

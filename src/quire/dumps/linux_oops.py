@@ -5,7 +5,7 @@ The walk is made again from the entries, with the one walker, and compared with 
 
 import re
 
-from quire.arch import CR0, CR4, EFER, LOW32, PagingMode
+from quire.arch import CR0, CR4, EFER, LOW32, PDE, PTE, PagingMode
 from quire.arch.faults import PF_ERROR, Access
 from quire.arch.registers import RFLAGS
 from quire.dumps.dump import Answer, Dump, Surroundings
@@ -41,6 +41,7 @@ _OPENINGS = (
     "kernel tried to execute NX",
     "unable to execute userspace code",
 )
+_MAY_MAP = ("PUD", "PMD")
 _LEVELS = ("PGD", "P4D", "PUD", "PMD", "PTE")
 #: Of these a line that is cut still tells that a value was there.
 _DIGITS = {"CR0": 16, "CR2": 16, "CR3": 16, "CR4": 16}
@@ -120,7 +121,15 @@ class LinuxOops(Dump):
                 self.damage(line, name, "Linux could not read it")
             else:
                 self.note(name, int(value, 16), line)
+        self._drop_cut_entry(line, found[-1][0])
         return True
+
+    def _drop_cut_entry(self, line: Line, last: str) -> None:
+        """Linux goes on until an entry is not present or maps a page: a line that ends before that was cut."""
+        entry = self.given.get(last, 0)
+        if last != "PTE" and PTE.get(entry, "P") and not (last in _MAY_MAP and PDE.get(entry, "PS")):
+            del self.given[last]
+            self.damage(line, last, "the line ends behind it although it references a table: it may be cut")
 
     def answer(self, around: Surroundings) -> Answer:
         answer = Answer()

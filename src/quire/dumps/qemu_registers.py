@@ -1,6 +1,7 @@
 """Registers as QEMU prints them: ``info registers`` and what follows a VM entry that failed.
 
-They are the guest's, so that they are checked as the guest state of a VMCS of which nothing else is known.
+They are the guest's: where a VM entry failed, they are checked as the guest state of a VMCS of which nothing else is
+known.
 """
 
 import re
@@ -105,11 +106,23 @@ class QemuRegisters(VmcsDump):
         return super().facts() | {name.lower(): f"{value:#x}" for name, value in self.others.items()}
 
     def answer(self, around: Surroundings) -> Answer:
-        answer = super().answer(around)
+        answer = self._as_vmcs(around) if around.failed_entry else Answer()
         for name, subject in (("guest_cr0", "cr0"), ("guest_cr4", "cr4"), ("guest_ia32_efer", "efer")):
             if name in self.given:
                 answer.decoded.append(decode_subject(subject, self.given[name]))
         answer.words.append(_mode(self.given))
+        return answer
+
+    def _as_vmcs(self, around: Surroundings) -> Answer:
+        """Check what VM entry would have been given: KVM adds CR0.NE and CR4.VMXE, which the guest does not see."""
+        fields = dict(self.given)
+        for name, bits in (("guest_cr0", CR0.mask("NE")), ("guest_cr4", CR4.mask("VMXE"))):
+            if name in fields:
+                fields[name] |= bits
+        answer = self.checked(fields, around)
+        answer.words.append(
+            "checked as the guest state of the VM entry that failed, with CR0.NE and CR4.VMXE set"
+        )
         return answer
 
 

@@ -21,16 +21,22 @@ class VmcsDump(Dump):
     """Fields by the names that ``quire decode vmcs-field`` shows."""
 
     def answer(self, around: Surroundings) -> Answer:
-        answer = Answer()
-        try:
-            answer.checks = lint_vmcs(self.given, around.processor, answer.findings)
-        except MisuseError as error:  # the profile is of a processor without VMX
-            answer.words.append(f"not checked: {error}")
+        answer = self.checked(self.given, around)
         self._say_exit(answer)
         for name in _EVENTS:
             value = self.given.get(name, 0)
             if value & _VALID:
                 answer.decoded.append(decode_subject("interruption-info", value))
+        return answer
+
+    @staticmethod
+    def checked(fields: dict[str, int], around: Surroundings) -> Answer:
+        """Return what VM entry says of `fields`."""
+        answer = Answer()
+        try:
+            answer.checks = lint_vmcs(fields, around.processor, answer.findings)
+        except MisuseError as error:  # the profile is of a processor without VMX
+            answer.words.append(f"not checked: {error}")
         return answer
 
     def _say_exit(self, answer: Answer) -> None:

@@ -124,9 +124,9 @@ _NOT_THE_FIELD = re.compile(r"EFER ?= ?0x[0-9a-f]{16} \((?:autoload|effective)\)
 _MSR_AREA = re.compile(
     r"MSR (?:guest|host) auto(?:load|store):$|\d{1,4}: msr=0x[0-9a-f]{8} value=0x[0-9a-f]{16}$"
 )
-_TABLE_HEAD = re.compile(r"sel +attr +limit +base$")
+_TABLE_HEAD = re.compile(r"sel {1,9}attr {1,9}limit {1,9}base$")
 _SVI = re.compile(r"SVI\|RVI = [0-9a-f]{2}\|[0-9a-f]{2}(?:$| (?=TPR))")
-_PAIR = r"(?<![\w:])({}) {{0,5}}= {{0,8}}(?:0x)?([0-9a-fA-F]*)(?::([0-9a-fA-F]*))?"
+_PAIR = r"(?<![\w:])({}) {{0,5}}= {{0,8}}(?:0x)?([0-9a-fA-F]{{0,20}})(?::([0-9a-fA-F]{{0,20}}))?"
 _BITS_PER_DIGIT = 4
 
 

@@ -63,6 +63,6 @@ def _summary(record: dict[str, Any]) -> str:
         f"{number} {_NOUNS[name]}{'s' * (number != 1)}" for name, number in record["totals"].items()
     )
     return (
-        f"{count} record{'s' * (count != 1)}, {found} in {record['source']}, {record['profile']} "
-        f"with {record['maxphyaddr']} physical-address bits"
+        f"{count} record{'s' * (count != 1)}, {found} in {record['source']}; VMCSs for {record['processor']}, "
+        f"walks for {record['profile']} with {record['maxphyaddr']} physical-address bits"
     )

@@ -96,10 +96,11 @@ def _circumstances(record: dict[str, Any]) -> str:
     walk = record["walk"]
     words = [f"cr3 {walk['cr3']}"] if walk["gva"] is not None else []
     words += [f"eptp {walk['eptp']}"] if walk["eptp"] else []
+    always = _ALWAYS_SHOWN if walk["gva"] is not None else ()
     shown = {
         name: value
         for name, value in walk["settings"].items()
-        if name in _ALWAYS_SHOWN or (value and name not in _OF_PROFILE)
+        if name in always or (value and name not in (*_OF_PROFILE, *_ALWAYS_SHOWN))
     }
     words += [f"{name}={value:#x}" if value > 1 else f"{name}={value}" for name, value in shown.items()]
     return f"{' '.join(words)}; {record['source']}"
