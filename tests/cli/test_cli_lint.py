@@ -127,7 +127,8 @@ REFUSALS = {
     "caps": (["--vmcs", "vmcs.toml", "--caps", "words"],
              "words: no VMX capability MSR is in it: give lines such as 0x48b = 0x553cfe00000000"),
     "caps alone": (["--tables", "tables.toml", "--caps", "words"],
-                   "--absent-is-zero and --caps go with --vmcs: give a VMCS, or leave them out (see quire lint --help)"),
+                   "--absent-is-zero and --caps go with --vmcs: give a VMCS, or leave them out "
+                   "(see quire lint --help)"),
     "amd": (["--vmcs", "vmcs.toml", "--profile", "zen3"],
             "zen3 is a processor of AMD's, which has no VMCS: choose a profile of Intel's, or none to be told what "
             "holds on any"),

@@ -39,6 +39,7 @@ user read of gva 0x0000000000000000: PAE paging, skylake-x
 #  entry of   index  address  holds               allows  bits
 1  PAE PDPTE      0  0x1020   0x0000000000002021  RWX     P addr=0x2000
 rule    PDPTE reserved bit (SDM 3A §4.4.1): a present PDPTE must have 0 in its reserved bits when it is loaded
+because bit 5 reserved in 1, the PAE PDPTE
 result  #GP(0) at the PAE PDPTE: MOV to CR3 loads no PDPTE register
 """
 LEGACY = """

@@ -76,12 +76,7 @@ VMCS_ENCODING = Layout(
     ),
 )
 
-_AREAS = {
-    VmcsType.CONTROL: "control field",
-    VmcsType.EXIT_INFO: "exit information",
-    VmcsType.GUEST: "guest state",
-    VmcsType.HOST: "host state",
-}
+_AREAS = ("control field", "exit information", "guest state", "host state")  # by type
 # Natural-width fields have 64 bits on processors with Intel 64, the only kind that Quire models.
 _BITS = {VmcsWidth.BITS_16: 16, VmcsWidth.BITS_64: 64, VmcsWidth.BITS_32: 32, VmcsWidth.NATURAL: 64}
 

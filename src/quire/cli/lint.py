@@ -53,6 +53,7 @@ def command(
       quire lint --image host.lime --eptp 0x1001e --json
       quire lint --vmcs vmcs.toml --profile architecture --error-exitcode 3
       quire lint --vmcs vmcs.toml --caps caps.txt --maxphyaddr 46
+      quire lint --vmcs dmesg.txt
     """
     from quire.errors import FormatError, MisuseError
     from quire.paging.lint import Findings, Severity
@@ -104,16 +105,30 @@ def _check(
 
 
 def _read_vmcs(path: str) -> dict[str, int]:
-    """Return the fields in the TOML or JSON file at `path`."""
+    """Return the fields in the file at `path`: TOML, JSON, or a dump in any form that ``quire explain`` reads."""
+    from quire.documents import parse_json, parse_toml, read_log
+    from quire.dumps import vmcs_fields
+    from quire.errors import FormatError
+
+    text = read_log(path, path)
+    try:
+        document = (parse_json if text.lstrip().startswith("{") else parse_toml)(text, path)
+        return _fields(document, path)
+    except FormatError as error:
+        found = vmcs_fields(text, path)  # of a dump, or a list with names of others
+        if found is None:
+            raise error from None
+        return found
+
+
+def _fields(document: dict[str, Any], path: str) -> dict[str, int]:
+    """Return the fields that a document gives by our names. Raises FormatError."""
     from quire.arch import field_by_name
-    from quire.documents import parse_json, parse_toml, read_text
     from quire.errors import FormatError, MisuseError
     from quire.paging.settings import parse_number
 
-    text = read_text(path, path)
-    fields = (parse_json if text.lstrip().startswith("{") else parse_toml)(text, path)
     found = {}
-    for name, value in fields.items():
+    for name, value in document.items():
         try:
             number = parse_number(value, name) if isinstance(value, str) else value
             bits = field_by_name(name).bits

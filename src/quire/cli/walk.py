@@ -8,6 +8,7 @@ import click
 from quire.cli.answer import answer_options
 from quire.cli.numbers import NumberType
 from quire.cli.outputs import Outputs
+from quire.cli.processor_options import processor_options
 from quire.cli.walk_entries import entries_source
 from quire.cli.walk_source import Source, open_source, source_options
 
@@ -22,20 +23,30 @@ _ACCESSES = ("read", "write", "fetch", "shadow-read", "shadow-write")
               help="What the instruction does.")  # fmt: skip
 @click.option("--user/--supervisor", "user", default=None,
               help="Privilege of the access.  [default: that of the image's registers, or user]")  # fmt: skip
+@click.option(
+    "--faulted",
+    type=NumberType(32),
+    metavar="CODE",
+    help="The access is known to have faulted, with this error code: say what remains if it is allowed here.",
+)
 @click.option("--what-if", metavar="NAME=VALUE,...",
               help="Walk again with these settings: what changes, with all and with each alone.")  # fmt: skip
 @click.option("--entries", metavar="ENTRY,...",
               help="Entries of the walk as a dump has them, hexadecimal, highest level first.")  # fmt: skip
 @click.option("--gpa", is_flag=True, help="ADDRESS is guest-physical: walk EPT alone.")
+@processor_options
 @answer_options("stdout")
 @click.argument("address", type=NumberType())
 def command(
     address: int,
     access: str,
     user: bool | None,
+    faulted: int | None,
     what_if: str | None,
     entries: str | None,
     gpa: bool,
+    maxphyaddr: int | None,
+    caps: str | None,
     as_json: bool,
     output: str | None,
     **options: Any,
@@ -49,19 +60,25 @@ def command(
     Examples:
       quire walk --tables tables.toml 0x7fff_f000
       quire walk --tables tables.toml --access write --what-if wp=0,user=0 0x7fff_f000
+      quire walk --tables tables.toml --maxphyaddr 39 --access write --faulted 0x3 0x7fff_f000
       quire walk --image dead.core 0x1234
       quire walk --entries 3400067,35a7067,35a8067,800000fffffee163 --supervisor 0xffffc9000002d000
       quire walk --image ram.lime --cr3 0x1000 --mode 4 --set smap=1 --supervisor --json 0x1000
     """
     from quire.errors import FormatError, MisuseError
+    from quire.paging.remains import what_remains
 
     outputs = Outputs("walk", {"--output": output})
     try:
         if entries is None:
-            source = open_source(**options, ept_suffices=gpa)
+            source = open_source(**options, maxphyaddr=maxphyaddr, caps=caps, ept_suffices=gpa)
         else:
-            source = entries_source(entries, address, gpa=gpa, **options)
+            source = entries_source(entries, address, gpa=gpa, maxphyaddr=maxphyaddr, caps=caps, **options)
         record = _record(source, address, access, user, what_if, gpa=gpa)
+        if entries is not None and record["walk"]["status"] == "BUS_ERROR":
+            record["walk"]["fault"]["note"] = "the entry that comes next was not given"
+        if faulted is not None:
+            record["remains"] = what_remains(record["walk"], faulted)
     except (FormatError, MisuseError) as error:
         raise click.ClickException(f"walk: {error}") from None
     except OSError as error:
@@ -70,6 +87,12 @@ def command(
 
     outputs.answer(record, render_walk_table, as_json=as_json, default=sys.stdout)
     return 0 if record["walk"]["result"] is not None else 1
+
+
+def _not_given(walk: dict[str, Any], given: frozenset[int] | None) -> bool:
+    """Return whether the walk ended at an entry that a description of tables left out."""
+    ended = walk["fault"] is not None and bool(walk["references"])
+    return ended and given is not None and int(walk["references"][-1]["hpa"], 16) not in given
 
 
 def _record(
@@ -97,6 +120,8 @@ def _record(
     result = record["walk"]["result"]
     if result is not None and source.image.whole and int(result["hpa"], 16) not in memory:
         result["note"] = "not in the image"
+    if _not_given(record["walk"], source.image.given):
+        record["walk"]["fault"]["note"] = "this entry was not given, so it counts as 0"
     if changes is not None:
         wanted = parse_settings(changes)
         if wanted:

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quire.cli.processor_options import known_processor
+
 if TYPE_CHECKING:
     from quire.cli.walk_source import Source
 
@@ -16,7 +18,7 @@ _MOST = 5
 
 def entries_source(
     text: str, address: int, *, gpa: bool, cr3: int | None, eptp: int | None, mode: str | None, settings: str | None,
-    profile: str | None, **others: Any,
+    profile: str | None, maxphyaddr: int | None, caps: str | None, **others: Any,
 ) -> "Source":  # fmt: skip
     """Return the source that `text` makes for a walk of `address`, guest-physical with `gpa`.
 
@@ -43,6 +45,8 @@ def entries_source(
     memory = EntryMemory()
     memory.put(root, address, entries, int(levels), ept=gpa)
     model = profile_by_name(profile or SKYLAKE_X.name)
+    if maxphyaddr is not None or caps is not None:
+        model = known_processor(model.name, maxphyaddr, caps).profile
     context = new_context(model, 1 << 52)
     context[Context.MODE] = levels
     if gpa:

@@ -1,10 +1,11 @@
 """Where a walk or a check finds its tables: an image or a description, and the settings that options add to it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import click
 
 from quire.arch import CpuProfile, PagingMode
+from quire.cli.processor_options import known_processor
 from quire.paging.context import Context, Words
 from quire.state.images import Image
 
@@ -58,6 +59,7 @@ def open_source(
     settings: str | None,
     profile: str | None,
     maxphyaddr: int | None = None,
+    caps: str | None = None,
     ept_suffices: bool = False,
 ) -> Source:
     """Return the source that the options name; with `ept_suffices` an EPT pointer alone will do.
@@ -80,8 +82,8 @@ def open_source(
         assert tables is not None
         found = read_tables(tables)
     model = profile_by_name(profile or found.profile or SKYLAKE_X.name)
-    if maxphyaddr is not None:
-        model = replace(model, maxphyaddr=maxphyaddr)
+    if maxphyaddr is not None or caps is not None:
+        model = known_processor(model.name, maxphyaddr, caps).profile
     context = new_context(model, _EVERYWHERE)
     changes = dict(found.settings)
     number = None if mode is None else int(MODES[mode])

@@ -86,7 +86,7 @@ def _judge(answer: Answer, fault: EptFaultWalk, walk: dict[str, Any], around: Su
         )
         return
     if walk["status"] == Status.BUS_ERROR.name:
-        answer.words.append("the walk ends where the dump has no entry: what follows is not known")
+        ended["note"] = "the entry that comes next is not in the dump: what follows is not known"
         return
     entry = walk["references"][-1]["entry"]
     if fault.misconfigured and walk["status"] != Status.EPT_MISCONFIGURATION.name:

@@ -7,9 +7,11 @@ from quire.dumps.capability_text import capabilities_in
 from quire.dumps.dump import Dump, Surroundings
 from quire.dumps.entry_failure import EntryFailureLine
 from quire.dumps.reading import read_dumps
+from quire.dumps.vmcs_dump import VmcsDump
+from quire.errors import FormatError
 from quire.report.lint import lint_record
 
-__all__ = ["explain_text"]
+__all__ = ["explain_text", "vmcs_fields"]
 
 
 def explain_text(text: str, around: Surroundings, source: str) -> dict[str, Any]:
@@ -32,6 +34,18 @@ def explain_text(text: str, around: Surroundings, source: str) -> dict[str, Any]
         "totals": totals,
         "unread": [{"line": one.number, "text": one.text} for one in reading.unread],
     }
+
+
+def vmcs_fields(text: str, source: str) -> dict[str, int] | None:
+    """Return the fields of the one VMCS in `text`, None if there is none. Raises FormatError if there are several."""
+    found = [
+        one.given for one in read_dumps(text).dumps if isinstance(one, VmcsDump) and one.is_vmcs and one.given
+    ]
+    if len(found) > 1:
+        raise FormatError(
+            f"{source} has {len(found)} VMCSs: give one, or the file to quire explain, which takes all"
+        )
+    return found[0] if found else None
 
 
 def _record(number: int, dump: Dump, around: Surroundings) -> dict[str, Any]:

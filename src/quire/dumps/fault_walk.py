@@ -15,6 +15,7 @@ from quire.errors import MisuseError
 from quire.paging import Context, Status, new_context
 from quire.paging.explanation import explain
 from quire.paging.lint import Severity
+from quire.paging.remains import what_remains
 from quire.paging.settings import SETTINGS
 
 __all__ = ["FaultWalk", "explain_fault"]
@@ -72,8 +73,9 @@ def explain_fault(answer: Answer, fault: FaultWalk, around: Surroundings) -> Non
     title = f"{count} entr{'y' if count == 1 else 'ies'} of the dump" + (
         "" if fault.cr3 is not None else ", CR3 is not in it"
     )
-    answer.walks.append({"source": title, "profile": around.profile.name, "walk": walk})
-    _judge(answer, fault, walk, around)
+    record = {"source": title, "profile": around.profile.name, "walk": walk}
+    answer.walks.append(record)
+    _judge(answer, fault, record, around)
 
 
 def _walk(fault: FaultWalk, around: Surroundings, width: int) -> dict[str, Any]:
@@ -97,10 +99,11 @@ def _code_of(walk: dict[str, Any]) -> int | None:
     return int(fault["code"], 16) if fault is not None and fault["cr2"] is not None else None
 
 
-def _judge(answer: Answer, fault: FaultWalk, walk: dict[str, Any], around: Surroundings) -> None:
+def _judge(answer: Answer, fault: FaultWalk, record: dict[str, Any], around: Surroundings) -> None:
+    walk = record["walk"]
     code, rule = _code_of(walk), walk["rule"]
     if walk["status"] == Status.BUS_ERROR.name:
-        answer.words.append("the walk ends where the dump has no entry: what follows is not known")
+        walk["fault"]["note"] = "the entry that comes next is not in the dump: what follows is not known"
         return
     if code is not None and code == fault.code:
         answer.find(
@@ -126,14 +129,14 @@ def _judge(answer: Answer, fault: FaultWalk, walk: dict[str, Any], around: Surro
             "compare the width that the guest's CPUID leaf 0x80000008 reports with that of the machine",
         )
     elif fault.code is not None:
+        record["remains"] = what_remains(walk, fault.code) if not fault.code & PF_ERROR.reserved_mask else []
         answer.find(
             Severity.WARNING,
             "entries and error code",
             "SDM 3A §4.7",
             f"the processor said {fault.code:#x}, and these entries now "
             + ("allow the access" if code is None else f"give {code:#x}"),
-            "they were changed after the fault, or the processor used a stale translation: look for a missing "
-            "invalidation, or another CR3, as under page-table isolation",
+            "look at what remains, below",
         )
 
 

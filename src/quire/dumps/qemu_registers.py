@@ -49,6 +49,7 @@ _NARROW = 8
 class QemuRegisters(VmcsDump):
     """The registers of one vCPU."""
 
+    is_vmcs = False
     title = "registers as QEMU's info registers prints them"
 
     def __init__(self, context: str = "") -> None:

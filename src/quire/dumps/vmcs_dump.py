@@ -20,6 +20,9 @@ _EVENTS = (
 class VmcsDump(Dump):
     """Fields by the names that ``quire decode vmcs-field`` shows."""
 
+    #: Whether the fields are those of a VMCS, and not a guest's registers alone.
+    is_vmcs = True
+
     def answer(self, around: Surroundings) -> Answer:
         answer = self.checked(self.given, around)
         self._say_exit(answer)

@@ -111,6 +111,12 @@ class Context(IntEnum):
     VE_INFO = 41  #: HPA of the virtualization-exception information area
     EPTP_INDEX = 42  #: what a #VE reports
     PGE = 43  #: CR4.PGE: G of a leaf makes its page global
+    # What only the explained walk models; a walk kernel takes them for 0.
+    LAM_SUP = 44  #: CR4.LAM_SUP: supervisor pointers carry metadata
+    LASS = 45  #: CR4.LASS: bit 63 of an address parts user and supervisor
+    HLAT = 46  #: the control "enable HLAT"
+    HLATP = 47  #: the HLAT pointer, GPA of the root that hypervisor-managed translation begins at
+    HLAT_PREFIX = 48  #: how many of the highest address bits must be 1 for it; 0: none need be
 
 
 class Result(IntEnum):

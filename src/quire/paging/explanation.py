@@ -21,10 +21,14 @@ from quire.arch import (
 from quire.arch.faults import PF_ERROR
 from quire.errors import MisuseError
 from quire.paging.context import Context, Dimension, Rights, Status, Words
+from quire.paging.culprits import culprits
+from quire.paging.linear_address import lass_forbids, masked_address
 from quire.paging.overlay import Overlay, ReadableWords
 from quire.paging.reference import load_pdptes, reference_walk, walk_gpa
+from quire.paging.rules import RULES
 from quire.paging.settings import SETTINGS
 from quire.paging.walk_record import Reference, WalkRecord
+from quire.paging.width import turning_widths
 
 __all__ = ["explain", "explain_gpa", "explanation", "rights_letters", "table_name"]
 
@@ -36,6 +40,7 @@ _MODES = {
     PagingMode.LEVEL_5: "5-level paging",
 }
 _LETTERS = ((Rights.READ, "R"), (Rights.WRITE, "W"), (Rights.EXECUTE, "X"))
+_ADDRESS_BITS = 52  # that an entry has for an address
 _VE_WORDS = 5  # of the virtualization-exception information area, SDM 3C §25.5.7.2
 _PDPTES = (Context.PDPTE0, Context.PDPTE1, Context.PDPTE2, Context.PDPTE3)
 _WITH_CODE = (Status.PAGE_FAULT, Status.EPT_VIOLATION, Status.VIRTUALIZATION_EXCEPTION, Status.SPP_EVENT)
@@ -56,6 +61,15 @@ def explain(memory: ReadableWords, context: Words, gva: int, access: Access) -> 
     state = context.copy()
     state[Context.UPDATE] = 1
     _check_information_area(memory, state)
+    tagged, numbers = gva, state.tolist()
+    gva = masked_address(numbers, gva, access)
+    if lass_forbids(numbers, gva, access):
+        mode = PagingMode(numbers[Context.MODE])
+        vector = Vector.SS if numbers[Context.STACK] else Vector.GP
+        refused = WalkRecord(
+            gva, access, mode, status=Status.NON_CANONICAL, rule=RULES["LASS"], vector=vector
+        )
+        return explanation(refused, context)
     overlay = Overlay(memory)
     mode = PagingMode(int(state[Context.MODE]))
     loaded: list[Reference] = []
@@ -67,7 +81,10 @@ def explain(memory: ReadableWords, context: Words, gva: int, access: Access) -> 
         loaded = load.references
     walk = reference_walk(overlay, state, gva, access)
     walk.references[:0] = loaded
-    return explanation(walk, context, overlay)
+    record = explanation(walk, context, overlay)
+    record["metadata"] = None if tagged == gva else f"{tagged:#018x}"
+    record["other_widths"] = turning_widths(memory, context, gva, access, walk)
+    return record
 
 
 def explain_gpa(memory: ReadableWords, context: Words, gpa: int, access: Access) -> dict[str, Any]:
@@ -107,11 +124,13 @@ def explanation(walk: WalkRecord, context: Words, overlay: Overlay | None = None
         "paging": _MODES[walk.mode],
         "cr3": f"{state[Context.CR3]:#x}",
         "eptp": f"{eptp:#x}" if eptp else None,
+        "maxphyaddr": _ADDRESS_BITS - state[Context.RESERVED].bit_count(),
         "ept_levels": EPTP.get(eptp, "walk_length") + 1 if eptp else None,
         "settings": _settings(state),
         "status": walk.status.name,
         "references": _references(walk, bool(state[Context.MBEC]), overlay.written if overlay else {}),
         "rule": {"name": walk.rule.name, "section": walk.rule.section, "text": walk.rule.text},
+        "culprits": culprits(walk, state),
         "fault": None if walk.status is Status.OK else _fault(walk),
         "result": _result(walk, bool(eptp)) if walk.status is Status.OK else None,
     }
@@ -158,7 +177,7 @@ def _reference(number: int, ref: Reference, mbec: bool) -> dict[str, Any]:
         "number": number,
         "dimension": "ept" if host else "guest",
         "level": ref.level,
-        "table": table_name(ref.layout),
+        "table": ("HLAT " if ref.hlat else "") + table_name(ref.layout),
         "section": ref.layout.section,
         "index": ref.index,
         "gpa": None if ref.gpa is None else f"{ref.gpa:#x}",
@@ -210,7 +229,8 @@ def _fault_words(walk: WalkRecord) -> tuple[str, str]:
     if status is Status.VIRTUALIZATION_EXCEPTION:
         return "#VE", describe_exit(ExitReason.EPT_VIOLATION, walk.error)
     if status is Status.NON_CANONICAL:
-        return f"#{Vector(walk.vector).name}(0)", "the address is not canonical, no table is read"
+        why = "is not canonical" if walk.rule is RULES["non-canonical"] else "is in the wrong half"
+        return f"#{Vector(walk.vector).name}(0)", f"the address {why}, no table is read"
     if status is Status.PDPTE_FAULT:
         return "#GP(0)", "MOV to CR3 loads no PDPTE register"
     return "no memory", f"there is nothing to read at {walk.fault_gpa:#x}"

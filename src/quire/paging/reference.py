@@ -25,12 +25,13 @@ from quire.paging.context import Context, Dimension, Rights, Status, Words
 from quire.paging.memory_type import final_memory_type
 from quire.paging.reference_ept import EptWalk, Purpose
 from quire.paging.reference_rights import SHADOW, WANTED, WRITES, GuestRights
-from quire.paging.walk_caches import NO_CACHES, GuestPage, GuestTable, WalkCaches
+from quire.paging.walk_caches import NO_CACHES, GuestFlags, GuestPage, GuestTable, WalkCaches
 from quire.paging.walk_record import Reference, Stopped, WalkRecord, WordMemory
 
 __all__ = ["load_pdptes", "reference_walk", "walk_gpa"]
 
 _GUEST = Dimension.GUEST
+_RESTART = 1 << 11  # of an entry that is used in HLAT paging: the walk starts anew from CR3
 _PDPTE_TABLE = 32  # bytes: four entries, so CR3 holds bits 31:5
 
 
@@ -39,9 +40,11 @@ def reference_walk(
 ) -> WalkRecord:
     """Translate `gva` for `access` through `memory` (8-byte words) under `context`; see Context for its fields.
 
-    SDM 3A §4.3 to §4.9 and SDM 3C §28.3. Sets accessed and dirty flags in `memory`, and takes the index of the
-    page-modification log down in `context`, unless UPDATE is 0. What `caches` keeps is used instead of entries: a
-    translation if it allows the access and its dirty flag is set for a write, the tables that it says, EPT's pages.
+    SDM 3A §4.3 to §4.9 and SDM 3C §28.3. With HLAT the walk begins at the HLAT pointer for addresses of its prefix,
+    and an entry whose bit 11 is 1 restarts it from CR3 (ISE §HLAT). Sets accessed and dirty flags in `memory`, and
+    takes the index of the page-modification log down in `context`, unless UPDATE is 0. What `caches` keeps is used
+    instead of entries: a translation if it allows the access and its dirty flag is set for a write, the tables that
+    it says, EPT's pages.
     """
     mode = PagingMode(int(context[Context.MODE]))
     walker = _GuestWalk(memory, context, WalkRecord(gva, access, mode), caches)
@@ -101,6 +104,7 @@ class _GuestWalk(GuestRights):
         self.leaf_layout = entry_layout(1, True)
         self.level = 0
         self.at_table = False  # whether the entry before led to the table that is read now
+        self.hlat = self.mode >= PagingMode.LEVEL_4 and bool(self.state[Context.HLAT])
 
     def translate(self) -> None:
         record = self.record
@@ -115,6 +119,8 @@ class _GuestWalk(GuestRights):
             record.rights = Rights.READ | Rights.WRITE | Rights.EXECUTE
             self._finish(gva, dirty=True)
             return
+        prefix = self.state[Context.HLAT_PREFIX]
+        self.hlat = self.hlat and gva >> (64 - prefix) == (1 << prefix) - 1
         for kept in self.caches.pages(gva):
             if self._use(kept, gva):
                 return
@@ -220,6 +226,10 @@ class _GuestWalk(GuestRights):
                 raise self.page_fault("not present", present=False)
             if entry & self._forbidden(layout):
                 raise self.page_fault("reserved bit", reserved=True)
+            if self.hlat and entry & _RESTART:
+                self.hlat, self.at_table = False, False
+                self.flags = GuestFlags(writable=True, user=True, no_execute=False)
+                return self._descend(gva)
             if is_leaf:
                 return gpa, hpa
             self._set_flags(gpa, hpa, ("A",))
@@ -228,7 +238,7 @@ class _GuestWalk(GuestRights):
         raise AssertionError("level 1 entries are leaves")
 
     def _root(self, gva: int) -> tuple[int, int]:
-        cr3 = self.state[Context.CR3]
+        cr3 = self.state[Context.HLATP if self.hlat else Context.CR3]
         if self.mode is PagingMode.BITS_32:
             return entry_layout(2, False, self.mode).get(cr3, "addr"), 2
         if self.mode is PagingMode.PAE:
@@ -270,8 +280,10 @@ class _GuestWalk(GuestRights):
             self.user = self.user and bool(layout.get(entry, "US"))
             if self.mode is not PagingMode.BITS_32:
                 self.no_execute = self.no_execute or bool(layout.get(entry, "XD"))
-        rights = self.allowed() if present else Rights(0)
-        self.record.references.append(Reference(_GUEST, self.level, index, gpa, hpa, entry, layout, rights))
+        rights = self.possible() if present else Rights(0)
+        self.record.references.append(
+            Reference(_GUEST, self.level, index, gpa, hpa, entry, layout, rights, self.hlat)
+        )
 
     def page_fault(self, rule: str, *, present: bool = True, reserved: bool = False) -> Stopped:
         """Record a #PF at this level; SDM 3A §4.7 says when each bit of the error code is set."""
@@ -285,6 +297,7 @@ class _GuestWalk(GuestRights):
             ID=access is Access.FETCH and bool(execute_matters or state[Context.SMEP]),
             PK=present and not reserved and self.key_forbids(access),
             SS=access in SHADOW,
+            HLAT=self.hlat,
         )
         return self.stop(Status.PAGE_FAULT, rule, self.level, _GUEST, error=error, vector=Vector.PF)
 

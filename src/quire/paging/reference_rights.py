@@ -53,6 +53,17 @@ class GuestRights(Walk):
                 rights |= right
         return rights
 
+    def possible(self) -> Rights:
+        """Return the ordinary accesses that entries still to come may leave allowed.
+
+        Above a leaf U/S = 1 binds no supervisor yet: the page is a user page only if every entry says so.
+        """
+        user = self.user
+        self.user = user and (self.at_leaf or not self.supervisor)
+        rights = self.allowed()
+        self.user = user
+        return rights
+
     def forbids(self, access: Access) -> str:
         """SDM 3A §4.6.1: return the rule that forbids `access` by the entries used so far, or nothing."""
         state = self.state

@@ -27,6 +27,11 @@ _ALL = (
         "SDM 1 §3.3.7.1",
         "the bits above the translated ones must all equal the highest of them",
     ),
+    Rule(
+        "LASS",
+        "ISE §LASS",
+        "with CR4.LASS = 1 user accesses keep to the lower half of addresses, and the supervisor off it",
+    ),
     Rule("not present", "SDM 3A §4.7", "an entry with P = 0 ends the walk; nothing else in it is looked at"),
     Rule("reserved bit", "SDM 3A §4.7", "a present entry must have 0 in its reserved bits"),
     Rule(

@@ -33,12 +33,16 @@ _FLAGS = (
     Context.EPT_2M,
     Context.EPT_1G,
     Context.ADVANCED,
+    Context.LAM_SUP,
+    Context.LASS,
+    Context.HLAT,
 )
 _WIDTHS = {
     **dict.fromkeys(_FLAGS, 1),
     **dict.fromkeys((Context.PKRU, Context.PKRS), 32),
+    Context.HLAT_PREFIX: 6,
     **dict.fromkeys((Context.PML_INDEX, Context.EPTP_INDEX), 16),
-    **dict.fromkeys((Context.CR3, Context.EPTP, Context.PAT), 64),
+    **dict.fromkeys((Context.CR3, Context.EPTP, Context.PAT, Context.HLATP), 64),
     **dict.fromkeys((Context.PDPTE0, Context.PDPTE1, Context.PDPTE2, Context.PDPTE3), 64),
     **dict.fromkeys((Context.SPPTP, Context.PML_ADDRESS, Context.VE_INFO), 52),
 }

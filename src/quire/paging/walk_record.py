@@ -38,6 +38,7 @@ class Reference:
     entry: int
     layout: Layout
     rights: Rights
+    hlat: bool = False  #: the entry was read in HLAT paging
 
     def flags(self) -> str:
         """Return the entry's set bits by name, as its layout names them."""

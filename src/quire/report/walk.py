@@ -74,13 +74,30 @@ def render_walk_table(record: dict[str, Any], file: IO[str]) -> None:
         parts.append(_references(walk))
     rule = walk["rule"]
     parts.append(Text(f"rule    {rule['name']} ({rule['section']}): {rule['text']}"))
+    if walk["culprits"]:
+        parts.append(Text(f"because {_culprits(walk)}"))
+    if walk["fault"] and walk["fault"].get("note"):
+        parts.append(Text(f"note    {walk['fault']['note']}"))
     sets = [f"{ref['sets']} in {ref['number']}" for ref in walk["references"] if ref["sets"]]
     if sets:
         parts.append(Text(f"flags   set: {', '.join(sets)}"))
     parts.append(Text(f"result  {_outcome(walk)}", "green" if walk["result"] else "red"))
+    for other in walk.get("other_widths", []):
+        parts.append(Text(f"width   {_other_width(walk, other)}", "yellow"))
+    parts += [Text(f"remains {one}", "yellow") for one in record.get("remains", [])]
     for trial in record.get("what_if", []):
         parts += _trial(trial)
     print_lines(console, *parts)
+
+
+def _culprits(walk: dict[str, Any]) -> str:
+    """Name the entries to blame by the numbers of their references."""
+    return ", ".join(f"{one['words']} in {one['number']}, the {one['table']}" for one in walk["culprits"])
+
+
+def _other_width(walk: dict[str, Any], other: dict[str, Any]) -> str:
+    span = f"{other['from']}" if other["from"] == other["to"] else f"{other['from']} to {other['to']}"
+    return f"the verdict turns on MAXPHYADDR, here {walk['maxphyaddr']}: with {span} it is {other['outcome']}"
 
 
 def _title(record: dict[str, Any]) -> str:
@@ -94,7 +111,8 @@ def _title(record: dict[str, Any]) -> str:
 
 def _circumstances(record: dict[str, Any]) -> str:
     walk = record["walk"]
-    words = [f"cr3 {walk['cr3']}"] if walk["gva"] is not None else []
+    words = [f"metadata of {walk['metadata']} masked by LAM"] if walk.get("metadata") else []
+    words += [f"cr3 {walk['cr3']}"] if walk["gva"] is not None else []
     words += [f"eptp {walk['eptp']}"] if walk["eptp"] else []
     always = _ALWAYS_SHOWN if walk["gva"] is not None else ()
     shown = {

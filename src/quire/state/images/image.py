@@ -33,6 +33,9 @@ class Image:
     processors: tuple[ProcessorState, ...] = ()
     profile: str | None = None
     whole: bool = True
+    given: frozenset[int] | None = (
+        None  #: addresses of the entries that a description gives; None for an image
+    )
 
 
 def open_image(path: str, *, base: int | None = None, vcpu: int = 0) -> Image:

@@ -73,7 +73,9 @@ def _image(path: str, content: dict[str, Any]) -> Image:
             raise FormatError(f"profile is {profile!r}: give a name in quotes, such as 'skylake-x'")
         profile_by_name(profile)  # raises for what is none
     count = f"{len(tables)} table{'s' * (len(tables) != 1)}"
-    return Image(ImageMemory(ranges, size), f"{count} in {path}", settings, profile=profile, whole=bool(size))
+    memory, given = ImageMemory(ranges, size), frozenset(defined)
+    title = f"{count} in {path}"
+    return Image(memory, title, settings, profile=profile, whole=bool(size), given=given)
 
 
 def _settings(content: dict[str, Any], mode: PagingMode) -> dict[Context, int]:
