@@ -35,7 +35,8 @@ def command(
     \b
     Examples:
       quire explain dmesg.txt
-      quire explain --maxphyaddr 46 oops.txt
+      quire explain --profile icelake-sp dmesg.txt
+      quire explain --maxphyaddr 39 oops.txt
       quire explain --json -o answer.json dmesg.txt
     """
     from quire.arch import SKYLAKE_X, profile_by_name

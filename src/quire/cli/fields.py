@@ -26,6 +26,7 @@ def command(template: bool, as_json: bool, output: str | None, pattern: str | No
       quire fields
       quire fields interruption
       quire fields 0x681e
+      quire fields VM_ENTRY_INTR_INFO_FIELD
       quire fields --template -o vmcs.toml
     """
     from quire.report.fields import render_fields_table, render_template

@@ -37,7 +37,7 @@ def entries_source(
         )
     if mode not in _MODES:
         raise click.UsageError(
-            f"--entries goes with 4-level and 5-level paging, not with --mode {mode}: give 4 or 5"
+            f"--entries goes with 4 or 5 levels of paging, not with --mode {mode}: give 4 or 5"
         )
     number = _MODES[mode]
     levels, entries = levels_of(_parse(text), None if number is None else PagingMode(number))
@@ -81,6 +81,6 @@ def _parse(text: str) -> list[int]:
         found.append(value)
     if len(found) > _MOST:
         raise MisuseError(
-            f"--entries has {len(found)} entries: a walk has at most {_MOST}, from the highest level down"
+            f"--entries has {len(found)} entries: a walk has at most {_MOST}, highest level first"
         )
     return found
