@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from quire.errors import FormatError
 
-__all__ = ["LARGEST_FILE", "parse_json", "parse_toml", "read_log", "read_text"]
+__all__ = ["LARGEST_FILE", "parse_json", "parse_toml", "read_log", "read_text", "strict_text"]
 
 LARGEST_FILE = 16 << 20  #: bytes; no such file needs a hundredth of it, and a device never ends
 _BITS = 64
@@ -22,6 +22,15 @@ def read_text(path: str, title: str) -> str:
     """Return what is in the file at `path`, which messages call `title`. Raises OSError, FormatError."""
     with open(path, "rb") as file:
         content = _read(file, title)
+    return _decoded(content, title)
+
+
+def strict_text(log: str, title: str) -> str:
+    """Return a log that is text throughout. Raises FormatError if it has bytes that are no UTF-8."""
+    return _decoded(log.encode(errors="surrogateescape"), title)
+
+
+def _decoded(content: bytes, title: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:

@@ -1,5 +1,7 @@
 """VMCSs in sections: what our own printers of the formats print is read back, field for field."""
 
+import textwrap
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,6 +42,21 @@ def test_round_trip(fields: dict[str, int]) -> None:
     assert (new.given, new.damaged) == ({**fields, "tertiary_processor_based_controls": 0}, [])
     printed = {name: value for name, value in fields.items() if name not in XEN_LACKS}
     assert (xen.given, xen.damaged) == ({**printed, **XEN_ZERO}, [])
+
+
+@given(vmcss, st.integers(48, 90))
+@settings(max_examples=10, deadline=None)
+def test_wrapped_by_a_mail_program(fields: dict[str, int], width: int) -> None:
+    for printer, prefix in ((kvm_5_vmcs, "[ 4021.113000] "), (kvm_6_vmcs, ""), (xen_vmcs, "(XEN) ")):
+        lines = [prefix + line for line in printer(fields)]
+        wrapped = [
+            part
+            for line in lines
+            for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+        ]
+        (plain,) = read_dumps("\n".join(lines)).dumps
+        (dump,) = read_dumps("\n".join(f"> {part}" for part in wrapped)).dumps
+        assert (dump.given, dump.damaged) == (plain.given, [])
 
 
 @pytest.mark.parametrize("printer", [kvm_5_vmcs, kvm_6_vmcs, xen_vmcs])

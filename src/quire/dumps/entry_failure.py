@@ -19,7 +19,7 @@ _FAILED = re.compile(
 )
 _ADVICE = re.compile(
     r"If you're running a guest on an Intel machine|support, the failure can be most likely"
-    r"|state for Intel VT|less recent Intel processors"
+    r"|state for Intel VT|less recent Intel processors|Invalid guest state"
 )
 _REFUSED = {
     7: "its control fields",

@@ -40,6 +40,7 @@ class EptFault(Dump):
         super().__init__(context)
         self.levels: dict[int, int] = {}
         self.misconfigured = False
+        self._of_mmu = False  # printed by code that KVM has for every kind of table
         self._xen_level = _TOP_OF_XEN
 
     @classmethod
@@ -62,7 +63,7 @@ class EptFault(Dump):
         if self.levels:
             return bool(_BELONGS.match(text))
         if (found := _HIERARCHY.match(text)) is not None:
-            self.misconfigured = True
+            self.misconfigured = self._of_mmu = True
             self.note("gpa", int(found[1], 16), line)
             return True
         if (found := _XEN.match(text)) is not None:
@@ -94,6 +95,11 @@ class EptFault(Dump):
         walk = EptFaultWalk(
             self.given.get("gpa"), self.levels, self.misconfigured, self.given.get("qualification")
         )
+        if self._of_mmu:
+            answer.words.append(
+                "KVM prints such a hierarchy for AMD's nested tables as well: it is taken for EPT here; of nested or "
+                "shadow tables use quire walk --entries"
+            )
         explain_ept_fault(answer, walk, around)
         return answer
 

@@ -52,6 +52,8 @@ _LINUX_NAMES = {
     "TPR_BELOW_THRESHOLD": ExitReason.TPR_BELOW_THRESHOLD,
 }
 _NAMES = {member.name: member for member in ExitReason} | _LINUX_NAMES
+_NUMBERS = {int(member): member.name for member in ExitReason}
+_TWO_DIGITS = 10
 _BASIC = 0xFFFF
 _WIDEST_REASON = 32
 _MOST_EXITS = 1000
@@ -77,6 +79,8 @@ class ExitLines(Dump):
     def __init__(self, context: str = "") -> None:
         super().__init__(context)
         self.exits: dict[tuple[int | None, int | None], int] = {}
+        self._has_prefixes = False  # the log writes 0x where it means it
+        self.bare: set[int] = set()  # reasons that may be hexadecimal: two digits and more without 0x
 
     @classmethod
     def begins(cls, text: str) -> bool:
@@ -112,8 +116,18 @@ class ExitLines(Dump):
             if last is not None and last[0] is not None and last[1] is None:
                 self._count((last[0], found[1]), self.exits.pop(last))
                 return True
+        else:
+            self._note_bare(line.text, found[0])
         self._count(found, 1)
         return True
+
+    def _note_bare(self, text: str, reason: int) -> None:
+        named = _LOGGED.match(text)
+        if named is None:
+            return
+        self._has_prefixes = self._has_prefixes or named["reason"].lower().startswith("0x")
+        if named["reason"].isdecimal() and reason >= _TWO_DIGITS:
+            self.bare.add(reason)
 
     def _count(self, one: tuple[int | None, int | None], more: int) -> None:
         if one in self.exits or len(self.exits) < _MOST_EXITS:
@@ -143,6 +157,12 @@ class ExitLines(Dump):
             said = describe_exit(reason, qualification or 0)
             if qualification is None:
                 said = said.partition(":")[0]
+            other = (
+                _NUMBERS.get(int(str(reason), 16)) if reason in self.bare and not self._has_prefixes else None
+            )
+            said += (
+                "" if other is None else f" (or, if the log writes hexadecimal numbers without 0x, {other})"
+            )
             answer.words.append(f"{said}{times}")
             if reason & _BASIC == ExitReason.EPT_MISCONFIGURATION:
                 answer.find(

@@ -34,6 +34,10 @@ _BELONGS = re.compile(
     r"|(?:\? )?(?:\[<[0-9a-f]{8,16}>\] )?(?:\? )?[\w.$]{1,128}\+0x[0-9a-f]{1,8}/0x[0-9a-f]{1,8}\b"
     r"|</?[A-Z#_]{2,20}>$|-{3,20}\[ (?:cut here|end trace)\b.{0,64}$"
 )
+_HEX_ALONE = re.compile(r"[0-9a-f]{8,16}$")
+_USER_CODE = "0033"  # the selector of a program's code: its RIP is not that of the fault
+_MOST_PLACES = 3
+_ENTRIES = ("PGD ", "P4D ", "PUD ", "PMD ", "PTE ")
 _OPENINGS = (
     "PGD ",
     "Oops: ",
@@ -54,7 +58,8 @@ class LinuxOops(Dump):
 
     def __init__(self, context: str = "") -> None:
         super().__init__(context)
-        self.where = ""
+        self.places: list[str] = []
+        self._last_entries: Line | None = None
 
     @classmethod
     def begins(cls, text: str) -> bool:
@@ -81,8 +86,10 @@ class LinuxOops(Dump):
             return True
         if (found := _OOPS.match(text)) is not None:
             return self._take_oops(line, int(found[1], 16))
-        if text.startswith("PGD "):
+        if text.startswith(_ENTRIES) or (text == "BAD" and "PGD" in self.given):
             return self._take_entries(line)
+        if self._cut and _HEX_ALONE.match(text):
+            return self._take_wrapped_address(line)
         taken = False
         for name, value in _REGISTER.findall(text):
             taken = True
@@ -90,8 +97,8 @@ class LinuxOops(Dump):
                 self.damage(line, name, f"{len(value)} of {_DIGITS[name]} digits are there")
             elif name not in self.given:  # later registers are those of the program that called
                 self.note(name, int(value, 16), line)
-        if (found := _RIP.match(text)) is not None and not self.where:
-            self.where = found[2]
+        if (found := _RIP.match(text)) is not None and found[1] != _USER_CODE and found[2] not in self.places:
+            self.places.append(found[2])
         return taken or bool(_BELONGS.match(text))
 
     def _take_address(self, line: Line) -> bool:
@@ -104,6 +111,18 @@ class LinuxOops(Dump):
         self.note("address", int(found[1], 16), line)
         return True
 
+    @property
+    def _cut(self) -> bool:
+        """Whether the address is awaited: the line that ends before it was the last."""
+        return bool(self.lines) and (self.lines[-1], "address") in {
+            (one.line, one.name) for one in self.damaged
+        }
+
+    def _take_wrapped_address(self, line: Line) -> bool:
+        self.damaged = [one for one in self.damaged if one.name != "address"]
+        self.note("address", int(line.text, 16), line)
+        return True
+
     def _take_oops(self, line: Line, code: int) -> bool:
         """The number behind Oops is the error code; of exceptions that are no page fault it is another, often 0."""
         if code and not code & PF_ERROR.reserved_mask and "error_code" not in self.given:
@@ -113,28 +132,42 @@ class LinuxOops(Dump):
         return True
 
     def _take_entries(self, line: Line) -> bool:
+        """Take entries: of one line, or of several, where the lines of another processor came between."""
         found = _ENTRY.findall(line.text)
-        if not found or "PGD" in self.given:
+        first = found[0][0] if found else next((name for name in _LEVELS if name not in self.given), "PTE")
+        if (first == "PGD") == ("PGD" in self.given) or first in self.given:
             return False
-        for name, value in found:
+        for name, value in found or [(first, "BAD")]:
             if value == "BAD":
                 self.damage(line, name, "Linux could not read it")
             else:
                 self.note(name, int(value, 16), line)
-        self._drop_cut_entry(line, found[-1][0])
+        self._last_entries = line
         return True
 
-    def _drop_cut_entry(self, line: Line, last: str) -> None:
-        """Linux goes on until an entry is not present or maps a page: a line that ends before that was cut."""
+    def _drop_cut_entry(self) -> None:
+        """Linux goes on until an entry is not present or maps a page: where it ends before that a line was cut."""
+        last = next((name for name in reversed(_LEVELS) if name in self.given), "PTE")
         entry = self.given.get(last, 0)
-        if last != "PTE" and PTE.get(entry, "P") and not (last in _MAY_MAP and PDE.get(entry, "PS")):
+        unread = any(one.name in _LEVELS for one in self.damaged)
+        maps = last in _MAY_MAP and PDE.get(entry, "PS")
+        if (
+            last != "PTE"
+            and PTE.get(entry, "P")
+            and not maps
+            and not unread
+            and self._last_entries is not None
+        ):
             del self.given[last]
-            self.damage(line, last, "the line ends behind it although it references a table: it may be cut")
+            why = "no line goes on behind it although it references a table: it may be cut"
+            self.damage(self._last_entries, last, why)
 
     def answer(self, around: Surroundings) -> Answer:
         answer = Answer()
-        if self.where:
-            answer.words.append(f"at {self.where}")
+        if self.places:
+            several = "" if len(self.places) == 1 else ": lines of several faults are mixed here"
+            answer.words.append(f"at {' or '.join(self.places[:_MOST_PLACES])}{several}")
+        self._drop_cut_entry()
         explain_fault(answer, self._fault(), around)
         return answer
 

@@ -104,7 +104,7 @@ _EVENTS = {
     ),
     "IDTVectoring": ("idt_vectoring_information", "idt_vectoring_error_code", ""),
 }
-_EVENT = re.compile(r"(VMEntry|VMExit|IDTVectoring): ?(.*)")
+_EVENT = re.compile(r"(?:(VMEntry|VMExit|IDTVectoring): ?)?(?=intr_info=|info=|errcode=|ilen=)(.*)")
 _EVENT_LABELS = {"intr_info": 0, "info": 0, "errcode": 1, "ilen": 2}
 _SHADOWED = re.compile(r"(?:(CR[04]): ?)?(?=actual ?=|shadow ?=|gh_mask ?=)(.*)")
 _SHADOW_LABELS = {
@@ -112,7 +112,7 @@ _SHADOW_LABELS = {
     "shadow": "cr{}_read_shadow",
     "gh_mask": "cr{}_guest_host_mask",
 }
-_SEGMENT = re.compile(r"([C-GS]S|LDTR|GDTR|IDTR|TR): {0,40}(.*)")
+_SEGMENT = re.compile(r"(?:([C-GS]S|LDTR|GDTR|IDTR|TR): {0,40}(?!RIP)|(?=(?:attr|limit|base)=))(.*)")
 _COLUMNS = re.compile(r"(?:([0-9a-f]{4}) ([0-9a-f]{5}) )?([0-9a-f]{8}) ([0-9a-f]{16})$")
 _SEGMENT_LABELS = {
     "sel": ("selector", 4),
@@ -127,12 +127,20 @@ _MSR_AREA = re.compile(
 _TABLE_HEAD = re.compile(r"sel {1,9}attr {1,9}limit {1,9}base$")
 _SVI = re.compile(r"SVI\|RVI = [0-9a-f]{2}\|[0-9a-f]{2}(?:$| (?=TPR))")
 _PAIR = r"(?<![\w:])({}) {{0,5}}= {{0,8}}(?:0x)?([0-9a-fA-F]{{0,20}})(?::([0-9a-fA-F]{{0,20}}))?"
-_BITS_PER_DIGIT = 4
+_TAIL_WORDS = 4
+_LABEL_WORD = re.compile(r"[A-Za-z][\w|:()-]{0,19}=?$|=$")
 
 
 def _pairs(labels: list[str]) -> re.Pattern[str]:
     longest_first = sorted(labels, key=len, reverse=True)
     return re.compile(_PAIR.format("|".join(map(re.escape, longest_first))))
+
+
+def _tail(text: str) -> str:
+    """Return the words at the end of `text` that may be the beginning of a pair."""
+    words = text.split(" ")[-_TAIL_WORDS:]
+    behind = next((n for n in range(len(words), 0, -1) if not _LABEL_WORD.match(words[n - 1])), 0)
+    return " ".join(words[behind:])
 
 
 _PAIRS = {section: _pairs(list(labels)) for section, labels in _LABELS.items()}
@@ -150,6 +158,9 @@ class VmcsText(VmcsDump):
         super().__init__(context)
         self.section = ""
         self.register = ""  # whose shadow and mask a line that was wrapped goes on with
+        self.segment = ""  # likewise
+        self.event = ""  # whose numbers such a line goes on with
+        self.tail = ""  # a label at the end of the line before, whose value may follow
         self.begun = False
 
     @classmethod
@@ -170,7 +181,19 @@ class VmcsText(VmcsDump):
             return first
         if _AREAS.match(text) or not self.section:
             return not self.section and bool(_AREAS.match(text))
-        return self._ignored(text) or self._take_values(line)
+        return self._ignored(text) or self._take_values(self._unwrapped(line))
+
+    def _unwrapped(self, line: Line) -> Line:
+        """Return the line behind the label that a mail program left on the line before, if its value follows."""
+        tail, self.tail = self.tail, _tail(line.text)
+        joined = f"{tail} {line.text}"
+        pairs = _PAIRS[self.section].finditer(joined) if tail else iter(())
+        found = next((one for one in pairs if one.start() < len(tail) < one.end() and one[2]), None)
+        if found is None:
+            return line
+        name, _ = _LABELS[self.section][found[1]]
+        self.damaged = [one for one in self.damaged if (one.name, one.line) != (name, self.lines[-1])]
+        return Line(line.number, joined[found.start() :], line.context)
 
     @staticmethod
     def _ignored(text: str) -> bool:
@@ -207,7 +230,10 @@ class VmcsText(VmcsDump):
         return True
 
     def _take_segment(self, line: Line, found: re.Match[str]) -> bool:
-        name, rest = f"guest_{found[1].lower()}", found[2]
+        self.segment = found[1] or self.segment
+        if not self.segment:
+            return False
+        name, rest = f"guest_{self.segment.lower()}", found[2]
         columns = _COLUMNS.match(rest)
         if columns is not None:
             for (part, digits), value in zip(_SEGMENT_LABELS.values(), columns.groups(), strict=True):
@@ -219,12 +245,15 @@ class VmcsText(VmcsDump):
             part, digits = _SEGMENT_LABELS[pair[1]]
             self._keep(line, f"{name}_{part}", pair[2], digits)
             seen = True
-        if not seen:
+        if rest and not seen:
             self.damage(line, name, "the columns of the segment are not whole")
         return True
 
     def _take_event(self, line: Line, found: re.Match[str]) -> bool:
-        fields = _EVENTS[found[1]]
+        self.event = found[1] or self.event
+        if not self.event:
+            return False
+        fields = _EVENTS[self.event]
         for pair in _EVENT_PAIRS.finditer(found[2]):
             name = fields[_EVENT_LABELS[pair[1]]]
             if name:
