@@ -3,6 +3,7 @@
 import pytest
 
 from quire.arch import VMCS_FIELDS
+from quire.dumps import read_dumps
 from quire.dumps.field_list import parse_hexadecimal
 from quire.dumps.field_names import field_of, name_key
 
@@ -101,3 +102,15 @@ def test_words_that_are_no_names(name: str) -> None:
 )  # fmt: skip
 def test_numbers(text: str, value: int) -> None:
     assert parse_hexadecimal(text) == value
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "session closed, exit reason: 1", "480 600", "489 be", "process exit reason 30", "CPU0: 1 2 3",
+        "eth0: link up, 1000 Mbps", "Mem-Info: active_anon:480 inactive_anon:481", "0x7c00: 55 aa", "usb 1-1: 0x480",
+        "guest: 5", "reserve setup: offset = 0x10", "audit: type=1400 res=1", "page:00000000 count:1 mapcount:0",
+    ],
+)  # fmt: skip
+def test_ordinary_lines_are_not_read(line: str) -> None:
+    assert read_dumps(line).dumps == []

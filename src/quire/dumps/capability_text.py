@@ -18,13 +18,14 @@ __all__ = ["CapabilityText", "capabilities_in"]
 
 _VALUE = r"(?:0x)?([0-9a-f][0-9a-f_'`]{0,24})(?!\w)"
 _NUMBERED = re.compile(
-    r"(?:MSR )?(?:0x)?(4[89][0-9a-f])h?\b(?: \w{1,32})?[\s:=()|\]]{1,20}" + _VALUE, re.IGNORECASE
+    r"(?:MSR )?(0x)?(4[89][0-9a-f])h?\b(?: \w{1,32})?[\s:=()|\]]{1,20}" + _VALUE, re.IGNORECASE
 )
 _NAMED = re.compile(
     r"(?:.{0,40}?\b)?(?:MSR_)?(?:IA32_)?VMX_([A-Z0-9_]{3,24}?)(?:_MSR)?(?: MSR)?(?: \((?:0x)?4[89][0-9a-f]h?\))?"
     r"[\s:=|]{1,40}" + _VALUE,
     re.IGNORECASE,
 )
+_PRINTED_DIGITS = 8  # of a value that is told to be hexadecimal by nothing else
 _HEX_OF_SECTION = re.compile(r"Hex: 0x([0-9a-f]{1,16})$")
 _NUMBERS = {int(msr) for msr in VmxMsr}
 _NAMES = {msr.name: msr for msr in VmxMsr}
@@ -49,10 +50,11 @@ def _msr(text: str) -> tuple[VmxMsr, int] | None:
     """Return MSR and value of a line, None if it has none."""
     found = _NUMBERED.match(text)
     if found is not None:
-        number = int(found[1], 16)
-        if number not in _NUMBERS:
-            return None
-        return VmxMsr(number), int(re.sub("[_'`]", "", found[2]), 16)
+        number, value = int(found[2], 16), re.sub("[_'`]", "", found[3])
+        bare = found[1] is None and not found[0].lower().endswith(f"0x{found[3].lower()}")
+        if number not in _NUMBERS or (bare and len(value) < _PRINTED_DIGITS):
+            return None  # two numbers of some other kind
+        return VmxMsr(number), int(value, 16)
     found = _NAMED.match(text)
     if found is None:
         return None

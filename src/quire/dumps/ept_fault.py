@@ -9,9 +9,7 @@ from quire.dumps.lines import Line
 __all__ = ["EptFault"]
 
 _HEX = r"(?:0x)?([0-9a-f]{1,16})\b"
-_MISCONFIGURED = re.compile(
-    r"EPT: Misconfiguration\b|.{0,40}\bEPT[ _-]misconfig(?:uration)?\b", re.IGNORECASE
-)
+_MISCONFIGURED = re.compile(r"EPT: Misconfiguration\b|.{0,40}\bEPT misconfig(?:uration)?\b", re.IGNORECASE)
 _GPA = re.compile(r"(?:EPT: )?\b(?:GPA|guest[- ]physical address)[:=]? ?" + _HEX, re.IGNORECASE)
 _HIERARCHY = re.compile(
     r"\w{1,64}: (?:reserved bits set on MMU-present spte|detect reserved bits on spte), addr "

@@ -19,7 +19,7 @@ _TRACE = re.compile(
     + _VALUE
 )
 _LOGGED = re.compile(
-    r".{0,120}?\b(?:vm[- ]?)?exit[-_ ]?reason(?: is)?[:=]?\s{0,8}\(?" + _NAME + r"\)?"
+    r".{0,120}?\b(?P<vm>vm[- ]?)?exit[-_ ]?reason(?: is)?[:=]?\s{0,8}\(?" + _NAME + r"\)?"
     r"(?:.{0,80}?\bqualification(?: is)?[:=]?\s{0,8}" + _VALUE + ")?",
     re.IGNORECASE,
 )
@@ -30,6 +30,7 @@ _EPT = re.compile(
 _QUALIFICATION_ALONE = re.compile(
     r".{0,80}?\b(?:exit[-_ ]?)?qualification[:=]?\s{0,8}" + _VALUE + "$", re.IGNORECASE
 )
+_RIP = re.compile(r"\brip:? (0x[0-9a-f]{1,16})\b")
 _ENTRY = re.compile(r".{0,120}?\bkvm_entry: ")
 #: What Linux calls exits that the manual calls otherwise.
 _LINUX_NAMES = {
@@ -71,6 +72,11 @@ def _reason(text: str) -> int | None:
     return None if found is None else int(found)
 
 
+def _is_of_a_vm(found: re.Match[str]) -> bool:
+    """Return whether a logged reason is that of a VM exit: other things exit for reasons too, with small numbers."""
+    return bool(found["vm"] or found["qualification"] or not found["reason"].isdecimal())
+
+
 class ExitLines(Dump):
     """The exits of one context, in the order in which each was first seen."""
 
@@ -79,6 +85,8 @@ class ExitLines(Dump):
     def __init__(self, context: str = "") -> None:
         super().__init__(context)
         self.exits: dict[tuple[int | None, int | None], int] = {}
+        self._last: tuple[tuple[int | None, int | None], str] | None = None
+        self._run = self._longest_run = 0
         self._has_prefixes = False  # the log writes 0x where it means it
         self.bare: set[int] = set()  # reasons that may be hexadecimal: two digits and more without 0x
 
@@ -100,7 +108,7 @@ class ExitLines(Dump):
             if found is None:
                 continue
             reason = _reason(found["reason"])
-            if reason is None:
+            if reason is None or (pattern is _LOGGED and not _is_of_a_vm(found)):
                 continue
             value = found.groupdict().get("qualification")
             return reason, None if value is None else int(value, 16)
@@ -118,8 +126,18 @@ class ExitLines(Dump):
                 return True
         else:
             self._note_bare(line.text, found[0])
+        self._follow(found, line.text)
         self._count(found, 1)
         return True
+
+    def _follow(self, exit: tuple[int | None, int | None], text: str) -> None:
+        """Keep how often one EPT violation, at one instruction if the line tells it, came in a row."""
+        found = _RIP.search(text)
+        this = (exit, found[1] if found is not None else "")
+        self._run = self._run + 1 if this == self._last else 1
+        self._last = this
+        if exit[0] == ExitReason.EPT_VIOLATION:
+            self._longest_run = max(self._longest_run, self._run)
 
     def _note_bare(self, text: str, reason: int) -> None:
         named = _LOGGED.match(text)
@@ -166,11 +184,12 @@ class ExitLines(Dump):
             answer.words.append(f"{said}{times}")
             if reason & _BASIC == ExitReason.EPT_MISCONFIGURATION:
                 answer.find(
-                    Severity.ERROR,
+                    Severity.INFO,
                     "EPT misconfiguration",
                     "SDM 3C §28.3.3.1",
-                    "an EPT entry has a form that the processor refuses",
-                    "paste the entries of the walk as well, highest level first",
+                    "an EPT entry has a form that the processor refuses; KVM makes such entries on purpose for pages "
+                    "of devices, and each access to one is such an exit",
+                    "of any other page paste the entries of the walk, highest level first",
                 )
             if qualification is not None and len(answer.decoded) < _DECODED:
                 answer.decoded.append(decode_qualification(reason & _BASIC, qualification))
@@ -178,17 +197,14 @@ class ExitLines(Dump):
         return answer
 
     def _say_loop(self, answer: Answer) -> None:
-        """An EPT violation that comes again and again was not mended: entries say what they said before."""
-        most = max(self.exits.values())
-        violation = any(
-            count == most and reason == ExitReason.EPT_VIOLATION for (reason, _), count in self.exits.items()
+        """An EPT violation that comes again at once was not mended: entries say what they said before."""
+        if self._longest_run < _LOOP:
+            return
+        answer.find(
+            Severity.WARNING,
+            "exit loop",
+            "SDM 3C §28.4.3.1",
+            f"the same EPT violation came {self._longest_run} times in a row: if the address is one, what the handler "
+            "changed does not allow the access, or a stale translation is still used",
+            "compare the rights that the qualification shows with the entry that was written, then INVEPT",
         )
-        if violation and most >= _LOOP:
-            answer.find(
-                Severity.WARNING,
-                "exit loop",
-                "SDM 3C §28.4.3.1",
-                f"the same EPT violation came {most} times: what the handler changed does not allow the access, or a "
-                "stale translation is still used",
-                "compare the rights that the qualification shows with the entry that was written, then INVEPT",
-            )

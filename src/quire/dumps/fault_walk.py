@@ -126,7 +126,8 @@ def _judge(answer: Answer, fault: FaultWalk, record: dict[str, Any], around: Sur
             "SDM 3A §4.1.4",
             f"the verdict turns on MAXPHYADDR: with {_range(fitting)} bits these entries give error code "
             f"{fault.code:#x}, with {around.width} they do not",
-            "compare the width that the guest's CPUID leaf 0x80000008 reports with that of the machine",
+            "compare the width that the guest's CPUID leaf 0x80000008 reports with that of the machine; on AMD the bit "
+            "may be the C-bit of memory encryption, which is no address bit",
         )
     elif fault.code is not None:
         record["remains"] = what_remains(walk, fault.code) if not fault.code & PF_ERROR.reserved_mask else []

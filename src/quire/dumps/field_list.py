@@ -65,6 +65,8 @@ def _items(text: str) -> list[tuple[VmcsField, str]]:
             _, colon, plain = plain.partition(": ")
             if not colon:
                 break
+        if not found:
+            break  # a sentence, and no list, whatever comes behind its first comma
     return found
 
 
