@@ -38,6 +38,7 @@ ROOMS = (
     "guest",
     "study",
     "testing",
+    "dumps",
     "cli",
     "__main__",
 )

@@ -55,8 +55,8 @@ def recipes() -> list[Recipe]:
     return [Recipe(one.partition("\n")[0], one) for one in part.split("\n### ")[1:]]
 
 
-def test_there_are_six() -> None:
-    assert len(recipes()) == 6
+def test_there_are_seven() -> None:
+    assert len(recipes()) == 7
 
 
 @pytest.mark.parametrize("recipe", recipes(), ids=lambda one: one.title.replace(" ", "-"))

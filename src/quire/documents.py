@@ -4,12 +4,13 @@ Whatever is in them, what is wrong with them is a FormatError of one line. A num
 in Quire that a file can name.
 """
 
+import sys
 import tomllib
-from typing import Any
+from typing import Any, BinaryIO
 
 from quire.errors import FormatError
 
-__all__ = ["LARGEST_FILE", "parse_json", "parse_toml", "read_text"]
+__all__ = ["LARGEST_FILE", "parse_json", "parse_toml", "read_log", "read_text", "strict_text"]
 
 LARGEST_FILE = 16 << 20  #: bytes; no such file needs a hundredth of it, and a device never ends
 _BITS = 64
@@ -20,13 +21,40 @@ _Document = dict[str, Any]
 def read_text(path: str, title: str) -> str:
     """Return what is in the file at `path`, which messages call `title`. Raises OSError, FormatError."""
     with open(path, "rb") as file:
-        content = file.read(LARGEST_FILE + 1)
-    if len(content) > LARGEST_FILE:
-        raise FormatError(f"{title} has more than {LARGEST_FILE >> 20} MiB: give a smaller file")
+        content = _read(file, title)
+    return _decoded(content, title)
+
+
+def strict_text(log: str, title: str) -> str:
+    """Return a log that is text throughout. Raises FormatError if it has bytes that are no UTF-8."""
+    return _decoded(log.encode(errors="surrogateescape"), title)
+
+
+def _decoded(content: bytes, title: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         raise FormatError(f"{title} is not UTF-8 text: {error.reason}") from None
+
+
+def read_log(path: str, title: str) -> str:
+    """Return what is in a log, ``-`` for stdin: bytes that are no UTF-8, as a console writes them, are kept escaped.
+
+    Raises OSError, FormatError.
+    """
+    if path == "-":
+        content = _read(sys.stdin.buffer, title)
+    else:
+        with open(path, "rb") as file:
+            content = _read(file, title)
+    return content.decode(errors="surrogateescape")
+
+
+def _read(file: BinaryIO, title: str) -> bytes:
+    content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise FormatError(f"{title} has more than {LARGEST_FILE >> 20} MiB: give a smaller file")
+    return content
 
 
 def parse_toml(text: str, title: str) -> _Document:

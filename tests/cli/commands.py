@@ -16,6 +16,7 @@ from quire.state.images.processor import SegmentState
 
 DOCUMENTS = Path(__file__).resolve().parents[2] / "docs" / "reference"
 _BLOCK = re.compile(r"^```(console|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"^```text (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ def blocks(name: str) -> list[tuple[str, str]]:
 
 
 def write_blocks(name: str, folder: Path) -> None:
-    """Write the TOML files of a document, whose first lines are comments with their names."""
+    """Write the files of a document: TOML, whose first lines are comments with their names, and text with a name."""
+    for file, body in _FILE.findall((DOCUMENTS / f"{name}.md").read_text()):
+        (folder / file).write_text(body)
     for kind, body in blocks(name):
         if kind == "toml":
             (folder / body.splitlines()[0].removeprefix("# ")).write_text(body)
@@ -95,7 +98,7 @@ PROCESSOR = ProcessorState(
 
 def example_files(folder: Path) -> None:
     """Write every file that help texts and documents name."""
-    for name in ("walk", "lint", "profiles"):
+    for name in ("walk", "lint", "profiles", "explain"):
         write_blocks(name, folder)
     tables = contents(read_tables(str(folder / "tables.toml")).memory)
     nested = contents(read_tables(str(folder / "nested.toml")).memory)[1:]

@@ -17,7 +17,9 @@ _COMPILING = "quire: compiling kernels (once, up to a minute)\n"  # of a first r
 
 
 # Those of validate are in docs/validation.md too, which is run whole.
-@pytest.mark.parametrize("verb", ["walk", "decode", "lint", "profiles", *some(["validate"], [])])
+@pytest.mark.parametrize(
+    "verb", ["walk", "decode", "lint", "profiles", "explain", "fields", *some(["validate"], [])]
+)
 def test_help_examples(verb: str, tmp_path: Path) -> None:
     """Every example of a help text runs; what it says is an answer and not a refusal."""
     example_files(tmp_path)
@@ -33,11 +35,11 @@ def test_help_examples(verb: str, tmp_path: Path) -> None:
 
 def test_overview_names_the_verbs(tmp_path: Path) -> None:
     text = quire(tmp_path, "--help").stdout
-    for verb in ("tlb", "walk", "decode", "lint", "compare", "profiles", "validate"):
+    for verb in ("tlb", "explain", "walk", "decode", "fields", "lint", "compare", "profiles", "validate"):
         assert re.search(rf"^  {verb} +\w", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["walk", "decode", "lint", "profiles"])
+@pytest.mark.parametrize("name", ["walk", "decode", "lint", "profiles", "explain"])
 def test_document(name: str, tmp_path: Path) -> None:
     """Each console block, in order, in one fresh directory; the whole output is compared."""
     path = loaded_folder() + os.pathsep + os.environ["PATH"]

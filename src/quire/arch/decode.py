@@ -51,7 +51,6 @@ from quire.arch.registers import EFER
 from quire.arch.vmcs import (
     VMCS_ENCODING,
     VmcsField,
-    VmcsType,
     VmInstructionError,
     field_by_encoding,
     field_by_name,
@@ -201,13 +200,8 @@ def _vmcs_field(encoding: int) -> dict[str, Any]:
 
 def _access_words(found: VmcsField, encoding: int) -> str:
     part = "bits 63:32 of the field" if VMCS_ENCODING.get(encoding, "high") else f"{found.bits} bits"
-    area = {
-        VmcsType.CONTROL: "control field",
-        VmcsType.EXIT_INFO: "exit information",
-        VmcsType.GUEST: "guest state",
-        VmcsType.HOST: "host state",
-    }[found.type]
-    return f"{found.encoding:#06x} {found.name}: {part}, {area}, {'read-only' if found.read_only else 'read and write'}"
+    access = "read-only" if found.read_only else "read and write"
+    return f"{found.encoding:#06x} {found.name}: {part}, {found.area}, {access}"
 
 
 def _instruction_error(number: int) -> dict[str, Any]:

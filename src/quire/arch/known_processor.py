@@ -7,6 +7,7 @@ allows; otherwise it is "cannot know", and the capabilities on which it turns ar
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from quire.arch.capabilities import ANY_VMX_CR4, VMX_BASIC, VMX_CONTROLS, VMX_MISC, Allowed, VmxMsr
@@ -175,19 +176,12 @@ class KnownProcessor:
     @property
     def least(self) -> CpuProfile:
         """The least capable processor that this may be."""
-        return self._bound(lambda capability: capability.least)
+        return _bound(self, most=False)
 
     @property
     def most(self) -> CpuProfile:
         """The most capable processor that this may be."""
-        return self._bound(lambda capability: capability.most)
-
-    def _bound(self, side: Callable[[Capability], Change]) -> CpuProfile:
-        profile = self.profile
-        for capability in CAPABILITIES:
-            if capability.name in self.unknown:
-                profile = side(capability)(profile)
-        return profile
+        return _bound(self, most=True)
 
     def with_width(self, maxphyaddr: int) -> "KnownProcessor":
         """Return this processor with `maxphyaddr` physical-address bits."""
@@ -238,6 +232,15 @@ class KnownProcessor:
 
     def _told(self, name: str, value: object, *, key: str | None = None) -> "KnownProcessor":
         return KnownProcessor(_vmx(self.profile, **{key or name: value}), self.unknown - {name})
+
+
+@lru_cache(maxsize=1024)  # a check of a VMCS asks for the same few hundreds of times
+def _bound(processor: KnownProcessor, *, most: bool) -> CpuProfile:
+    profile = processor.profile
+    for capability in CAPABILITIES:
+        if capability.name in processor.unknown:
+            profile = (capability.most if most else capability.least)(profile)
+    return profile
 
 
 def _pair(msr: VmxMsr, value: int) -> Allowed:

@@ -76,6 +76,7 @@ VMCS_ENCODING = Layout(
     ),
 )
 
+_AREAS = ("control field", "exit information", "guest state", "host state")  # by type
 # Natural-width fields have 64 bits on processors with Intel 64, the only kind that Quire models.
 _BITS = {VmcsWidth.BITS_16: 16, VmcsWidth.BITS_64: 64, VmcsWidth.BITS_32: 32, VmcsWidth.NATURAL: 64}
 
@@ -120,6 +121,11 @@ class VmcsField:
     def bits(self) -> int:
         """The width in bits: 16, 32 or 64."""
         return _BITS[self.width]
+
+    @property
+    def area(self) -> str:
+        """The area that it lies in, in words."""
+        return _AREAS[self.type]
 
     @property
     def read_only(self) -> bool:

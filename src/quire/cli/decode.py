@@ -50,6 +50,7 @@ def command(
       quire decode npf-exitinfo1 0x1_0000_0014
       quire decode vmcs-field 0x681e
       quire decode vmcs-field guest_cr3
+      quire decode VM_ENTRY_INTR_INFO_FIELD 0x80000b0e
       quire decode exit-qualification --reason EPT_VIOLATION 0x182
       quire decode vm-instruction-error 7
       quire decode --list
@@ -98,12 +99,25 @@ def _decode(
         raise MisuseError(
             f"--reason and --vector go with exit-qualification, not with {what}: leave them out"
         )
-    return decode_subject(subject, _number(value, subject), maxphyaddr=maxphyaddr)
+    return decode_subject(_layout_of(subject), _number(value, subject), maxphyaddr=maxphyaddr)
+
+
+def _layout_of(subject: str) -> str:
+    """Return the subject that the value of a VMCS field is, if `subject` is such a field in anybody's spelling."""
+    from quire.arch import VMCS_LAYOUTS
+    from quire.arch.decode import SUBJECTS
+    from quire.dumps.field_names import field_of
+
+    field = None if subject in SUBJECTS else field_of(subject)
+    layout = None if field is None else VMCS_LAYOUTS.get(field.name)
+    return subject if layout is None else layout.name.lower().replace("_", "-")
 
 
 def _number(text: str, kind: str) -> int:
     from quire.arch.decode import parse_member
+    from quire.dumps.field_names import field_of
     from quire.paging.settings import parse_number
 
-    named = parse_member(kind, text)
+    field = field_of(text) if kind == "vmcs-field" else None
+    named = parse_member(kind, text) if field is None else field.encoding
     return parse_number(text) if named is None else named

@@ -19,7 +19,9 @@ __all__ = ["command"]
 
 @source_options
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--vmcs", metavar="FILE", help="A VMCS as TOML or JSON: a value for each field that is known.")
+@click.option(
+    "--vmcs", metavar="FILE", help="A VMCS as TOML, JSON or a dump: a value for each field that is known."
+)
 @click.option("--absent-is-zero", is_flag=True,
               help="With --vmcs: a field that is not given is 0, instead of not checked.")  # fmt: skip
 @processor_options
@@ -44,7 +46,7 @@ def command(
     With --cr3, or the registers of an image, the guest's tables are checked; with --eptp EPT is, and the guest's
     tables through it if there is a CR3 too. A VMCS may be given in part; without --profile and --caps it is checked
     for any processor with VMX, and what turns on one is said. Exit status: 0 when nothing is an error, 1 when
-    something is, 125 when it cannot be checked.
+    something is, 125 when it cannot be checked. quire fields --template writes a VMCS to be filled in.
 
     \b
     Examples:
@@ -53,6 +55,7 @@ def command(
       quire lint --image host.lime --eptp 0x1001e --json
       quire lint --vmcs vmcs.toml --profile architecture --error-exitcode 3
       quire lint --vmcs vmcs.toml --caps caps.txt --maxphyaddr 46
+      quire lint --vmcs dmesg.txt
     """
     from quire.errors import FormatError, MisuseError
     from quire.paging.lint import Findings, Severity
@@ -104,16 +107,30 @@ def _check(
 
 
 def _read_vmcs(path: str) -> dict[str, int]:
-    """Return the fields in the TOML or JSON file at `path`."""
+    """Return the fields in the file at `path`: TOML, JSON, or a dump in any form that ``quire explain`` reads."""
+    from quire.documents import parse_json, parse_toml, read_log, strict_text
+    from quire.dumps import vmcs_fields
+    from quire.errors import FormatError
+
+    log = read_log(path, path)
+    try:
+        text = strict_text(log, path)
+        return _fields((parse_json if text.lstrip().startswith("{") else parse_toml)(text, path), path)
+    except FormatError as error:
+        found = vmcs_fields(log, path)  # of a dump, or a list with names of others
+        if found is None:
+            raise error from None
+        return found
+
+
+def _fields(document: dict[str, Any], path: str) -> dict[str, int]:
+    """Return the fields that a document gives by our names. Raises FormatError."""
     from quire.arch import field_by_name
-    from quire.documents import parse_json, parse_toml, read_text
     from quire.errors import FormatError, MisuseError
     from quire.paging.settings import parse_number
 
-    text = read_text(path, path)
-    fields = (parse_json if text.lstrip().startswith("{") else parse_toml)(text, path)
     found = {}
-    for name, value in fields.items():
+    for name, value in document.items():
         try:
             number = parse_number(value, name) if isinstance(value, str) else value
             bits = field_by_name(name).bits

@@ -1,6 +1,5 @@
 """Options that say what processor a value comes from, where a profile alone does not: its width, its capabilities."""
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +55,13 @@ def known_processor(profile: str | None, maxphyaddr: int | None, caps: str | Non
 
 def _read_capabilities(path: str) -> dict[int, int]:
     """Return the MSRs in the file at `path`, number to value. Raises FormatError, OSError."""
-    from quire.documents import read_text
+    from quire.documents import read_log
+    from quire.dumps import capabilities_in, read_dumps
     from quire.errors import FormatError
 
-    pairs = re.findall(r"\b(0x4[89][0-9a-f])\b\W+(0x[0-9a-f]{1,16})\b", read_text(path, path), re.IGNORECASE)
-    if not pairs:
+    found = capabilities_in(read_dumps(read_log(path, path)).dumps)
+    if not found:
         raise FormatError(
             f"{path}: no VMX capability MSR is in it: give lines such as 0x48b = 0x553cfe00000000"
         )
-    return {int(number, 16): int(value, 16) for number, value in pairs}
+    return found

@@ -9,6 +9,7 @@ from quire.cli.answer import answer_options
 from quire.cli.numbers import NumberType
 from quire.cli.outputs import Outputs
 from quire.cli.processor_options import processor_options
+from quire.cli.walk_entries import entries_source
 from quire.cli.walk_source import Source, open_source, source_options
 
 __all__ = ["command"]
@@ -30,6 +31,9 @@ _ACCESSES = ("read", "write", "fetch", "shadow-read", "shadow-write")
 )
 @click.option("--what-if", metavar="NAME=VALUE,...",
               help="Walk again with these settings: what changes, with all and with each alone.")  # fmt: skip
+@click.option("--entries", metavar="ENTRY,...",
+              help="Entries of the walk as a dump has them, hexadecimal, highest level first.")  # fmt: skip
+@click.option("--gpa", is_flag=True, help="ADDRESS is guest-physical: walk EPT alone.")
 @processor_options
 @answer_options("stdout")
 @click.argument("address", type=NumberType())
@@ -39,6 +43,8 @@ def command(
     user: bool | None,
     faulted: int | None,
     what_if: str | None,
+    entries: str | None,
+    gpa: bool,
     maxphyaddr: int | None,
     caps: str | None,
     as_json: bool,
@@ -56,6 +62,7 @@ def command(
       quire walk --tables tables.toml --access write --what-if wp=0,user=0 0x7fff_f000
       quire walk --tables tables.toml --maxphyaddr 39 --access write --faulted 0x3 0x7fff_f000
       quire walk --image dead.core 0x1234
+      quire walk --entries 3400067,35a7067,35a8067,800000fffffee163 --supervisor 0xffffc9000002d000
       quire walk --image ram.lime --cr3 0x1000 --mode 4 --set smap=1 --supervisor --json 0x1000
     """
     from quire.errors import FormatError, MisuseError
@@ -63,8 +70,13 @@ def command(
 
     outputs = Outputs("walk", {"--output": output})
     try:
-        source = open_source(**options, maxphyaddr=maxphyaddr, caps=caps)
-        record = _record(source, address, access, user, what_if)
+        if entries is None:
+            source = open_source(**options, maxphyaddr=maxphyaddr, caps=caps, ept_suffices=gpa)
+        else:
+            source = entries_source(entries, address, gpa=gpa, maxphyaddr=maxphyaddr, caps=caps, **options)
+        record = _record(source, address, access, user, what_if, gpa=gpa)
+        if entries is not None and record["walk"]["status"] == "BUS_ERROR":
+            record["walk"]["fault"]["note"] = "the entry that comes next was not given"
         if faulted is not None:
             record["remains"] = what_remains(record["walk"], faulted)
     except (FormatError, MisuseError) as error:
@@ -84,22 +96,26 @@ def _not_given(walk: dict[str, Any], given: frozenset[int] | None) -> bool:
 
 
 def _record(
-    source: Source, address: int, access: str, user: bool | None, changes: str | None
+    source: Source, address: int, access: str, user: bool | None, changes: str | None, *, gpa: bool
 ) -> dict[str, Any]:
     from quire.arch import Access
     from quire.paging.context import Context
-    from quire.paging.explanation import explain
+    from quire.paging.explanation import explain, explain_gpa
     from quire.paging.settings import parse_settings
     from quire.paging.what_if import what_if
 
     context, memory = source.context, source.image.memory
+    if changes is not None and gpa:
+        raise click.UsageError("--what-if changes mode bits of a linear address: leave it or --gpa out")
+    if gpa and not context[Context.EPTP]:
+        raise click.UsageError("--gpa walks EPT, and there is no EPT pointer: give --eptp VALUE")
     if user is not None:
         context[Context.USER] = int(user)
     kind = Access[access.upper().replace("-", "_")]
     record: dict[str, Any] = {
         "source": source.image.title,
         "profile": source.profile.name,
-        "walk": explain(memory, context, address, kind),
+        "walk": (explain_gpa if gpa else explain)(memory, context, address, kind),
     }
     result = record["walk"]["result"]
     if result is not None and source.image.whole and int(result["hpa"], 16) not in memory:

@@ -24,13 +24,13 @@ from quire.paging.context import Context, Dimension, Rights, Status, Words
 from quire.paging.culprits import culprits
 from quire.paging.linear_address import lass_forbids, masked_address
 from quire.paging.overlay import Overlay, ReadableWords
-from quire.paging.reference import load_pdptes, reference_walk
+from quire.paging.reference import load_pdptes, reference_walk, walk_gpa
 from quire.paging.rules import RULES
 from quire.paging.settings import SETTINGS
 from quire.paging.walk_record import Reference, WalkRecord
 from quire.paging.width import turning_widths
 
-__all__ = ["explain", "explanation", "rights_letters", "table_name"]
+__all__ = ["explain", "explain_gpa", "explanation", "rights_letters", "table_name"]
 
 _MODES = {
     PagingMode.NONE: "no paging",
@@ -87,6 +87,16 @@ def explain(memory: ReadableWords, context: Words, gva: int, access: Access) -> 
     return record
 
 
+def explain_gpa(memory: ReadableWords, context: Words, gpa: int, access: Access) -> dict[str, Any]:
+    """Return the record of EPT's walk alone, for guest-physical address `gpa`: no linear address is translated."""
+    state = context.copy()
+    state[Context.MODE] = PagingMode.NONE
+    _check_information_area(memory, state)
+    overlay = Overlay(memory)
+    record = explanation(walk_gpa(overlay, state, gpa, access), state, overlay)
+    return record | {"gva": None, "gpa": f"{gpa:#x}"}
+
+
 def _check_information_area(memory: ReadableWords, state: Words) -> None:
     """A #VE writes 5 words there: the walk takes for granted that they exist."""
     if not state[Context.VE]:
@@ -108,6 +118,7 @@ def explanation(walk: WalkRecord, context: Words, overlay: Overlay | None = None
     eptp = state[Context.EPTP]
     return {
         "gva": f"{walk.gva:#018x}",
+        "gpa": None,
         "access": walk.access.name.lower().replace("_", "-"),
         "user": bool(state[Context.USER]) and not state[Context.IMPLICIT],
         "paging": _MODES[walk.mode],

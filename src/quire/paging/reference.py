@@ -28,7 +28,7 @@ from quire.paging.reference_rights import SHADOW, WANTED, WRITES, GuestRights
 from quire.paging.walk_caches import NO_CACHES, GuestFlags, GuestPage, GuestTable, WalkCaches
 from quire.paging.walk_record import Reference, Stopped, WalkRecord, WordMemory
 
-__all__ = ["load_pdptes", "reference_walk"]
+__all__ = ["load_pdptes", "reference_walk", "walk_gpa"]
 
 _GUEST = Dimension.GUEST
 _RESTART = 1 << 11  # of an entry that is used in HLAT paging: the walk starts anew from CR3
@@ -71,6 +71,23 @@ def load_pdptes(memory: WordMemory, context: Words) -> WalkRecord:
     ):
         context[field] = value
     return walker.record
+
+
+def walk_gpa(memory: WordMemory, context: Words, gpa: int, access: Access) -> WalkRecord:
+    """Translate guest-physical `gpa` by EPT alone, as an access that has no linear address. SDM 3C §28.3.
+
+    The memory type is that of EPT, as if the guest had no paging. The context has an EPT pointer.
+    """
+    record = WalkRecord(gpa, access, PagingMode.NONE)
+    ept = EptWalk(memory, context, record)
+    try:
+        record.hpa = ept.translate(gpa, WANTED[access], Purpose.PDPTE)
+    except Stopped:
+        return record
+    record.gpa, record.dirty = gpa, ept.dirty
+    record.rights = ept.rights & (Rights.READ | Rights.WRITE | Rights.EXECUTE)
+    record.memory_type = final_memory_type(context, 0, record.host_shift, record.host_entry)
+    return record
 
 
 class _GuestWalk(GuestRights):

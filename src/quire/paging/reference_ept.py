@@ -44,7 +44,7 @@ class Purpose(Enum):
 
     FINAL = auto()  #: the page that the linear address translates to
     TABLE = auto()  #: a guest paging-structure entry
-    PDPTE = auto()  #: one of the four entries that MOV to CR3 loads: no linear address
+    PDPTE = auto()  #: one of the four entries that MOV to CR3 loads, or an address alone: no linear address
 
 
 class EptWalk(Walk):

@@ -5,7 +5,7 @@ from typing import IO, Any
 from quire.report.page import open_console, print_lines
 from quire.report.shown import cleaned
 
-__all__ = ["lint_record", "render_lint_table"]
+__all__ = ["lint_record", "render_findings_table", "render_lint_table"]
 
 _ORDER = ("error", "warning", "info")
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
@@ -52,10 +52,17 @@ def lint_record(findings: Any, *, source: str, profile: str, checks: Any) -> dic
 
 def render_lint_table(record: dict[str, Any], file: IO[str]) -> None:
     """Write the findings, then one line that sums them up."""
+    render_findings_table(record, file)
+    from rich.text import Text
+
+    print_lines(open_console(file), Text(_summary(cleaned(record)), "bold"))
+
+
+def render_findings_table(record: dict[str, Any], file: IO[str]) -> None:
+    """Write the findings, and what could not be checked."""
     record = cleaned(record)
     from rich.text import Text
 
-    console = open_console(file)
     parts: list[object] = []
     for one in record["findings"]:
         parts.append(
@@ -80,8 +87,7 @@ def render_lint_table(record: dict[str, Any], file: IO[str]) -> None:
         parts.append(Text(f"not checked, for want of the memory that the VMCS points to: {names}", "dim"))
     if record["not_given"]:
         parts.append(Text(f"not given, so not checked: {_some(record['not_given'])}", "dim"))
-    parts.append(Text(_summary(record), "bold"))
-    print_lines(console, *parts)
+    print_lines(open_console(file), *parts)
 
 
 def _some(names: list[str]) -> str:

@@ -102,6 +102,8 @@ def _other_width(walk: dict[str, Any], other: dict[str, Any]) -> str:
 
 def _title(record: dict[str, Any]) -> str:
     walk = record["walk"]
+    if walk["gva"] is None:
+        return f"{walk['access']} of gpa {walk['gpa']}: {walk['ept_levels']}-level EPT alone, {record['profile']}"
     who = "user" if walk["user"] else "supervisor"
     under = f" under {walk['ept_levels']}-level EPT" if walk["ept_levels"] else ""
     return f"{who} {walk['access']} of gva {walk['gva']}: {walk['paging']}{under}, {record['profile']}"
@@ -110,12 +112,13 @@ def _title(record: dict[str, Any]) -> str:
 def _circumstances(record: dict[str, Any]) -> str:
     walk = record["walk"]
     words = [f"metadata of {walk['metadata']} masked by LAM"] if walk.get("metadata") else []
-    words.append(f"cr3 {walk['cr3']}")
+    words += [f"cr3 {walk['cr3']}"] if walk["gva"] is not None else []
     words += [f"eptp {walk['eptp']}"] if walk["eptp"] else []
+    always = _ALWAYS_SHOWN if walk["gva"] is not None else ()
     shown = {
         name: value
         for name, value in walk["settings"].items()
-        if name in _ALWAYS_SHOWN or (value and name not in _OF_PROFILE)
+        if name in always or (value and name not in (*_OF_PROFILE, *_ALWAYS_SHOWN))
     }
     words += [f"{name}={value:#x}" if value > 1 else f"{name}={value}" for name, value in shown.items()]
     return f"{' '.join(words)}; {record['source']}"
