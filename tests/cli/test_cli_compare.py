@@ -50,17 +50,21 @@ def test_input_output_status_and_files(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (7, b"deabc\n", b"")
     record = json.loads((tmp_path / "a.json").read_text())
     table = io.StringIO()
-    render_compare_table(record, table)
+    render_compare_table(record, table, bound=True)
     text = table.getvalue()
     assert all(len(one) <= 110 for one in text.splitlines())
+    assert "upper bound: no walk caches, every walk makes all its references" in text
     rows = record["rows"]
     assert [row["mmu"] for row in rows] == list(MMUS)
     assert record["differences"] == []
     assert {row["outcome"]["status"] for row in rows} == {7}
     assert {row["instructions"] for row in rows} == {rows[0]["instructions"]}
     by_name = {row["mmu"]: row for row in rows}
-    assert by_name["native"]["walks"]["references_per_walk"] == 4
-    assert by_name["ept"]["walks"]["references_per_walk"] == 24
+    for mmu, whole in (("native", 4), ("ept", 24), ("shadow", 4)):
+        row = by_name[mmu]
+        assert row["bound"]["references_per_walk"] == whole
+        assert 1 <= row["walks"]["references_per_walk"] < whole
+        assert row["bound"]["cycles"] > row["cycles"]["total"]
     assert by_name["ept"]["overhead"]["over_native"] > 0.1
     assert record["verdict"]["winner"] != "native 4K"
     assert record["verdict"]["sentence"] in " ".join(text.split())

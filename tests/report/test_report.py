@@ -12,8 +12,13 @@ from quire.report.decode import render_decode_table
 RECORD = {
     "schema": 1,
     "program": {"path": "/bin/true", "argv": ["true"]},
-    "config": {"mmu": "ept", "guest_page": 4096, "host_page": 2 << 20, "profile": "skylake-x",
-               "walls": ["table of effects", "landlock 7"]},
+    "config": {
+        "mmu": "ept",
+        "guest_page": 4096,
+        "host_page": 2 << 20,
+        "profile": "skylake-x",
+        "walls": ["table of effects", "landlock 7"],
+    },
     "outcome": {"status": 130, "signal": "SIGINT", "partial": True},
     "instructions": 1234567,
     "accesses": {"read": 300, "write": 200, "fetch": 1234567},

@@ -48,6 +48,12 @@ def row(name: str, exits: dict[str, int], over: float | None, costs: dict[str, i
         "table_bytes": {"guest": 45056, "shadow": 0, "host": 0, "total": 45056},
         "cycles": parts,
         "overhead": {"over_native": over, "over_native_4k": over},
+        "bound": {
+            "references": {"guest": 4_000_000, "host": 0},
+            "references_per_walk": 24.0,
+            "cycles": 2 * parts["total"],
+            "over_native": over,
+        },
     }
 
 
@@ -55,13 +61,18 @@ def comparison() -> dict[str, Any]:
     many = {"CPUID": 1, "EPT_VIOLATION": 20_000, "HLT": 2, "INVLPG": 3, "RDMSR": 4}
     costly = {"CPUID": 2500, "EPT_VIOLATION": 70_000_000}
     return {
-        "schema": 1,
+        "schema": 2,
         "program": {"argv": ["prog[red]", "argument"]},
         "config": {"profile": "skylake-x", "costs": "round"},
         "rows": [row("native 4K", {"CPUID": 5}, 0.0, {}), row("ept 4K/4K", many, 69.5, costly)],
         "partial": False,
         "differences": [],
-        "verdict": {"winner": "ept 4K/4K", "component": "exits", "sentence": "ept 4K/4K takes the cake."},
+        "verdict": {
+            "winner": "ept 4K/4K",
+            "component": "exits",
+            "bound_winner": "native 4K",
+            "sentence": "ept 4K/4K takes the cake.",
+        },
         "costs": {"a": {"value": 1, "source": "assumption"}, "b": {"value": 2, "source": "published 2009"}},
         "not_modelled": ["The weather: it is the same everywhere, " + "and everywhere " * 10 + "it rains."],
     }
@@ -123,6 +134,16 @@ def test_the_table_of_a_comparison() -> None:
     assert "EPT walks" not in text  # nobody has any
     assert "ept 4K/4K takes the cake." in text
     assert "- 1 of the 2 figures of round are assumptions." in text
+
+
+def test_the_bound_has_a_table_of_its_own() -> None:
+    file = io.StringIO()
+    render_compare_table(comparison(), file, bound=True)
+    text = file.getvalue()
+    lines = text[text.index("upper bound") :].splitlines()
+    assert lines[1].split()[1:3] == ["refs/walk", "guest"]
+    assert lines[3].split() == ["ept", "4K/4K", "24.00", "4_000_000", "0", "142", "M", "+6950.0", "%"]
+    assert "upper bound" not in table(render_compare_table, comparison())
 
 
 def test_references_by_node_have_a_table_of_their_own() -> None:

@@ -78,6 +78,13 @@ def test_a_record_of_two_runs(tmp_path: Path) -> None:
         "winner": "ept 4K/4K",
         "component": "clearing",
         "sentence": "ept 4K/4K takes 90.5 k cycles, 156.2 % over native; most of that, 32.8 k, is clearing memory.",
+        "bound_winner": "ept 4K/4K",
+    }
+    assert nested["bound"] == {
+        "references": {"guest": 40, "host": 200},
+        "references_per_walk": 24,
+        "cycles": nested["cycles"]["total"],  # the record has no walk caches
+        "over_native": nested["overhead"]["over_native"],
     }
 
 

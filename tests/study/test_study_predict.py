@@ -113,6 +113,33 @@ def test_every_component_of_a_nested_prediction(tmp_path: Path) -> None:
     assert found.total == 500 + 30 + 85 + 290 + 22100 + 2000 + 65536
 
 
+def test_groups_behind_walk_caches() -> None:
+    """Ten walks: seven begin at a cached PDE, one at a cached PDPTE; the nested TLB answers for a table and a page."""
+    hits = {"linear PDE": 7, "linear PDPTE": 1, "guest-physical page": 6, "guest-physical PDE": 3}
+    made = record("ept", walk_caches=hits)
+    made["walks"]["references"] = {"guest": 17, "host": 35}
+    counts = Counts.of(made)
+    # 17 tables were read, 8 of them named by a cached entry: 9 to be translated, 6 of them by the nested TLB.
+    found = {group.name: group.references for group in groups_of(counts)}
+    assert found == {
+        "guest upper": 7,
+        "guest leaf": 10,
+        "host upper": 22,
+        "host leaf of tables": 3,
+        "host leaf of pages": 10,
+    }
+    assert sum(found.values()) == 17 + 35
+    whole = counts.whole()
+    assert (whole.guest_references, whole.host_references) == (17 + 3 * 7 + 2, 4 * (40 + 10))
+    more = Counts.of(record("ept", walk_caches=hits | {"guest-physical page": 12}))
+    assert {group.name: group.references for group in groups_of(more)}["host leaf of pages"] == 10
+
+
+def test_a_run_without_walk_caches_is_its_own_bound() -> None:
+    counts = Counts.of(record("ept"))
+    assert counts.whole() is counts
+
+
 def test_remote_memory_costs_its_share(tmp_path: Path) -> None:
     made = record()
     made["memory"]["guest"] = {"mapped": 1 << 30, "resident": 1 << 30, "table_pages": 515}

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import click
@@ -40,6 +41,8 @@ __all__ = ["command"]
 @sandbox_options
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True,
               help="Runs at a time, after the first.")  # fmt: skip
+@click.option("--bound", is_flag=True,
+              help="Show each row without walk caches as well: every walk makes all its references.")  # fmt: skip
 @answer_options("stderr")
 @click.option("--parquet", metavar="FILE", help="Write a row a configuration there, for data frames.")
 @click.option("--plot", metavar="FILE", help="Write a chart there as SVG: where the cycles go.")
@@ -57,6 +60,7 @@ def command(
     sandbox: bool,
     allow_read: tuple[str, ...],
     jobs: int,
+    bound: bool,
     output: str | None,
     as_json: bool,
     parquet: str | None,
@@ -75,6 +79,7 @@ def command(
     Examples:
       quire compare -- true
       quire compare --mmu ept --pages 4K/2M -- sort /etc/passwd
+      quire compare --mmu ept,shadow --bound -- true
       quire compare --mmu ept --plot true.svg --parquet true.parquet -- true
       quire compare --mmu native --pages 2M/2M --json -o true.json -- true
       quire compare --mmu native,ept --numa 2x4G --numa-policy interleave -- true
@@ -104,7 +109,7 @@ def command(
     record = compare_record(spec, left.runs, figures, remote_share=remote_share, partial=left.partial)
     from quire.report import render_compare_table
 
-    outputs.answer(record, render_compare_table, as_json=as_json, default=sys.stderr)
+    outputs.answer(record, partial(render_compare_table, bound=bound), as_json=as_json, default=sys.stderr)
     _write_files(record, outputs)
     return left.status
 

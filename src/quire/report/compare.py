@@ -31,8 +31,11 @@ def component_cycles(row: Mapping[str, Any], component: str) -> int:
     return sum(value.values()) if isinstance(value, Mapping) else int(value)
 
 
-def render_compare_table(record: Mapping[str, Any], file: IO[str]) -> None:
-    """Write the record to `file` as tables and sentences, coloured if `file` is a terminal that wants colour."""
+def render_compare_table(record: Mapping[str, Any], file: IO[str], *, bound: bool = False) -> None:
+    """Write the record to `file` as tables and sentences, coloured if `file` is a terminal that wants colour.
+
+    `bound` adds what each row would be if every walk made all its references.
+    """
     rows, config = record["rows"], record["config"]
     with open_sheet(file) as sheet:
         sheet.title(
@@ -51,6 +54,12 @@ def render_compare_table(record: Mapping[str, Any], file: IO[str]) -> None:
         sheet.text("")
         sheet.title("predicted cycles")
         sheet.table(_predicted_columns(rows), (_predicted(row, rows) for row in rows), _marked(rows, best))
+        if bound:
+            sheet.text("")
+            sheet.title("upper bound: no walk caches, every walk makes all its references")
+            sheet.table(
+                _BOUND, (_bound(row) for row in rows), _marked(rows, record["verdict"]["bound_winner"])
+            )
         sheet.text("")
         sheet.highlight(record["verdict"]["sentence"])
         sheet.text("")
@@ -102,6 +111,32 @@ def _remote(row: Mapping[str, Any]) -> list[str]:
     return [row["name"], *map(format_count, counts)]
 
 
+_BOUND = (
+    ("configuration", "left"),
+    *(
+        (name, "right")
+        for name in ("refs/walk", "guest references", "EPT references", "total", "over native")
+    ),
+)
+
+
+def _bound(row: Mapping[str, Any]) -> list[str]:
+    bound = row["bound"]
+    references = [format_count(bound["references"][which]) for which in ("guest", "host")]
+    percent = _percent(bound["over_native"])
+    return [
+        row["name"],
+        f"{bound['references_per_walk']:.2f}",
+        *references,
+        format_cycles(bound["cycles"]),
+        percent,
+    ]
+
+
+def _percent(over: float | None) -> str:
+    return "-" if over is None else f"{100 * over:+.1f} %"
+
+
 def _causes(by_reason: Mapping[str, int]) -> str:
     ranked = sorted(by_reason.items(), key=lambda item: (-item[1], item[0]))
     words = [f"{name} {format_count(count)}" for name, count in ranked[:_CAUSES_SHOWN]]
@@ -116,8 +151,7 @@ def _predicted_columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str
 
 def _predicted(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     parts = [component_cycles(row, key) for key in COMPONENT_TITLES if _is_shown(key, rows)]
-    over = row["overhead"]["over_native"]
-    percent = "-" if over is None else f"{100 * over:+.1f} %"
+    percent = _percent(row["overhead"]["over_native"])
     return [row["name"], *map(format_cycles, parts), format_cycles(row["cycles"]["total"]), percent]
 
 

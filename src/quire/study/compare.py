@@ -20,7 +20,8 @@ from quire.study.configuration import (
     parse_pages,
 )
 from quire.study.costs import Costs, load_costs
-from quire.study.predict import NOT_MODELLED, predict
+from quire.study.counts import Counts
+from quire.study.predict import NOT_MODELLED, predict_counts
 from quire.study.runner import Running, check_settings, run_all
 from quire.study.verdict import verdict
 from quire.tlb import TlbOptions
@@ -28,7 +29,7 @@ from quire.tlb import TlbOptions
 __all__ = ["SCHEMA", "compare", "compare_record", "compare_row", "compare_spec"]
 
 #: Version of the record's shape; grows when a field changes its meaning or goes.
-SCHEMA = 1
+SCHEMA = 2
 _TABLE_BYTES = 4 << 10
 _TABLES = ("guest", "shadow", "host")
 
@@ -69,12 +70,11 @@ def compare_spec(
     *,
     record_arguments: bool = True,
 ) -> RunSpec:
-    """Return what all runs of a comparison share. The model of cycles is of whole walks: there are no walk caches.
+    """Return what all runs of a comparison share.
 
     Raises MisuseError for hardware that cannot be.
     """
-    tlb = TlbOptions(walk_caches=False, seed=seed)
-    config = GuestConfig(memory=memory, profile=profile, seed=seed, tlb=tlb, numa=numa)
+    config = GuestConfig(memory=memory, profile=profile, seed=seed, tlb=TlbOptions(seed=seed), numa=numa)
     return RunSpec(
         tuple(command), config, Detail.FULL, seed=seed, sandbox=sandbox, record_arguments=record_arguments
     )
@@ -122,11 +122,11 @@ def compare_row(run: Running[Configuration], costs: Costs, remote_share: float =
     """Return the row of one run; its overheads are for the whole record to fill in."""
     record, configuration = run.record, run.configuration
     exits, walks, tlb = record["exits"], record["walks"], record["tlb"]
-    references = walks["references"]
     tables = {
         part: (record["memory"].get(part) or {"table_pages": 0})["table_pages"] * _TABLE_BYTES
         for part in _TABLES
     }
+    counts, share = Counts.of(record), _share(record, remote_share)
     return {
         "name": configuration.name,
         "mmu": configuration.mmu,
@@ -141,16 +141,27 @@ def compare_row(run: Running[Configuration], costs: Costs, remote_share: float =
         "exits": {"total": sum(exits.values()), "by_reason": exits},
         "page_faults": record["page_faults"],
         "tlb": {"l2_hits": tlb["l2"]["hits"], "misses": tlb["l2"]["misses"]},
-        "walks": {
-            "count": walks["count"],
-            "references": {"guest": references["guest"], "host": references["host"]},
-            "references_per_walk": round(sum(references.values()) / max(1, walks["count"]), 4),
-        },
+        "walks": {"count": walks["count"], **_references(counts)},
         "table_bytes": {**tables, "total": sum(tables.values())},
         "remote": _remote(record),
-        "cycles": predict(record, costs, remote_share=_share(record, remote_share)).as_record(),
+        "cycles": predict_counts(counts, costs, remote_share=share).as_record(),
         "overhead": {"over_native": None, "over_native_4k": None},
+        "bound": _bound(counts.whole(), costs, share),
     }
+
+
+def _references(counts: Counts) -> dict[str, Any]:
+    guest, host = counts.guest_references, counts.host_references
+    return {
+        "references": {"guest": guest, "host": host},
+        "references_per_walk": round((guest + host) / max(1, counts.walks), 4),
+    }
+
+
+def _bound(whole: Counts, costs: Costs, share: float) -> dict[str, Any]:
+    """Return what the row would be if each walk made all its references."""
+    cycles = predict_counts(whole, costs, remote_share=share).as_record()
+    return {**_references(whole), "cycles": cycles["total"], "over_native": None}
 
 
 def _remote(record: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -174,9 +185,12 @@ def _share(record: Mapping[str, Any], otherwise: float) -> float:
 
 def _add_overheads(rows: Sequence[dict[str, Any]]) -> None:
     """Fill in what each row costs over native: with the same guest page, and with pages of 4 KiB."""
-    native = {row["guest_page"]: row["cycles"]["total"] for row in rows if row["mmu"] == "native"}
+    flat = [row for row in rows if row["mmu"] == "native"]
+    native = {row["guest_page"]: row["cycles"]["total"] for row in flat}
+    bound = {row["guest_page"]: row["bound"]["cycles"] for row in flat}
     for row in rows:
         total = row["cycles"]["total"]
+        row["bound"]["over_native"] = _over(row["bound"]["cycles"], bound.get(row["guest_page"]))
         row["overhead"] = {
             "over_native": _over(total, native.get(row["guest_page"])),
             "over_native_4k": _over(total, native.get(PAGES["4K"])),

@@ -27,7 +27,8 @@ COMPONENTS: Mapping[str, str] = {
 
 #: What the model leaves out. Printed beside every prediction.
 NOT_MODELLED: tuple[str, ...] = (
-    "Paging-structure caches and nested TLBs: every walk makes all its references, so walks cost less on hardware.",
+    "Walk caches as the silicon has them: their sizes are the profile's, most of them assumptions; walks without any "
+    "are the upper bound.",
     "Overlap: no walk, miss or exit is hidden behind other instructions, so sums are upper bounds.",
     "Data and code caches: an instruction costs the same whatever it loads; tables have a fixed share of each cache.",
     "What an exit does to caches and TLBs beyond its own cycles, and flushes on processors without VPID.",
