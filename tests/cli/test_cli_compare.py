@@ -66,8 +66,8 @@ def test_input_output_status_and_files(tmp_path: Path) -> None:
         assert 1 <= row["walks"]["references_per_walk"] < whole
         assert row["bound"]["cycles"] > row["cycles"]["total"]
     assert by_name["ept"]["overhead"]["over_native"] > 0.1
-    assert record["verdict"]["winner"] != "native 4K"
-    assert record["verdict"]["sentence"] in " ".join(text.split())
+    assert record["verdicts"][0]["winner"] != "native 4K"
+    assert record["verdicts"][0]["sentence"] in " ".join(text.split())
     for row in rows:
         total = sum(
             sum(part.values()) if isinstance(part, dict) else part
@@ -91,6 +91,12 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ("--pages 4K/3K -- true", "'4K/3K' is no pair of pages: give GUEST/HOST"),
         ("--mmu nativ -- true", "No Mmu is called 'nativ' (did you mean 'native'?)"),
         ("--costs skylake -- true", "No cost profile is called 'skylake' (did you mean 'skylake-x'?)"),
+        (
+            "--profile zen4 --costs skylake-x -- true",
+            "Costs skylake-x are for skylake-x, architecture, ideal, none, not for profile zen4: leave --costs out for "
+            "zen4's own, or give --profile skylake-x",
+        ),
+        ("--profile zen4,zen4x -- true", "No CPU profile is called 'zen4x' (did you mean 'zen4'?)"),
         ("--memory 1K -- true", "give at least 4 MiB"),
         ("--remote-share nan -- true", "A share of remote memory of nan does not exist: give 0 to 1"),
         ("--remote-share 2 -- true", "2.0 is not in the range 0<=x<=1"),

@@ -31,6 +31,8 @@ def row(name: str, exits: dict[str, int], over: float | None, costs: dict[str, i
     mmu, pages = name.split()
     return {
         "name": name,
+        "profile": "skylake-x",
+        "costs": "round",
         "mmu": mmu,
         "guest_page": 4096,
         "host_page": 4096 if "/" in pages else None,
@@ -63,17 +65,26 @@ def comparison() -> dict[str, Any]:
     return {
         "schema": 2,
         "program": {"argv": ["prog[red]", "argument"]},
-        "config": {"profile": "skylake-x", "costs": "round"},
+        "config": {"profiles": ["skylake-x"]},
         "rows": [row("native 4K", {"CPUID": 5}, 0.0, {}), row("ept 4K/4K", many, 69.5, costly)],
         "partial": False,
         "differences": [],
-        "verdict": {
-            "winner": "ept 4K/4K",
-            "component": "exits",
-            "bound_winner": "native 4K",
-            "sentence": "ept 4K/4K takes the cake.",
+        "verdicts": [
+            {
+                "profile": "skylake-x",
+                "winner": "ept 4K/4K",
+                "component": "exits",
+                "sentence": "ept 4K/4K takes the cake.",
+                "bound_winner": "native 4K",
+            }
+        ],
+        "costs": {
+            "round": {
+                "events.instruction": {"value": 1.0, "assumption": True, "source": "assumption"},
+                "exits.round_trip": {"value": 2000.0, "assumption": False, "source": "published 2009"},
+                "exits.work.default": {"value": 100.0, "assumption": True, "source": "assumption"},
+            }
         },
-        "costs": {"a": {"value": 1, "source": "assumption"}, "b": {"value": 2, "source": "published 2009"}},
         "not_modelled": ["The weather: it is the same everywhere, " + "and everywhere " * 10 + "it rains."],
     }
 
@@ -121,7 +132,7 @@ def table(render: Any, record: dict[str, Any]) -> str:
 def test_the_table_of_a_comparison() -> None:
     text = table(render_compare_table, comparison())
     lines = [line.split() for line in text.splitlines()]
-    assert text.startswith("quire compare: prog[red], skylake-x, costs round\n")
+    assert text.startswith("quire compare: prog[red]\nskylake-x, costs round\n")
     assert ["native", "4K", "234_567", "4.00", "123_456", "7", "44", "KiB", "-"] in lines
     nested = next(line for line in text.splitlines() if "20_010" in line)
     assert "EPT_VIOLATION 20_000, RDMSR 4, INVLPG 3" in " ".join(text.split())
@@ -133,7 +144,11 @@ def test_the_table_of_a_comparison() -> None:
     ]
     assert "EPT walks" not in text  # nobody has any
     assert "ept 4K/4K takes the cake." in text
-    assert "- 1 of the 2 figures of round are assumptions." in text
+    assert "2 of the 3 figures of round are assumptions." in text
+    titles = next(line for line in text.splitlines() if "vs native" in line).split()
+    assert [one for one in titles if one[:2] in ("ex", "wa", "VM")] == ["execution*", "walks", "VM", "exits*"]
+    figures = next(line for line in text.splitlines() if line.split()[:1] == ["round"])
+    assert figures.split() == ["round", "1*", "2000", "+", "100*"]
 
 
 def test_the_bound_has_a_table_of_its_own() -> None:
@@ -202,7 +217,12 @@ def test_parquet_has_a_row_a_configuration_and_fixed_types() -> None:
     assert dict(nested["exits_by_reason"])["EPT_VIOLATION"] == 20_000
     assert nested["cycles_total"] == record["rows"][1]["cycles"]["total"]
     assert nested["over_native"] == 69.5
-    assert json.loads(read.schema.metadata[b"quire"])["verdict"] == record["verdict"]
+    assert json.loads(read.schema.metadata[b"quire"])["verdicts"] == record["verdicts"]
+    assert (native["profile"], native["costs"], native["bound_cycles"]) == (
+        "skylake-x",
+        "round",
+        2 * native["cycles_total"],
+    )
     record["rows"] = [record["rows"][0] | {"overhead": {"over_native": None, "over_native_4k": None}}]
     other = parquet.read_table(io.BytesIO(compare_parquet(record)))
     assert other.schema.remove_metadata() == read.schema.remove_metadata()

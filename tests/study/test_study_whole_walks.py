@@ -45,7 +45,7 @@ def test_random_updates_are_for_nested_paging_and_whole_walks_would_say_shadow(p
     """GUPS over 16 MiB, more than the 1536 entries of the TLB cover: it pays for walks, shadow for first touches."""
     command = [program, "gups", str(16 << 20), "600000", "SMALL"]
     record = compare(command, mmus="ept,shadow", memory=64 << 20)
-    verdict = record["verdict"]
+    (verdict,) = record["verdicts"]
     assert (verdict["winner"], verdict["bound_winner"]) == ("ept 4K/4K", "shadow 4K/4K")
     assert " Without walk caches, with every walk whole, it would be shadow 4K/4K: " in verdict["sentence"]
     assert verdict["sentence"].endswith(" of ept 4K/4K.")

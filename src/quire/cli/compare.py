@@ -29,10 +29,10 @@ __all__ = ["command"]
               help="Pairs GUEST/HOST of page sizes: 4K or 2M, and 4K, 2M or 1G.")  # fmt: skip
 @click.option("--memory", type=SizeType(), default="2G", show_default=True, metavar="SIZE",
               help="Guest memory; costs only what is touched.")  # fmt: skip
-@click.option("--profile", default="skylake-x", show_default=True, metavar="NAME|FILE",
-              help="The processor: one that quire profiles lists, or a TOML file.")  # fmt: skip
-@click.option("--costs", default="skylake-x", show_default=True, metavar="NAME|FILE",
-              help="Cycles of each event: a profile by name, or a TOML file.")  # fmt: skip
+@click.option("--profile", "profiles", default="skylake-x", show_default=True, metavar="LIST",
+              help="The processors: those that quire profiles lists, or TOML files.")  # fmt: skip
+@click.option("--costs", metavar="NAME|FILE",
+              help="Cycles of each event, by default those of the processor: by name, or a TOML file.")  # fmt: skip
 @click.option("--remote-share", type=click.FloatRange(0, 1), default=0.0, show_default=True,
               help="Share of references to memory that go to another NUMA node.")  # fmt: skip
 @numa_options
@@ -53,8 +53,8 @@ def command(
     mmus: str,
     pages: str,
     memory: int,
-    profile: str,
-    costs: str,
+    profiles: str,
+    costs: str | None,
     remote_share: float,
     seed: int,
     sandbox: bool,
@@ -80,21 +80,21 @@ def command(
       quire compare -- true
       quire compare --mmu ept --pages 4K/2M -- sort /etc/passwd
       quire compare --mmu ept,shadow --bound -- true
+      quire compare --mmu native,ept --profile skylake-x,zen4 -- true
       quire compare --mmu ept --plot true.svg --parquet true.parquet -- true
       quire compare --mmu native --pages 2M/2M --json -o true.json -- true
       quire compare --mmu native,ept --numa 2x4G --numa-policy interleave -- true
     """
-    from quire.arch import profile_by_name
     from quire.errors import FormatError, MisuseError
-    from quire.study import compare_record, configurations, load_costs, parse_mmus, parse_pages
-    from quire.study.compare import compare_spec
+    from quire.study import compare_record, configurations, parse_mmus, parse_pages, parse_profiles
+    from quire.study.compare import compare_costs, compare_spec
     from quire.study.runner import check_settings
 
     try:
-        asked = configurations(parse_mmus(mmus), parse_pages(pages))
-        figures = load_costs(costs)
-        figures.memory_latency(remote_share)  # refuses what is no share
-        shared = (memory, seed, sandbox, profile_by_name(profile), numa_config(nodes))
+        processors = parse_profiles(profiles)
+        asked = configurations(parse_mmus(mmus), parse_pages(pages), processors)
+        figures = compare_costs(processors, costs, remote_share)
+        shared = (memory, seed, sandbox, processors[0], numa_config(nodes))
         check_sandbox(sandbox, allow_read)
         spec = compare_spec([program, *arguments], *shared, record_arguments=not no_argv)
         spec = replace(spec, allow_read=allow_read)

@@ -50,18 +50,21 @@ def references(as_json: bool, output: str | None) -> int:
 
 
 @command.command(context_settings=_CONTEXT)
-@click.option("--costs", default="skylake-x", show_default=True, metavar="NAME|FILE",
-              help="Cycles of each event: a profile by name, or a TOML file.")  # fmt: skip
+@click.option("--costs", metavar="NAME|FILE",
+              help="Cycles of each event on skylake-x, whose TLB is modelled: a TOML file of one's own.")  # fmt: skip
 @click.option("--updates", metavar="LIST", help="Page-table updates per 1000 reads to sweep, ascending.")
 @click.option("--plot", metavar="FILE", help="Write a chart there as SVG: cycles per read over updates.")
 @answer_options("stdout")
-def crossover(costs: str, updates: str | None, plot: str | None, as_json: bool, output: str | None) -> None:
+def crossover(
+    costs: str | None, updates: str | None, plot: str | None, as_json: bool, output: str | None
+) -> None:
     """Run a guest that reads memory and updates its page table, under each Mmu: where shadow and nested cross."""
+    from quire.arch import SKYLAKE_X
     from quire.errors import FormatError, MisuseError
-    from quire.study import load_costs
+    from quire.study import costs_for
 
     try:
-        profile = load_costs(costs)
+        profile = costs_for(SKYLAKE_X, costs)
         asked = None if updates is None else [_number(part) for part in updates.split(",")]
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None

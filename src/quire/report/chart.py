@@ -50,7 +50,7 @@ def compare_chart(record: Mapping[str, Any]) -> bytes:
         axes.set_xlim(0, max(start) * 1.1)
         axes.xaxis.set_major_formatter(lambda value, _: format_cycles(value))
         axes.set_xlabel("predicted cycles")
-        axes.set_title(f"{record['program']['argv'][0]}, costs {record['config']['costs']}", loc="left")
+        axes.set_title(f"{record['program']['argv'][0]}, x", loc="left")
         axes.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.5 / (_BAR * len(rows))), ncols=4, frameon=False
         )

@@ -32,8 +32,8 @@ def _flat(record: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     walks, outcome, tables = row["walks"], row["outcome"], row["table_bytes"]
     return {
         "program": record["program"]["argv"][0],
-        "profile": record["config"]["profile"],
-        "costs": record["config"]["costs"],
+        "profile": row["profile"],
+        "costs": row["costs"],
         "configuration": row["name"],
         "mmu": row["mmu"],
         "guest_page": row["guest_page"],

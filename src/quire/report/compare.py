@@ -7,8 +7,9 @@ same under each configuration is said first and in red.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
+from quire.report.costs import STAR, rests_on_assumption, write_costs
 from quire.report.quantity import format_count, format_cycles, format_size
-from quire.report.sheet import open_sheet
+from quire.report.sheet import Sheet, open_sheet
 
 __all__ = ["COMPONENT_TITLES", "component_cycles", "render_compare_table"]
 
@@ -16,7 +17,7 @@ __all__ = ["COMPONENT_TITLES", "component_cycles", "render_compare_table"]
 COMPONENT_TITLES: Mapping[str, str] = {
     "execution": "execution",
     "tlb_l2_hits": "L2 TLB",
-    "walk_guest": "guest walks",
+    "walk_guest": "walks",
     "walk_host": "EPT walks",
     "exits": "VM exits",
     "guest_faults": "faults",
@@ -36,39 +37,42 @@ def render_compare_table(record: Mapping[str, Any], file: IO[str], *, bound: boo
 
     `bound` adds what each row would be if every walk made all its references.
     """
-    rows, config = record["rows"], record["config"]
     with open_sheet(file) as sheet:
-        sheet.title(
-            f"quire compare: {record['program']['argv'][0]}, {config['profile']}, costs {config['costs']}"
-        )
+        sheet.title(f"quire compare: {record['program']['argv'][0]}")
         if record["partial"]:
             sheet.alarm("PARTIAL: interrupted before every configuration had run")
         for sentence in record["differences"]:
             sheet.alarm(f"NOT THE SAME: {sentence}")
-        best = record["verdict"]["winner"]
-        sheet.table(_COUNTED, (_counted(row) for row in rows), _marked(rows, best))
-        if any(row["remote"] for row in rows):
-            sheet.text("")
-            sheet.title("references to other NUMA nodes")
-            sheet.table(_REMOTE, (_remote(row) for row in rows), _marked(rows, best))
-        sheet.text("")
-        sheet.title("predicted cycles")
-        sheet.table(_predicted_columns(rows), (_predicted(row, rows) for row in rows), _marked(rows, best))
-        if bound:
-            sheet.text("")
-            sheet.title("upper bound: no walk caches, every walk makes all its references")
-            sheet.table(
-                _BOUND, (_bound(row) for row in rows), _marked(rows, record["verdict"]["bound_winner"])
-            )
-        sheet.text("")
-        sheet.highlight(record["verdict"]["sentence"])
+        for verdict in record["verdicts"]:
+            _processor(sheet, record, verdict, bound)
+        write_costs(sheet, record["costs"])
         sheet.text("")
         sheet.title("what the model leaves out")
         sheet.bullets(record["not_modelled"])
-        assumed = sum("assumption" in figure["source"] for figure in record["costs"].values())
-        sheet.bullets(
-            [f"{assumed} of the {len(record['costs'])} figures of {config['costs']} are assumptions."]
-        )
+
+
+def _processor(sheet: Sheet, record: Mapping[str, Any], verdict: Mapping[str, Any], bound: bool) -> None:
+    """Write what ran on the processor of `verdict`, then the verdict."""
+    rows = [row for row in record["rows"] if row["profile"] == verdict["profile"]]
+    marked, costs = _marked(rows, verdict["winner"]), rows[0]["costs"]
+    sheet.title(f"{verdict['profile']}, costs {costs}")
+    sheet.table(_COUNTED, (_counted(row) for row in rows), marked)
+    if any(row["remote"] for row in rows):
+        sheet.text("")
+        sheet.title("references to other NUMA nodes")
+        sheet.table(_REMOTE, (_remote(row) for row in rows), marked)
+    sheet.text("")
+    sheet.title("predicted cycles")
+    sheet.table(
+        _predicted_columns(rows, record["costs"][costs]), (_predicted(row, rows) for row in rows), marked
+    )
+    if bound:
+        sheet.text("")
+        sheet.title("upper bound: no walk caches, every walk makes all its references")
+        sheet.table(_BOUND, (_bound(row) for row in rows), _marked(rows, verdict["bound_winner"]))
+    sheet.text("")
+    sheet.highlight(verdict["sentence"])
+    sheet.text("")
 
 
 _COUNTED = (
@@ -113,10 +117,7 @@ def _remote(row: Mapping[str, Any]) -> list[str]:
 
 _BOUND = (
     ("configuration", "left"),
-    *(
-        (name, "right")
-        for name in ("refs/walk", "guest references", "EPT references", "total", "over native")
-    ),
+    *((name, "right") for name in ("refs/walk", "guest references", "EPT references", "total", "vs native")),
 )
 
 
@@ -144,9 +145,11 @@ def _causes(by_reason: Mapping[str, int]) -> str:
     return ", ".join([*words, f"others {format_count(rest)}"] if rest else words)
 
 
-def _predicted_columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    names = [(title, "right") for key, title in COMPONENT_TITLES.items() if _is_shown(key, rows)]
-    return [("configuration", "left"), *names, ("total", "right"), ("over native", "right")]
+def _predicted_columns(rows: Sequence[Mapping[str, Any]], costs: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the columns of predicted cycles; the titles of those that rest on an assumption end in a star."""
+    shown = [key for key in COMPONENT_TITLES if _is_shown(key, rows)]
+    names = [(COMPONENT_TITLES[key] + STAR * rests_on_assumption(costs, key), "right") for key in shown]
+    return [("configuration", "left"), *names, ("total", "right"), ("vs native", "right")]
 
 
 def _predicted(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
