@@ -102,6 +102,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ("--remote-share 2 -- true", "2.0 is not in the range 0<=x<=1"),
         ("--jobs 0 -- true", "0 is not in the range 1<=x<=64"),
         ("--plot - -o - -- true", "--output and --plot are all -, and stdout takes one"),
+        ("--relative -- true", "--relative says nothing without --plot: give both, or neither"),
         ("--plot none/a.svg -- true", "cannot write --plot to 'none/a.svg': No such file or directory"),
     ):
         assert said in refused(tmp_path, "compare", *shlex.split(line))

@@ -238,11 +238,63 @@ def test_the_chart_of_a_comparison() -> None:
     svg = compare_chart(record)
     assert compare_chart(copy.deepcopy(record)) == svg
     shown = texts(svg)
-    for word in ("native 4K", "ept 4K/4K", "71.0 M", "VM exits", "execution", "predicted cycles"):
+    title = "prog[red] on skylake-x: pages GUEST/HOST 4K/4K"
+    for word in (
+        *(title, "skylake-x, costs round", "native 4K", "ept 4K/4K", "predicted cycles"),
+        *("1.01 M", "71.0 M, +6950.0 %", "VM exits", "execution"),
+    ):
         assert word in shown
+    root = ElementTree.fromstring(svg)
+    assert root.findtext("{http://www.w3.org/2000/svg}title") == title
+    assert root.findtext("{http://www.w3.org/2000/svg}desc") == (
+        "skylake-x native 4K: 1.01 M cycles. skylake-x ept 4K/4K: 71.0 M cycles, +6950.0 % over native."
+    )
+    assert b"prefers-color-scheme: dark" in svg and b"bound" not in svg
     assert "EPT walks" not in shown
     assert b"<dc:date>" not in svg
     assert len(svg) < 40_000
+
+
+def widths(svg: bytes) -> list[float]:
+    """Return how wide each bar of a chart is, in the order in which they were drawn."""
+    found = re.findall(
+        rb'd="M ([0-9.]+) [0-9.]+ \nL ([0-9.]+) [0-9.]+ \nL [0-9. ]+\nL [0-9. ]+\nz\n" clip-path', svg
+    )
+    return [round(abs(float(b) - float(a)), 2) for a, b in found]
+
+
+def test_relative_bars_are_as_long_as_each_other_and_the_bound_is_marked() -> None:
+    """In cycles the cheap row is an 70th of the dear one; in per cent of its own both take the whole axis."""
+    record = comparison()
+    absolute, relative = widths(compare_chart(record)), widths(compare_chart(record, relative=True))
+    assert len(absolute) == len(relative) == 10  # five components of two rows
+    assert sum(absolute[1::2]) > 60 * sum(absolute[::2])
+    assert sum(relative[1::2]) == pytest.approx(sum(relative[::2]), abs=0.1)
+    assert "100 %" in texts(compare_chart(record, relative=True))
+    assert "bound: whole walks" in texts(compare_chart(record, bound=True))
+
+
+def test_a_panel_for_each_processor() -> None:
+    record = comparison()
+    other = [one | {"profile": "zen4", "costs": "zen4"} for one in record["rows"]]
+    record["rows"] += other
+    record["verdicts"] += [record["verdicts"][0] | {"profile": "zen4"}]
+    record["config"] = {"profiles": ["skylake-x", "zen4"]}
+    shown = texts(compare_chart(record))
+    assert "prog[red] on skylake-x, zen4: pages GUEST/HOST 4K/4K" in shown
+    assert [shown.count(one) for one in ("skylake-x, costs round", "zen4, costs zen4", "ept 4K/4K")] == [
+        1,
+        1,
+        2,
+    ]
+
+
+@pytest.mark.parametrize(("form", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_other_forms(form: str, begins: bytes) -> None:
+    made = compare_chart(comparison(), form)
+    assert made.startswith(begins)
+    assert compare_chart(comparison(), form) == made
+    assert b"prog[red] on skylake-x" in made or form == "pdf"  # which keeps it in UTF-16
 
 
 @pytest.mark.parametrize("crossing", [11.5, None])

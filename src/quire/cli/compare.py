@@ -11,7 +11,7 @@ from quire.arch import WORD
 from quire.cli.answer import answer_options
 from quire.cli.measure import measure
 from quire.cli.numa_options import numa_config, numa_options
-from quire.cli.outputs import Outputs
+from quire.cli.outputs import Outputs, picture_form
 from quire.cli.run_options import check_sandbox, no_argv_option, sandbox_options
 from quire.cli.sizes import SizeType
 from quire.machine import MMUS
@@ -45,7 +45,8 @@ __all__ = ["command"]
               help="Show each row without walk caches as well: every walk makes all its references.")  # fmt: skip
 @answer_options("stderr")
 @click.option("--parquet", metavar="FILE", help="Write a row a configuration there, for data frames.")
-@click.option("--plot", metavar="FILE", help="Write a chart there as SVG: where the cycles go.")
+@click.option("--plot", metavar="FILE", help="Write a chart there, .svg, .png or .pdf: where the cycles go.")
+@click.option("--relative", is_flag=True, help="With --plot: each bar in per cent of its own cycles.")
 @no_argv_option
 @click.argument("program")
 @click.argument("arguments", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED)
@@ -65,6 +66,7 @@ def command(
     as_json: bool,
     parquet: str | None,
     plot: str | None,
+    relative: bool,
     no_argv: bool,
     program: str,
     arguments: tuple[str, ...],
@@ -82,6 +84,7 @@ def command(
       quire compare --mmu ept,shadow --bound -- true
       quire compare --mmu native,ept --profile skylake-x,zen4 -- true
       quire compare --mmu ept --plot true.svg --parquet true.parquet -- true
+      quire compare --pages 4K/4K,2M/2M --plot true.png --relative -- true
       quire compare --mmu native --pages 2M/2M --json -o true.json -- true
       quire compare --mmu native,ept --numa 2x4G --numa-policy interleave -- true
     """
@@ -101,6 +104,8 @@ def command(
         check_settings(spec, asked)
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
+    if relative and plot is None:
+        raise click.UsageError("--relative says nothing without --plot: give both, or neither")
     names = {"--output": output, "--parquet": parquet, "--plot": plot}
     outputs = Outputs("compare", names)
     left = measure("compare", spec, asked, jobs)
@@ -110,16 +115,12 @@ def command(
     from quire.report import render_compare_table
 
     outputs.answer(record, partial(render_compare_table, bound=bound), as_json=as_json, default=sys.stderr)
-    _write_files(record, outputs)
-    return left.status
-
-
-def _write_files(record: dict[str, object], outputs: Outputs) -> None:
     if "--parquet" in outputs:
         from quire.report.columns import compare_parquet
 
         outputs.write("--parquet", compare_parquet(record))
-    if "--plot" in outputs:
+    if plot is not None:
         from quire.report.chart import compare_chart
 
-        outputs.write("--plot", compare_chart(record))
+        outputs.write("--plot", compare_chart(record, picture_form(plot), relative=relative, bound=bound))
+    return left.status

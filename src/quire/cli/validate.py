@@ -7,7 +7,7 @@ import click
 
 from quire.arch import WORD
 from quire.cli.answer import answer_options
-from quire.cli.outputs import Outputs
+from quire.cli.outputs import Outputs, picture_form
 from quire.cli.sizes import SizeType
 
 __all__ = ["command"]
@@ -53,7 +53,9 @@ def references(as_json: bool, output: str | None) -> int:
 @click.option("--costs", metavar="NAME|FILE",
               help="Cycles of each event on skylake-x, whose TLB is modelled: a TOML file of one's own.")  # fmt: skip
 @click.option("--updates", metavar="LIST", help="Page-table updates per 1000 reads to sweep, ascending.")
-@click.option("--plot", metavar="FILE", help="Write a chart there as SVG: cycles per read over updates.")
+@click.option(
+    "--plot", metavar="FILE", help="Write a chart there, .svg, .png or .pdf: cycles per read over updates."
+)
 @answer_options("stdout")
 def crossover(
     costs: str | None, updates: str | None, plot: str | None, as_json: bool, output: str | None
@@ -86,10 +88,10 @@ def crossover(
     except MisuseError as error:
         raise click.UsageError(str(error)) from None
     outputs.answer(record, render_crossover, as_json=as_json, default=None if plot == "-" else sys.stdout)
-    if "--plot" in outputs:
+    if plot is not None:
         from quire.report.chart import crossover_chart
 
-        outputs.write("--plot", crossover_chart(record))
+        outputs.write("--plot", crossover_chart(record, picture_form(plot)))
 
 
 @command.command(context_settings=_CONTEXT)
