@@ -20,7 +20,7 @@ WIDTH = 110
 def row(name: str, exits: dict[str, int], over: float | None, costs: dict[str, int]) -> dict[str, Any]:
     parts: dict[str, Any] = {
         "execution": 1_000_000,
-        "tlb_l2_hits": 0,
+        "tlb_l2": 0,
         "walk_guest": {"l1": 400, "memory": 100},
         "walk_host": {"l1": 0, "memory": 0},
         "exits": costs,

@@ -24,11 +24,11 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_what_is_counted_with_walk_caches_says_what_whole_walks_read(program: str) -> None:
-    """Run with and without: the bound is exact, for small pages over large ones and large over small."""
+    """Run with and without: the bound is exact, for small pages over large ones."""
     command = [program, "chase", str(8 << 20), "3000", "SMALL"]
     spec = compare_spec(command, 64 << 20, 0, False, profile_by_name("skylake-x"))
     whole = replace(spec, config=replace(spec.config, tlb=TlbOptions(walk_caches=False)))
-    asked = configurations(["ept"], parse_pages("4K/2M,2M/4K"))
+    asked = configurations(["ept"], parse_pages("4K/2M"))
     for cached, bare in zip(run_all(spec, asked), run_all(whole, asked), strict=True):
         counts, expected = Counts.of(cached.record), Counts.of(bare.record)
         assert counts.walks > 50

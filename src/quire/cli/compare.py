@@ -82,9 +82,9 @@ def command(
       quire compare -- true
       quire compare --mmu ept --pages 4K/2M -- sort /etc/passwd
       quire compare --mmu ept,shadow --bound -- true
-      quire compare --mmu native,ept --profile skylake-x,zen4 -- true
+      quire compare --mmu ept --profile skylake-x,zen4 -- true
       quire compare --mmu ept --plot true.svg --parquet true.parquet -- true
-      quire compare --pages 4K/4K,2M/2M --plot true.png --relative -- true
+      quire compare --mmu ept --plot true.png --relative -- true
       quire compare --mmu native --pages 2M/2M --json -o true.json -- true
       quire compare --mmu native,ept --numa 2x4G --numa-policy interleave -- true
     """

@@ -16,7 +16,7 @@ __all__ = ["COMPONENT_TITLES", "component_cycles", "render_compare_table"]
 #: Components of a prediction by their keys in `cycles`, in the order in which they are shown.
 COMPONENT_TITLES: Mapping[str, str] = {
     "execution": "execution",
-    "tlb_l2_hits": "L2 TLB",
+    "tlb_l2": "L2 TLB",
     "walk_guest": "walks",
     "walk_host": "EPT walks",
     "exits": "VM exits",

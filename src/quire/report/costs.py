@@ -16,7 +16,7 @@ _LEGEND = f"{STAR} an assumption: nobody published the figure, or not for this p
 #: Of each component of a prediction the figures that it rests on: their paths, or what these begin with.
 _RESTS_ON: Mapping[str, tuple[str, ...]] = {
     "execution": ("events.instruction",),
-    "tlb_l2_hits": ("events.tlb_l2_hit",),
+    "tlb_l2": ("events.tlb_l2_hit",),
     "walk_guest": ("cache.", "memory."),
     "walk_host": ("cache.", "memory."),
     "exits": ("exits.",),

@@ -62,9 +62,10 @@ static u64 gups(u64 count) {
     return words[draw() & mask];
 }
 
-/* chase: a cycle through a line of each page in random order; each read waits for the one before. */
-static void chase_fill(void) {
-    u64 pages = bytes / 4096;
+/* chase: a cycle through a line of each page in random order; each read waits for the one before. lines: the same
+   through every line, which with 2 MiB pages shows how long the caches take. */
+static void cycle_through(u64 unit) {
+    u64 pages = bytes / unit;
     u32 *order = malloc(pages * sizeof *order);
     if (!order)
         fail("no memory for the order of the pages");
@@ -78,10 +79,14 @@ static void chase_fill(void) {
     }
     for (u64 n = 0; n < pages; n++) {
         u64 from = order[n], to = order[(n + 1) % pages];
-        *(u64 *)(memory + from * 4096 + from % LINE * LINE) = to * 4096 + to % LINE * LINE;
+        *(u64 *)(memory + from * unit + from * LINE % unit) = to * unit + to * LINE % unit;
     }
     free(order);
 }
+
+static void chase_fill(void) { cycle_through(4096); }
+
+static void lines_fill(void) { cycle_through(LINE); }
 
 static u64 chase(u64 count) {
     u64 at = 0; /* page 0 is on the cycle, at line 0 */
@@ -207,7 +212,7 @@ static const struct {
     void (*fill)(void);
     u64 (*access)(u64);
 } kinds[] = {
-    {"cycle", no_fill, cycle}, {"gups", gups_fill, gups}, {"chase", chase_fill, chase},
+    {"cycle", no_fill, cycle}, {"gups", gups_fill, gups}, {"chase", chase_fill, chase}, {"lines", lines_fill, chase},
     {"btree", btree_fill, btree}, {"bfs", bfs_fill, bfs}, {"join", join_fill, join},
 };
 
