@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from quire.cli.durations import DurationType
-from quire.cli.guest_files import open_image, open_report, write_text
+from quire.cli.guest_files import open_image, open_report, write_file
 from quire.cli.notices import say, say_if_compiling, teller
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, guest_options, run_spec
@@ -106,7 +106,7 @@ def command(**options: Any) -> int:
         from quire.report import render_json, render_table
 
         record = session.record
-        write_text(
+        write_file(
             sink,
             "report",
             lambda file: file.write(render_json(record)) if kind == "json" else render_table(record, file),
