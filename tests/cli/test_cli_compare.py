@@ -12,6 +12,7 @@ import pytest
 from commands import quire, refused
 from limits import PATIENCE
 from native import loaded_folder, loaded_quire
+from small_elf import small_elf
 
 from quire.machine import MMUS
 from quire.report import render_compare_table
@@ -135,3 +136,29 @@ def test_output_that_nobody_takes(tmp_path: Path) -> None:
         )
     assert done.returncode == 125
     assert b"the program's output could not be kept: No space left on device\n" in done.stderr
+
+
+def test_a_part_of_each_run(tmp_path: Path) -> None:
+    """Between the second and the fourth call of a loop: 12 instructions under each Mmu, and no first touch."""
+    code = bytes.fromhex("b905000000 51 b827000000 0f05 59 ffc9 75f3 b83c000000 31ff 0f05")
+    program = small_elf(tmp_path, code)
+    line = f"--mmu native,ept --from 2sys --to 4sys --json -o a.json -- {program}"
+    done = run(tmp_path, line)
+    assert (done.returncode, done.stderr) == (0, b"")
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert (found["config"]["from"], found["config"]["to"], found["early"]) == ("2sys", "4sys", [])
+    assert [(row["instructions"], row["page_faults"]) for row in found["rows"]] == [(12, 0), (12, 0)]
+    assert all(row["cycles"]["clearing"] == row["exits"]["total"] == 0 for row in found["rows"])
+    early = run(tmp_path, f"--mmu native --to 9sys -- {program}")
+    said = (
+        "native 4K: the program ended and was never after 9 system calls, so everything up to its end counts"
+    )
+    assert early.returncode == 0 and said in early.stderr.decode()
+    never = run(tmp_path, f"--mmu native --from 9sys -- {program}")
+    assert (never.returncode, never.stderr.decode()) == (
+        125,
+        "quire compare: native 4K ended with status 0 and was never after 9 system calls: "
+        "give an earlier point to begin at\n",
+    )
+    wrong = run(tmp_path, f"--from 9syz -- {program}")
+    assert "'9syz' is not a number: give 0x1f, 0b11111 or 31" in wrong.stderr.decode()

@@ -69,6 +69,7 @@ def comparison() -> dict[str, Any]:
         "rows": [row("native 4K", {"CPUID": 5}, 0.0, {}), row("ept 4K/4K", many, 69.5, costly)],
         "partial": False,
         "differences": [],
+        "early": [],
         "verdicts": [
             {
                 "profile": "skylake-x",

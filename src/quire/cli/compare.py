@@ -38,6 +38,9 @@ __all__ = ["command"]
 @numa_options
 @click.option("--seed", type=click.IntRange(0, WORD), default=0, show_default=True,
               help="Seed of the guest's randomness and address layout.")  # fmt: skip
+@click.option("--from", "start", metavar="POINT",
+              help="Count from there: main+8, an address, 100sys, 5000i (instructions) or 20ms.")  # fmt: skip
+@click.option("--to", "end", metavar="POINT", help="Count up to there, and end the run.")
 @sandbox_options
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True,
               help="Runs at a time, after the first.")  # fmt: skip
@@ -58,6 +61,8 @@ def command(
     costs: str | None,
     remote_share: float,
     seed: int,
+    start: str | None,
+    end: str | None,
     sandbox: bool,
     allow_read: tuple[str, ...],
     jobs: int,
@@ -75,7 +80,8 @@ def command(
     """Run PROGRAM once under each configuration, and predict from what was counted what each costs a processor.
 
     The program's output is shown once, its input is read once and given to each run; a program that writes or ends
-    otherwise under another configuration is reported. The exit status is the program's; quire's own failures are 125.
+    otherwise under another configuration is reported. With --from and --to only what happens between them counts: no
+    start-up, no first touch. The exit status is the program's; quire's own failures are 125.
 
     \b
     Examples:
@@ -83,12 +89,14 @@ def command(
       quire compare --mmu ept --pages 4K/2M -- sort /etc/passwd
       quire compare --mmu ept,shadow --bound -- true
       quire compare --mmu ept --profile skylake-x,zen4 -- true
+      quire compare --mmu native,ept --from 10sys --to 20sys -- true
       quire compare --mmu ept --plot true.svg --parquet true.parquet -- true
       quire compare --mmu ept --plot true.png --relative -- true
       quire compare --mmu native --pages 2M/2M --json -o true.json -- true
       quire compare --mmu native,ept --numa 2x4G --numa-policy interleave -- true
     """
     from quire.errors import FormatError, MisuseError
+    from quire.guest.point import check_points
     from quire.study import compare_record, configurations, parse_mmus, parse_pages, parse_profiles
     from quire.study.compare import compare_costs, compare_spec
     from quire.study.runner import check_settings
@@ -99,7 +107,8 @@ def command(
         figures = compare_costs(processors, costs, remote_share)
         shared = (memory, seed, sandbox, processors[0], numa_config(nodes))
         check_sandbox(sandbox, allow_read)
-        spec = compare_spec([program, *arguments], *shared, record_arguments=not no_argv)
+        spec = compare_spec([program, *arguments], *shared, record_arguments=not no_argv, region=(start, end))
+        check_points(spec)
         spec = replace(spec, allow_read=allow_read)
         check_settings(spec, asked)
     except (MisuseError, FormatError) as error:
@@ -111,7 +120,10 @@ def command(
     left = measure("compare", spec, asked, jobs)
     if isinstance(left, int):
         return left
-    record = compare_record(spec, left.runs, figures, remote_share=remote_share, partial=left.partial)
+    try:
+        record = compare_record(spec, left.runs, figures, remote_share=remote_share, partial=left.partial)
+    except MisuseError as error:
+        raise click.ClickException(f"compare: {error}") from None
     from quire.report import render_compare_table
 
     outputs.answer(record, partial(render_compare_table, bound=bound), as_json=as_json, default=sys.stderr)

@@ -5,6 +5,7 @@ instructions executed, or so much time passed; beside them the N-th call of one 
 asked at each stop of the guest whether it is reached. Fails with MisuseError for what names no such place.
 """
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -15,13 +16,15 @@ from typing import Protocol
 from quire.arch import LOW32
 from quire.errors import MisuseError, did_you_mean
 from quire.guest.kernel.process import ProcessGuest
-from quire.guest.load.launch import Program
+from quire.guest.load.launch import LaunchError, Program, prepare
 from quire.guest.load.program_symbols import program_symbols
+from quire.guest.run_spec import RunSpec
 from quire.guest.syscalls import SYSCALLS, syscall_name
 from quire.paging.settings import parse_number
 from quire.vcpu import Cpu, breaking
 
-__all__ = ["AfterInstructions", "AfterSyscalls", "AfterTime", "AtAddress", "AtSyscall", "Point", "parse_point",
+__all__ = ["AfterInstructions", "AfterSyscalls", "AfterTime", "AtAddress", "AtSyscall", "Point", "check_points",
+    "parse_point",
            "parse_syscall", "place_of"]  # fmt: skip
 
 _COUNTED = re.compile(r"([0-9][0-9_]*)(sys|i)", re.ASCII)
@@ -219,6 +222,18 @@ def parse_point(text: str, program: Program) -> Point:
     if timed is not None:
         return AfterTime(f"after {text}", float(timed[1]) * _SECONDS[timed[2]])
     return place_of(text, program)
+
+
+def check_points(spec: RunSpec) -> None:
+    """Raise MisuseError if a point of `spec` is none in its program; a program that is not there is left to the run."""
+    texts = [text for text in (spec.start, spec.end) if text is not None]
+    try:
+        program = prepare(list(spec.command), os.environ.get("PATH"), os.getcwd()) if texts else None
+    except (LaunchError, OSError):
+        return
+    for text in texts:
+        if program is not None:
+            parse_point(text, program)
 
 
 def place_of(text: str, program: Program) -> AtAddress:

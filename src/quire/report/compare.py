@@ -38,17 +38,26 @@ def render_compare_table(record: Mapping[str, Any], file: IO[str], *, bound: boo
     `bound` adds what each row would be if every walk made all its references.
     """
     with open_sheet(file) as sheet:
-        sheet.title(f"quire compare: {record['program']['argv'][0]}")
+        sheet.title(f"quire compare: {record['program']['argv'][0]}{_region(record)}")
         if record["partial"]:
             sheet.alarm("PARTIAL: interrupted before every configuration had run")
         for sentence in record["differences"]:
             sheet.alarm(f"NOT THE SAME: {sentence}")
+        for sentence in record["early"]:
+            sheet.alarm(sentence)
         for verdict in record["verdicts"]:
             _processor(sheet, record, verdict, bound)
         write_costs(sheet, record["costs"])
         sheet.text("")
         sheet.title("what the model leaves out")
         sheet.bullets(record["not_modelled"])
+
+
+def _region(record: Mapping[str, Any]) -> str:
+    """Say which part of each run counts, if not all of it does."""
+    start, end = record["config"]["from"], record["config"]["to"]
+    words = [f"from {start}" if start else "", f"to {end}" if end else ""]
+    return f", {' '.join(filter(None, words))}" if start or end else ""
 
 
 def _processor(sheet: Sheet, record: Mapping[str, Any], verdict: Mapping[str, Any], bound: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from quire import __version__
 from quire.arch import PAGES, CpuProfile
 from quire.cpu import Detail
+from quire.errors import MisuseError
 from quire.guest.run_spec import RunSpec
 from quire.machine import MMUS, GuestConfig
 from quire.mmu import NumaConfig
@@ -47,17 +48,19 @@ def compare(
     sandbox: bool = False,
     remote_share: float = 0.0,
     jobs: int = 1,
+    start: str | None = None,
+    end: str | None = None,
 ) -> dict[str, Any]:
     """Run `command` under every one of `mmus` with every one of `pages`, and return the record of the comparison.
 
-    `profile` may list several processors; `costs` is what costs_for takes. Its standard input is empty and its output
-    is not shown. Raises MisuseError for what cannot be asked, RunFailed
-    for a run that could not be made.
+    `profile` may list several processors; `costs` is what costs_for takes. Only what happens between the points `start`
+    and `end` counts, as :mod:`quire.guest.point` reads them. Its standard input is empty and its output is not shown.
+    Raises MisuseError for what cannot be asked, RunFailed for a run that could not be made.
     """
     profiles = parse_profiles(profile)
     figures = compare_costs(profiles, costs, remote_share)
     asked = configurations(parse_mmus(mmus), parse_pages(pages), profiles)
-    spec = compare_spec(command, memory, seed, sandbox, profiles[0])
+    spec = compare_spec(command, memory, seed, sandbox, profiles[0], region=(start, end))
     check_settings(spec, asked)
     return compare_record(spec, run_all(spec, asked, jobs=jobs), figures, remote_share=remote_share)
 
@@ -79,14 +82,23 @@ def compare_spec(
     numa: NumaConfig | None = None,
     *,
     record_arguments: bool = True,
+    region: tuple[str | None, str | None] = (None, None),
 ) -> RunSpec:
-    """Return what all runs of a comparison share.
+    """Return what all runs of a comparison share; only the part of each between the points of `region` counts.
 
     Raises MisuseError for hardware that cannot be.
     """
     config = GuestConfig(memory=memory, profile=profile, seed=seed, tlb=TlbOptions(seed=seed), numa=numa)
+    start, end = region
     return RunSpec(
-        tuple(command), config, Detail.FULL, seed=seed, sandbox=sandbox, record_arguments=record_arguments
+        tuple(command),
+        config,
+        Detail.FULL,
+        seed=seed,
+        sandbox=sandbox,
+        record_arguments=record_arguments,
+        start=start,
+        end=end,
     )
 
 
@@ -103,6 +115,8 @@ def compare_record(
     `costs` are those of each processor by its name. `partial` says that it was interrupted, and configurations are
     missing.
     """
+    for run in runs:
+        _check_started(run)
     rows = [compare_row(run, costs[run.record["config"]["profile"]], remote_share) for run in runs]
     profiles = list(dict.fromkeys(row["profile"] for row in rows))
     verdicts = []
@@ -120,14 +134,36 @@ def compare_record(
             "sandbox": spec.sandbox,
             "profiles": profiles,
             "remote_share": remote_share,
+            "from": spec.start,
+            "to": spec.end,
         },
         "partial": partial,
         "rows": rows,
         "differences": _differences(rows),
+        "early": [
+            f"{run.configuration.name}: {early}" for run in runs if (early := _early(run.record["region"]))
+        ],
         "verdicts": verdicts,
         "costs": {one.name: _figures(one) for one in (costs[profile] for profile in profiles)},
         "not_modelled": list(NOT_MODELLED),
     }
+
+
+def _check_started(run: Running[Configuration]) -> None:
+    """Raise MisuseError for a run of which nothing counts, because it never came to the start of its region."""
+    region = run.record["region"]
+    if region is not None and not region["started"]:
+        raise MisuseError(
+            f"{run.configuration.name} ended with status {run.record['outcome']['status']} and was never "
+            f"{region['from']}: give an earlier point to begin at"
+        )
+
+
+def _early(region: Mapping[str, Any] | None) -> str:
+    """Say that a run ended before its region did, if it did."""
+    if region is None or region["to"] is None or region["ended"]:
+        return ""
+    return f"the program ended and was never {region['to']}, so everything up to its end counts"
 
 
 def _figures(costs: Costs) -> dict[str, Any]:
@@ -158,6 +194,7 @@ def compare_row(run: Running[Configuration], costs: Costs, remote_share: float =
             "stdout_bytes": run.stdout_bytes,
             "stdout_sha256": run.stdout_sha256,
         },
+        "region": record["region"],
         "instructions": record["instructions"],
         "exits": {"total": sum(exits.values()), "by_reason": exits},
         "page_faults": record["page_faults"],

@@ -29,8 +29,8 @@ class TableSize:
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Events of one run. `first` are the tables indexed by linear addresses, `second` those by guest-physical ones.
-    `cleared` are the bytes that guest and host had to clear: what is resident in each dimension. References are those
-    that the walk caches left; `spared` says what these did.
+    `cleared` are the bytes that guest and host had to clear: what became resident in each dimension. References are
+    those that the walk caches left; `spared` says what these did.
 
     Under shadow `first` are the shadow tables, which are all that a walk reads.
     """
@@ -76,7 +76,7 @@ class Counts:
             host_references=walks["references"]["host"],
             page_faults=record["page_faults"],
             exits=record["exits"],
-            cleared=_resident(record["memory"]),
+            cleared=_resident(record["memory"]) - _before(record),
             first=first,
             second=second,
             spared=Spared.of(record["walk_caches"]),
@@ -102,6 +102,12 @@ def levels_of(page: int) -> int:
         if page_size(level) == page:
             return _TOP - level + 1
     raise MisuseError(f"No page has {page:#x} bytes: give 0x1000, 0x200000 or 0x40000000")
+
+
+def _before(record: Mapping[str, Any]) -> int:
+    """Return the bytes that were resident, and so cleared, before the part of the run that counts."""
+    before = (record.get("region") or {}).get("resident_before", {})
+    return sum(before.get(part, 0) for part in ("guest", "host"))
 
 
 def _resident(memory: Mapping[str, Any]) -> int:

@@ -34,7 +34,7 @@ NOT_MODELLED: tuple[str, ...] = (
     "What an exit does to caches and TLBs beyond its own cycles, and flushes on processors without VPID.",
     "System calls, interrupts, devices and other vCPUs: only translation and its faults and exits differ.",
     "Native is the bare machine: exits that Quire itself needs to run a native guest cost nothing there.",
-    "Memory is cleared once for the guest and once for its host, as much as is resident at the end; copies are not.",
+    "Memory is cleared once for the guest and once for its host, as much as became resident; copies are not.",
     "Cycles of exits and faults are figures of the cost profile; those marked as assumptions were not published.",
 )
 
