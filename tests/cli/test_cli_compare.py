@@ -50,20 +50,24 @@ def test_input_output_status_and_files(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (7, b"deabc\n", b"")
     record = json.loads((tmp_path / "a.json").read_text())
     table = io.StringIO()
-    render_compare_table(record, table)
+    render_compare_table(record, table, bound=True)
     text = table.getvalue()
     assert all(len(one) <= 110 for one in text.splitlines())
+    assert "upper bound: no walk caches, every walk makes all its references" in text
     rows = record["rows"]
     assert [row["mmu"] for row in rows] == list(MMUS)
     assert record["differences"] == []
     assert {row["outcome"]["status"] for row in rows} == {7}
     assert {row["instructions"] for row in rows} == {rows[0]["instructions"]}
     by_name = {row["mmu"]: row for row in rows}
-    assert by_name["native"]["walks"]["references_per_walk"] == 4
-    assert by_name["ept"]["walks"]["references_per_walk"] == 24
+    for mmu, whole in (("native", 4), ("ept", 24), ("shadow", 4)):
+        row = by_name[mmu]
+        assert row["bound"]["references_per_walk"] == whole
+        assert 1 <= row["walks"]["references_per_walk"] < whole
+        assert row["bound"]["cycles"] > row["cycles"]["total"]
     assert by_name["ept"]["overhead"]["over_native"] > 0.1
-    assert record["verdict"]["winner"] != "native 4K"
-    assert record["verdict"]["sentence"] in " ".join(text.split())
+    assert record["verdicts"][0]["winner"] != "native 4K"
+    assert record["verdicts"][0]["sentence"] in " ".join(text.split())
     for row in rows:
         total = sum(
             sum(part.values()) if isinstance(part, dict) else part
@@ -87,11 +91,18 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ("--pages 4K/3K -- true", "'4K/3K' is no pair of pages: give GUEST/HOST"),
         ("--mmu nativ -- true", "No Mmu is called 'nativ' (did you mean 'native'?)"),
         ("--costs skylake -- true", "No cost profile is called 'skylake' (did you mean 'skylake-x'?)"),
+        (
+            "--profile zen4 --costs skylake-x -- true",
+            "Costs skylake-x are for skylake-x, architecture, ideal, none, not for profile zen4: leave --costs out for "
+            "zen4's own, or give --profile skylake-x",
+        ),
+        ("--profile zen4,zen4x -- true", "No CPU profile is called 'zen4x' (did you mean 'zen4'?)"),
         ("--memory 1K -- true", "give at least 4 MiB"),
         ("--remote-share nan -- true", "A share of remote memory of nan does not exist: give 0 to 1"),
         ("--remote-share 2 -- true", "2.0 is not in the range 0<=x<=1"),
         ("--jobs 0 -- true", "0 is not in the range 1<=x<=64"),
         ("--plot - -o - -- true", "--output and --plot are all -, and stdout takes one"),
+        ("--relative -- true", "--relative says nothing without --plot: give both, or neither"),
         ("--plot none/a.svg -- true", "cannot write --plot to 'none/a.svg': No such file or directory"),
     ):
         assert said in refused(tmp_path, "compare", *shlex.split(line))

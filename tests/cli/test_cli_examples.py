@@ -72,7 +72,7 @@ def test_every_verb_answers_in_json(tmp_path: Path) -> None:
     """A flag everywhere, and -o where the answer goes; a verb is one that shows both in its help."""
     verbs = re.findall(r"^  ([a-z]+)  ", quire(tmp_path, "--help").stdout.split("Commands:")[1], re.MULTILINE)
     assert len(verbs) > 10
-    groups = {"profiles": ("list", "show"), "validate": ("references", "crossover", "ladder", "numa")}
+    groups = {"profiles": ("list", "show"), "validate": ("references", "crossover", "ladder", "numa", "hardware")}
     for verb in verbs:
         for part in groups.get(verb, ("",)):
             text = quire(tmp_path, verb, *part.split(), "--help").stdout

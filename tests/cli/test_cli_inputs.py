@@ -90,10 +90,12 @@ WORDS = {
     "second dimension": (["run", "--mmu", "native", "--host-page", "2M", "--", "true"],
                          "quire run: --host-page 2M says nothing under --mmu native, which has one dimension of "
                          "tables: give --guest-page, or another --mmu (see quire run --help)"),
-    "picture": (["compare", "--plot", "x.png", "--", "true"],
-                "quire compare: --plot writes SVG, and 'x.png' says otherwise: give a name that ends in .svg"),
-    "heat map": (["tlb", "--heat-map", "x.png", "--", "true"],
-                 "quire tlb: --heat-map writes SVG, and 'x.png' says otherwise: give a name that ends in .svg"),
+    "picture": (["compare", "--plot", "x.jpg", "--", "true"],
+                "quire compare: --plot writes SVG, PNG or PDF, and 'x.jpg' says otherwise: give a name that ends "
+                "in .svg, .png or .pdf"),
+    "heat map": (["tlb", "--heat-map", "x.jpg", "--", "true"],
+                 "quire tlb: --heat-map writes SVG, PNG or PDF, and 'x.jpg' says otherwise: give a name that ends "
+                 "in .svg, .png or .pdf"),
     "columns": (["compare", "--parquet", "x.csv", "--", "true"],
                 "quire compare: --parquet writes Parquet, and 'x.csv' says otherwise: give a name that ends in "
                 ".parquet or .pq"),

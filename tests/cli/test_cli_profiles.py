@@ -95,4 +95,4 @@ def test_run_and_compare_on_a_profile(tmp_path: Path) -> None:
     run = record("run", "--profile", "genoa", "--report", "json", "-o", "record.json")
     assert run["profile"] == "zen4"
     compared = record("compare", "--mmu", "ept", "--profile", "genoa", "--json", "-o", "record.json")
-    assert compared["profile"] == "zen4"
+    assert compared["profiles"] == ["zen4"]

@@ -89,3 +89,27 @@ def test_what_is_refused(tmp_path: Path) -> None:
         line = refused(tmp_path, "validate", "crossover", *words)
         assert line.startswith("quire validate crossover: ")
         assert said in line
+
+
+def test_hardware_refuses_what_it_cannot_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = " (see quire validate hardware --help)"
+    for words, said in (
+        (
+            ("--profile", "zen4", "--costs", "zen3"),
+            "Costs zen3 are for zen3, not for profile zen4: leave --costs out for zen4's own, or give --profile zen3",
+        ),
+        (
+            ("--profile", "zen4", "--size", "3M"),
+            "A size of 3145728 bytes is none to measure: give a power of two from 16M on",
+        ),
+        (
+            ("--profile", "zen4", "--programs", "chase,quicksort"),
+            "No program is called 'quicksort': there is gups, chase, btree, bfs, join",
+        ),
+    ):
+        assert refused(tmp_path, "validate", "hardware", *words) == f"quire validate hardware: {said}{usage}"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert refused(tmp_path, "validate", "hardware", "--profile", "zen4") == (
+        "quire validate hardware: There is no C compiler here, and the programs are C: install one of cc, gcc, clang"
+        + usage
+    )

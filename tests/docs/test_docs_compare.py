@@ -38,7 +38,7 @@ def fields(value: Any, path: str = "") -> Iterator[str]:
     if isinstance(value, dict) and path not in OPEN:
         for name, inner in value.items():
             yield from fields(inner, f"{path}.{name}" if path else name)
-    elif isinstance(value, list) and path == "rows":
+    elif isinstance(value, list) and path in ("rows", "verdicts"):
         yield path
         yield from fields(value[0], path)
     else:

@@ -20,7 +20,7 @@ WIDTH = 110
 def row(name: str, exits: dict[str, int], over: float | None, costs: dict[str, int]) -> dict[str, Any]:
     parts: dict[str, Any] = {
         "execution": 1_000_000,
-        "tlb_l2_hits": 0,
+        "tlb_l2": 0,
         "walk_guest": {"l1": 400, "memory": 100},
         "walk_host": {"l1": 0, "memory": 0},
         "exits": costs,
@@ -31,6 +31,8 @@ def row(name: str, exits: dict[str, int], over: float | None, costs: dict[str, i
     mmu, pages = name.split()
     return {
         "name": name,
+        "profile": "skylake-x",
+        "costs": "round",
         "mmu": mmu,
         "guest_page": 4096,
         "host_page": 4096 if "/" in pages else None,
@@ -48,6 +50,12 @@ def row(name: str, exits: dict[str, int], over: float | None, costs: dict[str, i
         "table_bytes": {"guest": 45056, "shadow": 0, "host": 0, "total": 45056},
         "cycles": parts,
         "overhead": {"over_native": over, "over_native_4k": over},
+        "bound": {
+            "references": {"guest": 4_000_000, "host": 0},
+            "references_per_walk": 24.0,
+            "cycles": 2 * parts["total"],
+            "over_native": over,
+        },
     }
 
 
@@ -55,14 +63,28 @@ def comparison() -> dict[str, Any]:
     many = {"CPUID": 1, "EPT_VIOLATION": 20_000, "HLT": 2, "INVLPG": 3, "RDMSR": 4}
     costly = {"CPUID": 2500, "EPT_VIOLATION": 70_000_000}
     return {
-        "schema": 1,
+        "schema": 2,
         "program": {"argv": ["prog[red]", "argument"]},
-        "config": {"profile": "skylake-x", "costs": "round"},
+        "config": {"profiles": ["skylake-x"]},
         "rows": [row("native 4K", {"CPUID": 5}, 0.0, {}), row("ept 4K/4K", many, 69.5, costly)],
         "partial": False,
         "differences": [],
-        "verdict": {"winner": "ept 4K/4K", "component": "exits", "sentence": "ept 4K/4K takes the cake."},
-        "costs": {"a": {"value": 1, "source": "assumption"}, "b": {"value": 2, "source": "published 2009"}},
+        "verdicts": [
+            {
+                "profile": "skylake-x",
+                "winner": "ept 4K/4K",
+                "component": "exits",
+                "sentence": "ept 4K/4K takes the cake.",
+                "bound_winner": "native 4K",
+            }
+        ],
+        "costs": {
+            "round": {
+                "events.instruction": {"value": 1.0, "assumption": True, "source": "assumption"},
+                "exits.round_trip": {"value": 2000.0, "assumption": False, "source": "published 2009"},
+                "exits.work.default": {"value": 100.0, "assumption": True, "source": "assumption"},
+            }
+        },
         "not_modelled": ["The weather: it is the same everywhere, " + "and everywhere " * 10 + "it rains."],
     }
 
@@ -110,7 +132,7 @@ def table(render: Any, record: dict[str, Any]) -> str:
 def test_the_table_of_a_comparison() -> None:
     text = table(render_compare_table, comparison())
     lines = [line.split() for line in text.splitlines()]
-    assert text.startswith("quire compare: prog[red], skylake-x, costs round\n")
+    assert text.startswith("quire compare: prog[red]\nskylake-x, costs round\n")
     assert ["native", "4K", "234_567", "4.00", "123_456", "7", "44", "KiB", "-"] in lines
     nested = next(line for line in text.splitlines() if "20_010" in line)
     assert "EPT_VIOLATION 20_000, RDMSR 4, INVLPG 3" in " ".join(text.split())
@@ -122,7 +144,21 @@ def test_the_table_of_a_comparison() -> None:
     ]
     assert "EPT walks" not in text  # nobody has any
     assert "ept 4K/4K takes the cake." in text
-    assert "- 1 of the 2 figures of round are assumptions." in text
+    assert "2 of the 3 figures of round are assumptions." in text
+    titles = next(line for line in text.splitlines() if "vs native" in line).split()
+    assert [one for one in titles if one[:2] in ("ex", "wa", "VM")] == ["execution*", "walks", "VM", "exits*"]
+    figures = next(line for line in text.splitlines() if line.split()[:1] == ["round"])
+    assert figures.split() == ["round", "1*", "2000", "+", "100*"]
+
+
+def test_the_bound_has_a_table_of_its_own() -> None:
+    file = io.StringIO()
+    render_compare_table(comparison(), file, bound=True)
+    text = file.getvalue()
+    lines = text[text.index("upper bound") :].splitlines()
+    assert lines[1].split()[1:3] == ["refs/walk", "guest"]
+    assert lines[3].split() == ["ept", "4K/4K", "24.00", "4_000_000", "0", "142", "M", "+6950.0", "%"]
+    assert "upper bound" not in table(render_compare_table, comparison())
 
 
 def test_references_by_node_have_a_table_of_their_own() -> None:
@@ -181,7 +217,12 @@ def test_parquet_has_a_row_a_configuration_and_fixed_types() -> None:
     assert dict(nested["exits_by_reason"])["EPT_VIOLATION"] == 20_000
     assert nested["cycles_total"] == record["rows"][1]["cycles"]["total"]
     assert nested["over_native"] == 69.5
-    assert json.loads(read.schema.metadata[b"quire"])["verdict"] == record["verdict"]
+    assert json.loads(read.schema.metadata[b"quire"])["verdicts"] == record["verdicts"]
+    assert (native["profile"], native["costs"], native["bound_cycles"]) == (
+        "skylake-x",
+        "round",
+        2 * native["cycles_total"],
+    )
     record["rows"] = [record["rows"][0] | {"overhead": {"over_native": None, "over_native_4k": None}}]
     other = parquet.read_table(io.BytesIO(compare_parquet(record)))
     assert other.schema.remove_metadata() == read.schema.remove_metadata()
@@ -197,11 +238,63 @@ def test_the_chart_of_a_comparison() -> None:
     svg = compare_chart(record)
     assert compare_chart(copy.deepcopy(record)) == svg
     shown = texts(svg)
-    for word in ("native 4K", "ept 4K/4K", "71.0 M", "VM exits", "execution", "predicted cycles"):
+    title = "prog[red] on skylake-x: pages GUEST/HOST 4K/4K"
+    for word in (
+        *(title, "skylake-x, costs round", "native 4K", "ept 4K/4K", "predicted cycles"),
+        *("1.01 M", "71.0 M, +6950.0 %", "VM exits", "execution"),
+    ):
         assert word in shown
+    root = ElementTree.fromstring(svg)
+    assert root.findtext("{http://www.w3.org/2000/svg}title") == title
+    assert root.findtext("{http://www.w3.org/2000/svg}desc") == (
+        "skylake-x native 4K: 1.01 M cycles. skylake-x ept 4K/4K: 71.0 M cycles, +6950.0 % over native."
+    )
+    assert b"prefers-color-scheme: dark" in svg and b"bound" not in svg
     assert "EPT walks" not in shown
     assert b"<dc:date>" not in svg
     assert len(svg) < 40_000
+
+
+def widths(svg: bytes) -> list[float]:
+    """Return how wide each bar of a chart is, in the order in which they were drawn."""
+    found = re.findall(
+        rb'd="M ([0-9.]+) [0-9.]+ \nL ([0-9.]+) [0-9.]+ \nL [0-9. ]+\nL [0-9. ]+\nz\n" clip-path', svg
+    )
+    return [round(abs(float(b) - float(a)), 2) for a, b in found]
+
+
+def test_relative_bars_are_as_long_as_each_other_and_the_bound_is_marked() -> None:
+    """In cycles the cheap row is an 70th of the dear one; in per cent of its own both take the whole axis."""
+    record = comparison()
+    absolute, relative = widths(compare_chart(record)), widths(compare_chart(record, relative=True))
+    assert len(absolute) == len(relative) == 10  # five components of two rows
+    assert sum(absolute[1::2]) > 60 * sum(absolute[::2])
+    assert sum(relative[1::2]) == pytest.approx(sum(relative[::2]), abs=0.1)
+    assert "100 %" in texts(compare_chart(record, relative=True))
+    assert "bound: whole walks" in texts(compare_chart(record, bound=True))
+
+
+def test_a_panel_for_each_processor() -> None:
+    record = comparison()
+    other = [one | {"profile": "zen4", "costs": "zen4"} for one in record["rows"]]
+    record["rows"] += other
+    record["verdicts"] += [record["verdicts"][0] | {"profile": "zen4"}]
+    record["config"] = {"profiles": ["skylake-x", "zen4"]}
+    shown = texts(compare_chart(record))
+    assert "prog[red] on skylake-x, zen4: pages GUEST/HOST 4K/4K" in shown
+    assert [shown.count(one) for one in ("skylake-x, costs round", "zen4, costs zen4", "ept 4K/4K")] == [
+        1,
+        1,
+        2,
+    ]
+
+
+@pytest.mark.parametrize(("form", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_other_forms(form: str, begins: bytes) -> None:
+    made = compare_chart(comparison(), form)
+    assert made.startswith(begins)
+    assert compare_chart(comparison(), form) == made
+    assert b"prog[red] on skylake-x" in made or form == "pdf"  # which keeps it in UTF-16
 
 
 @pytest.mark.parametrize("crossing", [11.5, None])

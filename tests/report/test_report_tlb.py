@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 from quire.report.heat_map import heat_map
 from quire.report.tlb import render_tlb
 
+SVG = "{http://www.w3.org/2000/svg}"
 PAGE = {
     "structure": "L1D 4K", "level": 1, "set": 3, "way": 0, "class": "combined", "kind": "page",
     "address": 0x7FFF00003000, "size": 4096, "hpa": 0x77000, "vpid": 1, "pcid": 3, "ep4ta": 0x5000, "global": False,
@@ -103,9 +104,26 @@ def test_the_heat_map() -> None:
     texts = [
         element.text for element in ElementTree.fromstring(chart).iter("{http://www.w3.org/2000/svg}text")
     ]
-    assert [text for text in texts if text and not text.strip().isdigit()] == [
-        *("fills", "of 2 ways", " 0 to 9", " 0 to 2", "L1D 4K: 3 of 8 entries used, 14 fills"),
-        *("fills", "of 2 ways", " 0 to 1", " 0 to 1", "PDE cache: 1 of 8 entries used, 1 fills"),
-        *("true, mine: by set, dark is none, bright is the most", "never filled: spare"),
+    assert [text for text in texts if text and not text.strip(" %").isdigit()] == [
+        *("fills", "of 2 ways", "0 to 9", "0 to 2", "L1D 4K: 3 of 8 entries used, 14 fills"),
+        *("set", "fills", "of 2 ways", "0 to 1", "0 to 1", "PDE cache: 1 of 8 entries used, 1 fills"),
+        *("share of the ways, or of the fills of the busiest set",),
+        *("true on mine: TLBs and walk caches by set", "never filled: spare"),
     ]
     assert b"never filled: none" in heat_map(RECORD | {"structures": []})
+    assert b"<desc>Nothing was filled.</desc>" in heat_map(RECORD | {"structures": []})
+
+
+def test_structures_of_one_set_are_bars() -> None:
+    """A single set has nothing to be compared with: no map, and no scale of colours."""
+    one = structure("nested TLB", 5, {"page": 5}, {"used": [5], "fills": [7]}) | {"sets": 1, "ways": 8}
+    chart = heat_map(RECORD | {"structures": [one]})
+    texts = [element.text for element in ElementTree.fromstring(chart).iter(f"{SVG}text")]
+    assert {"structures of one set", "nested TLB", "5 of 8, 7 fills", "ways used"} <= set(texts)
+    assert not any("share" in text for text in texts if text)
+    assert ElementTree.fromstring(chart).findtext(f"{SVG}desc") == "nested TLB: 5 of 8 entries used, 7 fills."
+
+
+def test_other_forms_of_the_heat_map() -> None:
+    assert heat_map(RECORD, "png").startswith(b"\x89PNG")
+    assert heat_map(RECORD, "pdf").startswith(b"%PDF")

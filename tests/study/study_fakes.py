@@ -56,6 +56,7 @@ def record(mmu: str = "native", **changes: Any) -> dict[str, Any]:
         },
         "outcome": {"status": 0, "signal": None, "partial": False, "reason": None},
         "instructions": 500,
+        "walk_caches": {},
         "tlb": {"l2": {"hits": 3, "misses": 10}},
         "walks": {
             "count": 10,

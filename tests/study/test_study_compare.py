@@ -18,12 +18,14 @@ from quire.machine import MMUS
 from quire.study import (
     NOT_MODELLED,
     Configuration,
+    Costs,
     RunFailed,
     Running,
     compare_record,
     configurations,
     parse_mmus,
     parse_pages,
+    parse_profiles,
     run_all,
 )
 from quire.study.runner import check_settings
@@ -34,6 +36,10 @@ LARGE = Configuration("ept", "4K", "2M")
 
 def running(configuration: Configuration, made: dict[str, Any], digest: str = "same") -> Running:
     return Running(configuration, made, 5, digest)
+
+
+def by_profile(folder: Path) -> dict[str, Costs]:
+    return {name: round_costs(folder) for name in ("skylake-x", "zen4")}
 
 
 def test_configurations_are_each_named_once() -> None:
@@ -64,27 +70,37 @@ def test_mmus_are_in_the_order_of_the_list() -> None:
 
 def test_a_record_of_two_runs(tmp_path: Path) -> None:
     runs = [running(NATIVE, record()), running(NESTED, record("ept"))]
-    found = compare_record(RunSpec(("prog", "a")), runs, round_costs(tmp_path))
+    found = compare_record(RunSpec(("prog", "a")), runs, by_profile(tmp_path))
     native, nested = found["rows"]
     assert native["overhead"] == {"over_native": 0.0, "over_native_4k": 0.0}
-    assert native["cycles"]["total"] == 35338
-    assert nested["cycles"]["total"] == 500 + 30 + 85 + 290 + 22100 + 2000 + 65536
-    assert nested["overhead"]["over_native"] == round(nested["cycles"]["total"] / 35338 - 1, 6)
+    assert native["cycles"]["total"] == 35438
+    assert nested["cycles"]["total"] == 500 + 130 + 85 + 290 + 22100 + 2000 + 65536
+    assert nested["overhead"]["over_native"] == round(nested["cycles"]["total"] / 35438 - 1, 6)
     assert nested["walks"]["references_per_walk"] == 24
     assert nested["table_bytes"] == {"guest": 16384, "shadow": 0, "host": 16384, "total": 32768}
     assert found["differences"] == []
     assert found["not_modelled"] == list(NOT_MODELLED)
-    assert found["verdict"] == {
-        "winner": "ept 4K/4K",
-        "component": "clearing",
-        "sentence": "ept 4K/4K takes 90.5 k cycles, 156.2 % over native; most of that, 32.8 k, is clearing memory.",
+    assert found["verdicts"] == [
+        {
+            "profile": "skylake-x",
+            "winner": "ept 4K/4K",
+            "component": "clearing",
+            "sentence": "ept 4K/4K takes 90.6 k cycles, 155.8 % over native; most of that, 32.8 k, is clearing memory.",
+            "bound_winner": "ept 4K/4K",
+        }
+    ]
+    assert nested["bound"] == {
+        "references": {"guest": 40, "host": 200},
+        "references_per_walk": 24,
+        "cycles": nested["cycles"]["total"],  # the record has no walk caches
+        "over_native": nested["overhead"]["over_native"],
     }
 
 
 def test_the_winner_is_the_cheapest_virtual_one_and_its_exits_say_why(tmp_path: Path) -> None:
     few = record("ept", exits={"CPUID": 1, "EPT_VIOLATION": 1})
     runs = [running(NATIVE, record()), running(NESTED, record("ept")), running(LARGE, few)]
-    verdict = compare_record(RunSpec(("prog",)), runs, round_costs(tmp_path))["verdict"]
+    (verdict,) = compare_record(RunSpec(("prog",)), runs, by_profile(tmp_path))["verdicts"]
     assert (verdict["winner"], verdict["component"]) == ("ept 4K/2M", "exits")
     assert verdict["sentence"].endswith(
         "15.0 k fewer than ept 4K/4K; what decides is VM exits, EPT_VIOLATION above all (1 against 4): "
@@ -92,23 +108,55 @@ def test_the_winner_is_the_cheapest_virtual_one_and_its_exits_say_why(tmp_path: 
     )
 
 
+def test_each_processor_is_compared_by_itself(tmp_path: Path) -> None:
+    """The second is cheaper throughout; each is over its own native, and what differs is named in full."""
+    asked = configurations(["native", "ept"], parse_pages("4K/4K"), parse_profiles("skylake-x,zen4"))
+    names = [one.name for one in asked]
+    assert names == ["skylake-x native 4K", "skylake-x ept 4K/4K", "zen4 native 4K", "zen4 ept 4K/4K"]
+    assert [one.apply(RunSpec(("true",))).config.profile.name for one in asked[1:3]] == ["skylake-x", "zen4"]
+    runs = []
+    for one in asked:
+        assert one.profile is not None
+        made = record(one.mmu, instructions=500 if one.profile.name == "skylake-x" else 100)
+        made["config"]["profile"] = one.profile.name
+        runs.append(running(one, made, one.profile.name))
+    found = compare_record(RunSpec(("prog",)), runs, by_profile(tmp_path))
+    assert found["config"]["profiles"] == ["skylake-x", "zen4"]
+    assert [(row["profile"], row["name"]) for row in found["rows"]] == [
+        tuple(name.split(" ", 1)) for name in names
+    ]
+    assert [row["overhead"]["over_native"] == 0 for row in found["rows"]] == [True, False, True, False]
+    assert [(one["profile"], one["winner"]) for one in found["verdicts"]] == [
+        ("skylake-x", "ept 4K/4K"),
+        ("zen4", "ept 4K/4K"),
+    ]
+    assert found["differences"] == [
+        f"{name} wrote other bytes than skylake-x native 4K: 5 and 5 of them" for name in names[2:]
+    ]
+    assert list(found["costs"]) == ["round"]
+    with pytest.raises(MisuseError, match="--profile zen4,genoa names zen4 twice: give each processor once"):
+        parse_profiles("zen4,genoa")
+
+
 def test_what_is_alone_or_equal_is_said_so(tmp_path: Path) -> None:
-    costs = round_costs(tmp_path)
+    costs = by_profile(tmp_path)
     alone = compare_record(RunSpec(("prog",)), [running(NESTED, record("ept"))], costs)
-    assert alone["verdict"]["sentence"] == "ept 4K/4K takes 90.5 k cycles, most of them for clearing memory."
+    assert (
+        alone["verdicts"][0]["sentence"] == "ept 4K/4K takes 90.6 k cycles, most of them for clearing memory."
+    )
     assert alone["rows"][0]["overhead"] == {"over_native": None, "over_native_4k": None}
     equal = compare_record(
         RunSpec(("prog",)), [running(NESTED, record("ept")), running(LARGE, record("ept"))], costs
     )
-    sentence = "ept 4K/4K takes 90.5 k cycles, as ept 4K/2M does, most of them for clearing memory."
-    assert equal["verdict"]["sentence"] == sentence
+    sentence = "ept 4K/4K takes 90.6 k cycles, as ept 4K/2M does, most of them for clearing memory."
+    assert equal["verdicts"][0]["sentence"] == sentence
 
 
 def test_a_guest_that_computes_otherwise_is_named(tmp_path: Path) -> None:
     other = copy.deepcopy(record("ept"))
     other["outcome"]["status"] = 3
     runs = [running(NATIVE, record()), running(NESTED, other, "other")]
-    found = compare_record(RunSpec(("prog",)), runs, round_costs(tmp_path))
+    found = compare_record(RunSpec(("prog",)), runs, by_profile(tmp_path))
     assert found["differences"] == [
         "ept 4K/4K ended with status 3, native 4K with 0",
         "ept 4K/4K wrote other bytes than native 4K: 5 and 5 of them",

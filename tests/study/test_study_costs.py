@@ -1,13 +1,15 @@
 """Cost profiles: what comes with Quire names its sources, and a wrong file says which key is wrong and why."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 from study_fakes import PROFILE
 
+from quire.arch import profile_by_name, profile_names
 from quire.errors import FormatError, MisuseError
-from quire.study import known_costs, load_costs
+from quire.study import costs_for, known_costs, load_costs
 
 
 @pytest.mark.parametrize("name", known_costs())
@@ -20,6 +22,39 @@ def test_every_figure_has_a_source_or_is_called_an_assumption(name: str) -> None
     assert [cache.name for cache in costs.caches] == ["l1", "l2", "l3"]
     latencies = [*(cache.latency.value for cache in costs.caches), costs.local.value, costs.remote.value]
     assert latencies == sorted(latencies)
+
+
+def test_every_processor_has_costs_of_its_own() -> None:
+    named = [profile for name in known_costs() for profile in load_costs(name).profiles]
+    assert sorted(named) == sorted(profile_names())  # each once
+    assert {costs_for(profile_by_name(name)).name for name in profile_names()} == set(known_costs())
+    zen4 = costs_for(profile_by_name("genoa"))
+    assert zen4.name == "zen4"
+    assert {zen4.caches[1].latency.value, zen4.caches[2].latency.value} == {14, 50}
+
+
+def test_costs_of_another_processor_are_refused_by_name(tmp_path: Path) -> None:
+    zen4 = profile_by_name("zen4")
+    with pytest.raises(MisuseError) as failure:
+        costs_for(zen4, "zen3")
+    assert str(failure.value) == (
+        "Costs zen3 are for zen3, not for profile zen4: leave --costs out for zen4's own, or give --profile zen3"
+    )
+    mine = tmp_path / "mine.toml"
+    mine.write_text(PROFILE)  # says of no processor that it is for it
+    assert costs_for(zen4, str(mine)).profiles == ()
+    mine.write_text(PROFILE.replace("[events]", 'profiles = ["zen3", "mine"]\n[events]', 1))
+    with pytest.raises(MisuseError, match="Costs round are for zen3, mine, not for profile zen4"):
+        costs_for(zen4, str(mine))
+    own = dataclasses.replace(zen4, name="mine")
+    assert costs_for(own, str(mine)).name == "round"
+    assert costs_for(own, "zen4").name == "zen4"  # who brings a processor chooses its costs
+    with pytest.raises(MisuseError) as failure:
+        costs_for(own)
+    assert str(failure.value) == (
+        f"Profile mine has no costs of its own: give --costs with one of {', '.join(known_costs())}, or a file that "
+        "ends in .toml"
+    )
 
 
 def test_a_cause_without_a_figure_takes_the_default(tmp_path: Path) -> None:
@@ -47,6 +82,11 @@ def test_a_cause_without_a_figure_takes_the_default(tmp_path: Path) -> None:
         ("share = { value = 0.5", "share = { value = 1.5", r"cache\.l1\.share\.value is 1\.5: give 0 to 1"),
         ("INVLPG", "INVLPGS", r"INVLPGS is no exit reason \(did you mean 'INVLPG'\?\)"),
         ('default = { value = 100, source = "assumption" }\n', "", r"exits\.work\.default is missing"),
+        (
+            'name = "round"',
+            'name = "round"\nprofiles = "zen4"',
+            "profiles is 'zen4': give a list of CPU profiles by name, or leave it out for any",
+        ),
         ('name = "round"', "name = 5", "name is not a string"),
         ("[memory]", "[memory", "is not TOML"),
     ],
@@ -59,7 +99,7 @@ def test_a_wrong_file_says_what_is_wrong(old: str, new: str, said: str, tmp_path
 
 
 def test_names_and_files_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(MisuseError, match=r"'skylake' \(did you mean 'skylake-x'\?\): there is skylake-x"):
+    with pytest.raises(MisuseError, match=r"'skylake' \(did you mean 'skylake-x'\?\): there is icelake-sp, "):
         load_costs("skylake")
     with pytest.raises(MisuseError, match="cannot be read: No such file"):
         load_costs(str(tmp_path / "none.toml"))

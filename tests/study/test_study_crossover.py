@@ -67,9 +67,11 @@ def test_what_the_guest_is_counted_for(mmu: str) -> None:
     none, some = guest.count(0), guest.count(5)
     assert (none.instructions, none.walks) == (2 * (8 * READS + 5), 2 * READS)
     assert some.instructions - none.instructions == 2 * 5 * 11  # INVLPG is Quire's to perform and not counted
-    assert none.guest_references == 4 * 2 * READS
-    if mmu == "ept":
-        assert none.host_references == 20 * 2 * READS
+    assert 2 * READS <= none.guest_references < 1.1 * 2 * READS
+    whole = none.whole()
+    assert whole.guest_references == 4 * 2 * READS
+    assert whole.host_references == (20 * 2 * READS if mmu == "ept" else 0)
+    assert none.host_references <= whole.host_references / 2
     if mmu in ("native", "ept"):
         assert sum(some.exits.values()) == 0
     else:
@@ -100,7 +102,7 @@ def test_a_sweep(tmp_path: Path) -> None:
     none, some = record["rows"]
     assert (none["updates"], some["updates"]) == (0, 40)
     for row in record["rows"]:
-        assert row["cycles_per_read"]["ept"] > 2 * row["cycles_per_read"]["native"]
+        assert row["cycles_per_read"]["ept"] > row["cycles_per_read"]["native"]
     assert some["cycles_per_read"]["native"] > none["cycles_per_read"]["native"]
     if "shadow" in MMUS:
         assert some["cycles_per_read"]["shadow"] > none["cycles_per_read"]["shadow"]

@@ -91,13 +91,13 @@ def test_every_component_of_a_native_prediction(tmp_path: Path) -> None:
     found = predict(record(), round_costs(tmp_path)).as_record()
     assert found == {
         "execution": 500,
-        "tlb_l2_hits": 30,
+        "tlb_l2": 130,  # 3 hits, and 10 misses that a walk follows
         "walk_guest": {"l1": 40, "l2": 0, "l3": 0, "memory": 0},  # 320 bytes, within 512
         "walk_host": {"l1": 0, "l2": 0, "l3": 0, "memory": 0},
         "exits": {},  # native is the bare machine
         "guest_faults": 2000,
         "clearing": 32768,
-        "total": 35338,
+        "total": 35438,
     }
     assert list(found) == [*COMPONENTS, "total"]
 
@@ -110,7 +110,34 @@ def test_every_component_of_a_nested_prediction(tmp_path: Path) -> None:
     assert found.walk_guest == {"l1": 35, "l2": 50, "l3": 0, "memory": 0}
     assert found.walk_host == {"l1": 190, "l2": 100, "l3": 0, "memory": 0}
     assert found.clearing == 65536
-    assert found.total == 500 + 30 + 85 + 290 + 22100 + 2000 + 65536
+    assert found.total == 500 + 130 + 85 + 290 + 22100 + 2000 + 65536
+
+
+def test_groups_behind_walk_caches() -> None:
+    """Ten walks: seven begin at a cached PDE, one at a cached PDPTE; the nested TLB answers for a table and a page."""
+    hits = {"linear PDE": 7, "linear PDPTE": 1, "guest-physical page": 6, "guest-physical PDE": 3}
+    made = record("ept", walk_caches=hits)
+    made["walks"]["references"] = {"guest": 17, "host": 35}
+    counts = Counts.of(made)
+    # 17 tables were read, 8 of them named by a cached entry: 9 to be translated, 6 of them by the nested TLB.
+    found = {group.name: group.references for group in groups_of(counts)}
+    assert found == {
+        "guest upper": 7,
+        "guest leaf": 10,
+        "host upper": 22,
+        "host leaf of tables": 3,
+        "host leaf of pages": 10,
+    }
+    assert sum(found.values()) == 17 + 35
+    whole = counts.whole()
+    assert (whole.guest_references, whole.host_references) == (17 + 3 * 7 + 2, 4 * (40 + 10))
+    more = Counts.of(record("ept", walk_caches=hits | {"guest-physical page": 12}))
+    assert {group.name: group.references for group in groups_of(more)}["host leaf of pages"] == 10
+
+
+def test_a_run_without_walk_caches_is_its_own_bound() -> None:
+    counts = Counts.of(record("ept"))
+    assert counts.whole() is counts
 
 
 def test_remote_memory_costs_its_share(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quire.cli.answer import answer_options
-from quire.cli.guest_files import open_report, write_text
+from quire.cli.guest_files import open_report, write_file
 from quire.cli.notices import say, say_if_compiling, teller
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, guest_options, run_spec
@@ -61,7 +61,7 @@ def command(**options: Any) -> int:
     if session.death_text is not None:
         say(f"quire audit: {session.death_text}")
     record = audit_record(session, options["every"])
-    write_text(
+    write_file(
         sink,
         "report",
         lambda file: file.write(render_json(record)) if options["as_json"] else render_audit(record, file),

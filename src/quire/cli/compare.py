@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ from quire.arch import WORD
 from quire.cli.answer import answer_options
 from quire.cli.measure import measure
 from quire.cli.numa_options import numa_config, numa_options
-from quire.cli.outputs import Outputs
+from quire.cli.outputs import Outputs, picture_form
 from quire.cli.run_options import check_sandbox, no_argv_option, sandbox_options
 from quire.cli.sizes import SizeType
 from quire.machine import MMUS
@@ -28,10 +29,10 @@ __all__ = ["command"]
               help="Pairs GUEST/HOST of page sizes: 4K or 2M, and 4K, 2M or 1G.")  # fmt: skip
 @click.option("--memory", type=SizeType(), default="2G", show_default=True, metavar="SIZE",
               help="Guest memory; costs only what is touched.")  # fmt: skip
-@click.option("--profile", default="skylake-x", show_default=True, metavar="NAME|FILE",
-              help="The processor: one that quire profiles lists, or a TOML file.")  # fmt: skip
-@click.option("--costs", default="skylake-x", show_default=True, metavar="NAME|FILE",
-              help="Cycles of each event: a profile by name, or a TOML file.")  # fmt: skip
+@click.option("--profile", "profiles", default="skylake-x", show_default=True, metavar="LIST",
+              help="The processors: those that quire profiles lists, or TOML files.")  # fmt: skip
+@click.option("--costs", metavar="NAME|FILE",
+              help="Cycles of each event, by default those of the processor: by name, or a TOML file.")  # fmt: skip
 @click.option("--remote-share", type=click.FloatRange(0, 1), default=0.0, show_default=True,
               help="Share of references to memory that go to another NUMA node.")  # fmt: skip
 @numa_options
@@ -40,9 +41,12 @@ __all__ = ["command"]
 @sandbox_options
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True,
               help="Runs at a time, after the first.")  # fmt: skip
+@click.option("--bound", is_flag=True,
+              help="Show each row without walk caches as well: every walk makes all its references.")  # fmt: skip
 @answer_options("stderr")
 @click.option("--parquet", metavar="FILE", help="Write a row a configuration there, for data frames.")
-@click.option("--plot", metavar="FILE", help="Write a chart there as SVG: where the cycles go.")
+@click.option("--plot", metavar="FILE", help="Write a chart there, .svg, .png or .pdf: where the cycles go.")
+@click.option("--relative", is_flag=True, help="With --plot: each bar in per cent of its own cycles.")
 @no_argv_option
 @click.argument("program")
 @click.argument("arguments", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED)
@@ -50,17 +54,19 @@ def command(
     mmus: str,
     pages: str,
     memory: int,
-    profile: str,
-    costs: str,
+    profiles: str,
+    costs: str | None,
     remote_share: float,
     seed: int,
     sandbox: bool,
     allow_read: tuple[str, ...],
     jobs: int,
+    bound: bool,
     output: str | None,
     as_json: bool,
     parquet: str | None,
     plot: str | None,
+    relative: bool,
     no_argv: bool,
     program: str,
     arguments: tuple[str, ...],
@@ -75,27 +81,31 @@ def command(
     Examples:
       quire compare -- true
       quire compare --mmu ept --pages 4K/2M -- sort /etc/passwd
+      quire compare --mmu ept,shadow --bound -- true
+      quire compare --mmu ept --profile skylake-x,zen4 -- true
       quire compare --mmu ept --plot true.svg --parquet true.parquet -- true
+      quire compare --mmu ept --plot true.png --relative -- true
       quire compare --mmu native --pages 2M/2M --json -o true.json -- true
       quire compare --mmu native,ept --numa 2x4G --numa-policy interleave -- true
     """
-    from quire.arch import profile_by_name
     from quire.errors import FormatError, MisuseError
-    from quire.study import compare_record, configurations, load_costs, parse_mmus, parse_pages
-    from quire.study.compare import compare_spec
+    from quire.study import compare_record, configurations, parse_mmus, parse_pages, parse_profiles
+    from quire.study.compare import compare_costs, compare_spec
     from quire.study.runner import check_settings
 
     try:
-        asked = configurations(parse_mmus(mmus), parse_pages(pages))
-        figures = load_costs(costs)
-        figures.memory_latency(remote_share)  # refuses what is no share
-        shared = (memory, seed, sandbox, profile_by_name(profile), numa_config(nodes))
+        processors = parse_profiles(profiles)
+        asked = configurations(parse_mmus(mmus), parse_pages(pages), processors)
+        figures = compare_costs(processors, costs, remote_share)
+        shared = (memory, seed, sandbox, processors[0], numa_config(nodes))
         check_sandbox(sandbox, allow_read)
         spec = compare_spec([program, *arguments], *shared, record_arguments=not no_argv)
         spec = replace(spec, allow_read=allow_read)
         check_settings(spec, asked)
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
+    if relative and plot is None:
+        raise click.UsageError("--relative says nothing without --plot: give both, or neither")
     names = {"--output": output, "--parquet": parquet, "--plot": plot}
     outputs = Outputs("compare", names)
     left = measure("compare", spec, asked, jobs)
@@ -104,17 +114,13 @@ def command(
     record = compare_record(spec, left.runs, figures, remote_share=remote_share, partial=left.partial)
     from quire.report import render_compare_table
 
-    outputs.answer(record, render_compare_table, as_json=as_json, default=sys.stderr)
-    _write_files(record, outputs)
-    return left.status
-
-
-def _write_files(record: dict[str, object], outputs: Outputs) -> None:
+    outputs.answer(record, partial(render_compare_table, bound=bound), as_json=as_json, default=sys.stderr)
     if "--parquet" in outputs:
         from quire.report.columns import compare_parquet
 
         outputs.write("--parquet", compare_parquet(record))
-    if "--plot" in outputs:
+    if plot is not None:
         from quire.report.chart import compare_chart
 
-        outputs.write("--plot", compare_chart(record))
+        outputs.write("--plot", compare_chart(record, picture_form(plot), relative=relative, bound=bound))
+    return left.status

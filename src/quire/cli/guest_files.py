@@ -6,7 +6,7 @@ A file is emptied when there is something to write to it: what it held is not lo
 import os
 import sys
 from collections.abc import Callable
-from typing import IO, BinaryIO
+from typing import IO, AnyStr, BinaryIO
 
 import click
 
@@ -14,7 +14,7 @@ from quire.cli.notices import say
 from quire.guest.own_streams import patient_stderr
 from quire.own_descriptors import empty, move_high
 
-__all__ = ["open_image", "open_report", "open_text", "write_text"]
+__all__ = ["open_image", "open_picture", "open_report", "open_text", "write_file"]
 
 _STDOUT = "-"
 
@@ -33,15 +33,22 @@ def open_text(name: str, what: str, option: str) -> IO[str]:
     return sys.stdout
 
 
+def open_picture(name: str, what: str, option: str) -> IO[bytes]:
+    """Open the file that `option` names for a picture, ``-`` for stdout. Raises click.ClickException."""
+    if name != _STDOUT:
+        return os.fdopen(_open(name, what, option), "wb")
+    return open_text(name, what, option).buffer  # type: ignore[attr-defined, no-any-return]
+
+
 def open_image(name: str) -> BinaryIO:
     """Open the file that --save-image names. Raises click.ClickException."""
     return os.fdopen(_open(name, "image", "--save-image"), "wb")
 
 
-def write_text(file: IO[str], what: str, write: Callable[[IO[str]], object]) -> None:
+def write_file(file: IO[AnyStr], what: str, write: Callable[[IO[AnyStr]], object]) -> None:
     """Have `write` fill `file`, and close it. A reader that leaves is no error; another failure is one line."""
     try:
-        if file in (sys.stdout, sys.stderr):  # others will write there
+        if file in _shared():  # others will write there
             write(file)
             file.flush()
         else:
@@ -52,6 +59,12 @@ def write_text(file: IO[str], what: str, write: Callable[[IO[str]], object]) -> 
         pass
     except OSError as error:
         say(f"quire {_verb()}: the {what} could not be written: {error.strerror}")
+
+
+def _shared() -> tuple[object, ...]:
+    """Return the streams that are not this verb's own, of text and of bytes."""
+    streams = (sys.stdout, sys.stderr)
+    return (*streams, *(getattr(stream, "buffer", None) for stream in streams))
 
 
 def _open(name: str, what: str, option: str) -> int:

@@ -38,8 +38,8 @@ __all__ = ["command"]
               help="Guest memory; costs only what is touched.")  # fmt: skip
 @click.option("--profile", default="skylake-x", show_default=True, metavar="NAME|FILE",
               help="The processor: one that quire profiles lists, or a TOML file.")  # fmt: skip
-@click.option("--costs", default="skylake-x", show_default=True, metavar="NAME|FILE",
-              help="Cycles of each event: a profile by name, or a TOML file.")  # fmt: skip
+@click.option("--costs", metavar="NAME|FILE",
+              help="Cycles of each event, by default those of the processor: by name, or a TOML file.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, WORD), default=0, show_default=True,
               help="Seed of the guest's randomness and address layout.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True,
@@ -91,14 +91,15 @@ def topology_record(topology: Any) -> dict[str, Any]:
 def _study(options: dict[str, Any], outputs: Outputs) -> int:
     """Run the program under each choice and write what came of it; return its exit status."""
     from quire import __version__
+    from quire.arch import profile_by_name
     from quire.errors import FormatError, MisuseError
     from quire.report.numa import render_numa
-    from quire.study import load_costs
+    from quire.study import costs_for
     from quire.study.numa import NUMA_NOT_MODELLED, NumaChoice, numa_study
     from quire.study.runner import check_settings
 
     try:
-        costs = load_costs(options["costs"])
+        costs = costs_for(profile_by_name(options["profile"]), options["costs"])
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None
     if options["last_cache"] is None:

@@ -10,13 +10,14 @@ import click
 
 from quire.cli.output import write_answer, write_bytes
 
-__all__ = ["Outputs", "check_form"]
+__all__ = ["Outputs", "check_form", "picture_form"]
 
 _STDOUT = "-"
 #: What a file of each option has in it, and how its name may end; a name without a suffix is nobody's business.
+_PICTURE = ("SVG, PNG or PDF", (".svg", ".png", ".pdf"))
 _FORMS = {
-    "--plot": ("SVG", (".svg",)),
-    "--heat-map": ("SVG", (".svg",)),
+    "--plot": _PICTURE,
+    "--heat-map": _PICTURE,
     "--parquet": ("Parquet", (".parquet", ".pq")),
 }
 
@@ -26,9 +27,15 @@ def check_form(option: str, name: str) -> None:
     form, suffixes = _FORMS.get(option, ("", ()))
     suffix = os.path.splitext(name)[1].lower()
     if form and suffix and suffix not in suffixes:
+        names = " or ".join((", ".join(suffixes[:-1]), suffixes[-1]))
         raise click.UsageError(
-            f"{option} writes {form}, and {name!r} says otherwise: give a name that ends in {' or '.join(suffixes)}"
+            f"{option} writes {form}, and {name!r} says otherwise: give a name that ends in {names}"
         )
+
+
+def picture_form(name: str) -> str:
+    """Return the form of the picture in the file `name`, which check_form allowed: by its suffix, else svg."""
+    return os.path.splitext(name)[1].lower().removeprefix(".") or "svg"
 
 
 class Outputs:

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from quire.cli.durations import DurationType
-from quire.cli.guest_files import open_image, open_report, write_text
+from quire.cli.guest_files import open_image, open_report, write_file
 from quire.cli.notices import say, say_if_compiling, teller
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, guest_options, run_spec
@@ -29,6 +29,8 @@ __all__ = ["checked_status", "command"]
 @click.option("-o", "--output", metavar="FILE", help="Write the report there, not to stderr; - is stdout.")
 @click.option("--save-image", metavar="FILE",
               help="Save the guest's memory there when it ends, as an ELF core: see quire walk.")  # fmt: skip
+@click.option("--with-ept", is_flag=True,
+              help="Save both dimensions: host-physical memory with EPT, and where EPT begins.")  # fmt: skip
 @click.option("--check-flushes", is_flag=True,
               help="Report stale translations, flushes that are missing, flushes not needed.")  # fmt: skip
 @click.option("--working-set", type=DurationType(), metavar="TIME",
@@ -47,7 +49,7 @@ def command(**options: Any) -> int:
       quire run --mmu native -- ls -l /
       quire run --detail full --report json -o report.json -- sort /etc/passwd
       quire run --guest-page 2M --host-page 1G --report none -- gzip -c /etc/services
-      quire run --save-image true.core -- true
+      quire run --save-image true.core --with-ept -- true
       quire run --mmu shadow --shadow-prefetch 8 -- ls /
       quire run --caching retain -- ls /
       quire run --mmu shadow --check-flushes --error-exitcode 9 -- sort /etc/passwd
@@ -70,6 +72,12 @@ def command(**options: Any) -> int:
             "--save-image saves the guest's memory, which has its arguments and environment in it: leave out "
             "--no-argv, or the image"
         )
+    has_ept = shape_of("process", options["mmu"]).hardware_walks_map
+    if options["with_ept"] and not (options["save_image"] and has_ept):
+        raise click.UsageError(
+            "--with-ept keeps EPT in the image of a guest under --mmu ept: "
+            "give --save-image FILE and --mmu ept as well, or leave it out"
+        )
     config = guest_config(
         options, options["vpid"], check_flushes=options["check_flushes"], numa=numa_config(options)
     )
@@ -85,7 +93,7 @@ def command(**options: Any) -> int:
 
     try:
         wanted = run_spec(options, config, options["detail"], working_set=options["working_set"])
-        session = open_session(wanted, environ, image=image, say=teller("run"))
+        session = open_session(wanted, environ, image=image, with_ept=options["with_ept"], say=teller("run"))
         status = session.run()
     except LaunchError as error:
         say(f"quire run: {error}")
@@ -98,7 +106,7 @@ def command(**options: Any) -> int:
         from quire.report import render_json, render_table
 
         record = session.record
-        write_text(
+        write_file(
             sink,
             "report",
             lambda file: file.write(render_json(record)) if kind == "json" else render_table(record, file),

@@ -21,6 +21,7 @@ __all__ = [
     "check_sandbox",
     "guest_config",
     "guest_options",
+    "guest_parameters",
     "no_argv_option",
     "run_spec",
     "sandbox_options",
@@ -79,6 +80,14 @@ def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def guest_parameters() -> list[click.Parameter]:
+    """Return the same options as parameters, for a command that runs a guest among other things."""
+
+    def bare() -> None: ...
+
+    return list(reversed(guest_options(bare).__click_params__))  # type: ignore[attr-defined]
 
 
 def sandbox_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,10 +5,10 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from quire.cli.answer import answer_options
-from quire.cli.guest_files import open_report, open_text, write_text
+from quire.cli.guest_files import open_picture, open_report, write_file
 from quire.cli.notices import say, say_if_compiling, teller
 from quire.cli.numbers import NumberType
-from quire.cli.outputs import check_form
+from quire.cli.outputs import check_form, picture_form
 from quire.cli.run_options import guest_config, guest_options, run_spec
 from quire.cli.sizes import SizeType
 
@@ -43,7 +43,9 @@ _SORTS = {"age": "age", "address": "address", "structure": None}
 @click.option("--sort", type=click.Choice(list(_SORTS)), default="structure", show_default=True,
               help="Order of entries: least age or address first, or as they lie.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(0), metavar="N", help="Show the first N entries alone.")
-@click.option("--heat-map", metavar="FILE", help="Write a chart there as SVG: fills and ways used, by set.")
+@click.option(
+    "--heat-map", metavar="FILE", help="Write a chart there, .svg, .png or .pdf: fills and ways used, by set."
+)
 @answer_options("stderr")
 @click.option("--no-vpid", "vpids", flag_value=False, is_flag=True, default=True,
               help="Run without VPIDs: every VM entry and exit flushes.")  # fmt: skip
@@ -111,11 +113,11 @@ def _check_structure(name: str | None, config: "GuestConfig") -> None:
         raise click.UsageError(str(error)) from None
 
 
-def _open(options: dict[str, Any]) -> dict[str, IO[str]]:
+def _open(options: dict[str, Any]) -> dict[str, IO[Any]]:
     """Open the files that results go to, before the guest runs."""
-    files = {"output": open_report(options["output"])}
+    files: dict[str, IO[Any]] = {"output": open_report(options["output"])}
     if options["heat_map"] is not None:
-        files["heat_map"] = open_text(options["heat_map"], "heat map", "--heat-map")
+        files["heat_map"] = open_picture(options["heat_map"], "heat map", "--heat-map")
     return files
 
 
@@ -140,7 +142,7 @@ def _chosen(table: "TlbTable", options: dict[str, Any]) -> "TlbTable":
     return found if key is None else found.sorted(key)
 
 
-def _write(session: "Session", options: dict[str, Any], files: dict[str, IO[str]]) -> None:
+def _write(session: "Session", options: dict[str, Any], files: dict[str, IO[Any]]) -> None:
     from quire.guest.tlb_record import tlb_record
     from quire.report import render_json
     from quire.report.tlb import render_tlb
@@ -150,9 +152,9 @@ def _write(session: "Session", options: dict[str, Any], files: dict[str, IO[str]
     if "heat_map" in files:
         from quire.report.heat_map import heat_map
 
-        chart = heat_map(record).decode()
-        write_text(files["heat_map"], "heat map", lambda file: file.write(chart))
-    write_text(
+        chart = heat_map(record, picture_form(options["heat_map"]))
+        write_file(files["heat_map"], "heat map", lambda file: file.write(chart))
+    write_file(
         files["output"],
         "answer",
         lambda file: file.write(render_json(record)) if options["as_json"] else render_tlb(record, file),

@@ -44,9 +44,9 @@ __all__ = ["Session", "open_session"]
 class Session:
     """Runs `program` once, as `spec` says. Make it, :meth:`run` it, read :attr:`record` and :attr:`status`.
 
-    `image` is a file that gets the guest's memory and registers when it has ended. `region` is the part of the run that
-    counts; if it ends before the program does, the status is 0. `look` sees the guest then, before it is gone. `say`
-    gets lines for people while the guest runs.
+    `image` is a file that gets the guest's memory and registers when it has ended, and EPT `with_ept`. `region` is the
+    part of the run that counts; if it ends before the program does, the status is 0. `look` sees the guest then, before
+    it is gone. `say` gets lines for people while the guest runs.
     """
 
     def __init__(
@@ -56,13 +56,14 @@ class Session:
         spec: RunSpec,
         *,
         image: BinaryIO | None = None,
+        with_ept: bool = False,
         region: Region | None = None,
         look: Callable[[Vcpu, ProcessGuest], None] | None = None,
         say: Callable[[str], object] = lambda line: None,
     ) -> None:
         self.spec = spec
         self.program = program
-        self._image = image
+        self._image, self._with_ept = image, with_ept
         self._say = say
         self.region = Region(None, None) if region is None else region
         self._look = look
@@ -194,7 +195,7 @@ class Session:
         try:
             with image:
                 empty(image.fileno())
-                save_image(vcpu, image, cr2=cr2)
+                save_image(vcpu, image, cr2=cr2, with_ept=self._with_ept)
         except OSError as error:
             self.image_error = error.strerror or str(error)
 
@@ -253,13 +254,14 @@ def open_session(
     environ: Mapping[bytes, bytes],
     *,
     image: BinaryIO | None = None,
+    with_ept: bool = False,
     until: Callable[[Program], Point | None] = lambda program: None,
     look: Callable[[Vcpu, ProcessGuest], None] | None = None,
     say: Callable[[str], object] = lambda line: None,
 ) -> Session:
     """Return the run that `spec` describes, of the program that its command names; `until` may say where it ends.
 
-    `look` and `say` are those of :class:`Session`. Raises LaunchError.
+    `image`, `with_ept`, `look` and `say` are those of :class:`Session`. Raises LaunchError.
     """
     try:
         here = os.getcwd()
@@ -273,7 +275,8 @@ def open_session(
         end = until(program) or (None if spec.end is None else parse_point(spec.end, program))
     except MisuseError as error:
         raise LaunchError(CANNOT_SET_UP, str(error)) from error
-    return Session(program, environ, spec, image=image, region=Region(start, end), look=look, say=say)
+    region = Region(start, end)
+    return Session(program, environ, spec, image=image, with_ept=with_ept, region=region, look=look, say=say)
 
 
 def _make(options: RunSpec) -> Machine:

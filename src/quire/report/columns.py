@@ -32,7 +32,8 @@ def _flat(record: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     walks, outcome, tables = row["walks"], row["outcome"], row["table_bytes"]
     return {
         "program": record["program"]["argv"][0],
-        "costs": record["config"]["costs"],
+        "profile": row["profile"],
+        "costs": row["costs"],
         "configuration": row["name"],
         "mmu": row["mmu"],
         "guest_page": row["guest_page"],
@@ -57,15 +58,19 @@ def _flat(record: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
         **{f"cycles_{name}": component_cycles(row, name) for name in COMPONENT_TITLES},
         "cycles_total": row["cycles"]["total"],
         **row["overhead"],
+        "bound_references_guest": row["bound"]["references"]["guest"],
+        "bound_references_host": row["bound"]["references"]["host"],
+        "bound_cycles": row["bound"]["cycles"],
+        "bound_over_native": row["bound"]["over_native"],
     }
 
 
 def _type(column: str) -> Any:
     import pyarrow
 
-    texts = ("program", "costs", "configuration", "mmu", "stdout_sha256")
+    texts = ("program", "profile", "costs", "configuration", "mmu", "stdout_sha256")
     if column in texts:
         return pyarrow.string()
     if column == "exits_by_reason":
         return pyarrow.map_(pyarrow.string(), pyarrow.int64())
-    return pyarrow.float64() if column.startswith("over_native") else pyarrow.int64()
+    return pyarrow.float64() if "over_native" in column else pyarrow.int64()

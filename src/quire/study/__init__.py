@@ -6,8 +6,8 @@ imported by their own names: they load the compiled walks.
 """
 
 from quire.study.compare import compare, compare_record
-from quire.study.configuration import Configuration, configurations, parse_mmus, parse_pages
-from quire.study.costs import Costs, Figure, known_costs, load_costs
+from quire.study.configuration import Configuration, configurations, parse_mmus, parse_pages, parse_profiles
+from quire.study.costs import Costs, Figure, costs_for, known_costs, load_costs
 from quire.study.counts import Counts, TableSize
 from quire.study.predict import COMPONENTS, NOT_MODELLED, Prediction, predict, predict_counts
 from quire.study.runner import RunFailed, Running, run_all
@@ -26,10 +26,12 @@ __all__ = [
     "compare",
     "compare_record",
     "configurations",
+    "costs_for",
     "known_costs",
     "load_costs",
     "parse_mmus",
     "parse_pages",
+    "parse_profiles",
     "predict",
     "predict_counts",
     "run_all",

@@ -33,23 +33,26 @@ class Group:
 def groups_of(counts: Counts) -> list[Group]:
     """Return the groups of a run's references; their references add up to those that were counted.
 
-    A completed walk reads one leaf of the first dimension. Each translation by the second reads one of its leaves: for
-    the page itself, once a completed walk, and otherwise for a table of the first dimension.
+    A completed walk reads one leaf of the first dimension; walk caches spare it other entries. It has the page
+    translated by the second, and each table of the first that it reads, but for one that a cached entry names. A
+    translation reads one leaf of the second dimension, or nothing where the nested TLB answers: for tables first, which
+    are few and come again soonest.
     """
-    completed = counts.walks - counts.faulted
+    completed, spared = counts.completed, counts.spared
     leaf = min(completed, counts.guest_references)
     groups = [
         Group("guest upper", "guest", counts.guest_references - leaf, _upper_bytes(counts.first)),
         Group("guest leaf", "guest", leaf, _leaf_bytes(counts.first)),
     ]
     if counts.second is not None:
-        translations = counts.host_references / levels_of(counts.second.page)
-        pages = min(completed, translations)
-        upper = counts.host_references - translations
+        asked = counts.guest_references - spared.reached
+        tables = max(0, asked - spared.nested)
+        pages = max(0, completed - max(0, spared.nested - asked))
+        upper = max(0, counts.host_references - tables - pages)
         of_tables = _leaf_bytes(TableSize(0, counts.first.table_pages * PAGE_SIZE, counts.second.page))
         groups += [
             Group("host upper", "host", upper, _upper_bytes(counts.second)),
-            Group("host leaf of tables", "host", translations - pages, of_tables),
+            Group("host leaf of tables", "host", tables, of_tables),
             Group("host leaf of pages", "host", pages, _leaf_bytes(counts.second)),
         ]
     return groups

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quire import __version__
-from quire.arch import PAGES, CpuProfile, profile_by_name
+from quire.arch import PAGES, CpuProfile
 from quire.cpu import Detail
 from quire.guest.run_spec import RunSpec
 from quire.machine import MMUS, GuestConfig
@@ -18,17 +18,19 @@ from quire.study.configuration import (
     configurations,
     parse_mmus,
     parse_pages,
+    parse_profiles,
 )
-from quire.study.costs import Costs, load_costs
-from quire.study.predict import NOT_MODELLED, predict
+from quire.study.costs import Costs, costs_for
+from quire.study.counts import Counts
+from quire.study.predict import NOT_MODELLED, predict_counts
 from quire.study.runner import Running, check_settings, run_all
 from quire.study.verdict import verdict
 from quire.tlb import TlbOptions
 
-__all__ = ["SCHEMA", "compare", "compare_record", "compare_row", "compare_spec"]
+__all__ = ["SCHEMA", "compare", "compare_costs", "compare_record", "compare_row", "compare_spec"]
 
 #: Version of the record's shape; grows when a field changes its meaning or goes.
-SCHEMA = 1
+SCHEMA = 2
 _TABLE_BYTES = 4 << 10
 _TABLES = ("guest", "shadow", "host")
 
@@ -39,7 +41,7 @@ def compare(
     pages: str = "4K/4K",
     mmus: str = ",".join(MMUS),
     profile: str = "skylake-x",
-    costs: str = "skylake-x",
+    costs: str | None = None,
     memory: int = 2 << 30,
     seed: int = 0,
     sandbox: bool = False,
@@ -48,15 +50,24 @@ def compare(
 ) -> dict[str, Any]:
     """Run `command` under every one of `mmus` with every one of `pages`, and return the record of the comparison.
 
-    Its standard input is empty and its output is not shown. Raises MisuseError for what cannot be asked, RunFailed
+    `profile` may list several processors; `costs` is what costs_for takes. Its standard input is empty and its output
+    is not shown. Raises MisuseError for what cannot be asked, RunFailed
     for a run that could not be made.
     """
-    figures = load_costs(costs)
-    figures.memory_latency(remote_share)  # before anything runs
-    asked = configurations(parse_mmus(mmus), parse_pages(pages))
-    spec = compare_spec(command, memory, seed, sandbox, profile_by_name(profile))
+    profiles = parse_profiles(profile)
+    figures = compare_costs(profiles, costs, remote_share)
+    asked = configurations(parse_mmus(mmus), parse_pages(pages), profiles)
+    spec = compare_spec(command, memory, seed, sandbox, profiles[0])
     check_settings(spec, asked)
     return compare_record(spec, run_all(spec, asked, jobs=jobs), figures, remote_share=remote_share)
+
+
+def compare_costs(profiles: Sequence[CpuProfile], asked: str | None, remote_share: float) -> dict[str, Costs]:
+    """Return the costs of each processor by its name. Raises what costs_for does, MisuseError for what is no share."""
+    found = {profile.name: costs_for(profile, asked) for profile in profiles}
+    for costs in found.values():
+        costs.memory_latency(remote_share)  # before anything runs
+    return found
 
 
 def compare_spec(
@@ -69,12 +80,11 @@ def compare_spec(
     *,
     record_arguments: bool = True,
 ) -> RunSpec:
-    """Return what all runs of a comparison share. The model of cycles is of whole walks: there are no walk caches.
+    """Return what all runs of a comparison share.
 
     Raises MisuseError for hardware that cannot be.
     """
-    tlb = TlbOptions(walk_caches=False, seed=seed)
-    config = GuestConfig(memory=memory, profile=profile, seed=seed, tlb=tlb, numa=numa)
+    config = GuestConfig(memory=memory, profile=profile, seed=seed, tlb=TlbOptions(seed=seed), numa=numa)
     return RunSpec(
         tuple(command), config, Detail.FULL, seed=seed, sandbox=sandbox, record_arguments=record_arguments
     )
@@ -83,18 +93,23 @@ def compare_spec(
 def compare_record(
     spec: RunSpec,
     runs: Sequence[Running[Configuration]],
-    costs: Costs,
+    costs: Mapping[str, Costs],
     *,
     remote_share: float = 0.0,
     partial: bool = False,
 ) -> dict[str, Any]:
     """Return the record of a comparison: a row a run, what differed, which configuration won and why.
 
-    `partial` says that it was interrupted, and configurations are missing.
+    `costs` are those of each processor by its name. `partial` says that it was interrupted, and configurations are
+    missing.
     """
-    rows = [compare_row(run, costs, remote_share) for run in runs]
-    _add_overheads(rows)
-    first = runs[0].record
+    rows = [compare_row(run, costs[run.record["config"]["profile"]], remote_share) for run in runs]
+    profiles = list(dict.fromkeys(row["profile"] for row in rows))
+    verdicts = []
+    for profile in profiles:
+        same = [row for row in rows if row["profile"] == profile]
+        _add_overheads(same)
+        verdicts.append({"profile": profile, **verdict(same)})
     return {
         "schema": SCHEMA,
         "quire": __version__,
@@ -103,18 +118,22 @@ def compare_record(
             "memory": spec.config.memory,
             "seed": spec.seed,
             "sandbox": spec.sandbox,
-            "profile": first["config"]["profile"],
-            "costs": costs.name,
+            "profiles": profiles,
             "remote_share": remote_share,
         },
         "partial": partial,
         "rows": rows,
         "differences": _differences(rows),
-        "verdict": verdict(rows),
-        "costs": {
-            name: {"value": figure.value, "source": figure.source} for name, figure in costs.figures.items()
-        },
+        "verdicts": verdicts,
+        "costs": {one.name: _figures(one) for one in (costs[profile] for profile in profiles)},
         "not_modelled": list(NOT_MODELLED),
+    }
+
+
+def _figures(costs: Costs) -> dict[str, Any]:
+    return {
+        name: {"value": figure.value, "assumption": figure.is_assumption, "source": figure.source}
+        for name, figure in costs.figures.items()
     }
 
 
@@ -122,13 +141,15 @@ def compare_row(run: Running[Configuration], costs: Costs, remote_share: float =
     """Return the row of one run; its overheads are for the whole record to fill in."""
     record, configuration = run.record, run.configuration
     exits, walks, tlb = record["exits"], record["walks"], record["tlb"]
-    references = walks["references"]
     tables = {
         part: (record["memory"].get(part) or {"table_pages": 0})["table_pages"] * _TABLE_BYTES
         for part in _TABLES
     }
+    counts, share = Counts.of(record), _share(record, remote_share)
     return {
-        "name": configuration.name,
+        "name": configuration.short_name,
+        "profile": record["config"]["profile"],
+        "costs": costs.name,
         "mmu": configuration.mmu,
         "guest_page": PAGES[configuration.guest_page],
         "host_page": None if configuration.host_page is None else PAGES[configuration.host_page],
@@ -141,16 +162,27 @@ def compare_row(run: Running[Configuration], costs: Costs, remote_share: float =
         "exits": {"total": sum(exits.values()), "by_reason": exits},
         "page_faults": record["page_faults"],
         "tlb": {"l2_hits": tlb["l2"]["hits"], "misses": tlb["l2"]["misses"]},
-        "walks": {
-            "count": walks["count"],
-            "references": {"guest": references["guest"], "host": references["host"]},
-            "references_per_walk": round(sum(references.values()) / max(1, walks["count"]), 4),
-        },
+        "walks": {"count": walks["count"], **_references(counts)},
         "table_bytes": {**tables, "total": sum(tables.values())},
         "remote": _remote(record),
-        "cycles": predict(record, costs, remote_share=_share(record, remote_share)).as_record(),
+        "cycles": predict_counts(counts, costs, remote_share=share).as_record(),
         "overhead": {"over_native": None, "over_native_4k": None},
+        "bound": _bound(counts.whole(), costs, share),
     }
+
+
+def _references(counts: Counts) -> dict[str, Any]:
+    guest, host = counts.guest_references, counts.host_references
+    return {
+        "references": {"guest": guest, "host": host},
+        "references_per_walk": round((guest + host) / max(1, counts.walks), 4),
+    }
+
+
+def _bound(whole: Counts, costs: Costs, share: float) -> dict[str, Any]:
+    """Return what the row would be if each walk made all its references."""
+    cycles = predict_counts(whole, costs, remote_share=share).as_record()
+    return {**_references(whole), "cycles": cycles["total"], "over_native": None}
 
 
 def _remote(record: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -174,9 +206,12 @@ def _share(record: Mapping[str, Any], otherwise: float) -> float:
 
 def _add_overheads(rows: Sequence[dict[str, Any]]) -> None:
     """Fill in what each row costs over native: with the same guest page, and with pages of 4 KiB."""
-    native = {row["guest_page"]: row["cycles"]["total"] for row in rows if row["mmu"] == "native"}
+    flat = [row for row in rows if row["mmu"] == "native"]
+    native = {row["guest_page"]: row["cycles"]["total"] for row in flat}
+    bound = {row["guest_page"]: row["bound"]["cycles"] for row in flat}
     for row in rows:
         total = row["cycles"]["total"]
+        row["bound"]["over_native"] = _over(row["bound"]["cycles"], bound.get(row["guest_page"]))
         row["overhead"] = {
             "over_native": _over(total, native.get(row["guest_page"])),
             "over_native_4k": _over(total, native.get(PAGES["4K"])),
@@ -189,16 +224,15 @@ def _over(total: int, base: int | None) -> float | None:
 
 def _differences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a sentence for each run whose exit status or output is not that of the first."""
-    first, found = rows[0], []
-    for row in rows[1:]:
-        mine, other = row["outcome"], first["outcome"]
-        if mine["status"] != other["status"]:
+    several = len({row["profile"] for row in rows}) > 1
+    names = [f"{row['profile']} {row['name']}" if several else row["name"] for row in rows]
+    first, found = rows[0]["outcome"], []
+    for name, row in zip(names[1:], rows[1:], strict=True):
+        mine = row["outcome"]
+        if mine["status"] != first["status"]:
+            found.append(f"{name} ended with status {mine['status']}, {names[0]} with {first['status']}")
+        if mine["stdout_sha256"] != first["stdout_sha256"]:
             found.append(
-                f"{row['name']} ended with status {mine['status']}, {first['name']} with {other['status']}"
-            )
-        if mine["stdout_sha256"] != other["stdout_sha256"]:
-            found.append(
-                f"{row['name']} wrote other bytes than {first['name']}: {mine['stdout_bytes']} and "
-                f"{other['stdout_bytes']} of them"
+                f"{name} wrote other bytes than {names[0]}: {mine['stdout_bytes']} and {first['stdout_bytes']} of them"
             )
     return found

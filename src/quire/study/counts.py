@@ -5,11 +5,12 @@ record that did not count the modelled TLB.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from quire.arch import page_size
 from quire.errors import MisuseError
+from quire.study.spared import NOTHING_SPARED, Spared
 
 __all__ = ["Counts", "TableSize", "levels_of"]
 
@@ -28,7 +29,8 @@ class TableSize:
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Events of one run. `first` are the tables indexed by linear addresses, `second` those by guest-physical ones.
-    `cleared` are the bytes that guest and host had to clear: what is resident in each dimension.
+    `cleared` are the bytes that guest and host had to clear: what is resident in each dimension. References are those
+    that the walk caches left; `spared` says what these did.
 
     Under shadow `first` are the shadow tables, which are all that a walk reads.
     """
@@ -46,6 +48,12 @@ class Counts:
     cleared: int
     first: TableSize
     second: TableSize | None
+    spared: Spared = NOTHING_SPARED
+
+    @property
+    def completed(self) -> int:
+        """Walks that reached a page."""
+        return self.walks - self.faulted
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Counts":
@@ -71,7 +79,21 @@ class Counts:
             cleared=_resident(record["memory"]),
             first=first,
             second=second,
+            spared=Spared.of(record["walk_caches"]),
         )
+
+    def whole(self) -> "Counts":
+        """Return the counts of the same walks without walk caches, each making all its references: a bound.
+
+        Caches change no look-up in a TLB, so the walks are the same.
+        """
+        if self.spared == NOTHING_SPARED:
+            return self
+        guest = self.guest_references + self.spared.entries
+        host = 0
+        if self.second is not None:
+            host = (guest + self.completed) * levels_of(self.second.page)
+        return replace(self, guest_references=guest, host_references=host, spared=NOTHING_SPARED)
 
 
 def levels_of(page: int) -> int:

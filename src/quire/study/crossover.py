@@ -18,9 +18,9 @@ from quire.study.update_guest import PAGES, READS, UpdateGuest
 __all__ = ["FORMULA", "UPDATES", "crossing", "crossover_record", "formula_crossing"]
 
 #: Updates per 1000 reads of a sweep, unless the caller gives others.
-UPDATES = (0, 5, 10, 20, 30, 50)
+UPDATES = (0, 1, 2, 5, 10, 20)
 FORMULA = "shadow is better while misses x (c_2D - c_1D) > updates x (c_exit + c_sync)"
-_SCHEMA = 1
+_SCHEMA = 2
 _ROUNDS = 20
 _MOST_UPDATES = 1000
 _NESTED, _SHADOW, _FLAT = "ept", "shadow", "native"

@@ -17,7 +17,7 @@ __all__ = ["COMPONENTS", "NOT_MODELLED", "Prediction", "predict", "predict_count
 #: The components of a prediction, in the order in which reports show them, with their names in words.
 COMPONENTS: Mapping[str, str] = {
     "execution": "instructions",
-    "tlb_l2_hits": "L2 TLB hits",
+    "tlb_l2": "L2 TLB look-ups",
     "walk_guest": "walks, guest tables",
     "walk_host": "walks, EPT",
     "exits": "VM exits",
@@ -27,7 +27,8 @@ COMPONENTS: Mapping[str, str] = {
 
 #: What the model leaves out. Printed beside every prediction.
 NOT_MODELLED: tuple[str, ...] = (
-    "Paging-structure caches and nested TLBs: every walk makes all its references, so walks cost less on hardware.",
+    "Walk caches as the silicon has them: their sizes are the profile's, most of them assumptions; walks without any "
+    "are the upper bound.",
     "Overlap: no walk, miss or exit is hidden behind other instructions, so sums are upper bounds.",
     "Data and code caches: an instruction costs the same whatever it loads; tables have a fixed share of each cache.",
     "What an exit does to caches and TLBs beyond its own cycles, and flushes on processors without VPID.",
@@ -43,7 +44,7 @@ class Prediction:
     """Cycles by component; references of walks by the level that serves them, exits by cause."""
 
     execution: float
-    tlb_l2_hits: float
+    tlb_l2: float
     walk_guest: Mapping[str, float]
     walk_host: Mapping[str, float]
     exits: Mapping[str, float]
@@ -88,7 +89,7 @@ def predict_counts(counts: Counts, costs: Costs, *, remote_share: float = 0.0) -
     exits = {} if counts.mmu == "native" else counts.exits
     return Prediction(
         execution=counts.instructions * costs.instruction.value,
-        tlb_l2_hits=counts.tlb_l2_hits * costs.tlb_l2_hit.value,
+        tlb_l2=(counts.tlb_l2_hits + counts.tlb_misses) * costs.tlb_l2_hit.value,
         walk_guest=walks["guest"],
         walk_host=walks.get("host", dict.fromkeys(latency, 0.0)),
         exits={reason: count * costs.exit_cost(reason) for reason, count in exits.items()},

@@ -15,7 +15,7 @@ from quire.cpu import Detail
 from quire.errors import InternalError
 from quire.guest.boot.bare import FIRST_FREE, BareGuest, BareOutcome, bare_config
 from quire.study.counts import Counts, TableSize
-from quire.tlb import TlbOptions
+from quire.study.spared import Spared
 
 __all__ = ["PAGES", "READS", "UpdateGuest", "image"]
 
@@ -34,7 +34,6 @@ _P_RW = 3
 _PER_TABLE = 512
 _BOOT_TABLES = 3  # PML4, page-directory-pointer table, one directory
 _TIMEOUT = 300.0
-_TLB = TlbOptions(walk_caches=False)  # the cost model is of walks that make all their references
 
 
 def image(rounds: int, updates: int) -> bytes:
@@ -110,9 +109,10 @@ _READ = b"".join(
 
 @dataclass(frozen=True, slots=True)
 class _Ran:
-    """How one guest ended, and its tables."""
+    """How one guest ended, how often each walk cache answered, and its tables."""
 
     outcome: BareOutcome
+    walk_hits: dict[str, int]
     second: TableSize | None
 
 
@@ -132,6 +132,8 @@ class UpdateGuest:
         events.subtract(before.events)
         exits = Counter(after.exits)
         exits.subtract(before.exits)
+        hits = Counter(ran.walk_hits)
+        hits.subtract(self._warm_up.walk_hits)
         misses = events["l2d_misses"] + events["l2i_misses"]
         return Counts(
             mmu=self.mmu,
@@ -147,14 +149,16 @@ class UpdateGuest:
             cleared=0,
             first=TableSize(_BOOT_TABLES + 1 + PAGES // _PER_TABLE, PAGES * PAGE_SIZE, PAGE_SIZE),
             second=ran.second,
+            spared=Spared.of(hits),
         )
 
     def _run(self, rounds: int, updates: int) -> _Ran:
         guest = BareGuest(
-            image(rounds, updates), bare_config(memory=_MEMORY, mmu=self.mmu, tlb=_TLB), detail=Detail.FULL
+            image(rounds, updates), bare_config(memory=_MEMORY, mmu=self.mmu), detail=Detail.FULL
         )
         try:
             outcome = guest.run(_TIMEOUT)
+            hits = guest.tlb.walk_hits()
             mapped = guest.machine.mmu.mapped
             second = None
             if mapped is not None and mapped.hardware_walks_map:
@@ -166,4 +170,4 @@ class UpdateGuest:
             raise InternalError(
                 f"The guest that updates page tables ended as {outcome.reason} under {self.mmu}: {outcome.text}."
             )
-        return _Ran(outcome, second)
+        return _Ran(outcome, hits, second)

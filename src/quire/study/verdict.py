@@ -2,7 +2,8 @@
 
 The winner is the cheapest of the virtual configurations: native is what they are measured against. Where there is
 none, it is the cheapest native one. The component that decides is the one in which the winner saves most against the
-next best; with nothing to be compared with, the one in which it spends most over native.
+next best; with nothing to be compared with, the one in which it spends most over native. Where whole walks, the upper
+bound, would make another one cheapest, a second sentence says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,22 @@ __all__ = ["verdict"]
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the winner's name, the component that decides and a sentence with the numbers."""
+    """Return the winner's name, the component that decides, sentences with the numbers, and who wins by the bound."""
     field = [row for row in rows if row["mmu"] != "native"] or list(rows)
+    found = _decided(rows, field)
+    winner = next(row for row in field if row["name"] == found["winner"])
+    by_bound = min(field, key=lambda row: (int(row["bound"]["cycles"]), row is not winner))
+    if by_bound is not winner:
+        found["sentence"] += (
+            f" Without walk caches, with every walk whole, it would be {by_bound['name']}: "
+            f"{format_cycles(by_bound['bound']['cycles'])} cycles against "
+            f"{format_cycles(winner['bound']['cycles'])} of {winner['name']}."
+        )
+    return {**found, "bound_winner": by_bound["name"]}
+
+
+def _decided(rows: Sequence[Mapping[str, Any]], field: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the verdict by predicted cycles alone, on the configurations of `field`."""
     ranked = sorted(field, key=lambda row: int(row["cycles"]["total"]))
     winner = ranked[0]
     base = _base(rows, winner)

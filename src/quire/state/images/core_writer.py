@@ -12,8 +12,9 @@ from typing import BinaryIO
 from quire.state.images.processor import ProcessorState
 from quire.state.images.qemu_note import encode_processor, encode_status
 
-__all__ = ["MemoryRange", "write_core"]
+__all__ = ["EPT_NOTE", "MemoryRange", "write_core"]
 
+EPT_NOTE = b"QUIRE EPTP"  #: name of the note whose content is an EPT pointer
 _ET_CORE, _EM_X86_64 = 4, 62
 _PT_LOAD, _PT_NOTE, _NT_PRSTATUS = 1, 4, 1
 _PN_XNUM = 0xFFFF
@@ -39,12 +40,19 @@ class MemoryRange:
     is_hole: Callable[[int, int], bool] = _never
 
 
-def write_core(file: BinaryIO, ranges: Sequence[MemoryRange], processors: Iterable[ProcessorState]) -> None:
-    """Write `ranges` and the registers of `processors` to `file`, which must be empty and seekable."""
+def write_core(
+    file: BinaryIO, ranges: Sequence[MemoryRange], processors: Iterable[ProcessorState], *, eptp: int = 0
+) -> None:
+    """Write `ranges` and the registers of `processors` to `file`, which must be empty and seekable.
+
+    An `eptp` other than 0 goes into a note of Quire's own: the ranges are then host-physical memory.
+    """
     notes = b"".join(
         _note(b"CORE", _NT_PRSTATUS, encode_status(state, n)) + _note(b"QEMU", 0, encode_processor(state))
         for n, state in enumerate(processors)
     )
+    if eptp:
+        notes += _note(EPT_NOTE, 0, eptp.to_bytes(8, "little"))
     count = 1 + len(ranges)
     large = count >= _PN_XNUM
     sections_at = _HEADER.size

@@ -15,10 +15,11 @@ from elftools.common.utils import struct_parse
 from elftools.elf.structs import ELFStructs
 
 from quire.errors import FormatError
+from quire.state.images.core_writer import EPT_NOTE
 from quire.state.images.processor import ProcessorState, assumed_efer
 from quire.state.images.qemu_note import decode_processor
 
-__all__ = ["ELF_MAGIC", "core_processors", "core_ranges"]
+__all__ = ["ELF_MAGIC", "core_eptp", "core_processors", "core_ranges"]
 
 ELF_MAGIC = b"\x7fELF"
 _CLASS_64_LITTLE = b"\x02\x01"
@@ -41,20 +42,33 @@ def core_ranges(content: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 def core_processors(content: memoryview) -> list[ProcessorState]:
     """Return the registers of each vCPU that a ``QEMU`` note describes, in the file's order."""
-    header, segments = _segments(content)
+    header, _ = _segments(content)
     long_mode = header["e_machine"] == "EM_X86_64"
     found = []
-    for segment in segments:
-        if segment["type"] != _PT_NOTE:
-            continue
-        notes = _part(content, int(segment["offset"]), int(segment["filesz"]), "note")
-        for name, description in _notes(bytes(notes)):
-            if name == b"QEMU":
-                state = decode_processor(description)
-                read = state.registers.get
-                efer = assumed_efer(read("cr0", 0), read("cr4", 0), long_mode=long_mode)
-                found.append(ProcessorState(state.registers, state.segments, efer))
+    for description in _notes_of(content, b"QEMU"):
+        state = decode_processor(description)
+        read = state.registers.get
+        efer = assumed_efer(read("cr0", 0), read("cr4", 0), long_mode=long_mode)
+        found.append(ProcessorState(state.registers, state.segments, efer))
     return found
+
+
+def core_eptp(content: memoryview) -> int | None:
+    """Return the EPT pointer of a core that Quire wrote with both dimensions; None for any other."""
+    found = [int.from_bytes(description, "little") for description in _notes_of(content, EPT_NOTE)]
+    if found and found[0] >> 64:
+        raise FormatError(
+            f"the note of the EPT pointer has {found[0].bit_length()} bits: the core was changed"
+        )
+    return found[0] if found else None
+
+
+def _notes_of(content: memoryview, wanted: bytes) -> Iterator[bytes]:
+    """Yield the content of each note of that name."""
+    for segment in _segments(content)[1]:
+        if segment["type"] == _PT_NOTE:
+            notes = _part(content, int(segment["offset"]), int(segment["filesz"]), "note")
+            yield from (description for name, description in _notes(bytes(notes)) if name == wanted)
 
 
 def _segments(content: memoryview) -> tuple[Any, Any]:

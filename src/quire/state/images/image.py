@@ -76,7 +76,7 @@ def _open_raw(content: memoryview, base: int) -> Image:
 
 def _open_core(content: memoryview, vcpu: int) -> Image:
     # Imported here: pyelftools would cost every other image 30 ms.
-    from quire.state.images.elf_core import core_processors, core_ranges
+    from quire.state.images.elf_core import core_eptp, core_processors, core_ranges
 
     memory = ImageMemory(core_ranges(content))
     processors = tuple(core_processors(content))
@@ -85,6 +85,9 @@ def _open_core(content: memoryview, vcpu: int) -> Image:
             f"There is no vCPU {vcpu}: the core has the registers of {len(processors)}, counted from 0"
         )
     settings = processors[vcpu].settings() if processors else {}
+    eptp = core_eptp(content)
+    if eptp is not None:
+        settings[Context.EPTP] = eptp
     whose = f"registers of vCPU {vcpu}" if processors else "no registers"
     return Image(memory, f"ELF core, {_ranges(memory)}, {whose}", settings, processors)
 

@@ -1,7 +1,8 @@
 """Saves what a guest of Quire has in memory, with its registers, before the guest's memory goes.
 
 Under ept the image is guest-physical memory, page for page what EPT maps; EPT itself is the hypervisor's and is not
-in it. Under native it is the host-physical memory that was ever touched, guest and tables alike.
+in it, unless both dimensions are asked for: then it is the host-physical memory that was ever touched, and a note of
+Quire's own has the EPT pointer. Under native there is only host-physical memory, guest and tables alike.
 """
 
 from collections.abc import Container, Iterator
@@ -30,15 +31,17 @@ _SEGMENTS = {
 }
 
 
-def save_image(vcpu: Vcpu, file: BinaryIO, *, cr2: int = 0) -> None:
-    """Write an ELF core of the guest to `file`. Raises OSError when it cannot be written."""
+def save_image(vcpu: Vcpu, file: BinaryIO, *, cr2: int = 0, with_ept: bool = False) -> None:
+    """Write an ELF core of the guest to `file`, both dimensions `with_ept`. Raises OSError if it cannot be written."""
     memory = vcpu.host.memory
-    if vcpu.mmu.mapped is not None:
+    if vcpu.mmu.mapped is not None and not with_ept:
         places = [(one.start, one.target, one.size) for one in vcpu.mmu.mapped.memory_map.mappings()]
     else:
         secrets = set(vcpu.host.pool.frames_held(OwnerKind.SECURE).tolist())
         places = [(start, start, size) for start, size in _touched(memory, secrets)]
-    write_core(file, [_range(memory, *place) for place in _joined(places)], [_processor(vcpu, cr2)])
+    eptp = int(vcpu.mmu.context[Context.EPTP]) if with_ept else 0
+    ranges = [_range(memory, *place) for place in _joined(places)]
+    write_core(file, ranges, [_processor(vcpu, cr2)], eptp=eptp)
 
 
 def _joined(places: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

@@ -21,6 +21,7 @@ _LARGEST = 1e12
 _EVENTS = ("instruction", "tlb_l2_hit", "fault_delivery", "fault_work", "cleared_byte")
 _CACHES = ("l1", "l2", "l3")
 _DEFAULT = "default"
+_PROFILES = "profiles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,13 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """A whole profile. Figures are in cycles but for sizes and shares of caches."""
+    """A whole profile. Figures are in cycles but for sizes and shares of caches.
+
+    `profiles` are the CPU profiles that they belong to, by name; where it is empty, they belong to whichever is asked.
+    """
 
     name: str
+    profiles: tuple[str, ...]
     instruction: Figure
     tlb_l2_hit: Figure
     fault_delivery: Figure
@@ -118,7 +123,8 @@ class _Reader:
         self._figures: dict[str, Figure] = {}
 
     def costs(self) -> Costs:
-        self._table("", ("name", "events", "exits", "cache", "memory"))
+        self._tables.setdefault(_PROFILES, [])
+        self._table("", ("name", _PROFILES, "events", "exits", "cache", "memory"))
         if not isinstance(self._tables["name"], str):
             raise self._wrong("name", "is not a string: give the profile's name")
         self._table("events", _EVENTS)
@@ -127,6 +133,7 @@ class _Reader:
         self._table("memory", ("local", "remote"))
         return Costs(
             name=self._tables["name"],
+            profiles=self._profiles(),
             **{event: self._figure(f"events.{event}") for event in _EVENTS},
             round_trip=self._figure("exits.round_trip"),
             work=self._work(),
@@ -135,6 +142,14 @@ class _Reader:
             remote=self._figure("memory.remote"),
             figures=self._figures,
         )
+
+    def _profiles(self) -> tuple[str, ...]:
+        found = self._tables[_PROFILES]
+        if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+            raise self._wrong(
+                _PROFILES, f"is {found!r}: give a list of CPU profiles by name, or leave it out for any"
+            )
+        return tuple(found)
 
     def _work(self) -> dict[str, Figure]:
         known = [_DEFAULT, *(reason.name for reason in ExitReason)]
