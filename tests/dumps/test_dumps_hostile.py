@@ -30,6 +30,10 @@ PREFIXES = (
     "2024-01-02T03:04:05+0100 node7 kernel[1]: ",
     "[Tue Mar  7 13:38:04 2023] ",
     "kvm_intel: ",
+    "(d1) ",
+    "| ",
+    "kernel: ",
+    "00:00:04.809255 HM: ",
 )
 texts = st.sampled_from(TEXTS)
 
@@ -50,7 +54,7 @@ def test_cut(text: str, data: st.DataObject) -> None:
 
 
 @given(texts, texts, st.randoms(use_true_random=False))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_interleaved(first: str, second: str, random: Any) -> None:
     queues = [first.split("\n"), second.split("\n")]
     mixed = []

@@ -65,3 +65,37 @@ def test_every_line_is_used(printer: object) -> None:
     reading = read_dumps(text)
     assert reading.unread == []
     assert reading.dumps[0].lines == list(range(1, text.count("\n") + 2))
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("RFLAGS=0x0000024", "7 of 8 digits are there"),
+        ("RFLAGS=0x", "0 of 8 digits are there"),
+        ("DR7 = 0x00000000000004000", None),
+        ("DR7 = 0x10000000000000400", "0x10000000000000400 does not fit in its 64 bits"),
+        ("Interruptibility = 000000100", None),
+        ("Interruptibility = 100000000", "0x100000000 does not fit in its 32 bits"),
+        ("CS:   sel=0x00", "2 of 4 digits are there"),
+        ("CS: 0010 0a09b fff", "the columns of the segment are not whole"),
+    ],
+)
+def test_damage(line: str, why: str | None) -> None:
+    (dump,) = read_dumps(f"*** Guest State ***\nCR3 = 0x0000000000001000\n{line}").dumps
+    assert [(one.line, one.why) for one in dump.damaged] == ([] if why is None else [(3, why)])
+    assert dump.given["guest_cr3"] == 0x1000
+
+
+def test_a_field_with_two_values_is_damaged_and_not_used() -> None:
+    text = "*** Guest State ***\nCR3 = 0x0000000000001000\nRSP = 0x0000000000000010\nCR3 = 0x0000000000002000"
+    (dump,) = read_dumps(text).dumps
+    assert dump.given == {"guest_rsp": 0x10}
+    (damage,) = dump.damaged
+    assert (damage.line, damage.name) == (4, "guest_cr3")
+    assert damage.why == "the dump says 0x1000 and 0x2000: two dumps are mixed, or one is cut"
+
+
+def test_effective_values_of_kvm_are_not_the_field() -> None:
+    text = "*** Guest State ***\nCR3 = 0x0000000000001000\nEFER= 0x0000000000000d01 (effective)"
+    reading = read_dumps(text)
+    assert (reading.dumps[0].given, reading.unread) == ({"guest_cr3": 0x1000}, [])

@@ -114,6 +114,20 @@ def test_a_verdict_that_turns_on_the_width(width: int) -> None:
         ]
 
 
+def test_a_verdict_of_pae_paging_that_turns_on_the_width() -> None:
+    """The PDPTE registers are loaded once: another width does not make them empty."""
+    state = context(user=0, mode=PagingMode.PAE)
+    page = tables(0, 0, 0)
+    page[0x1000 >> 3] = 0x2001
+    page[0x2000 >> 3] = 0x3000 | USER
+    page[(0x3000 >> 3) + 5] = 0x5000 | USER | 1 << 39
+    record = explain(page, state, GVA, WRITE)
+    assert record["fault"] is None
+    assert record["other_widths"] == [
+        {"from": 36, "to": 39, "outcome": "#PF, error code 0xb, at the PAE PTE"}
+    ]
+
+
 def test_a_verdict_that_does_not() -> None:
     assert explain(tables(), context(), GVA, READ)["other_widths"] == []
     assert explain(tables(0, 0, 0, 1 << 35), context(), GVA, READ)["other_widths"] == []

@@ -43,7 +43,7 @@ def entries_source(
     levels, entries = levels_of(_parse(text), None if number is None else PagingMode(number))
     root = free_page(entries) if cr3 is None else cr3
     memory = EntryMemory()
-    memory.put(root, address, entries, int(levels), ept=gpa)
+    memory.put(root, address, entries, levels, ept=gpa)
     model = profile_by_name(profile or SKYLAKE_X.name)
     if maxphyaddr is not None or caps is not None:
         model = known_processor(model.name, maxphyaddr, caps).profile

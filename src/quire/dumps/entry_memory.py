@@ -14,6 +14,7 @@ __all__ = ["EntryMemory", "free_page", "levels_of"]
 
 _PAGE = 0x1000
 _FRAME = 0x000F_FFFF_FFFF_F000
+_PDPT = 0xFFFF_FFE0  # of CR3 in PAE paging
 _PRESENT = {False: PTE.mask("P"), True: EPT_PTE.mask("R", "W", "X")}
 _PS = PDE.mask("PS")
 _MAY_MAP = (2, 3)  # levels whose entries may map a page
@@ -24,6 +25,7 @@ class EntryMemory:
 
     def __init__(self) -> None:
         self.words: dict[int, int] = {}
+        self._given: set[int] = set()  # byte addresses of entries
 
     def __getitem__(self, index: int) -> int:
         try:
@@ -31,24 +33,43 @@ class EntryMemory:
         except KeyError:
             raise IndexError(f"the entry at {index << 3:#x} was not given") from None
 
-    def put(self, root: int, address: int, entries: Sequence[int], top: int, *, ept: bool = False) -> None:
-        """Put `entries`, from level `top` down, where a walk for `address` from the table at `root` reads them.
+    def put(
+        self, root: int, address: int, entries: Sequence[int], mode: PagingMode, *, ept: bool = False
+    ) -> None:
+        """Put `entries`, from the highest level of `mode` down, where a walk for `address` from `root` reads them.
 
         Raises MisuseError if two of them would have to lie in one place.
         """
-        mode = PagingMode.LEVEL_5 if top == PagingMode.LEVEL_5 else PagingMode.LEVEL_4
-        table = root & _FRAME
+        top = 2 if mode is PagingMode.BITS_32 else int(mode)
+        table = root & (_PDPT if mode is PagingMode.PAE else _FRAME)
+        if mode is PagingMode.PAE:  # MOV to CR3 loads all four: what was not given is not present
+            self.words |= dict.fromkeys(range(table >> 3, (table >> 3) + 4), 0)
+            self.words.pop((table >> 3) + gva_index(address, 3, mode))
         for level, entry in zip(range(top, 0, -1), entries, strict=False):
-            at = (table >> 3) + gva_index(address, level, mode)
-            if self.words.setdefault(at, entry) != entry:
-                raise MisuseError(
-                    f"Entries {self.words[at]:#x} and {entry:#x} would both lie at {at << 3:#x}: "
-                    "the levels of one walk are mixed up, give them from the highest to the lowest"
-                )
-            layout = ept_layout(level, level == 1) if ept else entry_layout(level, level == 1, mode)
-            if not entry & _PRESENT[ept] or (level in _MAY_MAP and entry & _PS):
+            self._put_entry(table, gva_index(address, level, mode), entry, mode)
+            maps = (level in _MAY_MAP and mode is not PagingMode.PAE) or level == 2
+            if not entry & _PRESENT[ept] or (maps and entry & _PS):
                 return  # what is said to lie below is not reached
+            layout = ept_layout(level, level == 1) if ept else entry_layout(level, level == 1, mode)
             table = layout.get(entry, "addr")
+
+    def _put_entry(self, table: int, index: int, entry: int, mode: PagingMode) -> None:
+        size = 4 if mode is PagingMode.BITS_32 else 8
+        at = table + size * index
+        shift = 8 * (at & 7)
+        if entry >> 8 * size:
+            raise MisuseError(
+                f"Entry {entry:#x} has more than {size} bytes: the levels of the walk are mixed up"
+            )
+        word = self.words.get(at >> 3, 0)
+        known = at in self._given
+        if known and word >> shift & (1 << 8 * size) - 1 != entry:
+            raise MisuseError(
+                f"Another entry than {entry:#x} would lie at {at:#x} as well: "
+                "the levels of one walk are mixed up, give them from the highest to the lowest"
+            )
+        self._given.add(at)
+        self.words[at >> 3] = word | entry << shift
 
     def image(self) -> ImageMemory:
         """Return the same as the memory of an image, with holes where nothing was given."""

@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from quire.arch import EPT_PTE, EPT_VIOLATION_QUALIFICATION, EPTP, Access, ExitReason, physical_reserved
+from quire.arch import (
+    EPT_PTE,
+    EPT_VIOLATION_QUALIFICATION,
+    EPTP,
+    Access,
+    ExitReason,
+    PagingMode,
+    physical_reserved,
+)
 from quire.arch.decode import decode_qualification
 from quire.dumps.dump import Answer, Surroundings
 from quire.dumps.entry_memory import EntryMemory, free_page
@@ -60,7 +68,7 @@ def _walk(fault: EptFaultWalk, top: int, around: Surroundings) -> dict[str, Any]
         entries.append(fault.levels[level])
     root = free_page(entries)
     memory = EntryMemory()
-    memory.put(root, fault.gpa, entries, top, ept=True)
+    memory.put(root, fault.gpa, entries, PagingMode(top), ept=True)
     context = new_context(around.profile, _EVERYWHERE)
     context[Context.EPTP] = EPTP.encode(MT=_WRITE_BACK, walk_length=top - 1, addr=root)
     context[Context.RESERVED] = physical_reserved(around.width)

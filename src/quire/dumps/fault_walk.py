@@ -82,7 +82,7 @@ def _walk(fault: FaultWalk, around: Surroundings, width: int) -> dict[str, Any]:
     assert fault.address is not None
     root = free_page(fault.entries) if fault.cr3 is None else fault.cr3 & ~(1 << 63)
     memory = EntryMemory()
-    memory.put(root, fault.address, fault.entries, int(fault.mode))
+    memory.put(root, fault.address, fault.entries, fault.mode)
     context = new_context(around.profile, _EVERYWHERE)
     context[Context.CR3] = root
     context[Context.MODE] = fault.mode

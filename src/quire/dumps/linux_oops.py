@@ -25,17 +25,20 @@ _CODE = re.compile(r"#PF: error_code\((?:0x)?([0-9a-f]{1,8})\)(?: - (.{1,64}))?$
 _ACCESS = re.compile(r"#PF: (?:supervisor|user) (?:read|write|instruction fetch)\b.{0,40}$")
 _OOPS = re.compile(r"(?:Oops|Bad pagetable): (?:Oops: )?([0-9a-f]{4,8})\b")
 _ENTRY = re.compile(r"\b(PGD|P4D|PUD|PMD|PTE) ([0-9a-f]{1,16}|BAD)\b")
+_NARROW_ENTRY = re.compile(r"\*(pdpt|pde|pte) = ([0-9a-f]{8,16})\b")
+_NARROW_LEVELS = ("pdpt", "pde", "pte")
 _REGISTER = re.compile(r"\b(CR[0234]|EFER|PKRU|EFLAGS|RFLAGS): ?([0-9a-f]{1,16})(?![0-9a-f])")
-_RIP = re.compile(r"RIP: (?:([0-9a-f]{4}):)?(.{1,256})")
+_RIP = re.compile(r"[RE]IP: (?:([0-9a-f]{4}):)?(.{1,256}?)(?: EFLAGS: .{0,99})?$")
 _BELONGS = re.compile(
-    r"(?:RSP|R[A-D]X|RSI|RDI|RBP|R\d\d|[C-GS]S|Code|Call Trace|Modules linked in|Hardware name|CPU|Workqueue|IDT|GDT|"
-    r"LDTR|TR|DR[0-7]|RIP|IP): ?.*$"
+    r"(?:[RE](?:SP|[A-D]X|SI|DI|BP|IP)|R\d\d|[C-GS]S|Code|Call Trace|Modules linked in|Hardware name|CPU|Workqueue|"
+    r"IDT|GDT|LDTR|TR|DR[0-7]|IP): ?.*$"
     r"|#PF: |BUG\b|kernel tried to execute NX-protected page|unable to execute userspace code"
     r"|(?:\? )?(?:\[<[0-9a-f]{8,16}>\] )?(?:\? )?[\w.$]{1,128}\+0x[0-9a-f]{1,8}/0x[0-9a-f]{1,8}\b"
     r"|</?[A-Z#_]{2,20}>$|-{3,20}\[ (?:cut here|end trace)\b.{0,64}$"
 )
 _HEX_ALONE = re.compile(r"[0-9a-f]{8,16}$")
 _USER_CODE = "0033"  # the selector of a program's code: its RIP is not that of the fault
+_NARROW_DIGITS = 8  # of an address on a processor of 32 bits
 _MOST_PLACES = 3
 _ENTRIES = ("PGD ", "P4D ", "PUD ", "PMD ", "PTE ")
 _OPENINGS = (
@@ -59,6 +62,7 @@ class LinuxOops(Dump):
     def __init__(self, context: str = "") -> None:
         super().__init__(context)
         self.places: list[str] = []
+        self._is_narrow = False  # a kernel of 32 bits
         self._last_entries: Line | None = None
 
     @classmethod
@@ -73,7 +77,7 @@ class LinuxOops(Dump):
 
     @property
     def holds(self) -> bool:
-        return bool(self.given.keys() & {"address", "error_code", "PGD", "CR2"} or self.damaged)
+        return bool(self.given.keys() & {"address", "error_code", "PGD", "pde", "CR2"} or self.damaged)
 
     def take(self, line: Line) -> bool:
         text = line.text
@@ -90,11 +94,14 @@ class LinuxOops(Dump):
             return self._take_entries(line)
         if self._cut and _HEX_ALONE.match(text):
             return self._take_wrapped_address(line)
+        if text.startswith(("*pdpt = ", "*pde = ")):
+            return self._take_narrow_entries(line)
         taken = False
         for name, value in _REGISTER.findall(text):
             taken = True
-            if len(value) < _DIGITS.get(name, 1):
-                self.damage(line, name, f"{len(value)} of {_DIGITS[name]} digits are there")
+            digits = min(_DIGITS.get(name, 1), _NARROW_DIGITS if self._is_narrow else 16)
+            if len(value) < digits:
+                self.damage(line, name, f"{len(value)} of {digits} digits are there")
             elif name not in self.given:  # later registers are those of the program that called
                 self.note(name, int(value, 16), line)
         if (found := _RIP.match(text)) is not None and found[1] != _USER_CODE and found[2] not in self.places:
@@ -108,7 +115,17 @@ class LinuxOops(Dump):
         if found is None:
             self.damage(line, "address", "the line is cut before the address")
             return True
+        self._is_narrow = len(found[1]) == _NARROW_DIGITS
         self.note("address", int(found[1], 16), line)
+        return True
+
+    def _take_narrow_entries(self, line: Line) -> bool:
+        """Take the entries of a kernel of 32 bits, with PAE or without."""
+        if self.given.keys() & set(_NARROW_LEVELS):
+            return False
+        self._is_narrow = True
+        for name, value in _NARROW_ENTRY.findall(line.text):
+            self.note(name, int(value, 16), line)
         return True
 
     @property
@@ -179,7 +196,7 @@ class LinuxOops(Dump):
         if "CR0" in given:
             settings["wp"] = CR0.get(given["CR0"], "WP")
         if "CR4" in given:
-            for name in ("SMEP", "SMAP", "PKE", "PKS"):
+            for name in ("SMEP", "SMAP", "PKE", "PKS", *(("PSE",) if self._is_narrow else ())):
                 settings[name.lower()] = CR4.get(given["CR4"], name)
         if "EFER" in given:
             settings["nxe"] = EFER.get(given["EFER"], "NXE")
@@ -209,6 +226,9 @@ class LinuxOops(Dump):
 
     def _mode(self) -> PagingMode:
         """A kernel with 4 levels prints its PGD again as P4D; with 5 levels the PGD is a level of its own."""
+        if self._is_narrow:
+            pae = "pdpt" in self.given or bool(CR4.get(self.given.get("CR4", 0), "PAE"))
+            return PagingMode.PAE if pae else PagingMode.BITS_32
         if "CR4" in self.given:
             return PagingMode.LEVEL_5 if CR4.get(self.given["CR4"], "LA57") else PagingMode.LEVEL_4
         folded = "P4D" not in self.given or self.given["P4D"] == self.given["PGD"]
@@ -216,7 +236,11 @@ class LinuxOops(Dump):
 
     def _entries(self) -> list[int]:
         """Return the entries from the highest level down, as far as each follows the one before."""
-        names = _LEVELS if self._mode() is PagingMode.LEVEL_5 else ("PGD", "PUD", "PMD", "PTE")
+        names: tuple[str, ...] = ("PGD", "PUD", "PMD", "PTE")
+        if self._mode() is PagingMode.LEVEL_5:
+            names = _LEVELS
+        if self._is_narrow:
+            names = _NARROW_LEVELS if self._mode() is PagingMode.PAE else _NARROW_LEVELS[1:]
         found = []
         for name in names:
             if name not in self.given:

@@ -6,6 +6,7 @@ cut. Labels mean different fields in the sections of the guest and of the host.
 
 import re
 
+from quire.arch import field_by_name
 from quire.dumps.lines import Line
 from quire.dumps.vmcs_dump import VmcsDump
 
@@ -265,4 +266,8 @@ class VmcsText(VmcsDump):
         if len(text) < digits:
             self.damage(line, name, f"{len(text)} of {digits} digits are there")
             return
-        self.note(name, int(text, 16), line)
+        value, bits = int(text, 16), field_by_name(name).bits
+        if value >> bits:
+            self.damage(line, name, f"{value:#x} does not fit in its {bits} bits")
+        else:
+            self.note(name, value, line)

@@ -83,7 +83,9 @@ def explain(memory: ReadableWords, context: Words, gva: int, access: Access) -> 
     walk.references[:0] = loaded
     record = explanation(walk, context, overlay)
     record["metadata"] = None if tagged == gva else f"{tagged:#018x}"
-    record["other_widths"] = turning_widths(memory, context, gva, access, walk)
+    with_pdptes = context.copy()
+    with_pdptes[_PDPTES[0] : _PDPTES[-1] + 1] = state[_PDPTES[0] : _PDPTES[-1] + 1]
+    record["other_widths"] = turning_widths(memory, with_pdptes, gva, access, walk)
     return record
 
 
