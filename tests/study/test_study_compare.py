@@ -108,6 +108,16 @@ def test_the_winner_is_the_cheapest_virtual_one_and_its_exits_say_why(tmp_path: 
     )
 
 
+def test_what_is_near_is_said_to_be_near(tmp_path: Path) -> None:
+    """4000 instructions are 4.2 % of what ept takes, 5000 are 5.2 %."""
+    said = " That is within 5 %, less than figures that are assumptions can decide."
+    for more, near in ((4000, True), (5000, False)):
+        runs = [running(NESTED, record("ept")), running(LARGE, record("ept", instructions=500 + more))]
+        (found,) = compare_record(RunSpec(("prog",)), runs, by_profile(tmp_path))["verdicts"]
+        assert found["winner"] == "ept 4K/4K"
+        assert found["sentence"].endswith(said) == near
+
+
 def test_each_processor_is_compared_by_itself(tmp_path: Path) -> None:
     """The second is cheaper throughout; each is over its own native, and what differs is named in full."""
     asked = configurations(["native", "ept"], parse_pages("4K/4K"), parse_profiles("skylake-x,zen4"))

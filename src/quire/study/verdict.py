@@ -14,12 +14,20 @@ from quire.study.predict import COMPONENTS
 
 __all__ = ["verdict"]
 
+#: Configurations that are nearer than this, the model does not tell apart: its figures are no better.
+_NEAR = 0.05
+
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the winner's name, the component that decides, sentences with the numbers, and who wins by the bound."""
     field = [row for row in rows if row["mmu"] != "native"] or list(rows)
     found = _decided(rows, field)
     winner = next(row for row in field if row["name"] == found["winner"])
+    others = [int(row["cycles"]["total"]) for row in field if row is not winner]
+    if any(0 < total - winner["cycles"]["total"] < _NEAR * total for total in others):
+        found["sentence"] += (
+            f" That is within {100 * _NEAR:.0f} %, less than figures that are assumptions can decide."
+        )
     by_bound = min(field, key=lambda row: (int(row["bound"]["cycles"]), row is not winner))
     if by_bound is not winner:
         found["sentence"] += (

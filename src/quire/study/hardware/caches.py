@@ -14,7 +14,7 @@ from quire.study.hardware.programs import LARGE, run_program
 
 __all__ = ["CHASES", "measured_costs"]
 
-_RUNS, _READS = 5, 2_000_000
+_RUNS, _READS = 3, 2_000_000
 #: Beyond the last cache by as much.
 _BEYOND = 4
 _LINES = "lines"

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from quire.study.hardware.programs import LARGE, SMALL, Program
 
-__all__ = ["COUNTED", "count_programs", "count_run"]
+__all__ = ["count_programs", "count_run"]
 
 #: What is counted of each program: misses of the data TLB an access, with either kind of page.
-COUNTED = ("small_misses", "large_misses")
+_COUNTED = ("small_misses", "large_misses")
 #: perf_event_attr: type, config, flags; PERF_ATTR_SIZE_VER0 bytes.
 _ATTR = struct.Struct("=IIQQQQQ16x")
 _ATTR_SIZE = 64
@@ -31,7 +31,7 @@ _COUNT = struct.Struct("=Q")
 
 def count_programs(
     made: Path, programs: Sequence[Program], size: int, accesses: int
-) -> dict[str, tuple[float, float]] | None:
+) -> dict[str, dict[str, float]] | None:
     """Return the misses an access of each program with 4 KiB and with 2 MiB pages; None where nothing counts."""
     found = {}
     for program in programs:
@@ -44,7 +44,7 @@ def count_programs(
             if counts[0] is None or counts[1] is None:
                 return None
             each.append((counts[1] - counts[0]) / accesses)
-        found[program.name] = (each[0], each[1])
+        found[program.name] = dict(zip(_COUNTED, each, strict=True))
     return found
 
 

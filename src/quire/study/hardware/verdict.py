@@ -7,6 +7,7 @@ each size is a hypothesis, one for all programs, and the one that agrees with mo
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from quire.arch import CpuProfile
 from quire.errors import MisuseError
 from quire.study.costs import Costs
 from quire.study.hardware.caches import measured_costs
-from quire.study.hardware.counters import COUNTED, count_programs
+from quire.study.hardware.counters import count_programs
 from quire.study.hardware.prediction import Predicted, predict_programs
 from quire.study.hardware.processor import Processor
 from quire.study.hardware.programs import (
@@ -80,20 +81,9 @@ def hardware_record(
     return {
         "schema": _SCHEMA,
         "quire": __version__,
-        "processor": {
-            "vendor": processor.vendor,
-            "family": processor.family,
-            "model": processor.model,
-            "virtual": processor.virtual,
-        },
+        "processor": asdict(processor),
         "config": {
-            "profile": profile.name,
-            "costs": costs.name,
-            "latencies": {
-                **{cache.name: cache.latency.value for cache in costs.caches},
-                "memory": costs.local.value,
-            },
-            "walkers": profile.walkers,
+            **_modelled(profile, costs),
             "size": size,
             "accesses": accesses,
             "runs": runs,
@@ -101,14 +91,25 @@ def hardware_record(
             "tolerance": TOLERANCE,
         },
         "rows": rows,
-        "counters": None
-        if counters is None
-        else {name: dict(zip(COUNTED, counts, strict=True)) for name, counts in counters.items()},
+        "counters": counters,
         "hypotheses": [{"host_page": page, "within": within[page]} for page in host_pages],
         "host_page": best,
         "within": within[best],
         "enough": within[best] >= _ENOUGH * len(rows),
         "graph500": GRAPH500,
+    }
+
+
+def _modelled(profile: CpuProfile, costs: Costs) -> dict[str, Any]:
+    """Return what the predictions are made with."""
+    return {
+        "profile": profile.name,
+        "costs": costs.name,
+        "latencies": {
+            **{cache.name: cache.latency.value for cache in costs.caches},
+            "memory": costs.local.value,
+        },
+        "walkers": profile.walkers,
     }
 
 
