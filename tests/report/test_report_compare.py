@@ -65,7 +65,7 @@ def comparison() -> dict[str, Any]:
     return {
         "schema": 2,
         "program": {"argv": ["prog[red]", "argument"]},
-        "config": {"profiles": ["skylake-x"]},
+        "config": {"profiles": ["skylake-x"], "from": None, "to": None},
         "rows": [row("native 4K", {"CPUID": 5}, 0.0, {}), row("ept 4K/4K", many, 69.5, costly)],
         "partial": False,
         "differences": [],

@@ -63,6 +63,7 @@ def record(mmu: str = "native", **changes: Any) -> dict[str, Any]:
             "faulted": 0,
             "references": {"guest": 40, "host": 200 if mmu == "ept" else 0},
         },
+        "region": None,
         "page_faults": 2,
         "exits": {"CPUID": 1} if mmu == "native" else {"CPUID": 1, "EPT_VIOLATION": 4},
         "numa": None,
