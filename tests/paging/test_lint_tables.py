@@ -87,7 +87,13 @@ def test_clean() -> None:
     [
         (0x1000, 1, 0x2000 | UPPER | PS, "PML4E has reserved bits 0x80 set", {}),
         (0x2000, 1, 0x2000 | UPPER | PS | XD, "PDPTE 1G has reserved bits 0x2000 set", {}),
-        (0x3000, 1, 1 << 51 | UPPER, "PDE has reserved bits 0x8000000000000 set", {}),
+        (
+            0x3000,
+            1,
+            1 << 51 | UPPER,
+            "PDE has reserved bits 0x8000000000000 set, beyond MAXPHYADDR, 46 (--maxphyaddr N)",
+            {},
+        ),
         (0x4000, 1, 0x5000 | DATA, "PTE has reserved bits 0x8000000000000000 set", {Context.NXE: 0}),
         (0x2000, 1, DATA | PS, "PDPTE 1G has reserved bits 0x80 set", {Context.PAGE_1G: 0}),
     ],
@@ -295,7 +301,12 @@ def ept() -> Frames:
         ),
         (0x5000 | 1 | 2 << 3, "EPT memory type", "EPT PTE has memory type 2, which is reserved", {}),
         (0x5000 | 1 | 7 << 3, "EPT memory type", "EPT PTE has memory type 7, which is reserved", {}),
-        (1 << 50 | 1 | 6 << 3, "EPT reserved bit", "EPT PTE has reserved bits 0x4000000000000 set", {}),
+        (
+            1 << 50 | 1 | 6 << 3,
+            "EPT reserved bit",
+            "EPT PTE has reserved bits 0x4000000000000 set, beyond MAXPHYADDR, 46 (--maxphyaddr N)",
+            {},
+        ),
     ],
 )
 def test_ept_misconfigurations(entry: int, rule: str, text: str, fields: dict[Context, int]) -> None:

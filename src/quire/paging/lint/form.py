@@ -61,6 +61,10 @@ class Form(Protocol):
         """Bits that must be 0 in a present entry."""
         ...
 
+    def width_of(self, bits: int) -> str:
+        """Which of the forbidden bits are so because of MAXPHYADDR, in words."""
+        ...
+
     def breaches(self, entries: Words, leaf: bool) -> list[tuple[str, Bools]]:
         """Rules by name with the entries that break them, reserved bits aside."""
         ...
@@ -120,6 +124,10 @@ class GuestForm:
         if leaf and level == 3 and not state[Context.PAGE_1G]:
             mask |= _PS
         return mask
+
+    def width_of(self, bits: int) -> str:
+        """Nothing in 32-bit paging, whose entries have no bit that high."""
+        return "" if self.mode is PagingMode.BITS_32 else beyond_width(bits, self._state)
 
     def breaches(self, entries: Words, leaf: bool) -> list[tuple[str, Bools]]:
         """Guest entries have reserved bits only."""
@@ -197,6 +205,10 @@ class EptForm:
         offered = {1: True, 2: self._state[Context.EPT_2M], 3: self._state[Context.EPT_1G]}
         return mask | _PS if leaf and not offered[level] else mask
 
+    def width_of(self, bits: int) -> str:
+        """As in the guest's entries."""
+        return beyond_width(bits, self._state)
+
     def breaches(self, entries: Words, leaf: bool) -> list[tuple[str, Bools]]:
         """SDM 3C §28.3.3.1."""
         read = (entries & np.uint64(EPT_PTE.mask("R"))) != 0
@@ -240,3 +252,10 @@ class EptForm:
 def entry_name(form: Form, level: int, leaf: bool) -> str:
     """Return the name of an entry in findings."""
     return table_name(form.layout(level, leaf))
+
+
+def beyond_width(bits: int, state: list[int]) -> str:
+    """Say that `bits` are beyond the physical-address width, if any is."""
+    if not bits & state[Context.RESERVED]:
+        return ""
+    return f", beyond MAXPHYADDR, {52 - state[Context.RESERVED].bit_count()} (--maxphyaddr N)"

@@ -22,13 +22,13 @@ class LintRule:
 
 _ALL = (
     LintRule(
-        "reserved bit", _E, "SDM 3A §4.7", "{name} has reserved bits {bits:#x} set", "clear bits {bits:#x}"
+        "reserved bit", _E, "SDM 3A §4.7", "{name} has reserved bits {bits:#x} set{why}", "clear bits {bits:#x}"
     ),
     LintRule(
         "EPT reserved bit",
         _E,
         "SDM 3C §28.3.3.1",
-        "{name} has reserved bits {bits:#x} set: EPT misconfiguration",
+        "{name} has reserved bits {bits:#x} set{why}: EPT misconfiguration",
         "clear bits {bits:#x}",
     ),
     LintRule(

@@ -114,11 +114,11 @@ class _Place(NamedTuple):
 
 
 def _finding(
-    rule: str, subject: str, place: _Place, *, name: str = "", bits: Any = 0, count: int = 1
+    rule: str, subject: str, place: _Place, *, name: str = "", bits: Any = 0, why: str = "", count: int = 1
 ) -> Finding:
     """Return a finding by `rule` with its texts filled in."""
     found = LINT_RULES[rule]
-    text, fix = found.text.format(name=name, bits=bits), found.fix.format(name=name, bits=bits)
+    text, fix = (form.format(name=name, bits=bits, why=why) for form in (found.text, found.fix))
     return Finding(found.severity, found.name, found.section, text, fix, subject, *place, count)
 
 
@@ -160,8 +160,12 @@ class _Scan:
         name = f"{' and '.join(kinds)}, also at {self._linear(elsewhere):#x}"
         self._add("conflicting memory types", self._span(at, end - first), name=name, bits=first)
 
-    def _add(self, rule: str, place: _Place, *, name: str = "", bits: Any = 0, count: int = 1) -> None:
-        self.findings.add(_finding(rule, self.form.subject, place, name=name, bits=bits, count=count))
+    def _add(
+        self, rule: str, place: _Place, *, name: str = "", bits: Any = 0, why: str = "", count: int = 1
+    ) -> None:
+        self.findings.add(
+            _finding(rule, self.form.subject, place, name=name, bits=bits, why=why, count=count)
+        )
 
     def _span(self, start: int, length: int, entry: int | None = None) -> _Place:
         return _Place(self._linear(start), self._linear(start + length - 1) + 1, entry)
@@ -235,7 +239,8 @@ class _Scan:
             broken = broken | found
             for n in () if again else np.flatnonzero(found):
                 bits = int(stray[n]) if rule == reserved else int(entries[n]) >> 3 & 7
-                self._add(rule, self._place(int(n), 1, level, hpa, base), name=name, bits=bits)
+                why = form.width_of(bits) if rule == reserved else ""
+                self._add(rule, self._place(int(n), 1, level, hpa, base), name=name, bits=bits, why=why)
         return broken
 
     def _exposed(self, rights: Any, leaves: Any, level: int, hpa: int, base: int) -> None:
