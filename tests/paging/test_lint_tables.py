@@ -109,7 +109,7 @@ def test_reserved_bits(table: int, index: int, entry: int, text: str, fields: di
         table + 8 * index,
         "SDM 3A §4.7",
     )
-    assert one.fix == f"clear bits {text.split()[-2]}"
+    assert one.fix == f"clear bits {text.split(' bits ')[1].split()[0]}"
     assert found.totals[Severity.ERROR] == 1
 
 
