@@ -66,8 +66,32 @@ class Point(Protocol):
         ...
 
 
+class _Anywhere:
+    """What a point does if it need not do more."""
+
+    __slots__ = ()
+
+    def check(self, cpu: Cpu) -> None:
+        pass
+
+    def begin(self, cpu: Cpu) -> None:
+        pass
+
+    def arm(self, guest: ProcessGuest, cpu: Cpu) -> None:
+        pass
+
+    def at_syscall(self, guest: ProcessGuest) -> bool:
+        return False
+
+    def at_interruption(self, guest: ProcessGuest, cpu: Cpu) -> bool:
+        return False
+
+    def disarm(self, cpu: Cpu) -> None:
+        pass
+
+
 @dataclass(frozen=True, slots=True)
-class AtAddress:
+class AtAddress(_Anywhere):
     """Before the instruction at `address` runs for the first time. `in_file`: it moves with the program."""
 
     text: str
@@ -77,18 +101,12 @@ class AtAddress:
     def check(self, cpu: Cpu) -> None:
         breaking(cpu)
 
-    def begin(self, cpu: Cpu) -> None:
-        pass
-
     def arm(self, guest: ProcessGuest, cpu: Cpu) -> None:
         breaking(cpu).at(self.place(guest))
 
     def place(self, guest: ProcessGuest) -> int:
         """Return the linear address in the running guest."""
         return self.address + (guest.bias if self.in_file else 0)
-
-    def at_syscall(self, guest: ProcessGuest) -> bool:
-        return False
 
     def at_interruption(self, guest: ProcessGuest, cpu: Cpu) -> bool:
         return guest.machine.registers.read("rip") == self.place(guest)
@@ -98,61 +116,31 @@ class AtAddress:
 
 
 @dataclass(frozen=True, slots=True)
-class AtSyscall:
+class AtSyscall(_Anywhere):
     """Before the guest's kernel does system call `name`, when it is asked for the `count`-th time."""
 
     text: str
     name: str
     count: int
 
-    def check(self, cpu: Cpu) -> None:
-        pass
-
-    def begin(self, cpu: Cpu) -> None:
-        pass
-
-    def arm(self, guest: ProcessGuest, cpu: Cpu) -> None:
-        pass
-
     def at_syscall(self, guest: ProcessGuest) -> bool:
         name = syscall_name(guest.machine.registers.read("rax") & LOW32)
         return name == self.name and guest.syscall_counts.get(name, 0) + 1 == self.count
 
-    def at_interruption(self, guest: ProcessGuest, cpu: Cpu) -> bool:
-        return False
-
-    def disarm(self, cpu: Cpu) -> None:
-        pass
-
 
 @dataclass(frozen=True, slots=True)
-class AfterSyscalls:
+class AfterSyscalls(_Anywhere):
     """In front of the system call that follows `count` others: what the guest computes up to it is still in."""
 
     text: str
     count: int
 
-    def check(self, cpu: Cpu) -> None:
-        pass
-
-    def begin(self, cpu: Cpu) -> None:
-        pass
-
-    def arm(self, guest: ProcessGuest, cpu: Cpu) -> None:
-        pass
-
     def at_syscall(self, guest: ProcessGuest) -> bool:
         return sum(guest.syscall_counts.values()) >= self.count
 
-    def at_interruption(self, guest: ProcessGuest, cpu: Cpu) -> bool:
-        return False
-
-    def disarm(self, cpu: Cpu) -> None:
-        pass
-
 
 @dataclass(frozen=True, slots=True)
-class AfterInstructions:
+class AfterInstructions(_Anywhere):
     """When the guest has executed `count` instructions since its first; one that repeats counts once an iteration."""
 
     text: str
@@ -167,9 +155,6 @@ class AfterInstructions:
     def arm(self, guest: ProcessGuest, cpu: Cpu) -> None:
         breaking(cpu).after(self.count)
 
-    def at_syscall(self, guest: ProcessGuest) -> bool:
-        return False
-
     def at_interruption(self, guest: ProcessGuest, cpu: Cpu) -> bool:
         return breaking(cpu).left <= 0
 
@@ -178,7 +163,7 @@ class AfterInstructions:
 
 
 @dataclass(slots=True)
-class AfterTime:
+class AfterTime(_Anywhere):
     """When `seconds` have passed since the guest's first instruction, by the host's clock: no two runs are alike."""
 
     text: str
@@ -186,9 +171,6 @@ class AfterTime:
     clock: Callable[[], float] = time.monotonic
     _due: float = field(default=0.0, init=False)
     _timer: Timer | None = field(default=None, init=False)
-
-    def check(self, cpu: Cpu) -> None:
-        pass
 
     def begin(self, cpu: Cpu) -> None:
         self._due = self.clock() + self.seconds

@@ -56,6 +56,11 @@ class Region:
             self._reach(awaited)
         return self.ended
 
+    def finish(self) -> None:
+        """Wait no longer: the guest has ended."""
+        if self._awaited is not None and not self.ended:
+            self._awaited.disarm(self._cpu)
+
     def _reach(self, point: Point) -> None:
         point.disarm(self._cpu)
         if self.started:

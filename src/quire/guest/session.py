@@ -128,6 +128,7 @@ class Session:
             except OutOfFrames as end:
                 stopped = f"host memory exhausted: {end}"
             finally:
+                self.region.finish()
                 restore(guest)
         ended = time.perf_counter()
         if self.spec.audit_every is not None:
