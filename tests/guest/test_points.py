@@ -1,5 +1,6 @@
 """Points in a run and the part of it that counts: exact to the instruction, in every form, alone and in pairs."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -99,7 +100,9 @@ def test_a_point_that_does_not_come(path: str, total: int) -> None:
 def test_a_time_that_has_passed(path: str) -> None:
     """Of a run so short the first call comes after a microsecond, and a second later never."""
     assert session(path, None, "0.001us").record["region"]["ended"]
+    threads = threading.active_count()
     assert not session(path, None, "3600s").record["region"]["ended"]
+    assert threading.active_count() == threads, "nobody waits for the hour to pass"
 
 
 def test_points_without_counting(path: str) -> None:
