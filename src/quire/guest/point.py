@@ -189,6 +189,7 @@ class AfterTime(_Anywhere):
     def disarm(self, cpu: Cpu) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer.join()
 
 
 def parse_point(text: str, program: Program) -> Point:
