@@ -11,6 +11,7 @@ import pytest
 from answers import AROUND, SAMPLES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sampling import some
 
 import quire.dumps
 from quire.documents import read_log
@@ -47,14 +48,14 @@ def accepted(text: str) -> None:
 
 
 @given(texts, st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=some(25, 10), deadline=None)
 def test_cut(text: str, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(text)))
     accepted(text[start : data.draw(st.integers(start, len(text)))])
 
 
 @given(texts, texts, st.randoms(use_true_random=False))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=some(10, 4), deadline=None)
 def test_interleaved(first: str, second: str, random: Any) -> None:
     queues = [first.split("\n"), second.split("\n")]
     mixed = []
@@ -64,14 +65,14 @@ def test_interleaved(first: str, second: str, random: Any) -> None:
 
 
 @given(texts, st.integers(0, 255), st.integers(0, 1 << 20))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=some(15, 6), deadline=None)
 def test_a_byte_changed(text: str, byte: int, place: int) -> None:
     at = place % len(text)
     accepted(text[:at] + chr(byte) + text[at + 1 :])
 
 
 @given(st.text(max_size=400))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=some(25, 10), deadline=None)
 def test_anything(text: str) -> None:
     accepted(text)
 

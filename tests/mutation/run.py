@@ -88,7 +88,7 @@ def _survives() -> bool:
 
     tests = HERE.parent / "paging"
     names = (
-        *("test_walk_manual.py", "test_walk_modes.py", "test_walk_ept_controls.py"),
+        *("test_walk_manual.py", "test_walk_modes.py", "test_walk_ept_controls.py", "test_walk_reasons.py"),
         "../tlb/test_retained.py",
     )
     return pytest.main(["-q", "-x", "-p", "no:cacheprovider", *(str(tests / name) for name in names)]) == 0

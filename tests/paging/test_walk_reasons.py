@@ -289,3 +289,13 @@ def test_what_remains_of_a_fault() -> None:
     ]
     with pytest.raises(MisuseError, match=r"^Page-fault error code 0x100 has reserved bits 0x100 set"):
         remains(0x100)
+
+
+def test_what_loaded_pdptes_leave_possible() -> None:
+    """In PAE paging the four registers are loaded first: what is there allows all, what is not nothing."""
+    words = np.zeros(8192, np.uint64)
+    words[ROOT >> 3] = 0x2000 | P
+    words[0x2000 >> 3] = 0x83 | US
+    record = explain(words, context(mode=int(PagingMode.PAE)), GVA, READ)
+    assert [one["table"] for one in record["references"]] == [*["PAE PDPTE"] * 4, "PAE PDE 2M"]
+    assert [one["rights"] for one in record["references"]] == ["RWX", "---", "---", "---", "RWX"]

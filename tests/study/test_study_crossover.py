@@ -5,6 +5,7 @@ from pathlib import Path
 
 import capstone
 import pytest
+from sampling import WHOLE
 from study_fakes import round_costs
 
 from quire.errors import MisuseError
@@ -93,6 +94,7 @@ def test_the_closed_formula(tmp_path: Path) -> None:
     assert formula_crossing({"native": first["native"]}, costs) is None
 
 
+@pytest.mark.skipif(not WHOLE, reason="a sample has the sweep of the command, tests/cli/test_cli_validate.py")
 def test_a_sweep(tmp_path: Path) -> None:
     heard: list[tuple[str, int]] = []
     record = crossover_record(

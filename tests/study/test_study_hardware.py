@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from limits import PATIENCE
 from native import need
 from study_fakes import record, round_costs
 
@@ -168,25 +169,27 @@ def test_each_program_reads_the_same_whatever_its_pages_are(tmp_path: Path) -> N
     for program in PROGRAMS:
         for pages in ("SMALL", "LARGE"):
             command = [made, program.name, str(4 << 20), "5000", pages]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
             took, count, _, found, _ = map(int, done.stdout.split())
             assert took >= 0 and count == 5000
             sums[program.name, pages] = found
     for program in PROGRAMS:
         assert sums[program.name, "SMALL"] == sums[program.name, "LARGE"], program.name
     assert len(set(sums.values())) == len(PROGRAMS)
-    wrong = subprocess.run([made, "none", "4096", "1", "SMALL"], capture_output=True, text=True, check=False)
+    wrong = subprocess.run(
+        [made, "none", "4096", "1", "SMALL"], capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
     assert (wrong.returncode, wrong.stderr) == (2, "no such kind\n")
 
 
 @pytest.mark.programs
 def test_a_pointer_chase_as_a_guest(tmp_path: Path) -> None:
-    """On bare metal: each access misses a TLB of 1536 entries with 4096 small pages, and none with eight large ones."""
+    """On bare metal: each access misses a TLB of 1536 entries with 2048 small pages, and none with four large ones."""
     need("cc")
     made = compile_programs(tmp_path)
     costs, heard = round_costs(tmp_path), []
     found = predict_programs(
-        made, parse_programs("chase"), 16 << 20, 8192, SKYLAKE_X, costs, [None], 1, heard.append
+        made, parse_programs("chase"), 8 << 20, 4096, SKYLAKE_X, costs, [None], 1, heard.append
     )
     (one,) = found["chase"]
     assert heard == ["chase as a guest"]

@@ -4,6 +4,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
+from limits import PATIENCE
 from native import need
 
 from quire.arch import profile_by_name
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.programs
 def program(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The programs of `quire validate hardware`."""
     made = tmp_path_factory.mktemp("guests") / "guests"
-    subprocess.run([need("cc"), "-O2", "-w", "-static", SOURCE, "-o", made], check=True)
+    subprocess.run([need("cc"), "-O2", "-w", "-static", SOURCE, "-o", made], check=True, timeout=PATIENCE)
     return str(made)
 
 
