@@ -10,7 +10,15 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from quire.arch.capabilities import ANY_VMX_CR4, VMX_BASIC, VMX_CONTROLS, VMX_MISC, Allowed, VmxMsr
+from quire.arch.capabilities import (
+    ANY_VMX_CR4,
+    VMX_BASIC,
+    VMX_CONTROLS,
+    VMX_MISC,
+    VMX_VMCS_ENUM,
+    Allowed,
+    VmxMsr,
+)
 from quire.arch.controls import ENTRY_CONTROLS, EXIT_CONTROLS, PIN_BASED, PRIMARY_CONTROLS
 from quire.arch.decode_controls import msr_name
 from quire.arch.known_profiles import ARCHITECTURE
@@ -108,6 +116,13 @@ CAPABILITIES: tuple[Capability, ...] = (
         lambda profile: _vmx(profile, any_error_code=False),
         lambda profile: _vmx(profile, any_error_code=True),
         lambda profile: f"bit 56 of {msr_name(VmxMsr.BASIC)} is {int(profile.vmx.any_error_code)}",
+    ),
+    _whole(
+        "vmcs_enum",
+        msr_name(VmxMsr.VMCS_ENUM),
+        lambda profile: _vmx(profile, highest_index=0),
+        lambda profile: _vmx(profile, highest_index=ARCHITECTURE.vmx.highest_index),
+        lambda profile: f"{msr_name(VmxMsr.VMCS_ENUM)} is {profile.vmx_msr(VmxMsr.VMCS_ENUM):#x}",
     ),
     _whole(
         "ept_vpid_cap",
@@ -228,7 +243,8 @@ class KnownProcessor:
             name = "cr0" if msr is VmxMsr.CR0_FIXED1 else "cr4"
             old = getattr(vmx, name)
             return self._told(name, Allowed(old.allowed0 & value, value))
-        return self  # IA32_VMX_VMCS_ENUM: which fields there are is no matter of VM entry
+        highest = VMX_VMCS_ENUM.get(value, "highest_index")
+        return self._told("vmcs_enum", highest, key="highest_index")
 
     def _told(self, name: str, value: object, *, key: str | None = None) -> "KnownProcessor":
         return KnownProcessor(_vmx(self.profile, **{key or name: value}), self.unknown - {name})
