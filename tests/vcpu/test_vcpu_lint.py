@@ -248,3 +248,16 @@ def test_which_fields_exist_is_not_known_where_the_highest_index_is_not() -> Non
     told = profile("sapphire-rapids").with_msrs({0x48A: 0x2A})  # the highest index is 21
     assert [one.rule for one in found(fields, told)[0]] == ["unsupported field", "unsupported field"]
     assert found(fields, profile("sapphire-rapids").with_msrs({0x48A: 0x46}))[0] == []
+
+
+def test_default_1_controls_may_be_1_on_any_processor() -> None:
+    """SDM 3D §A.2: what is not known of those without a name is whether they may be 0."""
+    default1 = {"pin_based_controls": 0x16, "vm_exit_controls": 0x36DFF, "vm_entry_controls": 0x11FF}
+    for name, value in default1.items():
+        assert [one for one in found({name: value})[1].cannot_know if one.rule.endswith("controls")] == []
+    assert found({"pin_based_controls": 0})[1].cannot_know[0] == CannotKnow(
+        "pin-based controls",
+        "SDM 3C §26.2.1.1",
+        "pin_based_controls is 0x0, bits 4, 2:1",
+        "IA32_VMX_TRUE_PINBASED_CTLS (0x48d)",
+    )

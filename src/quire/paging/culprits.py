@@ -76,7 +76,7 @@ def _key(walk: WalkRecord, state: list[int]) -> str:
 
 
 def _shadow_stack(walk: WalkRecord, state: list[int]) -> list[dict[str, Any]]:
-    """Blame what keeps a page from being a shadow stack of this access: R/W = 0 and D = 1 in the leaf alone, its U/S."""
+    """Blame what makes a page no shadow stack of this access: one has R/W = 0 and D = 1 in its leaf, and fit U/S."""
     *above, leaf = _guest_entries(walk)
     user = state[Context.USER] and not state[Context.IMPLICIT]
     blamed = [(one, "RW = 0") for one in above if _has(one, "RW", 0)]
@@ -105,7 +105,7 @@ def _ept_rights(walk: WalkRecord, state: list[int]) -> list[dict[str, Any]]:
 
 
 def _wanted_of_ept(walk: WalkRecord, state: list[int]) -> list[str]:
-    """Return the bits that the access needs in EPT entries, or that of a guest table, a write too with EPT's A and D."""
+    """Return the bits that the access needs in EPT entries; a guest's table is written too where EPT has A and D."""
     if walk.rule.name == "EPT table write":
         return ["W"]
     if walk.fault_gpa != (walk.gpa if _guest_entries(walk) else walk.gva):

@@ -16,7 +16,7 @@ _PTI_USER = 1 << 12  # Linux keeps the user's root in the second page of a pair:
 def what_remains(walk: dict[str, Any], code: int, *, root_known: bool = True) -> list[str]:
     """Return what could explain a #PF with error `code` where `walk`, a record of :func:`explain`, found otherwise.
 
-    With `root_known` = False CR3 of `walk` is a place that was made up. Raises MisuseError for a code with reserved bits.
+    Without `root_known` CR3 of `walk` is a made-up place. Raises MisuseError for a code with reserved bits.
     """
     said = describe_page_fault(code)
     if walk["fault"] is not None:
