@@ -4,6 +4,7 @@ Whatever is in them, what is wrong with them is a FormatError of one line. A num
 in Quire that a file can name.
 """
 
+import codecs
 import sys
 import tomllib
 from typing import Any, BinaryIO
@@ -14,6 +15,7 @@ __all__ = ["LARGEST_FILE", "parse_json", "parse_toml", "read_log", "read_text", 
 
 LARGEST_FILE = 16 << 20  #: bytes; no such file needs a hundredth of it, and a device never ends
 _BITS = 64
+_HEAD = 1024  # bytes; text of a dump in UTF-16 has zeros in each line
 _FAR = 1 << _BITS
 _Document = dict[str, Any]
 
@@ -32,9 +34,15 @@ def strict_text(log: str, title: str) -> str:
 
 def _decoded(content: bytes, title: str) -> str:
     try:
-        return content.decode()
+        return content.decode(_encoding(content))
     except UnicodeDecodeError as error:
         raise FormatError(f"{title} is not UTF-8 text: {error.reason}") from None
+
+
+def _encoding(content: bytes) -> str:
+    """Return the encoding that a byte order mark names, as PowerShell writes one before UTF-16; else UTF-8."""
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return "utf-16" if marked and b"\0" in content[:_HEAD] else "utf-8"
 
 
 def read_log(path: str, title: str) -> str:
@@ -47,7 +55,8 @@ def read_log(path: str, title: str) -> str:
     else:
         with open(path, "rb") as file:
             content = _read(file, title)
-    return content.decode(errors="surrogateescape")
+    encoding = _encoding(content)
+    return content.decode(encoding, errors="surrogateescape" if encoding == "utf-8" else "replace")
 
 
 def _read(file: BinaryIO, title: str) -> bytes:

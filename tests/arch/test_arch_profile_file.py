@@ -81,7 +81,7 @@ REFUSED = {
     "vmx": ("nx = false", 'nx = false\nvmx = 1', "vmx is 1: begin it with a line [vmx]"),
     "vmx known": ("[[tlb]]", '[vmx]\ncr4 = ["PAE"]\nknown = ["cr5"]\nsource = "me"\n[[tlb]]',
                   "vmx.known has 'cr5' (did you mean 'cr4'?): it may have pin, primary, secondary, tertiary, exit, "
-                  "secondary_exit, entry, vm_functions, cr4, misc, basic, ept_vpid_cap"),
+                  "secondary_exit, entry, vm_functions, cr4, misc, basic, ept_vpid_cap, vmcs_enum"),
     "vmx cr4": ("[[tlb]]", '[vmx]\ncr4 = ["LA58"]\nknown = ["cr4"]\nsource = "me"\n[[tlb]]',
                 "vmx.cr4 has 'LA58' (did you mean 'LA57'?): it may have VME, PVI, TSD, DE, PSE, PAE, MCE, PGE, PCE, "
                 "OSFXSR, OSXMMEXCPT, UMIP, LA57, VMXE, SMXE, FSGSBASE, PCIDE, OSXSAVE, KL, SMEP, SMAP, PKE, CET, PKS, "

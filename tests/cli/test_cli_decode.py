@@ -48,6 +48,7 @@ WORDS = {
     "#VE; with mode-based execute control XU (bit 10) alone makes it present",
     "cr3 0x12345006": "with CR4.PCIDE = 1 its PCID is 0x6",
     "efer 0x1d01": "as AMD's EFER, since Intel reserves bits that are 1: SCE LME LMA NXE SVME",
+    "pf-error 0x80000003": "supervisor write: forbidden by the reverse map table of SNP, which only AMD has",
     "npf-exitinfo1 0x100000014": "nested page fault: instruction fetch, page not present, "
     "of the final guest-physical address",
     "exit-reason 0x80000022": "VM entry failed, ENTRY_FAILURE_MSR_LOADING",
@@ -138,6 +139,11 @@ def test_names_of_values() -> None:
 
     assert meaning("ept-pte", 6 << 3 | 1, "MT") == "memory type of the page: WB"
     assert meaning("ept-pte", 2 << 3 | 1, "MT") == "memory type of the page: not assigned"
+    assert (
+        meaning("ept-pte", 7 << 3 | 1, "MT") == "memory type of the page: not assigned"
+    )  # UC- is one of IA32_PAT
+    assert meaning("eptp", 7, "MT").endswith(": not assigned")
+    assert meaning("exit-reason", 7, "basic").endswith(": INTERRUPT_WINDOW")
     assert meaning("exit-reason", 12, "basic") == "basic exit reason, see ExitReason: HLT"
 
 

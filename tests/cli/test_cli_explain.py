@@ -45,8 +45,20 @@ def test_stdin_and_bytes_that_are_no_text(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "stdin", Stdin(b"\xff\xfe comm: \x80\x1b[2J\r\nguest_rflags = 0x202\r\n"))
     outcome = quire(tmp_path, "explain")
     assert outcome.status == 0
-    assert "       1  \\udcff\\udcfe comm: \\udc80\\x1b[2J" in outcome.stdout.splitlines()
+    assert "       1  \\udcff\\udcfe comm: \\udc80" in outcome.stdout.splitlines()
     assert outcome.stdout.splitlines()[-1].startswith("1 record, 0 errors, 0 warnings, 0 notes in stdin; ")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_what_powershell_wrote(tmp_path: Path, encoding: str) -> None:
+    """A file of `> dump.txt` in PowerShell: UTF-16 behind a byte order mark, lines that end in CR and LF."""
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    (tmp_path / "log").write_bytes((mark + EVENT.replace("\n", "\r\n")).encode(encoding))
+    (tmp_path / "plain").write_text(EVENT)
+    outcomes = [quire(tmp_path, "explain", name) for name in ("log", "plain")]
+    assert outcomes[0].stdout == outcomes[1].stdout.replace("in plain", "in log")
+    assert outcomes[0].status == outcomes[1].status == 1
+    assert quire(tmp_path, "lint", "--vmcs", "log").status == 1
 
 
 def test_json(tmp_path: Path) -> None:

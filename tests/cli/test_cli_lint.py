@@ -164,3 +164,18 @@ def test_refusal(name: str, folder: Path) -> None:
         (folder / file).write_text(text)
     argv, message = REFUSALS[name]
     assert refused(folder, "lint", *argv) == f"quire lint: {message}"
+
+
+def test_a_dump_of_something_else_is_refused_by_name(tmp_path: Path) -> None:
+    """AMD's control block is no VMCS, and a page fault is none: what is there is said, not how TOML is written."""
+    for sample, title in (
+        ("vmcb5-npf", "VMCB as KVM's dump_vmcb prints it"),
+        ("oops-null", "page fault as Linux reports it (oops, #PF lines, PGD to PTE)"),
+    ):
+        text = (Path(__file__).parents[1] / "dumps" / "samples" / f"{sample}.txt").read_text()
+        (tmp_path / "dump.txt").write_text(text)
+        outcome = quire(tmp_path, "lint", "--vmcs", "dump.txt")
+        assert (outcome.status, outcome.stdout) == (125, "")
+        assert outcome.stderr == (
+            f"quire lint: dump.txt holds no VMCS, but this: {title}; quire explain says what it means\n"
+        )

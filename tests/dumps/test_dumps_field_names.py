@@ -110,6 +110,7 @@ def test_numbers(text: str, value: int) -> None:
         "session closed, exit reason: 1", "480 600", "489 be", "process exit reason 30", "CPU0: 1 2 3",
         "eth0: link up, 1000 Mbps", "Mem-Info: active_anon:480 inactive_anon:481", "0x7c00: 55 aa", "usb 1-1: 0x480",
         "guest: 5", "reserve setup: offset = 0x10", "audit: type=1400 res=1", "page:00000000 count:1 mapcount:0",
+        "FS:  00007f4c2b1ff740(0000) GS:ffff98d7efb40000(0000) knlGS:0000000000000000",
     ],
 )  # fmt: skip
 def test_ordinary_lines_are_not_read(line: str) -> None:

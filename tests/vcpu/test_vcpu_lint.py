@@ -218,3 +218,46 @@ def test_link_pointers() -> None:
 def test_a_processor_without_vmx() -> None:
     with pytest.raises(MisuseError, match=r"^zen3 is a processor of AMD's, which has no VMCS"):
         lint_vmcs(SOUND, profile("zen3"), Findings())
+
+
+@pytest.mark.parametrize("field", ["guest_cr3", "host_cr3"])
+@pytest.mark.parametrize("bit", [61, 62])
+def test_lam_bits_of_cr3_belong_to_a_processor(field: str, bit: int) -> None:
+    """With LAM the processor takes bits 62:61 of CR3, which Linux sets for programs that tag their pointers."""
+    fields = {field: 0x10B2_C000 | 1 << bit}
+    kept, checks = found(fields)
+    assert kept == []
+    (open_question,) = checks.cannot_know
+    assert open_question.without == "IA32_VMX_CR4_FIXED1 (0x489)"
+    with_lam, without = 0x1000_0000 | 0x3F7_7FFF, 0x3F7_7FFF
+    assert found(fields, ANY_PROCESSOR.with_msrs({0x489: with_lam}))[0] == []
+    (refused,) = found(fields, ANY_PROCESSOR.with_msrs({0x489: without}))[0]
+    name = {61: "LAM_U57", 62: "LAM_U48"}[bit]
+    assert f"bit {bit} ({name}) must be 0: IA32_VMX_CR4_FIXED1 (0x489) is 0x3f77fff" in refused.text
+    assert refused.fix == (
+        "make it 0x10b2c000: below 1 << MAXPHYADDR, but for the bits of LAM where the processor has it"
+    )
+    assert found({field: 1 << 63}, ANY_PROCESSOR.with_msrs({0x489: with_lam}))[0] != []
+
+
+def test_which_fields_exist_is_not_known_where_the_highest_index_is_not() -> None:
+    """IPI virtualization of a server newer than the profiles' controls: nobody has published what its VMCS holds."""
+    fields = {"tertiary_processor_based_controls": 0x10, "pid_pointer_table_address": 0x1234_5000}
+    for name in ("sapphire-rapids", "icelake-sp"):
+        assert found(fields, profile(name))[0] == []
+    told = profile("sapphire-rapids").with_msrs({0x48A: 0x2A})  # the highest index is 21
+    assert [one.rule for one in found(fields, told)[0]] == ["unsupported field", "unsupported field"]
+    assert found(fields, profile("sapphire-rapids").with_msrs({0x48A: 0x46}))[0] == []
+
+
+def test_default_1_controls_may_be_1_on_any_processor() -> None:
+    """SDM 3D §A.2: what is not known of those without a name is whether they may be 0."""
+    default1 = {"pin_based_controls": 0x16, "vm_exit_controls": 0x36DFF, "vm_entry_controls": 0x11FF}
+    for name, value in default1.items():
+        assert [one for one in found({name: value})[1].cannot_know if one.rule.endswith("controls")] == []
+    assert found({"pin_based_controls": 0})[1].cannot_know[0] == CannotKnow(
+        "pin-based controls",
+        "SDM 3C §26.2.1.1",
+        "pin_based_controls is 0x0, bits 4, 2:1",
+        "IA32_VMX_TRUE_PINBASED_CTLS (0x48d)",
+    )

@@ -15,7 +15,13 @@ profile: what a guest does wrong is a value that the rooms below return. ``quire
 its name says nothing outside its module.
 """
 
-from quire.arch.amd import AMD_EFER, NPF_EXITINFO1, describe_npf
+from quire.arch.amd import (
+    AMD_EFER,
+    AMD_PF_ERROR,
+    NPF_EXITINFO1,
+    describe_amd_page_fault,
+    describe_npf,
+)
 from quire.arch.apic import X2APIC_ICR, DeliveryMode, Shorthand, X2Apic
 from quire.arch.capabilities import (
     VMCS_REVISION,
@@ -197,7 +203,9 @@ from quire.arch.vmcs_layouts import VMCS_LAYOUTS
 __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     # What AMD's processors say otherwise
     "AMD_EFER",
+    "AMD_PF_ERROR",
     "NPF_EXITINFO1",
+    "describe_amd_page_fault",
     "describe_npf",
     # MSRs of newer processors
     "FRED_CONFIG",

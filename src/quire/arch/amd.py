@@ -5,7 +5,7 @@ Models the names and places, so that an AMD value is read as AMD's. AMD's rules 
 
 from quire.arch.layout import Layout, bit, reserved
 
-__all__ = ["AMD_EFER", "NPF_EXITINFO1", "describe_npf"]
+__all__ = ["AMD_EFER", "AMD_PF_ERROR", "NPF_EXITINFO1", "describe_amd_page_fault", "describe_npf"]
 
 AMD_EFER = Layout(
     "AMD_EFER",
@@ -32,6 +32,23 @@ AMD_EFER = Layout(
     ),
 )
 
+AMD_PF_ERROR = Layout(
+    "AMD_PF_ERROR",
+    32,
+    "APM 2 §8.4.2",
+    (
+        bit(0, "P", "the page was present: the access broke a rule; 0, a not-present entry"),
+        bit(1, "RW", "the access was a write"),
+        bit(2, "US", "the access was a user-mode access"),
+        bit(3, "RSV", "a reserved bit was set in an entry"),
+        bit(4, "ID", "the access was an instruction fetch"),
+        bit(5, "PK", "protection keys forbade the access"),
+        bit(6, "SS", "the access was to a shadow stack"),
+        reserved(7, 30),
+        bit(31, "RMP", "the RMP check of SNP failed"),
+    ),
+)
+
 NPF_EXITINFO1 = Layout(
     "NPF_EXITINFO1",
     64,
@@ -55,6 +72,14 @@ NPF_EXITINFO1 = Layout(
         reserved(38, 63),
     ),
 )
+
+
+def describe_amd_page_fault(error_code: int) -> str:
+    """Return in words an error code that only AMD delivers, with RMP = 1 (APM 2 §8.4.2). MisuseError if too wide."""
+    said = AMD_PF_ERROR.decode(error_code)
+    who = "user" if said["US"] else "supervisor"
+    what = "instruction fetch" if said["ID"] else "write" if said["RW"] else "read"
+    return f"{who} {what}: forbidden by the reverse map table of SNP, which only AMD has"
 
 
 def describe_npf(exitinfo1: int) -> str:

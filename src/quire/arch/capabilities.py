@@ -180,7 +180,7 @@ _LAYOUTS = {
     "entry": ENTRY_CONTROLS,
 }
 #: The capabilities that a profile may leave unknown: fields of :class:`VmxCapabilities` and the MSRs behind the rest.
-VMX_CAPABILITIES = (*_LAYOUTS, "vm_functions", "cr4", "misc", "basic", "ept_vpid_cap")
+VMX_CAPABILITIES = (*_LAYOUTS, "vm_functions", "cr4", "misc", "basic", "ept_vpid_cap", "vmcs_enum")
 _PIN0, _PIN_DEFAULT1 = _default1(PIN_BASED)
 _PRIMARY0, _PRIMARY_DEFAULT1 = _default1(PRIMARY_CONTROLS)
 _EXIT0, _EXIT_DEFAULT1 = _default1(EXIT_CONTROLS)

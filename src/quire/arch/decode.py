@@ -26,7 +26,7 @@ import quire.arch.profile
 import quire.arch.registers
 import quire.arch.segments
 import quire.arch.vmcs
-from quire.arch.amd import AMD_EFER
+from quire.arch.amd import AMD_EFER, AMD_PF_ERROR
 from quire.arch.capabilities import VmxMsr
 from quire.arch.cpuid import CPUID_1_ECX, CPUID_1_EDX, CPUID_7_EBX
 from quire.arch.decode_controls import GOVERNING_MSR, decode_capability_msr, decode_controls
@@ -44,7 +44,7 @@ from quire.arch.exits import (
     TASK_SWITCH_QUALIFICATION,
     ExitReason,
 )
-from quire.arch.faults import Vector
+from quire.arch.faults import PF_ERROR, Vector
 from quire.arch.instruction_exits import IO_QUALIFICATION, MOV_DR_QUALIFICATION
 from quire.arch.layout import Layout
 from quire.arch.registers import EFER
@@ -83,6 +83,8 @@ _LAYOUTS: dict[str, Layout] = {
     for layout in (*_DECLARED, CPUID_1_ECX, CPUID_1_EDX, CPUID_7_EBX)
     if isinstance(layout, Layout)
 }
+#: Where AMD gives a meaning to bits that Intel reserves: a value with such bits is AMD's.
+_OF_AMD = {EFER: AMD_EFER, PF_ERROR: AMD_PF_ERROR}
 #: Entries that map a page instead of referencing a table when their PS bit is 1.
 _PAGES = {
     "pde": "pde-2m",
@@ -126,8 +128,9 @@ def decode_subject(subject: str, value: int, *, maxphyaddr: int | None = None) -
         if subject in _PAGES and is_present(layout, value) and layout.mask("PS") & value:
             layout = _LAYOUTS[_PAGES[subject]]
         return decode_entry(layout, value, maxphyaddr)
-    if layout is EFER and value & EFER.reserved_mask and not value & AMD_EFER.reserved_mask:
-        layout = AMD_EFER
+    of_amd = _OF_AMD.get(layout)
+    if of_amd is not None and value & layout.reserved_mask and not value & of_amd.reserved_mask:
+        layout = of_amd
     if layout in GOVERNING_MSR:
         return decode_controls(layout, value)
     record = decode_by_layout(layout, value, maxphyaddr)

@@ -28,6 +28,8 @@ ENTRY_LAYOUTS = _GUEST | _EPT
 
 _RIGHTS = EPT_PTE.mask("R", "W", "X")
 _LEAST_WIDTH = 36  # no 64-bit processor of Intel's has fewer address bits, so shorter addresses need no word
+_SOFTWARES = "software's own: an address or a swap offset may be kept here, inverted against L1TF"
+_SOFTWARES_OF_EPT = "software's own, but for bit 63: KVM keeps what it knows of a page of a device here"
 _MISCONFIGURED = {
     "EPT write without read": "it allows writes without reads",
     "EPT reserved bit": "a reserved bit is set",
@@ -65,7 +67,7 @@ def _absent(layout: Layout, value: int, presence: int) -> dict[str, Any]:
             "value": f"{rest >> first:#x}",
             "set": bool(rest),
             "kind": "ignored",
-            "meaning": "software's own: an address or a swap offset may be kept here, inverted against L1TF",
+            "meaning": _SOFTWARES_OF_EPT if presence == _RIGHTS else _SOFTWARES,
             "whole": False,
         }
     )

@@ -79,8 +79,8 @@ def decoded_field(layout: Layout, one: Field, value: int) -> dict[str, Any]:
     content = layout.get(value, one.name)
     meaning = one.meaning
     names = _NAMES.get((layout.name, one.name), _NAMES.get((None, one.name)))
-    if names is not None:
-        known = content in {int(member) for member in names}
+    if names is not None:  # UC- is a type of IA32_PAT alone, whose bytes are decoded nowhere
+        known = content in {int(member) for member in names if member is not MemoryType.UC_MINUS}
         meaning += f": {names(content).name if known else 'not assigned'}"
     nameless = one.kind is Kind.RESERVED
     if nameless:

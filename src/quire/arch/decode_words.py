@@ -2,7 +2,13 @@
 
 from collections.abc import Callable
 
-from quire.arch.amd import AMD_EFER, NPF_EXITINFO1, describe_npf
+from quire.arch.amd import (
+    AMD_EFER,
+    AMD_PF_ERROR,
+    NPF_EXITINFO1,
+    describe_amd_page_fault,
+    describe_npf,
+)
 from quire.arch.exit_words import describe_exit
 from quire.arch.exits import EXIT_REASON, INTERRUPTION_INFO, InterruptionType
 from quire.arch.faults import PF_ERROR, Vector, describe_page_fault
@@ -73,5 +79,6 @@ _WORDS: dict[Layout, Callable[[int], str | None]] = {
     VMCS_ENCODING: _field,
     CR3: _cr3,
     AMD_EFER: _amd_efer,
+    AMD_PF_ERROR: describe_amd_page_fault,
     NPF_EXITINFO1: describe_npf,
 }

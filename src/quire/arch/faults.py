@@ -9,7 +9,7 @@ from enum import IntEnum
 from quire.arch.layout import Layout, bit, reserved
 from quire.errors import MisuseError
 
-__all__ = ["PF_ERROR", "Access", "Vector", "describe_page_fault"]
+__all__ = ["PF_ERROR", "Access", "Vector", "describe_page_fault", "fault_access"]
 
 
 class Access(IntEnum):
@@ -87,6 +87,14 @@ def describe_page_fault(error_code: int) -> str:
     how = " to a shadow stack" if said["SS"] else ""
     where = ", during HLAT paging" if said["HLAT"] else ""
     return f"{who} {what}{how}: {_cause(said)}{where}"
+
+
+def fault_access(error_code: int) -> Access:
+    """Return the access that faulted with `error_code` (SDM 3A §4.7): a shadow-stack access is one of its own."""
+    said = PF_ERROR.decode(error_code)
+    if said["SS"]:
+        return Access.SHADOW_WRITE if said["W"] else Access.SHADOW_READ
+    return Access.FETCH if said["ID"] else Access.WRITE if said["W"] else Access.READ
 
 
 def _cause(said: dict[str, int]) -> str:

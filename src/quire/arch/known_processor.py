@@ -10,11 +10,28 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from quire.arch.capabilities import ANY_VMX_CR4, VMX_BASIC, VMX_CONTROLS, VMX_MISC, Allowed, VmxMsr
-from quire.arch.controls import ENTRY_CONTROLS, EXIT_CONTROLS, PIN_BASED, PRIMARY_CONTROLS
+from quire.arch.capabilities import (
+    ANY_VMX_CR4,
+    VMX_BASIC,
+    VMX_CONTROLS,
+    VMX_MISC,
+    VMX_VMCS_ENUM,
+    Allowed,
+    VmxMsr,
+)
+from quire.arch.controls import (
+    ENTRY_CONTROLS,
+    EXIT_CONTROLS,
+    PIN_BASED,
+    PRIMARY_CONTROLS,
+    SECONDARY_CONTROLS,
+    SECONDARY_EXIT_CONTROLS,
+    TERTIARY_CONTROLS,
+    VM_FUNCTION_CONTROLS,
+)
 from quire.arch.decode_controls import msr_name
 from quire.arch.known_profiles import ARCHITECTURE
-from quire.arch.layout import LOW32, WORD, Layout
+from quire.arch.layout import WORD, Layout
 from quire.arch.profile import EPT_VPID_CAP, CpuProfile
 from quire.errors import MisuseError
 
@@ -44,8 +61,13 @@ def _vmx(profile: CpuProfile, **changes: Any) -> CpuProfile:
     return replace(profile, vmx=replace(profile.vmx, **changes))
 
 
-def _controls(name: str, msr: VmxMsr, width: int = LOW32) -> Capability:
-    """Return the capability that says which controls of a field may be 0 and 1."""
+def _controls(name: str, msr: VmxMsr, layout: Layout) -> Capability:
+    """Return the capability that says which controls of a field may be 0 and 1.
+
+    Those of the default1 class may be 1 everywhere; without a name they may have to be (SDM 3D §A.2).
+    """
+    default1, everything = layout.default1_mask, (1 << layout.width) - 1
+    nameless = default1 & layout.reserved_mask
 
     def said(profile: CpuProfile, clear: int, put: int) -> str:
         del clear, put
@@ -54,8 +76,8 @@ def _controls(name: str, msr: VmxMsr, width: int = LOW32) -> Capability:
     return Capability(
         name,
         msr_name(msr),
-        lambda profile: _vmx(profile, **{name: Allowed(0, 0)}),
-        lambda profile: _vmx(profile, **{name: Allowed(0, width)}),
+        lambda profile: _vmx(profile, **{name: Allowed(nameless, default1)}),
+        lambda profile: _vmx(profile, **{name: Allowed(0, everything)}),
         said,
     )
 
@@ -85,14 +107,14 @@ _CR0, _CR4 = ARCHITECTURE.vmx.cr0, ARCHITECTURE.vmx.cr4
 
 #: Everything that may be unknown, in the order in which verdicts name it.
 CAPABILITIES: tuple[Capability, ...] = (
-    _controls("pin", VmxMsr.TRUE_PINBASED_CTLS),
-    _controls("primary", VmxMsr.TRUE_PROCBASED_CTLS),
-    _controls("secondary", VmxMsr.PROCBASED_CTLS2),
-    _controls("tertiary", VmxMsr.PROCBASED_CTLS3, WORD),
-    _controls("exit", VmxMsr.TRUE_EXIT_CTLS),
-    _controls("secondary_exit", VmxMsr.EXIT_CTLS2, WORD),
-    _controls("entry", VmxMsr.TRUE_ENTRY_CTLS),
-    _controls("vm_functions", VmxMsr.VMFUNC, WORD),
+    _controls("pin", VmxMsr.TRUE_PINBASED_CTLS, PIN_BASED),
+    _controls("primary", VmxMsr.TRUE_PROCBASED_CTLS, PRIMARY_CONTROLS),
+    _controls("secondary", VmxMsr.PROCBASED_CTLS2, SECONDARY_CONTROLS),
+    _controls("tertiary", VmxMsr.PROCBASED_CTLS3, TERTIARY_CONTROLS),
+    _controls("exit", VmxMsr.TRUE_EXIT_CTLS, EXIT_CONTROLS),
+    _controls("secondary_exit", VmxMsr.EXIT_CTLS2, SECONDARY_EXIT_CONTROLS),
+    _controls("entry", VmxMsr.TRUE_ENTRY_CTLS, ENTRY_CONTROLS),
+    _controls("vm_functions", VmxMsr.VMFUNC, VM_FUNCTION_CONTROLS),
     _fixed("cr0", VmxMsr.CR0_FIXED0, VmxMsr.CR0_FIXED1, _CR0.allowed1, _CR0.allowed1),
     _fixed("cr4", VmxMsr.CR4_FIXED0, VmxMsr.CR4_FIXED1, ANY_VMX_CR4, _CR4.allowed1),
     _whole(
@@ -108,6 +130,13 @@ CAPABILITIES: tuple[Capability, ...] = (
         lambda profile: _vmx(profile, any_error_code=False),
         lambda profile: _vmx(profile, any_error_code=True),
         lambda profile: f"bit 56 of {msr_name(VmxMsr.BASIC)} is {int(profile.vmx.any_error_code)}",
+    ),
+    _whole(
+        "vmcs_enum",
+        msr_name(VmxMsr.VMCS_ENUM),
+        lambda profile: _vmx(profile, highest_index=0),
+        lambda profile: _vmx(profile, highest_index=ARCHITECTURE.vmx.highest_index),
+        lambda profile: f"{msr_name(VmxMsr.VMCS_ENUM)} is {profile.vmx_msr(VmxMsr.VMCS_ENUM):#x}",
     ),
     _whole(
         "ept_vpid_cap",
@@ -228,7 +257,8 @@ class KnownProcessor:
             name = "cr0" if msr is VmxMsr.CR0_FIXED1 else "cr4"
             old = getattr(vmx, name)
             return self._told(name, Allowed(old.allowed0 & value, value))
-        return self  # IA32_VMX_VMCS_ENUM: which fields there are is no matter of VM entry
+        highest = VMX_VMCS_ENUM.get(value, "highest_index")
+        return self._told("vmcs_enum", highest, key="highest_index")
 
     def _told(self, name: str, value: object, *, key: str | None = None) -> "KnownProcessor":
         return KnownProcessor(_vmx(self.profile, **{key or name: value}), self.unknown - {name})

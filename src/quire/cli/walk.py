@@ -97,20 +97,24 @@ def command(
         record = _record(source, address, access, user, what_if, gpa=gpa)
         if entries is not None and record["walk"]["status"] == "BUS_ERROR":
             record["walk"]["fault"]["note"] = "the entry that comes next was not given"
-        return _answer(record, outputs, as_json, faulted)
+        return _answer(
+            record, outputs, as_json, faulted, root_known=entries is None or options["cr3"] is not None
+        )
     except (FormatError, MisuseError) as error:
         raise click.ClickException(f"walk: {error}") from None
     except OSError as error:
         raise click.ClickException(f"walk: {error.filename}: {error.strerror}") from None
 
 
-def _answer(record: dict[str, Any], outputs: Outputs, as_json: bool, faulted: int | None) -> int:
+def _answer(
+    record: dict[str, Any], outputs: Outputs, as_json: bool, faulted: int | None, *, root_known: bool = True
+) -> int:
     """Write the record; return the exit status."""
     from quire.paging.remains import what_remains
     from quire.report.walk import render_walk_table
 
     if faulted is not None:
-        record["remains"] = what_remains(record["walk"], faulted)
+        record["remains"] = what_remains(record["walk"], faulted, root_known=root_known)
     outputs.answer(record, render_walk_table, as_json=as_json, default=sys.stdout)
     return 0 if record["walk"]["result"] is not None else 1
 

@@ -37,10 +37,17 @@ def explain_text(text: str, around: Surroundings, source: str) -> dict[str, Any]
 
 
 def vmcs_fields(text: str, source: str) -> dict[str, int] | None:
-    """Return the fields of the one VMCS in `text`, None if there is none. Raises FormatError if there are several."""
-    found = [
-        one.given for one in read_dumps(text).dumps if isinstance(one, VmcsDump) and one.is_vmcs and one.given
-    ]
+    """Return the fields of the one VMCS in `text`, None if there is nothing that can be read.
+
+    Raises FormatError if there are several, and for a dump of something else, a VMCB of AMD's for instance.
+    """
+    dumps = read_dumps(text).dumps
+    vmcss = [one for one in dumps if isinstance(one, VmcsDump) and one.is_vmcs]
+    if dumps and not vmcss:
+        raise FormatError(
+            f"{source} holds no VMCS, but this: {dumps[0].title}; quire explain says what it means"
+        )
+    found = [one.given for one in vmcss if one.given]
     if len(found) > 1:
         raise FormatError(
             f"{source} has {len(found)} VMCSs: give one, or the file to quire explain, which takes all"

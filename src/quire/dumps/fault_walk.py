@@ -7,7 +7,14 @@ beyond the width of physical addresses, which a dump does not say.
 from dataclasses import dataclass, field
 from typing import Any
 
-from quire.arch import PAGE_SIZE, Access, PagingMode, physical_reserved
+from quire.arch import (
+    AMD_PF_ERROR,
+    PAGE_SIZE,
+    Access,
+    PagingMode,
+    describe_amd_page_fault,
+    physical_reserved,
+)
 from quire.arch.faults import PF_ERROR, describe_page_fault
 from quire.dumps.dump import Answer, Surroundings
 from quire.dumps.entry_memory import EntryMemory, free_page
@@ -51,6 +58,13 @@ class FaultWalk:
 def explain_fault(answer: Answer, fault: FaultWalk, around: Surroundings) -> None:
     """Add to `answer` what the error code says, the walk, and how the two agree."""
     if fault.code is not None:
+        if AMD_PF_ERROR.get(fault.code, "RMP"):
+            answer.words.append(
+                f"the processor said error code {fault.code:#x}: {describe_amd_page_fault(fault.code)}; the entries "
+                "are not walked, since they may have the C-bit of AMD's memory encryption, and what refused the "
+                "access is not in them"
+            )
+            return
         stray = fault.code & PF_ERROR.reserved_mask
         if stray:
             answer.words.append(
@@ -130,7 +144,9 @@ def _judge(answer: Answer, fault: FaultWalk, record: dict[str, Any], around: Sur
             "may be the C-bit of memory encryption, which is no address bit",
         )
     elif fault.code is not None:
-        record["remains"] = what_remains(walk, fault.code) if not fault.code & PF_ERROR.reserved_mask else []
+        known = fault.cr3 is not None
+        stray = fault.code & PF_ERROR.reserved_mask
+        record["remains"] = [] if stray else what_remains(walk, fault.code, root_known=known)
         answer.find(
             Severity.WARNING,
             "entries and error code",

@@ -20,6 +20,7 @@ _SEPARATED = re.compile(
 )
 _ENCODING = re.compile(r"(?:0x)?([0-9a-f]{4,8})$", re.IGNORECASE)
 _BRACKETED = re.compile(r"[\[(] ?(?:0x)?([0-9a-f]{3,8}) ?[\])]", re.IGNORECASE)
+_BRACKETED_LAST = re.compile(_BRACKETED.pattern + "$", re.IGNORECASE)
 _BETWEEN = re.compile(r"[,;]\s{1,8}(?![^()]{0,40}\))")
 _PADDED = (4, 8, 16)
 _MOST_SPEAKERS = 3  # words with a colon before the name: a program, a function
@@ -39,7 +40,7 @@ def parse_hexadecimal(text: str) -> int:
 def _named(text: str) -> VmcsField | None:
     """Return the field that a name, an encoding, or both mean."""
     name = text.strip(_QUOTES)
-    bracketed = _BRACKETED.search(name)
+    bracketed = _BRACKETED.match(name) or _BRACKETED_LAST.search(name)
     if bracketed is not None:
         name = name.replace(bracketed[0], " ").strip()
     found = field_of(name)

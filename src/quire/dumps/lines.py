@@ -14,7 +14,13 @@ __all__ = ["LONGEST_LINE", "Line", "split_lines"]
 LONGEST_LINE = 4096
 _MOST_PREFIXES = 16
 _CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
-_SENDER = r"\S{1,64} [\w./-]{1,32}(?:\[\d{1,9}\])?: ?"
+_LABELS = (
+    r"(?!Bad pagetable|Call Trace|Hardware name|EPT )"  # two words and a colon, and yet no host and program
+)
+_SENDER = _LABELS + r"[\w.:-]{0,62}\w {1,4}[A-Za-z][\w./-]{0,31}(?:\[\d{1,9}\])?: ?"
+_COLOUR = re.compile(
+    r"(?:\x1b|\^\[|#033)\[[\d;?]{0,32}[A-Za-z]"
+)  # of a terminal, or as pagers and syslog write it
 _CONTEXT = re.compile(r"\[ {0,12}([TC]\d{1,9})\] {0,4}")
 _PREFIXES = tuple(
     re.compile(pattern)
@@ -25,7 +31,8 @@ _PREFIXES = tuple(
         r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d " + _CLOCK + r" \d{4}\] {0,4}",
         r"\[\d{4}-\d\d-\d\d " + _CLOCK + r"\] {0,4}",
         r"[A-Z][a-z]{2} {1,2}\d{1,2} " + _CLOCK + " " + _SENDER,
-        r"\d{4}-\d\d-\d\dT" + _CLOCK + r"\S{0,8} " + _SENDER,
+        r"\d{4}-\d\d-\d\d[ T]" + _CLOCK + r"\S{0,8} " + _SENDER,
+        r"\d{4}-\d\d-\d\d[ T]" + _CLOCK + r"(?:Z|[+-]\d\d:?\d\d)?(?: \||:| std(?:out|err) [FP])?(?: {1,4}|$)",
         _CLOCK + r" {1,4}(?=HM:|\D)",
         r"\((?:XEN|d\d{1,5}(?:v\d{1,5})?)\) {0,1}",
         r"HM: ?",
@@ -57,6 +64,8 @@ def split_lines(text: str) -> Iterator[Line]:
         if len(body) > LONGEST_LINE:
             yield Line(number, body, context)
             continue
+        if "[" in body:
+            body = _COLOUR.sub("", body).strip()
         body, found = _without_prefixes(body)
         context = found or context
         if body:

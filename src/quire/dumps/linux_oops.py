@@ -6,7 +6,7 @@ The walk is made again from the entries, with the one walker, and compared with 
 import re
 
 from quire.arch import CR0, CR4, EFER, LOW32, PDE, PTE, PagingMode
-from quire.arch.faults import PF_ERROR, Access
+from quire.arch.faults import PF_ERROR, Access, fault_access
 from quire.arch.registers import RFLAGS
 from quire.dumps.dump import Answer, Dump, Surroundings
 from quire.dumps.fault_walk import FaultWalk, explain_fault
@@ -205,19 +205,10 @@ class LinuxOops(Dump):
         flags = given.get("EFLAGS", given.get("RFLAGS"))
         if flags is not None:
             settings["ac"] = RFLAGS.get(flags, "AC")
-        access = Access.READ
-        if code is not None:
-            access = (
-                Access.FETCH
-                if PF_ERROR.get(code, "ID")
-                else Access.WRITE
-                if PF_ERROR.get(code, "W")
-                else Access.READ
-            )
         return FaultWalk(
             address=given.get("address", given.get("CR2")),
             code=code,
-            access=access,
+            access=Access.READ if code is None else fault_access(code),
             cr3=given.get("CR3"),
             entries=entries,
             mode=self._mode(),

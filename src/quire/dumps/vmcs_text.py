@@ -14,7 +14,9 @@ __all__ = ["VmcsText"]
 
 _SECTIONS = {"guest state": "guest", "host state": "host", "control state": "control"}
 _HEADING = re.compile(r"\*{2,3} (Guest|Host|Control) State \*{2,3}$", re.IGNORECASE)
-_ADDRESS = re.compile(r"VMCS [0-9a-fx]{1,18}, last attempted VM-entry on CPU (\d{1,6})$")
+_ADDRESS = re.compile(
+    r"VMCS (?:[0-9a-fx]{1,18}|\(_{1,8}ptrval_{1,8}\)), last attempted VM-entry on CPU (\d{1,6})$"
+)
 _AREAS = re.compile(r"\*{3,20} VMCS Areas? \*{3,20}$|(?:>>> )?Domain \d{1,6} <<<$|VCPU \d{1,6}$")
 _END = re.compile(r"\*{20,80}$")
 
@@ -23,6 +25,11 @@ _SYSENTER = {
     "Sysenter RSP": ("ia32_sysenter_esp", 16),
     "CS:RIP": ("ia32_sysenter_cs", 4),
 }
+_SSP_TABLE = (
+    "ISST",
+    "SSP TABLE",
+    "INTR SSP TABLE",
+)  # Xen's word, Linux's, that of Linux before it was merged
 _LABELS: dict[str, dict[str, tuple[str, int]]] = {
     "guest": {
         "CR3": ("guest_cr3", 16),
@@ -45,7 +52,7 @@ _LABELS: dict[str, dict[str, tuple[str, int]]] = {
         "SM Base": ("guest_smbase", 8),
         "S_CET": ("guest_ia32_s_cet", 16),
         "SSP": ("guest_ssp", 16),
-        "ISST": ("guest_ia32_interrupt_ssp_table_address", 16),
+        **{one: ("guest_ia32_interrupt_ssp_table_address", 16) for one in _SSP_TABLE},
         **{label: (f"guest_{name}", digits) for label, (name, digits) in _SYSENTER.items()},
     },
     "host": {
@@ -61,7 +68,7 @@ _LABELS: dict[str, dict[str, tuple[str, int]]] = {
         "PerfGlobCtl": ("host_ia32_perf_global_ctrl", 16),
         "S_CET": ("host_ia32_s_cet", 16),
         "SSP": ("host_ssp", 16),
-        "ISST": ("host_ia32_interrupt_ssp_table_address", 16),
+        **{one: ("host_ia32_interrupt_ssp_table_address", 16) for one in _SSP_TABLE},
         **{label: (f"host_{name}", digits) for label, (name, digits) in _SYSENTER.items()},
     },
     "control": {
@@ -87,6 +94,7 @@ _LABELS: dict[str, dict[str, tuple[str, int]]] = {
         "PLE Gap": ("ple_gap", 8),
         "Window": ("ple_window", 8),
         "Virtual processor ID": ("virtual_processor_identifier", 4),
+        "VE info address": ("virtualization_exception_information_address", 16),
         "VMfunc controls": ("vm_function_controls", 16),
         **{f"CR3 target{n}": (f"cr3_target_value_{n}", 16) for n in range(4)},
     },
@@ -126,6 +134,7 @@ _MSR_AREA = re.compile(
     r"MSR (?:guest|host) auto(?:load|store):$|\d{1,4}: msr=0x[0-9a-f]{8} value=0x[0-9a-f]{16}$"
 )
 _TABLE_HEAD = re.compile(r"sel {1,9}attr {1,9}limit {1,9}base$")
+_VE_INFORMATION = re.compile(r"ve_info: 0x[0-9a-f]{8} .{0,80}$")  # what lies in memory, no field
 _SVI = re.compile(r"SVI\|RVI = [0-9a-f]{2}\|[0-9a-f]{2}(?:$| (?=TPR))")
 _PAIR = r"(?<![\w:])({}) {{0,5}}= {{0,8}}(?:0x)?([0-9a-fA-F]{{0,20}})(?::([0-9a-fA-F]{{0,20}}))?"
 _TAIL_WORDS = 4
@@ -199,7 +208,7 @@ class VmcsText(VmcsDump):
     @staticmethod
     def _ignored(text: str) -> bool:
         """Return whether `text` belongs to a dump and holds no field of the VMCS."""
-        return any(one.match(text) for one in (_NOT_THE_FIELD, _MSR_AREA, _TABLE_HEAD, _END))
+        return any(one.match(text) for one in (_NOT_THE_FIELD, _MSR_AREA, _TABLE_HEAD, _VE_INFORMATION, _END))
 
     def _take_values(self, line: Line) -> bool:
         text = _SVI.sub("", line.text)

@@ -5,7 +5,7 @@ The rule that decided a walk says what was wanted of every entry; this says whic
 
 from typing import Any
 
-from quire.arch import Layout
+from quire.arch import EPTP, Layout
 from quire.paging.context import Context, Dimension, Rights, Status
 from quire.paging.reference_rights import WANTED
 from quire.paging.walk_record import Reference, WalkRecord
@@ -22,6 +22,7 @@ _BLAMED = {
     "SMEP": ("US", 1),
 }
 _OF_EVERY_ENTRY = ("SMAP", "SMEP")  # an entry alone cannot be blamed: any one with U/S = 0 would have helped
+_OF_SHADOW_LEAF = (("RW", 1, "RW = 1"), ("D", 0, "D = 0"))
 _RESERVED = ("reserved bit", "EPT reserved bit", "PDPTE reserved bit")
 
 
@@ -34,12 +35,15 @@ def culprits(walk: WalkRecord, state: list[int]) -> list[dict[str, Any]]:
         return [_blame(walk, last, f"{_numbers(_stray(last, state))} {_why(last, state)}")]
     if walk.rule.name in _BLAMED:
         bit, value = _BLAMED[walk.rule.name]
-        used = [one for one in walk.references if one.dimension is Dimension.GUEST]
-        blamed = [one for one in used if _has(one, bit, value)]
+        blamed = [one for one in _guest_entries(walk) if _has(one, bit, value)]
         if walk.rule.name in _OF_EVERY_ENTRY:
             blamed = blamed[-1:]
         also = ", as in every entry above," if walk.rule.name in _OF_EVERY_ENTRY else ""
         return [_blame(walk, one, f"{bit} = {value}{also}") for one in blamed]
+    if walk.rule.name == "protection key":
+        return [_blame(walk, walk.references[-1], _key(walk, state))]
+    if walk.rule.name == "shadow stack":
+        return _shadow_stack(walk, state)
     if walk.rule.name in ("EPT rights", "EPT table write"):
         return _ept_rights(walk, state)
     return []
@@ -54,6 +58,34 @@ def _has(ref: Reference, bit: str, value: int) -> bool:
     """Return whether an entry has `bit` with `value`; one of a mode without XD has none."""
     names = {one.name for one in ref.layout.fields}
     return bit in names and ref.layout.get(ref.entry, bit) == value
+
+
+def _guest_entries(walk: WalkRecord) -> list[Reference]:
+    return [one for one in walk.references if one.dimension is Dimension.GUEST]
+
+
+def _key(walk: WalkRecord, state: list[int]) -> str:
+    """Say which key the leaf has, and which bit of the register of keys forbids the access (SDM 3A §4.6.2)."""
+    used = _guest_entries(walk)
+    key = used[-1].layout.get(used[-1].entry, "pkey")
+    user = all(_has(one, "US", 1) for one in used)
+    register, rights = ("PKRU", Context.PKRU) if user else ("IA32_PKRS", Context.PKRS)
+    bit = 2 * key
+    name = "AD" if state[rights] >> bit & 1 else "WD"
+    return f"pkey = {key}, of which {register} has {name}{key} (bit {bit + (name == 'WD')}) = 1,"
+
+
+def _shadow_stack(walk: WalkRecord, state: list[int]) -> list[dict[str, Any]]:
+    """Blame what makes a page no shadow stack of this access: one has R/W = 0 and D = 1 in its leaf, and fit U/S."""
+    *above, leaf = _guest_entries(walk)
+    user = state[Context.USER] and not state[Context.IMPLICIT]
+    blamed = [(one, "RW = 0") for one in above if _has(one, "RW", 0)]
+    blamed += [(leaf, words) for bit, wrong, words in _OF_SHADOW_LEAF if _has(leaf, bit, wrong)]
+    if user:
+        blamed += [(one, "US = 0") for one in (*above, leaf) if _has(one, "US", 0)]
+    elif all(_has(one, "US", 1) for one in (*above, leaf)):
+        blamed.append((leaf, "US = 1, as in every entry above,"))
+    return [_blame(walk, one, words) for one, words in blamed]
 
 
 def _ept_rights(walk: WalkRecord, state: list[int]) -> list[dict[str, Any]]:
@@ -73,14 +105,14 @@ def _ept_rights(walk: WalkRecord, state: list[int]) -> list[dict[str, Any]]:
 
 
 def _wanted_of_ept(walk: WalkRecord, state: list[int]) -> list[str]:
-    """Return the bits that the access, or the reading and writing of a guest table, needs in EPT entries."""
+    """Return the bits that the access needs in EPT entries; a guest's table is written too where EPT has A and D."""
     if walk.rule.name == "EPT table write":
         return ["W"]
-    if walk.fault_gpa != walk.gpa or not walk.gpa:
-        return ["R", "W"]
+    if walk.fault_gpa != (walk.gpa if _guest_entries(walk) else walk.gva):
+        return ["R", "W"] if EPTP.get(state[Context.EPTP], "AD") else ["R"]
     if WANTED[walk.access] is Rights.EXECUTE:
-        guest = [one for one in walk.references if one.dimension is Dimension.GUEST]
-        return ["XU" if state[Context.MBEC] and all(_has(one, "US", 1) for one in guest) else "X"]
+        user = all(_has(one, "US", 1) for one in _guest_entries(walk))
+        return ["XU" if state[Context.MBEC] and user else "X"]
     return ["W"] if WANTED[walk.access] is Rights.WRITE else ["R"]
 
 

@@ -185,7 +185,7 @@ def _reference(number: int, ref: Reference, mbec: bool) -> dict[str, Any]:
         "gpa": None if ref.gpa is None else f"{ref.gpa:#x}",
         "hpa": f"{ref.hpa:#x}",
         "entry": f"{ref.entry:#0{2 + ref.layout.width // 4}x}",
-        "bits": ref.flags(),
+        "bits": ref.flags(user_execute=host and mbec),
         "sets": "",
         "rights": rights_letters(ref.rights, user_execute=host and mbec),
     }

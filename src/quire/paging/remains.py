@@ -13,10 +13,10 @@ __all__ = ["what_remains"]
 _PTI_USER = 1 << 12  # Linux keeps the user's root in the second page of a pair: bit 12 of CR3 tells which
 
 
-def what_remains(walk: dict[str, Any], code: int) -> list[str]:
+def what_remains(walk: dict[str, Any], code: int, *, root_known: bool = True) -> list[str]:
     """Return what could explain a #PF with error `code` where `walk`, a record of :func:`explain`, found otherwise.
 
-    Raises MisuseError for a code with reserved bits.
+    Without `root_known` CR3 of `walk` is a made-up place. Raises MisuseError for a code with reserved bits.
     """
     said = describe_page_fault(code)
     if walk["fault"] is not None:
@@ -41,9 +41,7 @@ def what_remains(walk: dict[str, Any], code: int) -> list[str]:
         found.append(
             "a reserved bit that this width does not reserve: see MAXPHYADDR, EFER.NXE and page sizes"
         )
-    cr3 = int(walk["cr3"], 16)
-    other = CR3.get(cr3, "addr") ^ _PTI_USER
-    found.append(
-        f"another CR3: under page-table isolation kernel and user have two roots, the other one is {other:#x}"
-    )
+    two_roots = "another CR3: under page-table isolation kernel and user have two roots"
+    other = CR3.get(int(walk["cr3"], 16), "addr") ^ _PTI_USER
+    found.append(f"{two_roots}, the other one is {other:#x}" if root_known else two_roots)
     return found

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from quire.arch import Access, Layout, MemoryType, PagingMode
+from quire.arch import EPT_PTE, Access, Layout, MemoryType, PagingMode
+from quire.arch.decode_entries import is_present
 from quire.paging.context import Context, Dimension, Result, Rights, Status, Words
 from quire.paging.rules import RULES, Rule
 
@@ -40,9 +41,12 @@ class Reference:
     rights: Rights
     hlat: bool = False  #: the entry was read in HLAT paging
 
-    def flags(self) -> str:
-        """Return the entry's set bits by name, as its layout names them."""
-        return self.layout.flags(self.entry)
+    def flags(self, *, user_execute: bool = False) -> str:
+        """Return the set bits by name; nothing of an entry that is not present. With `user_execute` XU makes one so."""
+        present = is_present(self.layout, self.entry) or (
+            user_execute and self.entry & EPT_PTE.mask("XU") != 0
+        )
+        return self.layout.flags(self.entry) if present else ""
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ def walk_lines(walk: dict[str, Any]) -> list[str]:
     lines = []
     for ref in walk["references"]:
         name = ref["table"] if ref["dimension"] == "guest" else "  " + ref["table"]
-        hpa, bits = int(ref["hpa"], 16), ref["bits"] if int(ref["entry"], 16) else "not present"
+        hpa, bits = int(ref["hpa"], 16), ref["bits"] or "not present"
         lines.append(
             f"{ref['number']:>2}  {name:<12} [{ref['index']:>3}]  at hpa {hpa:#012x}  {ref['entry']}  {bits}"
         )

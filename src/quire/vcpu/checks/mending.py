@@ -35,10 +35,13 @@ def mend(
 
 
 def _seeds(field: str, value: int, bits: int, profile: CpuProfile) -> Iterator[int]:
-    """Yield values that satisfy many rules: none and all, canonical ones, and those of a VMCS that enters."""
+    """Yield values that satisfy many rules: none, all, default-1 bits, canonical ones, those of a sound VMCS."""
     everything = (1 << bits) - 1
     yield 0
     yield everything
+    layout = VMCS_LAYOUTS.get(field)
+    if layout is not None:
+        yield layout.default1_mask
     for width in (48, 57):
         low = value & (1 << width) - 1
         yield low | (WORD << width & everything if low >> (width - 1) else 0)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from quire.arch import (
     ACCESS_RIGHTS,
     CR0,
+    CR3,
     CR4,
     ENTRY_CONTROLS,
     EXIT_CONTROLS,
@@ -42,6 +43,7 @@ __all__ = [
     "bits_above",
 ]
 
+_LAM_OF_CR3 = CR3.mask("LAM_U57", "LAM_U48")
 CONTROLS = int(VmInstructionError.ENTRY_CONTROL_FIELDS)
 HOST_STATE = int(VmInstructionError.ENTRY_HOST_STATE_FIELDS)
 GUEST_STATE = int(ExitReason.ENTRY_FAILURE_GUEST_STATE)
@@ -152,6 +154,11 @@ class EntryView(ABC):
     def is_root(self, value: int, reserved: int) -> bool:
         """Return whether a pointer to a table has neither `reserved` bits nor bits beyond the width set."""
         return not value & (reserved | bits_above(self.profile.maxphyaddr))
+
+    def is_cr3(self, value: int) -> bool:
+        """Return whether CR3 may hold `value`: a processor with LAM, which CR4.LAM_SUP tells, has two more bits."""
+        lam = self.profile.vmx.cr4.allowed1 & CR4.mask("LAM_SUP")
+        return self.is_root(value & ~_LAM_OF_CR3 if lam else value, 0)
 
 
 class VmcsView(EntryView):
