@@ -28,8 +28,8 @@ def command(
     """Say what a log or a dump in FILE shows, or on stdin: the rule that was broken, the bits, the fix.
 
     Reads VMCSs as KVM's dump_vmcs and Xen's vmcs_dump print them, lists of fields, VMCBs, Linux oopses of page
-    faults, EPT misconfigurations with their entries, exits, capability MSRs, QEMU's monitor; with what loggers put
-    around them. What is not in the text is not checked. quire fields lists the fields of a VMCS. Exit status: 0,
+    faults, its lines of segfaults and general protection faults, EPT misconfigurations with their entries, exits,
+    capability MSRs, QEMU's monitor; with what loggers put around them. What is not in the text is not checked. quire fields lists the fields of a VMCS. Exit status: 0,
     1 when an error is among the findings, 125 when nothing in it can be read.
 
     \b

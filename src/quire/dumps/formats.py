@@ -11,6 +11,7 @@ from quire.dumps.exit_lines import ExitLines
 from quire.dumps.field_list import FieldList
 from quire.dumps.linux_oops import LinuxOops
 from quire.dumps.nested_fault import NestedFault
+from quire.dumps.program_fault import ProgramFault
 from quire.dumps.qemu_maps import QemuMaps
 from quire.dumps.qemu_registers import QemuRegisters
 from quire.dumps.vmcb_text import VmcbText
@@ -23,6 +24,7 @@ FORMATS: tuple[type[Dump], ...] = (
     VmcbText,
     EntryFailureLine,
     LinuxOops,
+    ProgramFault,
     EptFault,
     QemuRegisters,
     QemuMaps,

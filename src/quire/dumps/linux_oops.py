@@ -12,7 +12,7 @@ from quire.dumps.dump import Answer, Dump, Surroundings
 from quire.dumps.fault_walk import FaultWalk, explain_fault
 from quire.dumps.lines import Line
 
-__all__ = ["LinuxOops"]
+__all__ = ["AROUND_AN_OOPS", "LinuxOops"]
 
 _HEX = r"(?:0x)?([0-9a-f]{1,16})"
 _ADDRESS = re.compile(
@@ -29,7 +29,8 @@ _NARROW_ENTRY = re.compile(r"\*(pdpt|pde|pte) = ([0-9a-f]{8,16})\b")
 _NARROW_LEVELS = ("pdpt", "pde", "pte")
 _REGISTER = re.compile(r"\b(CR[0234]|EFER|PKRU|EFLAGS|RFLAGS): ?([0-9a-f]{1,16})(?![0-9a-f])")
 _RIP = re.compile(r"[RE]IP: (?:([0-9a-f]{4}):)?(.{1,256}?)(?: EFLAGS: .{0,99})?$")
-_BELONGS = re.compile(
+#: What Linux prints around a fault: registers, code, the call trace.
+AROUND_AN_OOPS = re.compile(
     r"(?:[RE](?:SP|[A-D]X|SI|DI|BP|IP)|R\d\d|[C-GS]S|Code|Call Trace|Modules linked in|Hardware name|CPU|Workqueue|"
     r"IDT|GDT|LDTR|TR|DR[0-7]|IP): ?.*$"
     r"|#PF: |BUG\b|kernel tried to execute NX-protected page|unable to execute userspace code"
@@ -106,7 +107,7 @@ class LinuxOops(Dump):
                 self.note(name, int(value, 16), line)
         if (found := _RIP.match(text)) is not None and found[1] != _USER_CODE and found[2] not in self.places:
             self.places.append(found[2])
-        return taken or bool(_BELONGS.match(text))
+        return taken or bool(AROUND_AN_OOPS.match(text))
 
     def _take_address(self, line: Line) -> bool:
         found = _ADDRESS.match(line.text)

@@ -23,7 +23,8 @@ def render_explanation(record: dict[str, Any], file: IO[str]) -> None:
     for dump in record["dumps"]:
         plain = cleaned(dump)
         who = f" [{plain['context']}]" if plain["context"] else ""
-        head = f"{plain['number']}. {plain['title']}{who}: lines {_ranges(plain['lines'])}"
+        lines = f"line{'s' * (len(plain['lines']) > 1)} {_ranges(plain['lines'])}"
+        head = f"{plain['number']}. {plain['title']}{who}: {lines}"
         print_lines(console, Text(head, "bold"))
         print_lines(console, *(Text(f"   {words}") for words in plain["words"]))
         print_lines(

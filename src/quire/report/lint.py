@@ -1,14 +1,18 @@
 """The report of checks: findings, worst first, each with where it is, its rule and what would mend it."""
 
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from quire.report.page import open_console, print_lines
 from quire.report.shown import cleaned
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
 __all__ = ["lint_record", "render_findings_table", "render_lint_table"]
 
 _ORDER = ("error", "warning", "info")
-_STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+_STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan", "unknown": "magenta"}
+_LABELS = 16  # columns: how bad it is, and what it is about
 _NAMES_SHOWN = 6
 _NOUNS = {"error": "error", "warning": "warning", "info": "note"}
 
@@ -61,33 +65,33 @@ def render_lint_table(record: dict[str, Any], file: IO[str]) -> None:
 def render_findings_table(record: dict[str, Any], file: IO[str]) -> None:
     """Write the findings, and what could not be checked."""
     record = cleaned(record)
+    from rich.table import Table
     from rich.text import Text
 
-    parts: list[object] = []
+    table = Table.grid()
+    table.add_column(width=_LABELS, no_wrap=True)
+    table.add_column(overflow="fold")
     for one in record["findings"]:
-        parts.append(
-            Text.assemble(
-                (f"{one['severity']:<9}", _STYLES[one["severity"]]),
-                (f"{one['subject']:<7}", "bold"),
-                f"{one['rule']}: {one['text']}",
-            )
-        )
+        table.add_row(_label(one["severity"], one["subject"]), Text(f"{one['rule']}: {one['text']}"))
         details = [place] if (place := _place(one)) else []
-        parts.append(Text(f"{'':16}{', '.join([*details, one['section']])}"))
-        parts.append(Text(f"{'':16}fix: {one['fix']}", "dim"))
+        table.add_row("", Text(", ".join([*details, one["section"]])))
+        table.add_row("", Text(f"fix: {one['fix']}", "dim"))
     for one in record["cannot_know"]:
-        parts.append(
-            Text.assemble(
-                (f"{'unknown':<9}", "magenta"), ("VMCS   ", "bold"), f"{one['rule']}: {one['text']}"
-            )
-        )
-        parts.append(Text(f"{'':16}cannot know without {one['without']}, {one['section']}"))
+        table.add_row(_label("unknown", "VMCS"), Text(f"{one['rule']}: {one['text']}"))
+        table.add_row("", Text(f"cannot know without {one['without']}, {one['section']}"))
+    parts: list[object] = [table] if table.row_count else []
     if record["unchecked"]:
         names = ", ".join(record["unchecked"])
         parts.append(Text(f"not checked, for want of the memory that the VMCS points to: {names}", "dim"))
     if record["not_given"]:
         parts.append(Text(f"not given, so not checked: {_some(record['not_given'])}", "dim"))
     print_lines(open_console(file), *parts)
+
+
+def _label(severity: str, subject: str) -> "Text":
+    from rich.text import Text
+
+    return Text.assemble((f"{severity:<9}", _STYLES[severity]), (subject, "bold"))
 
 
 def _some(names: list[str]) -> str:
