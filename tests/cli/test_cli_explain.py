@@ -13,9 +13,9 @@ NOTHING = (
     "quire explain: {} holds nothing that can be read: give VMCS in sections, as KVM's dump_vmcs and Xen's vmcs_dump "
     "print it; VMCB as KVM's dump_vmcb prints it; VM entry that failed, as KVM, QEMU or Xen report it; page fault as "
     "Linux reports it (oops, #PF lines, PGD to PTE); fault of a program, or a general protection fault, in one line of "
-    "Linux's; EPT misconfiguration or violation with its entries; registers as QEMU's info registers prints them; mappings as QEMU's info tlb and info mem print them; VMX capability MSRs, "
-    "VirtualBox's log of them, vmxcap's output; #NPF with EXITINFO1 (AMD); VM exits with their qualifications; list of "
-    "VMCS fields by name or encoding"
+    "Linux's; EPT misconfiguration or violation with its entries; registers as QEMU's info registers prints them; "
+    "mappings as QEMU's info tlb and info mem print them; VMX capability MSRs, VirtualBox's log of them, vmxcap's "
+    "output; #NPF with EXITINFO1 (AMD); VM exits with their qualifications; list of VMCS fields by name or encoding"
 )
 
 

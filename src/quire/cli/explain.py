@@ -29,8 +29,9 @@ def command(
 
     Reads VMCSs as KVM's dump_vmcs and Xen's vmcs_dump print them, lists of fields, VMCBs, Linux oopses of page
     faults, its lines of segfaults and general protection faults, EPT misconfigurations with their entries, exits,
-    capability MSRs, QEMU's monitor; with what loggers put around them. What is not in the text is not checked. quire fields lists the fields of a VMCS. Exit status: 0,
-    1 when an error is among the findings, 125 when nothing in it can be read.
+    capability MSRs, QEMU's monitor; with what loggers put around them. What is not in the text is not checked. quire
+    fields lists the fields of a VMCS. Exit status: 0, 1 when an error is among the findings, 125 when nothing in it
+    can be read.
 
     \b
     Examples:
