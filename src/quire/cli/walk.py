@@ -9,7 +9,7 @@ import click
 from quire.cli.answer import answer_options
 from quire.cli.notices import say
 from quire.cli.numbers import NumberType
-from quire.cli.outputs import Outputs
+from quire.cli.outputs import Outputs, picture_form
 from quire.cli.processor_options import processor_options
 from quire.cli.walk_entries import entries_source
 from quire.cli.walk_live import live_options, live_record, tables_alone
@@ -45,6 +45,11 @@ _ACCESSES = ("read", "write", "fetch", "shadow-read", "shadow-write")
 @click.option("--entries", metavar="ENTRY,...",
               help="Entries of the walk as a dump has them, hexadecimal, highest level first.")  # fmt: skip
 @click.option("--gpa", is_flag=True, help="ADDRESS is guest-physical: walk EPT alone.")
+@click.option("--plot", "--svg", "plot", metavar="FILE",
+              help="Draw the walk there, .svg, .png or .pdf: the grid of its references.")  # fmt: skip
+@click.option(
+    "--html", metavar="FILE", help="Write a page there, with the picture and the references as a table."
+)
 @processor_options
 @answer_options("stdout")
 @click.argument("words", nargs=-1, metavar="ADDRESS | -- PROGRAM [ARGS]...", type=click.UNPROCESSED)
@@ -62,6 +67,8 @@ def command(
     caps: str | None,
     as_json: bool,
     output: str | None,
+    plot: str | None,
+    html: str | None,
     **options: Any,
 ) -> int:
     """Explain one access to linear ADDRESS: every entry that its page walk reads, and the rule that decides.
@@ -78,17 +85,18 @@ def command(
       quire walk --tables tables.toml --maxphyaddr 39 --access write --faulted 0x3 0x7fff_f000
       quire walk --image dead.core 0x1234
       quire walk --entries 3400067,35a7067,35a8067,800000fffffee163 --supervisor 0xffffc9000002d000
-      quire walk --at 20sys --address 0x400000 --access fetch -- true
+      quire walk --at 20sys --address 0x400000 --access fetch --svg walk.svg -- true
+      quire walk --tables tables.toml --html walk.html 0x7fff_f000
       quire walk --image ram.lime --cr3 0x1000 --mode 4 --set smap=1 --supervisor --json 0x1000
     """
     from quire.errors import FormatError, MisuseError
 
-    outputs = Outputs("walk", {"--output": output})
+    outputs = Outputs("walk", {"--output": output, "--plot": plot, "--html": html})
     try:
         if at is not None or place is not None:
             _check_live(what_if, entries, gpa, caps)
             live = _live(words, place, at, _walker(access, user, maxphyaddr), options)
-            return live if isinstance(live, int) else _answer(live, outputs, as_json, faulted)
+            return live if isinstance(live, int) else _answer(live, outputs, as_json, faulted, plot)
         address, options = _address(words), tables_alone(options)
         if entries is None:
             source = open_source(**options, maxphyaddr=maxphyaddr, caps=caps, ept_suffices=gpa)
@@ -97,21 +105,32 @@ def command(
         record = _record(source, address, access, user, what_if, gpa=gpa)
         if entries is not None and record["walk"]["status"] == "BUS_ERROR":
             record["walk"]["fault"]["note"] = "the entry that comes next was not given"
-        return _answer(record, outputs, as_json, faulted)
+        return _answer(record, outputs, as_json, faulted, plot)
     except (FormatError, MisuseError) as error:
         raise click.ClickException(f"walk: {error}") from None
     except OSError as error:
         raise click.ClickException(f"walk: {error.filename}: {error.strerror}") from None
 
 
-def _answer(record: dict[str, Any], outputs: Outputs, as_json: bool, faulted: int | None) -> int:
-    """Write the record; return the exit status."""
+def _answer(
+    record: dict[str, Any], outputs: Outputs, as_json: bool, faulted: int | None, plot: str | None
+) -> int:
+    """Write the record, the picture, the page; return the exit status."""
     from quire.paging.remains import what_remains
     from quire.report.walk import render_walk_table
 
     if faulted is not None:
         record["remains"] = what_remains(record["walk"], faulted)
-    outputs.answer(record, render_walk_table, as_json=as_json, default=sys.stdout)
+    if plot is not None:
+        from quire.report.walk_picture import walk_picture
+
+        outputs.write("--plot", walk_picture(record, picture_form(plot)))
+    if "--html" in outputs:
+        from quire.report.walk_page import walk_page
+
+        outputs.write("--html", walk_page(record))
+    default = None if outputs.takes_stdout else sys.stdout
+    outputs.answer(record, render_walk_table, as_json=as_json, default=default)
     return 0 if record["walk"]["result"] is not None else 1
 
 

@@ -197,15 +197,18 @@ def _reference(number: int, ref: Reference, mode: PagingMode, mbec: bool) -> dic
         "hpa": f"{ref.hpa:#x}",
         "entry": f"{ref.entry:#0{2 + ref.layout.width // 4}x}",
         "bits": ref.flags(),
-        "page": _page_size(ref, mode),
+        "page": _page_size(ref, mode, mbec),
         "sets": "",
         "rights": rights_letters(ref.rights, user_execute=host and mbec),
     }
 
 
-def _page_size(ref: Reference, mode: PagingMode) -> int | None:
-    """Return the bytes of the page that an entry of this form maps, None of one that references a table."""
+def _page_size(ref: Reference, mode: PagingMode, mbec: bool) -> int | None:
+    """Return the bytes of the page that an entry maps, None of one that is not present or references a table."""
     host = ref.dimension is Dimension.HOST
+    presence = ("R", "W", "X", "XU")[: 3 + mbec] if host else ("P",)
+    if not any(ref.layout.get(ref.entry, name) for name in presence):
+        return None
     if ref.level > 1:
         table = ept_layout(ref.level, False) if host else entry_layout(ref.level, False, mode)
         if ref.layout is table:

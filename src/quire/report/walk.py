@@ -4,6 +4,7 @@ Takes the record that :func:`quire.paging.explanation.explain` makes (docs/refer
 nothing of the model.
 """
 
+from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from quire.report.page import open_console, print_lines
@@ -14,7 +15,14 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["render_walk_table", "walk_circumstances", "walk_facts", "walk_lines", "walk_title"]
+__all__ = [
+    "render_walk_table",
+    "setting_words",
+    "walk_circumstances",
+    "walk_facts",
+    "walk_lines",
+    "walk_title",
+]
 
 _ALWAYS_SHOWN = ("nxe", "wp", "smep", "smap", "ac")
 #: What the profile decides, and what is as after reset: shown by --json.
@@ -134,8 +142,15 @@ def walk_circumstances(record: dict[str, Any]) -> str:
         for name, value in walk["settings"].items()
         if name in always or (value and name not in (*_OF_PROFILE, *_ALWAYS_SHOWN))
     }
-    words += [f"{name}={value:#x}" if value > 1 else f"{name}={value}" for name, value in shown.items()]
+    words += [setting_words(shown)] if shown else []
     return f"{' '.join(words)}; {record['source']}"
+
+
+def setting_words(settings: Mapping[str, int]) -> str:
+    """Return mode bits as people write them: ``wp=0 pkru=0xc``."""
+    return " ".join(
+        f"{name}={value:#x}" if value > 1 else f"{name}={value}" for name, value in settings.items()
+    )
 
 
 def _references(walk: dict[str, Any]) -> "Table":
@@ -163,9 +178,7 @@ def _trial(trial: dict[str, Any]) -> "list[Table | Text]":
     from rich.table import Table
     from rich.text import Text
 
-    settings = " ".join(
-        f"{name}={value:#x}" if value > 1 else f"{name}={value}" for name, value in trial["set"].items()
-    )
+    settings = setting_words(trial["set"])
     if not trial["changed"]:
         return [Text(f"what if {settings}: nothing changes")]
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
