@@ -6,7 +6,7 @@ guest may enter with RIP just beyond the lower half, and then faults.
 
 from quire.arch import CR0, EFER, INTERRUPTION_INFO, RFLAGS, InterruptionType
 from quire.vcpu.checks.msr_values import VALID
-from quire.vcpu.checks.rule import GUEST_STATE, Check, EntryRule, EntryView, bits_above
+from quire.vcpu.checks.rule import GUEST_STATE, Check, EntryRule, EntryView
 
 __all__ = ["RULES"]
 
@@ -108,8 +108,8 @@ RULES: tuple[EntryRule, ...] = (
     _rule(
         "CR3",
         "guest_cr3",
-        "below 1 << MAXPHYADDR",
-        lambda view: not view.read("guest_cr3") & bits_above(view.profile.maxphyaddr),
+        "below 1 << MAXPHYADDR, but for bits 62:61 with LAM",
+        lambda view: view.is_cr3(view.read("guest_cr3")),
     ),
     _rule(
         "DR7",

@@ -6,7 +6,7 @@ VMX root operation is always in IA-32e mode here, so the host address-space size
 
 from quire.arch import CR0, CR4, EFER, SELECTOR, is_canonical
 from quire.vcpu.checks.msr_values import VALID
-from quire.vcpu.checks.rule import HOST_STATE, Check, EntryRule, EntryView, bits_above
+from quire.vcpu.checks.rule import HOST_STATE, Check, EntryRule, EntryView
 
 __all__ = ["RULES"]
 
@@ -94,8 +94,8 @@ RULES: tuple[EntryRule, ...] = (
         "CR3",
         _REGISTERS,
         "host_cr3",
-        "below 1 << MAXPHYADDR",
-        lambda view: not view.read("host_cr3") & bits_above(view.profile.maxphyaddr),
+        "below 1 << MAXPHYADDR, but for bits 62:61 with LAM",
+        lambda view: view.is_cr3(view.read("host_cr3")),
     ),
     _msr("SYSENTER ESP", "sysenter_esp", "canonical"),
     _msr("SYSENTER EIP", "sysenter_eip", "canonical"),

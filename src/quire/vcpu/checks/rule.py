@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from quire.arch import (
     ACCESS_RIGHTS,
     CR0,
+    CR3,
     CR4,
     ENTRY_CONTROLS,
     EXIT_CONTROLS,
@@ -152,6 +153,11 @@ class EntryView(ABC):
     def is_root(self, value: int, reserved: int) -> bool:
         """Return whether a pointer to a table has neither `reserved` bits nor bits beyond the width set."""
         return not value & (reserved | bits_above(self.profile.maxphyaddr))
+
+    def is_cr3(self, value: int) -> bool:
+        """Return whether CR3 may hold `value`: LAM's bits 62:61 only on a processor that has it (ISE §LAM)."""
+        lam = CR3.mask("LAM_U57", "LAM_U48") if self.profile.vmx.cr4.allowed1 & CR4.mask("LAM_SUP") else 0
+        return not value & bits_above(self.profile.maxphyaddr) & ~lam
 
 
 class VmcsView(EntryView):
