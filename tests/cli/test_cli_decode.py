@@ -46,6 +46,11 @@ WORDS = {
     "of IA32_VMX_EPT_VPID_CAP (0x48c) is 1",
     "ept-pte 0x1400": "not present, the rest is ignored, but for suppress_VE (bit 63) where EPT violations may cause "
     "#VE; with mode-based execute control XU (bit 10) alone makes it present",
+    "cpuid-80000008-eax 0x3934": "52 bits of a physical address, 57 of a linear one; GuestPhysBits is 0: under 4-level "
+    "EPT a guest that uses more than 48 exits for ever",
+    "cpuid-80000008-eax 0x303934": "52 bits of a physical address, 57 of a linear one; a guest may use 48 of the "
+    "physical ones",
+    "cpuid-80000008-eax 0x302e": "46 bits of a physical address, 48 of a linear one",
     "cr3 0x12345006": "with CR4.PCIDE = 1 its PCID is 0x6",
     "efer 0x1d01": "as AMD's EFER, since Intel reserves bits that are 1: SCE LME LMA NXE SVME",
     "npf-exitinfo1 0x100000014": "nested page fault: instruction fetch, page not present, "

@@ -28,7 +28,7 @@ import quire.arch.segments
 import quire.arch.vmcs
 from quire.arch.amd import AMD_EFER
 from quire.arch.capabilities import VmxMsr
-from quire.arch.cpuid import CPUID_1_ECX, CPUID_1_EDX, CPUID_7_EBX
+from quire.arch.cpuid import CPUID_1_ECX, CPUID_1_EDX, CPUID_7_EBX, CPUID_80000008_EAX
 from quire.arch.decode_controls import GOVERNING_MSR, decode_capability_msr, decode_controls
 from quire.arch.decode_entries import ENTRY_LAYOUTS, decode_entry, is_present
 from quire.arch.decode_record import decode_by_layout, decoded_record
@@ -80,7 +80,7 @@ _MODULES = (
 _DECLARED = [getattr(module, name) for module in _MODULES for name in module.__all__]
 _LAYOUTS: dict[str, Layout] = {
     layout.name.lower().replace("_", "-"): layout
-    for layout in (*_DECLARED, CPUID_1_ECX, CPUID_1_EDX, CPUID_7_EBX)
+    for layout in (*_DECLARED, CPUID_1_ECX, CPUID_1_EDX, CPUID_7_EBX, CPUID_80000008_EAX)
     if isinstance(layout, Layout)
 }
 #: Entries that map a page instead of referencing a table when their PS bit is 1.

@@ -17,6 +17,7 @@ from quire.arch import (
     entry_layout,
     ept_layout,
     level_shift,
+    linear_width,
 )
 from quire.arch.faults import PF_ERROR
 from quire.errors import MisuseError
@@ -42,6 +43,7 @@ _MODES = {
 }
 _LETTERS = ((Rights.READ, "R"), (Rights.WRITE, "W"), (Rights.EXECUTE, "X"))
 _ADDRESS_BITS = 52  # that an entry has for an address
+_SHARED = 1 << 51  # of a TD with 52 guest-physical address bits
 _VE_WORDS = 5  # of the virtualization-exception information area, SDM 3C §25.5.7.2
 _PDPTES = (Context.PDPTE0, Context.PDPTE1, Context.PDPTE2, Context.PDPTE3)
 _WITH_CODE = (Status.PAGE_FAULT, Status.EPT_VIOLATION, Status.VIRTUALIZATION_EXCEPTION, Status.SPP_EVENT)
@@ -244,7 +246,21 @@ def _fault(walk: WalkRecord) -> dict[str, Any]:
         "level": walk.fault_level or None,
         "dimension": "ept" if walk.fault_dimension is Dimension.HOST else "guest",
         "table": _fault_table(walk),
-    }
+    } | _too_wide(walk)
+
+
+def _too_wide(walk: WalkRecord) -> dict[str, str]:
+    """Return the note on an address that 4-level EPT cannot index: no entry mends that, only what the guest is told."""
+    if walk.rule is not RULES["GPA width"] or walk.fault_level != PagingMode.LEVEL_4:
+        return {}
+    width = linear_width(PagingMode.LEVEL_4)
+    note = (
+        f"4-level EPT translates guest-physical bits {width - 1}:0 and no entry mends that, "
+        f"so this exit comes for ever: give the guest {width} as GuestPhysBits "
+        "(CPUID 80000008H EAX, bits 23:16), or EPT 5 levels"
+    )
+    shared = walk.fault_gpa >> width == _SHARED >> width
+    return {"note": f"{note}; in a TD bit 51 is the shared bit" if shared else note}
 
 
 def _fault_words(walk: WalkRecord) -> tuple[str, str]:
