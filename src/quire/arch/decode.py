@@ -7,6 +7,7 @@ hyphens. Beside them are the capability MSRs by name, ``vmcs-field``, ``vm-instr
 Fails with MisuseError for a subject that does not exist and for a value that does not fit.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -46,7 +47,7 @@ from quire.arch.exits import (
 )
 from quire.arch.faults import Vector
 from quire.arch.instruction_exits import IO_QUALIFICATION, MOV_DR_QUALIFICATION
-from quire.arch.layout import Layout
+from quire.arch.layout import Field, Layout
 from quire.arch.registers import EFER
 from quire.arch.vmcs import (
     VMCS_ENCODING,
@@ -105,11 +106,18 @@ SUBJECTS: dict[str, str] = {
 }
 
 
-def decode_subject(subject: str, value: int, *, maxphyaddr: int | None = None) -> dict[str, Any]:
+def decode_subject(
+    subject: str, value: int, *, maxphyaddr: int | None = None, taken: Sequence[Field] = ()
+) -> dict[str, Any]:
     """Return what `value` of `subject` says: title, section, fields and, where there are any, words.
 
-    With `maxphyaddr` (bits) address bits from there on count as reserved. See docs/reference/decode.md.
+    With `maxphyaddr` (bits) address bits from there on count as reserved. The fields of `taken` stand in an address and
+    are no part of it; MisuseError for a subject that has none. See docs/reference/decode.md.
     """
+    if taken and subject in {*_NUMBERED, *_MSRS}:
+        raise MisuseError(
+            f"{subject} holds no physical address, so it has neither KeyID nor C-bit: leave them out"
+        )
     if subject == "vmcs-field":
         return _vmcs_field(value)
     if subject == "vm-instruction-error":
@@ -125,12 +133,12 @@ def decode_subject(subject: str, value: int, *, maxphyaddr: int | None = None) -
     if layout in ENTRY_LAYOUTS:
         if subject in _PAGES and is_present(layout, value) and layout.mask("PS") & value:
             layout = _LAYOUTS[_PAGES[subject]]
-        return decode_entry(layout, value, maxphyaddr)
+        return decode_entry(layout, value, maxphyaddr, taken)
     if layout is EFER and value & EFER.reserved_mask and not value & AMD_EFER.reserved_mask:
         layout = AMD_EFER
-    if layout in GOVERNING_MSR:
+    if layout in GOVERNING_MSR and not taken:
         return decode_controls(layout, value)
-    record = decode_by_layout(layout, value, maxphyaddr)
+    record = decode_by_layout(layout, value, maxphyaddr, taken)
     record["words"] = words_of(layout, value)
     return record
 

@@ -10,7 +10,7 @@ from quire.cli.answer import answer_options
 from quire.cli.notices import say
 from quire.cli.numbers import NumberType
 from quire.cli.outputs import Outputs, picture_form
-from quire.cli.processor_options import processor_options
+from quire.cli.processor_options import c_bit_option, processor_options
 from quire.cli.walk_entries import entries_source
 from quire.cli.walk_live import live_options, live_record, tables_alone
 from quire.cli.walk_source import Source, open_source, source_options
@@ -50,6 +50,7 @@ _ACCESSES = ("read", "write", "fetch", "shadow-read", "shadow-write")
 @click.option(
     "--html", metavar="FILE", help="Write a page there, with the picture and the references as a table."
 )
+@c_bit_option
 @processor_options
 @answer_options("stdout")
 @click.argument("words", nargs=-1, metavar="ADDRESS | -- PROGRAM [ARGS]...", type=click.UNPROCESSED)
@@ -63,6 +64,7 @@ def command(
     what_if: str | None,
     entries: str | None,
     gpa: bool,
+    c_bit: int | None,
     maxphyaddr: int | None,
     caps: str | None,
     as_json: bool,
@@ -94,15 +96,17 @@ def command(
     outputs = Outputs("walk", {"--output": output, "--plot": plot, "--html": html})
     try:
         if at is not None or place is not None:
-            _check_live(what_if, entries, gpa, caps)
+            _check_live(what_if, entries, gpa, caps, c_bit)
             live = _live(words, place, at, _walker(access, user, maxphyaddr), options)
             return live if isinstance(live, int) else _answer(live, outputs, as_json, faulted, plot)
         address, options = _address(words), tables_alone(options)
         if entries is None:
             source = open_source(**options, maxphyaddr=maxphyaddr, caps=caps, ept_suffices=gpa)
         else:
-            source = entries_source(entries, address, gpa=gpa, maxphyaddr=maxphyaddr, caps=caps, **options)
-        record = _record(source, address, access, user, what_if, gpa=gpa)
+            source = entries_source(
+                entries, address, gpa=gpa, maxphyaddr=maxphyaddr, caps=caps, c_bit=c_bit, **options
+            )
+        record = _record(source, address, access, user, what_if, gpa=gpa, c_bit=c_bit)
         if entries is not None and record["walk"]["status"] == "BUS_ERROR":
             record["walk"]["fault"]["note"] = "the entry that comes next was not given"
         return _answer(record, outputs, as_json, faulted, plot)
@@ -165,9 +169,11 @@ def _live(
         return error.status
 
 
-def _check_live(what_if: str | None, entries: str | None, gpa: bool, caps: str | None) -> None:
+def _check_live(
+    what_if: str | None, entries: str | None, gpa: bool, caps: str | None, c_bit: int | None
+) -> None:
     """Refuse options that a program which runs has no use for."""
-    given = {"--what-if": what_if, "--entries": entries, "--gpa": gpa, "--caps": caps}
+    given = {"--what-if": what_if, "--entries": entries, "--gpa": gpa, "--caps": caps, "--c-bit": c_bit}
     stray = [name for name, value in given.items() if value]
     if stray:
         raise click.UsageError(f"{stray[0]} does not go with a program that runs: leave it or --at out")
@@ -201,15 +207,27 @@ def _not_given(walk: dict[str, Any], given: frozenset[int] | None) -> bool:
 
 
 def _record(
-    source: Source, address: int, access: str, user: bool | None, changes: str | None, *, gpa: bool
+    source: Source,
+    address: int,
+    access: str,
+    user: bool | None,
+    changes: str | None,
+    *,
+    gpa: bool,
+    c_bit: int | None,
 ) -> dict[str, Any]:
     from quire.arch import Access
+    from quire.paging.c_bit import WithoutCBit, without_c_bit
     from quire.paging.context import Context
     from quire.paging.explanation import explain, explain_gpa
     from quire.paging.settings import parse_settings
     from quire.paging.what_if import what_if
 
     context, memory = source.context, source.image.memory
+    encrypted = None if c_bit is None else WithoutCBit(memory, c_bit)
+    words = memory if encrypted is None else encrypted
+    if c_bit is not None:
+        context = without_c_bit(context, c_bit)
     if changes is not None and gpa:
         raise click.UsageError("--what-if changes mode bits of a linear address: leave it or --gpa out")
     if gpa and not context[Context.EPTP]:
@@ -220,7 +238,7 @@ def _record(
     record: dict[str, Any] = {
         "source": source.image.title,
         "profile": source.profile.name,
-        "walk": (explain_gpa if gpa else explain)(memory, context, address, kind),
+        "walk": (explain_gpa if gpa else explain)(words, context, address, kind),
     }
     result = record["walk"]["result"]
     if result is not None and source.image.whole and int(result["hpa"], 16) not in memory:
@@ -230,5 +248,8 @@ def _record(
     if changes is not None:
         wanted = parse_settings(changes)
         if wanted:
-            record["what_if"] = what_if(memory, context, address, kind, wanted)
+            record["what_if"] = what_if(words, context, address, kind, wanted)
+    if encrypted is not None:
+        for walk in (record["walk"], *(trial["walk"] for trial in record.get("what_if", []))):
+            encrypted.show(walk)
     return record

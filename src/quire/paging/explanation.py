@@ -19,6 +19,7 @@ from quire.arch import (
     level_shift,
     linear_width,
 )
+from quire.arch.address_parts import likely_c_bit
 from quire.arch.faults import PF_ERROR
 from quire.errors import MisuseError
 from quire.paging.address_split import address_split
@@ -139,6 +140,7 @@ def explanation(walk: WalkRecord, context: Words, overlay: Overlay | None = None
         "references": _references(walk, bool(state[Context.MBEC]), overlay.written if overlay else {}),
         "rule": {"name": walk.rule.name, "section": walk.rule.section, "text": walk.rule.text},
         "culprits": culprits(walk, state),
+        "likely_c_bit": _likely_c_bit(walk),
         "ended_at": _ended_at(walk),
         "fault": None if walk.status is Status.OK else _fault(walk),
         "result": _result(walk, bool(eptp)) if walk.status is Status.OK else None,
@@ -154,6 +156,12 @@ def _ended_at(walk: WalkRecord) -> int | None:
     """Return the number of the reference that a refused walk ended at, None if what was next could not be read."""
     unread = walk.status in (Status.OK, Status.BUS_ERROR) or walk.rule is RULES["GPA width"]
     return None if unread else len(walk.references) or None
+
+
+def _likely_c_bit(walk: WalkRecord) -> int | None:
+    """Return the number of a bit that entries have and that looks like AMD's C-bit, None if there is none."""
+    found = (likely_c_bit(ref.entry & ref.layout.mask("addr")) for ref in walk.references)
+    return next((one for one in found if one is not None), None)
 
 
 def rights_letters(rights: Rights, *, user_execute: bool = False) -> str:

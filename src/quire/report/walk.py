@@ -101,6 +101,11 @@ def walk_facts(record: dict[str, Any]) -> list[tuple[str, str]]:
         facts.append(("flags", f"set: {', '.join(sets)}"))
     facts.append(("result", _outcome(walk)))
     facts += [("width", _other_width(walk, other)) for other in walk.get("other_widths", [])]
+    if walk.get("likely_c_bit") is not None:
+        number = walk["likely_c_bit"]
+        facts.append(
+            ("width", f"bit {number} may be AMD's C-bit, which is no address bit (--c-bit {number})")
+        )
     return facts + [("remains", one) for one in record.get("remains", [])]
 
 
