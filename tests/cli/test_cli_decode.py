@@ -163,6 +163,30 @@ def test_control_msr() -> None:
     assert fields["nmi_exiting"] == "must be 1"
 
 
+def test_entries_of_tables_for_ipis_pasids_and_user_interrupts() -> None:
+    """A descriptor lies at a multiple of 64, a PASID table at one of 4096; what lies between must be 0."""
+
+    def said(subject: str, value: int, width: int | None = None) -> dict[str, str]:
+        return {
+            one["name"]: one["value"] for one in decode_subject(subject, value, maxphyaddr=width)["fields"]
+        }
+
+    assert said("pid-pointer", 0x1234_5041) == {
+        "V": "0x1", "reserved_5_1": "0x0", "addr": "0x12345040", "reserved_63_52": "0x0",
+    }  # fmt: skip
+    assert decode_subject("pid-pointer", 0x23)["reserved_set"] == ["reserved_5_1"]
+    assert decode_subject("pid-pointer", 1 << 47 | 1, maxphyaddr=46)["reserved_set"] == ["reserved_51_46"]
+    assert said("pasid-directory-entry", 0x1234_5001)["addr"] == "0x12345000"
+    assert decode_subject("pasid-directory-entry", 0x841)["reserved_set"] == ["reserved_11_1"]
+    assert said("pasid-table-entry", 0x800A_BCDE) == {"pasid": "0xabcde", "reserved_30_20": "0x0", "V": "0x1"}
+    assert said("upid", 1 << 67 | 0x5_00EC_0001) == {
+        "ON": "0x1", "SN": "0x0", "reserved_15_2": "0x0", "NV": "0xec", "reserved_31_24": "0x0", "NDST": "0x5",
+        "PIR": "0x8",
+    }  # fmt: skip
+    entry = said("uitt-entry", 0x7F00_0040 << 64 | 0x0301)
+    assert (entry["V"], entry["vector"], entry["descriptor"]) == ("0x1", "0x3", "0x7f000040")
+
+
 def test_list_and_json(tmp_path: Path) -> None:
     listed = quire(tmp_path, "decode", "--list").stdout
     assert [line.split()[0] for line in listed.splitlines()] == list(SUBJECTS)

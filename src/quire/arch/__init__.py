@@ -176,6 +176,7 @@ from quire.arch.registers import (
     pcid,
 )
 from quire.arch.replacement import Replacement
+from quire.arch.routing_tables import PASID_DIRECTORY_ENTRY, PASID_TABLE_ENTRY, PID_POINTER, UITT_ENTRY, UPID
 from quire.arch.segments import (
     ACCESS_RIGHTS,
     GATE_SIZE,
@@ -210,10 +211,15 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     # MSRs of newer processors
     "FRED_CONFIG",
     "PASID",
+    "PASID_DIRECTORY_ENTRY",
+    "PASID_TABLE_ENTRY",
+    "PID_POINTER",
     "TME_ACTIVATE",
     "TME_CAPABILITY",
     "UINTR_MISC",
     "UINTR_TT",
+    "UITT_ENTRY",
+    "UPID",
     # How bits are declared
     "LOW32",
     "WORD",

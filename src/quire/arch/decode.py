@@ -25,6 +25,7 @@ import quire.arch.legacy
 import quire.arch.newer_msrs
 import quire.arch.profile
 import quire.arch.registers
+import quire.arch.routing_tables
 import quire.arch.segments
 import quire.arch.vmcs
 from quire.arch.amd import AMD_EFER
@@ -77,6 +78,7 @@ _MODULES = (
     quire.arch.apic,
     quire.arch.amd,
     quire.arch.newer_msrs,
+    quire.arch.routing_tables,
 )
 _DECLARED = [getattr(module, name) for module in _MODULES for name in module.__all__]
 _LAYOUTS: dict[str, Layout] = {
