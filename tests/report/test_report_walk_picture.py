@@ -5,9 +5,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from walk_worlds import HOST, World
+from walk_worlds import GUEST, HOST, World
 
 from quire.arch import Access
+from quire.paging import Context
 from quire.report.picture import ALARM, BY_NIGHT, EPT_TINT, GUEST_TINT, INK, MUTED, PAPER
 from quire.report.walk_page import walk_page
 from quire.report.walk_picture import address_boxes, walk_picture
@@ -115,7 +116,13 @@ def test_the_page_has_nothing_from_outside_and_no_script() -> None:
 
 
 def test_the_largest_page_has_its_size() -> None:
-    assert len(walk_page(World(5, 5).walk())) < MOST_BYTES
+    """HLAT paging that restarts at its last entry, through 5 levels under 5: 65 references."""
+    world = World(5, 5)
+    world.context[Context.HLAT], world.context[Context.HLATP] = 1, GUEST
+    world.edit(GUEST, 4, 5, 0x5007 | 1 << 11)
+    record = world.walk()
+    assert len(record["walk"]["references"]) == 65
+    assert len(walk_page(record)) < MOST_BYTES
 
 
 def test_what_if_and_no_reference() -> None:

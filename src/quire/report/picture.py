@@ -7,6 +7,7 @@ used.
 """
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ BY_NIGHT = {
     _FAINT: "#8f9092",
 }
 _SVG_TAG = "<svg "
+_TURNED_BY_NOTHING = re.compile(r' transform="rotate\(-0 [-0-9. ]*\)"')  # which matplotlib says of every text
 _PNG_DOTS = 160  # an inch
 _TEXTS = ("text", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor")
 _LINES = ("axes.edgecolor", "xtick.color", "ytick.color")
@@ -38,6 +40,9 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "quire",
     "svg.fonttype": "none",
     "font.size": 9.0,
+    # matplotlib brings the first of each; the others are for readers of SVG, which repeats them at every text.
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],
+    "font.monospace": ["DejaVu Sans Mono", "Consolas"],
     "text.parse_math": False,
     "text.color": INK,
     **dict.fromkeys(_TEXTS[1:], INK),
@@ -88,7 +93,7 @@ _METADATA: dict[str, Any] = {
 def _readable(svg: str, description: str) -> bytes:
     """Add what readers of the text need, and the colours of the night."""
     end = "</title>"
-    body = svg.replace(_SVG_TAG, f'{_SVG_TAG}role="img" ', 1)
+    body = _TURNED_BY_NOTHING.sub("", svg).replace(_SVG_TAG, f'{_SVG_TAG}role="img" ', 1)
     return body.replace(end, f"{end}\n <desc>{escape(description)}</desc>\n {_NIGHT}", 1).encode()
 
 

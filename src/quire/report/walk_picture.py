@@ -165,13 +165,16 @@ class _Picture:
                 edgecolor=colour,
                 linewidth=_THICK.get(cell.state, 1.0),
                 linestyle=(0, (4, 3)) if open_ else "solid",
+                clip_on=False,
             )
         )
         if cell.ends:
             inner = 0.05
             size = self.cell - 2 * inner, self.high - 2 * inner
             self.axes.add_patch(
-                Rectangle((x + inner, y + inner), *size, fill=False, edgecolor=ALARM, linewidth=1.0)
+                Rectangle(
+                    (x + inner, y + inner), *size, fill=False, edgecolor=ALARM, linewidth=1.0, clip_on=False
+                )
             )
         if cell.reference is not None:
             self._entry(x, y, cell, cell.reference)
