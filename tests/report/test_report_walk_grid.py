@@ -74,6 +74,15 @@ def test_a_violation_on_the_way_to_a_guest_table() -> None:
     assert (made.rows[1].name, made.rows[1].address) == ("PDPTE", "0x2000")
 
 
+def test_a_flag_that_ept_does_not_let_be_set() -> None:
+    """The walk ends at the guest's entry, whose accessed flag is to be set; the entry to blame is EPT's before it."""
+    world = World()
+    world.edit(HOST, 3, 3, 0x3031)
+    made = grid(world.walk())
+    assert states(made)[2:4] == [[READ, READ, READ, BLAME, STOPPED], [OPEN] * 5]
+    assert made.rows[2].host[3].words == "W = 0"
+
+
 def test_what_could_not_be_read() -> None:
     """A guest table outside memory, a root outside memory, an address that EPT cannot index."""
     world = World()
