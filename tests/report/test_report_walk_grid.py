@@ -4,6 +4,9 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sampling import some
 from walk_worlds import GUEST, HOST, World
 
 from quire.arch import Access
@@ -101,3 +104,42 @@ def test_no_table_is_read_for_an_address_that_is_not_canonical() -> None:
 def test_ept_alone_has_one_row() -> None:
     made = grid(World().walk_gpa(0x5678))
     assert states(made) == [[READ] * 4 + [PAGE]] and made.rows[0].address == "0x5678"
+
+
+_EDITS = st.tuples(
+    st.sampled_from([GUEST, HOST]),
+    st.integers(0, 4),
+    st.integers(0, 7),
+    st.sampled_from(
+        [0, 0x80, 0x5005, 0x5085, 0x5036, 0x20_0000_0037, 0x2000_0000_0037, 1 << 50 | 7, 0x1004, 0x00B7]
+    ),
+)
+
+
+@settings(max_examples=some(1000, 100))
+@given(
+    st.sampled_from([(4, 4), (5, 5), (4, 0), (3, 4), (2, 4), (0, 4)]),
+    st.lists(_EDITS, max_size=3),
+    st.sampled_from([0x5678, 0x1000, 1 << 47, 0x21_0000]),
+    st.sampled_from([Access.READ, Access.WRITE, Access.FETCH]),
+)
+def test_each_reference_has_its_cell_whatever_the_tables_hold(
+    levels: tuple[int, int], edits: list[tuple[int, int, int, int]], address: int, access: Access
+) -> None:
+    """In order, once; the walk ends in one cell exactly if an entry or its place refused it; steps lead forward."""
+    world = World(*levels)
+    for root, depth, index, value in edits:
+        world.edit(root, depth, index, value)
+    walk = world.walk(address, access)["walk"]
+    made = walk_grid(walk)
+    cells = [cell for _, _, cell in made.cells()]
+    assert [cell.reference for cell in cells if cell.reference is not None] == walk["references"]
+    assert sum(cell.state is PAGE for cell in cells) == (walk["result"] is not None)
+    refused = walk["fault"] is not None and (
+        walk["ended_at"] is not None or walk["fault"]["table"] is not None
+    )
+    assert sum(cell.ends for cell in cells) == refused
+    blamed = {cell.reference["number"] for cell in cells if cell.words and cell.reference}
+    assert blamed == {one["number"] for one in walk["culprits"]}
+    assert all(len(row.host) in (0, len(made.columns)) for row in made.rows)
+    assert all(before < after for before, after in made.steps())
