@@ -46,6 +46,11 @@ WORDS = {
     "of IA32_VMX_EPT_VPID_CAP (0x48c) is 1",
     "ept-pte 0x1400": "not present, the rest is ignored, but for suppress_VE (bit 63) where EPT violations may cause "
     "#VE; with mode-based execute control XU (bit 10) alone makes it present",
+    "cpuid-80000008-eax 0x3934": "52 bits of a physical address, 57 of a linear one; GuestPhysBits is 0: under 4-level "
+    "EPT a guest that uses more than 48 exits for ever",
+    "cpuid-80000008-eax 0x303934": "52 bits of a physical address, 57 of a linear one; a guest may use 48 of the "
+    "physical ones",
+    "cpuid-80000008-eax 0x302e": "46 bits of a physical address, 48 of a linear one",
     "cr3 0x12345006": "with CR4.PCIDE = 1 its PCID is 0x6",
     "efer 0x1d01": "as AMD's EFER, since Intel reserves bits that are 1: SCE LME LMA NXE SVME",
     "pf-error 0x80000003": "supervisor write: forbidden by the reverse map table of SNP, which only AMD has",
@@ -162,6 +167,30 @@ def test_control_msr() -> None:
     assert fields["virtual_nmis"] == "may be 0 or 1"
     assert fields["process_posted_interrupts"] == "must be 0"
     assert fields["nmi_exiting"] == "must be 1"
+
+
+def test_entries_of_tables_for_ipis_pasids_and_user_interrupts() -> None:
+    """A descriptor lies at a multiple of 64, a PASID table at one of 4096; what lies between must be 0."""
+
+    def said(subject: str, value: int, width: int | None = None) -> dict[str, str]:
+        return {
+            one["name"]: one["value"] for one in decode_subject(subject, value, maxphyaddr=width)["fields"]
+        }
+
+    assert said("pid-pointer", 0x1234_5041) == {
+        "V": "0x1", "reserved_5_1": "0x0", "addr": "0x12345040", "reserved_63_52": "0x0",
+    }  # fmt: skip
+    assert decode_subject("pid-pointer", 0x23)["reserved_set"] == ["reserved_5_1"]
+    assert decode_subject("pid-pointer", 1 << 47 | 1, maxphyaddr=46)["reserved_set"] == ["reserved_51_46"]
+    assert said("pasid-directory-entry", 0x1234_5001)["addr"] == "0x12345000"
+    assert decode_subject("pasid-directory-entry", 0x841)["reserved_set"] == ["reserved_11_1"]
+    assert said("pasid-table-entry", 0x800A_BCDE) == {"pasid": "0xabcde", "reserved_30_20": "0x0", "V": "0x1"}
+    assert said("upid", 1 << 67 | 0x5_00EC_0001) == {
+        "ON": "0x1", "SN": "0x0", "reserved_15_2": "0x0", "NV": "0xec", "reserved_31_24": "0x0", "NDST": "0x5",
+        "PIR": "0x8",
+    }  # fmt: skip
+    entry = said("uitt-entry", 0x7F00_0040 << 64 | 0x0301)
+    assert (entry["V"], entry["vector"], entry["descriptor"]) == ("0x1", "0x3", "0x7f000040")
 
 
 def test_list_and_json(tmp_path: Path) -> None:

@@ -65,6 +65,20 @@ def test_ept_of_tables(tmp_path: Path) -> None:
     assert [one["dimension"] for one in record["walk"]["references"]] == ["ept"] * 4
 
 
+def test_an_address_that_4_level_ept_cannot_index(tmp_path: Path) -> None:
+    """A guest with 52 address bits under EPT of 4 levels: only what it is told of its width ends the exits."""
+    example_files(tmp_path)
+    note = (
+        "note    4-level EPT translates guest-physical bits 47:0 and no entry mends that, so this exit comes for ever: "
+        "give the guest 48 as GuestPhysBits (CPUID 80000008H EAX, bits 23:16), or EPT 5 levels"
+    )
+    for address, words in ((1 << 48, note), (1 << 51, f"{note}; in a TD bit 51 is the shared bit")):
+        outcome = quire(tmp_path, "walk", "--tables", "nested.toml", "--gpa", f"{address:#x}")
+        assert (outcome.stdout.splitlines()[3], outcome.status) == (words, 1)
+    within = ("walk", "--json", "--tables", "nested.toml", "--gpa", f"{1 << 47:#x}")
+    assert "GuestPhysBits" not in quire(tmp_path, *within).stdout
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

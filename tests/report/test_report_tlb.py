@@ -105,13 +105,39 @@ def test_the_heat_map() -> None:
         element.text for element in ElementTree.fromstring(chart).iter("{http://www.w3.org/2000/svg}text")
     ]
     assert [text for text in texts if text and not text.strip(" %").isdigit()] == [
-        *("fills", "of 2 ways", "0 to 9", "0 to 2", "L1D 4K: 3 of 8 entries used, 14 fills"),
-        *("set", "fills", "of 2 ways", "0 to 1", "0 to 1", "PDE cache: 1 of 8 entries used, 1 fills"),
+        *("fills", "used, of 2", "0 to 9 a set", "0 to 2 a set", "L1D 4K: 3 of 8 entries used, 14 fills"),
+        *(
+            "set",
+            "fills",
+            "used, of 2",
+            "0 to 1 a set",
+            "0 to 1 a set",
+            "PDE cache: 1 of 8 entries used, 1 fills",
+        ),
         *("share of the ways, or of the fills of the busiest set",),
-        *("true on mine: TLBs and walk caches by set", "never filled: spare"),
+        *(
+            "true on mine under ept, pages GUEST/HOST 4 KiB/2 MiB: TLBs and walk caches by set",
+            "never filled: spare",
+        ),
     ]
-    assert b"never filled: none" in heat_map(RECORD | {"structures": []})
-    assert b"<desc>Nothing was filled.</desc>" in heat_map(RECORD | {"structures": []})
+    assert b"never filled: none" in heat_map(RECORD | {"structures": RECORD["structures"][:1]})
+
+
+def test_the_heat_map_of_a_processor_without_sets() -> None:
+    native = RECORD["config"] | {"mmu": "native", "host_page": None}
+    chart = heat_map(RECORD | {"structures": RECORD["structures"][2:3], "config": native})
+    assert b"no structure has sets: nothing to compare" in chart and b"never filled" not in chart
+    assert b"true on mine under native, pages 4 KiB: TLBs" in chart
+    assert b"<desc>Nothing was filled.</desc>" in chart
+
+
+def test_cells_are_parted_where_they_are_wide_enough() -> None:
+    def lines(sets: int) -> int:
+        uses = {"used": [1] * sets, "fills": [2] * sets}
+        one = structure("L2", sets, {"4K": sets}, uses) | {"sets": sets}
+        return heat_map(RECORD | {"structures": [one]}).count(b"stroke-width: 0.6")
+
+    assert (lines(64) > 0, lines(128)) == (True, 0)
 
 
 def test_structures_of_one_set_are_bars() -> None:

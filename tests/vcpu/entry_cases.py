@@ -168,6 +168,7 @@ CASES = [
     ("host CR4", "", "host_cr4-VMXE", "host_cr4+PGE"),
     ("host CET", "host_cr4+CET", "host_cr0-WP", ""),
     ("host CR3", "", f"host_cr3={HIGH}", "host_cr3=0xffffffffff000"),
+    ("host CR3", "", "host_cr3=0x8000000000000000", "host_cr3=0x6000000000000000"),
     ("host EFER reserved bits", "", "host_ia32_efer=0xd02", ""),
     ("host EFER", "", "host_efer-LMA", "exit-load_efer host_efer-LMA"),
     ("host EFER", "", "host_efer-LME", ""),
@@ -187,6 +188,8 @@ CASES = [
     ("IA-32e mode", "", "cr4-PAE", "32-bit cr4-PAE"),
     ("PCIDE", "cr4+PCIDE", "32-bit", ""),
     ("CR3", "", f"guest_cr3={HIGH}", "guest_cr3=0xffffffffff000"),
+    ("CR3", "", "guest_cr3=0x8000000000000000", "guest_cr3=0x6000000000000000"),
+    ("FRED", "cr4+FRED", "32-bit", ""),
     ("DR7", "entry+load_debug_controls", "guest_dr7=0x100000000", "guest_dr7=0xffffffff"),
     ("EFER reserved bits", "", "guest_ia32_efer=0xd03", "entry-load_efer guest_ia32_efer=0xd03"),
     ("EFER", "", "efer-LMA", "entry-load_efer efer-LMA"),
@@ -305,6 +308,21 @@ for name, msr, control, bad, good in MSRS:
         CASES.append((prefix + name, on, f"{side}_{msr}={bad}", f"{side}_{msr}={good}"))
         if control:
             CASES.append((prefix + name, on, f"{side}_{msr}={bad}", f"{group}-{control} {side}_{msr}={bad}"))
+# FRED's MSRs: what each may not hold, and what it may.
+_FRED = [
+    *(("config", bad, "0xffff8000000006cb") for bad in ("0x4", "0x10", "0x20", "0x800", FAR)),
+    *((f"rsp{level}", bad, "0xffff800000000040") for level in (1, 2, 3) for bad in ("0x20", FAR)),
+    *((f"ssp{level}", bad, "0xffff800000000008") for level in (1, 2, 3) for bad in ("0x4", FAR)),
+]
+for part, bad, good in _FRED:
+    for side, prefix, on in (
+        ("guest", "", "entry+load_fred"),
+        ("host", "host ", "exit+activate_secondary_controls secondary_exit+load_fred"),
+    ):
+        field, off = f"{side}_ia32_fred_{part}", on.replace("+load_fred", "-load_fred")
+        CASES.append((f"{prefix}FRED_{part.upper()}", on, f"{field}={bad}", f"{field}={good}"))
+        CASES.append((f"{prefix}FRED_{part.upper()}", on, f"{field}={bad}", f"{off} {field}={bad}"))
+CASES.append(("FRED_RSP1", "entry+load_fred", "guest_ia32_fred_rsp1=0x1", "32-bit guest_ia32_fred_rsp1=0x1"))
 CASES += [
     (name, f"entry+{control}", f"guest_{msr}={bad}", f"guest_{msr}={good}")
     for name, msr, control, bad, good in (

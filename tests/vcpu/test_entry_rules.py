@@ -39,6 +39,8 @@ def test_reserved_bits_of_access_rights(name: str, bit: int) -> None:
         ("EPT pointer", "ept_pointer=0x509e"),  # shadow stacks
         ("EPT pointer reserved bits", "ept_pointer=0x40000000501e"),  # bit 46
         ("CR4", "cr4+LA57"),
+        ("CR3", "guest_cr3=0x2000000000000000"),  # LAM
+        ("host CR3", "host_cr3=0x4000000000000000"),
         ("host CR4", "host_cr4+CET"),
         ("RIP", "guest_rip=0x1000000000000"),
         ("SYSENTER ESP", "guest_ia32_sysenter_esp=0x800000000000"),

@@ -43,7 +43,15 @@ from quire.arch.controls import (
     TERTIARY_CONTROLS,
     VM_FUNCTION_CONTROLS,
 )
-from quire.arch.cpuid import CPUID_1_ECX, CPUID_1_EDX, CPUID_7_EBX, HWCAP, cpuid, machine_cpuid
+from quire.arch.cpuid import (
+    CPUID_1_ECX,
+    CPUID_1_EDX,
+    CPUID_7_EBX,
+    CPUID_80000008_EAX,
+    HWCAP,
+    cpuid,
+    machine_cpuid,
+)
 from quire.arch.entries import (
     INDEX_BITS,
     PAGE_SHIFT,
@@ -370,6 +378,7 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "CPUID_1_ECX",
     "CPUID_1_EDX",
     "CPUID_7_EBX",
+    "CPUID_80000008_EAX",
     "HWCAP",
     "cpuid",
     "machine_cpuid",

@@ -121,7 +121,11 @@ TERTIARY_CONTROLS = Layout(
         bit(2, "ept_paging_write", "EPT entries may allow writes to guest paging structures alone"),
         bit(3, "guest_paging_verification", "EPT entries may demand paging-write of guest paging structures"),
         bit(4, "ipi_virtualization", "virtualize the sending of IPIs"),
-        bit(5, "seam_guest_physical_width", "GPAW: a TD has 52 guest-physical address bits, not 48"),
+        bit(
+            5,
+            "seam_guest_physical_width",
+            "GPAW: a TD has 52 guest-physical address bits, not 48; the highest is its shared bit",
+        ),
         bit(6, "enable_msr_list_instructions", "RDMSRLIST and WRMSRLIST do not cause #UD"),
         bit(7, "virtualize_ia32_spec_ctrl", "RDMSR and WRMSR of IA32_SPEC_CTRL use a mask and a shadow"),
         bit(8, "virtualize_apic_timer", "the guest's TSC-deadline timer is virtualized"),

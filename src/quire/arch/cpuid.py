@@ -4,10 +4,18 @@ The answer is what the soft Cpu executes and no more: SSE2 to SSE4.2, AES, no XS
 guest's randomness is seeded). Leaves that are not listed are zero.
 """
 
-from quire.arch.layout import Layout, bit, reserved
+from quire.arch.layout import Layout, bit, bits, reserved
 from quire.arch.profile import CpuProfile
 
-__all__ = ["CPUID_1_ECX", "CPUID_1_EDX", "CPUID_7_EBX", "HWCAP", "cpuid", "machine_cpuid"]
+__all__ = [
+    "CPUID_1_ECX",
+    "CPUID_1_EDX",
+    "CPUID_7_EBX",
+    "CPUID_80000008_EAX",
+    "HWCAP",
+    "cpuid",
+    "machine_cpuid",
+]
 
 CPUID_1_EDX = Layout(
     "CPUID_1_EDX",
@@ -105,6 +113,23 @@ CPUID_7_EBX = Layout(
     ),
 )
 
+CPUID_80000008_EAX = Layout(
+    "CPUID_80000008_EAX",
+    32,
+    "APM 3 §E.4.7",
+    (
+        bits(0, 7, "physical_bits", "MAXPHYADDR: how many bits a physical address has"),
+        bits(8, 15, "linear_bits", "how many bits a linear address has"),
+        bits(
+            16,
+            23,
+            "guest_physical_bits",
+            "GuestPhysBits: how many a guest may use, as its hypervisor can map; 0 is all",
+        ),
+        reserved(24, 31),
+    ),
+)
+
 _FEATURES_EDX = CPUID_1_EDX.mask(
     "FPU",
     "DE",
@@ -162,7 +187,8 @@ def cpuid(profile: CpuProfile, leaf: int, subleaf: int) -> tuple[int, int, int, 
     if leaf == 0x80000001:
         return 0, 0, 1, 1 << 11 | int(profile.nx) << 20 | int(profile.page_1g) << 26 | 1 << 29
     if leaf == 0x80000008:
-        return profile.maxphyaddr | profile.linear_bits << 8, 0, 0, 0
+        widths = CPUID_80000008_EAX.encode(physical_bits=profile.maxphyaddr, linear_bits=profile.linear_bits)
+        return widths, 0, 0, 0
     return _SAME_FOR_ALL.get(leaf, (0, 0, 0, 0))
 
 

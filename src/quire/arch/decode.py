@@ -7,6 +7,7 @@ hyphens. Beside them are the capability MSRs by name, ``vmcs-field``, ``vm-instr
 Fails with MisuseError for a subject that does not exist and for a value that does not fit.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -24,11 +25,12 @@ import quire.arch.legacy
 import quire.arch.newer_msrs
 import quire.arch.profile
 import quire.arch.registers
+import quire.arch.routing_tables
 import quire.arch.segments
 import quire.arch.vmcs
 from quire.arch.amd import AMD_EFER, AMD_PF_ERROR
 from quire.arch.capabilities import VmxMsr
-from quire.arch.cpuid import CPUID_1_ECX, CPUID_1_EDX, CPUID_7_EBX
+from quire.arch.cpuid import CPUID_1_ECX, CPUID_1_EDX, CPUID_7_EBX, CPUID_80000008_EAX
 from quire.arch.decode_controls import GOVERNING_MSR, decode_capability_msr, decode_controls
 from quire.arch.decode_entries import ENTRY_LAYOUTS, decode_entry, is_present
 from quire.arch.decode_record import decode_by_layout, decoded_record
@@ -46,7 +48,7 @@ from quire.arch.exits import (
 )
 from quire.arch.faults import PF_ERROR, Vector
 from quire.arch.instruction_exits import IO_QUALIFICATION, MOV_DR_QUALIFICATION
-from quire.arch.layout import Layout
+from quire.arch.layout import Field, Layout
 from quire.arch.registers import EFER
 from quire.arch.vmcs import (
     VMCS_ENCODING,
@@ -76,11 +78,12 @@ _MODULES = (
     quire.arch.apic,
     quire.arch.amd,
     quire.arch.newer_msrs,
+    quire.arch.routing_tables,
 )
 _DECLARED = [getattr(module, name) for module in _MODULES for name in module.__all__]
 _LAYOUTS: dict[str, Layout] = {
     layout.name.lower().replace("_", "-"): layout
-    for layout in (*_DECLARED, CPUID_1_ECX, CPUID_1_EDX, CPUID_7_EBX)
+    for layout in (*_DECLARED, CPUID_1_ECX, CPUID_1_EDX, CPUID_7_EBX, CPUID_80000008_EAX)
     if isinstance(layout, Layout)
 }
 #: Where AMD gives a meaning to bits that Intel reserves: a value with such bits is AMD's.
@@ -107,11 +110,18 @@ SUBJECTS: dict[str, str] = {
 }
 
 
-def decode_subject(subject: str, value: int, *, maxphyaddr: int | None = None) -> dict[str, Any]:
+def decode_subject(
+    subject: str, value: int, *, maxphyaddr: int | None = None, taken: Sequence[Field] = ()
+) -> dict[str, Any]:
     """Return what `value` of `subject` says: title, section, fields and, where there are any, words.
 
-    With `maxphyaddr` (bits) address bits from there on count as reserved. See docs/reference/decode.md.
+    With `maxphyaddr` (bits) address bits from there on count as reserved. The fields of `taken` stand in an address and
+    are no part of it; MisuseError for a subject that has none. See docs/reference/decode.md.
     """
+    if taken and subject in {*_NUMBERED, *_MSRS}:
+        raise MisuseError(
+            f"{subject} holds no physical address, so it has neither KeyID nor C-bit: leave them out"
+        )
     if subject == "vmcs-field":
         return _vmcs_field(value)
     if subject == "vm-instruction-error":
@@ -127,13 +137,13 @@ def decode_subject(subject: str, value: int, *, maxphyaddr: int | None = None) -
     if layout in ENTRY_LAYOUTS:
         if subject in _PAGES and is_present(layout, value) and layout.mask("PS") & value:
             layout = _LAYOUTS[_PAGES[subject]]
-        return decode_entry(layout, value, maxphyaddr)
+        return decode_entry(layout, value, maxphyaddr, taken)
     of_amd = _OF_AMD.get(layout)
     if of_amd is not None and value & layout.reserved_mask and not value & of_amd.reserved_mask:
         layout = of_amd
-    if layout in GOVERNING_MSR:
+    if layout in GOVERNING_MSR and not taken:
         return decode_controls(layout, value)
-    record = decode_by_layout(layout, value, maxphyaddr)
+    record = decode_by_layout(layout, value, maxphyaddr, taken)
     record["words"] = words_of(layout, value)
     return record
 

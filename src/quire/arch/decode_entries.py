@@ -4,14 +4,16 @@ Of an entry that is not present the processor looks at nothing else (SDM 3A §4.
 decoded. What a verdict needs besides the entry, a capability or MAXPHYADDR, the words name.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import quire.arch.entries
 import quire.arch.ept
 import quire.arch.legacy
+from quire.arch.address_parts import likely_c_bit
 from quire.arch.decode_record import decode_by_layout, decoded_field, decoded_record
 from quire.arch.ept import EPT_PTE, ept_misconfiguration
-from quire.arch.layout import Layout
+from quire.arch.layout import Field, Layout
 
 __all__ = ["ENTRY_LAYOUTS", "decode_entry", "is_present"]
 
@@ -42,16 +44,18 @@ def is_present(layout: Layout, value: int) -> bool:
     return bool(value & (_RIGHTS if layout in _EPT else 1)) or value >> layout.width > 0
 
 
-def decode_entry(layout: Layout, value: int, maxphyaddr: int | None) -> dict[str, Any]:
-    """Return what an entry says, with `maxphyaddr` (bits) as far as it is known."""
+def decode_entry(
+    layout: Layout, value: int, maxphyaddr: int | None, taken: Sequence[Field] = ()
+) -> dict[str, Any]:
+    """Return what an entry says, with `maxphyaddr` (bits) as far as it is known; `taken` bits are no address."""
     layout.decode(value)  # raises when the value is too wide
     ept = layout in _EPT
     if not is_present(layout, value):
         return _absent(layout, value, _RIGHTS if ept else 1)
-    record = decode_by_layout(layout, value, maxphyaddr)
+    record = decode_by_layout(layout, value, maxphyaddr, taken)
     words = [_refused(layout, value, record)] if ept else []
     if maxphyaddr is None:
-        words.append(_width(value & layout.mask("addr")))
+        words.append(_width(value & layout.mask("addr") & ~sum(one.mask for one in taken)))
     record["words"] = "; ".join(filter(None, words)) or None
     return record
 
@@ -96,4 +100,5 @@ def _width(address: int) -> str:
     top = address.bit_length() - 1
     if top < _LEAST_WIDTH:
         return ""
-    return f"address bit {top} is 1: reserved where MAXPHYADDR is {top} or less (--maxphyaddr N)"
+    words = f"address bit {top} is 1: reserved where MAXPHYADDR is {top} or less (--maxphyaddr N)"
+    return words if likely_c_bit(address) is None else f"{words}; or it is AMD's C-bit (--c-bit {top})"

@@ -4,9 +4,11 @@ What must be 0 and is not is in ``reserved_set``, what is 1 by default and is no
 MisuseError for a value wider than its layout.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
+from quire.arch.address_parts import ADDRESS_TOP, holds_address, parted
 from quire.arch.apic import DeliveryMode, Shorthand
 from quire.arch.entries import physical_reserved
 from quire.arch.exits import ExitReason, InterruptionType
@@ -14,7 +16,7 @@ from quire.arch.layout import Field, Kind, Layout
 from quire.arch.memory_types import MemoryType
 from quire.arch.vmcs import VmcsType, VmcsWidth
 
-__all__ = ["beyond_width", "decode_by_layout", "decoded_field", "decoded_record", "is_entry"]
+__all__ = ["beyond_width", "decode_by_layout", "decoded_field", "decoded_record"]
 
 #: Fields whose values have names, by layout or by None for any.
 _NAMES: dict[tuple[str | None, str], type[IntEnum]] = {
@@ -27,7 +29,6 @@ _NAMES: dict[tuple[str | None, str], type[IntEnum]] = {
     ("VMCS_ENCODING", "type"): VmcsType,
     ("VMCS_ENCODING", "width"): VmcsWidth,
 }
-_ADDRESS_TOP = 51
 
 
 def decoded_record(
@@ -45,15 +46,21 @@ def decoded_record(
     }
 
 
-def decode_by_layout(layout: Layout, value: int, maxphyaddr: int | None = None) -> dict[str, Any]:
-    """Return the record of `value`; with `maxphyaddr` (bits) address bits of an entry from there on are reserved."""
+def decode_by_layout(
+    layout: Layout, value: int, maxphyaddr: int | None = None, taken: Sequence[Field] = ()
+) -> dict[str, Any]:
+    """Return the record of `value`; with `maxphyaddr` (bits) address bits of an entry from there on are reserved.
+
+    The fields of `taken` stand in the address and are no part of it.
+    """
     layout.decode(value)  # raises when the value is too wide
-    fields = [decoded_field(layout, one, value) for one in layout.fields]
-    if maxphyaddr is not None and is_entry(layout) and (beyond := beyond_width(value, maxphyaddr)):
+    fields = [decoded_field(layout, one, value) for one in parted(layout, taken)]
+    address = value & ~sum(one.mask for one in taken)
+    if maxphyaddr is not None and holds_address(layout) and (beyond := beyond_width(address, maxphyaddr)):
         fields.append(
             {
-                "bits": f"{_ADDRESS_TOP}:{maxphyaddr}",
-                "name": f"reserved_{_ADDRESS_TOP}_{maxphyaddr}",
+                "bits": f"{ADDRESS_TOP}:{maxphyaddr}",
+                "name": f"reserved_{ADDRESS_TOP}_{maxphyaddr}",
                 "value": f"{beyond:#x}",
                 "set": True,
                 "kind": "reserved",
@@ -64,11 +71,6 @@ def decode_by_layout(layout: Layout, value: int, maxphyaddr: int | None = None) 
     return decoded_record(layout.name, layout.section, value, layout.width, fields)
 
 
-def is_entry(layout: Layout) -> bool:
-    """Return whether a layout holds a physical address that MAXPHYADDR bounds."""
-    return layout.width == 64 and any(one.in_place and one.high == _ADDRESS_TOP for one in layout.fields)
-
-
 def beyond_width(value: int, maxphyaddr: int) -> int:
     """Return the address bits of an entry that a processor with `maxphyaddr` address bits reserves."""
     return value & physical_reserved(maxphyaddr)
@@ -76,7 +78,7 @@ def beyond_width(value: int, maxphyaddr: int) -> int:
 
 def decoded_field(layout: Layout, one: Field, value: int) -> dict[str, Any]:
     """Return what field `one` of `value` says; ``whole`` is whether all of its bits are 1."""
-    content = layout.get(value, one.name)
+    content = value & one.mask if one.in_place else (value & one.mask) >> one.low
     meaning = one.meaning
     names = _NAMES.get((layout.name, one.name), _NAMES.get((None, one.name)))
     if names is not None:  # UC- is a type of IA32_PAT alone, whose bytes are decoded nowhere

@@ -9,15 +9,19 @@ from quire.arch.amd import (
     describe_amd_page_fault,
     describe_npf,
 )
+from quire.arch.cpuid import CPUID_80000008_EAX
 from quire.arch.exit_words import describe_exit
 from quire.arch.exits import EXIT_REASON, INTERRUPTION_INFO, InterruptionType
 from quire.arch.faults import PF_ERROR, Vector, describe_page_fault
 from quire.arch.layout import Layout
+from quire.arch.modes import PagingMode, linear_width
 from quire.arch.registers import CR3, EFER, MOV_TO_CR3, pcid
 from quire.arch.vmcs import VMCS_ENCODING, field_by_encoding
 from quire.errors import MisuseError
 
 __all__ = ["words_of"]
+
+_FOUR_LEVEL_BITS = linear_width(PagingMode.LEVEL_4)  # EPT of 4 levels has the geometry of 4-level paging
 
 
 def words_of(layout: Layout, value: int) -> str | None:
@@ -66,6 +70,19 @@ def _cr3(value: int) -> str | None:
     return "; ".join(words) or None
 
 
+def _address_widths(value: int) -> str:
+    """Say how far a guest may use its physical addresses: beyond, every access exits where EPT has fewer levels."""
+    said = CPUID_80000008_EAX.decode(value)
+    own, guest = said["physical_bits"], said["guest_physical_bits"]
+    words = f"{own} bits of a physical address, {said['linear_bits']} of a linear one"
+    if guest:
+        return f"{words}; a guest may use {guest} of the physical ones"
+    if own > _FOUR_LEVEL_BITS:
+        words += "; GuestPhysBits is 0: under 4-level EPT a guest that uses "
+        words += f"more than {_FOUR_LEVEL_BITS} exits for ever"
+    return words
+
+
 def _amd_efer(value: int) -> str | None:
     if not value & EFER.reserved_mask:
         return None
@@ -78,6 +95,7 @@ _WORDS: dict[Layout, Callable[[int], str | None]] = {
     INTERRUPTION_INFO: _event,
     VMCS_ENCODING: _field,
     CR3: _cr3,
+    CPUID_80000008_EAX: _address_widths,
     AMD_EFER: _amd_efer,
     AMD_PF_ERROR: describe_amd_page_fault,
     NPF_EXITINFO1: describe_npf,

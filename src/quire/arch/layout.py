@@ -198,6 +198,11 @@ class Layout:
     def __repr__(self) -> str:
         return f"<Layout {self.name}: {self.width} bits, {self.section}>"
 
+    @property
+    def title(self) -> str:
+        """The name as reports show it: ``EPT PDE 2M``."""
+        return self.name.replace("_", " ")
+
     def field(self, name: str) -> Field:
         """Return the declaration of `name`, reserved and ignored ranges included; MisuseError if none."""
         found = self._by_name.get(name)

@@ -1,13 +1,17 @@
 """``quire decode``: a number in words."""
 
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from quire.cli.answer import answer_options
 from quire.cli.outputs import Outputs
-from quire.cli.processor_options import maxphyaddr_option, width_of
+from quire.cli.processor_options import address_parts, c_bit_option, maxphyaddr_option, width_of
+
+if TYPE_CHECKING:
+    from quire.arch.layout import Field
 
 __all__ = ["command"]
 
@@ -20,6 +24,9 @@ __all__ = ["command"]
     "--profile", metavar="NAME|FILE", help="CPU profile: address bits beyond its MAXPHYADDR are reserved."
 )
 @maxphyaddr_option
+@click.option("--keyid-bits", type=click.IntRange(1, 15), metavar="N",
+              help="The highest N address bits are a KeyID of memory encryption (IA32_TME_ACTIVATE).")  # fmt: skip
+@c_bit_option
 @click.option("--all", "whole", is_flag=True, help="Show bits that are 0 as well.")
 @answer_options("stdout")
 @click.argument("what", required=False)
@@ -30,6 +37,8 @@ def command(
     vector: str | None,
     profile: str | None,
     maxphyaddr: int | None,
+    keyid_bits: int | None,
+    c_bit: int | None,
     whole: bool,
     as_json: bool,
     output: str | None,
@@ -47,6 +56,8 @@ def command(
       quire decode cr4 0x3406e0
       quire decode pf-error 0x7
       quire decode pte 0x8000_00ff_fffe_e163 --maxphyaddr 39
+      quire decode ept-pte 0x2400_0000_0037 --maxphyaddr 46 --keyid-bits 6
+      quire decode pte 0x8_0000_1234_5067 --c-bit 51
       quire decode npf-exitinfo1 0x1_0000_0014
       quire decode vmcs-field 0x681e
       quire decode vmcs-field guest_cr3
@@ -68,7 +79,8 @@ def command(
     if what is None or value is None:
         raise click.UsageError("give WHAT and VALUE; --list shows what can be decoded")
     try:
-        record = _decode(what, value, reason, vector, width_of(profile, maxphyaddr))
+        width = width_of(profile, maxphyaddr)
+        record = _decode(what, value, reason, vector, width, address_parts(width, keyid_bits, c_bit))
     except (FormatError, MisuseError) as error:
         raise click.ClickException(f"decode: {error}") from None
     outputs.answer(
@@ -81,13 +93,18 @@ def command(
 
 
 def _decode(
-    what: str, value: str, reason: str | None, vector: str | None, maxphyaddr: int | None
+    what: str,
+    value: str,
+    reason: str | None,
+    vector: str | None,
+    maxphyaddr: int | None,
+    taken: "Sequence[Field]",
 ) -> dict[str, Any]:
     from quire.arch.decode import decode_qualification, decode_subject
     from quire.errors import MisuseError
 
     subject = what.lower().replace("_", "-")
-    if subject == "exit-qualification":
+    if subject == "exit-qualification" and not taken:
         if reason is None:
             raise MisuseError(
                 "An exit qualification means nothing without its exit: give --reason 48 or a name"
@@ -99,7 +116,7 @@ def _decode(
         raise MisuseError(
             f"--reason and --vector go with exit-qualification, not with {what}: leave them out"
         )
-    return decode_subject(_layout_of(subject), _number(value, subject), maxphyaddr=maxphyaddr)
+    return decode_subject(_layout_of(subject), _number(value, subject), maxphyaddr=maxphyaddr, taken=taken)
 
 
 def _layout_of(subject: str) -> str:

@@ -18,6 +18,7 @@ _PICTURE = ("SVG, PNG or PDF", (".svg", ".png", ".pdf"))
 _FORMS = {
     "--plot": _PICTURE,
     "--heat-map": _PICTURE,
+    "--html": ("HTML", (".html", ".htm")),
     "--parquet": ("Parquet", (".parquet", ".pq")),
 }
 
@@ -63,6 +64,11 @@ class Outputs:
     def __contains__(self, option: str) -> bool:
         """Whether the option was given."""
         return option in self._files
+
+    @property
+    def takes_stdout(self) -> bool:
+        """Whether one of the options took stdout."""
+        return None in self._files.values()
 
     def answer(
         self, record: Any, render: Callable[[Any, IO[str]], object], *, as_json: bool, default: IO[str] | None

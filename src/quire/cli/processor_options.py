@@ -7,8 +7,16 @@ import click
 
 if TYPE_CHECKING:
     from quire.arch.known_processor import KnownProcessor
+    from quire.arch.layout import Field
 
-__all__ = ["known_processor", "maxphyaddr_option", "processor_options", "width_of"]
+__all__ = [
+    "address_parts",
+    "c_bit_option",
+    "known_processor",
+    "maxphyaddr_option",
+    "processor_options",
+    "width_of",
+]
 
 _LEAST, _MOST = 32, 52  # SDM 3A §4.1.4
 
@@ -19,6 +27,25 @@ def maxphyaddr_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--maxphyaddr", type=click.IntRange(_LEAST, _MOST), metavar="N",
         help="Physical-address bits of the machine, as CPUID 80000008H says; the profile's otherwise.",
     )(command)  # fmt: skip
+
+
+def c_bit_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--c-bit``, the bit of AMD's memory encryption in entries."""
+    return click.option(
+        "--c-bit", type=click.IntRange(_LEAST, _MOST - 1), metavar="N",
+        help="Bit N of entries is AMD's C-bit and no address bit, as CPUID 8000001FH EBX[5:0] says.",
+    )(command)  # fmt: skip
+
+
+def address_parts(width: int | None, keyid_bits: int | None, c_bit: int | None) -> "list[Field]":
+    """Return the fields that stand in an address: a KeyID below `width`, or AMD's C-bit. Raises MisuseError."""
+    from quire.arch import address_parts as parts
+
+    if keyid_bits is not None and c_bit is not None:
+        raise click.UsageError("--keyid-bits is of Intel's processors and --c-bit of AMD's: give one of them")
+    if keyid_bits is not None:
+        return [parts.keyid(width, keyid_bits)]
+    return [] if c_bit is None else [parts.c_bit(c_bit)]
 
 
 def processor_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,8 +9,8 @@ import click
 from quire.cli.answer import answer_options
 from quire.cli.notices import say
 from quire.cli.numbers import NumberType
-from quire.cli.outputs import Outputs
-from quire.cli.processor_options import processor_options
+from quire.cli.outputs import Outputs, picture_form
+from quire.cli.processor_options import c_bit_option, processor_options
 from quire.cli.walk_entries import entries_source
 from quire.cli.walk_live import live_options, live_record, tables_alone
 from quire.cli.walk_source import Source, open_source, source_options
@@ -45,6 +45,12 @@ _ACCESSES = ("read", "write", "fetch", "shadow-read", "shadow-write")
 @click.option("--entries", metavar="ENTRY,...",
               help="Entries of the walk as a dump has them, hexadecimal, highest level first.")  # fmt: skip
 @click.option("--gpa", is_flag=True, help="ADDRESS is guest-physical: walk EPT alone.")
+@click.option("--plot", "--svg", "plot", metavar="FILE",
+              help="Draw the walk there, .svg, .png or .pdf: the grid of its references.")  # fmt: skip
+@click.option(
+    "--html", metavar="FILE", help="Write a page there, with the picture and the references as a table."
+)
+@c_bit_option
 @processor_options
 @answer_options("stdout")
 @click.argument("words", nargs=-1, metavar="ADDRESS | -- PROGRAM [ARGS]...", type=click.UNPROCESSED)
@@ -58,10 +64,13 @@ def command(
     what_if: str | None,
     entries: str | None,
     gpa: bool,
+    c_bit: int | None,
     maxphyaddr: int | None,
     caps: str | None,
     as_json: bool,
     output: str | None,
+    plot: str | None,
+    html: str | None,
     **options: Any,
 ) -> int:
     """Explain one access to linear ADDRESS: every entry that its page walk reads, and the rule that decides.
@@ -78,28 +87,30 @@ def command(
       quire walk --tables tables.toml --maxphyaddr 39 --access write --faulted 0x3 0x7fff_f000
       quire walk --image dead.core 0x1234
       quire walk --entries 3400067,35a7067,35a8067,800000fffffee163 --supervisor 0xffffc9000002d000
-      quire walk --at 20sys --address 0x400000 --access fetch -- true
+      quire walk --at 20sys --address 0x400000 --access fetch --svg walk.svg -- true
+      quire walk --tables tables.toml --html walk.html 0x7fff_f000
       quire walk --image ram.lime --cr3 0x1000 --mode 4 --set smap=1 --supervisor --json 0x1000
     """
     from quire.errors import FormatError, MisuseError
 
-    outputs = Outputs("walk", {"--output": output})
+    outputs = Outputs("walk", {"--output": output, "--plot": plot, "--html": html})
     try:
         if at is not None or place is not None:
-            _check_live(what_if, entries, gpa, caps)
+            _check_live(what_if, entries, gpa, caps, c_bit)
             live = _live(words, place, at, _walker(access, user, maxphyaddr), options)
-            return live if isinstance(live, int) else _answer(live, outputs, as_json, faulted)
+            return live if isinstance(live, int) else _answer(live, outputs, as_json, faulted, plot)
         address, options = _address(words), tables_alone(options)
         if entries is None:
             source = open_source(**options, maxphyaddr=maxphyaddr, caps=caps, ept_suffices=gpa)
         else:
-            source = entries_source(entries, address, gpa=gpa, maxphyaddr=maxphyaddr, caps=caps, **options)
-        record = _record(source, address, access, user, what_if, gpa=gpa)
+            source = entries_source(
+                entries, address, gpa=gpa, maxphyaddr=maxphyaddr, caps=caps, c_bit=c_bit, **options
+            )
+        record = _record(source, address, access, user, what_if, gpa=gpa, c_bit=c_bit)
         if entries is not None and record["walk"]["status"] == "BUS_ERROR":
             record["walk"]["fault"]["note"] = "the entry that comes next was not given"
-        return _answer(
-            record, outputs, as_json, faulted, root_known=entries is None or options["cr3"] is not None
-        )
+        root_known = entries is None or options["cr3"] is not None
+        return _answer(record, outputs, as_json, faulted, plot, root_known=root_known)
     except (FormatError, MisuseError) as error:
         raise click.ClickException(f"walk: {error}") from None
     except OSError as error:
@@ -107,15 +118,30 @@ def command(
 
 
 def _answer(
-    record: dict[str, Any], outputs: Outputs, as_json: bool, faulted: int | None, *, root_known: bool = True
+    record: dict[str, Any],
+    outputs: Outputs,
+    as_json: bool,
+    faulted: int | None,
+    plot: str | None,
+    *,
+    root_known: bool = True,
 ) -> int:
-    """Write the record; return the exit status."""
+    """Write the record, the picture, the page; return the exit status."""
     from quire.paging.remains import what_remains
     from quire.report.walk import render_walk_table
 
     if faulted is not None:
         record["remains"] = what_remains(record["walk"], faulted, root_known=root_known)
-    outputs.answer(record, render_walk_table, as_json=as_json, default=sys.stdout)
+    if plot is not None:
+        from quire.report.walk_picture import walk_picture
+
+        outputs.write("--plot", walk_picture(record, picture_form(plot)))
+    if "--html" in outputs:
+        from quire.report.walk_page import walk_page
+
+        outputs.write("--html", walk_page(record))
+    default = None if outputs.takes_stdout else sys.stdout
+    outputs.answer(record, render_walk_table, as_json=as_json, default=default)
     return 0 if record["walk"]["result"] is not None else 1
 
 
@@ -150,9 +176,11 @@ def _live(
         return error.status
 
 
-def _check_live(what_if: str | None, entries: str | None, gpa: bool, caps: str | None) -> None:
+def _check_live(
+    what_if: str | None, entries: str | None, gpa: bool, caps: str | None, c_bit: int | None
+) -> None:
     """Refuse options that a program which runs has no use for."""
-    given = {"--what-if": what_if, "--entries": entries, "--gpa": gpa, "--caps": caps}
+    given = {"--what-if": what_if, "--entries": entries, "--gpa": gpa, "--caps": caps, "--c-bit": c_bit}
     stray = [name for name, value in given.items() if value]
     if stray:
         raise click.UsageError(f"{stray[0]} does not go with a program that runs: leave it or --at out")
@@ -186,15 +214,27 @@ def _not_given(walk: dict[str, Any], given: frozenset[int] | None) -> bool:
 
 
 def _record(
-    source: Source, address: int, access: str, user: bool | None, changes: str | None, *, gpa: bool
+    source: Source,
+    address: int,
+    access: str,
+    user: bool | None,
+    changes: str | None,
+    *,
+    gpa: bool,
+    c_bit: int | None,
 ) -> dict[str, Any]:
     from quire.arch import Access
+    from quire.paging.c_bit import WithoutCBit, without_c_bit
     from quire.paging.context import Context
     from quire.paging.explanation import explain, explain_gpa
     from quire.paging.settings import parse_settings
     from quire.paging.what_if import what_if
 
     context, memory = source.context, source.image.memory
+    encrypted = None if c_bit is None else WithoutCBit(memory, c_bit)
+    words = memory if encrypted is None else encrypted
+    if c_bit is not None:
+        context = without_c_bit(context, c_bit)
     if changes is not None and gpa:
         raise click.UsageError("--what-if changes mode bits of a linear address: leave it or --gpa out")
     if gpa and not context[Context.EPTP]:
@@ -205,7 +245,7 @@ def _record(
     record: dict[str, Any] = {
         "source": source.image.title,
         "profile": source.profile.name,
-        "walk": (explain_gpa if gpa else explain)(memory, context, address, kind),
+        "walk": (explain_gpa if gpa else explain)(words, context, address, kind),
     }
     result = record["walk"]["result"]
     if result is not None and source.image.whole and int(result["hpa"], 16) not in memory:
@@ -215,5 +255,8 @@ def _record(
     if changes is not None:
         wanted = parse_settings(changes)
         if wanted:
-            record["what_if"] = what_if(memory, context, address, kind, wanted)
+            record["what_if"] = what_if(words, context, address, kind, wanted)
+    if encrypted is not None:
+        for walk in (record["walk"], *(trial["walk"] for trial in record.get("what_if", []))):
+            encrypted.show(walk)
     return record

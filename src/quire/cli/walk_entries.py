@@ -18,7 +18,7 @@ _MOST = 5
 
 def entries_source(
     text: str, address: int, *, gpa: bool, cr3: int | None, eptp: int | None, mode: str | None, settings: str | None,
-    profile: str | None, maxphyaddr: int | None, caps: str | None, **others: Any,
+    profile: str | None, maxphyaddr: int | None, caps: str | None, c_bit: int | None = None, **others: Any,
 ) -> "Source":  # fmt: skip
     """Return the source that `text` makes for a walk of `address`, guest-physical with `gpa`.
 
@@ -41,9 +41,10 @@ def entries_source(
         )
     number = _MODES[mode]
     levels, entries = levels_of(_parse(text), None if number is None else PagingMode(number))
-    root = free_page(entries) if cr3 is None else cr3
+    encrypted = 0 if c_bit is None else 1 << c_bit
+    root = free_page([entry & ~encrypted for entry in entries]) if cr3 is None else cr3
     memory = EntryMemory()
-    memory.put(root, address, entries, levels, ept=gpa)
+    memory.put(root & ~encrypted, address, entries, levels, ept=gpa, no_address=encrypted)
     model = profile_by_name(profile or SKYLAKE_X.name)
     if maxphyaddr is not None or caps is not None:
         model = known_processor(model.name, maxphyaddr, caps).profile

@@ -34,10 +34,18 @@ class EntryMemory:
             raise IndexError(f"the entry at {index << 3:#x} was not given") from None
 
     def put(
-        self, root: int, address: int, entries: Sequence[int], mode: PagingMode, *, ept: bool = False
+        self,
+        root: int,
+        address: int,
+        entries: Sequence[int],
+        mode: PagingMode,
+        *,
+        ept: bool = False,
+        no_address: int = 0,
     ) -> None:
         """Put `entries`, from the highest level of `mode` down, where a walk for `address` from `root` reads them.
 
+        Bits of `no_address` stand among those of an entry's address and are none of them.
         Raises MisuseError if two of them would have to lie in one place.
         """
         top = 2 if mode is PagingMode.BITS_32 else int(mode)
@@ -51,7 +59,7 @@ class EntryMemory:
             if not entry & _PRESENT[ept] or (maps and entry & _PS):
                 return  # what is said to lie below is not reached
             layout = ept_layout(level, level == 1) if ept else entry_layout(level, level == 1, mode)
-            table = layout.get(entry, "addr")
+            table = layout.get(entry & ~no_address, "addr")
 
     def _put_entry(self, table: int, index: int, entry: int, mode: PagingMode) -> None:
         size = 4 if mode is PagingMode.BITS_32 else 8

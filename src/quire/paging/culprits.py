@@ -51,7 +51,7 @@ def culprits(walk: WalkRecord, state: list[int]) -> list[dict[str, Any]]:
 
 def _blame(walk: WalkRecord, ref: Reference, words: str) -> dict[str, Any]:
     number = next(n for n, one in enumerate(walk.references, 1) if one is ref)
-    return {"number": number, "table": ref.layout.name.replace("_", " "), "level": ref.level, "words": words}
+    return {"number": number, "table": ref.layout.title, "level": ref.level, "words": words}
 
 
 def _has(ref: Reference, bit: str, value: int) -> bool:

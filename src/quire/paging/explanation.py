@@ -10,16 +10,19 @@ from quire.arch import (
     EPTP,
     Access,
     ExitReason,
-    Layout,
     PagingMode,
     Vector,
     describe_exit,
     describe_page_fault,
     entry_layout,
     ept_layout,
+    level_shift,
+    linear_width,
 )
+from quire.arch.address_parts import likely_c_bit
 from quire.arch.faults import PF_ERROR
 from quire.errors import MisuseError
+from quire.paging.address_split import address_split
 from quire.paging.context import Context, Dimension, Rights, Status, Words
 from quire.paging.culprits import culprits
 from quire.paging.linear_address import lass_forbids, masked_address
@@ -30,7 +33,7 @@ from quire.paging.settings import SETTINGS
 from quire.paging.walk_record import Reference, WalkRecord
 from quire.paging.width import turning_widths
 
-__all__ = ["explain", "explain_gpa", "explanation", "rights_letters", "table_name"]
+__all__ = ["explain", "explain_gpa", "explanation", "rights_letters"]
 
 _MODES = {
     PagingMode.NONE: "no paging",
@@ -41,6 +44,7 @@ _MODES = {
 }
 _LETTERS = ((Rights.READ, "R"), (Rights.WRITE, "W"), (Rights.EXECUTE, "X"))
 _ADDRESS_BITS = 52  # that an entry has for an address
+_SHARED = 1 << 51  # of a TD with 52 guest-physical address bits
 _VE_WORDS = 5  # of the virtualization-exception information area, SDM 3C §25.5.7.2
 _PDPTES = (Context.PDPTE0, Context.PDPTE1, Context.PDPTE2, Context.PDPTE3)
 _WITH_CODE = (Status.PAGE_FAULT, Status.EPT_VIOLATION, Status.VIRTUALIZATION_EXCEPTION, Status.SPP_EVENT)
@@ -96,7 +100,8 @@ def explain_gpa(memory: ReadableWords, context: Words, gpa: int, access: Access)
     _check_information_area(memory, state)
     overlay = Overlay(memory)
     record = explanation(walk_gpa(overlay, state, gpa, access), state, overlay)
-    return record | {"gva": None, "gpa": f"{gpa:#x}"}
+    split = address_split(gpa, _ept_mode(int(state[Context.EPTP])), ept=True)
+    return record | {"gva": None, "gpa": f"{gpa:#x}", "split": split}
 
 
 def _check_information_area(memory: ReadableWords, state: Words) -> None:
@@ -127,26 +132,42 @@ def explanation(walk: WalkRecord, context: Words, overlay: Overlay | None = None
         "cr3": f"{state[Context.CR3]:#x}",
         "eptp": f"{eptp:#x}" if eptp else None,
         "maxphyaddr": _ADDRESS_BITS - state[Context.RESERVED].bit_count(),
-        "ept_levels": EPTP.get(eptp, "walk_length") + 1 if eptp else None,
+        "ept_levels": int(_ept_mode(eptp)) if eptp else None,
+        "split": address_split(walk.gva, walk.mode),
+        "ept_split": address_split(walk.gpa, _ept_mode(eptp), ept=True) if eptp else None,
         "settings": _settings(state),
         "status": walk.status.name,
         "references": _references(walk, bool(state[Context.MBEC]), overlay.written if overlay else {}),
         "rule": {"name": walk.rule.name, "section": walk.rule.section, "text": walk.rule.text},
         "culprits": culprits(walk, state),
+        "likely_c_bit": _likely_c_bit(walk),
+        "ended_at": _ended_at(walk),
         "fault": None if walk.status is Status.OK else _fault(walk),
         "result": _result(walk, bool(eptp)) if walk.status is Status.OK else None,
     }
+
+
+def _ept_mode(eptp: int) -> PagingMode:
+    """Return the mode whose geometry EPT has: of walk length 5 that of 5-level paging, else of 4-level paging."""
+    return PagingMode.LEVEL_5 if EPTP.get(eptp, "walk_length") == 4 else PagingMode.LEVEL_4
+
+
+def _ended_at(walk: WalkRecord) -> int | None:
+    """Return the number of the reference that a refused walk ended at, None if what was next could not be read."""
+    unread = walk.status in (Status.OK, Status.BUS_ERROR) or walk.rule is RULES["GPA width"]
+    return None if unread else len(walk.references) or None
+
+
+def _likely_c_bit(walk: WalkRecord) -> int | None:
+    """Return the number of a bit that entries have and that looks like AMD's C-bit, None if there is none."""
+    found = (likely_c_bit(ref.entry & ref.layout.mask("addr")) for ref in walk.references)
+    return next((one for one in found if one is not None), None)
 
 
 def rights_letters(rights: Rights, *, user_execute: bool = False) -> str:
     """Return rights as ``RW-``; with `user_execute` a fourth letter is U, fetches from user-mode addresses."""
     letters = (*_LETTERS, (Rights.USER_EXECUTE, "U")) if user_execute else _LETTERS
     return "".join(letter if right in rights else "-" for right, letter in letters)
-
-
-def table_name(layout: Layout) -> str:
-    """Return a layout's name as a report shows it: ``EPT PDE 2M``."""
-    return layout.name.replace("_", " ")
 
 
 def _settings(state: list[int]) -> dict[str, int]:
@@ -163,7 +184,7 @@ def _references(walk: WalkRecord, mbec: bool, written: dict[int, int]) -> list[d
     found = []
     seen: set[int] = set()
     for number, ref in enumerate(walk.references, 1):
-        record = _reference(number, ref, mbec)
+        record = _reference(number, ref, walk.mode, mbec)
         if ref.hpa not in seen and ref.hpa >> 3 in written:
             half = 8 * (ref.hpa & 4) if ref.layout.width == 32 else 0
             after = written[ref.hpa >> 3] >> half & (1 << ref.layout.width) - 1
@@ -173,22 +194,36 @@ def _references(walk: WalkRecord, mbec: bool, written: dict[int, int]) -> list[d
     return found
 
 
-def _reference(number: int, ref: Reference, mbec: bool) -> dict[str, Any]:
+def _reference(number: int, ref: Reference, mode: PagingMode, mbec: bool) -> dict[str, Any]:
     host = ref.dimension is Dimension.HOST
     return {
         "number": number,
         "dimension": "ept" if host else "guest",
         "level": ref.level,
-        "table": ("HLAT " if ref.hlat else "") + table_name(ref.layout),
+        "table": ("HLAT " if ref.hlat else "") + ref.layout.title,
         "section": ref.layout.section,
         "index": ref.index,
         "gpa": None if ref.gpa is None else f"{ref.gpa:#x}",
         "hpa": f"{ref.hpa:#x}",
         "entry": f"{ref.entry:#0{2 + ref.layout.width // 4}x}",
         "bits": ref.flags(user_execute=host and mbec),
+        "page": _page_size(ref, mode, mbec),
         "sets": "",
         "rights": rights_letters(ref.rights, user_execute=host and mbec),
     }
+
+
+def _page_size(ref: Reference, mode: PagingMode, mbec: bool) -> int | None:
+    """Return the bytes of the page that an entry maps, None of one that is not present or references a table."""
+    host = ref.dimension is Dimension.HOST
+    presence = ("R", "W", "X", "XU")[: 3 + mbec] if host else ("P",)
+    if not any(ref.layout.get(ref.entry, name) for name in presence):
+        return None
+    if ref.level > 1:
+        table = ept_layout(ref.level, False) if host else entry_layout(ref.level, False, mode)
+        if ref.layout is table:
+            return None
+    return 1 << level_shift(ref.level, PagingMode.LEVEL_5 if host else mode)
 
 
 def _result(walk: WalkRecord, ept: bool) -> dict[str, Any]:
@@ -219,7 +254,21 @@ def _fault(walk: WalkRecord) -> dict[str, Any]:
         "level": walk.fault_level or None,
         "dimension": "ept" if walk.fault_dimension is Dimension.HOST else "guest",
         "table": _fault_table(walk),
-    }
+    } | _too_wide(walk)
+
+
+def _too_wide(walk: WalkRecord) -> dict[str, str]:
+    """Return the note on an address that 4-level EPT cannot index: no entry mends that, only what the guest is told."""
+    if walk.rule is not RULES["GPA width"] or walk.fault_level != PagingMode.LEVEL_4:
+        return {}
+    width = linear_width(PagingMode.LEVEL_4)
+    note = (
+        f"4-level EPT translates guest-physical bits {width - 1}:0 and no entry mends that, "
+        f"so this exit comes for ever: give the guest {width} as GuestPhysBits "
+        "(CPUID 80000008H EAX, bits 23:16), or EPT 5 levels"
+    )
+    shared = walk.fault_gpa >> width == _SHARED >> width
+    return {"note": f"{note}; in a TD bit 51 is the shared bit" if shared else note}
 
 
 def _fault_words(walk: WalkRecord) -> tuple[str, str]:
@@ -243,11 +292,10 @@ def _fault_table(walk: WalkRecord) -> str | None:
     if walk.references and walk.references[-1].level == walk.fault_level:
         last = walk.references[-1]
         if last.dimension is walk.fault_dimension:
-            return table_name(last.layout)
+            return last.layout.title
     if not walk.fault_level:
         return None
     leaf = walk.fault_level == 1
     host = walk.fault_dimension is Dimension.HOST
-    return table_name(
-        ept_layout(walk.fault_level, leaf) if host else entry_layout(walk.fault_level, leaf, walk.mode)
-    )
+    layout = ept_layout(walk.fault_level, leaf) if host else entry_layout(walk.fault_level, leaf, walk.mode)
+    return layout.title

@@ -40,7 +40,7 @@ def turning_widths(
 def _outcome(walk: WalkRecord) -> str:
     if walk.status is Status.OK:
         return "allowed"
-    where = walk.references[-1].layout.name.replace("_", " ") if walk.references else "root"
+    where = walk.references[-1].layout.title if walk.references else "root"
     if walk.status is Status.PAGE_FAULT:
         return f"#PF, error code {walk.error:#x}, at the {where}"
     return f"{walk.status.name.lower().replace('_', ' ')} at the {where}"

@@ -19,7 +19,7 @@ _LINES = (("o", "#999999"), ("s", "#0072B2"), ("^", "#D55E00"))
 _WIDTH, _BAR, _MARGIN, _HEAD = 8.0, 0.42, 1.4, 0.35  # inches
 _BAR_HEIGHT = 0.7
 #: How far the axis goes beyond the longest bar, so that what is written behind the bars is within the picture.
-_ROOM = 1.3
+_ROOM = 1.55
 
 
 def compare_chart(
@@ -54,7 +54,7 @@ def compare_chart(
             axes.set_title(f"{rows[0]['profile']}, costs {rows[0]['costs']}")
         every[-1].set_xlabel("per cent of the row's cycles" if relative else "predicted cycles")
         handles, labels = _keys(every)
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, markerscale=0.5)
         return draw(figure, form, title, " ".join(_row_words(row) for row in record["rows"]))
 
 
@@ -94,6 +94,7 @@ def _bars(axes: "Axes", rows: Sequence[Mapping[str, Any]], relative: bool, bound
     axes.invert_yaxis()
     if relative:
         axes.set_xticks(range(0, 101, 20), [f"{share} %" for share in range(0, 101, 20)])
+        axes.spines["bottom"].set_bounds(0, 100)
     else:
         axes.xaxis.set_major_formatter(lambda value, _: format_cycles(value))
 
@@ -101,14 +102,12 @@ def _bars(axes: "Axes", rows: Sequence[Mapping[str, Any]], relative: bool, bound
 def _words(row: Mapping[str, Any]) -> str:
     """Return what is written behind a bar: the total, and what it is over native."""
     over = row["overhead"]["over_native"]
-    percent = "" if over is None or row["mmu"] == "native" else f", {100 * over:+.1f} %"
-    return format_cycles(row["cycles"]["total"]) + percent
+    percent = "" if over is None or row["mmu"] == "native" else f", {100 * over:+.1f} % over native"
+    return f"{format_cycles(row['cycles']['total'])} cycles{percent}"
 
 
 def _row_words(row: Mapping[str, Any]) -> str:
-    over = row["overhead"]["over_native"]
-    percent = "" if over is None or row["mmu"] == "native" else f", {100 * over:+.1f} % over native"
-    return f"{row['profile']} {row['name']}: {format_cycles(row['cycles']['total'])} cycles{percent}."
+    return f"{row['profile']} {row['name']}: {_words(row)}."
 
 
 def _keys(every: Sequence["Axes"]) -> tuple[list[Any], list[str]]:
@@ -123,7 +122,9 @@ def _keys(every: Sequence["Axes"]) -> tuple[list[Any], list[str]]:
 def crossover_chart(record: Mapping[str, Any], form: str = "svg") -> bytes:
     """Return the picture of a crossover: a line an Mmu, and where shadow and nested cost the same."""
     record = cleaned(record)
-    title = f"shadow against nested paging, costs {record['config']['costs']}"
+    config = record["config"]
+    pages = f"pages GUEST/HOST {config['guest_page']}/{config['host_page']}"
+    title = f"shadow against nested paging: {pages}, costs {config['costs']}"
     with picture_style():
         from matplotlib.figure import Figure
 
@@ -135,7 +136,7 @@ def crossover_chart(record: Mapping[str, Any], form: str = "svg") -> bytes:
         crossing = record["crossing"]["measured"]
         if crossing is not None:
             axes.axvline(crossing, color=INK, linestyle=":", linewidth=1)
-            axes.text(crossing, axes.get_ylim()[1], f" {crossing:.1f}", va="top")
+            axes.text(crossing, axes.get_ylim()[1], f" equal at {crossing:.1f}", va="top")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("page-table updates per 1000 reads")

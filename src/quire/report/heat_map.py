@@ -6,8 +6,8 @@ A structure of one set has nothing to compare: it is a bar, its ways used of all
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from quire.report.picture import draw, picture_style
-from quire.report.quantity import format_count
+from quire.report.picture import PAPER, draw, picture_style
+from quire.report.quantity import format_count, format_size
 from quire.report.shown import cleaned
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ _WIDTH, _PANEL, _BAR, _MARGIN = 8.0, 1.15, 0.32, 1.3  # inches
 _COLOURS = "cividis"  # people with any kind of colour vision see the same order
 _BAR_COLOUR = "#0072B2"
 _MOST_TICKS = 16
+_MOST_PARTED = 64  # sets
 _SHARE = "share of the ways, or of the fills of the busiest set"
 
 
@@ -31,15 +32,16 @@ def heat_map(record: Mapping[str, Any], form: str = "svg") -> bytes:
     filled = [one for one in with_sets if any(one["set_use"]["fills"])]
     maps = [one for one in filled if len(one["set_use"]["fills"]) > 1]
     single = [one for one in filled if one not in maps]
-    title = f"{record['program']['argv'][0]} on {record['config']['profile']}: TLBs and walk caches by set"
+    title = f"{_run_words(record)}: TLBs and walk caches by set"
     empty = ", ".join(one["name"] for one in with_sets if one not in filled)
+    below = f"never filled: {empty or 'none'}" if with_sets else "no structure has sets: nothing to compare"
     with picture_style():
         from matplotlib.figure import Figure
 
         heights = [_PANEL] * len(maps) + [_BAR * len(single) + _PANEL / 2] * bool(single)
         figure = Figure(figsize=(_WIDTH, _MARGIN + sum(heights)))
         figure.suptitle(title, x=0.01, ha="left", fontsize="large")
-        figure.supxlabel(f"never filled: {empty or 'none'}", x=0.01, ha="left", fontsize="medium")
+        figure.supxlabel(below, x=0.01, ha="left", fontsize="medium")
         if heights:
             every: list[Axes] = list(
                 figure.subplots(len(heights), squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
@@ -62,17 +64,28 @@ def _panel(axes: "Axes", one: Mapping[str, Any]) -> "ScalarMappable":
     edges = range(len(used) + 1)
     for row, (values, most) in enumerate(((fills, max(fills)), (used, one["ways"]))):
         shares = [[100 * value / most for value in values]]
-        colours = axes.pcolormesh(edges, [row, row + 1], shares, cmap=_COLOURS, vmin=0, vmax=100)
-        axes.annotate(
-            _range(values), (len(values), row + 0.5), xytext=(4, 0), textcoords="offset points", va="center"
+        colours = axes.pcolormesh(
+            edges, [row, row + 1], shares, cmap=_COLOURS, vmin=0, vmax=100, **_lines(used)
         )
-    axes.set_yticks([0.5, 1.5], ["fills", f"of {format_count(one['ways'])} ways"])
+        axes.annotate(
+            f"{_range(values)} a set",
+            (len(values), row + 0.5),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+        )
+    axes.set_yticks([0.5, 1.5], ["fills", f"used, of {format_count(one['ways'])}"])
     axes.tick_params(axis="y", length=0)
     numbers = range(0, len(used), max(1, len(used) // _MOST_TICKS))
     axes.set_xticks([number + 0.5 for number in numbers], map(str, numbers))
     axes.spines[:].set_visible(False)
     axes.set_title(_words(one))
     return colours
+
+
+def _lines(sets: Sequence[int]) -> dict[str, Any]:
+    """Return how cells are parted: by a line where they are wide enough for one."""
+    return {"edgecolors": PAPER, "linewidth": 0.6} if len(sets) <= _MOST_PARTED else {}
 
 
 def _colour_bar(figure: "Figure", colours: "ScalarMappable", every: Sequence["Axes"]) -> None:
@@ -97,6 +110,14 @@ def _single_sets(axes: "Axes", single: Sequence[Mapping[str, Any]]) -> None:
     axes.set_xlabel("ways used")
     axes.invert_yaxis()
     axes.set_title("structures of one set")
+
+
+def _run_words(record: Mapping[str, Any]) -> str:
+    """Return what ran, on what: the program, the processor, the Mmu, the pages of both dimensions."""
+    config = record["config"]
+    sizes = [format_size(size) for size in (config["guest_page"], config["host_page"]) if size]
+    pages = f"pages {'GUEST/HOST ' * (len(sizes) > 1)}{'/'.join(sizes)}"
+    return f"{record['program']['argv'][0]} on {config['profile']} under {config['mmu']}, {pages}"
 
 
 def _words(one: Mapping[str, Any]) -> str:

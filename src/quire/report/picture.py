@@ -7,6 +7,7 @@ used.
 """
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,23 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["INK", "draw", "picture_style"]
+__all__ = ["ALARM", "BY_NIGHT", "EPT_TINT", "GUEST_TINT", "INK", "MUTED", "PAPER", "draw", "picture_style"]
 
-#: Colours of text and lines, and of the ground: by day, and by night.
-INK, _INK_BY_NIGHT = "#1a1b1c", "#e6e7e8"
-_PAPER, _PAPER_BY_NIGHT = "#fdfdfc", "#16171a"
-_FAINT, _FAINT_BY_NIGHT = "#8a8b8c", "#8f9092"
+#: Colours by day: text and lines, text that stands back, what is wrong, and the grounds of entries of either dimension.
+INK, MUTED, ALARM, GUEST_TINT, EPT_TINT = "#1a1b1c", "#5f6163", "#b3261e", "#e2edf9", "#fbf1d8"
+PAPER, _FAINT = "#fdfdfc", "#8a8b8c"
+#: Each colour of the day that changes by night, and what it then is.
+BY_NIGHT = {
+    INK: "#e6e7e8",
+    MUTED: "#a6a8aa",
+    ALARM: "#ff8f85",
+    GUEST_TINT: "#1c3048",
+    EPT_TINT: "#3a3016",
+    PAPER: "#16171a",
+    _FAINT: "#8f9092",
+}
 _SVG_TAG = "<svg "
+_TURNED_BY_NOTHING = re.compile(r' transform="rotate\(-0 [-0-9. ]*\)"')  # which matplotlib says of every text
 _PNG_DOTS = 160  # an inch
 _TEXTS = ("text", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor")
 _LINES = ("axes.edgecolor", "xtick.color", "ytick.color")
@@ -29,6 +40,9 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "quire",
     "svg.fonttype": "none",
     "font.size": 9.0,
+    # matplotlib brings the first of each; the others are for readers of SVG, which repeats them at every text.
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],
+    "font.monospace": ["DejaVu Sans Mono", "Consolas"],
     "text.parse_math": False,
     "text.color": INK,
     **dict.fromkeys(_TEXTS[1:], INK),
@@ -37,7 +51,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.facecolor": "none",
-    "figure.facecolor": _PAPER,
+    "figure.facecolor": PAPER,
     "figure.constrained_layout.use": True,
     "legend.frameon": False,
 }
@@ -79,7 +93,7 @@ _METADATA: dict[str, Any] = {
 def _readable(svg: str, description: str) -> bytes:
     """Add what readers of the text need, and the colours of the night."""
     end = "</title>"
-    body = svg.replace(_SVG_TAG, f'{_SVG_TAG}role="img" ', 1)
+    body = _TURNED_BY_NOTHING.sub("", svg).replace(_SVG_TAG, f'{_SVG_TAG}role="img" ', 1)
     return body.replace(end, f"{end}\n <desc>{escape(description)}</desc>\n {_NIGHT}", 1).encode()
 
 
@@ -90,6 +104,6 @@ def _rule(day: str, night: str) -> str:
 
 _NIGHT = (
     "<style>@media (prefers-color-scheme: dark) { "
-    + " ".join((_rule(INK, _INK_BY_NIGHT), _rule(_PAPER, _PAPER_BY_NIGHT), _rule(_FAINT, _FAINT_BY_NIGHT)))
+    + " ".join(_rule(day, night) for day, night in BY_NIGHT.items())
     + " }</style>"
 )

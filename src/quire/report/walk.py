@@ -4,6 +4,7 @@ Takes the record that :func:`quire.paging.explanation.explain` makes (docs/refer
 nothing of the model.
 """
 
+from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from quire.report.page import open_console, print_lines
@@ -14,7 +15,14 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["render_walk_table", "walk_lines"]
+__all__ = [
+    "render_walk_table",
+    "setting_words",
+    "walk_circumstances",
+    "walk_facts",
+    "walk_lines",
+    "walk_title",
+]
 
 _ALWAYS_SHOWN = ("nxe", "wp", "smep", "smap", "ac")
 #: What the profile decides, and what is as after reset: shown by --json.
@@ -69,25 +77,42 @@ def render_walk_table(record: dict[str, Any], file: IO[str]) -> None:
 
     console = open_console(file)
     walk = record["walk"]
-    parts: list[object] = [Text(_title(record), "bold"), Text(f"  {_circumstances(record)}", "dim")]
+    parts: list[object] = [Text(walk_title(record), "bold"), Text(f"  {walk_circumstances(record)}", "dim")]
     if walk["references"]:
         parts.append(_references(walk))
-    rule = walk["rule"]
-    parts.append(Text(f"rule    {rule['name']} ({rule['section']}): {rule['text']}"))
-    if walk["culprits"]:
-        parts.append(Text(f"because {_culprits(walk)}"))
-    if walk["fault"] and walk["fault"].get("note"):
-        parts.append(Text(f"note    {walk['fault']['note']}"))
-    sets = [f"{ref['sets']} in {ref['number']}" for ref in walk["references"] if ref["sets"]]
-    if sets:
-        parts.append(Text(f"flags   set: {', '.join(sets)}"))
-    parts.append(Text(f"result  {_outcome(walk)}", "green" if walk["result"] else "red"))
-    for other in walk.get("other_widths", []):
-        parts.append(Text(f"width   {_other_width(walk, other)}", "yellow"))
-    parts += [Text(f"remains {one}", "yellow") for one in record.get("remains", [])]
+    for name, words in walk_facts(record):
+        parts.append(Text(f"{name:<7} {words}", _style(name, walk)))
     for trial in record.get("what_if", []):
         parts += _trial(trial)
     print_lines(console, *parts)
+
+
+def walk_facts(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what the walk came to, each with the word that begins its line: rule, because, result and others."""
+    walk = record["walk"]
+    rule = walk["rule"]
+    facts = [("rule", f"{rule['name']} ({rule['section']}): {rule['text']}")]
+    if walk["culprits"]:
+        facts.append(("because", _culprits(walk)))
+    if walk["fault"] and walk["fault"].get("note"):
+        facts.append(("note", walk["fault"]["note"]))
+    sets = [f"{ref['sets']} in {ref['number']}" for ref in walk["references"] if ref["sets"]]
+    if sets:
+        facts.append(("flags", f"set: {', '.join(sets)}"))
+    facts.append(("result", _outcome(walk)))
+    facts += [("width", _other_width(walk, other)) for other in walk.get("other_widths", [])]
+    if walk.get("likely_c_bit") is not None:
+        number = walk["likely_c_bit"]
+        facts.append(
+            ("width", f"bit {number} may be AMD's C-bit, which is no address bit (--c-bit {number})")
+        )
+    return facts + [("remains", one) for one in record.get("remains", [])]
+
+
+def _style(name: str, walk: dict[str, Any]) -> str:
+    if name == "result":
+        return "green" if walk["result"] else "red"
+    return "yellow" if name in ("width", "remains") else ""
 
 
 def _culprits(walk: dict[str, Any]) -> str:
@@ -100,7 +125,8 @@ def _other_width(walk: dict[str, Any], other: dict[str, Any]) -> str:
     return f"the verdict turns on MAXPHYADDR, here {walk['maxphyaddr']}: with {span} it is {other['outcome']}"
 
 
-def _title(record: dict[str, Any]) -> str:
+def walk_title(record: dict[str, Any]) -> str:
+    """Return what was asked: the access, the address, the paging, the processor."""
     walk = record["walk"]
     if walk["gva"] is None:
         return f"{walk['access']} of gpa {walk['gpa']}: {walk['ept_levels']}-level EPT alone, {record['profile']}"
@@ -109,7 +135,8 @@ def _title(record: dict[str, Any]) -> str:
     return f"{who} {walk['access']} of gva {walk['gva']}: {walk['paging']}{under}, {record['profile']}"
 
 
-def _circumstances(record: dict[str, Any]) -> str:
+def walk_circumstances(record: dict[str, Any]) -> str:
+    """Return the roots, the mode bits that matter, and where the tables come from."""
     walk = record["walk"]
     words = [f"metadata of {walk['metadata']} masked by LAM"] if walk.get("metadata") else []
     words += [f"cr3 {walk['cr3']}"] if walk["gva"] is not None else []
@@ -120,8 +147,15 @@ def _circumstances(record: dict[str, Any]) -> str:
         for name, value in walk["settings"].items()
         if name in always or (value and name not in (*_OF_PROFILE, *_ALWAYS_SHOWN))
     }
-    words += [f"{name}={value:#x}" if value > 1 else f"{name}={value}" for name, value in shown.items()]
+    words += [setting_words(shown)] if shown else []
     return f"{' '.join(words)}; {record['source']}"
+
+
+def setting_words(settings: Mapping[str, int]) -> str:
+    """Return mode bits as people write them: ``wp=0 pkru=0xc``."""
+    return " ".join(
+        f"{name}={value:#x}" if value > 1 else f"{name}={value}" for name, value in settings.items()
+    )
 
 
 def _references(walk: dict[str, Any]) -> "Table":
@@ -149,9 +183,7 @@ def _trial(trial: dict[str, Any]) -> "list[Table | Text]":
     from rich.table import Table
     from rich.text import Text
 
-    settings = " ".join(
-        f"{name}={value:#x}" if value > 1 else f"{name}={value}" for name, value in trial["set"].items()
-    )
+    settings = setting_words(trial["set"])
     if not trial["changed"]:
         return [Text(f"what if {settings}: nothing changes")]
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)

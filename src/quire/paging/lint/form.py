@@ -25,7 +25,6 @@ from quire.arch import (
     pat_memory_type,
 )
 from quire.paging.context import Context
-from quire.paging.explanation import table_name
 
 __all__ = ["EptForm", "Form", "GuestForm", "Words"]
 
@@ -251,7 +250,7 @@ class EptForm:
 
 def entry_name(form: Form, level: int, leaf: bool) -> str:
     """Return the name of an entry in findings."""
-    return table_name(form.layout(level, leaf))
+    return form.layout(level, leaf).title
 
 
 def beyond_width(bits: int, state: list[int]) -> str:

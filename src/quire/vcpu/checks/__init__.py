@@ -7,6 +7,7 @@ result: VMfailValid 7 for controls and 8 for host state, exit reason 33 for gues
 from quire.arch import CpuProfile
 from quire.vcpu.checks import (
     execution,
+    fred_state,
     guest_registers,
     guest_segments,
     guest_state,
@@ -23,7 +24,9 @@ RULES: tuple[EntryRule, ...] = (
     *execution.RULES,
     *transitions.RULES,
     *host_state.RULES,
+    *fred_state.HOST_RULES,
     *guest_registers.RULES,
+    *fred_state.GUEST_RULES,
     *guest_segments.RULES,
     *guest_state.RULES,
     *msr_loading.RULES,

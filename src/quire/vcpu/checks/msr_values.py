@@ -1,7 +1,7 @@
 """What may be in the MSRs that VM entries and VM exits load, wherever the value comes from.
 
 The same conditions hold of the guest-state field, of the host-state field and of an entry of an MSR list, so they
-are stated here once (SDM 3C §26.2.2 and SDM 3C §26.3.1.1).
+are stated here once (SDM 3C §26.2.2 and SDM 3C §26.3.1.1, of FRED's MSRs FRED §9).
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from quire.arch import (
     BNDCFGS,
     DEBUGCTL,
     EFER,
+    FRED_CONFIG,
     LBR_CTL,
     PAGE_SIZE,
     PERF_GLOBAL_CTRL,
@@ -37,6 +38,14 @@ def _is_bndcfgs(value: int, width: int) -> bool:
     return not value & BNDCFGS.reserved_mask and is_canonical(value & -PAGE_SIZE, width)
 
 
+def _is_fred_config(value: int, width: int) -> bool:
+    return not value & FRED_CONFIG.reserved_mask and is_canonical(value & -PAGE_SIZE, width)
+
+
+def _aligned(size: int) -> Callable[[int, int], bool]:
+    return lambda value, width: not value & (size - 1) and is_canonical(value, width)
+
+
 def _low_half(value: int, _: int) -> bool:
     return not value >> 32
 
@@ -55,4 +64,7 @@ VALID: dict[str, Callable[[int, int], bool]] = {
     "pkrs": _low_half,
     "s_cet": _is_s_cet,
     "interrupt_ssp_table_address": is_canonical,
+    "fred_config": _is_fred_config,
+    **{f"fred_rsp{level}": _aligned(64) for level in (1, 2, 3)},
+    **{f"fred_ssp{level}": _aligned(8) for level in (1, 2, 3)},
 }

@@ -156,9 +156,9 @@ class EntryView(ABC):
         return not value & (reserved | bits_above(self.profile.maxphyaddr))
 
     def is_cr3(self, value: int) -> bool:
-        """Return whether CR3 may hold `value`: a processor with LAM, which CR4.LAM_SUP tells, has two more bits."""
-        lam = self.profile.vmx.cr4.allowed1 & CR4.mask("LAM_SUP")
-        return self.is_root(value & ~_LAM_OF_CR3 if lam else value, 0)
+        """Return whether CR3 may hold `value`: LAM's bits 62:61 only on a processor that has it (ISE §LAM)."""
+        lam = _LAM_OF_CR3 if self.profile.vmx.cr4.allowed1 & CR4.mask("LAM_SUP") else 0
+        return not value & bits_above(self.profile.maxphyaddr) & ~lam
 
 
 class VmcsView(EntryView):
