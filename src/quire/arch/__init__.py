@@ -15,13 +15,7 @@ profile: what a guest does wrong is a value that the rooms below return. ``quire
 its name says nothing outside its module.
 """
 
-from quire.arch.amd import (
-    AMD_EFER,
-    AMD_PF_ERROR,
-    NPF_EXITINFO1,
-    describe_amd_page_fault,
-    describe_npf,
-)
+from quire.arch.amd import AMD_EFER, AMD_PF_ERROR, NPF_EXITINFO1, describe_amd_page_fault
 from quire.arch.apic import X2APIC_ICR, DeliveryMode, Shorthand, X2Apic
 from quire.arch.capabilities import (
     VMCS_REVISION,
@@ -182,6 +176,7 @@ from quire.arch.registers import (
     pcid,
 )
 from quire.arch.replacement import Replacement
+from quire.arch.routing_tables import PASID_DIRECTORY_ENTRY, PASID_TABLE_ENTRY, PID_POINTER, UITT_ENTRY, UPID
 from quire.arch.segments import (
     ACCESS_RIGHTS,
     GATE_SIZE,
@@ -214,14 +209,18 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "AMD_PF_ERROR",
     "NPF_EXITINFO1",
     "describe_amd_page_fault",
-    "describe_npf",
     # MSRs of newer processors
     "FRED_CONFIG",
     "PASID",
+    "PASID_DIRECTORY_ENTRY",
+    "PASID_TABLE_ENTRY",
+    "PID_POINTER",
     "TME_ACTIVATE",
     "TME_CAPABILITY",
     "UINTR_MISC",
     "UINTR_TT",
+    "UITT_ENTRY",
+    "UPID",
     # How bits are declared
     "LOW32",
     "WORD",
