@@ -30,6 +30,12 @@ _SSP_TABLE = (
     "SSP TABLE",
     "INTR SSP TABLE",
 )  # Xen's word, Linux's, that of Linux before it was merged
+# Of FRED's state; RSP0 beside them is an MSR and no field.
+_FRED = {
+    "config": ("ia32_fred_config", 16),
+    "stack_levels": ("ia32_fred_stklvls", 16),
+    **{f"RSP{n}": (f"ia32_fred_rsp{n}", 16) for n in (1, 2, 3)},
+}
 _LABELS: dict[str, dict[str, tuple[str, int]]] = {
     "guest": {
         "CR3": ("guest_cr3", 16),
@@ -53,7 +59,7 @@ _LABELS: dict[str, dict[str, tuple[str, int]]] = {
         "S_CET": ("guest_ia32_s_cet", 16),
         "SSP": ("guest_ssp", 16),
         **{one: ("guest_ia32_interrupt_ssp_table_address", 16) for one in _SSP_TABLE},
-        **{label: (f"guest_{name}", digits) for label, (name, digits) in _SYSENTER.items()},
+        **{label: (f"guest_{name}", digits) for label, (name, digits) in (_SYSENTER | _FRED).items()},
     },
     "host": {
         "RIP": ("host_rip", 16),
@@ -69,7 +75,7 @@ _LABELS: dict[str, dict[str, tuple[str, int]]] = {
         "S_CET": ("host_ia32_s_cet", 16),
         "SSP": ("host_ssp", 16),
         **{one: ("host_ia32_interrupt_ssp_table_address", 16) for one in _SSP_TABLE},
-        **{label: (f"host_{name}", digits) for label, (name, digits) in _SYSENTER.items()},
+        **{label: (f"host_{name}", digits) for label, (name, digits) in (_SYSENTER | _FRED).items()},
     },
     "control": {
         "PinBased": ("pin_based_controls", 8),
@@ -78,6 +84,7 @@ _LABELS: dict[str, dict[str, tuple[str, int]]] = {
         "TertiaryExec": ("tertiary_processor_based_controls", 16),
         "EntryControls": ("vm_entry_controls", 8),
         "ExitControls": ("vm_exit_controls", 8),
+        "SecondaryExitControls": ("secondary_vm_exit_controls", 16),
         "ExceptionBitmap": ("exception_bitmap", 8),
         "PFECmask": ("page_fault_error_code_mask", 8),
         "PFECmatch": ("page_fault_error_code_match", 8),
@@ -105,16 +112,27 @@ _EVENTS = {
         "vm_entry_interruption_information",
         "vm_entry_exception_error_code",
         "vm_entry_instruction_length",
+        "injected_event_data",
     ),
     "VMExit": (
         "vm_exit_interruption_information",
         "vm_exit_interruption_error_code",
         "vm_exit_instruction_length",
+        "",
     ),
-    "IDTVectoring": ("idt_vectoring_information", "idt_vectoring_error_code", ""),
+    "IDTVectoring": ("idt_vectoring_information", "idt_vectoring_error_code", "", "original_event_data"),
 }
-_EVENT = re.compile(r"(?:(VMEntry|VMExit|IDTVectoring): ?)?(?=intr_info=|info=|errcode=|ilen=)(.*)")
-_EVENT_LABELS = {"intr_info": 0, "info": 0, "errcode": 1, "ilen": 2}
+_EVENT = re.compile(
+    r"(?:(VMEntry|VMExit|IDTVectoring): ?)?(?=intr_info=|info=|errcode=|ilen=|event_data=)(.*)"
+)
+# Label: which of the fields above, and digits.
+_EVENT_LABELS = {
+    "intr_info": (0, 8),
+    "info": (0, 8),
+    "errcode": (1, 8),
+    "ilen": (2, 8),
+    "event_data": (3, 16),
+}
 _SHADOWED = re.compile(r"(?:(CR[04]): ?)?(?=actual ?=|shadow ?=|gh_mask ?=)(.*)")
 _SHADOW_LABELS = {
     "actual": "guest_cr{}",
@@ -265,9 +283,9 @@ class VmcsText(VmcsDump):
             return False
         fields = _EVENTS[self.event]
         for pair in _EVENT_PAIRS.finditer(found[2]):
-            name = fields[_EVENT_LABELS[pair[1]]]
-            if name:
-                self._keep(line, name, pair[2], 8)
+            which, digits = _EVENT_LABELS[pair[1]]
+            if fields[which]:
+                self._keep(line, fields[which], pair[2], digits)
         return True
 
     def _keep(self, line: Line, name: str, text: str, digits: int) -> None:
