@@ -19,11 +19,13 @@ from collections.abc import Iterable
 
 __all__ = [
     "CANNOT_SET_UP",
+    "EXTRAS",
     "NOT_EXECUTABLE",
     "NOT_FOUND",
     "BackendError",
     "FormatError",
     "InternalError",
+    "MissingPackageError",
     "MisuseError",
     "did_you_mean",
 ]
@@ -44,6 +46,19 @@ class FormatError(ValueError):
 
 class BackendError(OSError):
     """Something that this machine lacks or refuses: ``/dev/kvm``, huge pages, a NUMA node."""
+
+
+#: Packages that a part of the work needs, and which of Quire's extras installs each.
+EXTRAS = {"matplotlib": "plot", "pyarrow": "parquet", "cryptography": "secure"}
+
+
+class MissingPackageError(BackendError):
+    """A package of ``EXTRAS`` is not installed, and what was asked for needs it."""
+
+    def __init__(self, work: str, package: str) -> None:
+        super().__init__(
+            f"{work} needs the package {package!r}, which is not installed: pip install 'quire-vm[{EXTRAS[package]}]'"
+        )
 
 
 class InternalError(RuntimeError):

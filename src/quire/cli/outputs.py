@@ -4,34 +4,42 @@ import io
 import os
 import sys
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import IO, Any, BinaryIO
 
 import click
 
 from quire.cli.output import write_answer, write_bytes
+from quire.errors import MissingPackageError
 
 __all__ = ["Outputs", "check_form", "picture_form"]
 
 _STDOUT = "-"
-#: What a file of each option has in it, and how its name may end; a name without a suffix is nobody's business.
-_PICTURE = ("SVG, PNG or PDF", (".svg", ".png", ".pdf"))
+#: What a file of each option has in it, how its name may end, and the package that writes it. A name without a suffix
+#: is nobody's business.
+_PICTURE = ("SVG, PNG or PDF", (".svg", ".png", ".pdf"), "matplotlib")
 _FORMS = {
     "--plot": _PICTURE,
     "--heat-map": _PICTURE,
-    "--html": ("HTML", (".html", ".htm")),
-    "--parquet": ("Parquet", (".parquet", ".pq")),
+    "--html": ("HTML", (".html", ".htm"), "matplotlib"),
+    "--parquet": ("Parquet", (".parquet", ".pq"), "pyarrow"),
 }
 
 
-def check_form(option: str, name: str) -> None:
-    """Raise click.UsageError if `name` promises another form than that of what `option` writes."""
-    form, suffixes = _FORMS.get(option, ("", ()))
+def check_form(verb: str, option: str, name: str) -> None:
+    """Refuse a `name` that promises another form than that of what `option` writes, and a package that is not there.
+
+    Raises click.UsageError for the first, click.ClickException for the second.
+    """
+    form, suffixes, package = _FORMS.get(option, ("", (), ""))
     suffix = os.path.splitext(name)[1].lower()
     if form and suffix and suffix not in suffixes:
         names = " or ".join((", ".join(suffixes[:-1]), suffixes[-1]))
         raise click.UsageError(
             f"{option} writes {form}, and {name!r} says otherwise: give a name that ends in {names}"
         )
+    if package and find_spec(package) is None:
+        raise click.ClickException(f"{verb}: {MissingPackageError(option, package)}")
 
 
 def picture_form(name: str) -> str:
@@ -52,7 +60,7 @@ class Outputs:
                 f"{' and '.join(to_stdout)} are all -, and stdout takes one: give files for the others"
             )
         for option, name in asked.items():
-            check_form(option, name)
+            check_form(verb, option, name)
         for option, name in asked.items():
             try:
                 self._files[option] = None if name == _STDOUT else _open(name)

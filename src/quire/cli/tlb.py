@@ -93,7 +93,7 @@ def command(**options: Any) -> int:
 def _check(options: dict[str, Any]) -> None:
     """Raise click.UsageError for options that contradict each other."""
     if options["heat_map"] is not None:
-        check_form("--heat-map", options["heat_map"])
+        check_form("tlb", "--heat-map", options["heat_map"])
     if options["at"] is not None and options["at_syscall"] is not None:
         raise click.UsageError("--at and --at-syscall both say where to end: give one")
     to_stdout = [f"--{name}" for name in ("output", "heat_map") if options[name] == "-"]

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from quire.errors import MissingPackageError
 from quire.report.compare import COMPONENT_TITLES, component_cycles
 
 __all__ = ["compare_parquet"]
@@ -15,8 +16,11 @@ __all__ = ["compare_parquet"]
 
 def compare_parquet(record: Mapping[str, Any]) -> bytes:
     """Return the rows of a comparison as a Parquet file; the record without its rows is in the file's metadata."""
-    import pyarrow
-    from pyarrow import parquet
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingPackageError("Parquet", "pyarrow") from error
 
     rows = [_flat(record, row) for row in record["rows"]]
     rest = {name: value for name, value in record.items() if name != "rows"}

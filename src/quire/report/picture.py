@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
+from quire.errors import MissingPackageError
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -60,7 +62,10 @@ _STYLE: dict[Any, Any] = {
 @contextmanager
 def picture_style() -> Iterator[None]:
     """Use the same settings on every machine, whatever its user's are."""
-    import matplotlib
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingPackageError("a picture", "matplotlib") from error
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()

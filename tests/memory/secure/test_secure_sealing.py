@@ -128,5 +128,5 @@ def test_without_the_package(secure, monkeypatch):
     region = secure.secure_alloc(1)
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
     assert says(lambda: seal(region, io.BytesIO(), KEY, SALT), BackendError) == (
-        "sealing needs the package 'cryptography', which is not installed: pip install quire-vm[secure]"
+        "sealing needs the package 'cryptography', which is not installed: pip install 'quire-vm[secure]'"
     )

@@ -3,8 +3,8 @@
 Models: IEEE 1619 XTS with 4 KiB data units. The tweak of page n is the file's random salt, a 128-bit little-endian
 number, plus n: files of equal contents differ, and so do equal pages. XTS does not authenticate, so a code over
 header and pages ends the file. Keys are 64 bytes and never stored. Does not model: where keys come from. Fails:
-FormatError for a file that is foreign, truncated, altered or sealed with another key; BackendError without the package
-`cryptography`.
+FormatError for a file that is foreign, truncated, altered or sealed with another key; MissingPackageError without the
+package `cryptography`.
 
 The file: magic "QUIRSEAL", version (4 bytes), rights (4: 1 read, 2 write, 4 execute), pages (8), salt (16), a code of
 the header (32), the pages encrypted, a code of all before (32). Little-endian.
@@ -17,7 +17,7 @@ import hmac
 import struct
 from typing import Any, BinaryIO, Final
 
-from quire.errors import BackendError, FormatError, MisuseError
+from quire.errors import FormatError, MissingPackageError, MisuseError
 from quire.memory.host import FRAME_SIZE
 from quire.memory.secure.pool import MAX_PAGES, Lock, SecurePool
 from quire.memory.secure.region import Initial, SecureRegion
@@ -154,9 +154,7 @@ def _cryptography() -> Any:
     try:
         from cryptography.hazmat.primitives import ciphers
     except ImportError as error:
-        raise BackendError(
-            "sealing needs the package 'cryptography', which is not installed: pip install quire-vm[secure]"
-        ) from error
+        raise MissingPackageError("sealing", "cryptography") from error
     return ciphers
 
 
