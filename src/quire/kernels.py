@@ -4,16 +4,21 @@ A kernel that only other kernels call is part of their machine code: when that c
 never loaded. So a command pays for the few kernels that it calls, not for all that its modules name.
 """
 
+import contextlib
 import importlib
 import os
 import threading
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from numba import cfunc, njit
+from numba import njit
 from numba.core import event
+from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
+from numba.core.runtime.nrt import rtsys
+from numba.core.sigutils import normalize_signature
 
 __all__ = [
     "Callback",
@@ -27,10 +32,34 @@ __all__ = [
 
 #: What Numba asks of a dispatcher that has no code yet: for a call from Python, and for a caller's types.
 _QUESTIONS = ("_compile_for_args", "get_call_template")
+# Numba's types say nothing of what is inside.
+_FunctionCache: Any = FunctionCache
+_CFunc: Any = CFunc
+_runtime: Any = rtsys
+_normalize: Any = normalize_signature
 _loading = threading.RLock()
 #: All that was declared so far.
 _declared: list[Any] = []
 _callbacks: list["Callback"] = []
+
+
+def _cache_for(function: Callable[..., Any]) -> Any:
+    """Return Numba's cache of `function`, that reads code without what only a compilation needs.
+
+    Before it reads, Numba's own imports and registers a hundred modules, a fifth of a second in every process. A Numba
+    that is made otherwise than those known here does so still. Raises RuntimeError where there is no folder for it.
+    """
+    cache = _FunctionCache(function)
+    if hasattr(cache, "_load_overload") and hasattr(cache, "_guard_against_spurious_io_errors"):
+        cache.load_overload = partial(_read, cache)
+    return cache
+
+
+def _read(cache: Any, signature: Any, target: Any) -> Any:
+    """Return the code that `cache` has for `signature`, or None."""
+    _runtime.initialize(target)  # the functions of Numba's that code calls
+    with cache._guard_against_spurious_io_errors():
+        return cache._load_overload(signature, target)
 
 
 def kernel(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -62,10 +91,14 @@ def kernel(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any
 
 def _compiled_lazily(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     """Return Numba's dispatcher of `function`: with the cache, or where no folder for one can be written, without."""
+    dispatcher = njit(nogil=True, **options)(function)
+    if dispatcher is function:  # NUMBA_DISABLE_JIT
+        return function
     try:
-        dispatcher = njit(cache=True, nogil=True, **options)(function)
+        cache = _cache_for(function)
     except RuntimeError:  # no home, a file system that is read only: each process compiles for itself
-        return njit(nogil=True, **options)(function)
+        return dispatcher
+    dispatcher._cache = cache
     _declared.append(dispatcher)
     return dispatcher
 
@@ -121,10 +154,11 @@ class Callback:
 
     @cached_property
     def _compiled(self) -> Any:
-        try:
-            return cfunc(self._signature, cache=True)(self._function)
-        except RuntimeError:
-            return cfunc(self._signature)(self._function)
+        made = _CFunc(self._function, _normalize(self._signature), locals={}, options={})
+        with contextlib.suppress(RuntimeError):  # there is no folder for a cache
+            made._cache = _cache_for(self._function)
+        made.compile()
+        return made
 
 
 def callback(signature: Any) -> Callable[[Callable[..., Any]], Callback]:
