@@ -2,8 +2,6 @@
 
 import signal
 
-from capstone import CS_ARCH_X86, CS_MODE_64, Cs
-
 from quire.arch import PAGE_SIZE, PF_ERROR, Access, Vector
 from quire.guest.kernel.frame import Trap
 from quire.guest.kernel.siginfo import GuestDeath, signal_name
@@ -41,6 +39,8 @@ def _access(error_code: int) -> Access:
 
 def disassemble(vcpu: Vcpu, rip: int) -> str:
     """Return the instruction at `rip` in Intel syntax, or why it cannot be read."""
+    from capstone import CS_ARCH_X86, CS_MODE_64, Cs
+
     code = b""
     memory = vcpu.host.memory
     while len(code) < _LONGEST_INSTRUCTION:

@@ -4,12 +4,17 @@ A block's code is logged when it is first seen and decoded once. A block that st
 counted whole: what it did not execute is taken off again.
 """
 
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
-from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 
 from quire.cpu.soft._kernels_blocks import BLOCK_SLOTS, LOG_WORDS
 from quire.cpu.soft.state import SoftState
+
+if TYPE_CHECKING:
+    from capstone import Cs
 
 __all__ = ["BlockCounter"]
 
@@ -23,9 +28,14 @@ class BlockCounter:
         self.table: npt.NDArray[np.uint64] = np.zeros(2 * BLOCK_SLOTS, np.uint64)
         self.log: npt.NDArray[np.uint64] = np.zeros(LOG_WORDS, np.uint64)
         self._state = state
-        self._decoder = Cs(CS_ARCH_X86, CS_MODE_64)
         self._code: dict[int, bytes] = {}
         self._instructions = 0
+
+    @cached_property
+    def _decoder(self) -> "Cs":
+        from capstone import CS_ARCH_X86, CS_MODE_64, Cs  # full detail alone counts instructions
+
+        return Cs(CS_ARCH_X86, CS_MODE_64)
 
     def drain(self) -> None:
         """Add up what the table holds and empty it."""

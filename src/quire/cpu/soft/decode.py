@@ -1,21 +1,24 @@
 """One instruction, decoded where the engine stopped at it: what an exit or an exception says of it.
 
-Capstone decodes; this module names what its users need: the mnemonic without prefixes, the length, the
-registers and addresses of its operands.
+Capstone decodes, and is imported when something is to be decoded; this module names what its users need: the mnemonic
+without prefixes, the length, the registers and addresses of its operands.
 """
 
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from capstone import CS_ARCH_X86, CS_MODE_32, CS_MODE_64, Cs, x86
 
 from quire.arch import GENERAL, LOW32, PAGE_SIZE, WORD, Access
 from quire.memory import HostMemory
 from quire.paging import Context, Result
 from quire.paging._kernels import walk
 from quire.vcpu import Registers
+
+if TYPE_CHECKING:
+    from capstone import Cs, x86
 
 __all__ = ["MAX_LENGTH", "Decoded", "decode", "read_code"]
 
@@ -57,7 +60,7 @@ class Decoded:
     name: str
     length: int
     rep: bool
-    operands: tuple[x86.X86Op, ...]
+    operands: "tuple[x86.X86Op, ...]"
     opcode: tuple[int, ...]
     _instruction: object
 
@@ -72,7 +75,9 @@ class Decoded:
 
     def is_memory(self, operand: int) -> bool:
         """Whether the operand is in memory."""
-        return bool(self.operands[operand].type == x86.X86_OP_MEM)
+        from capstone.x86 import X86_OP_MEM
+
+        return bool(self.operands[operand].type == X86_OP_MEM)
 
     @property
     def reads_descriptor(self) -> bool:
@@ -113,8 +118,10 @@ def _part(registers: Registers, name: str) -> int:
 
 
 @cache
-def _decoder(mode: int) -> Cs:
-    decoder = Cs(CS_ARCH_X86, mode)
+def _decoder(*, long_code: bool) -> "Cs":
+    from capstone import CS_ARCH_X86, CS_MODE_32, CS_MODE_64, Cs
+
+    decoder = Cs(CS_ARCH_X86, CS_MODE_64 if long_code else CS_MODE_32)
     decoder.detail = True
     return decoder
 
@@ -122,7 +129,7 @@ def _decoder(mode: int) -> Cs:
 @lru_cache(4096)  # a guest repeats itself, and what Capstone returns is never changed
 def decode(code: bytes, *, long_code: bool) -> Decoded | None:
     """Return the instruction that `code` begins with, or None if it is none that Capstone knows."""
-    for one in _decoder(CS_MODE_64 if long_code else CS_MODE_32).disasm(code, 0, 1):
+    for one in _decoder(long_code=long_code).disasm(code, 0, 1):
         name = one.mnemonic.split()[-1]
         rep = one.prefix[0] in _REP
         return Decoded(name, one.size, rep, tuple(one.operands), tuple(one.opcode), one)
