@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from quire.cpu import Detail
 from quire.cpu.soft import engine
 from quire.guest.boot.bare import BareGuest, bare_config
 from quire.paging import reference_walk
-from quire.vcpu import Interrupted, Syscall
+from quire.vcpu import Interrupted, Syscall, Trap, TrapKind
 
 #: add qword [rdi], 1; inc rax; dec rcx; jnz to the first; syscall. A stop within the first would repeat it.
 COUNTING = "48830701 48ffc0 48ffc9 75f4 0f05"
@@ -22,15 +22,17 @@ REQUESTS = 12
 
 
 class Walked:
-    """Fills answered by Python, each as memory has it; `asks` is called at each."""
+    """Fills answered by Python, each as memory has it; `asks` is called at each for an access of `asks_at`."""
 
     guest: Guest
+    asks_at: Collection[Access] = tuple(Access)
 
     def __init__(self, asks: Callable[[], None] = lambda: None) -> None:
         self.asks = asks
 
     def answer(self, gva: int, access: Access, result: npt.NDArray[np.uint64]) -> bool:
-        self.asks()
+        if access in self.asks_at:
+            self.asks()
         reference_walk(self.guest.memory.words, self.guest.context, gva, access).put(result)
         return True
 
@@ -56,12 +58,13 @@ def with_stop(detail: Detail) -> Guest:
     return guest
 
 
-@pytest.fixture(params=["flag", "no-flag"])
-def flag(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """With the engine's own flag, and where that was not found."""
+@pytest.fixture(params=["flag", "no-flag", "no-cells"])
+def flag(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the engine's own flag and cells for requests, and where one of them was not found."""
     if request.param == "no-flag":
         monkeypatch.setattr(engine, "find_exit_flag", lambda: 0)
-    return None
+    elif request.param == "no-cells":
+        monkeypatch.setattr(engine, "find_stop_cells", lambda: None)
 
 
 @pytest.mark.usefixtures("flag")
@@ -147,21 +150,54 @@ def test_a_request_from_an_exit_is_met_before_the_second_block(detail: Detail) -
     assert guest.cpu.registers.read_many(("rbx", "rdx")) == [1, 1]
 
 
+@pytest.mark.usefixtures("flag")
+@pytest.mark.parametrize("detail", list(Detail), ids=lambda detail: detail.name.lower())
+@pytest.mark.parametrize(
+    ("code", "rip", "stop"),
+    [
+        ("0fa2 0f05", CODE + 4, Syscall()),  # cpuid; syscall
+        ("0fa2 0fa2 0f05", CODE + 6, Syscall()),  # cpuid; cpuid; syscall
+        ("0fa2 488b07 0f05", CODE + 7, Syscall()),  # cpuid; mov rax, [rdi], whose page is filled; syscall
+        ("0fa2 cd80", CODE + 4, Trap(TrapKind.EXCEPTION, 0x80)),  # cpuid; int 0x80
+    ],
+    ids=["system call", "exit", "fill", "exception"],
+)
+def test_what_comes_behind_a_request_in_its_block_is_not_passed_over(
+    detail: Detail, code: str, rip: int, stop: object
+) -> None:
+    """Where the library is asked to stop it calls no hook until the block ends, and so loses a system call."""
+    guest = Guest(detail, code)
+    asking = Asking(guest)
+    guest.cpu._on_exit = asking.append
+    guest.memory.store(DATA_HPA, 0x1122_3344_5566_7788)
+    guest.cpu.registers.write_many({"rax": 0})
+    stops = [guest.cpu.run()]
+    while stops[-1] == Interrupted() and len(stops) < 4:
+        stops.append(guest.cpu.run())
+    assert stops[-1] == stop
+    assert guest.cpu.registers.read("rip") == rip
+    assert asking.asked == code.count("0fa2")
+    if "488b07" in code:
+        assert guest.cpu.registers.read("rax") == 0x1122_3344_5566_7788
+
+
 class Asking(list):  # type: ignore[type-arg]
     """Exits of a guest, each of which asks for an interruption."""
 
     def __init__(self, guest: Guest) -> None:
-        self.guest = guest
+        self.guest, self.asked = guest, 0
 
     def append(self, stop: object) -> None:
+        self.asked += 1
         self.guest.cpu.interrupt()
 
 
 @pytest.mark.usefixtures("flag")
 @pytest.mark.parametrize("detail", list(Detail), ids=lambda detail: detail.name.lower())
-@pytest.mark.parametrize("when", ["before", "while"])
+@pytest.mark.parametrize("when", ["before", "while", "load", "store"])
 def test_an_instruction_that_runs_alone_runs_once(detail: Detail, when: str) -> None:
     fills = Walked()
+    fills.asks_at = {"load": (Access.READ,), "store": (Access.WRITE,)}.get(when, tuple(Access))
     guest = fills.guest = Guest(detail, COUNTING, fills=fills)
     guest.cpu.registers.write_many({"rcx": 1, "rax": 0})
     passed: list[int] = []

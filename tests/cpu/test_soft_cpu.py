@@ -238,6 +238,6 @@ def test_the_engines_private_fields_are_found_in_every_engine() -> None:
     memory = HostMemory(1 << 22)
     for _ in range(100):
         engine = Engine(memory.address, memory.size)
-        assert len(engine._windows) == 3 and engine.exit_offset
+        assert len(engine._windows) == 3 and engine.stops_at_blocks
         engine.close()
     memory.close()

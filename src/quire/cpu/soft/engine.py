@@ -2,9 +2,9 @@
 
 Three facts are needed that no call returns: the exact address of a failed translation (the fill hook sees the page
 only), the flag that spares hooks the computation of the program counter, which costs half of a hooked access, and the
-flag under which a request to stop waits for the end of the block (see exit_flag.py). All are fields of the engine's
-structure. They are found by experiment, each twice, and used only if both experiments agree; without them addresses
-are page-exact and runs are slower.
+flag under which a request to stop waits for the end of the block (see exit_flag.py; stop_request.py for the request).
+All are fields of the engine's structure. They are found by experiment, each twice, and used only if both experiments
+agree; without them addresses are page-exact and runs are slower.
 """
 
 import ctypes
@@ -22,7 +22,9 @@ from unicorn.unicorn_py3.unicorn import uclib
 from quire.arch import GENERAL, RFLAGS
 from quire.cpu.soft.cpu_state import LastException, find_cpu_state
 from quire.cpu.soft.exit_flag import find_exit_flag
+from quire.cpu.soft.stop_request import find_stop_cells
 from quire.cpu.soft.tlb_clock import find_tlb_windows
+from quire.cpu.soft.trial import structure_of
 from quire.errors import BackendError
 
 __all__ = ["LIBRARY_PATH", "Engine"]
@@ -42,10 +44,6 @@ _EFER = 0xC0000080
 _GENERAL = tuple(getattr(x86, f"UC_X86_REG_{name.upper()}") for name in GENERAL)
 _RFLAGS = RFLAGS.encode(always_1=1, IF=1)
 _USER_SELECTORS = 0x23 << 48  # SYSRET: CS = this + 16, SS = this + 8, both with RPL 3
-
-_libc = ctypes.CDLL(None)
-_libc.malloc_usable_size.restype = ctypes.c_size_t
-_libc.malloc_usable_size.argtypes = [ctypes.c_void_p]
 
 
 class Engine:
@@ -69,11 +67,12 @@ class Engine:
             scratch[at : at + len(code)] = code
         self._enter_user_mode(bytes(scratch))
         self.set_tables(0, 0)
-        self._octets = self._structure()
+        self._octets = structure_of(self.handle)
         self._windows = find_tlb_windows(self._octets.view(np.uint64), begin, time.time_ns())
         self._words = memoryview(self._octets).cast("Q")  # type: ignore[arg-type]
         self.fault_offset, self.sync_offset = self._find_fields()
         self.exit_offset = find_exit_flag()
+        self._stop_cells = find_stop_cells()
         self.map_memory(0, address, size)
 
     def check(self, error: int, doing: str) -> None:
@@ -123,13 +122,18 @@ class Engine:
         """
         return int(uclib.uc_emu_start(self.handle, rip, end, 0, count))
 
-    def stop(self) -> None:
-        """Ask the running engine to stop soon. Any thread may call.
+    @property
+    def stops_at_blocks(self) -> bool:
+        """Whether :meth:`stop` can be used: the engine can be asked to stop at blocks and nowhere else."""
+        return self.exit_offset > 0 and self._stop_cells is not None
 
-        It looks for that at each block and behind every access: an instruction that reads and writes memory may have
-        written, and is where the program counter is then (Unicorn 2.1.4); see :meth:`end_at_blocks`.
+    def stop(self) -> None:
+        """Ask the running engine to stop at its next block, as :meth:`end_at_blocks` has it. Any thread may call.
+
+        Needs :attr:`stops_at_blocks`.
         """
-        uclib.uc_emu_stop(self.handle)
+        assert self._stop_cells is not None
+        self._stop_cells.ask(self.handle)
 
     def end_at_blocks(self, at_blocks: bool) -> None:
         """Have code that is compiled from now on look for requests to stop at blocks alone, or behind accesses too.
@@ -222,11 +226,6 @@ class Engine:
         """Free the engine; idempotent."""
         self._close()
 
-    def _structure(self) -> npt.NDArray[np.uint8]:
-        size = _libc.malloc_usable_size(self.handle)
-        pointer = ctypes.cast(self.handle, ctypes.POINTER(ctypes.c_uint8))
-        return np.ctypeslib.as_array(pointer, (size & ~7,))
-
     def _enter_user_mode(self, scratch: bytes) -> None:
         """Execute SYSRET once, unpaged: it loads flat ring-3 segments without reading a descriptor table."""
         self._map_scratch(scratch)
@@ -239,23 +238,23 @@ class Engine:
 
     def _find_fields(self) -> tuple[int, int]:
         """Return the offsets of the fault address and of the flag, 0 for one that cannot be told apart."""
-        before = self._structure().copy()
+        before = structure_of(self.handle).copy()
         changed = []
         for target in (0x1800, 0x1810):
             uclib.uc_reg_write(self.handle, x86.UC_X86_REG_RIP, ctypes.byref(_u64(target)))
-            now = self._structure()
+            now = structure_of(self.handle)
             changed.append({int(n) for n in np.nonzero((before == 0) & (now == 1))[0]})
         found: set[int] | None = None
         with self.identity_fetches():
             for address in (0x5A5A12345678, 0x2B7D0BADCAFE):
                 uclib.uc_reg_write(self.handle, x86.UC_X86_REG_RDI, ctypes.byref(_u64(address)))
                 self.start(_PROBE_AT)
-                words = self._structure().view(np.uint64)
+                words = structure_of(self.handle).view(np.uint64)
                 here = {int(n) * 8 for n in np.nonzero(words == address)[0]}
                 found = here if found is None else found & here
             self.state_address = find_cpu_state(self)  #: of the CPU state, which begins with the registers
             self.last_exception = LastException(self, self.state_address, _PROVOKING)
-        after = self._structure()
+        after = structure_of(self.handle)
         # Both flags that a write of RIP raises are lowered by a run; the later one in the structure is the
         # program-counter flag, the earlier ends the translation loop.
         flags = sorted(n for n in changed[0] & changed[1] if after[n] == 0)

@@ -4,7 +4,7 @@ import ctypes
 import random
 import time
 from collections.abc import Callable
-from threading import get_ident
+from threading import RLock, get_ident
 
 import numpy as np
 import numpy.typing as npt
@@ -91,8 +91,11 @@ class SoftCpu:
         self._path: npt.NDArray[np.uint64] = np.zeros(PATH_WORDS, np.uint64)
         self._recent = np.full((3, RECENT_SLOTS, len(Recent)), _NOWHERE, np.uint64)
         self._runner = 0  # the thread that runs the engine
+        self._telling = (
+            RLock()
+        )  # held while the engine is told to stop, not while an instruction begins to run alone
         #: Whether the engine looks for requests to stop at blocks and nowhere else; if not, a hook of each block does.
-        self._stops_exactly = self._engine.exit_offset > 0 and detail is not Detail.FULL
+        self._stops_exactly = self._engine.stops_at_blocks and detail is not Detail.FULL
         self._stale_tlb = self._stale_code = False
         self._alone_at: int | None = None  # of an instruction that is to run alone, for what it touches
         self._then: Callable[[], None] | None = None
@@ -153,7 +156,7 @@ class SoftCpu:
                 self._blocks.drain()
             if self.places.counting:
                 self.places.take_back(self._registers.read("rip"))
-            if alone and not code and not error and not self._held_up(rip):
+            if alone and not code and not error:
                 self._end_alone()
             if code == _SYSCALL:
                 return Syscall()
@@ -207,12 +210,15 @@ class SoftCpu:
     def interrupt(self) -> None:
         """End this :meth:`run`, or the next if none is on, before its second block from now. Any thread may call.
 
-        Returns when the engine has been told, which may have to be tried again while it starts.
+        Returns when the engine has been told, which may have to be tried again while it starts. It is not told while
+        an instruction runs alone: that ends of itself, and would stop between its read and its write.
         """
         state = self._scalars
         state[_INTERRUPT] = 1
         while self._stops_exactly and state[_RUNNING] and state[_INTERRUPT]:
-            self._engine.stop()
+            with self._telling:
+                if not state[_COUNT]:
+                    self._engine.stop()
             if get_ident() == self._runner:  # a hook asks: the engine has started
                 break
             time.sleep(_RETRY_SECONDS)
@@ -221,10 +227,6 @@ class SoftCpu:
         """Return whether an interruption was asked for, which this answers."""
         asked, self._scalars[_INTERRUPT] = self._scalars[_INTERRUPT], 0
         return bool(asked)
-
-    def _held_up(self, rip: int) -> bool:
-        """Whether the one instruction at `rip` may not have run because of an interruption that came with it."""
-        return bool(self._scalars[_INTERRUPT]) and self._registers.read("rip") == rip
 
     def step(self, then: Callable[[], None]) -> None:
         """Have the instruction at RIP run alone, and call `then` when it has passed, or before another runs."""
@@ -271,7 +273,8 @@ class SoftCpu:
             self._alone_at = None
         if alone:
             self._stale_code = True  # a compiled block would run whole: the engine counts when it compiles
-        self._scalars[_PASS_ALIASES] = self._scalars[_COUNT] = alone
+        with self._telling:
+            self._scalars[_PASS_ALIASES] = self._scalars[_COUNT] = alone
         return alone
 
     def _end_alone(self) -> None:
