@@ -13,6 +13,7 @@ from quire.arch import WORD, Access
 from quire.cpu.detail import Detail
 from quire.cpu.soft._kernels_casts import HANDLE, USER, emu_stop, words
 from quire.cpu.soft._kernels_lookups import counted_walk, counter_of, look_up, recall_page, remember
+from quire.cpu.soft.tcg.cells import Near
 from quire.cpu.soft.state import RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
 from quire.kernels import callback, kernel
 from quire.paging import RESULT_WORDS, Result, Rights, Status
@@ -33,7 +34,8 @@ _FAULT_ACCESS, _VECTOR, _DETAIL = int(SoftState.FAULT_ACCESS), int(SoftState.VEC
 _MEMORY_WORDS, _FILLS_LEFT = int(SoftState.MEMORY_WORDS), int(SoftState.FILLS_LEFT)
 _EPOCH, _PASS_ALIASES = int(SoftState.EPOCH), int(SoftState.PASS_ALIASES)
 _ANSWERED, _R_STATUS = int(SoftState.ANSWERED), int(Result.STATUS)
-_NODES = int(SoftState.NODES)
+_NODES, _EMITTED, _P_NEAR = int(SoftState.NODES), int(SoftState.EMITTED), int(Pointer.NEAR)
+_LAST_BLOCK = Near.LAST_BLOCK // 8
 _R_HPA, _R_RIGHTS, _R_DIRTY = int(Result.HPA), int(Result.RIGHTS), int(Result.DIRTY)
 _FULL = U(Detail.FULL)
 _READ, _WRITE, _FETCH = U(Access.READ), U(Access.WRITE), U(Access.FETCH)
@@ -59,6 +61,16 @@ def on_fill(handle, gva, kind, entry, user):
     looks for code that a store changes no more once a store has met none, so that a page that was fetched from is given
     both, or loses its code if it may not be executed now.
     """
+    made = fill(gva, kind, entry, user)
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    if not made and state[_EMITTED] and U(kind - _UC_READ) == _FETCH:
+        words(user[_P_NEAR])[_LAST_BLOCK] = _NONE  # the last block has run whole: it is its successor that does not
+    return made
+
+
+@kernel(types.boolean(types.uint64, types.int32, types.CPointer(types.uint64), USER))
+def fill(gva, kind, entry, user):
+    """Do what :func:`on_fill` does."""
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     result = carray(user[_P_RESULT], (RESULT_WORDS,), np.uint64)
     access = U(kind - _UC_READ)
@@ -84,16 +96,16 @@ def on_fill(handle, gva, kind, entry, user):
         return False
     hpa = result[_R_HPA]
     rights = result[_R_RIGHTS]
+    full = state[_DETAIL] == _FULL and state[_EMITTED] == _0
     if access == _FETCH:
-        rights &= _MAY_READ | _MAY_EXECUTE
+        rights &= _MAY_EXECUTE if state[_EMITTED] else _MAY_READ | _MAY_EXECUTE
     elif rights & _MAY_WRITE:
         rights &= _MAY_READ if result[_R_DIRTY] == _0 else _MAY_READ | _MAY_WRITE
-    if rights & (_MAY_WRITE | _MAY_EXECUTE) or state[_DETAIL] == _FULL:
+    if rights & (_MAY_WRITE | _MAY_EXECUTE) or full:
         reverse = carray(user[_P_REVERSE], (np.int64(state[_MEMORY_WORDS]) >> 9,), np.uint64)
         frame = np.int64(hpa >> _12)
         page = ((gva & _LOW) >> _12) + _1
         before = reverse[frame]
-        full = state[_DETAIL] == _FULL
         if not full and rights & _MAY_WRITE and before & _FETCHED:
             rights |= result[_R_RIGHTS] & _MAY_EXECUTE
             if rights & _MAY_EXECUTE == _0 and state[_PASS_ALIASES] == _0:

@@ -36,7 +36,7 @@ _RECENT_MASK = np.uint64(RECENT_SLOTS - 1)
 _WALKS, _DIRTY_WALKS = int(SoftState.WALKS), int(SoftState.DIRTY_WALKS)
 _FAULTED, _GUEST_REFS = int(SoftState.FAULTED_WALKS), int(SoftState.GUEST_REFERENCES)
 _HOST_REFS, _STOP, _DETAIL = int(SoftState.HOST_REFERENCES), int(SoftState.STOP), int(SoftState.DETAIL)
-_SYNC_OFFSET = int(SoftState.SKIP_SYNC_OFFSET)
+_SYNC_OFFSET, _EMITTED = int(SoftState.SKIP_SYNC_OFFSET), int(SoftState.EMITTED)
 _NODES, _P_NODE_TABLE = int(SoftState.NODES), int(Pointer.NODE_TABLE)
 _P_NODE_COUNTS, _P_LINES = int(Pointer.NODE_COUNTS), int(Pointer.LINES)
 _R_HPA, _R_GSHIFT, _R_HSHIFT = int(Result.HPA), int(Result.GUEST_SHIFT), int(Result.HOST_SHIFT)
@@ -132,7 +132,7 @@ def look_up(user, gva, access):
     size = size_of_shift(min(result[_R_GSHIFT], result[_R_HSHIFT]))
     made, is_global = translation(result), result[_R_GLOBAL] != _0
     index = fill(entries, tlb_state, shapes, gva, side, size, is_global, made, index < 0)
-    if tlb_state[_GROWS] and state[_STOP] == _0:
+    if tlb_state[_GROWS] and state[_STOP] == _0 and state[_EMITTED] == _0:
         state[_STOP] = _S_GROWS
         stop(user)
     return index if index >= 0 else _NOT_HELD

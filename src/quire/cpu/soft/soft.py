@@ -22,6 +22,7 @@ from quire.cpu.soft.failed_walk import FailedWalk
 from quire.cpu.soft.fill_budget import FillBudget
 from quire.cpu.soft.places import Places
 from quire.cpu.soft.registers import SoftRegisters
+from quire.cpu.soft.tcg.emitted import EmittedCounts
 from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
 from quire.memory import HostMemory
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Result
@@ -110,6 +111,15 @@ class SoftCpu:
         self._user = ctypes.c_void_p(self._pointers.ctypes.data)
         self._start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(int(_kernels_start.run.address or 0))
         self.places = Places(self._engine, self._scalars, self._pointers, self._change_places)
+        self._emitted = None
+        import os
+        if os.environ.get("EMIT") and detail is Detail.FULL and nodes is None and fills is None and evictions is None:
+            self._emitted = EmittedCounts.make(self._engine, self._pointers.ctypes.data, self._state, tlb)
+            if self._emitted:
+                self._pointers[Pointer.NEAR] = self._emitted._near.ctypes.data
+                self._state[SoftState.EMITTED] = 1
+                self._state[SoftState.SKIP_SYNC_OFFSET] = 0
+                self._stops_exactly = self._engine.stops_at_blocks
         self._add_hooks()
         if not self._stops_exactly and detail is not Detail.FULL:
             self._add_block_hook()
@@ -146,9 +156,16 @@ class SoftCpu:
             registers.fresh = False
             if self._stops_exactly:
                 self._engine.end_at_blocks(not alone)
+            if self._emitted:
+                if self._emitted.full:
+                    self._emitted.forget_blocks()
+                    self._engine.control(uc.UC_CTL_TB_FLUSH)
+                self._emitted.begin()
             error = self._start(self._user)
             registers.fresh = True
             code = state[_STOP]
+            if self._emitted:
+                self._end_emitted(code, alone)
             if alone:  # what it touched may be cached under an alias or with a supervisor's rights
                 self._stale_tlb = self._stale_code = True
                 state[_IMPLICIT_PAGE] = 0
@@ -165,6 +182,14 @@ class SoftCpu:
             stop = self._fault() if code == _FAULT else self._other_stop(rip, code, error)
             if stop is not None:
                 return stop
+
+    def _end_emitted(self, code, alone):
+        last = self._emitted.last_block()
+        if (code or alone) and last and code not in (StopCode.INTERRUPTED, StopCode.SLICE_ENDS):
+            rip = self._registers.pointers.values[0]
+            if last[0] <= rip < last[0]+last[1]:
+                self._emitted.leave_out(self._blocks.count(self._code(last[0], rip-last[0])) if rip > last[0] else 0)
+        self._emitted.end()
 
     def _other_stop(self, rip: int, code: int, error: int) -> Stop | None:
         """Return what a run from `rip` stopped for but a system call or a fault; None if it goes on after all."""
@@ -254,6 +279,7 @@ class SoftCpu:
         counted = {event.name.lower(): int(self._state[event]) for event in EVENTS}
         if self.detail is Detail.FULL:
             counted["instructions"] = self._blocks.total()
+            if self._emitted: counted |= self._emitted.totals()
             counted |= self._tlb.misses()
         return counted
 
@@ -326,7 +352,7 @@ class SoftCpu:
         self._cpuid = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(self._on_cpuid)
         address = ctypes.cast(self._cpuid, ctypes.c_void_p).value or 0
         engine.hook(uc.UC_HOOK_INSN, address, 0, x86.UC_X86_INS_CPUID)
-        if self.detail is Detail.FULL:
+        if self.detail is Detail.FULL and not self._emitted:
             engine.hook(uc.UC_HOOK_BLOCK, _kernels_blocks.on_block.address, user)
             engine.hook(uc.UC_HOOK_MEM_READ, _kernels.on_memory.address, user)
             engine.hook(uc.UC_HOOK_MEM_WRITE, _kernels.on_memory.address, user)

@@ -74,6 +74,7 @@ class SoftState(IntEnum):
     UNPLACED = 35  #: 1: the engine refused an I/O instruction of the last block, and does not say which
     LEFT = 36  #: instructions until AT_ADDRESS, of a run that ends after so many; as a signed number
     LAST_COUNTED = 37  #: linear address of the instruction taken off LEFT last
+    EMITTED = 38  #: 1: operations in the engine's code count and look up, not hooks
 
 
 #: The scalars that count events, in report order.
@@ -108,6 +109,7 @@ class Pointer(IntEnum):
     NODE_TABLE = 20  #: the node of each 2 MiB of host memory, null without nodes
     NODE_COUNTS = 21  #: see the tlb room's nodes
     LINES = 22  #: of the last cache before memory
+    NEAR = 23  #: cells that emitted operations reach, null without
 
 
 class Recent(IntEnum):

@@ -1,0 +1,101 @@
+"""What the emitted operations, the compiled functions behind them and Python share, of one engine.
+
+A context: an array of :class:`Cell`. Beside it cells near the engine's CPU state, which emitted operations reach by a
+32-bit displacement: :class:`Near`, then stamps of the pages that the modelled first level holds, then how often each
+block ran. Contexts are found by their CPU state, in a table at an address that compiled code has as a constant.
+"""
+
+from enum import IntEnum
+
+__all__ = ["BLOCKS", "CONTEXTS", "LOG_BYTES", "REGISTRY", "SIDE_SLOTS", "SLOTS", "Cell", "Near", "Record", "Saved"]
+
+#: Where the table of contexts is: pairs of a CPU state's address and a context's, this many.
+REGISTRY, CONTEXTS = 0x5175_6972_0000, 64
+#: Blocks that may be translated before all are forgotten, and accesses in them; three quarters are used.
+BLOCKS, LOG_BYTES = 1 << 18, 1 << 22
+#: Stamps, by the low bits of the linear page; entries of the engine's TLB that are kept, likewise.
+SLOTS, SIDE_SLOTS = 1 << 12, 1 << 18
+#: Constants within a block that are only known at its end.
+PATCHES = 1 << 12
+#: Structures, in a size each, that look-ups of a side may change.
+PAIRS = 12
+
+
+class Near(IntEnum):
+    """Offsets in the cells near the CPU state."""
+
+    CLOCK = 0  #: of the modelled TLB, as after all accesses of the running block but those counted as they happen
+    LAST_FETCH = 8  #: linear page
+    LAST_BLOCK = 16  #: number of the block that runs, or ran last; all ones for none
+    DONE = 24  #: accesses that the block had made when it called something that may not come back
+    READS = 32  #: that were counted as they happened
+    WRITES = 40
+    STAMPS = 4096  #: of loads, or of all data; then those of stores, where these have a structure of their own
+    COUNTS = 4096 + 2 * 8 * SLOTS
+    END = 4096 + 2 * 8 * SLOTS + 8 * BLOCKS
+
+
+class Record(IntEnum):
+    """Words of a block's record."""
+
+    PC = 0
+    SIZE = 1
+    INSTRUCTIONS = 2
+    ACCESSES = 3  #: that every execution makes
+    WRITES = 4  #: of them
+    LOG = 5  #: index of the first one's byte in the log: 1 for a write
+    WORDS = 8
+
+
+class Saved(IntEnum):
+    """Words of an entry of the engine's TLB that is kept."""
+
+    KEY = 0  #: linear page, mmu index << 45, epoch << 47
+    RIGHTS = 1  #: 1 read, 2 write without a detour
+    ADDEND = 2
+    HPA = 3
+    IO = 4  #: and 5
+    WORDS = 8
+
+
+class Cell(IntEnum):
+    """Words of a context."""
+
+    USER = 0  #: the pointer array of hooks
+    ENV = 1
+    NEAR = 2
+    NEAR_OFFSET = 3  #: from ENV
+    FULL = 4  #: 1: accesses are counted and looked up; 0: exit checks alone
+    RECORDS = 5
+    LOG = 6
+    SAVED = 7
+    EPOCH = 8  #: of the engine's TLB: grows with each flush
+    NEXT = 9  #: number of the next block
+    LOGGED = 10
+    # of the block that is being translated
+    BEGUN = 11  #: 1 behind its exit check
+    LABELLED = 12  #: 1 behind a label: what follows may be jumped over, and is counted as it happens
+    ACCESSES = 13
+    WRITES = 14
+    PAGE_MOVE = 15  #: the operation that has the block's page as a constant
+    PATCHED = 16
+    TEMPS = 17  #: temporaries of the emitted operations, three
+    PATCHES = 20  #: array of pairs: an operation, the accesses before it
+    # of the modelled first level
+    SPLIT = 21  #: 1: stores have stamps of their own
+    PAIRS = 22  #: structures and sizes that look-ups of each side may change: row << 8 | shift
+    OWNERS = 23  #: by slot: linear page that has its stamp there, all ones for none
+    ENTRIES = 24  #: by slot: the TLB entry that holds that page
+    TAGS = 25  #: by slot: the tag that this entry had
+    FOLLOWERS = 26  #: by slot: the next slot of the same entry, all ones for none
+    HEADS = 27  #: by TLB entry: its first slot, all ones for none
+    # functions
+    LOOK_UP = 28
+    FETCH = 29
+    CHECK = 30  #: the library's exit check
+    PURE_ALL = 31  #: functions of the library that are called often and touch no memory of the guest
+    PURE_CARRY = 32
+    PURE_NEXT = 33
+    LOADS = 34  #: the library's functions for an access that misses: by log2 of the size, then big-endian ones
+    STORES = 42
+    CELLS = 50

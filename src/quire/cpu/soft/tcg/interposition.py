@@ -1,0 +1,122 @@
+"""Quire's functions in the tables of the engine's library, in place of its own: once in a process, for all its engines.
+
+An engine that has no context, here or of somebody else's, gets what the library does.
+"""
+
+import ctypes
+from functools import cache
+from typing import Any
+
+from unicorn.unicorn_py3.unicorn import uclib
+
+from quire.cpu.soft.tcg import _kernels_emit, _kernels_misses
+from quire.cpu.soft.tcg.cells import CONTEXTS, REGISTRY
+from quire.cpu.soft.tcg.library import ABSOLUTE, Library
+from quire.cpu.soft.tcg.offsets import is_known
+
+__all__ = ["library_with_contexts", "register", "unregister"]
+
+_PAGE = 4096
+_PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS_FIXED = 3, 0x100022
+_FREED = 1  # a key that no CPU state has, and that does not end a search
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+]
+#: Functions whose every call within the library is Quire's.
+_CALLED: dict[str, Any] = {
+    "tcg_gen_callN": _kernels_emit.on_call,
+    "gen_intermediate_code": _kernels_emit.on_generate,
+    "gen_new_label": _kernels_emit.on_new_label,
+    "tlb_flush_by_mmuidx": _kernels_misses.on_flush,
+    "tlb_flush_page_by_mmuidx": _kernels_misses.on_flush_page,
+    "tcg_gen_qemu_ld_i32": _kernels_emit.on_load_i32,
+    "tcg_gen_qemu_ld_i64": _kernels_emit.on_load_i64,
+    "tcg_gen_qemu_st_i32": _kernels_emit.on_store_i32,
+    "tcg_gen_qemu_st_i64": _kernels_emit.on_store_i64,
+    **{
+        f"cpu_{name}_mmuidx_ra": getattr(_kernels_misses, f"on_own_{name}")
+        for name in "ldub ldsb lduw ldsw ldl ldq stb stw stl stq".split()
+    },
+}
+#: Functions that emitted code calls, by a table; the library's own calls of them stay its own.
+_LISTED: dict[str, Any] = {
+    f"helper_{name}_mmu": made
+    for made, names in (
+        (_kernels_misses.on_load, "ret_ldub le_lduw le_ldul le_ldq be_lduw be_ldul be_ldq"),
+        (_kernels_misses.on_store, "ret_stb le_stw le_stl le_stq be_stw be_stl be_stq"),
+    )
+    for name in names.split()
+}
+
+
+@cache
+def library_with_contexts() -> Library | None:
+    """Return the library, its tables turned and the table of contexts in place; None if it is not a known one."""
+    library = Library(uclib)
+    try:
+        if not is_known(library) or not _map(REGISTRY, _PAGE):
+            return None
+        turned = [
+            (library.slots(f"{name}_x86_64"), made.address)
+            for name, made in _CALLED.items()
+        ] + [
+            ([one for one in library.slots(f"{name}_x86_64") if one.kind == ABSOLUTE], made.address)
+            for name, made in _LISTED.items()
+        ]
+    except LookupError:
+        return None
+    for slots, address in turned:
+        library.write(slots, address)
+    return library
+
+
+def register(env: int, context: int) -> bool:
+    """Let the engine with CPU state `env` have `context`; False if there are too many engines."""
+    keys = _table()
+    first = env >> 4
+    for n in range(CONTEXTS):
+        at = 2 * ((first + n) % CONTEXTS)
+        if keys[at] in (0, _FREED):
+            keys[at + 1] = context
+            keys[at] = env
+            return True
+    return False
+
+
+def unregister(env: int) -> None:
+    """Take the context of `env` away."""
+    keys = _table()
+    for at in range(0, 2 * CONTEXTS, 2):
+        if keys[at] == env:
+            keys[at] = _FREED
+
+
+def map_near(address: int, size: int) -> int:
+    """Map `size` bytes within 1 GiB of `address`; return where, 0 if there is no room."""
+    for step in range(1, 200):
+        for at in ((address & -0x100000) + (step << 22), (address & -0x100000) - (step << 22) - size):
+            if at > 0 and _map(at & -_PAGE, size):
+                return at & -_PAGE
+    return 0
+
+
+def unmap(address: int, size: int) -> None:
+    """Give back what :func:`map_near` mapped."""
+    _libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(size))
+
+
+def _map(address: int, size: int) -> bool:
+    """Map memory at `address` unless anything is there."""
+    got = _libc.mmap(address, size, _PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS_FIXED, -1, 0)
+    return got == address
+
+
+def _table() -> "ctypes.Array[ctypes.c_uint64]":
+    return (ctypes.c_uint64 * (2 * CONTEXTS)).from_address(REGISTRY)

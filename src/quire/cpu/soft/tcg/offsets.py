@@ -1,0 +1,94 @@
+"""Where the engine's library keeps what emitted operations need: known for libraries whose code is known.
+
+Offsets are those of Unicorn's structures, in the words of QEMU 5.0, from which its generator comes. They show in the code
+of the functions whose SHA-256 is taken here: a library that keeps anything elsewhere has other code and is not known.
+"""
+
+import hashlib
+from enum import IntEnum
+
+from quire.cpu.soft.tcg.library import Library
+
+__all__ = ["Condition", "Offset", "Opcode", "is_known"]
+
+
+class Offset(IntEnum):
+    """Bytes from the start of what the name begins with; those of ENV lie before it."""
+
+    UC_CPU = 0x1B8  #: of the CPU in the engine's structure
+    CPU_ENV = 0x128  #: of the address of CPUX86State, `env`
+    CONTEXT_UC = 0x9970  #: of the engine in TCGContext
+    CONTEXT_ENV = 0x98F0  #: of the temporary that is `env`, from TCGContext
+    OP_PREVIOUS = 0x10  #: of the link in TCGOp to the operation before
+    OP_LINK = 8  #: what that link points to, in the operation before
+    OP_ARGUMENTS = 0x18
+    TB_SIZE = 20  #: of TranslationBlock: bytes of guest code, uint16
+    TB_INSTRUCTIONS = 22  #: uint16
+    ENV_EXIT = -0x10  #: icount_decr: negative when somebody wants the CPU to leave its loop
+    ENV_TLB = -0x40  #: CPUTLBDescFast of the first mmu index: mask, table; 16 bytes each
+    ENV_TLB_REST = -0x870  #: CPUTLBDesc of the first mmu index
+    TLB_REST_SIZE = 0x2B8  #: of a CPUTLBDesc
+    TLB_USED = 0x20  #: in CPUTLBDesc: n_used_entries
+    TLB_VICTIMS = 0x30  #: in CPUTLBDesc: vtable
+    TLB_IO = 0x2B0  #: in CPUTLBDesc: the address of iotlb, 16 bytes an entry
+    TLB_ENTRY = 64  #: size of a CPUTLBEntry: addr_read, addr_write, addr_code, paddr, addend
+
+
+#: Mmu indices of x86, and entries of each one's victim TLB.
+MMU_INDICES, VICTIMS = 3, 8
+
+
+class Opcode(IntEnum):
+    """TCG operations (tcg-opc.h)."""
+
+    SET_LABEL = 1
+    LD_I32 = 13
+    MOVI_I64 = 64
+    LD_I64 = 73
+    ST_I64 = 77
+    ADD_I64 = 78
+
+
+class Condition(IntEnum):
+    """TCGCond."""
+
+    GE = 3
+    EQ = 8
+
+
+#: Functions in whose code the above shows.
+_TELLING = (
+    "gen_intermediate_code_x86_64",
+    "translator_loop_x86_64",
+    "tcg_gen_callN_x86_64",
+    "tcg_const_i64_x86_64",
+    "tcg_emit_op_x86_64",
+    "tcg_gen_addi_i64_x86_64",
+    "tcg_gen_brcond_i64_x86_64",
+    "tcg_gen_qemu_ld_i64_x86_64",
+    "tcg_gen_qemu_st_i64_x86_64",
+    "gen_new_label_x86_64",
+    "tb_gen_code_x86_64",
+    "tlb_flush_by_mmuidx_x86_64",
+    "tlb_set_page_with_attrs_x86_64",
+    "tlb_protect_code_x86_64",
+    "helper_le_ldq_mmu_x86_64",
+    "helper_le_stq_mmu_x86_64",
+    "helper_lookup_tb_ptr_x86_64",
+    "cpu_exec_x86_64",
+)
+#: SHA-256 of that code, by library.
+_KNOWN = {"9e9c67481afafbdf184cd5d9f9108f6c1912c5a70cb3e13329a15914c650fd63": "Unicorn 2.1.4, PyPI's wheel for manylinux2014_x86_64"}
+
+
+def fingerprint(library: Library) -> str:
+    """Return the SHA-256 of the functions that tell. Raises LookupError if one is not exported."""
+    digest = hashlib.sha256()
+    for name in _TELLING:
+        digest.update(library.code(name))
+    return digest.hexdigest()
+
+
+def is_known(library: Library) -> bool:
+    """Whether the offsets are those of `library`."""
+    return fingerprint(library) in _KNOWN
