@@ -35,7 +35,7 @@ _MEMORY_WORDS, _FILLS_LEFT = int(SoftState.MEMORY_WORDS), int(SoftState.FILLS_LE
 _EPOCH, _PASS_ALIASES = int(SoftState.EPOCH), int(SoftState.PASS_ALIASES)
 _ANSWERED, _R_STATUS = int(SoftState.ANSWERED), int(Result.STATUS)
 _NODES, _EMITTED, _P_NEAR = int(SoftState.NODES), int(SoftState.EMITTED), int(Pointer.NEAR)
-_LAST_BLOCK = Near.LAST_BLOCK // 8
+_LAST_BLOCK, _LAST_SIZE = Near.LAST_BLOCK // 8, int(SoftState.LAST_BLOCK_SIZE)
 _R_HPA, _R_RIGHTS, _R_DIRTY = int(Result.HPA), int(Result.RIGHTS), int(Result.DIRTY)
 _FULL = U(Detail.FULL)
 _READ, _WRITE, _FETCH = U(Access.READ), U(Access.WRITE), U(Access.FETCH)
@@ -63,8 +63,10 @@ def on_fill(handle, gva, kind, entry, user):
     """
     made = fill(gva, kind, entry, user)
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
-    if not made and state[_EMITTED] and U(kind - _UC_READ) == _FETCH:
-        words(user[_P_NEAR])[_LAST_BLOCK] = _NONE  # the last block has run whole: it is its successor that does not
+    if not made and U(kind - _UC_READ) == _FETCH:
+        state[_LAST_SIZE] = _0  # the last block has run whole: it is its successor that does not
+        if state[_EMITTED]:
+            words(user[_P_NEAR])[_LAST_BLOCK] = _NONE
     return made
 
 

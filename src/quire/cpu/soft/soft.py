@@ -113,7 +113,7 @@ class SoftCpu:
         self.places = Places(self._engine, self._scalars, self._pointers, self._change_places)
         self._emitted = None
         import os
-        if os.environ.get("EMIT") and detail is Detail.FULL and nodes is None and fills is None and evictions is None:
+        if os.environ.get("EMIT","0") == "1" and detail is Detail.FULL and nodes is None and fills is None and evictions is None:
             self._emitted = EmittedCounts.make(self._engine, self._pointers.ctypes.data, self._state, tlb)
             if self._emitted:
                 self._pointers[Pointer.NEAR] = self._emitted._near.ctypes.data
