@@ -21,7 +21,7 @@ SHAPES = types.CPointer(types.int64)
 
 #: Policies by number.
 LRU = np.int64(Replacement.LRU.number)
-PLRU, _RANDOMLY = np.int64(Replacement.PLRU.number), np.int64(Replacement.RANDOM.number)
+_PLRU, _RANDOMLY = np.int64(Replacement.PLRU.number), np.int64(Replacement.RANDOM.number)
 
 _START, _WAYS, _SET_WORDS = int(Shape.START), int(Shape.WAYS), int(Shape.SET_WORDS)
 _POLICY = int(Shape.POLICY)
@@ -176,7 +176,7 @@ def any_way(entries, state, shapes, row):
 def mark(entries, state, shapes, row, index):
     """Note in the word of its set that entry `index` of the structure at `row` was used, if its policy does so."""
     policy = shapes[row + _POLICY]
-    if policy == PLRU:
+    if policy == _PLRU:
         point_away(entries, state, shapes, row, index)
 
 
@@ -184,7 +184,7 @@ def mark(entries, state, shapes, row, index):
 def choose(entries, state, shapes, row, start, least_recent):
     """Return the entry that goes from the full set at `start`; `least_recent` is the one used longest ago."""
     policy = shapes[row + _POLICY]
-    if policy == PLRU:
+    if policy == _PLRU:
         return pointed_at(entries, state, shapes, row, start)
     if policy == _RANDOMLY:
         return start + any_way(entries, state, shapes, row)

@@ -86,6 +86,8 @@ class Tlb:
         #: The walk's context of whoever translates with this TLB, for memory types; None: IA32_PAT as after reset.
         self.context: npt.NDArray[np.uint64] | None = None
         self.observers: list[Callable[[Operation, Operand], None]] = []
+        #: Called before stamps are read: who uses entries without saying so brings them up to date.
+        self.before_reading: list[Callable[[], None]] = []
         caches = profile.walk_caches if self.options.walk_caches else ()
         geometries: list[TlbGeometry | WalkCacheGeometry] = sorted((*profile.tlbs, *caches), key=is_unbounded)
         self.structures: tuple[Structure, ...] = tuple(self._lay_out(geometries))
@@ -247,6 +249,7 @@ class Tlb:
 
     def valid(self) -> Iterator[TlbEntry]:
         """Yield every valid entry, structure by structure."""
+        self._bring_up_to_date()
         indices = iter(valid_indices(self.entries, self.capacity).tolist())
         index = next(indices, None)
         for one in self.structures:
@@ -268,6 +271,7 @@ class Tlb:
 
     def table(self) -> TlbTable:
         """Return every valid entry as a row of a structured array, in the order of :meth:`valid`."""
+        self._bring_up_to_date()
         clock = int(self.state[TlbState.CLOCK])
         return make_table(self.structures, self.entries, self.spaces, clock, self.context)
 
@@ -280,6 +284,10 @@ class Tlb:
         from quire.tlb._kernels_arrays import free_last
 
         free_last(self.entries, self.state, self.shapes)
+
+    def _bring_up_to_date(self) -> None:
+        for bring in self.before_reading:
+            bring()
 
     def _policy(self, one: Structure) -> int:
         """Return how the kernels choose entries of `one`.

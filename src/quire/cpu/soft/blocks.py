@@ -4,7 +4,7 @@ A block's code is logged when it is first seen and decoded once. A block that st
 counted whole: what it did not execute is taken off again.
 """
 
-from functools import cached_property
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +16,25 @@ from quire.cpu.soft.state import SoftState
 if TYPE_CHECKING:
     from capstone import Cs
 
-__all__ = ["BlockCounter"]
+__all__ = ["BlockCounter", "count_instructions"]
 
 _SIZE = (1 << 13) - 1
+
+
+@cache
+def _decoder() -> "Cs":
+    from capstone import CS_ARCH_X86, CS_MODE_64, Cs  # full detail alone counts instructions
+
+    return Cs(CS_ARCH_X86, CS_MODE_64)
+
+
+def count_instructions(code: bytes) -> int:
+    """Return how many instructions `code` begins with; bytes that are none count as one and end it."""
+    length = found = 0
+    for _, size, _, _ in _decoder().disasm_lite(code, 0):
+        length += size
+        found += 1
+    return found + (length < len(code))
 
 
 class BlockCounter:
@@ -31,19 +47,13 @@ class BlockCounter:
         self._code: dict[int, bytes] = {}
         self._instructions = 0
 
-    @cached_property
-    def _decoder(self) -> "Cs":
-        from capstone import CS_ARCH_X86, CS_MODE_64, Cs  # full detail alone counts instructions
-
-        return Cs(CS_ARCH_X86, CS_MODE_64)
-
     def drain(self) -> None:
         """Add up what the table holds and empty it."""
         used = int(self._state[SoftState.LOG_USED])
         self._read_log(self.log[:used].tolist())
         keys, times = self.table[0::2], self.table[1::2]
         taken = np.nonzero(keys)[0]
-        lengths = {key: self.count(code) for key, code in self._code.items()}
+        lengths = {key: count_instructions(code) for key, code in self._code.items()}
         for key, count in zip(keys[taken].tolist(), times[taken].tolist(), strict=True):
             self._instructions += lengths[key] * count
         self.table[2 * taken] = 0
@@ -53,17 +63,9 @@ class BlockCounter:
         self._state[SoftState.LOG_USED] = 0
         self._state[SoftState.EPOCH] = 0
 
-    def count(self, code: bytes) -> int:
-        """Return how many instructions `code` begins with; bytes that are none count as one and end it."""
-        length = found = 0
-        for _, size, _, _ in self._decoder.disasm_lite(code, 0):
-            length += size
-            found += 1
-        return found + (length < len(code))
-
     def left_out(self, code: bytes) -> None:
         """Take off instructions that were counted with their block and not executed: those of `code`."""
-        self._instructions -= self.count(code)
+        self._instructions -= count_instructions(code)
 
     def total(self) -> int:
         """Return the instructions executed so far."""

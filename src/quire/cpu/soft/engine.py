@@ -135,6 +135,11 @@ class Engine:
         assert self._stop_cells is not None
         self._stop_cells.ask(self.handle)
 
+    def stop_cells(self) -> tuple[int, int, int]:
+        """Return the addresses of the cells by which :meth:`stop` asks, in its order."""
+        assert self._stop_cells is not None
+        return self._stop_cells.addresses(self.handle)
+
     def end_at_blocks(self, at_blocks: bool) -> None:
         """Have code that is compiled from now on look for requests to stop at blocks alone, or behind accesses too.
 

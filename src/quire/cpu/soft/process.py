@@ -42,11 +42,9 @@ class ProcessCpu(SoftCpu):
         self._engine.hook(uc.UC_HOOK_INSN, kernels.on_in.address, user, x86.UC_X86_INS_IN)
         self._engine.hook(uc.UC_HOOK_INSN, kernels.on_out.address, user, x86.UC_X86_INS_OUT)
 
-    def _leave_out_rest(self) -> None:
-        if self._scalars[_UNPLACED]:
-            self._scalars[_UNPLACED] = 0
-            self._registers.write("rip", self._port_instruction())
-        super()._leave_out_rest()
+    def _place_stop(self) -> None:
+        self._scalars[_UNPLACED] = 0
+        self._registers.write("rip", self._port_instruction())
 
     def _port_instruction(self) -> int:
         """Return where the first I/O instruction of the last block is: each one before would have been refused."""

@@ -13,20 +13,20 @@ from unicorn import x86_const as x86
 
 from quire.arch import WORD, ExitReason, Vector
 from quire.cpu.detail import Detail
-from quire.cpu.soft import _kernels, _kernels_blocks, _kernels_start
+from quire.cpu.soft import _kernels, _kernels_start
 from quire.cpu.soft.answered import AnsweredFills, FillSource
-from quire.cpu.soft.blocks import BlockCounter
+from quire.cpu.soft.counting import make_counts
 from quire.cpu.soft.decode import read_code
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.failed_walk import FailedWalk
 from quire.cpu.soft.fill_budget import FillBudget
 from quire.cpu.soft.places import Places
 from quire.cpu.soft.registers import SoftRegisters
-from quire.cpu.soft.tcg.emitted import EmittedCounts
 from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
+from quire.kernels import Callback
 from quire.memory import HostMemory
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Result
-from quire.tlb import Tlb
+from quire.tlb import Tlb, TlbState
 from quire.tlb.nodes import NodeReferences
 from quire.tlb.walker import PATH_WORDS
 from quire.vcpu import Exit, Interrupted, Stop, Syscall, Trap, TrapKind
@@ -39,8 +39,8 @@ _UC_ERR_INSN_INVALID = uc.UC_ERR_INSN_INVALID
 _CPUID_LENGTH = 2
 # Members of an enumeration are looked up by a slow path, and a stop needs a dozen: their numbers are kept.
 _STOP, _PASS_ALIASES = int(SoftState.STOP), int(SoftState.PASS_ALIASES)
-_IMPLICIT_PAGE, _EPOCH = int(SoftState.IMPLICIT_PAGE), int(SoftState.EPOCH)
-_END, _COUNT, _LAST_SIZE = int(SoftState.END), int(SoftState.COUNT), int(SoftState.LAST_BLOCK_SIZE)
+_IMPLICIT_PAGE, _UNPLACED = int(SoftState.IMPLICIT_PAGE), int(SoftState.UNPLACED)
+_END, _COUNT, _TLB_FULL = int(SoftState.END), int(SoftState.COUNT), int(TlbState.FULL)
 _INTERRUPT, _RUNNING = int(SoftState.INTERRUPT), int(SoftState.RUNNING)
 #: Between two tries to stop an engine that may not have started yet.
 _RETRY_SECONDS = 0.0001
@@ -59,6 +59,9 @@ class SoftCpu:
     """
 
     name = "soft"
+    #: What tells walks the privilege of an access: a hook of blocks, and a function of the pointer array.
+    _before_blocks: Callback | None = None
+    _before_walks: Callback | None = None
     _zero_is_code = False  # whether a guest may execute at address 0, where the engine ends a run of itself
 
     def __init__(
@@ -84,7 +87,6 @@ class SoftCpu:
         self._result: npt.NDArray[np.uint64] = np.zeros(RESULT_WORDS, np.uint64)
         self._code_result = self._result.copy()  # of walks beside the guest's
         self._reverse: npt.NDArray[np.uint64] = np.zeros(memory.frame_count, np.uint64)
-        self._blocks = BlockCounter(self._state)
         self._engine = Engine(memory.address, memory.size)
         self._failed = FailedWalk(memory, context, self._state, self._result, self._engine)
         self._registers = self._make_registers()
@@ -95,8 +97,6 @@ class SoftCpu:
         self._telling = (
             RLock()
         )  # held while the engine is told to stop, not while an instruction begins to run alone
-        #: Whether the engine looks for requests to stop at blocks and nowhere else; if not, a hook of each block does.
-        self._stops_exactly = self._engine.stops_at_blocks and detail is not Detail.FULL
         self._stale_tlb = self._stale_code = False
         self._alone_at: int | None = None  # of an instruction that is to run alone, for what it touches
         self._then: Callable[[], None] | None = None
@@ -111,18 +111,13 @@ class SoftCpu:
         self._user = ctypes.c_void_p(self._pointers.ctypes.data)
         self._start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(int(_kernels_start.run.address or 0))
         self.places = Places(self._engine, self._scalars, self._pointers, self._change_places)
-        self._emitted = None
-        import os
-        if os.environ.get("EMIT","0") == "1" and detail is Detail.FULL and nodes is None and fills is None and evictions is None:
-            self._emitted = EmittedCounts.make(self._engine, self._pointers.ctypes.data, self._state, tlb)
-            if self._emitted:
-                self._pointers[Pointer.NEAR] = self._emitted._near.ctypes.data
-                self._state[SoftState.EMITTED] = 1
-                self._state[SoftState.SKIP_SYNC_OFFSET] = 0
-                self._stops_exactly = self._engine.stops_at_blocks
+        self._counts = make_counts(
+            *(self._engine, self._pointers, self._state, tlb, self._code),
+            *(self._before_blocks, self._before_walks),
+            evicted=evictions is not None,
+        )
+        self._stops_at_blocks = self._counts.stops_at_blocks
         self._add_hooks()
-        if not self._stops_exactly and detail is not Detail.FULL:
-            self._add_block_hook()
 
     @property
     def registers(self) -> SoftRegisters:
@@ -154,42 +149,32 @@ class SoftCpu:
                 # The engine cannot be told to end nowhere; it looks the end up before it starts, as if to fetch.
                 state[_END] = self._zero_is_code
             registers.fresh = False
-            if self._stops_exactly:
+            if self._stops_at_blocks:
                 self._engine.end_at_blocks(not alone)
-            if self._emitted:
-                if self._emitted.full:
-                    self._emitted.forget_blocks()
-                    self._engine.control(uc.UC_CTL_TB_FLUSH)
-                self._emitted.begin()
+            self._counts.begin()
             error = self._start(self._user)
             registers.fresh = True
             code = state[_STOP]
-            if self._emitted:
-                self._end_emitted(code, alone)
             if alone:  # what it touched may be cached under an alias or with a supervisor's rights
                 self._stale_tlb = self._stale_code = True
                 state[_IMPLICIT_PAGE] = 0
-            if state[_EPOCH]:
-                self._blocks.drain()
             if self.places.counting:
                 self.places.take_back(self._registers.read("rip"))
             if alone and not code and not error:
                 self._end_alone()
+            if state[_UNPLACED]:
+                self._place_stop()
+            self._counts.end(kept[0], alone)
+            if self._counts.wants_room:
+                self._engine.control(uc.UC_CTL_TB_FLUSH)
+                self._counts.make_room()
             if code == _SYSCALL:
                 return Syscall()
-            if state[_LAST_SIZE]:
-                self._leave_out_rest()
+            if self._tlb.state[_TLB_FULL]:
+                self._grow_tlb()
             stop = self._fault() if code == _FAULT else self._other_stop(rip, code, error)
             if stop is not None:
                 return stop
-
-    def _end_emitted(self, code, alone):
-        last = self._emitted.last_block()
-        if (code or alone) and last and code not in (StopCode.INTERRUPTED, StopCode.SLICE_ENDS):
-            rip = self._registers.pointers.values[0]
-            if last[0] <= rip < last[0]+last[1]:
-                self._emitted.leave_out(self._blocks.count(self._code(last[0], rip-last[0])) if rip > last[0] else 0)
-        self._emitted.end()
 
     def _other_stop(self, rip: int, code: int, error: int) -> Stop | None:
         """Return what a run from `rip` stopped for but a system call or a fault; None if it goes on after all."""
@@ -202,10 +187,8 @@ class SoftCpu:
             self._held()
         elif code in (StopCode.ALIAS, StopCode.CODE_ALIAS):
             self._settle_aliases(rip, code)
-        elif code == StopCode.BLOCKS_FULL:
-            self._blocks.drain()
-        elif code == StopCode.TLB_GROWS:
-            self._grow_tlb()
+        elif code in (StopCode.BLOCKS_FULL, StopCode.TLB_GROWS):
+            pass  # room was made
         elif code in (StopCode.SLICE_ENDS, StopCode.AT_ADDRESS, StopCode.INTERRUPTED):
             if code == StopCode.INTERRUPTED:
                 self._take_interruption()
@@ -240,7 +223,7 @@ class SoftCpu:
         """
         state = self._scalars
         state[_INTERRUPT] = 1
-        while self._stops_exactly and state[_RUNNING] and state[_INTERRUPT]:
+        while self._stops_at_blocks and state[_RUNNING] and state[_INTERRUPT]:
             with self._telling:
                 if not state[_COUNT]:
                     self._engine.stop()
@@ -271,20 +254,15 @@ class SoftCpu:
         if frames[0] & _FETCHED if frames.size == 1 else (frames & _FETCHED).any():
             frames &= ~_FETCHED
             self._stale_code = self._stale_tlb = True
-            if self.detail is Detail.FULL:
-                self._blocks.drain()  # what was counted was the old code
+            self._counts.code_changes()
 
     def events(self) -> dict[str, int]:
         """Return what was counted; `instructions` only in full detail."""
-        counted = {event.name.lower(): int(self._state[event]) for event in EVENTS}
-        if self.detail is Detail.FULL:
-            counted["instructions"] = self._blocks.total()
-            if self._emitted: counted |= self._emitted.totals()
-            counted |= self._tlb.misses()
-        return counted
+        return {event.name.lower(): int(self._state[event]) for event in EVENTS} | self._counts.events()
 
     def close(self) -> None:
         """Free the engine."""
+        self._counts.close()
         self._engine.close()
 
     def _begin_alone(self, rip: int) -> bool:
@@ -322,8 +300,6 @@ class SoftCpu:
             Pointer.TLB_ENTRIES: self._tlb.entries,
             Pointer.TLB_STATE: self._tlb.state,
             Pointer.TLB_SHAPES: self._tlb.shapes,
-            Pointer.BLOCKS: self._blocks.table,
-            Pointer.LOG: self._blocks.log,
             Pointer.RECENT_FETCH: self._recent[0],
             Pointer.RECENT_LOAD: self._recent[1],
             Pointer.RECENT_STORE: self._recent[2],
@@ -352,24 +328,14 @@ class SoftCpu:
         self._cpuid = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(self._on_cpuid)
         address = ctypes.cast(self._cpuid, ctypes.c_void_p).value or 0
         engine.hook(uc.UC_HOOK_INSN, address, 0, x86.UC_X86_INS_CPUID)
-        if self.detail is Detail.FULL and not self._emitted:
-            engine.hook(uc.UC_HOOK_BLOCK, _kernels_blocks.on_block.address, user)
-            engine.hook(uc.UC_HOOK_MEM_READ, _kernels.on_memory.address, user)
-            engine.hook(uc.UC_HOOK_MEM_WRITE, _kernels.on_memory.address, user)
-
-    def _hook_blocks(self) -> None:
-        """Look for interruptions by a call a block, where the engine does not do so at blocks and nowhere else."""
-        if self._stops_exactly:
-            self._engine.end_at_blocks(False)
-            self._stops_exactly = False
-            self._add_block_hook()
+        self._counts.add_hooks()
 
     def _change_places(self) -> None:
-        self._hook_blocks()  # the engine has to look for stops within blocks again
+        if self._stops_at_blocks:  # it has to look for stops within blocks again, and a hook for requests
+            self._stops_at_blocks = False
+            self._engine.end_at_blocks(False)
+            self._engine.hook(uc.UC_HOOK_BLOCK, _kernels_start.on_block.address, self._pointers.ctypes.data)
         self._stale_code = True  # what is compiled already does not ask
-
-    def _add_block_hook(self) -> None:
-        self._engine.hook(uc.UC_HOOK_BLOCK, _kernels_start.on_block.address, self._pointers.ctypes.data)
 
     def _add_fill_hooks(self) -> None:
         user = self._pointers.ctypes.data
@@ -403,9 +369,11 @@ class SoftCpu:
 
     def _grow_tlb(self) -> None:
         """Give the modelled TLB without bound more room; where pages were found in it is no longer true."""
+        self._counts.tlb_moves()
         self._tlb.grow()
         self._pointers[Pointer.TLB_ENTRIES] = self._tlb.entries.ctypes.data
         self._recent.fill(_NOWHERE)
+        self._counts.tlb_moved()
 
     def _settle_aliases(self, rip: int, code: int) -> None:
         """Flush for an alias; an instruction that touches two pages of a frame itself must pass next time."""
@@ -414,12 +382,8 @@ class SoftCpu:
         if self._registers.read("rip") == rip:
             self._alone_at = rip
 
-    def _leave_out_rest(self) -> None:
-        """Take off the instructions of the last block that the stop kept from executing."""
-        size = self._scalars[_LAST_SIZE]
-        start, rip = int(self._state[SoftState.LAST_BLOCK]), self._registers.read("rip")
-        if start <= rip < start + size:
-            self._blocks.left_out(self._code(rip, start + size - rip))
+    def _place_stop(self) -> None:
+        """Set RIP, which the engine did not compute at a refused I/O instruction."""
 
     def _code(self, gva: int, length: int) -> bytes:
         """Return code bytes as a fetch would see them, without side effects; short when a page is missing."""

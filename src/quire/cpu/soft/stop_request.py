@@ -19,7 +19,7 @@ from unicorn.unicorn_py3.unicorn import uclib
 from quire.cpu.soft.exit_flag import find_exit_flag
 from quire.cpu.soft.trial import CODE_AT, Trial, trial
 
-__all__ = ["StopCells", "find_stop_cells"]
+__all__ = ["HALTED", "NOW", "StopCells", "find_stop_cells"]
 
 #: mov r8, [rdi + where the CPU state's address is]; mov eax, [r8 + the word that compiled code looks at]; test eax, eax
 _CHECK = re.compile(rb"\x4c\x8b\x87(.{4})\x41\x8b\x80(.{4})\x85\xc0", re.DOTALL)
@@ -27,8 +27,8 @@ _CHECK = re.compile(rb"\x4c\x8b\x87(.{4})\x41\x8b\x80(.{4})\x85\xc0", re.DOTALL)
 _RETURN = re.compile(rb"\xc7\x83(.{4})\x00\x00\x01\x00", re.DOTALL)
 _CHECK_LENGTH, _LOOP_LENGTH = 64, 4096
 _FIRST_FIELDS = 64
-_HALTED = 0x10001  # the loop returns that the processor halts: the run ends without an error
-_NOW = 0xFFFF
+#: What the cells are set to: the loop returns that the processor halts, by which a run ends without an error.
+HALTED, NOW = 0x10001, 0xFFFF
 
 #: mov edx, 16; then a block that goes on to itself: mov rax, [rdi]; inc rcx; mov rbx, [rdi]; dec edx; jnz
 _CODE = bytes.fromhex("ba10000000 488b07 48ffc1 488b1f ffca 75f3")
@@ -45,15 +45,17 @@ class StopCells(NamedTuple):
     leave: int
     looked_at: int
 
+    def addresses(self, handle: ctypes.c_void_p) -> tuple[int, int, int]:
+        """Return where the three cells of the engine with `handle` are, in the order in which they are set."""
+        state = ctypes.c_uint64.from_address((handle.value or 0) + self.state).value
+        return state + self.returns, state + self.leave, state + self.looked_at
+
     def ask(self, handle: ctypes.c_void_p) -> None:
         """Have the running engine end at its next block; any thread may call. One that does not run forgets it."""
-        state = self._state_of(handle)
-        ctypes.c_uint32.from_address(state + self.returns).value = _HALTED
-        ctypes.c_uint8.from_address(state + self.leave).value = 1
-        ctypes.c_uint16.from_address(state + self.looked_at).value = _NOW
-
-    def _state_of(self, handle: ctypes.c_void_p) -> int:
-        return ctypes.c_uint64.from_address((handle.value or 0) + self.state).value
+        returns, leave, looked_at = self.addresses(handle)
+        ctypes.c_uint32.from_address(returns).value = HALTED
+        ctypes.c_uint8.from_address(leave).value = 1
+        ctypes.c_uint16.from_address(looked_at).value = NOW
 
 
 @cache

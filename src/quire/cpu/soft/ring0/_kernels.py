@@ -64,6 +64,12 @@ def on_block_privilege(handle, gva, size, user):
     set_privilege(user)
 
 
+@callback(types.void(USER))
+def copy_privilege(user):
+    """Do what :func:`set_privilege` does, before a walk of the model."""
+    set_privilege(user)
+
+
 @callback(types.void(HANDLE, types.uint64, types.uint32, USER))
 def on_block_of_slice(handle, gva, size, user):
     """UC_HOOK_BLOCK of a guest with several vCPUs: stop in front of the block when the slice is used up.

@@ -14,7 +14,7 @@ from unicorn import x86_const as x86
 from quire.arch import DR6, PF_ERROR, RFLAGS, WORD, Access, ExitReason, InterruptionType, Vector
 from quire.arch.guest_state import ActivityState
 from quire.cpu.detail import Detail
-from quire.cpu.soft import _kernels, _kernels_blocks
+from quire.cpu.soft import _kernels
 from quire.cpu.soft.decode import MAX_LENGTH, decode
 from quire.cpu.soft.registers import SoftRegisters
 from quire.cpu.soft.ring0 import _kernels as ring0_kernels
@@ -49,6 +49,7 @@ class MachineCpu(SoftCpu):
     """Executes the machine guest of `vcpu`, counting as `detail` says."""
 
     _zero_is_code = True
+    _before_blocks, _before_walks = ring0_kernels.on_block_privilege, ring0_kernels.copy_privilege
 
     def __init__(self, vcpu: Vcpu, detail: Detail, *, in_slices: bool = False) -> None:
         self._in_slices = in_slices
@@ -232,8 +233,4 @@ class MachineCpu(SoftCpu):
         engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_out.address, user, x86.UC_X86_INS_OUT)
         if self._in_slices:
             engine.hook(uc.UC_HOOK_BLOCK, ring0_kernels.on_block_of_slice.address, user)
-        if self.detail is Detail.FULL:
-            engine.hook(uc.UC_HOOK_BLOCK, ring0_kernels.on_block_privilege.address, user)
-            engine.hook(uc.UC_HOOK_BLOCK, _kernels_blocks.on_block.address, user)
-            engine.hook(uc.UC_HOOK_MEM_READ, _kernels.on_memory.address, user)
-            engine.hook(uc.UC_HOOK_MEM_WRITE, _kernels.on_memory.address, user)
+        self._counts.add_hooks()

@@ -12,7 +12,7 @@ from quire.arch import WORD, Access
 from quire.cpu.soft._kernels_casts import shape_words, words
 from quire.cpu.soft._kernels_lookups import look_up, recall_page, remember
 from quire.cpu.soft.state import Pointer, SoftState
-from quire.cpu.soft.tcg._kernels_raw import call3, load64, store64, user_at
+from quire.cpu.soft.tcg._kernels_raw import ask_to_stop, call3, do1, load64, store64, user_at
 from quire.cpu.soft.tcg._kernels_slots import (
     bring_up_to_date,
     drop_changed,
@@ -33,7 +33,7 @@ _C = {cell: U(8 * cell) for cell in Cell}
 _USER, _NEAR, _RECORDS = _C[Cell.USER], _C[Cell.NEAR], _C[Cell.RECORDS]
 _SAVED, _EPOCH, _SPLIT = _C[Cell.SAVED], _C[Cell.EPOCH], _C[Cell.SPLIT]
 _PAIRS, _OWNERS, _ENTRIES = _C[Cell.PAIRS], _C[Cell.OWNERS], _C[Cell.ENTRIES]
-_LOOK_UP = _C[Cell.LOOK_UP]
+_LOOK_UP, _PRIVILEGE = _C[Cell.LOOK_UP], _C[Cell.PRIVILEGE]
 _N_CLOCK, _N_FETCH, _N_BLOCK = U(Near.CLOCK), U(Near.LAST_FETCH), U(Near.LAST_BLOCK)
 _N_STAMPS = U(Near.STAMPS)
 _R_WORDS, _R_PC, _R_SIZE = U(8 * Record.WORDS), U(8 * Record.PC), U(8 * Record.SIZE)
@@ -44,7 +44,7 @@ _P_STATE, _P_TLB, _P_TLB_STATE = int(Pointer.STATE), int(Pointer.TLB_ENTRIES), i
 _P_FETCH, _P_SHAPES = int(Pointer.RECENT_FETCH), int(Pointer.TLB_SHAPES)
 _N_STATE, _WAYS = len(SoftState), int(Shape.WAYS)
 _SPLITS, _FETCH_PAGES = int(SoftState.SPLITS), int(SoftState.FETCH_PAGES)
-_T_CLOCK, _CAPACITY = int(TlbState.CLOCK), int(TlbState.CAPACITY)
+_T_CLOCK, _CAPACITY, _GROWS = int(TlbState.CLOCK), int(TlbState.CAPACITY), int(TlbState.FULL)
 _DIRTY = U(TRANSLATION.mask("dirty"))
 _WRITE, _FETCH = U(Access.WRITE), U(Access.FETCH)
 _TLB, _TLB_REST = U(Offset.ENV_TLB & WORD), U(Offset.ENV_TLB_REST & WORD)
@@ -68,7 +68,11 @@ def on_look_up(context, gva, access):
             break
         row = np.int64(pair >> _8)
         bring_up_to_date(context, row, set_start(context, row, pair & _SHIFT_MASK, gva))
+    if load64(context + _PRIVILEGE):
+        do1(load64(context + _PRIVILEGE), (load64(context + _USER),))
     index = look_up(user, gva, access)
+    if words(user[_P_TLB_STATE])[_GROWS]:
+        ask_to_stop(context)
     shapes = shape_words(user[_P_SHAPES])
     for number in range(PAIRS):
         pair = word(context, _PAIRS, first + U(number))

@@ -10,6 +10,7 @@ from numba import types
 
 from quire.arch import WORD
 from quire.cpu.soft.tcg._kernels_raw import (
+    ask_to_stop,
     context_of,
     load16,
     load64,
@@ -17,7 +18,7 @@ from quire.cpu.soft.tcg._kernels_raw import (
     store16,
     store64,
 )
-from quire.cpu.soft.tcg.cells import LOG_BYTES, SIDE_SLOTS, SLOTS, Cell, Near, Record, Saved
+from quire.cpu.soft.tcg.cells import BLOCKS, LOG_BYTES, SIDE_SLOTS, SLOTS, Cell, Near, Record, Saved
 from quire.cpu.soft.tcg.offsets import Condition, Offset, Opcode
 from quire.kernels import callback, kernel
 
@@ -77,6 +78,7 @@ _0, _1, _2, _8, _12, _16 = (U(n) for n in (0, 1, 2, 8, 12, 16))
 _NONE, _IMPOSSIBLE = U(WORD), U(WORD - 1)
 _MASK = np.int64((SLOTS - 1) << 3)
 _LAST_LOG = U(LOG_BYTES - 1)
+_MANY_BLOCKS, _MANY_ACCESSES = U(BLOCKS * 3 // 4), U(LOG_BYTES * 3 // 4)
 #: How an access is marked for the function that meets its miss: accesses done before it, and whether it is counted
 #: as it happens.
 _DONE_SHIFT, _AS_IT_HAPPENS = U(12), U(1 << 27)
@@ -272,6 +274,8 @@ def on_generate(cpu, tb, most):
     store64(context + _NEXT, number + _1)
     if load64(context + _FULL) == _0:
         return
+    if number >= _MANY_BLOCKS or logged + accesses >= _MANY_ACCESSES:
+        ask_to_stop(context)  # to make room
     apply_patches(context)
     last = (pc + size - _1) >> _12
     forget_saved(context, pc >> _12, last)

@@ -6,12 +6,15 @@ from numba import types
 from numba.extending import intrinsic
 
 from quire.cpu.soft._kernels_casts import USER
-from quire.cpu.soft.tcg.cells import CONTEXTS, REGISTRY
+from quire.cpu.soft.stop_request import HALTED, NOW
+from quire.cpu.soft.tcg.cells import CONTEXTS, REGISTRY, Cell
 from quire.kernels import kernel
 
 U = np.uint64
 _WORD = ir.IntType(64)
 _0, _1, _8, _4 = (U(n) for n in (0, 1, 8, 4))
+_RETURNS, _LEAVE, _LOOKED_AT = U(8 * Cell.RETURNS), U(8 * Cell.LEAVE), U(8 * Cell.LOOKED_AT)
+_HALTED, _ONE, _NOW = np.uint32(HALTED), np.uint8(1), np.uint16(NOW)
 _REGISTRY, _LAST = U(REGISTRY), U(CONTEXTS - 1)
 
 
@@ -62,8 +65,8 @@ def _call(number, returns):
     return call
 
 
-call3, call4 = _call(3, True), _call(4, True)
-do4, do5 = _call(4, False), _call(5, False)
+call3 = _call(3, True)
+do1 = _call(1, False)
 
 
 def _cast(pointer_type):
@@ -95,3 +98,11 @@ def context_of(env):
             break
         slot = (slot + _1) & _LAST
     return found
+
+
+@kernel(types.void(types.uint64))
+def ask_to_stop(context):
+    """Have the engine end at its next block."""
+    store32(load64(context + _RETURNS), _HALTED)
+    store8(load64(context + _LEAVE), _ONE)
+    store16(load64(context + _LOOKED_AT), _NOW)

@@ -17,7 +17,7 @@ from quire.cpu.soft.tcg.cells import PAIRS, SLOTS, Cell, Near
 from quire.cpu.soft.tcg.offsets import MMU_INDICES, VICTIMS, Offset
 from quire.kernels import kernel
 from quire.tlb._kernels import touch
-from quire.tlb._kernels_replacement import PLRU
+from quire.tlb._kernels_replacement import LRU
 from quire.tlb.layout import Shape, TlbState
 
 U = np.uint64
@@ -94,12 +94,15 @@ def last_use(context, entry):
 
 @kernel(types.void(_WORD, types.int64, types.int64))
 def bring_up_to_date(context, row, start):
-    """Give the model the uses of the entries of the set that begins at `start`, in their order."""
+    """Give the model the uses of the entries of the set that begins at `start`, the last of each, in their order.
+
+    That is all that the policies there are depend on: their words of a set are the same as after every use.
+    """
     user = user_at(load64(context + _USER))
     entries, state, shapes = words(user[_P_TLB]), words(user[_P_TLB_STATE]), shape_words(user[_P_SHAPES])
     capacity, now = np.int64(state[_CAPACITY]), state[_CLOCK]
     ways = shapes[row + _WAYS]
-    if shapes[row + _POLICY] != PLRU:
+    if shapes[row + _POLICY] == LRU:
         for entry in range(start, start + ways):
             if word(context, _HEADS, U(entry)) != _NONE:
                 entries[capacity + entry] = max(entries[capacity + entry], last_use(context, U(entry)))

@@ -96,6 +96,9 @@ class Cell(IntEnum):
     PURE_ALL = 31  #: functions of the library that are called often and touch no memory of the guest
     PURE_CARRY = 32
     PURE_NEXT = 33
-    LOADS = 34  #: the library's functions for an access that misses: by log2 of the size, then big-endian ones
-    STORES = 42
-    CELLS = 50
+    PRIVILEGE = 34  #: what tells walks the privilege of an access, 0 for none
+    # of a request to stop at the next block
+    RETURNS = 35
+    LEAVE = 36
+    LOOKED_AT = 37
+    CELLS = 38

@@ -1,0 +1,55 @@
+"""The choice of who counts, by detail and by what the engine's library is."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+
+from quire.cpu.detail import Detail
+from quire.cpu.soft.counts import Counts, Uncounted
+from quire.cpu.soft.engine import Engine
+from quire.cpu.soft.hooked import HookedCounts
+from quire.cpu.soft.state import SoftState
+from quire.cpu.soft.tcg.emitted import EmittedCounts
+from quire.kernels import Callback
+from quire.tlb import Tlb
+
+__all__ = ["hooks_alone", "make_counts"]
+
+_wanted = [True]
+
+
+@contextmanager
+def hooks_alone() -> Iterator[None]:
+    """Have Cpus that are made meanwhile count by hooks, as where the engine's code cannot be added to."""
+    before, _wanted[0] = _wanted[0], False
+    try:
+        yield
+    finally:
+        _wanted[0] = before
+
+
+def make_counts(
+    engine: Engine,
+    pointers: npt.NDArray[np.uint64],
+    state: npt.NDArray[np.uint64],
+    tlb: Tlb,
+    code: Callable[[int, int], bytes],
+    before_blocks: Callback | None,
+    before_walks: Callback | None,
+    *,
+    evicted: bool,
+) -> Counts:
+    """Return the counts of a new engine, whose hooks get `pointers`, in the detail that `state` says.
+
+    `code` reads code bytes as a fetch would see them; the other two tell walks the privilege of an access. `evicted`:
+    translations go after so many fills of the engine's TLB, of which only hooks have those of every access.
+    """
+    if state[SoftState.DETAIL] != Detail.FULL:
+        return Uncounted(engine, pointers.ctypes.data)
+    if _wanted[0] and not evicted and not state[SoftState.NODES] and engine.stops_at_blocks:
+        made = EmittedCounts.make(engine, pointers, state, tlb, code, before_walks)
+        if made is not None:
+            return made
+    return HookedCounts(engine, pointers, state, tlb, code, before_blocks)
