@@ -1,10 +1,13 @@
 """The soft Cpu with hand-assembled guests: stops are exact, counts are exact, code that changes is seen."""
 
+from contextlib import nullcontext
+
 import pytest
 from soft_guest import CODE, CODE_HPA, DATA, DATA_HPA, Guest
 
 from quire.arch import Vector
 from quire.cpu import Detail
+from quire.cpu.soft.counting import hooks_alone
 from quire.cpu.soft.engine import Engine
 from quire.errors import MisuseError
 from quire.memory import HostMemory

@@ -20,8 +20,14 @@ MODULES = (
     "quire.cpu.soft._kernels",
     "quire.cpu.soft._kernels_blocks",
     "quire.cpu.soft._kernels_lookups",
+    "quire.cpu.soft.tcg._kernels_access",
+    "quire.cpu.soft.tcg._kernels_emit",
+    "quire.cpu.soft.tcg._kernels_misses",
+    "quire.cpu.soft.tcg._kernels_raw",
+    "quire.cpu.soft.tcg._kernels_slots",
 )
-EXACT = {types.int64, types.uint64, types.boolean, types.void}
+#: 32 bits where the engine's library has them.
+EXACT = {types.int64, types.uint64, types.int32, types.boolean, types.void}
 
 
 def dispatchers() -> list[tuple[str, CPUDispatcher]]:

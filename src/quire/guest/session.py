@@ -36,7 +36,7 @@ from quire.observe import HostAudit, audit_host
 from quire.own_descriptors import empty
 from quire.state.images.save import save_image
 from quire.tlb import Tlb
-from quire.vcpu import Cpu, counting
+from quire.vcpu import Cpu, counting, why_slow
 
 __all__ = ["Session", "open_session"]
 
@@ -188,6 +188,8 @@ class Session:
                 point.check(cpu)
         except MisuseError as error:
             raise LaunchError(CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
+        if (why := why_slow(cpu)) is not None:
+            self._say(f"accesses are counted by hooks, which takes five times as long: {why}")
 
     def _audit(self, machine: Machine) -> None:
         self.audits.append(audit_host(machine.host, [machine]))

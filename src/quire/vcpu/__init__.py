@@ -10,7 +10,18 @@ from quire.vcpu.delivery import DescriptorTable, EventState, LinearMemory, Memor
 from quire.vcpu.entry import enter
 from quire.vcpu.event import Event
 from quire.vcpu.injection import Outcome, combine, deliver_event
-from quire.vcpu.protocols import Breakpoints, Counting, Cpu, Registers, Sliced, breaking, counting, sliced
+from quire.vcpu.protocols import (
+    Breakpoints,
+    Counting,
+    Cpu,
+    Registers,
+    Sliced,
+    Slowed,
+    breaking,
+    counting,
+    sliced,
+    why_slow,
+)
 from quire.vcpu.result import EntryExit, VmFailInvalid, VmFailValid, VmSucceed, VmxResult
 from quire.vcpu.stop import Exit, Interrupted, Stop, Syscall, Trap, TrapKind
 from quire.vcpu.vm_functions import vmfunc
@@ -40,6 +51,7 @@ __all__ = [
     "Outcome",
     "Registers",
     "Sliced",
+    "Slowed",
     "Stop",
     "Syscall",
     "Trap",
@@ -61,4 +73,5 @@ __all__ = [
     "exit_of_walk",
     "sliced",
     "vmfunc",
+    "why_slow",
 ]

@@ -17,9 +17,11 @@ __all__ = [
     "Places",
     "Registers",
     "Sliced",
+    "Slowed",
     "breaking",
     "counting",
     "sliced",
+    "why_slow",
 ]
 
 
@@ -144,6 +146,18 @@ class Counting(Protocol):
     def events(self) -> Mapping[str, int]:
         """Return what was counted so far, by name: walks and their references; accesses in full detail."""
         ...
+
+
+@runtime_checkable
+class Slowed(Protocol):
+    """An engine that has a faster way to count, which it cannot always take."""
+
+    slowed: str | None  #: why it does not take it; None if it does
+
+
+def why_slow(cpu: Cpu) -> str | None:
+    """Return why `cpu` counts more slowly than it could, None if it does not."""
+    return cpu.slowed if isinstance(cpu, Slowed) else None
 
 
 def sliced(cpu: Cpu) -> Sliced:

@@ -13,8 +13,8 @@ from quire.arch import WORD, Access
 from quire.cpu.detail import Detail
 from quire.cpu.soft._kernels_casts import HANDLE, USER, emu_stop, words
 from quire.cpu.soft._kernels_lookups import counted_walk, counter_of, look_up, recall_page, remember
-from quire.cpu.soft.tcg.cells import Near
 from quire.cpu.soft.state import RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
+from quire.cpu.soft.tcg.cells import Near
 from quire.kernels import callback, kernel
 from quire.paging import RESULT_WORDS, Result, Rights, Status
 from quire.paging._kernels_memo import walk_with_memo_from

@@ -7,12 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from quire.cpu.detail import Detail
-from quire.cpu.soft.counts import Counts, Uncounted
+from quire.cpu.soft.counts import Counts, PrivilegeTold, Uncounted
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.hooked import HookedCounts
 from quire.cpu.soft.state import SoftState
 from quire.cpu.soft.tcg.emitted import EmittedCounts
-from quire.kernels import Callback
 from quire.tlb import Tlb
 
 __all__ = ["hooks_alone", "make_counts"]
@@ -36,20 +35,18 @@ def make_counts(
     state: npt.NDArray[np.uint64],
     tlb: Tlb,
     code: Callable[[int, int], bytes],
-    before_blocks: Callback | None,
-    before_walks: Callback | None,
+    privilege: PrivilegeTold,
     *,
     evicted: bool,
 ) -> Counts:
     """Return the counts of a new engine, whose hooks get `pointers`, in the detail that `state` says.
 
-    `code` reads code bytes as a fetch would see them; the other two tell walks the privilege of an access. `evicted`:
-    translations go after so many fills of the engine's TLB, of which only hooks have those of every access.
+    `code` reads code bytes as a fetch would see them. `evicted`: translations go after so many fills of the engine's TLB, of which only hooks have those of every access.
     """
     if state[SoftState.DETAIL] != Detail.FULL:
         return Uncounted(engine, pointers.ctypes.data)
     if _wanted[0] and not evicted and not state[SoftState.NODES] and engine.stops_at_blocks:
-        made = EmittedCounts.make(engine, pointers, state, tlb, code, before_walks)
+        made = EmittedCounts.make(engine, pointers, state, tlb, code, privilege.before_walks)
         if made is not None:
             return made
-    return HookedCounts(engine, pointers, state, tlb, code, before_blocks)
+    return HookedCounts(engine, pointers, state, tlb, code, privilege.before_blocks)

@@ -1,13 +1,24 @@
 """Who counts what a guest does, of the soft Cpu: by hooks, in the engine's own code, or not at all."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from unicorn import unicorn_const as uc
 
 from quire.cpu.soft import _kernels_start
 from quire.cpu.soft.engine import Engine
+from quire.kernels import Callback
 
-__all__ = ["Counts", "Uncounted"]
+__all__ = ["NO_PRIVILEGE", "Counts", "PrivilegeTold", "Uncounted"]
+
+
+class PrivilegeTold(NamedTuple):
+    """What tells walks the privilege of an access: a hook of each block, and a function of the hooks' pointer array."""
+
+    before_blocks: Callback | None
+    before_walks: Callback | None
+
+
+NO_PRIVILEGE = PrivilegeTold(None, None)
 
 
 class Counts(Protocol):

@@ -1,8 +1,12 @@
 """The soft Cpu that a vCPU of a machine needs: one for programs, one for guests with a kernel of their own."""
 
+from contextlib import nullcontext
+
 from quire.cpu.detail import Detail
 from quire.cpu.soft import SoftCpu
+from quire.cpu.soft.counting import hooks_alone
 from quire.cpu.soft.process import ProcessCpu
+from quire.cpu.soft.proof import why_hooks
 from quire.cpu.soft.ring0 import MachineCpu
 from quire.machine import Vcpu
 
@@ -10,7 +14,15 @@ __all__ = ["make_soft"]
 
 
 def make_soft(vcpu: Vcpu, detail: Detail) -> SoftCpu:
-    """Return the engine of `vcpu`, counting as `detail` says."""
+    """Return the engine of `vcpu`, counting as `detail` says, and by hooks where the engine's code is not proved."""
+    why = why_hooks() if detail is Detail.FULL else None
+    with nullcontext() if why is None else hooks_alone():
+        made = _make(vcpu, detail)
+    made.slowed = why
+    return made
+
+
+def _make(vcpu: Vcpu, detail: Detail) -> SoftCpu:
     config = vcpu.machine.config
     if config.shape.own_kernel:
         return MachineCpu(vcpu, detail, in_slices=config.vcpus > 1)

@@ -16,6 +16,7 @@ from quire.cpu.detail import Detail
 from quire.cpu.soft import _kernels, _kernels_start
 from quire.cpu.soft.answered import AnsweredFills, FillSource
 from quire.cpu.soft.counting import make_counts
+from quire.cpu.soft.counts import NO_PRIVILEGE
 from quire.cpu.soft.decode import read_code
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.failed_walk import FailedWalk
@@ -23,7 +24,6 @@ from quire.cpu.soft.fill_budget import FillBudget
 from quire.cpu.soft.places import Places
 from quire.cpu.soft.registers import SoftRegisters
 from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
-from quire.kernels import Callback
 from quire.memory import HostMemory
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Result
 from quire.tlb import Tlb, TlbState
@@ -59,9 +59,8 @@ class SoftCpu:
     """
 
     name = "soft"
-    #: What tells walks the privilege of an access: a hook of blocks, and a function of the pointer array.
-    _before_blocks: Callback | None = None
-    _before_walks: Callback | None = None
+    slowed: str | None = None
+    _privilege = NO_PRIVILEGE  # of a program there is one
     _zero_is_code = False  # whether a guest may execute at address 0, where the engine ends a run of itself
 
     def __init__(
@@ -111,12 +110,16 @@ class SoftCpu:
         self._user = ctypes.c_void_p(self._pointers.ctypes.data)
         self._start = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(int(_kernels_start.run.address or 0))
         self.places = Places(self._engine, self._scalars, self._pointers, self._change_places)
-        self._counts = make_counts(
-            *(self._engine, self._pointers, self._state, tlb, self._code),
-            *(self._before_blocks, self._before_walks),
+        self.counts = make_counts(
+            self._engine,
+            self._pointers,
+            self._state,
+            tlb,
+            self._code,
+            self._privilege,
             evicted=evictions is not None,
         )
-        self._stops_at_blocks = self._counts.stops_at_blocks
+        self._stops_at_blocks = self.counts.stops_at_blocks
         self._add_hooks()
 
     @property
@@ -151,7 +154,7 @@ class SoftCpu:
             registers.fresh = False
             if self._stops_at_blocks:
                 self._engine.end_at_blocks(not alone)
-            self._counts.begin()
+            self.counts.begin()
             error = self._start(self._user)
             registers.fresh = True
             code = state[_STOP]
@@ -164,10 +167,10 @@ class SoftCpu:
                 self._end_alone()
             if state[_UNPLACED]:
                 self._place_stop()
-            self._counts.end(kept[0], alone)
-            if self._counts.wants_room:
+            self.counts.end(kept[0], alone)
+            if self.counts.wants_room:
                 self._engine.control(uc.UC_CTL_TB_FLUSH)
-                self._counts.make_room()
+                self.counts.make_room()
             if code == _SYSCALL:
                 return Syscall()
             if self._tlb.state[_TLB_FULL]:
@@ -254,15 +257,15 @@ class SoftCpu:
         if frames[0] & _FETCHED if frames.size == 1 else (frames & _FETCHED).any():
             frames &= ~_FETCHED
             self._stale_code = self._stale_tlb = True
-            self._counts.code_changes()
+            self.counts.code_changes()
 
     def events(self) -> dict[str, int]:
         """Return what was counted; `instructions` only in full detail."""
-        return {event.name.lower(): int(self._state[event]) for event in EVENTS} | self._counts.events()
+        return {event.name.lower(): int(self._state[event]) for event in EVENTS} | self.counts.events()
 
     def close(self) -> None:
         """Free the engine."""
-        self._counts.close()
+        self.counts.close()
         self._engine.close()
 
     def _begin_alone(self, rip: int) -> bool:
@@ -328,7 +331,7 @@ class SoftCpu:
         self._cpuid = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(self._on_cpuid)
         address = ctypes.cast(self._cpuid, ctypes.c_void_p).value or 0
         engine.hook(uc.UC_HOOK_INSN, address, 0, x86.UC_X86_INS_CPUID)
-        self._counts.add_hooks()
+        self.counts.add_hooks()
 
     def _change_places(self) -> None:
         if self._stops_at_blocks:  # it has to look for stops within blocks again, and a hook for requests
@@ -369,11 +372,11 @@ class SoftCpu:
 
     def _grow_tlb(self) -> None:
         """Give the modelled TLB without bound more room; where pages were found in it is no longer true."""
-        self._counts.tlb_moves()
+        self.counts.tlb_moves()
         self._tlb.grow()
         self._pointers[Pointer.TLB_ENTRIES] = self._tlb.entries.ctypes.data
         self._recent.fill(_NOWHERE)
-        self._counts.tlb_moved()
+        self.counts.tlb_moved()
 
     def _settle_aliases(self, rip: int, code: int) -> None:
         """Flush for an alias; an instruction that touches two pages of a frame itself must pass next time."""

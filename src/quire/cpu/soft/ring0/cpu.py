@@ -15,6 +15,7 @@ from quire.arch import DR6, PF_ERROR, RFLAGS, WORD, Access, ExitReason, Interrup
 from quire.arch.guest_state import ActivityState
 from quire.cpu.detail import Detail
 from quire.cpu.soft import _kernels
+from quire.cpu.soft.counts import PrivilegeTold
 from quire.cpu.soft.decode import MAX_LENGTH, decode
 from quire.cpu.soft.registers import SoftRegisters
 from quire.cpu.soft.ring0 import _kernels as ring0_kernels
@@ -49,7 +50,7 @@ class MachineCpu(SoftCpu):
     """Executes the machine guest of `vcpu`, counting as `detail` says."""
 
     _zero_is_code = True
-    _before_blocks, _before_walks = ring0_kernels.on_block_privilege, ring0_kernels.copy_privilege
+    _privilege = PrivilegeTold(ring0_kernels.on_block_privilege, ring0_kernels.copy_privilege)
 
     def __init__(self, vcpu: Vcpu, detail: Detail, *, in_slices: bool = False) -> None:
         self._in_slices = in_slices
@@ -233,4 +234,4 @@ class MachineCpu(SoftCpu):
         engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_out.address, user, x86.UC_X86_INS_OUT)
         if self._in_slices:
             engine.hook(uc.UC_HOOK_BLOCK, ring0_kernels.on_block_of_slice.address, user)
-        self._counts.add_hooks()
+        self.counts.add_hooks()

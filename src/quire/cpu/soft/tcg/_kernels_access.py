@@ -59,7 +59,7 @@ _NONE = U(WORD)
 
 @callback(types.uint64(_WORD, _WORD, _WORD))
 def on_look_up(context, gva, access):
-    """Send an access through the model, as one after what slots have of the sets that it may change; return its entry."""
+    """Send an access through the model, whose sets learn first what slots have of them; return its entry."""
     user = user_at(load64(context + _USER))
     first = access * _N_PAIRS
     for number in range(PAIRS):
@@ -218,7 +218,6 @@ def after_library(context, env, index, gva, size):
     if (gva & _OFFSET) + size > _PAGE:
         save(context, env, index, page + _1)
         allow(context, env, index, page + _1, False)
-
 
 
 @kernel(types.void(_WORD, _WORD))

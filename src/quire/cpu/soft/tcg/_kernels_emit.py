@@ -1,4 +1,4 @@
-"""What stands between the library and its code generator: operations of Quire's own at a block's start and behind accesses.
+"""What stands between the library and its code generator: operations of Quire's at a block's start, behind accesses.
 
 Each is called in place of the function of the library that it is named after, for every engine of the process; engines
 without a context get what the library does. A temporary does not outlive a branch, so that what is needed behind one is
@@ -213,7 +213,12 @@ def on_call(tcg, function, result, number, arguments):
             emit_prologue(tcg, context, arguments)
         return
     pure = function == load64(context + _ALL) or function == load64(context + _CARRY)
-    if load64(context + _FULL) and load64(context + _BEGUN) and not pure and function != load64(context + _GOTO):
+    if (
+        load64(context + _FULL)
+        and load64(context + _BEGUN)
+        and not pure
+        and function != load64(context + _GOTO)
+    ):
         env, near = load64(tcg + _CONTEXT_ENV) + tcg, load64(context + _OFFSET)
         temp = temp_of(tcg, context, _0)
         emit_move(tcg, temp, load64(context + _ACCESSES))
@@ -251,7 +256,7 @@ def apply_patches(context):
 
 @callback(types.void(_WORD, _WORD, _HALF))
 def on_generate(cpu, tb, most):
-    """gen_intermediate_code: a record for the block. What the library leaves by a jump leaves the record to the next."""
+    """gen_intermediate_code: a record for the block; one that the library leaves by a jump is the next block's."""
     context = context_of(load64(cpu + _CPU_ENV))
     if context == _0:
         _generate(cpu, tb, most)

@@ -8,7 +8,7 @@ one itself; what the library's own instructions call does neither.
 import numpy as np
 from numba import carray, types
 
-from quire.arch import WORD, Access
+from quire.arch import LOW32, WORD, Access
 from quire.cpu.soft.state import Pointer, SoftState
 from quire.cpu.soft.tcg._kernels_access import (
     after_library,
@@ -49,7 +49,7 @@ _TLB, _TLB_REST = U(Offset.ENV_TLB & WORD), U(Offset.ENV_TLB_REST & WORD)
 _REST_SIZE, _USED, _CPU_ENV = U(Offset.TLB_REST_SIZE), U(Offset.TLB_USED), U(Offset.CPU_ENV)
 _0, _1, _2, _3, _4, _6, _8 = (U(n) for n in (0, 1, 2, 3, 4, 6, 8))
 _9, _12, _15, _16, _24 = (U(n) for n in (9, 12, 15, 16, 24))
-_LOW32, _PLAIN, _LOW8 = U(0xFFFFFFFF), U(0xFFFF), U(0xFF)
+_LOW32, _PLAIN, _LOW8 = U(LOW32), U(0xFFFF), U(0xFF)
 _OFFSET, _PAGE, _NONE = U(0xFFF), U(4096), U(WORD)
 _DONE_MASK, _SWAPPED = U(0x7FFF), U(8 << 4)
 _EPOCHS = U(1 << 17)
@@ -324,7 +324,7 @@ _flush_page = _library("tlb_flush_page_by_mmuidx", types.void, _WORD, _WORD, _HA
 
 @callback(types.void(_WORD, _HALF))
 def on_flush(cpu, indices):
-    """tlb_flush_by_mmuidx: nothing that was kept is true any more. The engine sizes its TLB by how full it says it is."""
+    """tlb_flush_by_mmuidx: what was kept is no longer true. The engine sizes its TLB by how full it says it is."""
     env = load64(cpu + _CPU_ENV)
     context = context_of(env)
     if context and load64(context + _FULL):

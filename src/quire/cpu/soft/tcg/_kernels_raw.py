@@ -1,4 +1,4 @@
-"""Memory by address, and calls of functions by address: what stands between the library's functions has nothing else."""
+"""Memory and functions by address: what stands between the library's functions has nothing else."""
 
 import numpy as np
 from llvmlite import ir

@@ -1,9 +1,9 @@
 """Pages of the modelled first level that the engine's own TLB may hold, and the stamps that accesses leave of them.
 
-A page has its stamp in the slot of its low bits, if the slot is its own: no other page is in the engine's TLB then whose
-accesses would stamp the same slot. A TLB entry of the model has all slots of its pages in a row, for a large page has
-many. The model's own stamps are brought up to date before anything looks at them. Slots of loads, or of all data, come
-first; then those of stores, where stores have a structure of their own.
+A page has its stamp in the slot of its low bits, if the slot is its own: no other page is in the engine's TLB then
+whose accesses would stamp the same slot. A TLB entry of the model has all slots of its pages in a row, for a large
+page has many. The model's own stamps are brought up to date before anything looks at them. Slots of loads, or of all
+data, come first; then those of stores, where stores have a structure of their own.
 """
 
 import numpy as np

@@ -7,7 +7,18 @@ block ran. Contexts are found by their CPU state, in a table at an address that 
 
 from enum import IntEnum
 
-__all__ = ["BLOCKS", "CONTEXTS", "LOG_BYTES", "REGISTRY", "SIDE_SLOTS", "SLOTS", "Cell", "Near", "Record", "Saved"]
+__all__ = [
+    "BLOCKS",
+    "CONTEXTS",
+    "LOG_BYTES",
+    "REGISTRY",
+    "SIDE_SLOTS",
+    "SLOTS",
+    "Cell",
+    "Near",
+    "Record",
+    "Saved",
+]
 
 #: Where the table of contexts is: pairs of a CPU state's address and a context's, this many.
 REGISTRY, CONTEXTS = 0x5175_6972_0000, 64
@@ -24,13 +35,17 @@ PAIRS = 12
 class Near(IntEnum):
     """Offsets in the cells near the CPU state."""
 
-    CLOCK = 0  #: of the modelled TLB, as after all accesses of the running block but those counted as they happen
+    CLOCK = (
+        0  #: of the modelled TLB, as after all accesses of the running block but those counted as they happen
+    )
     LAST_FETCH = 8  #: linear page
     LAST_BLOCK = 16  #: number of the block that runs, or ran last; all ones for none
     DONE = 24  #: accesses that the block had made when it called something that may not come back
     READS = 32  #: that were counted as they happened
     WRITES = 40
-    STAMPS = 4096  #: of loads, or of all data; then those of stores, where these have a structure of their own
+    STAMPS = (
+        4096  #: of loads, or of all data; then those of stores, where these have a structure of their own
+    )
     COUNTS = 4096 + 2 * 8 * SLOTS
     END = 4096 + 2 * 8 * SLOTS + 8 * BLOCKS
 

@@ -57,8 +57,8 @@ class Context:
         self._patches: _Words = np.zeros(2 * PATCHES, np.uint64)
         self._slots: _Words = np.full((4, 2 * SLOTS), _NONE, np.uint64)
         self._pairs = level.pairs
-        words = np.frombuffer((ctypes.c_uint64 * (Near.END // 8)).from_address(near), np.uint64)
-        self.near = memoryview(words[: Near.STAMPS // 8])  # type: ignore[arg-type]
+        words: _Words = np.ctypeslib.as_array((ctypes.c_uint64 * (Near.END // 8)).from_address(near))
+        self.near = memoryview(words[: Near.STAMPS // 8]).cast("B").cast("Q")  # type: ignore[arg-type]
         self.counts: _Words = words[Near.COUNTS // 8 :]
         owners, entries, tags, followers = (row.ctypes.data for row in self._slots)
         asks = dict(zip((Cell.RETURNS, Cell.LEAVE, Cell.LOOKED_AT), engine.stop_cells(), strict=True))

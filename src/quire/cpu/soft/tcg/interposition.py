@@ -42,7 +42,7 @@ _CALLED: dict[str, Any] = {
     "tcg_gen_qemu_st_i64": _kernels_emit.on_store_i64,
     **{
         f"cpu_{name}_mmuidx_ra": getattr(_kernels_misses, f"on_own_{name}")
-        for name in "ldub ldsb lduw ldsw ldl ldq stb stw stl stq".split()
+        for name in ["ldub", "ldsb", "lduw", "ldsw", "ldl", "ldq", "stb", "stw", "stl", "stq"]
     },
 }
 #: Functions that emitted code calls, by a table; the library's own calls of them stay its own.
@@ -63,10 +63,7 @@ def library_with_contexts() -> Library | None:
     try:
         if not is_known(library) or not _map(REGISTRY, _PAGE):
             return None
-        turned = [
-            (library.slots(f"{name}_x86_64"), made.address)
-            for name, made in _CALLED.items()
-        ] + [
+        turned = [(library.slots(f"{name}_x86_64"), made.address) for name, made in _CALLED.items()] + [
             ([one for one in library.slots(f"{name}_x86_64") if one.kind == ABSOLUTE], made.address)
             for name, made in _LISTED.items()
         ]
@@ -115,7 +112,7 @@ def unmap(address: int, size: int) -> None:
 def _map(address: int, size: int) -> bool:
     """Map memory at `address` unless anything is there."""
     got = _libc.mmap(address, size, _PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS_FIXED, -1, 0)
-    return got == address
+    return bool(got == address)
 
 
 def _table() -> "ctypes.Array[ctypes.c_uint64]":

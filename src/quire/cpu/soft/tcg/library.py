@@ -6,7 +6,7 @@ Read from the dynamic section that the loader itself uses (System V ABI, "Dynami
 import ctypes
 import mmap
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -140,9 +140,9 @@ class Library:
         return value if value >= self._base else self._base + value
 
 
-def _array(address: int, number: int, kind: np.dtype[np.void] | np.dtype[np.uint64]) -> npt.NDArray[np.void]:
-    octets = (ctypes.c_uint8 * (number * kind.itemsize)).from_address(address)
-    return np.frombuffer(octets, kind)  # type: ignore[arg-type, return-value]
+def _array(address: int, number: int, kind: "np.dtype[Any]") -> npt.NDArray[Any]:
+    octets = np.ctypeslib.as_array((ctypes.c_uint8 * (number * kind.itemsize)).from_address(address))
+    return octets.view(kind)
 
 
 def _protect(page: int, protection: int) -> None:

@@ -1,7 +1,8 @@
 """Where the engine's library keeps what emitted operations need: known for libraries whose code is known.
 
-Offsets are those of Unicorn's structures, in the words of QEMU 5.0, from which its generator comes. They show in the code
-of the functions whose SHA-256 is taken here: a library that keeps anything elsewhere has other code and is not known.
+Offsets are those of Unicorn's structures, in the words of QEMU 5.0, from which its generator comes. They show in the
+code of the functions whose SHA-256 is taken here: a library that keeps anything elsewhere has other code and is not
+known.
 """
 
 import hashlib
@@ -77,8 +78,8 @@ _TELLING = (
     "helper_lookup_tb_ptr_x86_64",
     "cpu_exec_x86_64",
 )
-#: SHA-256 of that code, by library.
-_KNOWN = {"9e9c67481afafbdf184cd5d9f9108f6c1912c5a70cb3e13329a15914c650fd63": "Unicorn 2.1.4, PyPI's wheel for manylinux2014_x86_64"}
+#: SHA-256 of that code: of PyPI's wheel of Unicorn 2.1.4 for manylinux.
+_KNOWN = frozenset(("9e9c67481afafbdf184cd5d9f9108f6c1912c5a70cb3e13329a15914c650fd63",))
 
 
 def fingerprint(library: Library) -> str:
