@@ -101,7 +101,9 @@ def _outcome(record: dict[str, Any]) -> Rows:
 def _execution(record: dict[str, Any]) -> Rows:
     accesses = record["accesses"]
     if accesses is None:
-        return [("instructions", "-", _NOT_COUNTED), ("accesses", "-", _NOT_COUNTED)]
+        instructions = record["instructions"]
+        counted = ("-", _NOT_COUNTED) if instructions is None else (format_count(instructions), "")
+        return [("instructions", *counted), ("accesses", "-", _NOT_COUNTED)]
     return [
         ("instructions", format_count(record["instructions"]), ""),
         ("reads", format_count(accesses["read"]), ""),

@@ -13,7 +13,7 @@ from quire.arch import WORD, Access
 from quire.cpu.detail import Detail
 from quire.cpu.soft._kernels_casts import HANDLE, USER, emu_stop, words
 from quire.cpu.soft._kernels_lookups import counted_walk, counter_of, look_up, recall_page, remember
-from quire.cpu.soft.state import RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
+from quire.cpu.soft.state import RECENT_SLOTS, Emitted, Pointer, Recent, SoftState, StopCode
 from quire.cpu.soft.tcg.cells import Near
 from quire.kernels import callback, kernel
 from quire.paging import RESULT_WORDS, Result, Rights, Status
@@ -37,7 +37,7 @@ _ANSWERED, _R_STATUS = int(SoftState.ANSWERED), int(Result.STATUS)
 _NODES, _EMITTED, _P_NEAR = int(SoftState.NODES), int(SoftState.EMITTED), int(Pointer.NEAR)
 _LAST_BLOCK, _LAST_SIZE = Near.LAST_BLOCK // 8, int(SoftState.LAST_BLOCK_SIZE)
 _R_HPA, _R_RIGHTS, _R_DIRTY = int(Result.HPA), int(Result.RIGHTS), int(Result.DIRTY)
-_FULL = U(Detail.FULL)
+_FULL, _ACCESSES = U(Detail.FULL), U(Emitted.ACCESSES)
 _READ, _WRITE, _FETCH = U(Access.READ), U(Access.WRITE), U(Access.FETCH)
 _MAY_READ, _MAY_WRITE, _MAY_EXECUTE = U(Rights.READ), U(Rights.WRITE), U(Rights.EXECUTE)
 _OK = np.int64(Status.OK)
@@ -100,7 +100,7 @@ def fill(gva, kind, entry, user):
     rights = result[_R_RIGHTS]
     full = state[_DETAIL] == _FULL and state[_EMITTED] == _0
     if access == _FETCH:
-        rights &= _MAY_EXECUTE if state[_EMITTED] else _MAY_READ | _MAY_EXECUTE
+        rights &= _MAY_EXECUTE if state[_EMITTED] == _ACCESSES else _MAY_READ | _MAY_EXECUTE
     elif rights & _MAY_WRITE:
         rights &= _MAY_READ if result[_R_DIRTY] == _0 else _MAY_READ | _MAY_WRITE
     if rights & (_MAY_WRITE | _MAY_EXECUTE) or full:

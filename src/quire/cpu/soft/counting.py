@@ -12,6 +12,7 @@ from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.hooked import HookedCounts
 from quire.cpu.soft.state import SoftState
 from quire.cpu.soft.tcg.emitted import EmittedCounts
+from quire.cpu.soft.tcg.emitted_blocks import EmittedBlocks
 from quire.tlb import Tlb
 
 __all__ = ["hooks_alone", "make_counts"]
@@ -41,12 +42,18 @@ def make_counts(
 ) -> Counts:
     """Return the counts of a new engine, whose hooks get `pointers`, in the detail that `state` says.
 
-    `code` reads code bytes as a fetch would see them. `evicted`: translations go after so many fills of the engine's TLB, of which only hooks have those of every access.
+    `code` reads code bytes as a fetch would see them. `evicted`: translations go after so many fills of the engine's
+    TLB, of which only hooks have those of every access.
     """
-    if state[SoftState.DETAIL] != Detail.FULL:
+    full = state[SoftState.DETAIL] == Detail.FULL
+    made: Counts | None = None
+    if _wanted[0] and engine.stops_at_blocks:
+        if not full:
+            made = EmittedBlocks.make_blocks(engine, pointers, state)
+        elif not evicted and not state[SoftState.NODES]:
+            made = EmittedCounts.make(engine, pointers, state, tlb, privilege.before_walks)
+    if made is not None:
+        return made
+    if not full:
         return Uncounted(engine, pointers.ctypes.data)
-    if _wanted[0] and not evicted and not state[SoftState.NODES] and engine.stops_at_blocks:
-        made = EmittedCounts.make(engine, pointers, state, tlb, code, privilege.before_walks)
-        if made is not None:
-            return made
     return HookedCounts(engine, pointers, state, tlb, code, privilege.before_blocks)

@@ -5,7 +5,7 @@ Hooks are compiled and run without Python; each gets the pointer array as its us
 
 from enum import IntEnum
 
-__all__ = ["EVENTS", "RECENT_SLOTS", "Pointer", "Recent", "SoftState", "StopCode"]
+__all__ = ["EVENTS", "RECENT_SLOTS", "Emitted", "Pointer", "Recent", "SoftState", "StopCode"]
 
 
 class StopCode(IntEnum):
@@ -74,7 +74,15 @@ class SoftState(IntEnum):
     UNPLACED = 35  #: 1: the engine refused an I/O instruction of the last block, and does not say which
     LEFT = 36  #: instructions until AT_ADDRESS, of a run that ends after so many; as a signed number
     LAST_COUNTED = 37  #: linear address of the instruction taken off LEFT last
-    EMITTED = 38  #: 1: operations in the engine's code count and look up, not hooks
+    EMITTED = 38  #: an Emitted
+
+
+class Emitted(IntEnum):
+    """What operations in the engine's own code do, instead of hooks."""
+
+    NOTHING = 0
+    BLOCKS = 1  #: count blocks
+    ACCESSES = 2  #: count accesses too, and look them up
 
 
 #: The scalars that count events, in report order.

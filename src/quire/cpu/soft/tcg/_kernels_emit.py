@@ -12,13 +12,24 @@ from quire.arch import WORD
 from quire.cpu.soft.tcg._kernels_raw import (
     ask_to_stop,
     context_of,
+    load8,
     load16,
     load64,
     store8,
     store16,
     store64,
 )
-from quire.cpu.soft.tcg.cells import BLOCKS, LOG_BYTES, SIDE_SLOTS, SLOTS, Cell, Near, Record, Saved
+from quire.cpu.soft.tcg.cells import (
+    BLOCKS,
+    LOG_BYTES,
+    SIDE_SLOTS,
+    SLOTS,
+    STARTS,
+    Cell,
+    Near,
+    Record,
+    Saved,
+)
 from quire.cpu.soft.tcg.offsets import Condition, Offset, Opcode
 from quire.kernels import callback, kernel
 
@@ -51,6 +62,7 @@ _C = {cell: U(8 * cell) for cell in Cell}
 _FULL, _NEXT, _ENV, _USER = _C[Cell.FULL], _C[Cell.NEXT], _C[Cell.ENV], _C[Cell.USER]
 _NEAR, _OFFSET = _C[Cell.NEAR], _C[Cell.NEAR_OFFSET]
 _RECORDS, _LOG, _LOGGED, _SAVED = _C[Cell.RECORDS], _C[Cell.LOG], _C[Cell.LOGGED], _C[Cell.SAVED]
+_STARTS, _STARTED, _TCG = _C[Cell.STARTS], _C[Cell.STARTED], _C[Cell.TCG]
 _BEGUN, _LABELLED, _ACCESSES = _C[Cell.BEGUN], _C[Cell.LABELLED], _C[Cell.ACCESSES]
 _WRITES, _TEMPS = _C[Cell.WRITES], _C[Cell.TEMPS]
 _MOVE, _PATCHED, _PATCHES = _C[Cell.PAGE_MOVE], _C[Cell.PATCHED], _C[Cell.PATCHES]
@@ -63,13 +75,14 @@ _STORE_STAMPS = U(8 * SLOTS)
 _R = {word: U(8 * word) for word in Record}
 _R_WORDS = U(8 * Record.WORDS)
 _R_SIZE, _R_INSTRUCTIONS, _R_ACCESSES = _R[Record.SIZE], _R[Record.INSTRUCTIONS], _R[Record.ACCESSES]
-_R_WRITES, _R_LOG = _R[Record.WRITES], _R[Record.LOG]
+_R_WRITES, _R_LOG, _R_STARTS = _R[Record.WRITES], _R[Record.LOG], _R[Record.STARTS]
 _S_WORDS, _S_MASK = U(8 * Saved.WORDS), U(SIDE_SLOTS - 1)
 _CONTEXT_UC, _CONTEXT_ENV, _CPU_ENV = U(Offset.CONTEXT_UC), U(Offset.CONTEXT_ENV), U(Offset.CPU_ENV)
 _UC_CPU, _ARGUMENTS = U(Offset.UC_CPU), U(Offset.OP_ARGUMENTS)
 _PREVIOUS, _LINK = U(Offset.OP_PREVIOUS), U(Offset.OP_LINK)
 _TB_SIZE, _TB_INSTRUCTIONS = U(Offset.TB_SIZE), U(Offset.TB_INSTRUCTIONS)
 _EXIT = U(Offset.ENV_EXIT & WORD)
+_INSN_START, _CONTEXT_OPS = np.uint8(Opcode.INSN_START), U(Offset.CONTEXT_OPS)
 _SET_LABEL, _LD_I32, _MOVI = np.int32(Opcode.SET_LABEL), np.int32(Opcode.LD_I32), np.int32(Opcode.MOVI_I64)
 _LD, _ST, _ADD = np.int32(Opcode.LD_I64), np.int32(Opcode.ST_I64), np.int32(Opcode.ADD_I64)
 _GE, _EQ = np.int32(Condition.GE), np.int32(Condition.EQ)
@@ -78,7 +91,8 @@ _0, _1, _2, _8, _12, _16 = (U(n) for n in (0, 1, 2, 8, 12, 16))
 _NONE, _IMPOSSIBLE = U(WORD), U(WORD - 1)
 _MASK = np.int64((SLOTS - 1) << 3)
 _LAST_LOG = U(LOG_BYTES - 1)
-_MANY_BLOCKS, _MANY_ACCESSES = U(BLOCKS * 3 // 4), U(LOG_BYTES * 3 // 4)
+_MANY_BLOCKS, _MANY_ACCESSES, _MANY_STARTS = (U(n * 3 // 4) for n in (BLOCKS, LOG_BYTES, STARTS))
+_LAST_START, _LOW16 = U(STARTS - 1), U(0xFFFF)
 #: How an access is marked for the function that meets its miss: accesses done before it, and whether it is counted
 #: as it happens.
 _DONE_SHIFT, _AS_IT_HAPPENS = U(12), U(1 << 27)
@@ -187,12 +201,14 @@ def emit_prologue(tcg, context, arguments):
     number = load64(context + _NEXT)
     emit_sum(tcg, context, near + _N_COUNTS + (number << U(3)), _1)
     clock, accesses = temp_of(tcg, context, _0), temp_of(tcg, context, _1)
+    emit_move(tcg, accesses, number)
+    emit3(tcg, _ST, accesses, env, near + _N_BLOCK)
+    if load64(context + _FULL) == _0:
+        return
     emit3(tcg, _LD, clock, env, near + _N_CLOCK)
     note_patch(context, emit_move(tcg, accesses, _0), _NONE)
     emit3(tcg, _ADD, clock, clock, accesses)
     emit3(tcg, _ST, clock, env, near + _N_CLOCK)
-    emit_move(tcg, accesses, number)
-    emit3(tcg, _ST, accesses, env, near + _N_BLOCK)
     emit_fetch(tcg, context, arguments)
 
 
@@ -208,9 +224,9 @@ def on_call(tcg, function, result, number, arguments):
             _call_n(tcg, function, result, number, arguments)
             return
         store64(context + _BEGUN, _1)
+        store64(context + _TCG, tcg)
         emit_exit_check(tcg, function, arguments, load64(tcg + _CONTEXT_UC))
-        if load64(context + _FULL):
-            emit_prologue(tcg, context, arguments)
+        emit_prologue(tcg, context, arguments)
         return
     pure = function == load64(context + _ALL) or function == load64(context + _CARRY)
     if (
@@ -254,6 +270,20 @@ def apply_patches(context):
         at += _16
 
 
+@kernel(types.void(_WORD, _WORD))
+def note_starts(context, record):
+    """Note where each instruction of the block begins, which the generator says by operations that emit nothing."""
+    number, starts = load64(context + _STARTED), load64(context + _STARTS)
+    store64(record + _R_STARTS, number)
+    pc, op = load64(record), load64(load64(context + _TCG) + _CONTEXT_OPS)
+    while op:
+        if load8(op) == _INSN_START and number < _LAST_START:
+            store16(starts + (number << _1), np.uint16((load64(op + _ARGUMENTS) - pc) & _LOW16))
+            number += _1
+        op = load64(op + _LINK)
+    store64(context + _STARTED, number)
+
+
 @callback(types.void(_WORD, _WORD, _HALF))
 def on_generate(cpu, tb, most):
     """gen_intermediate_code: a record for the block; one that the library leaves by a jump is the next block's."""
@@ -277,10 +307,12 @@ def on_generate(cpu, tb, most):
     store64(record + _R_LOG, logged)
     store64(context + _LOGGED, logged + accesses)
     store64(context + _NEXT, number + _1)
+    note_starts(context, record)
+    started = load64(context + _STARTED)
+    if number >= _MANY_BLOCKS or logged + accesses >= _MANY_ACCESSES or started >= _MANY_STARTS:
+        ask_to_stop(context)  # to make room
     if load64(context + _FULL) == _0:
         return
-    if number >= _MANY_BLOCKS or logged + accesses >= _MANY_ACCESSES:
-        ask_to_stop(context)  # to make room
     apply_patches(context)
     last = (pc + size - _1) >> _12
     forget_saved(context, pc >> _12, last)

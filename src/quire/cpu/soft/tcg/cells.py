@@ -22,8 +22,8 @@ __all__ = [
 
 #: Where the table of contexts is: pairs of a CPU state's address and a context's, this many.
 REGISTRY, CONTEXTS = 0x5175_6972_0000, 64
-#: Blocks that may be translated before all are forgotten, and accesses in them; three quarters are used.
-BLOCKS, LOG_BYTES = 1 << 18, 1 << 22
+#: Blocks that may be translated before all are forgotten, their accesses, their instructions; three quarters are used.
+BLOCKS, LOG_BYTES, STARTS = 1 << 18, 1 << 22, 1 << 22
 #: Stamps, by the low bits of the linear page; entries of the engine's TLB that are kept, likewise.
 SLOTS, SIDE_SLOTS = 1 << 12, 1 << 18
 #: Constants within a block that are only known at its end.
@@ -58,7 +58,8 @@ class Record(IntEnum):
     INSTRUCTIONS = 2
     ACCESSES = 3  #: that every execution makes
     WRITES = 4  #: of them
-    LOG = 5  #: index of the first one's byte in the log: 1 for a write
+    LOG = 5  #: index of the first one's byte in the log of accesses: 1 for a write
+    STARTS = 6  #: index of the first instruction's offset from PC in the array of starts
     WORDS = 8
 
 
@@ -80,7 +81,7 @@ class Cell(IntEnum):
     ENV = 1
     NEAR = 2
     NEAR_OFFSET = 3  #: from ENV
-    FULL = 4  #: 1: accesses are counted and looked up; 0: exit checks alone
+    FULL = 4  #: 1: accesses are counted and looked up; 0: blocks are counted
     RECORDS = 5
     LOG = 6
     SAVED = 7
@@ -116,4 +117,8 @@ class Cell(IntEnum):
     RETURNS = 35
     LEAVE = 36
     LOOKED_AT = 37
-    CELLS = 38
+    # of instructions
+    STARTS = 38  #: array of offsets, 16 bits each
+    STARTED = 39
+    TCG = 40  #: TCGContext of the block
+    CELLS = 41

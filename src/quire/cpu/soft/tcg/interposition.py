@@ -11,10 +11,10 @@ from unicorn.unicorn_py3.unicorn import uclib
 
 from quire.cpu.soft.tcg import _kernels_emit, _kernels_misses
 from quire.cpu.soft.tcg.cells import CONTEXTS, REGISTRY
-from quire.cpu.soft.tcg.library import ABSOLUTE, Library
+from quire.cpu.soft.tcg.library import ABSOLUTE, GLOBAL, JUMP, Library
 from quire.cpu.soft.tcg.offsets import is_known
 
-__all__ = ["library_with_contexts", "register", "unregister"]
+__all__ = ["library_with_contexts", "map_near", "register", "turn_accesses", "unmap", "unregister"]
 
 _PAGE = 4096
 _PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS_FIXED = 3, 0x100022
@@ -30,19 +30,21 @@ _libc.mmap.argtypes = [
     ctypes.c_long,
 ]
 #: Functions whose every call within the library is Quire's.
-_CALLED: dict[str, Any] = {
+_GENERATOR: dict[str, Any] = {
     "tcg_gen_callN": _kernels_emit.on_call,
     "gen_intermediate_code": _kernels_emit.on_generate,
+}
+_ACCESSES: dict[str, Any] = {
     "gen_new_label": _kernels_emit.on_new_label,
-    "tlb_flush_by_mmuidx": _kernels_misses.on_flush,
-    "tlb_flush_page_by_mmuidx": _kernels_misses.on_flush_page,
     "tcg_gen_qemu_ld_i32": _kernels_emit.on_load_i32,
     "tcg_gen_qemu_ld_i64": _kernels_emit.on_load_i64,
     "tcg_gen_qemu_st_i32": _kernels_emit.on_store_i32,
     "tcg_gen_qemu_st_i64": _kernels_emit.on_store_i64,
+    "tlb_flush_by_mmuidx": _kernels_misses.on_flush,
+    "tlb_flush_page_by_mmuidx": _kernels_misses.on_flush_page,
     **{
         f"cpu_{name}_mmuidx_ra": getattr(_kernels_misses, f"on_own_{name}")
-        for name in ["ldub", "ldsb", "lduw", "ldsw", "ldl", "ldq", "stb", "stw", "stl", "stq"]
+        for name in ("ldub", "ldsb", "lduw", "ldsw", "ldl", "ldq", "stb", "stw", "stl", "stq")
     },
 }
 #: Functions that emitted code calls, by a table; the library's own calls of them stay its own.
@@ -58,20 +60,38 @@ _LISTED: dict[str, Any] = {
 
 @cache
 def library_with_contexts() -> Library | None:
-    """Return the library, its tables turned and the table of contexts in place; None if it is not a known one."""
+    """Return the library, its generator turned and the table of contexts in place; None if it is not a known one."""
     library = Library(uclib)
     try:
-        if not is_known(library) or not _map(REGISTRY, _PAGE):
-            return None
-        turned = [(library.slots(f"{name}_x86_64"), made.address) for name, made in _CALLED.items()] + [
-            ([one for one in library.slots(f"{name}_x86_64") if one.kind == ABSOLUTE], made.address)
-            for name, made in _LISTED.items()
-        ]
+        if is_known(library) and _map(REGISTRY, _PAGE):
+            _turn(library, _GENERATOR, (ABSOLUTE, GLOBAL, JUMP))
+            return library
     except LookupError:
-        return None
-    for slots, address in turned:
-        library.write(slots, address)
-    return library
+        pass
+    return None
+
+
+@cache
+def turn_accesses() -> bool:
+    """Turn what accesses go through, too; return whether that was possible."""
+    library = library_with_contexts()
+    if library is None:
+        return False
+    try:
+        _turn(library, _LISTED, (ABSOLUTE,))
+        _turn(library, _ACCESSES, (ABSOLUTE, GLOBAL, JUMP))
+    except LookupError:
+        return False
+    return True
+
+
+def _turn(library: Library, functions: dict[str, Any], kinds: tuple[int, ...]) -> None:
+    """Let the library's words of these `kinds` for `functions` hold Quire's; all are found before any is changed."""
+    slots = {
+        name: [one for one in library.slots(f"{name}_x86_64") if one.kind in kinds] for name in functions
+    }
+    for name, made in functions.items():
+        library.write(slots[name], made.address)
 
 
 def register(env: int, context: int) -> bool:

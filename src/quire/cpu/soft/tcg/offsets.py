@@ -20,6 +20,7 @@ class Offset(IntEnum):
     CPU_ENV = 0x128  #: of the address of CPUX86State, `env`
     CONTEXT_UC = 0x9970  #: of the engine in TCGContext
     CONTEXT_ENV = 0x98F0  #: of the temporary that is `env`, from TCGContext
+    CONTEXT_OPS = 0x7388  #: of the address of the first operation of the block
     OP_PREVIOUS = 0x10  #: of the link in TCGOp to the operation before
     OP_LINK = 8  #: what that link points to, in the operation before
     OP_ARGUMENTS = 0x18
@@ -48,6 +49,7 @@ class Opcode(IntEnum):
     LD_I64 = 73
     ST_I64 = 77
     ADD_I64 = 78
+    INSN_START = 129
 
 
 class Condition(IntEnum):

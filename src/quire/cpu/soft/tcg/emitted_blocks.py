@@ -1,0 +1,106 @@
+"""Blocks counted by operations in the engine's own code, and with them instructions."""
+
+import numpy as np
+import numpy.typing as npt
+
+from quire.arch import WORD
+from quire.cpu.soft.state import Emitted, Pointer, SoftState, StopCode
+from quire.cpu.soft.tcg.cells import BLOCKS, LOG_BYTES, STARTS, Cell, Near, Record
+from quire.cpu.soft.tcg.context import Context, Stoppable
+
+__all__ = ["EmittedBlocks", "Words"]
+
+_NONE = WORD
+_STOP = int(SoftState.STOP)
+#: Stops between two blocks, of which the last has run whole.
+_BETWEEN = frozenset((StopCode.INTERRUPTED, StopCode.SLICE_ENDS))
+_BLOCK = Near.LAST_BLOCK // 8
+_LIMITS = ((Cell.NEXT, BLOCKS), (Cell.LOGGED, LOG_BYTES), (Cell.STARTED, STARTS))
+Words = npt.NDArray[np.uint64]
+
+
+class EmittedBlocks:
+    """Counts of the engine of `context`, whose hooks share `state`. Use :meth:`make_blocks`."""
+
+    stops_at_blocks = True
+
+    def __init__(self, context: Context, state: Words, pointers: Words) -> None:
+        self._context = context
+        self._near = context.near
+        self._scalars = memoryview(state)  # type: ignore[arg-type]
+        #: Instructions, reads, writes, blocks: of blocks that are forgotten, less what others did not execute.
+        self._before = np.zeros(4, np.int64)
+        pointers[Pointer.NEAR] = context.cells[Cell.NEAR]
+        state[SoftState.EMITTED] = Emitted.BLOCKS
+        state[SoftState.EMITTED] = 1
+        state[SoftState.SKIP_SYNC_OFFSET] = 0  # no hook is called at accesses
+
+    @classmethod
+    def make_blocks(cls, engine: Stoppable, pointers: Words, state: Words) -> "EmittedBlocks | None":
+        """Return the counts of a new engine; None where its code cannot be added to."""
+        context = Context.make(engine, pointers.ctypes.data, full=False)
+        return None if context is None else cls(context, state, pointers)
+
+    def add_hooks(self) -> None:
+        """Do nothing: the engine's code counts."""
+
+    def begin(self) -> None:
+        """No block has run."""
+        self._near[_BLOCK] = _NONE
+
+    def end(self, rip: int, alone: bool) -> None:
+        """Take off what the last block did not execute."""
+        number, code = self._near[_BLOCK], self._scalars[_STOP]
+        if number == _NONE or not (code or alone) or code in _BETWEEN:
+            return
+        record = self._context.records[number].tolist()
+        offset = rip - record[Record.PC]
+        if 0 <= offset < record[Record.SIZE]:
+            starts = self._context.starts[record[Record.STARTS] :][: record[Record.INSTRUCTIONS]]
+            executed = int(starts.searchsorted(offset))
+            self._take_off(record, record[Record.INSTRUCTIONS] - executed)
+
+    @property
+    def wants_room(self) -> bool:
+        """Whether there is little room for more blocks: the owner drops compiled code, and calls :meth:`make_room`."""
+        cells = self._context.cells
+        return any(cells[cell] > limit * 3 // 4 for cell, limit in _LIMITS)
+
+    def make_room(self) -> None:
+        """Compiled code is gone; blocks are numbered anew."""
+        self._before += self._of_blocks()
+        self._context.counts[: int(self._context.cells[Cell.NEXT])] = 0
+        for cell, _ in _LIMITS:
+            self._context.cells[cell] = 0
+
+    def code_changes(self) -> None:
+        """Do nothing: other code is another block."""
+
+    def tlb_moves(self) -> None:
+        """Do nothing: no access is looked up."""
+
+    def tlb_moved(self) -> None:
+        """Do nothing."""
+
+    def events(self) -> dict[str, int]:
+        """Return blocks and instructions."""
+        instructions, _, _, blocks = (self._before + self._of_blocks()).tolist()
+        return {"blocks": blocks, "instructions": instructions}
+
+    def close(self) -> None:
+        """Give the context back."""
+        self._context.close()
+
+    def _take_off(self, record: list[int], instructions: int) -> None:
+        """Take off the last so many `instructions` of a block."""
+        del record
+        self._before[0] -= instructions
+
+    def _of_blocks(self) -> npt.NDArray[np.int64]:
+        """Return instructions, reads, writes and executions of all blocks."""
+        number = int(self._context.cells[Cell.NEXT])
+        records = self._context.records[:number].astype(np.int64)
+        writes = records[:, Record.WRITES]
+        each = (records[:, Record.INSTRUCTIONS], records[:, Record.ACCESSES] - writes, writes)
+        times = self._context.counts[:number].astype(np.int64)
+        return np.array([*(int(times @ one) for one in each), int(times.sum())], np.int64)
