@@ -54,7 +54,7 @@ class Twins:
 
     def invalidate(self, operation: Operation, **operand: int) -> None:
         rule = operation.value
-        marks = self.tlb.spaces.marks(rule, Operand(**operand))
+        marks = self.tlb.spaces.marks(operation, Operand(**operand))
         self.tlb.invalidate(operation, **operand)
         self.reference.invalidate(
             {n for n, mark in enumerate(marks) if mark}, operand.get("gva", 0) if rule.page else None

@@ -61,64 +61,73 @@ def insert(entries, state, shapes, row, tag, value):
     return by_pointer.insert(pointer(entries), pointer(state), pointer(shapes), row, tag, value)
 
 
-@kernel(types.int64(ARRAY, ARRAY, types.uint8[::1], types.uint64, types.uint64, types.boolean))
-def invalidate(entries, state, marks, gva, gpa, every_structure):
-    """Drop what `marks` says of each address space (:data:`MARKS`): all, what covers `gva`, what covers `gpa`.
-
-    A page goes with all entries that hold pieces of it (SDM 3A §4.10.4.1). With `every_structure`, GVA takes
-    all paging-structure entries of the space. Returns how many were dropped.
-    """
-    capacity = np.int64(state[_CAPACITY])
-    dropped = _I0
-    for index in range(capacity):
-        tag = entries[index]
-        if tag < _LEAST_TAG:
-            continue
-        space, kind = tag >> _SPACE_SHIFT, (tag >> _KIND) & _7
-        mark = marks[np.int64(space)]
-        if mark == _SPARED:
-            continue
-        one_page = mark == _OF_GPA or (mark == _OF_GVA and not (every_structure and kind >= _PDE))
-        if one_page:
-            whole = kind
-            if kind < _PDE:
-                whole = max(kind, (entries[2 * capacity + index] >> _WALK_SIZE) & _3)
-            here, address = (
-                (tag & _PAGES) << KIND_SHIFTS_ARRAY[kind],
-                (gva if mark == _OF_GVA else gpa) & _LINEAR,
-            )
-            if (here ^ address) >> KIND_SHIFTS_ARRAY[whole] != _0:
-                continue
-        entries[index] = _0 if U(index) < state[_UNBOUNDED_START] else _TOMB
-        entries[capacity + index] = _0
-        dropped += 1
-    return dropped
+@kernel(types.void(ARRAY, ARRAY, SHAPE_ARRAY, types.int64))
+def free_last_of(entries, state, shapes, row):
+    """Put the free ways of each list of the structure at `row` behind those that hold something, in their order."""
+    trees = np.int64(3) * np.int64(state[_CAPACITY])
+    ways = shapes[row + _WAYS]
+    for number in range(shapes[row + _SET_MASK] + 1):
+        at, start = trees + shapes[row + _LISTS] + number, shapes[row + _START] + number * ways
+        word = entries[at]
+        held, free, settled = _0, _0, word & ~((_1 << (U(ways) << _2)) - _1) if ways < 16 else _0
+        for place in range(ways):
+            held += U(entries[start + np.int64((word >> (U(place) << _2)) & _15)] != _0)
+        used = _0
+        for place in range(ways):
+            way = (word >> (U(place) << _2)) & _15
+            if entries[start + np.int64(way)] != _0:
+                settled |= way << (used << _2)
+                used += _1
+            else:
+                settled |= way << ((held + free) << _2)
+                free += _1
+        entries[at] = settled
 
 
 @kernel(types.void(ARRAY, ARRAY, SHAPE_ARRAY))
 def free_last(entries, state, shapes):
-    """Put the free ways of each list behind those that hold something; the order of either stays as it is."""
-    trees = np.int64(3) * np.int64(state[_CAPACITY])
+    """Do that with every structure that keeps lists."""
     for row in range(_ROWS, shapes.size, _ROW):
-        if shapes[row + _POLICY] != _LISTED:
-            continue
-        ways = shapes[row + _WAYS]
-        for number in range(shapes[row + _SET_MASK] + 1):
-            at, start = trees + shapes[row + _LISTS] + number, shapes[row + _START] + number * ways
-            word = entries[at]
-            held, free, settled = _0, _0, word & ~((_1 << (U(ways) << _2)) - _1) if ways < 16 else _0
-            for place in range(ways):
-                held += U(entries[start + np.int64((word >> (U(place) << _2)) & _15)] != _0)
-            used = _0
-            for place in range(ways):
-                way = (word >> (U(place) << _2)) & _15
-                if entries[start + np.int64(way)] != _0:
-                    settled |= way << (used << _2)
-                    used += _1
-                else:
-                    settled |= way << ((held + free) << _2)
-                    free += _1
-            entries[at] = settled
+        if shapes[row + _POLICY] == _LISTED:
+            free_last_of(entries, state, shapes, np.int64(row))
+
+
+@kernel(types.int64(ARRAY, ARRAY, SHAPE_ARRAY, types.uint8[::1], types.uint64, types.uint64, types.boolean))
+def invalidate(entries, state, shapes, marks, gva, gpa, every_structure):
+    """Drop what `marks` says of each address space (:data:`MARKS`): all, what covers `gva`, what covers `gpa`.
+
+    A page goes with all entries that hold pieces of it (SDM 3A §4.10.4.1). With `every_structure`, GVA takes
+    all paging-structure entries of the space. Returns how many were dropped; free ways come last in lists then.
+    """
+    capacity = np.int64(state[_CAPACITY])
+    dropped = _I0
+    for row in range(_ROWS, shapes.size, _ROW):
+        begin, before = shapes[row + _START], dropped
+        for index in range(begin, begin + (shapes[row + _SET_MASK] + 1) * shapes[row + _WAYS]):
+            tag = entries[index]
+            if tag < _LEAST_TAG:
+                continue
+            space, kind = tag >> _SPACE_SHIFT, (tag >> _KIND) & _7
+            mark = marks[np.int64(space)]
+            if mark == _SPARED:
+                continue
+            one_page = mark == _OF_GPA or (mark == _OF_GVA and not (every_structure and kind >= _PDE))
+            if one_page:
+                whole = kind
+                if kind < _PDE:
+                    whole = max(kind, (entries[2 * capacity + index] >> _WALK_SIZE) & _3)
+                here, address = (
+                    (tag & _PAGES) << KIND_SHIFTS_ARRAY[kind],
+                    (gva if mark == _OF_GVA else gpa) & _LINEAR,
+                )
+                if (here ^ address) >> KIND_SHIFTS_ARRAY[whole] != _0:
+                    continue
+            entries[index] = _0 if U(index) < state[_UNBOUNDED_START] else _TOMB
+            entries[capacity + index] = _0
+            dropped += 1
+        if dropped > before and shapes[row + _POLICY] == _LISTED:
+            free_last_of(entries, state, shapes, np.int64(row))
+    return dropped
 
 
 @kernel(types.void(ARRAY, ARRAY, ARRAY, ARRAY, ARRAY, SHAPE_ARRAY, types.int64))

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from quire.errors import MisuseError
-from quire.tlb.invalidation import MappingClass, Operand, Rule
+from quire.tlb.invalidation import MappingClass, Operand, Operation, Rule
 
 __all__ = ["MARKS", "AddressSpace", "AddressSpaces", "Extent"]
 
 _CAPACITY = (1 << 16) - 1
+_REMEMBERED = 64  # operations whose marks are kept, until a space is new
 
 
 class Extent(StrEnum):
@@ -78,6 +79,7 @@ class AddressSpaces:
     def __init__(self) -> None:
         self._numbers: dict[AddressSpace, int] = {}
         self._spaces: list[AddressSpace] = []
+        self._marks: dict[tuple[object, ...], npt.NDArray[np.uint8]] = {}
 
     def number(self, space: AddressSpace) -> int:
         """Return the number of `space`, given at its first use."""
@@ -90,15 +92,21 @@ class AddressSpaces:
                 )
             self._numbers[space] = found
             self._spaces.append(space)
+            self._marks.clear()
         return found
 
     def space(self, number: int) -> AddressSpace:
         """Return the space that `number` stands for."""
         return self._spaces[number - 1]
 
-    def marks(self, rule: Rule, operand: Operand) -> npt.NDArray[np.uint8]:
-        """Return what `rule` drops of each space, by number: see :data:`MARKS`."""
-        found = np.zeros(len(self._spaces) + 1, np.uint8)
-        for number, space in enumerate(self._spaces, 1):
-            found[number] = MARKS[space.extent(rule, operand)]
+    def marks(self, operation: Operation, operand: Operand) -> npt.NDArray[np.uint8]:
+        """Return what `operation` drops of each space, by number: see :data:`MARKS`."""
+        key = (operation, operand.vpid, operand.pcid, operand.ep4ta)
+        found = self._marks.get(key)
+        if found is None:
+            if len(self._marks) == _REMEMBERED:
+                self._marks.clear()
+            found = self._marks[key] = np.zeros(len(self._spaces) + 1, np.uint8)
+            for number, space in enumerate(self._spaces, 1):
+                found[number] = MARKS[space.extent(operation.value, operand)]
         return found

@@ -86,6 +86,7 @@ class Tlb:
         #: The walk's context of whoever translates with this TLB, for memory types; None: IA32_PAT as after reset.
         self.context: npt.NDArray[np.uint64] | None = None
         self.observers: list[Callable[[Operation, Operand], None]] = []
+        self.drops = 0  #: entries dropped so far: who remembers where entries are looks whether it has grown
         #: Called before stamps are read: who uses entries without saying so brings them up to date.
         self.before_reading: list[Callable[[], None]] = []
         caches = profile.walk_caches if self.options.walk_caches else ()
@@ -148,13 +149,13 @@ class Tlb:
         if self.state[TlbState.CLOCK]:  # something was looked up
             from quire.tlb._kernels_arrays import invalidate
 
-            marks = self.spaces.marks(rule, operand)
+            marks = self.spaces.marks(operation, operand)
             everything = rule.structures is Structures.ALL
+            address, below = np.uint64(gva), np.uint64(gpa)
             dropped = int(
-                invalidate(self.entries, self.state, marks, np.uint64(gva), np.uint64(gpa), everything)
+                invalidate(self.entries, self.state, self.shapes, marks, address, below, everything)
             )
-            if dropped:
-                self.free_last()
+            self.drops += dropped
         for observer in self.observers:
             observer(operation, operand)
         return dropped
@@ -165,6 +166,7 @@ class Tlb:
         for index in np.flatnonzero(self.entries[:bounded]).tolist():
             if chosen():
                 self.entries[index] = self.entries[self.capacity + index] = 0
+                self.drops += 1
         self.free_last()
 
     def put(self, structure: str, space: AddressSpace, kind: Kind, address: int, value: int) -> None:

@@ -92,6 +92,7 @@ class SoftCpu:
         self._memo: npt.NDArray[np.uint64] = np.zeros(MEMO_WORDS, np.uint64)
         self._path: npt.NDArray[np.uint64] = np.zeros(PATH_WORDS, np.uint64)
         self._recent = np.full((3, RECENT_SLOTS, len(Recent)), _NOWHERE, np.uint64)
+        self._tlb_state = memoryview(tlb.state)  # type: ignore[arg-type]
         self._runner = 0  # the thread that runs the engine
         self._telling = (
             RLock()
@@ -173,7 +174,7 @@ class SoftCpu:
                 self.counts.make_room()
             if code == _SYSCALL:
                 return Syscall()
-            if self._tlb.state[_TLB_FULL]:
+            if self._tlb_state[_TLB_FULL]:
                 self._grow_tlb()
             stop = self._fault() if code == _FAULT else self._other_stop(rip, code, error)
             if stop is not None:

@@ -121,4 +121,5 @@ class Cell(IntEnum):
     STARTS = 38  #: array of offsets, 16 bits each
     STARTED = 39
     TCG = 40  #: TCGContext of the block
-    CELLS = 41
+    UNBOUNDED = 41  #: 1: a first-level structure for data has no bound, and is not among PAIRS
+    CELLS = 42

@@ -1,7 +1,5 @@
 """Accesses counted and looked up by operations in the engine's own code: what Python has to do around each run."""
 
-import numpy as np
-
 from quire.arch import WORD
 from quire.cpu.soft.state import Emitted, SoftState
 from quire.cpu.soft.tcg.cells import Near, Record
@@ -29,9 +27,10 @@ class EmittedCounts(EmittedBlocks):
         self._tlb = tlb
         self._tlb_state = memoryview(tlb.state)  # type: ignore[arg-type]
         self._slots = PageSlots(context, tlb, before_walks)
-        self._stale = False
-        self._spaces = (0, 0)
-        tlb.observers.append(lambda *_: self._model_changed())
+        self._log = memoryview(self._slots.log)  # type: ignore[arg-type]
+        self._not_read = self._not_written = 0  # accesses of blocks that did not run whole
+        #: Of the model when slots were looked through last: entries dropped, address spaces.
+        self._seen = (tlb.drops, 0, 0)
         tlb.before_reading.append(self._slots.note_uses)
 
     @classmethod
@@ -47,9 +46,9 @@ class EmittedCounts(EmittedBlocks):
         super().begin()
         state = self._tlb_state
         self._near[_FETCH] = _NONE
-        spaces = (state[TlbState.SPACE], state[TlbState.GLOBAL_SPACE])
-        if self._stale or spaces != self._spaces:
-            self._stale, self._spaces = False, spaces
+        now = (self._tlb.drops, state[TlbState.SPACE], state[TlbState.GLOBAL_SPACE])
+        if now != self._seen:
+            self._seen = now
             self._slots.free_stale()
         self._near[_CLOCK] = state[TlbState.CLOCK]
 
@@ -68,8 +67,11 @@ class EmittedCounts(EmittedBlocks):
 
     def events(self) -> dict[str, int]:
         """Return accesses, blocks, instructions and misses."""
-        _, reads, writes, _ = (self._before + self._of_blocks()).tolist()
-        found = {"reads": reads + self._near[_READS], "writes": writes + self._near[_WRITES]}
+        _, reads, writes, _ = (self._forgotten + self._of_blocks()).tolist()
+        found = {
+            "reads": reads - self._not_read + self._near[_READS],
+            "writes": writes - self._not_written + self._near[_WRITES],
+        }
         return super().events() | found | self._tlb.misses()
 
     def close(self) -> None:
@@ -78,14 +80,9 @@ class EmittedCounts(EmittedBlocks):
         self._tlb.before_reading.remove(self._slots.note_uses)
         super().close()
 
-    def _take_off(self, record: list[int], instructions: int) -> None:
-        """Take off, too, the accesses behind the last that was made."""
-        super()._take_off(record, instructions)
+    def _take_off(self, record: list[int]) -> None:
         done, accesses, begin = self._near[_DONE], record[Record.ACCESSES], record[Record.LOG]
-        writes = int(np.count_nonzero(self._slots.log[begin + done : begin + accesses]))
-        self._before[1] -= accesses - done - writes
-        self._before[2] -= writes
+        writes = sum(self._log[begin + done : begin + accesses])
+        self._not_read += accesses - done - writes
+        self._not_written += writes
         self._near[_CLOCK] -= accesses - done
-
-    def _model_changed(self) -> None:
-        self._stale = True

@@ -1,5 +1,7 @@
 """Blocks counted by operations in the engine's own code, and with them instructions."""
 
+from bisect import bisect_left
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +17,8 @@ _STOP = int(SoftState.STOP)
 #: Stops between two blocks, of which the last has run whole.
 _BETWEEN = frozenset((StopCode.INTERRUPTED, StopCode.SLICE_ENDS))
 _BLOCK = Near.LAST_BLOCK // 8
-_LIMITS = ((Cell.NEXT, BLOCKS), (Cell.LOGGED, LOG_BYTES), (Cell.STARTED, STARTS))
+_NEXT, _LOGGED, _STARTED = int(Cell.NEXT), int(Cell.LOGGED), int(Cell.STARTED)
+_MANY_BLOCKS, _MANY_ACCESSES, _MANY_STARTS = BLOCKS * 3 // 4, LOG_BYTES * 3 // 4, STARTS * 3 // 4
 Words = npt.NDArray[np.uint64]
 
 
@@ -28,8 +31,12 @@ class EmittedBlocks:
         self._context = context
         self._near = context.near
         self._scalars = memoryview(state)  # type: ignore[arg-type]
-        #: Instructions, reads, writes, blocks: of blocks that are forgotten, less what others did not execute.
-        self._before = np.zeros(4, np.int64)
+        self._cells = memoryview(context.cells)  # type: ignore[arg-type]
+        self._starts = memoryview(context.starts)  # type: ignore[arg-type]
+        self._forgotten = np.zeros(
+            4, np.int64
+        )  # instructions, reads, writes and executions of blocks that are gone
+        self._not_executed = 0  # instructions of blocks that did not run whole
         pointers[Pointer.NEAR] = context.cells[Cell.NEAR]
         state[SoftState.EMITTED] = Emitted.BLOCKS
         state[SoftState.EMITTED] = 1
@@ -56,22 +63,24 @@ class EmittedBlocks:
         record = self._context.records[number].tolist()
         offset = rip - record[Record.PC]
         if 0 <= offset < record[Record.SIZE]:
-            starts = self._context.starts[record[Record.STARTS] :][: record[Record.INSTRUCTIONS]]
-            executed = int(starts.searchsorted(offset))
-            self._take_off(record, record[Record.INSTRUCTIONS] - executed)
+            first = record[Record.STARTS]
+            behind = first + record[Record.INSTRUCTIONS]
+            self._not_executed += behind - bisect_left(self._starts, offset, first, behind)
+            self._take_off(record)
 
     @property
     def wants_room(self) -> bool:
         """Whether there is little room for more blocks: the owner drops compiled code, and calls :meth:`make_room`."""
-        cells = self._context.cells
-        return any(cells[cell] > limit * 3 // 4 for cell, limit in _LIMITS)
+        cells = self._cells
+        return (
+            cells[_NEXT] > _MANY_BLOCKS or cells[_LOGGED] > _MANY_ACCESSES or cells[_STARTED] > _MANY_STARTS
+        )
 
     def make_room(self) -> None:
         """Compiled code is gone; blocks are numbered anew."""
-        self._before += self._of_blocks()
-        self._context.counts[: int(self._context.cells[Cell.NEXT])] = 0
-        for cell, _ in _LIMITS:
-            self._context.cells[cell] = 0
+        self._forgotten += self._of_blocks()
+        self._context.counts[: self._cells[_NEXT]] = 0
+        self._cells[_NEXT] = self._cells[_LOGGED] = self._cells[_STARTED] = 0
 
     def code_changes(self) -> None:
         """Do nothing: other code is another block."""
@@ -84,21 +93,19 @@ class EmittedBlocks:
 
     def events(self) -> dict[str, int]:
         """Return blocks and instructions."""
-        instructions, _, _, blocks = (self._before + self._of_blocks()).tolist()
-        return {"blocks": blocks, "instructions": instructions}
+        instructions, _, _, blocks = (self._forgotten + self._of_blocks()).tolist()
+        return {"blocks": blocks, "instructions": instructions - self._not_executed}
 
     def close(self) -> None:
         """Give the context back."""
         self._context.close()
 
-    def _take_off(self, record: list[int], instructions: int) -> None:
-        """Take off the last so many `instructions` of a block."""
-        del record
-        self._before[0] -= instructions
+    def _take_off(self, record: list[int]) -> None:
+        """Take off what else the block of `record` did not do."""
 
     def _of_blocks(self) -> npt.NDArray[np.int64]:
         """Return instructions, reads, writes and executions of all blocks."""
-        number = int(self._context.cells[Cell.NEXT])
+        number = self._cells[_NEXT]
         records = self._context.records[:number].astype(np.int64)
         writes = records[:, Record.WRITES]
         each = (records[:, Record.INSTRUCTIONS], records[:, Record.ACCESSES] - writes, writes)

@@ -17,9 +17,13 @@ _SIDES = (Side.LOAD, Side.STORE, Side.FETCH)
 
 
 class FirstLevel(NamedTuple):
-    """`split`: stores have structures of their own. `pairs`: as Cell.PAIRS has them, a row for each access."""
+    """`split`: stores have structures of their own; `unbounded`: one of the structures has no bound.
+
+    `pairs`: as Cell.PAIRS has them, a row for each access.
+    """
 
     split: bool
+    unbounded: bool
     pairs: npt.NDArray[np.uint64]
 
 
@@ -36,7 +40,8 @@ def first_level(tlb: Tlb) -> FirstLevel:
             if row in watched and tlb.shapes[row + Shape.POLICY] != Keeping.UNBOUNDED
         ]
         pairs[access, : len(kept)] = kept
-    return FirstLevel(nearest[Side.LOAD] != nearest[Side.STORE], pairs)
+    unbounded = any(tlb.shapes[row + Shape.POLICY] == Keeping.UNBOUNDED for row in watched)
+    return FirstLevel(nearest[Side.LOAD] != nearest[Side.STORE], unbounded, pairs)
 
 
 def _rows(tlb: Tlb, side: Side, level: int) -> list[tuple[int, int]]:

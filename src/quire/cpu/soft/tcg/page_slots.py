@@ -40,6 +40,7 @@ class PageSlots:
                 Cell.EPOCH: 1,
                 Cell.PATCHES: self._patches.ctypes.data,
                 Cell.SPLIT: level.split,
+                Cell.UNBOUNDED: level.unbounded,
                 Cell.PAIRS: self._pairs.ctypes.data,
                 Cell.OWNERS: owners,
                 Cell.ENTRIES: entries,
