@@ -38,6 +38,7 @@ class Guest:
         code_rights: Rights = Rights.READ | Rights.EXECUTE,
         fills: FillSource | None = None,
         evictions: random.Random | None = None,
+        by_hooks: bool = False,
     ) -> None:
         self.memory = HostMemory(1 << 25)
         self.tables = Tables(_Frames(self.memory), GUEST_FORMAT)
@@ -50,7 +51,14 @@ class Guest:
         self.tlb.enter(AddressSpace(1, 0, None))
         self.exits: list[Exit] = []
         self.cpu = SoftCpu(
-            self.memory, self.context, self.tlb, detail, self.exits.append, fills=fills, evictions=evictions
+            self.memory,
+            self.context,
+            self.tlb,
+            detail,
+            self.exits.append,
+            fills=fills,
+            evictions=evictions,
+            by_hooks=by_hooks,
         )
         self.memory.write(CODE_HPA, bytes.fromhex(code))
         self.cpu.registers.write_many({"rip": CODE, "rdi": DATA, "rsp": DATA + 0x8000})

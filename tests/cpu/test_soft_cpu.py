@@ -1,13 +1,10 @@
 """The soft Cpu with hand-assembled guests: stops are exact, counts are exact, code that changes is seen."""
 
-from contextlib import nullcontext
-
 import pytest
 from soft_guest import CODE, CODE_HPA, DATA, DATA_HPA, Guest
 
 from quire.arch import Vector
 from quire.cpu import Detail
-from quire.cpu.soft.counting import hooks_alone
 from quire.cpu.soft.engine import Engine
 from quire.errors import MisuseError
 from quire.memory import HostMemory
@@ -153,8 +150,7 @@ def test_code_that_the_hypervisor_rewrites(detail: Detail) -> None:
 
 @pytest.mark.parametrize("by_hooks", [True, False], ids=["hooks", "emitted"])
 def test_two_pages_of_one_frame_are_told_apart(by_hooks: bool) -> None:
-    with hooks_alone() if by_hooks else nullcontext():
-        guest = Guest(Detail.FULL, "488b07 488b06 48ffc9 75f5 0f05")
+    guest = Guest(Detail.FULL, "488b07 488b06 48ffc9 75f5 0f05", by_hooks=by_hooks)
     guest.tables.map(0x600000, DATA_HPA, 4096, Rights.READ | Rights.WRITE)
     guest.cpu.registers.write_many({"rcx": 50, "rsi": 0x600000})
     assert guest.cpu.run() == Syscall()

@@ -31,8 +31,15 @@ def _soft(vcpu: Vcpu, detail: Detail) -> Cpu:
     return make_soft(vcpu, detail)
 
 
+def _soft_hooks(vcpu: Vcpu, detail: Detail) -> Cpu:
+    from quire.cpu.soft.making import make_soft_hooks
+
+    return make_soft_hooks(vcpu, detail)
+
+
 _ENGINES = {
     "soft": Engine("soft", _soft),  # the default
+    "soft-hooks": Engine("soft-hooks", _soft_hooks),  # the same, its accesses counted the slow way
 }
 
 

@@ -26,6 +26,7 @@ _OWN = (
     "bochs_ept",
     "bochs_entry",
     "instructions",
+    "counts",
 )
 
 

@@ -1,7 +1,6 @@
 """The choice of who counts, by detail and by what the engine's library is."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +14,7 @@ from quire.cpu.soft.tcg.emitted import EmittedCounts
 from quire.cpu.soft.tcg.emitted_blocks import EmittedBlocks
 from quire.tlb import Tlb
 
-__all__ = ["hooks_alone", "make_counts"]
-
-_wanted = [True]
-
-
-@contextmanager
-def hooks_alone() -> Iterator[None]:
-    """Have Cpus that are made meanwhile count by hooks, as where the engine's code cannot be added to."""
-    before, _wanted[0] = _wanted[0], False
-    try:
-        yield
-    finally:
-        _wanted[0] = before
+__all__ = ["make_counts"]
 
 
 def make_counts(
@@ -39,15 +26,16 @@ def make_counts(
     privilege: PrivilegeTold,
     *,
     evicted: bool,
+    by_hooks: bool,
 ) -> Counts:
     """Return the counts of a new engine, whose hooks get `pointers`, in the detail that `state` says.
 
     `code` reads code bytes as a fetch would see them. `evicted`: translations go after so many fills of the engine's
-    TLB, of which only hooks have those of every access.
+    TLB, of which only hooks have those of every access. `by_hooks`: nothing is to be added to the engine's code.
     """
     full = state[SoftState.DETAIL] == Detail.FULL
     made: Counts | None = None
-    if _wanted[0] and engine.stops_at_blocks:
+    if engine.stops_at_blocks and not by_hooks:
         if not full:
             made = EmittedBlocks.make_blocks(engine, pointers, state)
         elif not evicted and not state[SoftState.NODES]:

@@ -67,7 +67,7 @@ class _Frames:
         """Keep it."""
 
 
-def counts_of_proof() -> tuple[dict[str, int], Stop, int, bool]:
+def counts_of_proof(*, by_hooks: bool = False) -> tuple[dict[str, int], Stop, int, bool]:
     """Run the guest; return its counts, why and where it stopped, and whether the engine's own code counted."""
     memory = HostMemory(_SIZE)
     tables = Tables(_Frames(memory), GUEST_FORMAT)
@@ -78,7 +78,7 @@ def counts_of_proof() -> tuple[dict[str, int], Stop, int, bool]:
         tables.map(_DATA + _PAGE * n, _DATA_HPA + _PAGE * n, _PAGE, Rights.READ | Rights.WRITE)
     tlb = Tlb(SKYLAKE_X)
     tlb.enter(AddressSpace(1, 0, None))
-    cpu = SoftCpu(memory, context, tlb, Detail.FULL, lambda _: None)
+    cpu = SoftCpu(memory, context, tlb, Detail.FULL, lambda _: None, by_hooks=by_hooks)
     memory.write(_CODE_HPA, _GUEST)
     start = {"rip": _CODE, "rdi": _DATA, "rsi": _DATA + _PAGE, "rsp": _DATA + 3 * _PAGE, "r8": _NOWHERE}
     cpu.registers.write_many(start)

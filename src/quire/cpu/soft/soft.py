@@ -55,7 +55,7 @@ class SoftCpu:
     `on_exit` deals with exits that need not leave the instruction loop (CPUID): it sees the registers and sets
     them, but for RIP, which passes the instruction by itself. With `fills`, that says what the guest gets of each page,
     not the walk. With `evictions`, translations go at moments and in numbers that it chooses. With `nodes`, references
-    are counted there by node. One vCPU.
+    are counted there by node. `by_hooks`: the slow way to count. One vCPU.
     """
 
     name = "soft"
@@ -74,6 +74,7 @@ class SoftCpu:
         fills: FillSource | None = None,
         evictions: random.Random | None = None,
         nodes: NodeReferences | None = None,
+        by_hooks: bool = False,
     ) -> None:
         self.detail = detail
         self._memory = memory
@@ -119,6 +120,7 @@ class SoftCpu:
             self._code,
             self._privilege,
             evicted=evictions is not None,
+            by_hooks=by_hooks,
         )
         self._stops_at_blocks = self.counts.stops_at_blocks
         self._add_hooks()

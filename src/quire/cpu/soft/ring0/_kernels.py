@@ -25,6 +25,7 @@ _N_STATE, _N_CONTEXT = len(SoftState), len(Context)
 _C_USER, _C_AC, _C_IMPLICIT = int(Context.USER), int(Context.AC), int(Context.IMPLICIT)
 _IMPLICIT_PAGE, _STOP = int(SoftState.IMPLICIT_PAGE), int(SoftState.STOP)
 _SLICE, _COUNT = int(SoftState.SLICE), int(SoftState.COUNT)
+_LAST_SIZE = int(SoftState.LAST_BLOCK_SIZE)
 _SLICE_ENDS = np.uint64(StopCode.SLICE_ENDS)
 _HFLAGS, _EFLAGS = HFLAGS_INDEX, EFLAGS_INDEX
 _HALVES = max(HFLAGS_INDEX, EFLAGS_INDEX) + 1
@@ -80,7 +81,7 @@ def on_block_of_slice(handle, gva, size, user):
     if state[_SLICE] > _0:
         state[_SLICE] -= _1
     elif state[_COUNT] == _0:
-        state[_STOP] = _SLICE_ENDS
+        state[_STOP], state[_LAST_SIZE] = _SLICE_ENDS, _0  # the last block has run whole
         stop(user)
 
 

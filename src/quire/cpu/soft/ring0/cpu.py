@@ -52,7 +52,9 @@ class MachineCpu(SoftCpu):
     _zero_is_code = True
     _privilege = PrivilegeTold(ring0_kernels.on_block_privilege, ring0_kernels.copy_privilege)
 
-    def __init__(self, vcpu: Vcpu, detail: Detail, *, in_slices: bool = False) -> None:
+    def __init__(
+        self, vcpu: Vcpu, detail: Detail, *, in_slices: bool = False, by_hooks: bool = False
+    ) -> None:
         self._in_slices = in_slices
         super().__init__(
             vcpu.host.memory,
@@ -63,6 +65,7 @@ class MachineCpu(SoftCpu):
             fills=vcpu.fills,
             evictions=vcpu.evictions,
             nodes=vcpu.node_references,
+            by_hooks=by_hooks,
         )
         # The hooks that raise intercepts look at RIP: the engine must compute it at every access.
         self._scalars[SoftState.SKIP_SYNC_OFFSET] = 0
