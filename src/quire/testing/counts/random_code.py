@@ -14,10 +14,10 @@ _BEHIND = 0x300  # an access ends at most so far behind its pointer
 #: Of [rbx + disp8], what comes before the displacement: loads, stores, both; lengths of 1 to 16 bytes.
 _LOADS = ("488b43", "8b43", "668b43", "8a43", "0fb743", "480fbe43", "480f4443", "48f763", "483b43")
 _VECTORS = ("0f1043", "f20f1043", "0f1143", "f20f1143", "dd43", "dd5b")
-_STORES = ("48894b", "894b", "66894b", "884b", "0f9443", "488f43")
+_STORES = ("48894b", "894b", "66894b", "884b", "0f9443")
 _BOTH = ("48014b", "ff43", "48874b", "f0480fc14b", "480fb14b", "48d163", "0fab4b", "48f75b")
-#: Of [r13], which is a multiple of 16: FXSAVE, FXRSTOR, LOCK CMPXCHG16B, MOVAPS.
-_ALIGNED = ("410fae4500", "410fae4d00", "f0490fc74d00", "410f284500", "410f294500")
+#: Of [r13], which is a multiple of 16: FXSAVE, LOCK CMPXCHG16B, MOVAPS.
+_ALIGNED = ("410fae4500", "f0490fc74d00", "410f284500", "410f294500")
 #: Behind MOV RDI, RBX and MOV RSI, RBX: strings of RCX elements, forwards.
 _STRINGS = ("f348ab", "f3a4", "f348a5", "f2ae", "f3a6", "48ad", "aa")
 _WITHOUT = ("48ffc1", "4801c8", "480fafc1", "d1e8", "99", "90")
@@ -65,7 +65,9 @@ class RandomCode:
             count = b"\xb9" + struct.pack("<i", chosen.randrange(20))  # mov ecx, elements
             return bytes.fromhex("4889df 4889de") + count + bytes.fromhex(chosen.choice(_STRINGS))
         if kind == 7:
-            return bytes.fromhex(chosen.choice(("5058", "9c9d", "c8100000c9", "e8000000004883c408")))
+            return bytes.fromhex(
+                chosen.choice(("5058", "508f4308", "9c9d", "c8100000c9", "e8000000004883c408"))
+            )
         if kind == 8:  # cmp al, cl; jcc over a store
             return bytes.fromhex("38c8") + bytes([0x70 + chosen.randrange(16), 4]) + bytes.fromhex("48894b08")
         return bytes.fromhex(chosen.choice(_WITHOUT))

@@ -1,0 +1,214 @@
+"""Counts of the engine's own code are those of hooks; where it cannot be added to, hooks count and it is said."""
+
+import ctypes
+import dataclasses
+
+import pytest
+from soft_guest import CODE, DATA, DATA_HPA, Guest
+from unicorn.unicorn_py3.unicorn import uclib
+
+from quire.arch import SKYLAKE_X, Replacement, profile_by_name, profile_names
+from quire.cpu import Detail
+from quire.cpu.soft import counting, proof
+from quire.cpu.soft.hooked import HookedCounts
+from quire.cpu.soft.tcg import interposition
+from quire.cpu.soft.tcg.cells import BLOCKS, CONTEXTS, Cell
+from quire.cpu.soft.tcg.emitted import EmittedCounts
+from quire.cpu.soft.tcg.emitted_blocks import EmittedBlocks
+from quire.cpu.soft.tcg.first_level import first_level
+from quire.cpu.soft.tcg.library import ABSOLUTE, Library
+from quire.testing.suite import Setting
+from quire.testing.suites.counts import SUITES
+from quire.testing.tally import Tally
+from quire.tlb import Tlb, TlbOptions
+from quire.vcpu import Syscall, Trap, TrapKind
+
+_CASES = {case.name: case for case in SUITES[0].cases}
+#: One of each policy, split first levels, both page sizes, no TLB, one without bound, two vCPUs.
+_SAMPLE = (
+    "skylake-x-lru-ept-4k",
+    "skylake-x-plru-ept-2m",
+    "sapphire-rapids-lru-ept-2m",
+    "zen2-lru-ept-4k-2-vcpus",
+    "none-lru-ept-2m",
+    "ideal-plru-ept-4k-2-vcpus",
+)
+#: mov rax, [rdi]; add [rdi + 8], rax; dec ecx; jnz; syscall
+LOOP = "488b07 48014708 ffc9 75f5 0f05"
+
+
+def events(guest: Guest) -> dict[str, int]:
+    """Return what a guest counted, but for what an engine counts of itself."""
+    return {name: count for name, count in guest.cpu.events().items() if name not in ("fills", "aliases")}
+
+
+@pytest.mark.parametrize("name", _SAMPLE)
+def test_random_code_is_counted_as_hooks_count_it(name: str) -> None:
+    """Whole: quire check --suite counts --whole."""
+    tally = Tally()
+    _CASES[name].function(Setting(seed=1), tally)
+    assert tally.compared > 30 and not tally.differences, [str(one) for one in tally.differences]
+
+
+def test_a_program_is_counted_as_hooks_count_it() -> None:
+    tally = Tally()
+    _CASES["program-shell"].function(Setting(), tally)
+    assert tally.compared > 30 and not tally.differences, [str(one) for one in tally.differences]
+
+
+def test_every_profile_and_policy_is_compared() -> None:
+    wanted = {f"{profile}-{policy}" for profile in profile_names() for policy in Replacement}
+    assert {
+        name.rpartition(policy)[0] + policy
+        for name in _CASES
+        for policy in Replacement
+        if f"-{policy}-" in name
+    } == wanted
+
+
+def test_the_proof_expects_what_hooks_count() -> None:
+    found, stop, rip, emitted = proof.counts_of_proof(by_hooks=True)
+    assert not emitted and found | proof.EXPECTED == found
+    assert isinstance(stop, Trap) and stop.kind is TrapKind.PAGE_FAULT and rip == proof._FAULTS_AT
+    assert proof.why_hooks() is None
+
+
+@pytest.mark.parametrize("name", list(proof.EXPECTED))
+def test_a_wrong_count_is_not_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(proof.EXPECTED, name, proof.EXPECTED[name] + 1)
+    assert proof.why_hooks.__wrapped__() == (
+        "a small guest of known counts was counted otherwise. This is a bug in Quire: please report it"
+    )
+
+
+def test_another_library_is_counted_by_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interposition, "library_with_contexts", lambda: None)
+    guest = Guest(Detail.FULL, LOOP)
+    assert isinstance(guest.cpu.counts, HookedCounts)
+    guest.cpu.registers.write("rcx", 9)
+    assert guest.cpu.run() == Syscall() and guest.cpu.events()["reads"] == 18
+    why = proof.why_hooks.__wrapped__()
+    assert why is not None and why.startswith("this build of Unicorn 2.")
+    assert why.endswith(" is not one whose code generator Quire knows")
+
+
+def test_a_library_of_other_code_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interposition, "is_known", lambda library: False)
+    assert interposition.library_with_contexts.__wrapped__() is None
+
+
+@pytest.mark.parametrize("by_hooks", [True, False], ids=["hooks", "emitted"])
+def test_several_engines_count_for_themselves(by_hooks: bool) -> None:
+    guests = [Guest(Detail.FULL, LOOP, by_hooks=by_hooks and n == 1) for n in range(3)]
+    for n, guest in enumerate(guests):
+        guest.cpu.registers.write("rcx", 10 * (n + 1))
+    for guest in guests:
+        assert guest.cpu.run() == Syscall()
+    assert [guest.cpu.events()["reads"] for guest in guests] == [20, 40, 60]
+    guests[0].cpu.close()
+    guests[1].cpu.registers.write_many({"rip": CODE, "rcx": 5})
+    assert guests[1].cpu.run() == Syscall()
+    assert guests[1].cpu.events()["reads"] == 50
+
+
+def test_an_engine_too_many_counts_by_hooks() -> None:
+    taken = [n for n in range(CONTEXTS + 1) if interposition.register(16 * (n + 1), 1)]
+    try:
+        assert len(taken) <= CONTEXTS
+        guest = Guest(Detail.FULL, LOOP)
+        assert isinstance(guest.cpu.counts, HookedCounts)
+    finally:
+        for n in taken:
+            interposition.unregister(16 * (n + 1))
+    assert isinstance(Guest(Detail.FULL, LOOP).cpu.counts, EmittedCounts)
+
+
+def test_exits_count_instructions_too() -> None:
+    exits, full = (Guest(detail, LOOP) for detail in Detail)
+    for guest in (exits, full):
+        guest.cpu.registers.write("rcx", 100)
+        assert guest.cpu.run() == Syscall()
+    assert isinstance(exits.cpu.counts, EmittedBlocks)
+    assert exits.cpu.events()["instructions"] == full.cpu.events()["instructions"] == 401
+
+
+def test_instructions_behind_a_fault_are_not_counted_in_exits_either() -> None:
+    guest = Guest(Detail.EXITS, "48ffc0 48ffc0 488b042500000000 48ffc0 0f05")  # the third loads from 0
+    assert isinstance(guest.cpu.run(), Trap)
+    assert guest.cpu.events()["instructions"] == 2
+
+
+def test_room_for_more_blocks_loses_no_count() -> None:
+    guest = Guest(Detail.FULL, LOOP)
+    counts = guest.cpu.counts
+    assert isinstance(counts, EmittedCounts)
+    guest.cpu.registers.write("rcx", 7)
+    assert guest.cpu.run() == Syscall()
+    before = events(guest)
+    counts._cells[int(Cell.NEXT)] = BLOCKS * 3 // 4 + 1
+    assert counts.wants_room
+    guest.cpu.registers.write_many({"rip": CODE, "rcx": 7})
+    assert guest.cpu.run() == Syscall()
+    assert not counts.wants_room
+    after = events(guest)
+    for name in ("reads", "writes", "instructions", "blocks"):
+        assert after[name] == 2 * before[name]
+
+
+def test_a_slot_that_two_pages_share_keeps_their_order() -> None:
+    """Pages 16 MiB apart have their stamps in one place; each use of one frees it of the other."""
+    code = "488b07 488b06 ffc9 75f6 0f05"
+    pair = [Guest(Detail.FULL, code, by_hooks=by_hooks) for by_hooks in (True, False)]
+    for guest in pair:
+        guest.tables.map(DATA + (1 << 24), DATA_HPA + 0x3000, 4096, guest.tables.lookup(DATA).rights)
+        guest.cpu.registers.write_many({"rcx": 20, "rsi": DATA + (1 << 24)})
+        assert guest.cpu.run() == Syscall()
+    slow, fast = (events(guest) for guest in pair)
+    assert fast == slow and fast["reads"] == 40
+
+
+def test_ages_are_those_of_every_access() -> None:
+    """The model's stamps are brought up to date before anybody reads them."""
+    ages = []
+    for by_hooks in (True, False):
+        # in one block of one page, for hooks look up a new block's page once more
+        guest = Guest(Detail.FULL, "488b06 488b07 488b06 ffc9 75f3 0f05", by_hooks=by_hooks)
+        guest.cpu.registers.write_many({"rcx": 30, "rsi": DATA + 4096})
+        assert guest.cpu.run() == Syscall()
+        used = {
+            entry.address: entry.stamp for entry in guest.tlb.valid() if entry.structure.startswith("L1D")
+        }
+        ages.append(used[DATA + 4096] - used[DATA])
+    assert ages == [1, 1]
+
+
+def test_first_levels() -> None:
+    unified = first_level(Tlb(SKYLAKE_X))
+    assert not unified.split and not unified.unbounded
+    split = first_level(Tlb(profile_by_name("sapphire-rapids")))
+    assert split.split and (split.pairs[0] != split.pairs[1]).any()
+    assert first_level(Tlb(profile_by_name("ideal"))).unbounded
+    bare = first_level(Tlb(dataclasses.replace(SKYLAKE_X, tlbs=()), TlbOptions()))
+    assert (bare.pairs == bare.pairs[2, -1]).all()
+
+
+def test_the_librarys_words_are_found() -> None:
+    library = Library(uclib)
+    called = library.slots("tcg_gen_callN_x86_64")
+    # What stands there is this process's own function, of a process that has made an engine.
+    Guest(Detail.EXITS, LOOP)
+    assert {ctypes.c_uint64.from_address(one.address).value for one in called} != {
+        library.address("tcg_gen_callN_x86_64")
+    }
+    listed = [one for one in library.slots("helper_le_ldq_mmu_x86_64") if one.kind == ABSOLUTE]
+    assert len(listed) == 1
+    assert len(library.code("tcg_emit_op_x86_64")) > 100
+    with pytest.raises(LookupError, match="does not export no_such_function"):
+        library.address("no_such_function")
+    with pytest.raises(LookupError, match="calls uc_version through no table"):
+        library.slots("uc_version")
+
+
+def test_counting_is_chosen_by_detail_and_by_what_is_asked() -> None:
+    assert isinstance(Guest(Detail.EXITS, LOOP, by_hooks=True).cpu.counts, counting.Uncounted)
+    assert isinstance(Guest(Detail.FULL, LOOP, by_hooks=True).cpu.counts, HookedCounts)
