@@ -19,7 +19,7 @@ from quire.cli.facts import Fact, machine_facts
 from quire.kernels import cache_of
 
 NAMES = [
-    "Quire", "Python", "engine", "compiler", "machine", "kernel cache", "kernels", "/dev/kvm", "NUMA nodes", "memfd",
+    "Quire", "Python", "engine", "compiler", "full detail", "machine", "kernel cache", "kernels", "/dev/kvm", "NUMA nodes", "memfd",
     "/proc", "temporary folder", "open files", "address space", "locked memory", "Landlock", "seccomp",
 ]  # fmt: skip
 

@@ -39,7 +39,7 @@ def engine_version() -> str:
 
 def machine_facts() -> list[Fact]:
     """Return every fact, in the order in which they are shown."""
-    return [*_versions(), _machine(), *_kernel_cache(), *_host(), *_limits(), *_walls()]
+    return [*_versions(), _counts(), _machine(), *_kernel_cache(), *_host(), *_limits(), *_walls()]
 
 
 def _versions() -> Iterator[Fact]:
@@ -59,6 +59,16 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return _ABSENT
+
+
+def _counts() -> Fact:
+    try:
+        from quire.cpu.soft.tcg.interposition import knows_library
+    except ImportError:
+        return Fact("full detail", "cannot be told without the engine")
+    if knows_library():
+        return Fact("full detail", "counts in the engine's own code")
+    return Fact("full detail", "counts by hooks, five times as slow", "install PyPI's wheel of unicorn 2.1.4")
 
 
 def _machine() -> Fact:

@@ -14,7 +14,15 @@ from quire.cpu.soft.tcg.cells import CONTEXTS, REGISTRY
 from quire.cpu.soft.tcg.library import ABSOLUTE, GLOBAL, JUMP, Library
 from quire.cpu.soft.tcg.offsets import is_known
 
-__all__ = ["library_with_contexts", "map_near", "register", "turn_accesses", "unmap", "unregister"]
+__all__ = [
+    "knows_library",
+    "library_with_contexts",
+    "map_near",
+    "register",
+    "turn_accesses",
+    "unmap",
+    "unregister",
+]
 
 _PAGE = 4096
 _PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS_FIXED = 3, 0x100022
@@ -56,6 +64,11 @@ _LISTED: dict[str, Any] = {
     )
     for name in names.split()
 }
+
+
+def knows_library() -> bool:
+    """Whether the engine's library is one whose code generator is known."""
+    return is_known(Library(uclib))
 
 
 @cache

@@ -94,4 +94,7 @@ def fingerprint(library: Library) -> str:
 
 def is_known(library: Library) -> bool:
     """Whether the offsets are those of `library`."""
-    return fingerprint(library) in _KNOWN
+    try:
+        return fingerprint(library) in _KNOWN
+    except LookupError:
+        return False
