@@ -4,6 +4,7 @@ An engine that has no context, here or of somebody else's, gets what the library
 """
 
 import ctypes
+import threading
 from functools import cache
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
 
 _PAGE = 4096
 _PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS_FIXED = 3, 0x100022
+_registering = threading.Lock()
 _FREED = 1  # a key that no CPU state has, and that does not end a search
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -109,14 +111,14 @@ def _turn(library: Library, functions: dict[str, Any], kinds: tuple[int, ...]) -
 
 def register(env: int, context: int) -> bool:
     """Let the engine with CPU state `env` have `context`; False if there are too many engines."""
-    keys = _table()
-    first = env >> 4
-    for n in range(CONTEXTS):
-        at = 2 * ((first + n) % CONTEXTS)
-        if keys[at] in (0, _FREED):
-            keys[at + 1] = context
-            keys[at] = env
-            return True
+    keys, first = _table(), env >> 4
+    with _registering:
+        for n in range(CONTEXTS):
+            at = 2 * ((first + n) % CONTEXTS)
+            if keys[at] in (0, _FREED):
+                keys[at + 1] = context
+                keys[at] = env
+                return True
     return False
 
 
