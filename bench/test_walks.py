@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from measure import table
-from numba import njit, types
 from workloads import need
 
 from quire.arch import Access, entry_layout, ept_layout
+from quire.kernels import kernel, types
 from quire.paging import RESULT_WORDS, Context, Result
 from quire.paging._kernels import walk_from
 from quire.paging._kernels_ept import pointer
@@ -31,7 +31,7 @@ _HPA = int(Result.HPA)
 WORDS = types.uint64[::1]
 
 
-@njit(types.uint64(WORDS, WORDS, WORDS, types.uint64, WORDS, WORDS))
+@kernel(types.uint64(WORDS, WORDS, WORDS, types.uint64, WORDS, WORDS))
 def serial(memory, context, gvas, access, values, result):  # type: ignore[no-untyped-def]
     """Walk one address after another: what a compiled caller of the kernel does."""
     words, controls, said = pointer(memory), pointer(context), pointer(result)

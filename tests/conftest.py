@@ -12,6 +12,8 @@ from limits import PATIENCE, pytest_configure
 from sampling import WHOLE
 from surroundings import children, differences, files, put_back, surroundings
 
+from quire.kernels.store import cache_folder
+
 __all__ = ["pytest_configure", "pytest_sessionstart"]
 
 for folder in Path(__file__).parent.iterdir():
@@ -29,17 +31,17 @@ settings.load_profile("whole" if WHOLE else "sample")
 # Each of many processes would compile all of Quire's source anew, and rewrite the assertions of all tests.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Whatever home a test gives a command, its kernels are compiled.
+os.environ.setdefault("QUIRE_CACHE_DIR", str(cache_folder()))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Before workers start, two processes compile all kernels, each from its end; what one did the other finds.
+    """Before workers start, all kernels are compiled, if their sources have changed.
 
     Then one process has all of Quire loaded, and forks for the commands that tests of all workers run.
     """
     if getattr(session.config.option, "numprocesses", None):
-        command = [sys.executable, str(Path(__file__).parent / "warm.py")]
-        processes = [subprocess.Popen([*command, *more]) for more in ((), ("backwards",))]
-        assert not any([process.wait(4 * PATIENCE) for process in processes])
+        subprocess.run([sys.executable, "-m", "quire", "warm"], timeout=4 * PATIENCE, check=True)
         os.environ[native.SERVER] = native.start_server()
 
 

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -16,7 +17,7 @@ from limits import PATIENCE
 
 from quire.cli import facts
 from quire.cli.facts import Fact, machine_facts
-from quire.kernels import cache_of
+from quire.kernels import store
 
 NAMES = [
     "Quire", "Python", "engine", "compiler", "full detail", "machine", "kernel cache", "kernels", "/dev/kvm", "NUMA nodes", "memfd",
@@ -42,14 +43,37 @@ def test_table_and_json_say_the_same(tmp_path: Path) -> None:
     assert len(starts) == 1, "values are aligned"
 
 
-def test_kernels_are_counted_as_the_cache_has_them() -> None:
-    from quire.paging._kernels import walk
+def kernel_facts() -> dict[str, Fact]:
+    return {one.name: one for one in machine_facts() if one.name.startswith("kernel")}
 
-    walk_folder, warm = cache_of(walk)
-    (found,) = (one for one in machine_facts() if one.name == "kernels")
-    compiled, of = map(int, re.findall(r"\d+", found.value))
-    assert 0 <= compiled <= of and of > 80 and (compiled or not warm)
-    assert walk_folder is not None and os.path.isabs(walk_folder)
+
+def test_kernels_are_counted_where_their_code_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a cache that has all of them, in one that has none, and in one that others may write."""
+    modules = list(store.modules_with_code())
+    found = [store.find(one) for one in modules]
+    (place,) = {os.path.dirname(one.path) for one in found}
+    facts_now = kernel_facts()
+    assert facts_now["kernels"].value == f"{len(modules)} of {len(modules)} modules are compiled, in {place}"
+    assert (facts_now["kernels"].advice, facts_now["kernel cache"].value) == (
+        "",
+        os.environ["QUIRE_CACHE_DIR"],
+    )
+    monkeypatch.setattr(store, "cache_folder", lambda: tmp_path)
+    empty = kernel_facts()
+    assert (empty["kernel cache"].value, empty["kernel cache"].advice) == (str(tmp_path), "")
+    assert empty["kernels"].value == f"0 of {len(modules)} modules are compiled"
+    assert empty["kernels"].advice == "quire warm compiles the others"
+    file = tmp_path / os.path.basename(found[0].path)
+    shutil.copyfile(found[0].path, file)
+    file.chmod(0o666)
+    refused = f"{file} may be written by others (mode 666): chmod go-w it"
+    assert kernel_facts()["kernels"].value == f"0 of {len(modules)} modules are compiled; not used: {refused}"
+
+
+def test_a_processor_that_does_not_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "unfit", lambda: "the processor lacks avx2 of x86-64-v3")
+    said = "compiled by Numba in each process: the processor lacks avx2 of x86-64-v3"
+    assert kernel_facts()["kernels"].value == said
 
 
 def test_what_is_missing_is_marked_and_is_the_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

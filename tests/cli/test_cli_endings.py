@@ -89,7 +89,7 @@ _ENDINGS = {"SIGINT": (130, "interrupted"), "SIGTERM": (143, "terminated"), "SIG
         ("click", "SIGINT"),
         ("click", "SIGTERM"),
         ("click", "SIGHUP"),
-        ("numba", "SIGINT"),
+        ("numpy", "SIGINT"),
         ("unicorn", "SIGTERM"),
     ],
 )

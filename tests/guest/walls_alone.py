@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 from quire.guest.enclosure import host_walls
 from quire.guest.syscalls import host
-from quire.kernels import compile_missing
+from quire.kernels.loading import load_everything
 
 __all__ = ["CALLS"]
 
@@ -97,7 +97,7 @@ CALLS = tuple(calls(b"", 0, 0, 0))
 
 def main(folder: str, victim: str, terminal: str, *roots: str) -> None:
     """Open what Quire writes to, put up the walls, try."""
-    compile_missing()
+    load_everything()
     reading, writing = os.pipe()
     report = os.open(f"{folder}/report", os.O_CREAT | os.O_RDWR, 0o600)
     prepared = calls(os.fsencode(folder), int(victim), int(terminal), reading)

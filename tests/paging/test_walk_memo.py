@@ -4,9 +4,9 @@ import random
 
 import numpy as np
 import pytest
-from numba import njit
 
 from quire.arch import Access
+from quire.kernels import kernel, types
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
 from quire.paging._kernels import walk
 from quire.paging._kernels_ept import pointer
@@ -21,7 +21,10 @@ pytestmark = pytest.mark.jitless
 FIELDS = slice(0, int(Result.REFERENCES))
 
 
-@njit
+ARRAY = types.uint64[::1]
+
+
+@kernel(types.int64(ARRAY, ARRAY, ARRAY, types.uint64, types.uint64, ARRAY))
 def recall_by_arrays(memory, context, memo, gva, access, result):  # type: ignore[no-untyped-def]
     return recall(pointer(memory), pointer(context), pointer(memo), gva, access, pointer(result))
 

@@ -106,8 +106,16 @@ def test_same_seed_same_bytes(detail: str, tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "file").write_text("content")
     if WHOLE or detail == "full":
         _same_but_for_time([need("ls"), "-l"], "--detail", detail, cwd=tmp_path)
-    if WHOLE or detail == "exits":  # random numbers reach a program the same way under full detail, but slowly
-        hashed = [python(), "-I", "-S", "-c", "import random; print(hash('x'), id(object()), random.random())"]
+    if (
+        WHOLE or detail == "exits"
+    ):  # random numbers reach a program the same way under full detail, but slowly
+        hashed = [
+            python(),
+            "-I",
+            "-S",
+            "-c",
+            "import random; print(hash('x'), id(object()), random.random())",
+        ]
         _same_but_for_time(hashed, "--detail", detail, "--seed", "5", cwd=tmp_path)
 
 

@@ -12,13 +12,12 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from numba import types
 from sampling import some
 
 import quire
 from quire.arch import Replacement
 from quire.cli.run import command
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.paging._kernels_ept import WORDS, pointer
 from quire.tlb._kernels_replacement import lanes, oldest, scan
 from quire.tlb.layout import Keeping

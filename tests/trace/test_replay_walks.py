@@ -4,10 +4,9 @@ import random
 
 import numpy as np
 import pytest
-from numba import types
 
 from quire.arch import PTE, profile_by_name, profile_names
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Context, Result, Status
 from quire.paging._kernels_ept import WORDS, pointer
 from quire.study.big_tables import BigTables, big_tables

@@ -9,8 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module, metadata
-from pathlib import Path
+from importlib import metadata
 
 import quire
 from quire.guest.own_process import ADDRESS_SPACE
@@ -39,7 +38,7 @@ def engine_version() -> str:
 
 def machine_facts() -> list[Fact]:
     """Return every fact, in the order in which they are shown."""
-    return [*_versions(), _counts(), _machine(), *_kernel_cache(), *_host(), *_limits(), *_walls()]
+    return [*_versions(), _counts(), _machine(), *_kernel_code(), *_host(), *_limits(), *_walls()]
 
 
 def _versions() -> Iterator[Fact]:
@@ -78,31 +77,25 @@ def _machine() -> Fact:
     return Fact("machine", f"{system} {platform.release()} on {machine}", advice, wrong)
 
 
-def _kernel_cache() -> Iterator[Fact]:
-    from quire.kernels import cache_of
+def _kernel_code() -> Iterator[Fact]:
+    from quire.kernels.store import cache_folder, find, modules_with_code, unfit
 
-    root = Path(quire.__file__).parent
-    found = set()
-    for path in sorted(root.rglob("_kernels*.py")):
-        module = import_module(".".join(("quire", *path.relative_to(root).with_suffix("").parts)))
-        found |= {
-            one
-            for one in vars(module).values()
-            if getattr(one, "declared_signature", None) is not None and one.__module__ == module.__name__
-        }
-    states = [cache_of(one) for one in found]
-    folders = {folder for folder, _ in states if folder is not None}
-    if not folders:
-        yield Fact(
-            "kernel cache", "none", "name a folder in NUMBA_CACHE_DIR: each command compiles for a minute"
-        )
+    folder = cache_folder()
+    above = next(one for one in (folder, *folder.parents) if one.exists())
+    closed = not os.access(above, os.W_OK)
+    advice = "make it writable, or name another in QUIRE_CACHE_DIR" if closed else ""
+    yield Fact("kernel cache", str(folder), advice)
+    doubt = unfit()
+    if doubt is not None:
+        yield Fact("kernels", f"compiled by Numba in each process: {doubt}")
         return
-    wide = os.path.commonpath(folders)
-    closed = not all(os.access(one, os.W_OK) or not os.path.exists(one) for one in folders)
-    yield Fact("kernel cache", wide, "make it writable, or name another in NUMBA_CACHE_DIR" if closed else "")
-    warm = sum(is_warm for _, is_warm in states)
-    cold = warm < len(states)
-    yield Fact("kernels", f"{warm} of {len(states)} are compiled", "the first use compiles" if cold else "")
+    modules = [find(one) for one in modules_with_code()]
+    places = sorted({os.path.dirname(one.path) for one in modules if one.image is not None})
+    stored = sum(one.image is not None for one in modules)
+    doubts = [doubt for one in modules for doubt in one.doubts]
+    value = f"{stored} of {len(modules)} modules are compiled{', in ' if places else ''}{', '.join(places)}"
+    advice = "quire warm compiles the others" if stored < len(modules) else ""
+    yield Fact("kernels", value + (f"; not used: {doubts[0]}" if doubts else ""), advice)
 
 
 def _host() -> Iterator[Fact]:

@@ -17,8 +17,9 @@ def say(text: str) -> None:
 def say_if_compiling() -> None:
     """Have it said, once and at that time, when a kernel is compiled in what follows: nobody takes it for a hang."""
     from quire.kernels import before_compiling
+    from quire.report.progress import open_progress
 
-    before_compiling(lambda: say("quire: compiling kernels (once, up to a minute)"))
+    before_compiling(lambda line: say(f"quire: {line}"), open_progress)
 
 
 def teller(verb: str) -> Callable[[str], None]:

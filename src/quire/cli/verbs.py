@@ -26,6 +26,7 @@ _VERBS = {
     "audit": "Run a program, and prove who owns each frame of its host.",
     "profiles": "Show the modelled processors: TLBs, walk caches, and where each number comes from.",
     "doctor": "Show what Quire finds on this machine: versions, limits, kernel cache, KVM, walls.",
+    "warm": "Compile kernels now, which the first command would otherwise wait for.",
     "validate": "Show published results beside what Quire measures: walk references, shadow against nested.",
 }
 

@@ -19,7 +19,7 @@ from quire.guest.own_process import is_own_process
 from quire.guest.seccomp import install
 from quire.guest.syscalls.readable import Readable
 from quire.guest.syscalls.state import group_state
-from quire.kernels import compile_missing
+from quire.kernels.loading import load_everything
 
 __all__ = ["enclose", "host_walls"]
 
@@ -48,7 +48,7 @@ def host_walls(roots: Sequence[bytes] | None) -> list[str]:
     Nothing may be written from now on but what is open; nothing be read outside `roots` unless that is None.
     """
     walls = []
-    compile_missing()
+    load_everything()
     if _landlock(roots):
         walls.append(f"landlock {landlock_version()}")
     if install():

@@ -29,6 +29,8 @@ _OWN_DESCRIPTORS = "/proc/self/fd"
 _POOL = "OPENBLAS_NUM_THREADS"
 _ADDED: set[bytes] = set()
 _OWN = threading.Event()
+#: So many new ones before garbage is looked for: nearly as many as a run loads.
+_OBJECTS = 50_000
 
 
 def few_threads() -> None:
@@ -42,8 +44,12 @@ def few_threads() -> None:
 
 
 def claim_process() -> None:
-    """Say that this process is Quire's alone: it was started for one command, and ends with it."""
+    """Say that this process is Quire's alone: it was started for one command, and ends with it.
+
+    What it loads stays, so that garbage is looked for rarely: a tenth of a short command's time.
+    """
     _OWN.set()
+    gc.set_threshold(_OBJECTS)
 
 
 def is_own_process() -> bool:

@@ -53,7 +53,7 @@ def _execute(wanted: "RunSpec", report: str) -> int:
     # Opened before the program runs, which may leave no descriptor.
     opened = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     sink = os.fdopen(move_high(opened), "w", encoding="utf-8")
-    before_compiling(lambda: _say("quire: compiling kernels (once, up to a minute)"))
+    before_compiling(lambda line: _say(f"quire: {line}"))
     session = open_session(wanted, environ, say=lambda line: _say(f"quire run: {line}"))
     status = session.run()
     if session.death_text is not None:

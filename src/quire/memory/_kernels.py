@@ -6,9 +6,8 @@ compared with the pool's range and with the size of memory before it indexes any
 """
 
 import numpy as np
-from numba import types
 
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.memory._kernels_buddy import (
     BITS,
     HEADS,

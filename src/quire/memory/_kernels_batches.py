@@ -4,9 +4,8 @@ Loaded when the first batch is asked for. Arrays and scalars in, as in ``_kernel
 """
 
 import numpy as np
-from numba import types
 
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.memory._kernels import move, owned, poisoned, prepare, put, retire, take
 from quire.memory._kernels_buddy import (
     INT,

@@ -5,11 +5,8 @@ found and taken ones. The slow twin is ``reference.py``.
 """
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload
 
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.memory.layout import FREE, LEVELS, MAX_ORDER, ORDER_COUNT, TAKEN, Count, Step
 
 U = np.uint64
@@ -38,41 +35,11 @@ def pointer(array):
     return array
 
 
-@intrinsic
-def _data(typing, array):
-    def generate(context, builder, signature, arguments):
-        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
-
-    return types.CPointer(array.dtype)(array), generate
-
-
-@overload(pointer)
-def _pointer(array):
-    return (lambda array: _data(array)) if isinstance(array, types.Array) else None
-
-
-@intrinsic
-def _cast(typing, records, start, like):
-    """Return a pointer to elements like `like` from word `start` of `records` on."""
-
-    def generate(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        return builder.bitcast(
-            builder.gep(array.data, [arguments[1]]), context.get_value_type(signature.return_type)
-        )
-
-    return types.CPointer(like)(records, types.int64, like), generate
-
-
 def _caster(like, place):
     """Return a function for the pointer to the array that `place` locates in a pool's records; jitless, a view."""
 
     def of(records, counts):
         return records[counts[place] :].view(like)
-
-    @overload(of)
-    def _of(records, counts):
-        return lambda records, counts: _cast(records, counts[place], like(0))
 
     return of
 
@@ -82,33 +49,22 @@ def counts_of(records):
     return records.view(np.int64)
 
 
-@overload(counts_of)
-def _counts_of(records):
-    return lambda records: _cast(records, _I0, _I0)
-
-
 # One argument, the records, instead of five: each array costs a caller from Python some 60 ns, and a view in compiled
 # code costs a second of compilation.
 heads_of, states_of = _caster(np.uint8, _HEADS_AT), _caster(np.uint8, _STATES_AT)
 ids_of, bits_of = _caster(np.uint16, _IDS_AT), _caster(np.uint64, _BITS_AT)
+#: What each of these finds, and where: their compiled forms are in ``_intrinsics.py``.
+PARTS = (
+    (heads_of, np.uint8, _HEADS_AT),
+    (states_of, np.uint8, _STATES_AT),
+    (ids_of, np.uint16, _IDS_AT),
+    (bits_of, np.uint64, _BITS_AT),
+)
 
 
 def lowest_bit(word):
     """Return the number of the lowest set bit of `word`, which is not 0; compiled, one instruction."""
     return np.int64((int(word) & -int(word)).bit_length() - 1)
-
-
-@intrinsic
-def _count_zeros(typing, word):
-    def generate(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.uint64), generate
-
-
-@overload(lowest_bit, inline="always")
-def _lowest_bit(word):
-    return lambda word: _count_zeros(word)
 
 
 @kernel(types.void(BITS, TALLY, INT, INT))

@@ -6,7 +6,6 @@ the layouts of the arch room. Addresses are bytes; a reference outside memory is
 """
 
 import numpy as np
-from numba import types
 
 from quire.arch import (
     EPT_PTE,
@@ -27,7 +26,7 @@ from quire.arch import (
     entry_layout,
     linear_width,
 )
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.paging._kernels_ept import WORDS, deny, may_update_table, pointer, walk_ept
 from quire.paging.context import Context, Dimension, Result, Status
 

@@ -5,7 +5,6 @@ Arrays and scalars in, a host-physical address out, or all ones with the fault i
 """
 
 import numpy as np
-from numba import types
 
 from quire.arch import (
     EPT_MEMORY_TYPES,
@@ -21,7 +20,7 @@ from quire.arch import (
     Vector,
     ept_layout,
 )
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.memory._kernels_buddy import pointer as pointer
 from quire.paging.context import Context, Dimension, Result, Status
 

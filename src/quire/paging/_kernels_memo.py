@@ -9,10 +9,9 @@ it allow. Guest slots come first, then those of guest-physical addresses.
 """
 
 import numpy as np
-from numba import types
 
 from quire.arch import EPT_MEMORY_TYPES, EPT_PTE, EPTP, PTE, WORD
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.paging._kernels import guest_rights, walk_from
 from quire.paging._kernels_ept import WORDS, pointer
 from quire.paging.context import MEMO_SLOTS, Context, Dimension, Memo, Result, Status

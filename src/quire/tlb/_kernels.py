@@ -5,10 +5,9 @@ Pointers go in (see layout.py for what they point to); an index identifies an en
 """
 
 import numpy as np
-from numba import types
 
 from quire.arch import WORD
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.paging._kernels_ept import WORDS
 from quire.tlb._kernels_replacement import (
     LRU,

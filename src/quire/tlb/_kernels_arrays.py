@@ -4,9 +4,8 @@ Among themselves kernels pass pointers; only the outermost takes arrays (see ``m
 """
 
 import numpy as np
-from numba import types
 
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.paging._kernels_ept import pointer
 from quire.tlb import _kernels as by_pointer
 from quire.tlb._kernels import KIND_SHIFTS_ARRAY

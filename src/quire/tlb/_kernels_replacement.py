@@ -6,12 +6,9 @@ and slow twin are in ``arch/replacement.py``. The word of a set is where :func:`
 """
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload
 
 from quire.arch import Replacement
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.memory._kernels_buddy import lowest_bit
 from quire.paging._kernels_ept import WORDS
 from quire.tlb.layout import Shape, TlbState
@@ -37,25 +34,6 @@ _I12, _I32, _I64, _I128 = (np.int64(n) for n in (12, 32, 64, 128))
 def lanes(words, at, word):
     """Return a bit for each of the four words from `at` on that is `word`; compiled, one comparison of vectors."""
     return U(sum((words[at + lane] == word) << lane for lane in range(4)))
-
-
-@intrinsic
-def _compare(typing, words, at, word):
-    def generate(context, builder, signature, arguments):
-        place, four = builder.gep(arguments[0], [arguments[1]]), ir.VectorType(ir.IntType(64), 4)
-        none, first = ir.Constant(four, ir.Undefined), ir.Constant(ir.IntType(32), 0)
-        one = builder.insert_element(none, arguments[2], first)
-        all_of = builder.shuffle_vector(one, none, ir.Constant(ir.VectorType(ir.IntType(32), 4), [0] * 4))
-        there = builder.load(builder.bitcast(place, four.as_pointer()), align=8)
-        same = builder.bitcast(builder.icmp_unsigned("==", there, all_of), ir.IntType(4))
-        return builder.zext(same, ir.IntType(64))
-
-    return types.uint64(words, types.int64, types.uint64), generate
-
-
-@overload(lanes, inline="always")
-def _lanes(words, at, word):
-    return lambda words, at, word: _compare(words, np.int64(at), word)
 
 
 @kernel(types.int64(WORDS, types.int64, types.int64, types.uint64), forceinline=True)

@@ -1,10 +1,9 @@
 """Compiled replay: a loop over records with the nearest TLB's scan in line, everything else by the room's kernels."""
 
 import numpy as np
-from numba import types
 
 from quire.arch import LOW32, PTE, WORD, Access, Replacement, Side
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.paging._kernels_ept import WORDS, pointer
 from quire.paging.context import MEMO_SLOTS, Context, Memo, Result, Status
 from quire.tlb._kernels import (

@@ -5,13 +5,12 @@ same counts. Unicorn is GPL-2; this room is the only one that imports it. Not mo
 it), alignment faults of SSE operands, self-modifying code through two linear addresses of one frame.
 """
 
-from llvmlite import binding
+from unicorn.unicorn_py3.unicorn import uclib
 
-from quire.cpu.soft.engine import LIBRARY_PATH
-
-binding.load_library_permanently(LIBRARY_PATH)  # the hooks call uc_emu_stop by name
-
-from quire.cpu.soft.soft import SoftCpu  # noqa: E402 - its kernels resolve that name
-from quire.cpu.soft.state import SoftState  # noqa: E402
+from quire.cpu.soft.soft import SoftCpu
+from quire.cpu.soft.state import SoftState
+from quire.kernels.place import call_into
 
 __all__ = ["SoftCpu", "SoftState"]
+
+call_into(uclib)  # hooks call the engine's functions by name

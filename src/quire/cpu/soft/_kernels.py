@@ -7,7 +7,6 @@ refuses the fill (the instruction has not happened) or calls ``uc_emu_stop``.
 """
 
 import numpy as np
-from numba import carray, types
 
 from quire.arch import WORD, Access
 from quire.cpu.detail import Detail
@@ -15,7 +14,7 @@ from quire.cpu.soft._kernels_casts import HANDLE, USER, emu_stop, words
 from quire.cpu.soft._kernels_lookups import counted_walk, counter_of, look_up, recall_page, remember
 from quire.cpu.soft.state import RECENT_SLOTS, Emitted, Pointer, Recent, SoftState, StopCode
 from quire.cpu.soft.tcg.cells import Near
-from quire.kernels import callback, kernel
+from quire.kernels import callback, carray, kernel, types
 from quire.paging import RESULT_WORDS, Result, Rights, Status
 from quire.paging._kernels_memo import walk_with_memo_from
 from quire.tlb.nodes._kernels import note_data

@@ -4,13 +4,12 @@ Registered in full detail alone. Who reads the table and the log is ``blocks.py`
 """
 
 import numpy as np
-from numba import carray, types
 
 from quire.arch import WORD, Access
 from quire.cpu.soft._kernels_casts import HANDLE, USER
 from quire.cpu.soft._kernels_lookups import look_up, page_looked_up, recall_page, remember, stop
 from quire.cpu.soft.state import Pointer, SoftState, StopCode
-from quire.kernels import callback, kernel
+from quire.kernels import callback, carray, kernel, types
 
 U = np.uint64
 

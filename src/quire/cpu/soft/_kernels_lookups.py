@@ -4,13 +4,12 @@ Each takes the pointer array that hooks get as their user data.
 """
 
 import numpy as np
-from numba import carray, types
 
 from quire.arch import LOW32, WORD, Access, Side
 from quire.cpu.detail import Detail
 from quire.cpu.soft._kernels_casts import USER, emu_stop, octets, shape_words, words
 from quire.cpu.soft.state import RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
-from quire.kernels import kernel
+from quire.kernels import carray, kernel, types
 from quire.paging import Result, Status
 from quire.paging._kernels_memo import walk_with_memo_from
 from quire.tlb import TAG, TRANSLATION, TlbState

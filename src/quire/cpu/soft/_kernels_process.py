@@ -5,13 +5,12 @@ exception, and longjmps out (found by experiment, Unicorn 2.1.4).
 """
 
 import numpy as np
-from numba import carray, types
 
 from quire.arch import Vector
 from quire.cpu.soft._kernels_casts import HANDLE, USER
 from quire.cpu.soft.descriptors import TABLE, TABLE_HPA
 from quire.cpu.soft.state import Pointer, SoftState
-from quire.kernels import callback, kernel
+from quire.kernels import callback, carray, kernel, types
 from quire.paging import Rights
 
 _P_STATE, _P_ENVIRONMENT = int(Pointer.STATE), int(Pointer.ENVIRONMENT)

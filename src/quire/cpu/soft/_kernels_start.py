@@ -6,12 +6,11 @@ are made here. Called through ctypes, which lets other threads run meanwhile: ho
 """
 
 import numpy as np
-from numba import carray, types
 
 from quire.arch import WORD
 from quire.cpu.soft._kernels_casts import HANDLE, USER, emu_stop
 from quire.cpu.soft.state import Pointer, SoftState, StopCode
-from quire.kernels import callback
+from quire.kernels import callback, carray, types
 
 _P_STATE, _P_ENGINE = int(Pointer.STATE), int(Pointer.ENGINE)
 _P_NUMBERS, _P_CELLS = int(Pointer.REGISTER_NUMBERS), int(Pointer.REGISTER_CELLS)

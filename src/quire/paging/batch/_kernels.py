@@ -6,7 +6,6 @@ that knows all the rules. So a lane may read, but writes nothing.
 """
 
 import numpy as np
-from numba import types
 
 from quire.arch import (
     EPT_MEMORY_TYPES,
@@ -20,7 +19,7 @@ from quire.arch import (
     entry_layout,
     ept_layout,
 )
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.paging._kernels import guest_rights, walk_from
 from quire.paging._kernels_ept import WORDS, pointer
 from quire.paging.context import Context, Result, Status

@@ -1,10 +1,9 @@
 """The kernels that count references by node: of data, and of a walk behind its caches."""
 
 import numpy as np
-from numba import types
 
 from quire.arch import EPTP, LOW32, PDE, PTE, PagingMode
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.memory.numa import NODE_GRAIN
 from quire.paging._kernels import walk_from
 from quire.paging._kernels_ept import WORDS

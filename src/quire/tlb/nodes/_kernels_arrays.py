@@ -1,8 +1,6 @@
 """Walks by node for callers that have arrays; among themselves kernels pass pointers."""
 
-from numba import types
-
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.paging._kernels_ept import pointer
 from quire.tlb.nodes import _kernels as by_pointer
 from quire.tlb.nodes.references import NodeCounter

@@ -4,10 +4,9 @@ The slow twin of :func:`account` is ``reference.py``.
 """
 
 import numpy as np
-from numba import types
 
 from quire.arch import EPT_PTE, EPTP, LOW32, PDE, PDE_2M, PTE, MemoryType, PagingMode
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.paging._kernels import walk_from
 from quire.paging._kernels_ept import WORDS
 from quire.paging._kernels_memo import recall, remember

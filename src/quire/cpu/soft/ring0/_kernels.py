@@ -8,7 +8,6 @@ are exact there (found by experiment, Unicorn 2.1.4).
 """
 
 import numpy as np
-from numba import carray, types
 
 from quire.arch import RFLAGS
 from quire.cpu.soft._kernels_casts import HANDLE, USER
@@ -16,7 +15,7 @@ from quire.cpu.soft._kernels_lookups import stop
 from quire.cpu.soft.ring0.codes import Intercept
 from quire.cpu.soft.ring0.environment import EFLAGS_INDEX, HFLAGS_INDEX
 from quire.cpu.soft.state import Pointer, SoftState, StopCode
-from quire.kernels import callback, kernel
+from quire.kernels import callback, carray, kernel, types
 from quire.paging import Context
 
 _P_STATE, _P_CONTEXT = int(Pointer.STATE), int(Pointer.CONTEXT)

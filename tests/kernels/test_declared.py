@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 from limits import PATIENCE
-from numba import types
 
-from quire.kernels import callback, kernel, load
+from quire.kernels import callback, kernel, load, types
+from quire.kernels.declared import Kernel
 
 INT = types.int64
-SOURCE = Path(__file__).parent.parent / "src" / "quire"
+SOURCE = Path(__file__).parents[2] / "src" / "quire"
 
 
 def declared() -> tuple[Any, Any]:
@@ -39,9 +39,9 @@ def declared() -> tuple[Any, Any]:
 
 def test_nothing_is_loaded_before_the_first_call() -> None:
     scaled, twice = declared()
-    assert not scaled.overloads and not twice.overloads
+    assert scaled.origin is None and not scaled.dispatcher.overloads
     assert scaled(21, 2) == 42 == scaled(np.uint64(42), True)
-    assert scaled.signatures == [(INT, INT)] and not twice.overloads
+    assert len(scaled.dispatcher.overloads) == 1 and twice.origin is None and not twice.dispatcher.overloads
 
 
 def test_a_caller_that_is_compiled_gets_its_callee_for_the_declared_types() -> None:
@@ -54,14 +54,14 @@ def test_a_caller_that_is_compiled_gets_its_callee_for_the_declared_types() -> N
         return callee(flag)
 
     assert caller(True) == 2
-    assert callee.signatures == [(INT,)]
+    assert [str(one) for one in callee.dispatcher.signatures[0]] == ["int64"]
 
 
 @pytest.mark.parametrize("use", [lambda twice: twice(3), lambda twice: load(twice)(3)], ids=["call", "load"])
 def test_the_signature_is_the_only_one(use: Callable[[Any], int]) -> None:
     _, twice = declared()
     assert use(twice) == 6
-    assert load(twice) is twice and len(twice.overloads) == 1
+    assert load(twice) is twice and len(twice.dispatcher.overloads) == 1
     with pytest.raises(TypeError, match="No matching definition for argument type"):
         twice("3")
 
@@ -87,7 +87,7 @@ def test_threads_that_come_first_together_all_get_the_answer() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers == [42] * 4 and twice.signatures == [(INT,)]
+    assert answers == [42] * 4 and len(twice.dispatcher.overloads) == 1
 
 
 def test_a_callback_is_called_by_its_address() -> None:
@@ -112,31 +112,18 @@ def run(code: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-def test_it_is_said_once_that_kernels_are_compiled(tmp_path: Path) -> None:
-    """And not said at all when they are in the cache."""
-    code = """
-from quire.kernels import before_compiling, load
-before_compiling(lambda: print("compiling"))
-from quire.memory import _kernels_buddy as buddy
-load(buddy.set_free)
-load(buddy.find)
-"""
-    assert [run(code, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)] == ["compiling", ""]
-
-
-def test_without_a_folder_for_the_cache_kernels_work() -> None:
+def test_without_a_folder_for_a_cache_kernels_of_others_work() -> None:
     """No place that Numba knows can be written, as without a home on a file system that is read only."""
     code = """
 from numba.core import caching
 for one in vars(caching).values():
     if isinstance(one, type) and hasattr(one, "_locator_classes"):
         one._locator_classes = []
-import numba
-from quire.kernels import callback, kernel
-double = kernel(numba.int64(numba.int64))(lambda n: 2 * n)
-print(double(21), bool(callback(numba.int64(numba.int64))(lambda n: n).address))
+from quire.kernels import callback, kernel, types
+double = kernel(types.int64(types.int64))(lambda n: 2 * n)
+print(double(21), bool(callback(types.int64(types.int64))(lambda n: n).address), double.origin)
 """
-    assert run(code) == "42 True"
+    assert run(code) == "42 True compiled"
 
 
 def test_without_a_compiler_a_kernel_is_its_function() -> None:
@@ -144,22 +131,43 @@ def test_without_a_compiler_a_kernel_is_its_function() -> None:
     assert run(code, NUMBA_DISABLE_JIT="1") == "function 1"
 
 
-def test_a_run_loads_the_few_kernels_that_it_calls() -> None:
+def test_a_run_loads_the_few_kernels_that_it_calls_and_no_compiler() -> None:
     """What a newcomer waits for: a program that only runs needs no TLB, no walk cache and no batch of walks."""
     code = """
 import sys
 from quire.cli import main
+from quire.kernels import Kernel
 sys.argv = ["quire", "run", "--report", "none", "--", "true"]
 try:
     main()
 except SystemExit as done:
     assert not done.code, done.code
 rooms = [module for name, module in sys.modules.items() if "._kernels" in name]
-kernels = {id(one): one for room in rooms for one in vars(room).values() if hasattr(one, "declared_signature")}.values()
-print(len(kernels) > 80, sorted(one.py_func.__name__ for one in kernels if one.overloads))
+kernels = {id(one): one for room in rooms for one in vars(room).values() if isinstance(one, Kernel)}.values()
+print(len(kernels) > 80, sorted((one.__name__, one.origin) for one in kernels if one.origin))
+print([name for name in ("numba", "llvmlite") if name in sys.modules])
 """
-    run(code)  # puts them into the cache: to compile one takes those that it calls
-    assert run(code) == "True ['allocate', 'free', 'walk']"
+    used = [(name, "stored") for name in ("allocate", "free", "walk")]
+    assert run(code).splitlines() == [f"True {used}", "[]"]
+
+
+def test_which_kernels_python_can_call() -> None:
+    array, pair = types.uint64[::1], types.NamedTuple((types.uint64[::1],), tuple)
+
+    def takes_arrays(signature: types.Signature) -> bool:
+        return Kernel(lambda: None, signature, {}).takes_arrays
+
+    assert takes_arrays(types.void(array, pair, types.int64)) and takes_arrays(types.boolean(types.uint64))
+    assert not takes_arrays(types.void(types.CPointer(types.uint64)))
+    assert not takes_arrays(types.int64(types.int32)) and not takes_arrays(types.voidptr(types.int64))
+
+
+def test_a_type_of_arrays_is_of_one_dimension_without_gaps() -> None:
+    with pytest.raises(TypeError, match=r"int64\[slice\(None, None, None\)\] is no type: write int64\[::1\]"):
+        _ = types.int64[:]
+    assert str(types.int64(types.uint64[::1], types.CPointer(types.uint8)).numba()) == (
+        "(Array(uint64, 1, 'C', False, aligned=True), uint8*) -> int64"
+    )
 
 
 def is_enumeration(node: ast.expr) -> bool:
@@ -233,4 +241,5 @@ def test_mypy_is_told_of_every_file_of_kernels() -> None:
     (modules,) = (
         one["module"] for one in settings["tool"]["mypy"]["overrides"] if "quire.*._kernels" in one["module"]
     )
-    assert modules == sorted({f"quire.*.{path.stem}" for path in SOURCE.rglob("_kernels*.py")})
+    files = [*SOURCE.rglob("_kernels*.py"), *SOURCE.rglob("_intrinsics.py")]
+    assert modules == sorted({f"quire.*.{path.stem}" for path in files})

@@ -1,0 +1,78 @@
+"""Makes images, in a process of its own: see ``warm.py``, which starts several.
+
+The code of a module does not depend on what the process made before, so that two builds are the same bytes.
+"""
+
+import gc
+import os
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from numba.core.registry import cpu_target
+
+from quire.kernels.declared import Callback, Kernel
+from quire.kernels.image import Image
+from quire.kernels.jit import compile_now, compiled_callback, learn_intrinsics, without_cache
+from quire.kernels.library import StoredLibrary
+from quire.kernels.link import link
+from quire.kernels.processor import REQUIRED
+from quire.kernels.sources import fingerprint
+from quire.kernels.wrapper import wrap_callback, wrap_kernel
+
+__all__ = ["serve"]
+
+#: The callbacks that were asked for, by module and name.
+_callbacks: set[tuple[str, str]] = set()
+
+
+def _build(module: str) -> Image:
+    """Return the image of `module`: of its callbacks, and of its kernels that Python calls."""
+    objects = []
+    for name, one in vars(import_module(module)).items():
+        if isinstance(one, Kernel) and one.takes_arrays and one.__module__ == module:
+            (result,) = compile_now(one).overloads.values()
+            symbol, library = result.fndesc.llvm_cpython_wrapper_name, result.library
+        elif isinstance(one, Callback) and one.__module__ == module:
+            _callbacks.add((module, name))
+            made = compiled_callback(one)
+            symbol, library = made.native_name, made._library
+        else:
+            continue
+        objects.append((name, symbol, library.emit_object()))
+    linked = link(objects)
+    return Image(
+        module, fingerprint(module), REQUIRED, linked.entries, linked.inner, linked.symbols, linked.code
+    )
+
+
+def _prepare() -> None:
+    """Have Numba use our wrappers and libraries instead of its own, and keep nothing."""
+    without_cache()
+    learn_intrinsics()
+    context = cpu_target.target_context
+    context.codegen()._library_class = StoredLibrary
+    context.codegen().set_env = lambda *_: None  # of code that is not loaded
+    context.create_cpython_wrapper = lambda library, fndesc, *_, **__: wrap_kernel(context, library, fndesc)
+
+    def of_callback(library: Any, fndesc: Any, *_: Any) -> None:
+        if (fndesc.modname, fndesc.qualname) in _callbacks:  # Numba asks for all that a callback calls, too
+            wrap_callback(context, library, fndesc)
+
+    context.create_cfunc_wrapper = of_callback
+
+
+def serve(folder: Path) -> None:
+    """Make an image in `folder` for each line of stdin, a module and a file name; answer each with its module."""
+    _prepare()
+    gc.disable()  # a compilation makes objects without end, and few circles
+    for line in sys.stdin:
+        module, name = line.split()
+        content = _build(module).encode()
+        descriptor, made = tempfile.mkstemp(dir=folder)  # only its owner may write it
+        with open(descriptor, "wb") as file:
+            file.write(content)
+        os.replace(made, folder / name)
+        print(module, flush=True)

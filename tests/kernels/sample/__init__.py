@@ -1,0 +1,1 @@
+"""Kernels that no room has, for tests of how code is stored."""
