@@ -20,6 +20,7 @@ from quire.kernels.layout import strange_layout
 from quire.kernels.place import PlaceError, builtin_of, place
 from quire.kernels.warm import WarmError, make
 
+WORDS = np.zeros(1, np.uint64)
 Functions = dict[str, Callable[..., Any]]
 
 
@@ -42,10 +43,17 @@ def functions(image: Image) -> Functions:
     return {name: builtin_of(name, address) for name, address in place(image).items()}
 
 
+def test_what_only_kernels_call_has_no_code_of_its_own(functions: Functions) -> None:
+    assert sorted(functions) == ["agree", "divided", "put", "scaled", "total", "wait_for_byte"]
+
+
 def test_numbers_go_in_and_out(functions: Functions) -> None:
-    assert functions["divided"](-7, 2) == -4
-    assert functions["divided"](np.uint64(9), True) == 9
-    assert functions["agree"](1, 2**64 - 1) is True and functions["agree"](np.bool_(False), 1) is False
+    assert functions["divided"](WORDS, -7, 2) == -4
+    assert functions["divided"](WORDS, np.uint64(9), True) == 9
+    assert (
+        functions["agree"](WORDS, 1, 2**64 - 1) is True
+        and functions["agree"](WORDS, np.bool_(False), 1) is False
+    )
     words = np.zeros(3, np.uint64)
     assert functions["put"](words, 1, 2**64 - 1) is None
     assert words.tolist() == [0, 2**64 - 1, 0]
@@ -62,7 +70,7 @@ def test_what_is_no_such_number_is_refused(functions: Functions) -> None:
         with pytest.raises(TypeError):
             functions["put"](words, 0, wrong)
     with pytest.raises(ValueError, match="truth value"):
-        functions["agree"](words, 1)
+        functions["agree"](WORDS, words, 1)
     assert not words.any()
 
 
@@ -89,24 +97,24 @@ def test_classes_of_arrays_are_arrays(functions: Functions, tmp_path: Path) -> N
 
 
 def test_the_number_of_arguments_is_fixed(functions: Functions) -> None:
-    for arguments in ((), (1,), (1, 2, 3)):
-        with pytest.raises(TypeError, match="divided takes 2 arguments"):
+    for arguments in ((), (WORDS, 1), (WORDS, 1, 2, 3)):
+        with pytest.raises(TypeError, match="divided takes 3 arguments"):
             functions["divided"](*arguments)
     with pytest.raises(TypeError, match="keyword"):
-        functions["divided"](1, by=2)
+        functions["divided"](WORDS, 1, by=2)
 
 
 def test_a_division_by_zero_is_an_error(functions: Functions) -> None:
     with pytest.raises(ZeroDivisionError, match="divided divided by zero"):
-        functions["divided"](1, 0)
-    assert functions["divided"](4, 2) == 2
+        functions["divided"](WORDS, 1, 0)
+    assert functions["divided"](WORDS, 4, 2) == 2
 
 
 def test_other_threads_run_meanwhile(functions: Functions) -> None:
     words, found = np.zeros(1, np.uint64), []
     source, sink = os.pipe()
     waiting = threading.Thread(
-        target=lambda: found.append(functions["wait_for_byte"](source, words.ctypes.data))
+        target=lambda: found.append(functions["wait_for_byte"](words, source, words.ctypes.data))
     )
     waiting.start()
     os.write(sink, b"\5")

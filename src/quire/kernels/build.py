@@ -13,7 +13,7 @@ from typing import Any
 
 from numba.core.registry import cpu_target
 
-from quire.kernels.declared import Callback, Kernel
+from quire.kernels.declared import Kernel, called_from_without
 from quire.kernels.image import Image
 from quire.kernels.jit import compile_now, compiled_callback, learn_intrinsics, without_cache
 from quire.kernels.library import StoredLibrary
@@ -31,16 +31,14 @@ _callbacks: set[tuple[str, str]] = set()
 def _build(module: str) -> Image:
     """Return the image of `module`: of its callbacks, and of its kernels that Python calls."""
     objects = []
-    for name, one in vars(import_module(module)).items():
-        if isinstance(one, Kernel) and one.takes_arrays and one.__module__ == module:
+    for name, one in called_from_without(import_module(module)).items():
+        if isinstance(one, Kernel):
             (result,) = compile_now(one).overloads.values()
             symbol, library = result.fndesc.llvm_cpython_wrapper_name, result.library
-        elif isinstance(one, Callback) and one.__module__ == module:
-            _callbacks.add((module, name))
+        else:
+            _callbacks.add((module, one.__qualname__))
             made = compiled_callback(one)
             symbol, library = made.native_name, made._library
-        else:
-            continue
         objects.append((name, symbol, library.emit_object()))
     linked = link(objects)
     return Image(

@@ -7,11 +7,23 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from importlib import import_module
+from types import ModuleType
 from typing import Any, Protocol
 
 from quire.kernels.types import Array, NamedTuple, Signature, Type, boolean, int64, uint64, void
 
-__all__ = ["Callback", "CompiledBy", "Kernel", "Loader", "callback", "carray", "compiled_by", "kernel", "use"]
+__all__ = [
+    "Callback",
+    "CompiledBy",
+    "Kernel",
+    "Loader",
+    "callback",
+    "called_from_without",
+    "carray",
+    "compiled_by",
+    "kernel",
+    "use",
+]
 
 
 class Loader(Protocol):
@@ -57,11 +69,10 @@ class Kernel:
 
     @property
     def takes_arrays(self) -> bool:
-        """Whether Python can call it: it takes numbers and arrays, not addresses."""
-        signature = self.declared_signature
-        return signature.result in (int64, uint64, boolean, void) and all(
-            map(_from_python, signature.arguments)
-        )
+        """Whether it is for Python to call: it takes arrays, and numbers, but no addresses."""
+        result, arguments = self.declared_signature.result, self.declared_signature.arguments
+        of_python = result in (int64, uint64, boolean, void) and all(map(_from_python, arguments))
+        return of_python and any(isinstance(one, Array | NamedTuple) for one in arguments)
 
     @cached_property
     def dispatcher(self) -> Any:
@@ -114,6 +125,16 @@ def kernel(signature: Signature, **options: Any) -> Callable[[Callable[..., Any]
 def callback(signature: Signature) -> Callable[[Callable[..., Any]], Callback]:
     """Return a decorator that makes a function a `Callback` of `signature` (``R(A, B)``)."""
     return lambda function: Callback(function, signature)
+
+
+def called_from_without(module: ModuleType) -> dict[str, Kernel | Callback]:
+    """Return what `module` declares that Python or C calls, by the names that it has there."""
+    return {
+        name: one
+        for name, one in vars(module).items()
+        if isinstance(one, Callback) or (isinstance(one, Kernel) and one.takes_arrays)
+        if one.__module__ == module.__name__
+    }
 
 
 class CompiledBy:

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from quire.kernels import notice
-from quire.kernels.declared import Callback, Kernel, use
+from quire.kernels.declared import Callback, Kernel, called_from_without, use
 from quire.kernels.image import Image
 
 __all__ = ["Loading", "load", "load_everything"]
@@ -73,16 +73,17 @@ def _builtin(declared: Kernel) -> Any:
     """Return the stored code of `declared` as a function; None if there is none that may be used."""
     from quire.kernels.place import builtin_of
 
-    address = _stored(declared) if declared.takes_arrays else None
+    address = _stored(declared)
     return None if address is None else builtin_of(declared.__qualname__, address)
 
 
 def _stored(declared: Kernel | Callback) -> int | None:
     """Return where the stored code of `declared` is in this process; None if there is none that may be used."""
-    module = declared.__module__
-    if not module.startswith("quire.") or vars(sys.modules[module]).get(declared.__name__) is not declared:
-        return None  # declared by a test, or within a function
-    return _placed(module).get(declared.__name__)
+    module = sys.modules[declared.__module__]
+    if not module.__name__.startswith("quire."):
+        return None  # declared by a test
+    names = (name for name, one in called_from_without(module).items() if one is declared)
+    return next((address for name in names if (address := _placed(module.__name__).get(name))), None)
 
 
 @cache
@@ -132,8 +133,8 @@ def load_everything() -> None:
     from quire.kernels.store import modules_with_code
 
     for name in modules_with_code():
-        for one in list(vars(sys.modules[name]).values()):
-            if isinstance(one, Callback):
-                _ = one.address
-            elif isinstance(one, Kernel) and one.takes_arrays:
+        for one in called_from_without(sys.modules[name]).values():
+            if isinstance(one, Kernel):
                 load(one)
+            else:
+                _ = one.address

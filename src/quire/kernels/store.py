@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from quire.kernels.declared import Callback, Kernel
+from quire.kernels.declared import called_from_without
 from quire.kernels.image import Image, ImageError
 from quire.kernels.layout import strange_layout
 from quire.kernels.processor import REQUIRED, missing_features
@@ -84,9 +84,5 @@ def modules_with_code() -> Iterator[str]:
     """Import all modules of kernels; yield those that are called from without, so that there is code to store."""
     for path in sorted(_PACKAGE.rglob("_kernels*.py")):
         name = ".".join(("quire", *path.relative_to(_PACKAGE).with_suffix("").parts))
-        if any(_is_called(one) and one.__module__ == name for one in vars(import_module(name)).values()):
+        if called_from_without(import_module(name)):
             yield name
-
-
-def _is_called(one: object) -> bool:
-    return isinstance(one, Callback) or (isinstance(one, Kernel) and one.takes_arrays)

@@ -194,6 +194,8 @@ def wrap_kernel(context: Any, library: Any, fndesc: Any) -> None:
     """Add what Python calls, if Python can: a function of METH_FASTCALL, by the name of Numba's own wrapper."""
     if fndesc.restype not in (*_NUMBERS, types.none) or not all(map(_from_python, fndesc.argtypes)):
         return
+    if all(one in _NUMBERS for one in fndesc.argtypes):  # one that other kernels call
+        return
     count = len(fndesc.argtypes)
     kind = ir.FunctionType(_OBJECT, [_OBJECT, _OBJECT.as_pointer(), _I64])
     made = _Wrapper(context, library, fndesc, fndesc.llvm_cpython_wrapper_name, kind)

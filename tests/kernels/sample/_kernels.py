@@ -8,13 +8,13 @@ ARRAY, BYTES = types.uint64[::1], types.uint8[::1]
 read = types.ExternalFunction("read", types.int64(types.int32, types.uint64, types.uint64))
 
 
-@kernel(types.int64(types.int64, types.int64))
-def divided(value, by):
+@kernel(types.int64(ARRAY, types.int64, types.int64))
+def divided(words, value, by):
     return value // by
 
 
-@kernel(types.boolean(types.boolean, types.uint64))
-def agree(truth, word):
+@kernel(types.boolean(ARRAY, types.boolean, types.uint64))
+def agree(words, truth, word):
     return truth == (word != np.uint64(0))
 
 
@@ -23,9 +23,14 @@ def put(words, at, value):
     words[at] = value
 
 
-@kernel(types.int64(types.int64, types.uint64))
-def wait_for_byte(descriptor, address):
+@kernel(types.int64(ARRAY, types.int64, types.uint64))
+def wait_for_byte(words, descriptor, address):
     return read(np.int32(descriptor), address, np.uint64(1))
+
+
+@kernel(types.int64(types.int64))
+def part_of_others(value):
+    return value
 
 
 @kernel(types.uint64(ARRAY, BYTES))

@@ -6,7 +6,6 @@ be with every access before this one looked up one by one.
 """
 
 import numpy as np
-from numba import carray, types
 
 from quire.arch import WORD, Access
 from quire.cpu.soft._kernels_casts import shape_words, words
@@ -23,7 +22,7 @@ from quire.cpu.soft.tcg._kernels_slots import (
 )
 from quire.cpu.soft.tcg.cells import PAIRS, SIDE_SLOTS, SLOTS, Cell, Near, Record, Saved
 from quire.cpu.soft.tcg.offsets import Offset
-from quire.kernels import callback, kernel
+from quire.kernels import callback, carray, kernel, types
 from quire.tlb import TRANSLATION, Shape, TlbState
 
 U = np.uint64

@@ -6,7 +6,6 @@ made behind it.
 """
 
 import numpy as np
-from numba import types
 
 from quire.arch import WORD
 from quire.cpu.soft.tcg._kernels_raw import (
@@ -31,7 +30,7 @@ from quire.cpu.soft.tcg.cells import (
     Saved,
 )
 from quire.cpu.soft.tcg.offsets import Condition, Offset, Opcode
-from quire.kernels import callback, kernel
+from quire.kernels import callback, kernel, types
 
 U = np.uint64
 _WORD, _HALF = types.uint64, types.int32

@@ -6,7 +6,6 @@ one itself; what the library's own instructions call does neither.
 """
 
 import numpy as np
-from numba import carray, types
 
 from quire.arch import LOW32, WORD, Access
 from quire.cpu.soft.state import Pointer, SoftState
@@ -32,7 +31,7 @@ from quire.cpu.soft.tcg._kernels_raw import (
 )
 from quire.cpu.soft.tcg.cells import SIDE_SLOTS, Cell, Near, Saved
 from quire.cpu.soft.tcg.offsets import MMU_INDICES, Offset
-from quire.kernels import callback, kernel
+from quire.kernels import callback, carray, kernel, types
 
 U = np.uint64
 _WORD, _HALF = types.uint64, types.int32

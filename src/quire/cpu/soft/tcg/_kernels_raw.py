@@ -1,87 +1,32 @@
 """Memory and functions by address: what stands between the library's functions has nothing else."""
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
-from quire.cpu.soft._kernels_casts import USER
 from quire.cpu.soft.stop_request import HALTED, NOW
 from quire.cpu.soft.tcg.cells import CONTEXTS, REGISTRY, Cell
-from quire.kernels import kernel
+from quire.kernels import compiled_by, kernel, types
 
 U = np.uint64
-_WORD = ir.IntType(64)
+_BY = "quire.cpu.soft.tcg._intrinsics"
 _0, _1, _8, _4 = (U(n) for n in (0, 1, 8, 4))
 _RETURNS, _LEAVE, _LOOKED_AT = U(8 * Cell.RETURNS), U(8 * Cell.LEAVE), U(8 * Cell.LOOKED_AT)
 _HALTED, _ONE, _NOW = np.uint32(HALTED), np.uint8(1), np.uint16(NOW)
 _REGISTRY, _LAST = U(REGISTRY), U(CONTEXTS - 1)
 
 
-def _access(bits):
-    """Return a load and a store of `bits` bits at an address."""
-    kind = getattr(types, f"uint{bits}")
-
-    @intrinsic
-    def load(typing, address):
-        def generate(context, builder, signature, arguments):
-            return builder.load(builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer()), align=1)
-
-        return kind(types.uint64), generate
-
-    @intrinsic
-    def store(typing, address, value):
-        def generate(context, builder, signature, arguments):
-            builder.store(
-                arguments[1], builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer()), align=1
-            )
-            return context.get_dummy_value()
-
-        return types.void(types.uint64, kind), generate
-
-    return load, store
-
-
-load64, store64 = _access(64)
-load32, store32 = _access(32)
-load16, store16 = _access(16)
-load8, store8 = _access(8)
-
-
-def _call(number, returns):
-    """Return a call of the function at an address with `number` words."""
-
-    @intrinsic
-    def call(typing, function, words):
-        def generate(context, builder, signature, arguments):
-            kind = ir.FunctionType(_WORD if returns else ir.VoidType(), [_WORD] * number)
-            target = builder.inttoptr(arguments[0], kind.as_pointer())
-            found = builder.call(target, [builder.extract_value(arguments[1], n) for n in range(number)])
-            return found if returns else context.get_dummy_value()
-
-        kind = types.uint64 if returns else types.void
-        return kind(types.uint64, types.UniTuple(types.uint64, number)), generate
-
-    return call
-
-
-call3 = _call(3, True)
-do1 = _call(1, False)
-
-
-def _cast(pointer_type):
-    @intrinsic
-    def cast(typing, address):
-        def generate(context, builder, signature, arguments):
-            return builder.inttoptr(arguments[0], context.get_value_type(pointer_type))
-
-        return pointer_type(types.uint64), generate
-
-    return cast
-
-
-user_at = _cast(USER)
-words_at = _cast(types.CPointer(types.uint64))
+# Compiled as ``_intrinsics.py`` says.
+load64 = compiled_by(_BY, "load64")
+store64 = compiled_by(_BY, "store64")
+load32 = compiled_by(_BY, "load32")
+store32 = compiled_by(_BY, "store32")
+load16 = compiled_by(_BY, "load16")
+store16 = compiled_by(_BY, "store16")
+load8 = compiled_by(_BY, "load8")
+store8 = compiled_by(_BY, "store8")
+call3 = compiled_by(_BY, "call3")
+do1 = compiled_by(_BY, "do1")
+user_at = compiled_by(_BY, "user_at")
+words_at = compiled_by(_BY, "words_at")
 
 
 @kernel(types.uint64(types.uint64), inline="always")

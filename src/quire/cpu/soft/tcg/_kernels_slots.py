@@ -7,7 +7,6 @@ data, come first; then those of stores, where stores have a structure of their o
 """
 
 import numpy as np
-from numba import types
 
 from quire.arch import WORD
 from quire.cpu.soft._kernels_casts import shape_words, words
@@ -15,7 +14,7 @@ from quire.cpu.soft.state import Pointer
 from quire.cpu.soft.tcg._kernels_raw import load64, store64, user_at
 from quire.cpu.soft.tcg.cells import PAIRS, SLOTS, Cell, Near
 from quire.cpu.soft.tcg.offsets import MMU_INDICES, VICTIMS, Offset
-from quire.kernels import kernel
+from quire.kernels import kernel, types
 from quire.tlb._kernels import touch
 from quire.tlb._kernels_replacement import LRU
 from quire.tlb.layout import Shape, TlbState

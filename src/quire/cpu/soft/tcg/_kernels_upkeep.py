@@ -1,7 +1,6 @@
 """What Python has done for the slots: the model brought up to date, and slots freed of pages that the model let go."""
 
 import numpy as np
-from numba import types
 
 from quire.arch import WORD
 from quire.cpu.soft._kernels_casts import shape_words, words
@@ -9,7 +8,7 @@ from quire.cpu.soft.state import Pointer
 from quire.cpu.soft.tcg._kernels_raw import load64, user_at
 from quire.cpu.soft.tcg._kernels_slots import give_up, leave_engine, note_use, word
 from quire.cpu.soft.tcg.cells import PAIRS, SLOTS, Cell
-from quire.kernels import callback, kernel
+from quire.kernels import callback, kernel, types
 from quire.tlb import TAG, Shape, TlbState
 
 U = np.uint64
