@@ -16,12 +16,13 @@ class KernelBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         if version == "editable":
             return
         sys.path.insert(0, str(Path(self.root) / "src"))
+        from quire.kernels.processor import LEVELS
         from quire.kernels.store import PACKED, modules_with_code
         from quire.kernels.warm import make
 
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
-        make({one: f"{one}.image" for one in modules_with_code()}, folder)
+        make({one: one for one in modules_with_code()}, folder, tuple(LEVELS))
         inside = PACKED.relative_to(Path(self.root) / "src")
         for path in sorted(folder.iterdir()):
             path.chmod(0o644)

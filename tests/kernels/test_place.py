@@ -18,6 +18,7 @@ from limits import PATIENCE
 from quire.kernels.image import Image
 from quire.kernels.layout import strange_layout
 from quire.kernels.place import PlaceError, builtin_of, place
+from quire.kernels.processor import LEAST
 from quire.kernels.warm import WarmError, make
 
 WORDS = np.zeros(1, np.uint64)
@@ -29,13 +30,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     folder = tmp_path_factory.mktemp("images")
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "from quire.kernels.build import serve; serve(Path(sys.argv[2]))"
+        "from quire.kernels.build import serve; serve(Path(sys.argv[2]), sys.argv[3:])"
     )
     subprocess.run(
-        [sys.executable, "-c", code, str(Path(__file__).parent), str(folder)],
-        input="sample._kernels sample.image\n", text=True, timeout=PATIENCE, check=True,
+        [sys.executable, "-c", code, str(Path(__file__).parent), str(folder), LEAST],
+        input="sample._kernels sample\n", text=True, timeout=PATIENCE, check=True,
     )  # fmt: skip
-    return Image.decode((folder / "sample.image").read_bytes())
+    return Image.decode((folder / f"sample.{LEAST}.image").read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -159,4 +160,4 @@ def test_a_module_that_cannot_be_compiled_is_named(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "quire.no_kernels", ModuleType("quire.no_kernels"))
     names = {"quire.memory._kernels_buddy": "buddy", "quire.no_kernels": "none"}
     with pytest.raises(WarmError, match=r"compiling kernels failed: .*quire\.no_kernels"):
-        make(names, tmp_path)
+        make(names, tmp_path, (LEAST,))

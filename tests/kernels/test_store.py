@@ -9,11 +9,14 @@ import pytest
 
 from quire.kernels import store
 from quire.kernels.image import Image
+from quire.kernels.processor import LEAST, levels
 from quire.kernels.sources import fingerprint
 from quire.kernels.store import cache_folder, file_name, find, modules_with_code, unfit
 
 MODULE = "quire.memory._kernels"
 MODULES = tuple(modules_with_code())
+LEVEL = levels()[0]
+CACHED, PACKED_NAME = f"{file_name(MODULE)}.{LEVEL}.image", f"{MODULE}.{LEVEL}.image"
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(store, "cache_folder", lambda: tmp_path / "cache")
     for name in ("stored", "cache"):
         (tmp_path / name).mkdir()
-    file = tmp_path / "cache" / file_name(MODULE)
+    file = tmp_path / "cache" / CACHED
     shutil.copyfile(found.path, file)
     file.chmod(0o600)
     yield tmp_path
@@ -43,37 +46,53 @@ def test_every_module_with_code_has_its_code() -> None:
 
 def test_code_in_the_cache_is_found(folder: Path) -> None:
     found = find(MODULE)
-    assert found.image is not None and found.path == str(folder / "cache" / file_name(MODULE))
+    assert found.image is not None and found.path == str(folder / "cache" / CACHED)
     assert not found.doubts
 
 
 def test_the_package_comes_first(folder: Path) -> None:
-    shutil.copyfile(folder / "cache" / file_name(MODULE), folder / "stored" / f"{MODULE}.image")
-    (folder / "stored" / f"{MODULE}.image").chmod(0o644)
-    assert find(MODULE).path == str(folder / "stored" / f"{MODULE}.image")
+    shutil.copyfile(folder / "cache" / CACHED, folder / "stored" / PACKED_NAME)
+    (folder / "stored" / PACKED_NAME).chmod(0o644)
+    assert find(MODULE).path == str(folder / "stored" / PACKED_NAME)
+
+
+def test_the_best_level_that_the_processor_has_comes_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the cache of a processor with the least level, whose code another one made for it."""
+    file = folder / "cache" / f"{file_name(MODULE)}.{LEAST}.image"
+    if LEVEL != LEAST:
+        image = Image.decode((folder / "cache" / CACHED).read_bytes())
+        file.write_bytes(image._replace(processor=LEAST).encode())
+        file.chmod(0o600)
+        assert find(MODULE).path == str(folder / "cache" / CACHED)
+    monkeypatch.setattr(store, "levels", lambda: (LEAST,))
+    assert find(MODULE).path == str(file)
+    monkeypatch.setattr(store, "levels", tuple)
+    assert find(MODULE).image is None
 
 
 def refused(folder: Path) -> str:
     found = find(MODULE)
     assert found.image is None and found.path == ""
     (doubt,) = found.doubts
-    assert str(folder / "cache" / file_name(MODULE)) in doubt
+    assert str(folder / "cache" / CACHED) in doubt
     return doubt
 
 
 def test_a_file_that_others_may_write_is_not_used(folder: Path) -> None:
-    (folder / "cache" / file_name(MODULE)).chmod(0o666)
+    (folder / "cache" / CACHED).chmod(0o666)
     assert "may be written by others" in refused(folder)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_file_of_another_user_is_not_used(folder: Path) -> None:
-    os.chown(folder / "cache" / file_name(MODULE), 1234, 1234)
+    os.chown(folder / "cache" / CACHED, 1234, 1234)
     assert "belongs to user 1234" in refused(folder)
 
 
 def test_a_changed_byte_is_seen(folder: Path) -> None:
-    file = folder / "cache" / file_name(MODULE)
+    file = folder / "cache" / CACHED
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
@@ -81,13 +100,13 @@ def test_a_changed_byte_is_seen(folder: Path) -> None:
 
 
 def change(folder: Path, **fields: str) -> None:
-    file = folder / "cache" / file_name(MODULE)
+    file = folder / "cache" / CACHED
     file.write_bytes(Image.decode(file.read_bytes())._replace(**fields).encode())
 
 
 @pytest.mark.parametrize(
     "fields",
-    [{"sources": "00" * 32}, {"module": "quire.trace._kernels"}, {"processor": "x86-64-v4"}],
+    [{"sources": "00" * 32}, {"module": "quire.trace._kernels"}, {"processor": "x86-64-v9"}],
     ids=["sources", "module", "processor"],
 )
 def test_code_of_something_else_is_not_used(folder: Path, fields: dict[str, str]) -> None:
@@ -96,9 +115,9 @@ def test_code_of_something_else_is_not_used(folder: Path, fields: dict[str, str]
 
 
 def test_what_is_not_there_is_no_doubt(folder: Path) -> None:
-    (folder / "cache" / file_name(MODULE)).rename(folder / "away")
+    (folder / "cache" / CACHED).rename(folder / "away")
     found = find(MODULE)
-    (folder / "away").rename(folder / "cache" / file_name(MODULE))
+    (folder / "away").rename(folder / "cache" / CACHED)
     assert (found.image, found.doubts) == (None, ())
 
 
@@ -143,4 +162,4 @@ def test_the_folder_is_named_by_the_environment(
 def test_names_in_the_cache_tell_sources_apart() -> None:
     names = {file_name(module) for module in MODULES}
     assert len(names) == len(MODULES)
-    assert file_name(MODULE) == f"{MODULE}-{fingerprint(MODULE)[:16]}.image"
+    assert file_name(MODULE) == f"{MODULE}-{fingerprint(MODULE)[:16]}"

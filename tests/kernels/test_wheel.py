@@ -13,6 +13,7 @@ from sampling import WHOLE
 
 import quire
 from quire.kernels.image import Image
+from quire.kernels.processor import LEVELS, levels
 from quire.kernels.sources import fingerprint
 from quire.kernels.store import find, modules_with_code
 from quire.kernels.warm import make
@@ -25,9 +26,11 @@ MODULES = tuple(modules_with_code())
 def test_code_does_not_depend_on_who_makes_it(others: tuple[str, ...], tmp_path: Path) -> None:
     """In whatever process, after whatever else, at whatever time: as the cache has it, which tests have from before."""
     module = "quire.memory._kernels_batches"
-    make({one: one for one in (*others, module)}, tmp_path)
+    make({one: one for one in (*others, module)}, tmp_path, tuple(LEVELS))
     for one in (*others, module):
-        assert (tmp_path / one).read_bytes() == Path(find(one).path).read_bytes()
+        made = tmp_path / f"{one}.{levels()[0]}.image"
+        assert made.read_bytes() == Path(find(one).path).read_bytes()
+    assert len(list(tmp_path.iterdir())) == len(LEVELS) * len((*others, module))
 
 
 def wheel(source: Path, folder: Path) -> Path:
@@ -52,9 +55,11 @@ def test_two_builds_are_the_same_bytes_and_whole(tmp_path: Path) -> None:
     with zipfile.ZipFile(first) as content:
         stored = {name: content.read(name) for name in content.namelist() if name.endswith(".image")}
         content.extractall(tmp_path / "installed")
-    assert sorted(stored) == [f"quire/kernels/stored/{one}.image" for one in MODULES]
     for one in MODULES:
-        assert Image.decode(stored[f"quire/kernels/stored/{one}.image"]).sources == fingerprint(one)
+        for level in LEVELS:
+            image = Image.decode(stored.pop(f"quire/kernels/stored/{one}.{level}.image"))
+            assert (image.module, image.sources, image.processor) == (one, fingerprint(one), level)
+    assert not stored
     code = "import sys; from quire.cli import main; sys.argv = ['quire', 'run', '--', 'true']; main()"
     environment = {
         **os.environ, "PYTHONPATH": str(tmp_path / "installed"), "QUIRE_CACHE_DIR": str(tmp_path / "cache")

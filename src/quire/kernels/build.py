@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,8 @@ from numba.core.registry import cpu_target
 from quire.kernels.declared import Kernel, called_from_without
 from quire.kernels.image import Image
 from quire.kernels.jit import compile_now, compiled_callback, learn_intrinsics, without_cache
-from quire.kernels.library import StoredLibrary
+from quire.kernels.library import StoredLibrary, machines_of
 from quire.kernels.link import link
-from quire.kernels.processor import REQUIRED
 from quire.kernels.sources import fingerprint
 from quire.kernels.wrapper import wrap_callback, wrap_kernel
 
@@ -28,22 +28,20 @@ __all__ = ["serve"]
 _callbacks: set[tuple[str, str]] = set()
 
 
-def _build(module: str) -> Image:
-    """Return the image of `module`: of its callbacks, and of its kernels that Python calls."""
-    objects = []
+def _build(module: str, machines: dict[str, Any]) -> Iterator[Image]:
+    """Yield the image of `module` for each of `machines`: of its callbacks, and of its kernels that Python calls."""
+    libraries = []
     for name, one in called_from_without(import_module(module)).items():
         if isinstance(one, Kernel):
             (result,) = compile_now(one).overloads.values()
-            symbol, library = result.fndesc.llvm_cpython_wrapper_name, result.library
+            libraries.append((name, result.fndesc.llvm_cpython_wrapper_name, result.library))
         else:
             _callbacks.add((module, one.__qualname__))
             made = compiled_callback(one)
-            symbol, library = made.native_name, made._library
-        objects.append((name, symbol, library.emit_object()))
-    linked = link(objects)
-    return Image(
-        module, fingerprint(module), REQUIRED, linked.entries, linked.inner, linked.symbols, linked.code
-    )
+            libraries.append((name, made.native_name, made._library))
+    for level, machine in machines.items():
+        linked = link((name, symbol, library.emit_object(machine)) for name, symbol, library in libraries)
+        yield Image(module, fingerprint(module), level, *linked)
 
 
 def _prepare() -> None:
@@ -62,15 +60,19 @@ def _prepare() -> None:
     context.create_cfunc_wrapper = of_callback
 
 
-def serve(folder: Path) -> None:
-    """Make an image in `folder` for each line of stdin, a module and a file name; answer each with its module."""
+def serve(folder: Path, levels: Sequence[str]) -> None:
+    """Make an image in `folder` for each line of stdin, a module and the beginning of file names, and each of `levels`.
+
+    Each line is answered with its module when that is done.
+    """
     _prepare()
+    machines = machines_of(cpu_target.target_context.codegen(), levels)
     gc.disable()  # a compilation makes objects without end, and few circles
     for line in sys.stdin:
         module, name = line.split()
-        content = _build(module).encode()
-        descriptor, made = tempfile.mkstemp(dir=folder)  # only its owner may write it
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(made, folder / name)
+        for image in _build(module, machines):
+            descriptor, made = tempfile.mkstemp(dir=folder)  # only its owner may write it
+            with open(descriptor, "wb") as file:
+                file.write(image.encode())
+            os.replace(made, folder / f"{name}.{image.processor}.image")
         print(module, flush=True)

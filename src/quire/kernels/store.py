@@ -14,7 +14,7 @@ from pathlib import Path
 from quire.kernels.declared import called_from_without
 from quire.kernels.image import Image, ImageError
 from quire.kernels.layout import strange_layout
-from quire.kernels.processor import REQUIRED, missing_features
+from quire.kernels.processor import LEAST, levels, missing_features
 from quire.kernels.sources import fingerprint
 from quire.kernels.trust import Untrusted, read_trusted
 
@@ -36,17 +36,19 @@ def find(module: str) -> Found:
     """Return the stored code of `module`, which has been imported, and which of its files are not used and why."""
     sources = fingerprint(module)
     doubts = []
-    for path in (str(PACKED / f"{module}.image"), str(cache_folder() / file_name(module))):
-        try:
-            image = Image.decode(read_trusted(path))
-        except FileNotFoundError:
-            continue
-        except (ImageError, Untrusted, OSError, ValueError, TypeError) as error:
-            doubts.append(str(error) if path in str(error) else f"{path}: {error}")
-            continue
-        if (image.module, image.sources, image.processor) == (module, sources, REQUIRED):
-            return Found(image, path, tuple(doubts))
-        doubts.append(f"{path} was made from other sources, or for another processor")
+    for level in levels():
+        packed, made_here = f"{module}.{level}.image", f"{file_name(module)}.{level}.image"
+        for path in (str(PACKED / packed), str(cache_folder() / made_here)):
+            try:
+                image = Image.decode(read_trusted(path))
+            except FileNotFoundError:
+                continue
+            except (ImageError, Untrusted, OSError, ValueError, TypeError) as error:
+                doubts.append(str(error) if path in str(error) else f"{path}: {error}")
+                continue
+            if (image.module, image.sources, image.processor) == (module, sources, level):
+                return Found(image, path, tuple(doubts))
+            doubts.append(f"{path} was made from other sources, or for another processor")
     return Found(doubts=tuple(doubts))
 
 
@@ -59,7 +61,7 @@ def unfit() -> str | None:
         return f"this Python is {sys.implementation.name}: stored code is for CPython"
     missing = missing_features()
     if missing:
-        return f"the processor lacks {', '.join(sorted(missing))} of {REQUIRED}"
+        return f"the processor lacks {', '.join(sorted(missing))} of {LEAST}"
     strange = strange_layout()
     return (
         None if strange is None else f"arrays of this NumPy or Python are laid out in another way: {strange}"
@@ -76,8 +78,8 @@ def cache_folder() -> Path:
 
 
 def file_name(module: str) -> str:
-    """Return the name in the cache of the image of `module`, by its sources."""
-    return f"{module}-{fingerprint(module)[:16]}.image"
+    """Return how names in the cache of images of `module` begin, by its sources; a level follows."""
+    return f"{module}-{fingerprint(module)[:16]}"
 
 
 def modules_with_code() -> Iterator[str]:

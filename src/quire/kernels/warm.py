@@ -5,13 +5,13 @@ import os
 import selectors
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from quire.kernels import notice
-from quire.kernels.processor import REQUIRED
+from quire.kernels.processor import LEAST, levels
 from quire.kernels.sources import reached
 from quire.kernels.store import cache_folder, file_name, find, modules_with_code, unfit
 
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 sys.path.insert(0, sys.argv[1])
 from quire.kernels.build import serve
-serve(Path(sys.argv[2]))
+serve(Path(sys.argv[2]), sys.argv[3:])
 """
 
 
@@ -57,15 +57,23 @@ def warm() -> list[str]:
 def _make_all(missing: list[str], folder: Path) -> None:
     line = "compiling kernels (once, up to a minute)"
     with notice.compiling(line, len(missing)) as advance:
-        make({module: file_name(module) for module in missing}, folder, advance)
+        make({module: file_name(module) for module in missing}, folder, levels()[:1], advance)
 
 
-def make(names: dict[str, str], folder: Path, advance: Callable[[str], None] = lambda _: None) -> None:
-    """Make the image of each module of `names` in `folder`, by the name that it has there; `advance` hears of each."""
+def make(
+    names: dict[str, str],
+    folder: Path,
+    wanted: Sequence[str],
+    advance: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Make the images of each module of `names`, for all levels `wanted`, in `folder`; `advance` hears of each module.
+
+    File names begin with what `names` says, and end with the level.
+    """
     processes = min(_MOST_PROCESSES, len(os.sched_getaffinity(0)), len(names))
     # First those that most modules are compiled into: what is left at the end is short.
     todo = sorted(names, key=lambda module: (-len(reached(module)), module))
-    with _workers(folder, processes) as workers, selectors.DefaultSelector() as waiting:
+    with _workers(folder, wanted, processes) as workers, selectors.DefaultSelector() as waiting:
         for worker in workers:
             waiting.register(worker.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
         idle, busy = list(workers), 0
@@ -98,9 +106,9 @@ def _last_line(worker: "subprocess.Popen[str]") -> str:
 
 
 @contextmanager
-def _workers(folder: Path, count: int) -> "Iterator[list[subprocess.Popen[str]]]":
+def _workers(folder: Path, wanted: Sequence[str], count: int) -> "Iterator[list[subprocess.Popen[str]]]":
     """Yield processes that make images; at the end they have ended."""
-    command = [sys.executable, "-c", _WORKER, str(Path(__file__).parents[2]), str(folder)]
+    command = [sys.executable, "-c", _WORKER, str(Path(__file__).parents[2]), str(folder), *wanted]
     options: dict[str, Any] = {"text": True, "env": _surroundings()} | dict.fromkeys(
         ("stdin", "stdout", "stderr"), subprocess.PIPE
     )
@@ -120,7 +128,7 @@ def _workers(folder: Path, count: int) -> "Iterator[list[subprocess.Popen[str]]]
 
 def _surroundings() -> dict[str, str]:
     """Return the environment of processes that make images: settings of Numba's are not those of a person."""
-    chosen = {"NUMBA_CPU_NAME": REQUIRED, "NUMBA_CPU_FEATURES": "", "NUMBA_DISABLE_JIT": "0"}
+    chosen = {"NUMBA_CPU_NAME": LEAST, "NUMBA_CPU_FEATURES": "", "NUMBA_DISABLE_JIT": "0"}
     return {key: value for key, value in os.environ.items() if not key.startswith("NUMBA_")} | chosen
 
 

@@ -172,7 +172,6 @@ class _Wrapper:
 
     def finish(self) -> None:
         """Hand the module to the library that is compiled."""
-        self.library.outermost = True
         self.library.add_ir_module(self.module)
 
 
