@@ -20,8 +20,9 @@ from quire.cli.facts import Fact, machine_facts
 from quire.kernels import store
 
 NAMES = [
-    "Quire", "Python", "engine", "compiler", "full detail", "machine", "kernel cache", "kernels", "/dev/kvm", "NUMA nodes", "memfd",
-    "/proc", "temporary folder", "open files", "address space", "locked memory", "Landlock", "seccomp",
+    "Quire", "Python", "engine", "compiler", "full detail", "machine", "kernel cache", "kernels", "/dev/kvm",
+    "NUMA nodes", "memfd", "/proc", "temporary folder", "open files", "address space", "locked memory", "Landlock",
+    "seccomp",
 ]  # fmt: skip
 
 
