@@ -60,7 +60,7 @@ def test_the_toy_meets_what_it_does_not_know(tmp_path: Path) -> None:
 
 
 def test_names(tmp_path: Path) -> None:
-    assert engines() == ("soft", "toy", "silent")
+    assert engines() == ("soft", "soft-hooks", "toy", "silent")
     with pytest.raises(MisuseError, match=r"^No engine is called 'sotf' \(did you mean 'soft'\?\)$"):
         make_cpu("sotf", Detail.EXITS)
     with pytest.raises(MisuseError, match=r"^An engine is called 'soft' already: give it another name$"):

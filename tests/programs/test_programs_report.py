@@ -142,7 +142,7 @@ def test_schema_and_sections() -> None:
         9,
         "exits",
     )
-    assert record["instructions"] is record["accesses"] is record["tlb"] is None
+    assert record["instructions"] > 10_000 and record["accesses"] is record["tlb"] is None
     assert record["time"]["wall_seconds"] >= record["time"]["guest_seconds"] > 0
 
 

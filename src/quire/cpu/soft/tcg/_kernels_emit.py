@@ -8,27 +8,8 @@ made behind it.
 import numpy as np
 
 from quire.arch import WORD
-from quire.cpu.soft.tcg._kernels_raw import (
-    ask_to_stop,
-    context_of,
-    load8,
-    load16,
-    load64,
-    store8,
-    store16,
-    store64,
-)
-from quire.cpu.soft.tcg.cells import (
-    BLOCKS,
-    LOG_BYTES,
-    SIDE_SLOTS,
-    SLOTS,
-    STARTS,
-    Cell,
-    Near,
-    Record,
-    Saved,
-)
+from quire.cpu.soft.tcg._kernels_raw import context_of, load16, load64, store8, store16, store64
+from quire.cpu.soft.tcg.cells import LOG_BYTES, SLOTS, Cell, Near, Record
 from quire.cpu.soft.tcg.offsets import Condition, Offset, Opcode
 from quire.kernels import callback, kernel, types
 
@@ -41,7 +22,6 @@ def _library(name, result, *arguments):
 
 
 _call_n = _library("tcg_gen_callN", types.void, _WORD, _WORD, _WORD, _HALF, _WORD)
-_generate = _library("gen_intermediate_code", types.void, _WORD, _WORD, _HALF)
 _new_label = _library("gen_new_label", _WORD, _WORD)
 _load_i32 = _library("tcg_gen_qemu_ld_i32", types.void, _WORD, _WORD, _WORD, _WORD, _HALF)
 _load_i64 = _library("tcg_gen_qemu_ld_i64", types.void, _WORD, _WORD, _WORD, _WORD, _HALF)
@@ -58,10 +38,9 @@ _branch_i32 = _library("tcg_gen_brcondi_i32", types.void, _WORD, _HALF, _WORD, _
 _branch_i64 = _library("tcg_gen_brcond_i64", types.void, _WORD, _HALF, _WORD, _WORD, _WORD)
 
 _C = {cell: U(8 * cell) for cell in Cell}
-_FULL, _NEXT, _ENV, _USER = _C[Cell.FULL], _C[Cell.NEXT], _C[Cell.ENV], _C[Cell.USER]
+_FULL, _NEXT = _C[Cell.FULL], _C[Cell.NEXT]
 _NEAR, _OFFSET = _C[Cell.NEAR], _C[Cell.NEAR_OFFSET]
-_RECORDS, _LOG, _LOGGED, _SAVED = _C[Cell.RECORDS], _C[Cell.LOG], _C[Cell.LOGGED], _C[Cell.SAVED]
-_STARTS, _STARTED, _TCG = _C[Cell.STARTS], _C[Cell.STARTED], _C[Cell.TCG]
+_RECORDS, _LOG, _LOGGED, _TCG = _C[Cell.RECORDS], _C[Cell.LOG], _C[Cell.LOGGED], _C[Cell.TCG]
 _BEGUN, _LABELLED, _ACCESSES = _C[Cell.BEGUN], _C[Cell.LABELLED], _C[Cell.ACCESSES]
 _WRITES, _TEMPS = _C[Cell.WRITES], _C[Cell.TEMPS]
 _MOVE, _PATCHED, _PATCHES = _C[Cell.PAGE_MOVE], _C[Cell.PATCHED], _C[Cell.PATCHES]
@@ -71,27 +50,19 @@ _N_CLOCK, _N_FETCH, _N_BLOCK = U(Near.CLOCK), U(Near.LAST_FETCH), U(Near.LAST_BL
 _N_DONE, _N_READS, _N_WRITES = U(Near.DONE), U(Near.READS), U(Near.WRITES)
 _N_STAMPS, _N_COUNTS = U(Near.STAMPS), U(Near.COUNTS)
 _STORE_STAMPS = U(8 * SLOTS)
-_R = {word: U(8 * word) for word in Record}
 _R_WORDS = U(8 * Record.WORDS)
-_R_SIZE, _R_INSTRUCTIONS, _R_ACCESSES = _R[Record.SIZE], _R[Record.INSTRUCTIONS], _R[Record.ACCESSES]
-_R_WRITES, _R_LOG, _R_STARTS = _R[Record.WRITES], _R[Record.LOG], _R[Record.STARTS]
-_S_WORDS, _S_MASK = U(8 * Saved.WORDS), U(SIDE_SLOTS - 1)
 _CONTEXT_UC, _CONTEXT_ENV, _CPU_ENV = U(Offset.CONTEXT_UC), U(Offset.CONTEXT_ENV), U(Offset.CPU_ENV)
 _UC_CPU, _ARGUMENTS = U(Offset.UC_CPU), U(Offset.OP_ARGUMENTS)
 _PREVIOUS, _LINK = U(Offset.OP_PREVIOUS), U(Offset.OP_LINK)
-_TB_SIZE, _TB_INSTRUCTIONS = U(Offset.TB_SIZE), U(Offset.TB_INSTRUCTIONS)
 _EXIT = U(Offset.ENV_EXIT & WORD)
-_INSN_START, _CONTEXT_OPS = np.uint8(Opcode.INSN_START), U(Offset.CONTEXT_OPS)
 _SET_LABEL, _LD_I32, _MOVI = np.int32(Opcode.SET_LABEL), np.int32(Opcode.LD_I32), np.int32(Opcode.MOVI_I64)
 _LD, _ST, _ADD = np.int32(Opcode.LD_I64), np.int32(Opcode.ST_I64), np.int32(Opcode.ADD_I64)
 _GE, _EQ = np.int32(Condition.GE), np.int32(Condition.EQ)
 _I0, _I1 = np.int32(0), np.int32(1)
 _0, _1, _2, _8, _12, _16 = (U(n) for n in (0, 1, 2, 8, 12, 16))
-_NONE, _IMPOSSIBLE = U(WORD), U(WORD - 1)
+_NONE = U(WORD)
 _MASK = np.int64((SLOTS - 1) << 3)
 _LAST_LOG = U(LOG_BYTES - 1)
-_MANY_BLOCKS, _MANY_ACCESSES, _MANY_STARTS = (U(n * 3 // 4) for n in (BLOCKS, LOG_BYTES, STARTS))
-_LAST_START, _LOW16 = U(STARTS - 1), U(0xFFFF)
 #: How an access is marked for the function that meets its miss: accesses done before it, and whether it is counted
 #: as it happens.
 _DONE_SHIFT, _AS_IT_HAPPENS = U(12), U(1 << 27)
@@ -248,76 +219,6 @@ def on_new_label(tcg):
     if context:
         store64(context + _LABELLED, _1)
     return _new_label(tcg)
-
-
-@kernel(types.void(_WORD, _WORD, _WORD))
-def forget_saved(context, first, last):
-    """Drop what was kept of the engine's TLB for two pages: a store to them is to be seen from now on."""
-    saved = load64(context + _SAVED)
-    store64(saved + (first & _S_MASK) * _S_WORDS, _NONE)
-    store64(saved + (last & _S_MASK) * _S_WORDS, _NONE)
-
-
-@kernel(types.void(_WORD))
-def apply_patches(context):
-    """Give the block's operations the constants that depend on how many accesses it makes."""
-    accesses = load64(context + _ACCESSES)
-    at = load64(context + _PATCHES)
-    for _ in range(load64(context + _PATCHED)):
-        op, done = load64(at), load64(at + _8)
-        store64(op + _ARGUMENTS + _8, accesses if done == _NONE else done - accesses)
-        at += _16
-
-
-@kernel(types.void(_WORD, _WORD))
-def note_starts(context, record):
-    """Note where each instruction of the block begins, which the generator says by operations that emit nothing."""
-    number, starts = load64(context + _STARTED), load64(context + _STARTS)
-    store64(record + _R_STARTS, number)
-    pc, op = load64(record), load64(load64(context + _TCG) + _CONTEXT_OPS)
-    while op:
-        if load8(op) == _INSN_START and number < _LAST_START:
-            store16(starts + (number << _1), np.uint16((load64(op + _ARGUMENTS) - pc) & _LOW16))
-            number += _1
-        op = load64(op + _LINK)
-    store64(context + _STARTED, number)
-
-
-@callback(types.void(_WORD, _WORD, _HALF))
-def on_generate(cpu, tb, most):
-    """gen_intermediate_code: a record for the block; one that the library leaves by a jump is the next block's."""
-    context = context_of(load64(cpu + _CPU_ENV))
-    if context == _0:
-        _generate(cpu, tb, most)
-        return
-    number, pc = load64(context + _NEXT), load64(tb)
-    record = load64(context + _RECORDS) + number * _R_WORDS
-    store64(record, pc)
-    for cell in (_BEGUN, _LABELLED, _ACCESSES, _WRITES, _MOVE, _PATCHED, _TEMPS, _TEMPS + _8, _TEMPS + _16):
-        store64(context + cell, _0)
-    logged = load64(context + _LOGGED)
-    _generate(cpu, tb, most)
-    size = U(load16(tb + _TB_SIZE))
-    store64(record + _R_SIZE, size)
-    store64(record + _R_INSTRUCTIONS, U(load16(tb + _TB_INSTRUCTIONS)))
-    accesses = load64(context + _ACCESSES)
-    store64(record + _R_ACCESSES, accesses)
-    store64(record + _R_WRITES, load64(context + _WRITES))
-    store64(record + _R_LOG, logged)
-    store64(context + _LOGGED, logged + accesses)
-    store64(context + _NEXT, number + _1)
-    note_starts(context, record)
-    started = load64(context + _STARTED)
-    if number >= _MANY_BLOCKS or logged + accesses >= _MANY_ACCESSES or started >= _MANY_STARTS:
-        ask_to_stop(context)  # to make room
-    if load64(context + _FULL) == _0:
-        return
-    apply_patches(context)
-    last = (pc + size - _1) >> _12
-    forget_saved(context, pc >> _12, last)
-    move = load64(context + _MOVE)
-    if last != pc >> _12 and move:
-        store64(move + _ARGUMENTS + _8, _IMPOSSIBLE)  # two pages: looked up each time
 
 
 @kernel(types.int32(_WORD, _HALF, _WORD))

@@ -10,7 +10,7 @@ from typing import Any
 
 from unicorn.unicorn_py3.unicorn import uclib
 
-from quire.cpu.soft.tcg import _kernels_emit, _kernels_misses
+from quire.cpu.soft.tcg import _kernels_emit, _kernels_misses, _kernels_records
 from quire.cpu.soft.tcg.cells import CONTEXTS, REGISTRY
 from quire.cpu.soft.tcg.library import ABSOLUTE, GLOBAL, JUMP, Library
 from quire.cpu.soft.tcg.offsets import is_known
@@ -42,7 +42,7 @@ _libc.mmap.argtypes = [
 #: Functions whose every call within the library is Quire's.
 _GENERATOR: dict[str, Any] = {
     "tcg_gen_callN": _kernels_emit.on_call,
-    "gen_intermediate_code": _kernels_emit.on_generate,
+    "gen_intermediate_code": _kernels_records.on_generate,
 }
 _ACCESSES: dict[str, Any] = {
     "gen_new_label": _kernels_emit.on_new_label,
