@@ -2,6 +2,7 @@
 
 import ctypes
 import dataclasses
+import gc
 
 import pytest
 from soft_guest import CODE, DATA, DATA_HPA, Guest
@@ -111,16 +112,29 @@ def test_several_engines_count_for_themselves(by_hooks: bool) -> None:
     assert guests[1].cpu.events()["reads"] == 50
 
 
-def test_an_engine_too_many_counts_by_hooks() -> None:
-    taken = [n for n in range(CONTEXTS + 1) if interposition.register(16 * (n + 1), 1)]
-    try:
-        assert len(taken) <= CONTEXTS
-        guest = Guest(Detail.FULL, LOOP)
-        assert isinstance(guest.cpu.counts, HookedCounts)
-    finally:
-        for n in taken:
-            interposition.unregister(16 * (n + 1))
-    assert isinstance(Guest(Detail.FULL, LOOP).cpu.counts, EmittedCounts)
+def test_an_engine_too_many_counts_by_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()  # engines that are gone have no place there any more
+    monkeypatch.setattr(interposition, "_table", lambda table=[0] * (2 * CONTEXTS): table)
+    assert all(interposition.register(16 * (n + 1), 1) for n in range(CONTEXTS))
+    assert not interposition.register(8, 1)
+    assert isinstance(Guest(Detail.FULL, LOOP).cpu.counts, HookedCounts)
+    interposition.unregister(32)
+    assert interposition.register(8, 1) and not interposition.register(24, 1)
+
+
+def test_an_engine_that_is_gone_has_no_context() -> None:
+    """Another engine may have its memory next, while somebody still looks at what was counted."""
+    guest = Guest(Detail.FULL, LOOP)
+    counts, env = guest.cpu.counts, guest.cpu._engine.state_address
+    assert isinstance(counts, EmittedCounts)
+    assert env in list(interposition._table())[0::2]
+    guest.cpu.registers.write("rcx", 3)
+    assert guest.cpu.run() == Syscall()
+    guest.cpu._engine.close()
+    del guest.cpu
+    gc.collect()
+    assert env not in list(interposition._table())[0::2]
+    assert counts.events()["reads"] == 6
 
 
 def test_exits_count_instructions_too() -> None:

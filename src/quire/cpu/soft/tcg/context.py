@@ -31,7 +31,7 @@ class Stoppable(Protocol):
 class Context:
     """Of an engine whose hooks get the pointer array at `user`, with the CPU state `env` and cells at `near`.
 
-    Use :meth:`make`. Whoever has it keeps it as long as the engine has compiled code.
+    Use :meth:`make`. Whoever has it keeps it as long as the engine has compiled code; it may be kept longer.
     """
 
     def __init__(self, library: Library, engine: Stoppable, user: int, env: int, near: int) -> None:
@@ -56,7 +56,9 @@ class Context:
                 Cell.CHECK: library.address("helper_check_exit_request_x86_64"),
             }
         )
-        self._close = weakref.finalize(self, _give_back, env, near)
+        # Another engine may get the memory of this one as soon as it is gone, whoever keeps the context.
+        self._close = weakref.finalize(engine, interposition.unregister, env)
+        weakref.finalize(self, interposition.unmap, near, Near.END)
 
     @classmethod
     def make(cls, engine: Stoppable, user: int, *, full: bool) -> "Context | None":
@@ -81,10 +83,5 @@ class Context:
             self.cells[cell] = value
 
     def close(self) -> None:
-        """Give everything back; idempotent."""
+        """The engine is about to be freed; idempotent. What was counted stays."""
         self._close()
-
-
-def _give_back(env: int, near: int) -> None:
-    interposition.unregister(env)
-    interposition.unmap(near, Near.END)
