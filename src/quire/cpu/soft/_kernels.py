@@ -34,6 +34,7 @@ _MEMORY_WORDS, _FILLS_LEFT = int(SoftState.MEMORY_WORDS), int(SoftState.FILLS_LE
 _EPOCH, _PASS_ALIASES = int(SoftState.EPOCH), int(SoftState.PASS_ALIASES)
 _ANSWERED, _R_STATUS = int(SoftState.ANSWERED), int(Result.STATUS)
 _NODES, _EMITTED, _P_NEAR = int(SoftState.NODES), int(SoftState.EMITTED), int(Pointer.NEAR)
+_FILLED = Near.FILLED // 8
 _LAST_BLOCK, _LAST_SIZE = Near.LAST_BLOCK // 8, int(SoftState.LAST_BLOCK_SIZE)
 _R_HPA, _R_RIGHTS, _R_DIRTY = int(Result.HPA), int(Result.RIGHTS), int(Result.DIRTY)
 _FULL, _ACCESSES = U(Detail.FULL), U(Emitted.ACCESSES)
@@ -62,6 +63,8 @@ def on_fill(handle, gva, kind, entry, user):
     """
     made = fill(gva, kind, entry, user)
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    if state[_EMITTED]:
+        words(user[_P_NEAR])[_FILLED] = _1
     if not made and U(kind - _UC_READ) == _FETCH:
         state[_LAST_SIZE] = _0  # the last block has run whole: it is its successor that does not
         if state[_EMITTED]:

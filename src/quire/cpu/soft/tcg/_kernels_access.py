@@ -43,6 +43,7 @@ _P_STATE, _P_TLB, _P_TLB_STATE = int(Pointer.STATE), int(Pointer.TLB_ENTRIES), i
 _P_FETCH, _P_SHAPES = int(Pointer.RECENT_FETCH), int(Pointer.TLB_SHAPES)
 _N_STATE, _WAYS = len(SoftState), int(Shape.WAYS)
 _SPLITS, _FETCH_PAGES = int(SoftState.SPLITS), int(SoftState.FETCH_PAGES)
+_LARGE, _SMALL = int(TlbState.LARGE), U(12)
 _T_CLOCK, _CAPACITY, _GROWS = int(TlbState.CLOCK), int(TlbState.CAPACITY), int(TlbState.FULL)
 _DIRTY = U(TRANSLATION.mask("dirty"))
 _WRITE, _FETCH = U(Access.WRITE), U(Access.FETCH)
@@ -61,10 +62,13 @@ def on_look_up(context, gva, access):
     """Send an access through the model, whose sets learn first what slots have of them; return its entry."""
     user = user_at(load64(context + _USER))
     first = access * _N_PAIRS
+    large = words(user[_P_TLB_STATE])[_LARGE] != _0  # else nobody has a slot for a page of another size
     for number in range(PAIRS):
         pair = word(context, _PAIRS, first + U(number))
         if pair == _NONE:
             break
+        if pair & _SHIFT_MASK != _SMALL and not large:
+            continue
         row = np.int64(pair >> _8)
         bring_up_to_date(context, row, set_start(context, row, pair & _SHIFT_MASK, gva))
     if load64(context + _PRIVILEGE):
@@ -77,6 +81,8 @@ def on_look_up(context, gva, access):
         pair = word(context, _PAIRS, first + U(number))
         if pair == _NONE:
             break
+        if pair & _SHIFT_MASK != _SMALL and not large:
+            continue
         row = np.int64(pair >> _8)
         start = set_start(context, row, pair & _SHIFT_MASK, gva)
         for entry in range(start, start + shapes[row + _WAYS]):

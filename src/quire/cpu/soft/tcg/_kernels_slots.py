@@ -31,7 +31,7 @@ _P_SHAPES = int(Pointer.TLB_SHAPES)
 _CAPACITY, _CLOCK = int(TlbState.CAPACITY), int(TlbState.CLOCK)
 _START, _SET_MASK, _WAYS = int(Shape.START), int(Shape.SET_MASK), int(Shape.WAYS)
 _POLICY = int(Shape.POLICY)
-_STAMPS = U(Near.STAMPS)
+_STAMPS, _FILLED, _ENTRY = U(Near.STAMPS), U(Near.FILLED), U(Offset.TLB_ENTRY)
 _TLB, _TLB_REST = U(Offset.ENV_TLB & WORD), U(Offset.ENV_TLB_REST & WORD)
 _REST_SIZE, _VICTIM = U(Offset.TLB_REST_SIZE), U(Offset.TLB_VICTIMS)
 _N_INDICES, _N_VICTIMS = MMU_INDICES, VICTIMS
@@ -68,16 +68,27 @@ def drop_entry(at, base, read, write):
         store64(at + _8, _NONE)
 
 
+@kernel(types.void(_WORD))
+def forget_victims(env):
+    """Take reads and writes from what the engine keeps of entries that others took the place of."""
+    for index in range(_N_INDICES):
+        at = env + _TLB_REST + U(index) * _REST_SIZE + _VICTIM
+        for _ in range(_N_VICTIMS):
+            store64(at, _NONE)
+            store64(at + _8, _NONE)
+            at += _ENTRY
+
+
 @kernel(types.void(_WORD, _WORD, types.boolean, types.boolean))
 def drop_page(context, page, read, write):
-    """Take a page from the engine's TLBs, and from what they keep of entries that others took the place of."""
-    env, base = load64(context + _ENV), page << _12
+    """Take a page from the engine's TLBs."""
+    env, base, near = load64(context + _ENV), page << _12, load64(context + _NEAR)
+    if load64(near + _FILLED):
+        forget_victims(env)
+        store64(near + _FILLED, _0)
     for index in range(_N_INDICES):
         fast = env + _TLB + (U(index) << _4)
         drop_entry(load64(fast + _8) + ((page << _6) & load64(fast)), base, read, write)
-        victims = env + _TLB_REST + U(index) * _REST_SIZE + _VICTIM
-        for victim in range(_N_VICTIMS):
-            drop_entry(victims + (U(victim) << _6), base, read, write)
 
 
 @kernel(types.uint64(_WORD, _WORD))

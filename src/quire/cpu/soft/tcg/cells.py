@@ -44,6 +44,7 @@ class Near(IntEnum):
     DONE = 24  #: accesses that the block had made when it called something that may not come back
     READS = 32  #: that were counted as they happened
     WRITES = 40
+    FILLED = 48  #: 1: the engine's TLB took an entry in since its victims were looked through: they may have any page
     STAMPS = (
         4096  #: of loads, or of all data; then those of stores, where these have a structure of their own
     )
