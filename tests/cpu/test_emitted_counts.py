@@ -122,6 +122,18 @@ def test_an_engine_too_many_counts_by_hooks(monkeypatch: pytest.MonkeyPatch) -> 
     assert interposition.register(8, 1) and not interposition.register(24, 1)
 
 
+def test_places_of_engines_that_are_gone_end_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = [0] * (2 * CONTEXTS)
+    monkeypatch.setattr(interposition, "_table", lambda: table)
+    for env in (0x10, 0x20, 0x30, 0x30 + 16 * CONTEXTS):  # the last two want one place
+        assert interposition.register(env, 1)
+    for env in (0x20, 0x30):
+        interposition.unregister(env)
+    assert [one for one in table[0::2] if one] == [0x10, 1, 1, 0x30 + 16 * CONTEXTS]
+    interposition.unregister(0x30 + 16 * CONTEXTS)
+    assert [one for one in table[0::2] if one] == [0x10]
+
+
 def test_an_engine_that_is_gone_has_no_context() -> None:
     """Another engine may have its memory next, while somebody still looks at what was counted."""
     guest = Guest(Detail.FULL, LOOP)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numba.core.registry import CPUDispatcher
+from sampling import WHOLE
 
 from quire.arch import SKYLAKE_X, WORD
 from quire.kernels import Kernel, load
@@ -19,6 +20,9 @@ from quire.testing.random_world import random_context, random_world
 from quire.testing.world import GVA
 from quire.tlb import Tlb, TlbOptions
 from quire.tlb._kernels_arrays import fill, lookup
+
+# A kernel is compiled once, in one worker.
+pytestmark = pytest.mark.xdist_group("compiled by Numba")
 
 
 def both(kernel: Kernel) -> tuple[Any, Any]:
@@ -49,6 +53,7 @@ def test_walks(seed: int) -> None:
     assert answers[0] == answers[1]
 
 
+@pytest.mark.skipif(not WHOLE, reason="a sample of kernels: walks and frames; all with QUIRE_TESTS=whole")
 def test_look_ups_and_fills() -> None:
     answers = []
     for look, enter in zip(both(lookup), both(fill), strict=True):

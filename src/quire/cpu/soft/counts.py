@@ -26,6 +26,8 @@ class Counts(Protocol):
 
     #: Whether the engine looks for requests to stop at blocks and nowhere else; if not, a hook of each block does.
     stops_at_blocks: bool
+    #: Whether the engine's own TLB is to grow with what is used, by flushes after so many fills.
+    limits_fills: bool
 
     @property
     def wants_room(self) -> bool:
@@ -73,6 +75,7 @@ class Uncounted:
     """Of runs whose exits alone count."""
 
     wants_room = False
+    limits_fills = True
 
     def __init__(self, engine: Engine, user: int) -> None:
         self._engine, self._user = engine, user

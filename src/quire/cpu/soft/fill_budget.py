@@ -26,7 +26,7 @@ class FillBudget:
     """
 
     def __init__(self, scalars: memoryview, tlb: Tlb, evictions: random.Random | None) -> None:
-        self.stuck = False
+        self.stuck = self._lifted = False
         self._scalars, self._tlb, self._evictions = scalars, tlb, evictions
         self._entries = _LEAST_ENTRIES
         self._allowed = _FILLS_PER_ENTRY * _LEAST_ENTRIES
@@ -34,8 +34,16 @@ class FillBudget:
         if evictions is not None:
             self._evict(evictions)
 
+    def lift(self) -> None:
+        """Let any number of fills pass: how large the engine's TLB is does not matter."""
+        self._lifted = True
+        self._scalars[_LEFT] = _WITHOUT_END
+
     def renew(self) -> None:
         """The engine's TLB has been flushed: say when the next flush is due."""
+        if self._lifted:
+            self._scalars[_LEFT] = _WITHOUT_END
+            return
         if self._evictions is not None:
             self._evict(self._evictions)
             return

@@ -26,6 +26,7 @@ class HookedCounts:
     """
 
     stops_at_blocks = wants_room = False
+    limits_fills = True
 
     def __init__(
         self,

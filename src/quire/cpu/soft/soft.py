@@ -97,7 +97,7 @@ class SoftCpu:
         self._runner = 0  # the thread that runs the engine
         self._telling = (
             RLock()
-        )  # held while the engine is told to stop, not while an instruction begins to run alone
+        )  # held by who tells the engine to stop, or has an instruction begin to run alone
         self._stale_tlb = self._stale_code = False
         self._alone_at: int | None = None  # of an instruction that is to run alone, for what it touches
         self._then: Callable[[], None] | None = None
@@ -122,6 +122,8 @@ class SoftCpu:
             evicted=evictions is not None,
             by_hooks=by_hooks,
         )
+        if not self.counts.limits_fills:
+            self._budget.lift()
         self._stops_at_blocks = self.counts.stops_at_blocks
         self._add_hooks()
 
@@ -166,14 +168,14 @@ class SoftCpu:
                 state[_IMPLICIT_PAGE] = 0
             if self.places.counting:
                 self.places.take_back(self._registers.read("rip"))
-            if alone and not code and not error:
-                self._end_alone()
             if state[_UNPLACED]:
                 self._place_stop()
             self.counts.end(kept[0], alone)
             if self.counts.wants_room:
                 self._engine.control(uc.UC_CTL_TB_FLUSH)
                 self.counts.make_room()
+            if alone and not code and not error:
+                self._end_alone()
             if code == _SYSCALL:
                 return Syscall()
             if self._tlb_state[_TLB_FULL]:

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 #: Where the table of contexts is: pairs of a CPU state's address and a context's, this many.
-REGISTRY, CONTEXTS = 0x5175_6972_0000, 64
+REGISTRY, CONTEXTS = 0x5175_6972_0000, 256
 #: Blocks that may be translated before all are forgotten, their accesses, their instructions; three quarters are used.
 BLOCKS, LOG_BYTES, STARTS = 1 << 18, 1 << 22, 1 << 22
 #: Stamps, by the low bits of the linear page; entries of the engine's TLB that are kept, likewise.

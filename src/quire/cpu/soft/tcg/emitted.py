@@ -19,6 +19,8 @@ _DONE, _READS, _WRITES = Near.DONE // 8, Near.READS // 8, Near.WRITES // 8
 class EmittedCounts(EmittedBlocks):
     """Counts of the engine of `context`, and its part of `tlb`. Use :meth:`make`."""
 
+    limits_fills = False  # the engine's TLB has what the modelled first level has, and never much
+
     def __init__(
         self, context: Context, state: Words, pointers: Words, tlb: Tlb, before_walks: Callback | None
     ) -> None:

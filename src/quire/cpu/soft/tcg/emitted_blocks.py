@@ -25,7 +25,7 @@ Words = npt.NDArray[np.uint64]
 class EmittedBlocks:
     """Counts of the engine of `context`, whose hooks share `state`. Use :meth:`make_blocks`."""
 
-    stops_at_blocks = True
+    stops_at_blocks = limits_fills = True
 
     def __init__(self, context: Context, state: Words, pointers: Words) -> None:
         self._context = context

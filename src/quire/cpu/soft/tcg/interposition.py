@@ -78,7 +78,7 @@ def library_with_contexts() -> Library | None:
     """Return the library, its generator turned and the table of contexts in place; None if it is not a known one."""
     library = Library(uclib)
     try:
-        if is_known(library) and _map(REGISTRY, _PAGE):
+        if is_known(library) and _map(REGISTRY, 16 * CONTEXTS):
             _turn(library, _GENERATOR, (ABSOLUTE, GLOBAL, JUMP))
             return library
     except LookupError:
@@ -125,9 +125,18 @@ def register(env: int, context: int) -> bool:
 def unregister(env: int) -> None:
     """Take the context of `env` away."""
     keys = _table()
-    for at in range(0, 2 * CONTEXTS, 2):
-        if keys[at] == env:
-            keys[at] = _FREED
+    with _registering:
+        for at in range(0, 2 * CONTEXTS, 2):
+            if keys[at] == env:
+                keys[at] = _FREED
+                _end_searches(keys, at)
+
+
+def _end_searches(keys: "ctypes.Array[ctypes.c_uint64]", at: int) -> None:
+    """Let searches end at freed places that nothing follows: else they would grow longer with each engine."""
+    while keys[at] == _FREED and keys[(at + 2) % (2 * CONTEXTS)] == 0:
+        keys[at] = 0
+        at = (at - 2) % (2 * CONTEXTS)
 
 
 def map_near(address: int, size: int) -> int:
