@@ -89,6 +89,9 @@ def test_another_library_is_counted_by_hooks(monkeypatch: pytest.MonkeyPatch) ->
     guest.cpu.registers.write("rcx", 9)
     assert guest.cpu.run() == Syscall() and guest.cpu.events()["reads"] == 18
     why = proof.why_hooks.__wrapped__()
+    assert why is not None and why.startswith("there is no room near the engine")
+    monkeypatch.setattr(proof, "knows_library", lambda: False)
+    why = proof.why_hooks.__wrapped__()
     assert why is not None and why.startswith("this build of Unicorn 2.")
     assert why.endswith(" is not one whose code generator Quire knows")
 
@@ -132,6 +135,11 @@ def test_places_of_engines_that_are_gone_end_searches(monkeypatch: pytest.Monkey
     assert [one for one in table[0::2] if one] == [0x10, 1, 1, 0x30 + 16 * CONTEXTS]
     interposition.unregister(0x30 + 16 * CONTEXTS)
     assert [one for one in table[0::2] if one] == [0x10]
+
+
+def test_there_is_room_near_many_engines() -> None:
+    guests = [Guest(Detail.EXITS, LOOP) for _ in range(40)]
+    assert all(isinstance(guest.cpu.counts, EmittedBlocks) for guest in guests)
 
 
 def test_an_engine_that_is_gone_has_no_context() -> None:

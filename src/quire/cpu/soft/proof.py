@@ -13,6 +13,7 @@ from quire.arch import SKYLAKE_X
 from quire.cpu.detail import Detail
 from quire.cpu.soft.soft import SoftCpu
 from quire.cpu.soft.tcg.emitted import EmittedCounts
+from quire.cpu.soft.tcg.interposition import knows_library
 from quire.memory import HostMemory
 from quire.paging import GUEST_FORMAT, Context, Rights, Tables, new_context
 from quire.tlb import AddressSpace, Tlb
@@ -93,6 +94,10 @@ def counts_of_proof(*, by_hooks: bool = False) -> tuple[dict[str, int], Stop, in
 def why_hooks() -> str | None:
     """Return why hooks count in full detail, and not the engine's own code; None if that does."""
     found, stop, rip, emitted = counts_of_proof()
+    if not emitted and knows_library():
+        return (
+            "there is no room near the engine, whose address space is full, or no place for one more engine"
+        )
     if not emitted:
         return f"this build of Unicorn {version('unicorn')} is not one whose code generator Quire knows"
     faulted = isinstance(stop, Trap) and (stop.gva, rip) == (_NOWHERE, _FAULTS_AT)

@@ -212,11 +212,14 @@ class BareGuest:
         invalidations: Counter[str] = Counter()
         delivered: Counter[int] = Counter()
         events: Counter[str] = Counter()
+        counted = set(self.cpu.events()) if isinstance(self.cpu, Counting) else set()  # by every vCPU
         for one in self.vcpus:
             exits.update(one.exits)
             invalidations.update({done.name: count for done, count in one.mmu.invalidations.items()})
             delivered.update(one.vmx.delivered)
-            events.update(one.cpu.events() if isinstance(one.cpu, Counting) else {})
+            found = one.cpu.events() if isinstance(one.cpu, Counting) else {}
+            counted &= found.keys()
+            events.update(found)
         return BareOutcome(
             reason=reason,
             status=self.exit_port.status,
@@ -225,7 +228,7 @@ class BareGuest:
             exits={exit.name: count for exit, count in sorted(exits.items())},
             delivered=dict(sorted(delivered.items())),
             invalidations=dict(sorted(invalidations.items())),
-            events=dict(events),
+            events={name: events[name] for name in events if name in counted},
         )
 
     def _build_tables(self, memory: int) -> None:

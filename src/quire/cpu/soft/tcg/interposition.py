@@ -25,7 +25,8 @@ __all__ = [
     "unregister",
 ]
 
-_PAGE = 4096
+#: How far a 32-bit displacement reaches, with a step to spare; between places that are tried.
+_REACH, _STEP = (1 << 31) - (4 << 20), 4 << 20
 _PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS_FIXED = 3, 0x100022
 _registering = threading.Lock()
 _FREED = 1  # a key that no CPU state has, and that does not end a search
@@ -140,11 +141,15 @@ def _end_searches(keys: "ctypes.Array[ctypes.c_uint64]", at: int) -> None:
 
 
 def map_near(address: int, size: int) -> int:
-    """Map `size` bytes within 1 GiB of `address`; return where, 0 if there is no room."""
-    for step in range(1, 200):
-        for at in ((address & -0x100000) + (step << 22), (address & -0x100000) - (step << 22) - size):
-            if at > 0 and _map(at & -_PAGE, size):
-                return at & -_PAGE
+    """Map `size` bytes so near `address` that 32 bits reach them; return where, 0 if there is no room.
+
+    The farthest place comes first: engines lie in the heap, which is to grow, or the next one lies too far from all.
+    """
+    begin = address & -_STEP
+    for distance in range((_REACH - size) & -_STEP, 0, -_STEP):
+        for at in (begin + distance, begin - distance):
+            if at > 0 and _map(at, size):
+                return at
     return 0
 
 
