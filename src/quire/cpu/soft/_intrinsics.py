@@ -6,24 +6,25 @@ from numba.extending import intrinsic
 
 from quire.cpu.soft.engine import LIBRARY_PATH
 
-__all__ = ["octets", "shape_words", "words"]
+__all__ = ["cast", "octets", "shape_words", "words"]
 
 binding.load_library_permanently(LIBRARY_PATH)
 
 
-def _cast(pointer_type):
-    """Return a function of kernels that takes a void pointer for a `pointer_type`."""
+def cast(given, pointer_type):
+    """Return a function of kernels that takes what is `given`, a void pointer or a word, for a `pointer_type`."""
 
     @intrinsic
-    def cast(typing_context, address):
+    def take(typing_context, address):
         def generate(context, builder, signature, arguments):
-            return builder.bitcast(arguments[0], context.get_value_type(pointer_type))
+            instruction = builder.inttoptr if given is types.uint64 else builder.bitcast
+            return instruction(arguments[0], context.get_value_type(pointer_type))
 
-        return pointer_type(types.voidptr), generate
+        return pointer_type(given), generate
 
-    return cast
+    return take
 
 
-words = _cast(types.CPointer(types.uint64))
-shape_words = _cast(types.CPointer(types.int64))
-octets = _cast(types.CPointer(types.uint8))
+words = cast(types.voidptr, types.CPointer(types.uint64))
+shape_words = cast(types.voidptr, types.CPointer(types.int64))
+octets = cast(types.voidptr, types.CPointer(types.uint8))

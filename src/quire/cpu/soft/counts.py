@@ -1,6 +1,6 @@
 """Who counts what a guest does, of the soft Cpu: by hooks, in the engine's own code, or not at all."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from unicorn import unicorn_const as uc
 
@@ -21,61 +21,50 @@ class PrivilegeTold(NamedTuple):
 NO_PRIVILEGE = PrivilegeTold(None, None)
 
 
-class Counts(Protocol):
-    """Counts of one Cpu. A run of the engine goes between :meth:`begin` and :meth:`end`."""
+class Counts:
+    """Counts of one Cpu, here of nothing. A run of the engine goes between :meth:`begin` and :meth:`end`."""
 
     #: Whether the engine looks for requests to stop at blocks and nowhere else; if not, a hook of each block does.
-    stops_at_blocks: bool
+    stops_at_blocks = False
     #: Whether the engine's own TLB is to grow with what is used, by flushes after so many fills.
-    limits_fills: bool
+    limits_fills = True
 
     @property
     def wants_room(self) -> bool:
         """Whether the owner is to drop compiled code, and to call :meth:`make_room` then."""
-        ...
+        return False
 
     def make_room(self) -> None:
         """Compiled code is gone."""
-        ...
 
     def add_hooks(self) -> None:
         """Have the engine call what counts."""
-        ...
 
     def begin(self) -> None:
         """The engine is about to run."""
-        ...
 
     def end(self, rip: int, alone: bool) -> None:
         """The engine has stopped at `rip`; `alone`: behind one instruction."""
-        ...
 
     def code_changes(self) -> None:
         """Code that ran is about to be other code."""
-        ...
 
     def tlb_moves(self) -> None:
         """The modelled TLB is about to get more room: entries will be elsewhere."""
-        ...
 
     def tlb_moved(self) -> None:
         """The modelled TLB has more room."""
-        ...
 
     def events(self) -> dict[str, int]:
         """Return what was counted beside what hooks of every detail count."""
-        ...
+        return {}
 
     def close(self) -> None:
         """Give back what the counts took of this process."""
-        ...
 
 
-class Uncounted:
+class Uncounted(Counts):
     """Of runs whose exits alone count."""
-
-    wants_room = False
-    limits_fills = True
 
     def __init__(self, engine: Engine, user: int) -> None:
         self._engine, self._user = engine, user
@@ -85,28 +74,3 @@ class Uncounted:
         """Have a hook look for requests to stop, where the engine does not do so at blocks."""
         if not self.stops_at_blocks:
             self._engine.hook(uc.UC_HOOK_BLOCK, _kernels_start.on_block.address, self._user)
-
-    def begin(self) -> None:
-        """Do nothing."""
-
-    def end(self, rip: int, alone: bool) -> None:
-        """Do nothing."""
-
-    def make_room(self) -> None:
-        """Do nothing."""
-
-    def code_changes(self) -> None:
-        """Do nothing."""
-
-    def tlb_moves(self) -> None:
-        """Do nothing."""
-
-    def tlb_moved(self) -> None:
-        """Do nothing."""
-
-    def events(self) -> dict[str, int]:
-        """Return nothing."""
-        return {}
-
-    def close(self) -> None:
-        """Do nothing."""

@@ -8,6 +8,7 @@ from unicorn import unicorn_const as uc
 
 from quire.cpu.soft import _kernels, _kernels_blocks
 from quire.cpu.soft.blocks import BlockCounter
+from quire.cpu.soft.counts import Counts
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.state import Pointer, SoftState, StopCode
 from quire.kernels import Callback
@@ -19,14 +20,11 @@ _EPOCH, _STOP, _FULL = int(SoftState.EPOCH), int(SoftState.STOP), int(StopCode.B
 _LAST_BLOCK, _LAST_SIZE = int(SoftState.LAST_BLOCK), int(SoftState.LAST_BLOCK_SIZE)
 
 
-class HookedCounts:
+class HookedCounts(Counts):
     """Counts in `state` and in `tlb`; `code` reads code bytes as a fetch would see them.
 
     `before`: a hook of each block that comes before the one that counts, or None.
     """
-
-    stops_at_blocks = wants_room = False
-    limits_fills = True
 
     def __init__(
         self,
@@ -52,9 +50,6 @@ class HookedCounts:
         self._engine.hook(uc.UC_HOOK_MEM_READ, _kernels.on_memory.address, self._user)
         self._engine.hook(uc.UC_HOOK_MEM_WRITE, _kernels.on_memory.address, self._user)
 
-    def begin(self) -> None:
-        """Do nothing: hooks are always there."""
-
     def end(self, rip: int, alone: bool) -> None:
         """Take off what the last block did not execute; empty the table of blocks if it wants that."""
         del alone  # a block of one instruction is a block
@@ -67,22 +62,10 @@ class HookedCounts:
         if scalars[_STOP] == _FULL:
             self._blocks.drain()
 
-    def make_room(self) -> None:
-        """Do nothing: a stop does so."""
-
     def code_changes(self) -> None:
         """What was counted was the old code."""
         self._blocks.drain()
 
-    def tlb_moves(self) -> None:
-        """Do nothing: hooks find entries anew."""
-
-    def tlb_moved(self) -> None:
-        """Do nothing."""
-
     def events(self) -> dict[str, int]:
         """Return instructions and misses; accesses are in the state array."""
         return {"instructions": self._blocks.total()} | self._tlb.misses()
-
-    def close(self) -> None:
-        """Do nothing."""

@@ -9,7 +9,6 @@ __all__ = ["DATA", "RandomCode"]
 #: Where the code's data lies: 2 MiB of 4 KiB pages, then 8 MiB of 2 MiB pages, by the guest's tables.
 DATA = 0x400000
 _SMALL, _LARGE = 2 << 20, 8 << 20
-_BEHIND = 0x300  # an access ends at most so far behind its pointer
 
 #: Of [rbx + disp8], what comes before the displacement: loads, stores, both; lengths of 1 to 16 bytes.
 _LOADS = ("488b43", "8b43", "668b43", "8a43", "0fb743", "480fbe43", "480f4443", "48f763", "483b43")

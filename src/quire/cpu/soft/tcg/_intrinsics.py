@@ -4,6 +4,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from quire.cpu.soft._intrinsics import cast
+
 __all__ = [
     "call3",
     "do1",
@@ -16,7 +18,6 @@ __all__ = [
     "store32",
     "store64",
     "user_at",
-    "words_at",
 ]
 
 _WORD = ir.IntType(64)
@@ -73,16 +74,4 @@ call3 = _call(3, True)
 do1 = _call(1, False)
 
 
-def _cast(pointer_type):
-    @intrinsic
-    def cast(typing, address):
-        def generate(context, builder, signature, arguments):
-            return builder.inttoptr(arguments[0], context.get_value_type(pointer_type))
-
-        return pointer_type(types.uint64), generate
-
-    return cast
-
-
-user_at = _cast(types.CPointer(types.voidptr))
-words_at = _cast(types.CPointer(types.uint64))
+user_at = cast(types.uint64, types.CPointer(types.voidptr))

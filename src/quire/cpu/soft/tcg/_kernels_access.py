@@ -26,7 +26,7 @@ from quire.kernels import callback, carray, kernel, types
 from quire.tlb import TRANSLATION, Shape, TlbState
 
 U = np.uint64
-_WORD, _HALF = types.uint64, types.int32
+_WORD = types.uint64
 
 _C = {cell: U(8 * cell) for cell in Cell}
 _USER, _NEAR, _RECORDS = _C[Cell.USER], _C[Cell.NEAR], _C[Cell.RECORDS]
@@ -46,7 +46,7 @@ _SPLITS, _FETCH_PAGES = int(SoftState.SPLITS), int(SoftState.FETCH_PAGES)
 _LARGE, _SMALL = int(TlbState.LARGE), U(12)
 _T_CLOCK, _CAPACITY, _GROWS = int(TlbState.CLOCK), int(TlbState.CAPACITY), int(TlbState.FULL)
 _DIRTY = U(TRANSLATION.mask("dirty"))
-_WRITE, _FETCH = U(Access.WRITE), U(Access.FETCH)
+_READ, _WRITE, _FETCH = U(Access.READ), U(Access.WRITE), U(Access.FETCH)
 _TLB, _TLB_REST = U(Offset.ENV_TLB & WORD), U(Offset.ENV_TLB_REST & WORD)
 _REST_SIZE, _TLB_IO = U(Offset.TLB_REST_SIZE), U(Offset.TLB_IO)
 _SLOTS, _SLOT_MASK, _N_PAIRS = U(SLOTS), U(SLOTS - 1), U(PAIRS)
@@ -57,36 +57,40 @@ _OFFSET, _SHIFT_MASK, _FLAGS = U(0xFFF), U(0xFF), U(~0x7FF & WORD)
 _NONE = U(WORD)
 
 
-@callback(types.uint64(_WORD, _WORD, _WORD))
-def on_look_up(context, gva, access):
-    """Send an access through the model, whose sets learn first what slots have of them; return its entry."""
-    user = user_at(load64(context + _USER))
-    first = access * _N_PAIRS
-    large = words(user[_P_TLB_STATE])[_LARGE] != _0  # else nobody has a slot for a page of another size
+@kernel(types.void(_WORD, _WORD, _WORD, types.boolean, types.boolean))
+def pass_sets(context, gva, access, large, before):
+    """Have the sets that a look-up may change learn what slots have of them, `before` it; free changed slots behind it.
+
+    Unless there are `large` pages, none of them has a slot.
+    """
+    shapes = shape_words(user_at(load64(context + _USER))[_P_SHAPES])
     for number in range(PAIRS):
-        pair = word(context, _PAIRS, first + U(number))
+        pair = word(context, _PAIRS, access * _N_PAIRS + U(number))
         if pair == _NONE:
             break
-        if pair & _SHIFT_MASK != _SMALL and not large:
+        shift, row = pair & _SHIFT_MASK, np.int64(pair >> _8)
+        if shift != _SMALL and not large:
             continue
-        row = np.int64(pair >> _8)
-        bring_up_to_date(context, row, set_start(context, row, pair & _SHIFT_MASK, gva))
+        start = set_start(context, row, shift, gva)
+        if before:
+            bring_up_to_date(context, row, start)
+        else:
+            for entry in range(start, start + shapes[row + _WAYS]):
+                drop_changed(context, np.int64(entry))
+
+
+@callback(types.uint64(_WORD, _WORD, _WORD))
+def on_look_up(context, gva, access):
+    """Send an access through the model and return its entry."""
+    user = user_at(load64(context + _USER))
+    large = words(user[_P_TLB_STATE])[_LARGE] != _0
+    pass_sets(context, gva, access, large, True)
     if load64(context + _PRIVILEGE):
         do1(load64(context + _PRIVILEGE), (load64(context + _USER),))
     index = look_up(user, gva, access)
     if words(user[_P_TLB_STATE])[_GROWS]:
         ask_to_stop(context)
-    shapes = shape_words(user[_P_SHAPES])
-    for number in range(PAIRS):
-        pair = word(context, _PAIRS, first + U(number))
-        if pair == _NONE:
-            break
-        if pair & _SHIFT_MASK != _SMALL and not large:
-            continue
-        row = np.int64(pair >> _8)
-        start = set_start(context, row, pair & _SHIFT_MASK, gva)
-        for entry in range(start, start + shapes[row + _WAYS]):
-            drop_changed(context, np.int64(entry))
+    pass_sets(context, gva, access, large, False)
     return U(index)
 
 
@@ -96,6 +100,12 @@ def clock_of_block(context):
     near = load64(context + _NEAR)
     record = load64(context + _RECORDS) + load64(near + _N_BLOCK) * _R_WORDS
     return load64(near + _N_CLOCK) - load64(record + _R_ACCESSES)
+
+
+@kernel(types.uint64(_WORD, _WORD, _WORD), inline="always")
+def slot_of(context, page, access):
+    """Return the slot that `page` has for an access, if it has it."""
+    return (page & _SLOT_MASK) + (_SLOTS if access == _WRITE and load64(context + _SPLIT) else _0)
 
 
 @kernel(types.boolean(_WORD, _WORD, _WORD))
@@ -117,9 +127,7 @@ def use_page(context, gva, access):
     """Look the page of `gva` up in the model at the model's clock, and let it have its slot."""
     state = words(user_at(load64(context + _USER))[_P_TLB_STATE])
     page = gva >> _12
-    slot = page & _SLOT_MASK
-    if access == _WRITE and load64(context + _SPLIT):
-        slot += _SLOTS
+    slot = slot_of(context, page, access)
     if holds(context, slot, page) and (access != _WRITE or is_dirty(context, slot)):
         state[_T_CLOCK] += _1
     else:
@@ -142,9 +150,7 @@ def look_up_access(context, gva, access, done, crosses):
     if crosses:
         carray(user[_P_STATE], (_N_STATE,), np.uint64)[_SPLITS] += _1
         use_page(context, (gva | _OFFSET) + _1, access)
-        slot = (gva >> _12) & _SLOT_MASK
-        if access == _WRITE and load64(context + _SPLIT):
-            slot += _SLOTS
+        slot = slot_of(context, gva >> _12, access)
         if word(context, _OWNERS, slot) != _NONE:
             give_up(context, slot)
     store64(near + _N_CLOCK, load64(near + _N_CLOCK) + state[_T_CLOCK] - before)
@@ -155,6 +161,13 @@ def engine_entry(env, index, page):
     """Return where the engine's TLB of mmu index `index` has `page`, if it does."""
     fast = env + _TLB + (index << _4)
     return load64(fast + _8) + ((page << _6) & load64(fast))
+
+
+@kernel(types.uint64(_WORD, _WORD, _WORD))
+def engine_io(env, index, page):
+    """Return where the engine keeps what goes with that entry: 16 bytes for 64 of the entry."""
+    number = (page << _6) & load64(env + _TLB + (index << _4))
+    return load64(env + _TLB_REST + index * _REST_SIZE + _TLB_IO) + (number >> _2)
 
 
 @kernel(types.uint64(_WORD, _WORD), inline="always")
@@ -179,9 +192,7 @@ def save(context, env, index, page):
     store64(at + _RIGHTS, rights)
     store64(at + _HPA, load64(entry + _24))
     store64(at + _ADDEND, load64(entry + _32))
-    fast = env + _TLB + (index << _4)
-    number = (page << _6) & load64(fast)
-    io = load64(env + _TLB_REST + index * _REST_SIZE + _TLB_IO) + (number >> _2)
+    io = engine_io(env, index, page)
     store64(at + _IO, load64(io))
     store64(at + _IO + _8, load64(io + _8))
 
@@ -190,9 +201,8 @@ def save(context, env, index, page):
 def allow(context, env, index, page, restore):
     """Let the engine's TLB have of `page` what needs no look at the model; `restore`: it has lost the page."""
     at, base, entry = place_of_saved(context, page), page << _12, engine_entry(env, index, page)
-    slot = page & _SLOT_MASK
-    stores = slot + _SLOTS if load64(context + _SPLIT) else slot
-    reads = holds(context, slot, page)
+    stores = slot_of(context, page, _WRITE)
+    reads = holds(context, slot_of(context, page, _READ), page)
     writes = holds(context, stores, page) and is_dirty(context, stores)
     if restore:
         rights = load64(at + _RIGHTS)
@@ -202,9 +212,7 @@ def allow(context, env, index, page, restore):
         store64(entry + _8, base if writes and rights & _2 else _NONE)
         store64(entry + _24, load64(at + _HPA))
         store64(entry + _32, load64(at + _ADDEND))
-        fast = env + _TLB + (index << _4)
-        number = (page << _6) & load64(fast)
-        io = load64(env + _TLB_REST + index * _REST_SIZE + _TLB_IO) + (number >> _2)
+        io = engine_io(env, index, page)
         store64(io, load64(at + _IO))
         store64(io + _8, load64(at + _IO + _8))
     else:

@@ -39,7 +39,7 @@ _branch_i64 = _library("tcg_gen_brcond_i64", types.void, _WORD, _HALF, _WORD, _W
 
 _C = {cell: U(8 * cell) for cell in Cell}
 _FULL, _NEXT = _C[Cell.FULL], _C[Cell.NEXT]
-_NEAR, _OFFSET = _C[Cell.NEAR], _C[Cell.NEAR_OFFSET]
+_OFFSET = _C[Cell.NEAR_OFFSET]
 _RECORDS, _LOG, _LOGGED, _TCG = _C[Cell.RECORDS], _C[Cell.LOG], _C[Cell.LOGGED], _C[Cell.TCG]
 _BEGUN, _LABELLED, _ACCESSES = _C[Cell.BEGUN], _C[Cell.LABELLED], _C[Cell.ACCESSES]
 _WRITES, _TEMPS = _C[Cell.WRITES], _C[Cell.TEMPS]

@@ -48,7 +48,7 @@ _TLB, _TLB_REST = U(Offset.ENV_TLB & WORD), U(Offset.ENV_TLB_REST & WORD)
 _REST_SIZE, _USED, _CPU_ENV = U(Offset.TLB_REST_SIZE), U(Offset.TLB_USED), U(Offset.CPU_ENV)
 _0, _1, _2, _3, _4, _6, _8 = (U(n) for n in (0, 1, 2, 3, 4, 6, 8))
 _9, _12, _15, _16, _24 = (U(n) for n in (9, 12, 15, 16, 24))
-_LOW32, _PLAIN, _LOW8 = U(LOW32), U(0xFFFF), U(0xFF)
+_LOW32, _PLAIN = U(LOW32), U(0xFFFF)
 _OFFSET, _PAGE, _NONE = U(0xFFF), U(4096), U(WORD)
 _DONE_MASK, _SWAPPED = U(0x7FFF), U(8 << 4)
 _EPOCHS = U(1 << 17)
@@ -203,9 +203,12 @@ def on_store(env, gva, value, marked, back):
 
 
 @kernel(types.void(_WORD, _WORD, _WORD, _WORD, _WORD))
-def settle_own(context, gva, index, size, access):
-    """Count an access that one of the library's own instructions has made, and ask the model."""
-    env, near = load64(context + _ENV), load64(context + _NEAR)
+def settle_own(env, gva, index, size, access):
+    """Count an access that one of the library's own instructions has made, and ask the model, if accesses count."""
+    context = context_of(env)
+    if context == _0 or load64(context + _FULL) == _0:
+        return
+    near = load64(context + _NEAR)
     cell = near + (_N_WRITES if access == _WRITE else _N_READS)
     store64(cell, load64(cell) + _1)
     state = carray(user_at(load64(context + _USER))[_P_STATE], (_N_STATE,), np.uint64)
@@ -215,19 +218,11 @@ def settle_own(context, gva, index, size, access):
     after_library(context, env, index, gva, size)
 
 
-@kernel(types.boolean(_WORD), inline="always")
-def counts(context):
-    """Whether the engine of `context` counts accesses."""
-    return context != _0 and load64(context + _FULL) != _0
-
-
 @callback(_WORD(_WORD, _WORD, _HALF, _WORD))
 def on_own_ldub(env, gva, index, back):
     """cpu_ldub_mmuidx_ra: a load of one of the library's own instructions."""
     value = _own_ldub(env, gva, index, back)
-    context = context_of(env)
-    if counts(context):
-        settle_own(context, gva, U(index), _1, _READ)
+    settle_own(env, gva, U(index), _1, _READ)
     return value
 
 
@@ -235,9 +230,7 @@ def on_own_ldub(env, gva, index, back):
 def on_own_ldsb(env, gva, index, back):
     """cpu_ldsb_mmuidx_ra: a load of one of the library's own instructions."""
     value = _own_ldsb(env, gva, index, back)
-    context = context_of(env)
-    if counts(context):
-        settle_own(context, gva, U(index), _1, _READ)
+    settle_own(env, gva, U(index), _1, _READ)
     return value
 
 
@@ -245,9 +238,7 @@ def on_own_ldsb(env, gva, index, back):
 def on_own_lduw(env, gva, index, back):
     """cpu_lduw_mmuidx_ra: a load of one of the library's own instructions."""
     value = _own_lduw(env, gva, index, back)
-    context = context_of(env)
-    if counts(context):
-        settle_own(context, gva, U(index), _2, _READ)
+    settle_own(env, gva, U(index), _2, _READ)
     return value
 
 
@@ -255,9 +246,7 @@ def on_own_lduw(env, gva, index, back):
 def on_own_ldsw(env, gva, index, back):
     """cpu_ldsw_mmuidx_ra: a load of one of the library's own instructions."""
     value = _own_ldsw(env, gva, index, back)
-    context = context_of(env)
-    if counts(context):
-        settle_own(context, gva, U(index), _2, _READ)
+    settle_own(env, gva, U(index), _2, _READ)
     return value
 
 
@@ -265,9 +254,7 @@ def on_own_ldsw(env, gva, index, back):
 def on_own_ldl(env, gva, index, back):
     """cpu_ldl_mmuidx_ra: a load of one of the library's own instructions."""
     value = _own_ldl(env, gva, index, back)
-    context = context_of(env)
-    if counts(context):
-        settle_own(context, gva, U(index), _4, _READ)
+    settle_own(env, gva, U(index), _4, _READ)
     return value
 
 
@@ -275,9 +262,7 @@ def on_own_ldl(env, gva, index, back):
 def on_own_ldq(env, gva, index, back):
     """cpu_ldq_mmuidx_ra: a load of one of the library's own instructions."""
     value = _own_ldq(env, gva, index, back)
-    context = context_of(env)
-    if counts(context):
-        settle_own(context, gva, U(index), _8, _READ)
+    settle_own(env, gva, U(index), _8, _READ)
     return value
 
 
@@ -285,36 +270,28 @@ def on_own_ldq(env, gva, index, back):
 def on_own_stb(env, gva, value, index, back):
     """cpu_stb_mmuidx_ra: a store."""
     _own_stb(env, gva, value, index, back)
-    context = context_of(env)
-    if counts(context):
-        settle_own(context, gva, U(index), _1, _WRITE)
+    settle_own(env, gva, U(index), _1, _WRITE)
 
 
 @callback(types.void(_WORD, _WORD, _WORD, _HALF, _WORD))
 def on_own_stw(env, gva, value, index, back):
     """cpu_stw_mmuidx_ra: a store."""
     _own_stw(env, gva, value, index, back)
-    context = context_of(env)
-    if counts(context):
-        settle_own(context, gva, U(index), _2, _WRITE)
+    settle_own(env, gva, U(index), _2, _WRITE)
 
 
 @callback(types.void(_WORD, _WORD, _WORD, _HALF, _WORD))
 def on_own_stl(env, gva, value, index, back):
     """cpu_stl_mmuidx_ra: a store."""
     _own_stl(env, gva, value, index, back)
-    context = context_of(env)
-    if counts(context):
-        settle_own(context, gva, U(index), _4, _WRITE)
+    settle_own(env, gva, U(index), _4, _WRITE)
 
 
 @callback(types.void(_WORD, _WORD, _WORD, _HALF, _WORD))
 def on_own_stq(env, gva, value, index, back):
     """cpu_stq_mmuidx_ra: a store."""
     _own_stq(env, gva, value, index, back)
-    context = context_of(env)
-    if counts(context):
-        settle_own(context, gva, U(index), _8, _WRITE)
+    settle_own(env, gva, U(index), _8, _WRITE)
 
 
 _flush = _library("tlb_flush_by_mmuidx", types.void, _WORD, _HALF)

@@ -26,7 +26,6 @@ store8 = compiled_by(_BY, "store8")
 call3 = compiled_by(_BY, "call3")
 do1 = compiled_by(_BY, "do1")
 user_at = compiled_by(_BY, "user_at")
-words_at = compiled_by(_BY, "words_at")
 
 
 @kernel(types.uint64(types.uint64), inline="always")

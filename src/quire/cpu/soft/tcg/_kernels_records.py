@@ -4,7 +4,16 @@ import numpy as np
 
 from quire.arch import WORD
 from quire.cpu.soft.tcg._kernels_raw import ask_to_stop, context_of, load8, load16, load64, store16, store64
-from quire.cpu.soft.tcg.cells import BLOCKS, LOG_BYTES, SIDE_SLOTS, STARTS, Cell, Record, Saved
+from quire.cpu.soft.tcg.cells import (
+    MANY_ACCESSES,
+    MANY_BLOCKS,
+    MANY_STARTS,
+    SIDE_SLOTS,
+    STARTS,
+    Cell,
+    Record,
+    Saved,
+)
 from quire.cpu.soft.tcg.offsets import Offset, Opcode
 from quire.kernels import callback, kernel, types
 
@@ -29,7 +38,7 @@ _TB_SIZE, _TB_INSTRUCTIONS = U(Offset.TB_SIZE), U(Offset.TB_INSTRUCTIONS)
 _INSN_START, _CONTEXT_OPS = np.uint8(Opcode.INSN_START), U(Offset.CONTEXT_OPS)
 _0, _1, _8, _12, _16 = (U(n) for n in (0, 1, 8, 12, 16))
 _NONE, _IMPOSSIBLE, _LOW16 = U(WORD), U(WORD - 1), U(0xFFFF)
-_MANY_BLOCKS, _MANY_ACCESSES, _MANY_STARTS = (U(n * 3 // 4) for n in (BLOCKS, LOG_BYTES, STARTS))
+_MANY_BLOCKS, _MANY_ACCESSES, _MANY_STARTS = U(MANY_BLOCKS), U(MANY_ACCESSES), U(MANY_STARTS)
 _LAST_START = U(STARTS - 1)
 
 

@@ -11,9 +11,15 @@ __all__ = [
     "BLOCKS",
     "CONTEXTS",
     "LOG_BYTES",
+    "MANY_ACCESSES",
+    "MANY_BLOCKS",
+    "MANY_STARTS",
+    "PAIRS",
+    "PATCHES",
     "REGISTRY",
     "SIDE_SLOTS",
     "SLOTS",
+    "STARTS",
     "Cell",
     "Near",
     "Record",
@@ -24,6 +30,7 @@ __all__ = [
 REGISTRY, CONTEXTS = 0x5175_6972_0000, 256
 #: Blocks that may be translated before all are forgotten, their accesses, their instructions; three quarters are used.
 BLOCKS, LOG_BYTES, STARTS = 1 << 18, 1 << 22, 1 << 22
+MANY_BLOCKS, MANY_ACCESSES, MANY_STARTS = (n * 3 // 4 for n in (BLOCKS, LOG_BYTES, STARTS))
 #: Stamps, by the low bits of the linear page; entries of the engine's TLB that are kept, likewise.
 SLOTS, SIDE_SLOTS = 1 << 12, 1 << 18
 #: Constants within a block that are only known at its end: the generator ends a block of some 4,000 operations, and an

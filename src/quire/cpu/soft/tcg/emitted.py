@@ -67,20 +67,19 @@ class EmittedCounts(EmittedBlocks):
         """Have room for its entries."""
         self._slots.make_heads(self._tlb.capacity)
 
-    def events(self) -> dict[str, int]:
-        """Return accesses, blocks, instructions and misses."""
-        _, reads, writes, _ = (self._forgotten + self._of_blocks()).tolist()
+    def close(self) -> None:
+        """Give the context back; the model keeps what slots knew."""
+        if self._slots.note_uses in self._tlb.before_reading:  # not closed before
+            self._slots.note_uses()
+            self._tlb.before_reading.remove(self._slots.note_uses)
+        super().close()
+
+    def _accesses(self, reads: int, writes: int) -> dict[str, int]:
         found = {
             "reads": reads - self._not_read + self._near[_READS],
             "writes": writes - self._not_written + self._near[_WRITES],
         }
-        return super().events() | found | self._tlb.misses()
-
-    def close(self) -> None:
-        """Give the context back; the model keeps what slots knew."""
-        self._slots.note_uses()
-        self._tlb.before_reading.remove(self._slots.note_uses)
-        super().close()
+        return found | self._tlb.misses()
 
     def _take_off(self, record: list[int]) -> None:
         done, accesses, begin = self._near[_DONE], record[Record.ACCESSES], record[Record.LOG]

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from quire.arch import WORD
+from quire.cpu.soft.counts import Counts
 from quire.cpu.soft.state import Emitted, Pointer, SoftState, StopCode
-from quire.cpu.soft.tcg.cells import BLOCKS, LOG_BYTES, STARTS, Cell, Near, Record
+from quire.cpu.soft.tcg.cells import MANY_ACCESSES, MANY_BLOCKS, MANY_STARTS, Cell, Near, Record
 from quire.cpu.soft.tcg.context import Context, Stoppable
 
 __all__ = ["EmittedBlocks", "Words"]
@@ -18,14 +19,13 @@ _STOP = int(SoftState.STOP)
 _BETWEEN = frozenset((StopCode.INTERRUPTED, StopCode.SLICE_ENDS))
 _BLOCK = Near.LAST_BLOCK // 8
 _NEXT, _LOGGED, _STARTED = int(Cell.NEXT), int(Cell.LOGGED), int(Cell.STARTED)
-_MANY_BLOCKS, _MANY_ACCESSES, _MANY_STARTS = BLOCKS * 3 // 4, LOG_BYTES * 3 // 4, STARTS * 3 // 4
 Words = npt.NDArray[np.uint64]
 
 
-class EmittedBlocks:
+class EmittedBlocks(Counts):
     """Counts of the engine of `context`, whose hooks share `state`. Use :meth:`make_blocks`."""
 
-    stops_at_blocks = limits_fills = True
+    stops_at_blocks = True
 
     def __init__(self, context: Context, state: Words, pointers: Words) -> None:
         self._context = context
@@ -33,13 +33,11 @@ class EmittedBlocks:
         self._scalars = memoryview(state)  # type: ignore[arg-type]
         self._cells = memoryview(context.cells)  # type: ignore[arg-type]
         self._starts = memoryview(context.starts)  # type: ignore[arg-type]
-        self._forgotten = np.zeros(
-            4, np.int64
-        )  # instructions, reads, writes and executions of blocks that are gone
+        #: Instructions, reads, writes and executions of blocks that are gone.
+        self._forgotten = np.zeros(4, np.int64)
         self._not_executed = 0  # instructions of blocks that did not run whole
         pointers[Pointer.NEAR] = context.cells[Cell.NEAR]
         state[SoftState.EMITTED] = Emitted.BLOCKS
-        state[SoftState.EMITTED] = 1
         state[SoftState.SKIP_SYNC_OFFSET] = 0  # no hook is called at accesses
 
     @classmethod
@@ -47,9 +45,6 @@ class EmittedBlocks:
         """Return the counts of a new engine; None where its code cannot be added to."""
         context = Context.make(engine, pointers.ctypes.data, full=False)
         return None if context is None else cls(context, state, pointers)
-
-    def add_hooks(self) -> None:
-        """Do nothing: the engine's code counts."""
 
     def begin(self) -> None:
         """No block has run."""
@@ -72,9 +67,7 @@ class EmittedBlocks:
     def wants_room(self) -> bool:
         """Whether there is little room for more blocks: the owner drops compiled code, and calls :meth:`make_room`."""
         cells = self._cells
-        return (
-            cells[_NEXT] > _MANY_BLOCKS or cells[_LOGGED] > _MANY_ACCESSES or cells[_STARTED] > _MANY_STARTS
-        )
+        return cells[_NEXT] > MANY_BLOCKS or cells[_LOGGED] > MANY_ACCESSES or cells[_STARTED] > MANY_STARTS
 
     def make_room(self) -> None:
         """Compiled code is gone; blocks are numbered anew."""
@@ -82,23 +75,20 @@ class EmittedBlocks:
         self._context.counts[: self._cells[_NEXT]] = 0
         self._cells[_NEXT] = self._cells[_LOGGED] = self._cells[_STARTED] = 0
 
-    def code_changes(self) -> None:
-        """Do nothing: other code is another block."""
-
-    def tlb_moves(self) -> None:
-        """Do nothing: no access is looked up."""
-
-    def tlb_moved(self) -> None:
-        """Do nothing."""
-
     def events(self) -> dict[str, int]:
         """Return blocks and instructions."""
-        instructions, _, _, blocks = (self._forgotten + self._of_blocks()).tolist()
-        return {"blocks": blocks, "instructions": instructions - self._not_executed}
+        instructions, reads, writes, blocks = (self._forgotten + self._of_blocks()).tolist()
+        found = {"blocks": blocks, "instructions": instructions - self._not_executed}
+        return found | self._accesses(reads, writes)
 
     def close(self) -> None:
         """Give the context back."""
         self._context.close()
+
+    def _accesses(self, reads: int, writes: int) -> dict[str, int]:
+        """Return what is counted of accesses, of which blocks made so many."""
+        del reads, writes
+        return {}
 
     def _take_off(self, record: list[int]) -> None:
         """Take off what else the block of `record` did not do."""
