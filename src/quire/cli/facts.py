@@ -62,7 +62,7 @@ def _version(package: str) -> str:
 
 def _counts() -> Fact:
     try:
-        from quire.cpu.soft.tcg.interposition import knows_library
+        from quire.cpu.soft.tcg.offsets import knows_library
     except ImportError:
         return Fact("full detail", "cannot be told without the engine")
     if knows_library():

@@ -267,7 +267,7 @@ class PagedMmu(ABC):
     def execute(self, operation: Operation, *, pcid: int | None = None, gva: int = 0, gpa: int = 0) -> None:
         """Do what an instruction of this vCPU that invalidates does: to remembered walks, to the Cpu, to the TLB."""
         self.changed()
-        self.forget(None)
+        self.forget(gva if operation is Operation.INVLPG else None)
         self.apply(operation, pcid=pcid, gva=gva, gpa=gpa)
 
     def violated(self, gva: int, gpa: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from quire.arch import WORD, Access
 from quire.cpu.detail import Detail
 from quire.cpu.soft._kernels_casts import HANDLE, USER, emu_stop, words
+from quire.cpu.soft._kernels_frames import has_code, may_do_both, may_execute, may_store, note_given
 from quire.cpu.soft._kernels_lookups import counted_walk, counter_of, look_up, recall_page, remember
 from quire.cpu.soft.state import RECENT_SLOTS, Emitted, Pointer, Recent, SoftState, StopCode
 from quire.cpu.soft.tcg.cells import Near
@@ -37,16 +38,16 @@ _NODES, _EMITTED, _P_NEAR = int(SoftState.NODES), int(SoftState.EMITTED), int(Po
 _FILLED = Near.FILLED // 8
 _LAST_BLOCK, _LAST_SIZE = Near.LAST_BLOCK // 8, int(SoftState.LAST_BLOCK_SIZE)
 _R_HPA, _R_RIGHTS, _R_DIRTY = int(Result.HPA), int(Result.RIGHTS), int(Result.DIRTY)
+_R_GSHIFT = int(Result.GUEST_SHIFT)
 _FULL, _ACCESSES = U(Detail.FULL), U(Emitted.ACCESSES)
 _READ, _WRITE, _FETCH = U(Access.READ), U(Access.WRITE), U(Access.FETCH)
 _MAY_READ, _MAY_WRITE, _MAY_EXECUTE = U(Rights.READ), U(Rights.WRITE), U(Rights.EXECUTE)
 _OK = np.int64(Status.OK)
 _S_FAULT, _S_SYSCALL, _S_TRAP = U(StopCode.FAULT), U(StopCode.SYSCALL), U(StopCode.TRAP)
-_S_ALIAS, _S_TLB_FULL, _S_CODE_ALIAS = U(StopCode.ALIAS), U(StopCode.TLB_FULL), U(StopCode.CODE_ALIAS)
+_S_ALIAS, _S_TLB_FULL = U(StopCode.ALIAS), U(StopCode.TLB_FULL)
 _0, _1, _9, _12 = (U(n) for n in (0, 1, 9, 12))
 _OFFSET, _PAGE = U(0xFFF), U(0x1000)
 _NONE = U(WORD)
-_FETCHED = U(1 << 63)
 _LOW = U((1 << 48) - 1)
 _SIGN = U(1 << 47)
 _EPOCH_ONE = U(1 << 61)
@@ -57,9 +58,8 @@ _UC_READ, _UC_WRITE = 16, 17
 def on_fill(handle, gva, kind, entry, user):
     """UC_HOOK_TLB_FILL: translate the page of `gva` for Unicorn's TLB, or refuse and leave the fault in result.
 
-    A page is given W or X but not both: only then does Unicorn store to it without a detour. But with W alone it
-    looks for code that a store changes no more once a store has met none, so that a page that was fetched from is given
-    both, or loses its code if it may not be executed now.
+    A page is given W or X but not both: only then does Unicorn store to it without a detour. If there is code of its
+    frame and it may be executed too, it gets both: stores to it look for code then, which W alone would end.
     """
     made = fill(gva, kind, entry, user)
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
@@ -70,6 +70,27 @@ def on_fill(handle, gva, kind, entry, user):
         if state[_EMITTED]:
             words(user[_P_NEAR])[_LAST_BLOCK] = _NONE
     return made
+
+
+@kernel(types.boolean(USER, types.uint64, types.uint64))
+def is_alias(user, frame, page):
+    """Whether hooks of accesses, which are told frames, take `frame` for another linear page + 1 than `page`.
+
+    From now on it is this one. The run stops, for the engine's TLB to lose the other, unless an instruction runs alone.
+    """
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    reverse = words(user[_P_REVERSE])
+    before, reverse[frame] = reverse[frame], page
+    if before in (_0, page):
+        return False
+    state[_ALIASES] += _1
+    slot = (frame & _RECENT_MASK) * _COLUMNS
+    words(user[_P_LOAD])[slot] = _NONE
+    words(user[_P_STORE])[slot] = _NONE
+    if state[_PASS_ALIASES]:
+        return False
+    state[_STOP] = _S_ALIAS
+    return True
 
 
 @kernel(types.boolean(types.uint64, types.int32, types.CPointer(types.uint64), USER))
@@ -101,40 +122,26 @@ def fill(gva, kind, entry, user):
     hpa = result[_R_HPA]
     rights = result[_R_RIGHTS]
     full = state[_DETAIL] == _FULL and state[_EMITTED] == _0
+    frame, page = hpa >> _12, ((gva & _LOW) >> _12) + _1
     if access == _FETCH:
         rights &= _MAY_EXECUTE if state[_EMITTED] == _ACCESSES else _MAY_READ | _MAY_EXECUTE
-    elif rights & _MAY_WRITE:
-        rights &= _MAY_READ if result[_R_DIRTY] == _0 else _MAY_READ | _MAY_WRITE
-    if rights & (_MAY_WRITE | _MAY_EXECUTE) or full:
-        reverse = carray(user[_P_REVERSE], (np.int64(state[_MEMORY_WORDS]) >> 9,), np.uint64)
-        frame = np.int64(hpa >> _12)
-        page = ((gva & _LOW) >> _12) + _1
-        before = reverse[frame]
-        if not full and rights & _MAY_WRITE and before & _FETCHED:
-            rights |= result[_R_RIGHTS] & _MAY_EXECUTE
-            if rights & _MAY_EXECUTE == _0 and state[_PASS_ALIASES] == _0:
-                reverse[frame] = page
-                state[_STOP] = _S_CODE_ALIAS
-                return False
-        if full and access == _WRITE and before & _FETCHED:
-            # Code is about to change: blocks counted so far are those of the old code. No stop here: the engine
-            # repeats a store into the block that it executes, and a stop in between would repeat it for ever.
-            before &= ~_FETCHED
-            state[_EPOCH] += _EPOCH_ONE
-        fetched = (before & _FETCHED) | (_FETCHED if rights & _MAY_EXECUTE else _0)
-        reverse[frame] = fetched | page
-        if before & ~_FETCHED != _0 and before & ~_FETCHED != page and (full or fetched != _0):
-            if full:
-                state[_ALIASES] += _1
-                slot = (U(frame) & _RECENT_MASK) * _COLUMNS
-                words(user[_P_LOAD])[slot] = _NONE
-                words(user[_P_STORE])[slot] = _NONE
-            if state[_PASS_ALIASES] == _0:
-                state[_STOP] = _S_ALIAS
-                if fetched != _0:
-                    reverse[frame] = page | (_FETCHED if rights & _MAY_EXECUTE else _0)
-                    state[_STOP] = _S_CODE_ALIAS
-                return False
+        kept = may_execute(user, frame, page)
+    elif rights & _MAY_WRITE and result[_R_DIRTY]:
+        changes = has_code(user, frame)
+        if full and changes:
+            state[_EPOCH] += _EPOCH_ONE  # blocks counted so far are those of the old code
+        if changes and rights & _MAY_EXECUTE:
+            kept = may_do_both(user, frame, page)
+        else:
+            kept = may_store(user, frame, page)
+            changes = False
+        rights &= _MAY_READ | _MAY_WRITE | (_MAY_EXECUTE if changes and not full else _0)
+    else:
+        rights &= _MAY_READ
+        kept = True
+    if not kept or (full and is_alias(user, frame, page)):
+        return False
+    note_given(user, gva, result[_R_GSHIFT])
     entry[0] = hpa & ~_OFFSET
     carray(entry, (2,))[1] = rights
     return True
@@ -147,9 +154,9 @@ def slow_access(kind, hpa, size, user):
     frame = hpa >> _12
     if frame >= state[_MEMORY_WORDS] >> _9:
         return  # memory of the engine's own: a descriptor table
-    reverse = carray(user[_P_REVERSE], (np.int64(state[_MEMORY_WORDS]) >> 9,), np.uint64)
+    reverse = words(user[_P_REVERSE])
     # Linear pages are kept to 48 bits: the top one of them is the sign.
-    gva = ((((reverse[frame] & ~_FETCHED) - _1) << _12) ^ _SIGN) - _SIGN
+    gva = (((reverse[frame] - _1) << _12) ^ _SIGN) - _SIGN
     access = _WRITE if kind == _UC_WRITE else _READ
     index = look_up(user, gva | (hpa & _OFFSET), access)
     remember(user, _P_STORE if access == _WRITE else _P_LOAD, frame, frame, index)

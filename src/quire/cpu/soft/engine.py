@@ -23,6 +23,7 @@ from quire.arch import GENERAL, RFLAGS
 from quire.cpu.soft.cpu_state import LastException, find_cpu_state
 from quire.cpu.soft.exit_flag import find_exit_flag
 from quire.cpu.soft.stop_request import find_stop_cells
+from quire.cpu.soft.tcg.offsets import Offset, knows_library
 from quire.cpu.soft.tlb_clock import find_tlb_windows
 from quire.cpu.soft.trial import structure_of
 from quire.errors import BackendError
@@ -43,6 +44,8 @@ _STAR = 0xC0000081
 _EFER = 0xC0000080
 _GENERAL = tuple(getattr(x86, f"UC_X86_REG_{name.upper()}") for name in GENERAL)
 _RFLAGS = RFLAGS.encode(always_1=1, IF=1)
+_drop_page, _drop_code = uclib.tlb_flush_page_x86_64, uclib.tb_invalidate_phys_range_x86_64
+_drop_page.restype = _drop_code.restype = None
 _USER_SELECTORS = 0x23 << 48  # SYSRET: CS = this + 16, SS = this + 8, both with RPL 3
 
 
@@ -154,9 +157,28 @@ class Engine:
             window.value = 0
         self.control(uc.UC_CTL_TLB_FLUSH)
 
-    def remove_code(self, address: int, end: int) -> None:
-        """Drop code compiled from physical `address` up to `end`."""
-        self.control(uc.UC_CTL_TB_REMOVE_CACHE, address, end)
+    def drop_code(self) -> None:
+        """Drop all compiled code."""
+        self.control(uc.UC_CTL_TB_FLUSH)
+
+    def droppers(self) -> tuple[int, int, int, int]:
+        """Return the CPU and the engine, as the library has them, and its functions that drop a page and code.
+
+        All 0 where the library is not known: there is no way to drop one thing then.
+        """
+        if not knows_library():
+            return 0, 0, 0, 0
+        cpu = int(self._words[Offset.UC_CPU >> 3])
+        page, code = (ctypes.cast(one, ctypes.c_void_p).value or 0 for one in (_drop_page, _drop_code))
+        return cpu, self.handle.value or 0, page, code
+
+    def drop_page(self, gva: int) -> None:
+        """Drop the 4 KiB at `gva` from the cached translations. Needs :meth:`droppers`."""
+        _drop_page(ctypes.c_void_p(self._words[Offset.UC_CPU >> 3]), _u64(gva & -4096))
+
+    def drop_code_of(self, hpa: int) -> None:
+        """Drop code that was compiled from the frame at `hpa`. Needs :meth:`droppers`."""
+        _drop_code(self.handle, _u64(hpa), _u64(hpa + 4096))
 
     def fault_address(self) -> int | None:
         """Return the exact linear address of the last failed translation, or None if it cannot be known."""
@@ -286,7 +308,7 @@ class Engine:
 
     def _unmap_scratch(self) -> None:
         self.check(uclib.uc_mem_unmap(self.handle, _u64(0), ctypes.c_size_t(0x2000)), "unmap scratch memory")
-        self.control(uc.UC_CTL_TB_FLUSH)
+        self.drop_code()
         self.flush_tlb()
 
 

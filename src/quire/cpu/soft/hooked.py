@@ -39,6 +39,8 @@ class HookedCounts(Counts):
         self._scalars = memoryview(state)  # type: ignore[arg-type]
         self._blocks = BlockCounter(state)
         self._user = pointers.ctypes.data
+        self._reverse: npt.NDArray[np.uint64] = np.zeros(int(state[SoftState.MEMORY_WORDS]) >> 9, np.uint64)
+        pointers[Pointer.REVERSE] = self._reverse.ctypes.data
         pointers[Pointer.BLOCKS] = self._blocks.table.ctypes.data
         pointers[Pointer.LOG] = self._blocks.log.ctypes.data
 

@@ -5,6 +5,7 @@ from quire.cpu.soft import SoftCpu
 from quire.cpu.soft.process import ProcessCpu
 from quire.cpu.soft.proof import why_hooks
 from quire.cpu.soft.ring0 import MachineCpu
+from quire.cpu.soft.shared_frames import frames_of
 from quire.machine import Vcpu
 
 __all__ = ["make_soft", "make_soft_hooks"]
@@ -24,6 +25,12 @@ def make_soft_hooks(vcpu: Vcpu, detail: Detail) -> SoftCpu:
 
 
 def _make(vcpu: Vcpu, detail: Detail, *, by_hooks: bool) -> SoftCpu:
+    made = _make_alone(vcpu, detail, by_hooks=by_hooks)
+    frames_of(vcpu.machine, vcpu.host.memory.frame_count).join(made.caches)
+    return made
+
+
+def _make_alone(vcpu: Vcpu, detail: Detail, *, by_hooks: bool) -> SoftCpu:
     config = vcpu.machine.config
     if config.shape.own_kernel:
         return MachineCpu(vcpu, detail, in_slices=config.vcpus > 1, by_hooks=by_hooks)

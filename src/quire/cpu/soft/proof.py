@@ -13,7 +13,7 @@ from quire.arch import SKYLAKE_X
 from quire.cpu.detail import Detail
 from quire.cpu.soft.soft import SoftCpu
 from quire.cpu.soft.tcg.emitted import EmittedCounts
-from quire.cpu.soft.tcg.interposition import knows_library
+from quire.cpu.soft.tcg.offsets import knows_library
 from quire.memory import HostMemory
 from quire.paging import GUEST_FORMAT, Context, Rights, Tables, new_context
 from quire.tlb import AddressSpace, Tlb

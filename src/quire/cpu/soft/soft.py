@@ -19,6 +19,7 @@ from quire.cpu.soft.counting import make_counts
 from quire.cpu.soft.counts import NO_PRIVILEGE
 from quire.cpu.soft.decode import read_code
 from quire.cpu.soft.engine import Engine
+from quire.cpu.soft.engine_caches import EngineCaches
 from quire.cpu.soft.failed_walk import FailedWalk
 from quire.cpu.soft.fill_budget import FillBudget
 from quire.cpu.soft.places import Places
@@ -34,7 +35,6 @@ from quire.vcpu import Exit, Interrupted, Stop, Syscall, Trap, TrapKind
 __all__ = ["SoftCpu"]
 
 _NOWHERE = WORD
-_FETCHED = np.uint64(1 << 63)
 _UC_ERR_INSN_INVALID = uc.UC_ERR_INSN_INVALID
 _CPUID_LENGTH = 2
 # Members of an enumeration are looked up by a slow path, and a stop needs a dozen: their numbers are kept.
@@ -86,7 +86,6 @@ class SoftCpu:
         self._scalars = memoryview(self._state)  # type: ignore[arg-type] # the same, without NumPy's scalars
         self._result: npt.NDArray[np.uint64] = np.zeros(RESULT_WORDS, np.uint64)
         self._code_result = self._result.copy()  # of walks beside the guest's
-        self._reverse: npt.NDArray[np.uint64] = np.zeros(memory.frame_count, np.uint64)
         self._engine = Engine(memory.address, memory.size)
         self._failed = FailedWalk(memory, context, self._state, self._result, self._engine)
         self._registers = self._make_registers()
@@ -98,7 +97,6 @@ class SoftCpu:
         self._telling = (
             RLock()
         )  # held by who tells the engine to stop, or has an instruction begin to run alone
-        self._stale_tlb = self._stale_code = False
         self._alone_at: int | None = None  # of an instruction that is to run alone, for what it touches
         self._then: Callable[[], None] | None = None
         self._state[SoftState.DETAIL] = detail
@@ -106,6 +104,7 @@ class SoftCpu:
         self._state[SoftState.SKIP_SYNC_OFFSET] = self._engine.sync_offset
         self._answered = None if fills is None else AnsweredFills(fills, self._state, self._result)
         self._budget = FillBudget(self._scalars, tlb, evictions)
+        self.caches = EngineCaches(self._engine, memory.frame_count, self._budget)
         self._nodes = nodes
         self._state[SoftState.NODES] = nodes is not None
         self._pointers = self._point()
@@ -151,8 +150,7 @@ class SoftCpu:
                 registers.refresh()
             rip = kept[0]
             alone = self._alone_at is not None and self._begin_alone(rip)
-            if self._stale_tlb or self._stale_code:
-                self._refresh()
+            self.caches.settle()
             if not rip:
                 # The engine cannot be told to end nowhere; it looks the end up before it starts, as if to fetch.
                 state[_END] = self._zero_is_code
@@ -163,8 +161,8 @@ class SoftCpu:
             error = self._start(self._user)
             registers.fresh = True
             code = state[_STOP]
-            if alone:  # what it touched may be cached under an alias or with a supervisor's rights
-                self._stale_tlb = self._stale_code = True
+            if alone:
+                self.caches.end_alone(kept[0], state[_IMPLICIT_PAGE])
                 state[_IMPLICIT_PAGE] = 0
             if self.places.counting:
                 self.places.take_back(self._registers.read("rip"))
@@ -172,7 +170,7 @@ class SoftCpu:
                 self._place_stop()
             self.counts.end(kept[0], alone)
             if self.counts.wants_room:
-                self._engine.control(uc.UC_CTL_TB_FLUSH)
+                self._engine.drop_code()
                 self.counts.make_room()
             if alone and not code and not error:
                 self._end_alone()
@@ -189,7 +187,7 @@ class SoftCpu:
         if code == _TRAP:
             return self._exception()
         if code == StopCode.TLB_FULL:
-            self._stale_tlb = True
+            self.caches.forget_translations()
             self._budget.stuck = self._registers.read("rip") == rip
         elif code == StopCode.HELD:
             self._held()
@@ -250,18 +248,15 @@ class SoftCpu:
         self._then = then
 
     def forget(self, gva: int | None) -> None:
-        """Drop cached translations before the next instruction: all, the engine has no way to drop one."""
-        del gva
-        self._stale_tlb = True
+        """Drop cached translations before the next instruction: of the page at `gva`, or all."""
+        if gva is None:
+            self.caches.forget_translations()
+        else:
+            self.caches.forget_page(gva)
 
     def forget_code(self, hpa: int, length: int) -> None:
-        """Drop compiled code if any frame of these bytes was ever fetched from."""
-        first, last = hpa >> 12, (hpa + length - 1) >> 12
-        frames = self._reverse[first : last + 1]
-        # One frame is what a page fault changes: a scalar costs a tenth of an array operation.
-        if frames[0] & _FETCHED if frames.size == 1 else (frames & _FETCHED).any():
-            frames &= ~_FETCHED
-            self._stale_code = self._stale_tlb = True
+        """Drop code that was compiled from frames of these bytes."""
+        if self.caches.forget_bytes(hpa, length):
             self.counts.code_changes()
 
     def events(self) -> dict[str, int]:
@@ -283,10 +278,9 @@ class SoftCpu:
             self._end_alone()  # event delivery went elsewhere
         elif self._then is None:
             self._alone_at = None
-        if alone:
-            self._stale_code = True  # a compiled block would run whole: the engine counts when it compiles
+        count = self.caches.begin_alone(rip) if alone else 0
         with self._telling:
-            self._scalars[_PASS_ALIASES] = self._scalars[_COUNT] = alone
+            self._scalars[_PASS_ALIASES], self._scalars[_COUNT] = alone, count
         return alone
 
     def _end_alone(self) -> None:
@@ -304,7 +298,7 @@ class SoftCpu:
             Pointer.MEMORY: self._memory.words,
             Pointer.CONTEXT: self._context,
             Pointer.RESULT: self._result,
-            Pointer.REVERSE: self._reverse,
+            Pointer.FRAMES: self.caches.cells,
             Pointer.TLB_ENTRIES: self._tlb.entries,
             Pointer.TLB_STATE: self._tlb.state,
             Pointer.TLB_SHAPES: self._tlb.shapes,
@@ -343,7 +337,7 @@ class SoftCpu:
             self._stops_at_blocks = False
             self._engine.end_at_blocks(False)
             self._engine.hook(uc.UC_HOOK_BLOCK, _kernels_start.on_block.address, self._pointers.ctypes.data)
-        self._stale_code = True  # what is compiled already does not ask
+        self.caches.forget_code()  # what is compiled already does not ask
 
     def _add_fill_hooks(self) -> None:
         user = self._pointers.ctypes.data
@@ -356,15 +350,6 @@ class SoftCpu:
         self._on_exit(Exit(ExitReason.CPUID, instruction_length=_CPUID_LENGTH, passes=True))
         self._registers.fresh = False
         return 1
-
-    def _refresh(self) -> None:
-        if self._stale_code:
-            self._engine.control(uc.UC_CTL_TB_FLUSH)
-            self._stale_code = False
-        if self._stale_tlb:
-            self._engine.flush_tlb()
-            self._stale_tlb = False
-            self._budget.renew()
 
     def _held(self) -> None:
         """Let who answers fills go on with what it held an instruction back for."""
@@ -385,8 +370,9 @@ class SoftCpu:
 
     def _settle_aliases(self, rip: int, code: int) -> None:
         """Flush for an alias; an instruction that touches two pages of a frame itself must pass next time."""
-        self._stale_tlb = True
-        self._stale_code |= code == StopCode.CODE_ALIAS
+        self.caches.forget_translations()
+        if code == StopCode.CODE_ALIAS:
+            self.caches.forget_code()
         if self._registers.read("rip") == rip:
             self._alone_at = rip
 

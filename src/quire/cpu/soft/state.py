@@ -96,9 +96,7 @@ class Pointer(IntEnum):
     MEMORY = 1
     CONTEXT = 2
     RESULT = 3
-    REVERSE = (
-        4  #: by host frame: linear page + 1 of the last fill; bit 63 marks a frame that was fetched from
-    )
+    REVERSE = 4  #: by host frame: linear page + 1 of the last fill, where hooks count accesses
     TLB_ENTRIES = 5
     TLB_STATE = 6
     TLB_SHAPES = 7
@@ -118,6 +116,8 @@ class Pointer(IntEnum):
     NODE_COUNTS = 21  #: see the tlb room's nodes
     LINES = 22  #: of the last cache before memory
     NEAR = 23  #: cells that emitted operations reach, null without
+    CELLS = 24  #: the context of emitted operations, null without
+    FRAMES = 25  #: see FrameCell
 
 
 class Recent(IntEnum):

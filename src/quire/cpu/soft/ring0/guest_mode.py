@@ -61,7 +61,7 @@ def enter_guest_mode(engine: Engine) -> Environment:
         engine.write_general([SCRATCH] + [0] * 15)
         engine.start(SCRATCH + _CODE)
         _check_layout(environment)
-    engine.control(uc.UC_CTL_TB_FLUSH)
+    engine.drop_code()
     engine.flush_tlb()
     return environment
 

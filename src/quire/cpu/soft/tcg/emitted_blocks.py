@@ -37,6 +37,7 @@ class EmittedBlocks(Counts):
         self._forgotten = np.zeros(4, np.int64)
         self._not_executed = 0  # instructions of blocks that did not run whole
         pointers[Pointer.NEAR] = context.cells[Cell.NEAR]
+        pointers[Pointer.CELLS] = context.address
         state[SoftState.EMITTED] = Emitted.BLOCKS
         state[SoftState.SKIP_SYNC_OFFSET] = 0  # no hook is called at accesses
 

@@ -16,7 +16,6 @@ from quire.cpu.soft.tcg.library import ABSOLUTE, GLOBAL, JUMP, Library
 from quire.cpu.soft.tcg.offsets import is_known
 
 __all__ = [
-    "knows_library",
     "library_with_contexts",
     "map_near",
     "register",
@@ -67,11 +66,6 @@ _LISTED: dict[str, Any] = {
     )
     for name in names.split()
 }
-
-
-def knows_library() -> bool:
-    """Whether the engine's library is one whose code generator is known."""
-    return is_known(Library(uclib))
 
 
 @cache

@@ -7,10 +7,13 @@ known.
 
 import hashlib
 from enum import IntEnum
+from functools import cache
+
+from unicorn.unicorn_py3.unicorn import uclib
 
 from quire.cpu.soft.tcg.library import Library
 
-__all__ = ["Condition", "Offset", "Opcode", "is_known"]
+__all__ = ["Condition", "Offset", "Opcode", "is_known", "knows_library"]
 
 
 class Offset(IntEnum):
@@ -73,6 +76,8 @@ _TELLING = (
     "gen_new_label_x86_64",
     "tb_gen_code_x86_64",
     "tlb_flush_by_mmuidx_x86_64",
+    "tlb_flush_page_x86_64",
+    "tb_invalidate_phys_range_x86_64",
     "tlb_set_page_with_attrs_x86_64",
     "tlb_protect_code_x86_64",
     "helper_le_ldq_mmu_x86_64",
@@ -81,7 +86,7 @@ _TELLING = (
     "cpu_exec_x86_64",
 )
 #: SHA-256 of that code: of PyPI's wheel of Unicorn 2.1.4 for manylinux.
-_KNOWN = frozenset(("9e9c67481afafbdf184cd5d9f9108f6c1912c5a70cb3e13329a15914c650fd63",))
+_KNOWN = frozenset(("f175eeed43d6dd4555af2ab3fbc622cc327f190875400de932a8583c63322811",))
 
 
 def fingerprint(library: Library) -> str:
@@ -90,6 +95,12 @@ def fingerprint(library: Library) -> str:
     for name in _TELLING:
         digest.update(library.code(name))
     return digest.hexdigest()
+
+
+@cache
+def knows_library() -> bool:
+    """Whether the offsets are those of the engine's library."""
+    return is_known(Library(uclib))
 
 
 def is_known(library: Library) -> bool:
