@@ -295,7 +295,7 @@ hpa 0x300000, RWX, clean, 4 KiB, WB
    changed  guest entry of level 1 at hpa 0x203000 (gpa 0x203000), 0x0000000000300123 to 0x0000000000302103, \
 by the guest at CPL 0 at rip 0x12191, step 27
    missing  INVLPG for address 0x400000 (SDM 3A §4.10.4.1); or a change of CR4.PGE; MOV to CR3 keeps global pages
-   but      MOV to CR3, CR4.PCIDE = 0 or bit 63 = 0 at step 28 keeps global pages
+   but      MOV to CR3, CR4.PCIDE = 0 or bit 63 = 0 at step 29 keeps global pages
 """
 
 

@@ -206,3 +206,30 @@ def test_priorities_of_a_local_apic() -> None:
     assert str(error.value) == (
         "Interrupt command 0x100000500 asks for delivery mode 0x5: fixed and NMI to physical ones are modelled"
     )
+
+
+#: The second vCPU calls `answer` whenever it is asked, and says what that returned.
+CALLER = """
+second:
+    until asked, 1
+    call answer
+    mov [seen], rax
+    mov qword ptr [asked], 0
+    jmp second
+.balign 4096
+answer:
+    mov eax, 1
+    ret
+"""
+
+
+@pytest.mark.parametrize("detail", list(Detail), ids=lambda detail: detail.name.lower())
+@pytest.mark.parametrize("mmu", ["native", "ept"])
+def test_code_that_one_vcpu_changes_is_executed_as_changed_by_the_other(mmu: str, detail: Detail) -> None:
+    change = "mov byte ptr [answer + 1], {0}\n" + ASK
+    mapped = (
+        "lea rax, [rip + answer + 3]\nmov [0x203008], rax\nmov byte ptr [0x401001], 9\n" + ASK
+    )  # at another address
+    changes = "".join(change.format(value) for value in (2, 3, 4))
+    outcome = run(START + "first:" + ASK + changes + mapped + "finish\n" + CALLER, mmu, detail)
+    assert reported(outcome) == [1, 2, 3, 4, 9]
