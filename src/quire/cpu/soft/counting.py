@@ -10,6 +10,7 @@ from quire.cpu.soft.counts import Counts, PrivilegeTold, Uncounted
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.hooked import HookedCounts
 from quire.cpu.soft.state import SoftState
+from quire.cpu.soft.tcg.context import repair
 from quire.cpu.soft.tcg.emitted import EmittedCounts
 from quire.cpu.soft.tcg.emitted_blocks import EmittedBlocks
 from quire.tlb import Tlb
@@ -42,6 +43,7 @@ def make_counts(
             made = EmittedCounts.make(engine, pointers, state, tlb, privilege.before_walks)
     if made is not None:
         return made
+    repair(engine)
     if not full:
         return Uncounted(engine, pointers.ctypes.data)
     return HookedCounts(engine, pointers, state, tlb, code, privilege.before_blocks)

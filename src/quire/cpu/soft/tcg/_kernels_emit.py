@@ -9,6 +9,7 @@ import numpy as np
 
 from quire.arch import WORD
 from quire.cpu.soft.tcg._kernels_raw import context_of, load16, load64, store8, store16, store64
+from quire.cpu.soft.tcg._kernels_repairs import emit_repaired, repair_of, turn_call
 from quire.cpu.soft.tcg.cells import LOG_BYTES, SLOTS, Cell, Near, Record
 from quire.cpu.soft.tcg.offsets import Condition, Offset, Opcode
 from quire.kernels import callback, kernel, types
@@ -44,6 +45,7 @@ _RECORDS, _LOG, _LOGGED, _TCG = _C[Cell.RECORDS], _C[Cell.LOG], _C[Cell.LOGGED],
 _BEGUN, _LABELLED, _ACCESSES = _C[Cell.BEGUN], _C[Cell.LABELLED], _C[Cell.ACCESSES]
 _WRITES, _TEMPS = _C[Cell.WRITES], _C[Cell.TEMPS]
 _MOVE, _PATCHED, _PATCHES = _C[Cell.PAGE_MOVE], _C[Cell.PATCHED], _C[Cell.PATCHES]
+_COUNTS = _C[Cell.COUNTS]
 _FETCH, _CHECK, _SPLIT = _C[Cell.FETCH], _C[Cell.CHECK], _C[Cell.SPLIT]
 _ALL, _CARRY, _GOTO = _C[Cell.PURE_ALL], _C[Cell.PURE_CARRY], _C[Cell.PURE_NEXT]
 _N_CLOCK, _N_FETCH, _N_BLOCK = U(Near.CLOCK), U(Near.LAST_FETCH), U(Near.LAST_BLOCK)
@@ -53,7 +55,6 @@ _STORE_STAMPS = U(8 * SLOTS)
 _R_WORDS = U(8 * Record.WORDS)
 _CONTEXT_UC, _CONTEXT_ENV, _CPU_ENV = U(Offset.CONTEXT_UC), U(Offset.CONTEXT_ENV), U(Offset.CPU_ENV)
 _UC_CPU, _ARGUMENTS = U(Offset.UC_CPU), U(Offset.OP_ARGUMENTS)
-_PREVIOUS, _LINK = U(Offset.OP_PREVIOUS), U(Offset.OP_LINK)
 _EXIT = U(Offset.ENV_EXIT & WORD)
 _SET_LABEL, _LD_I32, _MOVI = np.int32(Opcode.SET_LABEL), np.int32(Opcode.LD_I32), np.int32(Opcode.MOVI_I64)
 _LD, _ST, _ADD = np.int32(Opcode.LD_I64), np.int32(Opcode.ST_I64), np.int32(Opcode.ADD_I64)
@@ -69,9 +70,16 @@ _DONE_SHIFT, _AS_IT_HAPPENS = U(12), U(1 << 27)
 
 
 @kernel(types.uint64(types.uint64), inline="always")
-def context_of_generator(tcg):
+def any_context(tcg):
     """Return the context of the engine that translates with `tcg`, its TCGContext, or 0."""
     return context_of(load64(load64(load64(tcg + _CONTEXT_UC) + _UC_CPU) + _CPU_ENV))
+
+
+@kernel(types.uint64(types.uint64))
+def context_of_generator(tcg):
+    """Return the context of an engine that counts, or 0."""
+    context = any_context(tcg)
+    return context if context and load64(context + _COUNTS) else _0
 
 
 @kernel(types.void(_WORD, _HALF, _WORD, _WORD, _WORD), inline="always")
@@ -154,14 +162,10 @@ def emit_fetch(tcg, context, arguments):
     _branch_i64(tcg, _EQ, temp - tcg, page - tcg, label)
     store64(arguments, _const_i64(tcg, context) + tcg)
     store64(arguments + _8, _const_i32(tcg, np.int32(number)) + tcg)
-    check = load64(context + _CHECK)
-    _call_n(tcg, check, _0, np.int32(2), arguments)
     # The generator knows the library's functions only: the call is made for one of the same kind, then turned.
-    marker = _emit_op(tcg, _SET_LABEL)
-    call = load64(marker + _PREVIOUS) - _LINK
-    store64(call + _ARGUMENTS + _16, load64(context + _FETCH))
-    store16(label, np.uint16(load16(label) | np.uint16(1)))
-    store64(marker + _ARGUMENTS, label)
+    _call_n(tcg, load64(context + _CHECK), _0, np.int32(2), arguments)
+    turn_call(tcg, _2, load64(context + _FETCH))
+    set_label(tcg, label)
 
 
 @kernel(types.void(_WORD, _WORD, _WORD))
@@ -185,8 +189,12 @@ def emit_prologue(tcg, context, arguments):
 @callback(types.void(_WORD, _WORD, _WORD, _HALF, _WORD))
 def on_call(tcg, function, result, number, arguments):
     """tcg_gen_callN: the first exit check of a block is its start; what else may not come back notes what is done."""
-    context = context_of_generator(tcg)
-    if context == _0:
+    context = any_context(tcg)
+    row = repair_of(context, function) if context else _0
+    if row:
+        emit_repaired(tcg, context, row, result, number, arguments)
+        return
+    if context == _0 or load64(context + _COUNTS) == _0:
         _call_n(tcg, function, result, number, arguments)
         return
     if function == load64(context + _CHECK):

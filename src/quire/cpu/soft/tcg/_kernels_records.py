@@ -24,6 +24,7 @@ _generate = types.ExternalFunction("gen_intermediate_code_x86_64", types.void(_W
 
 _C = {cell: U(8 * cell) for cell in Cell}
 _FULL, _NEXT, _RECORDS, _LOGGED = _C[Cell.FULL], _C[Cell.NEXT], _C[Cell.RECORDS], _C[Cell.LOGGED]
+_COUNTS = _C[Cell.COUNTS]
 _SAVED, _STARTS, _STARTED, _TCG = _C[Cell.SAVED], _C[Cell.STARTS], _C[Cell.STARTED], _C[Cell.TCG]
 _BEGUN, _LABELLED, _ACCESSES = _C[Cell.BEGUN], _C[Cell.LABELLED], _C[Cell.ACCESSES]
 _WRITES, _TEMPS = _C[Cell.WRITES], _C[Cell.TEMPS]
@@ -79,7 +80,7 @@ def note_starts(context, record):
 def on_generate(cpu, tb, most):
     """gen_intermediate_code: a record for the block; one that the library leaves by a jump is the next block's."""
     context = context_of(load64(cpu + _CPU_ENV))
-    if context == _0:
+    if context == _0 or load64(context + _COUNTS) == _0:
         _generate(cpu, tb, most)
         return
     number, pc = load64(context + _NEXT), load64(tb)

@@ -17,12 +17,14 @@ __all__ = [
     "PAIRS",
     "PATCHES",
     "REGISTRY",
+    "REPAIRS",
     "SIDE_SLOTS",
     "SLOTS",
     "STARTS",
     "Cell",
     "Near",
     "Record",
+    "Repair",
     "Saved",
 ]
 
@@ -36,6 +38,8 @@ SLOTS, SIDE_SLOTS = 1 << 12, 1 << 18
 #: Constants within a block that are only known at its end: the generator ends a block of some 4,000 operations, and an
 #: access takes nine.
 PATCHES = 1 << 12
+#: Rows of the table of repairs: a power of two, twice as many as there are, so that searches end.
+REPAIRS = 1 << 9
 #: Structures, in a size each, that look-ups of a side may change.
 PAIRS = 12
 
@@ -81,6 +85,15 @@ class Saved(IntEnum):
     HPA = 3
     IO = 4  #: and 5
     WORDS = 8
+
+
+class Repair(IntEnum):
+    """Words of a row of the table of repairs, in which a helper's row is found from its address on."""
+
+    HELPER = 0  #: 0: no row
+    STAND_IN = 1  #: what is called for it, with one argument more
+    OPERATION = 2  #: that argument
+    WORDS = 4
 
 
 class Cell(IntEnum):
@@ -131,4 +144,10 @@ class Cell(IntEnum):
     STARTED = 39
     TCG = 40  #: TCGContext of the block
     UNBOUNDED = 41  #: 1: a first-level structure for data has no bound, and is not among PAIRS
-    CELLS = 42
+    # of helpers of the library that others stand for
+    REPAIRS = 42  #: table of Repair, by the helper's address
+    PROTOTYPE = 43  #: a helper of the library that may do anything, as the generator's idea of those others
+    CALL = 44  #: arguments of a call that is emitted, up to eight
+    RESOLVE = 52  #: function that loads who stands for the helper of a row
+    COUNTS = 53  #: 1: blocks at least are counted; 0: the generator is as it was, but for repairs
+    CELLS = 54

@@ -13,7 +13,7 @@ from quire.cpu.soft.tcg.cells import BLOCKS, STARTS, Cell, Near, Record
 from quire.cpu.soft.tcg.library import Library
 from quire.cpu.soft.tcg.offsets import Offset
 
-__all__ = ["Context", "Stoppable"]
+__all__ = ["Context", "Stoppable", "repair"]
 
 _Words = npt.NDArray[np.uint64]
 
@@ -26,6 +26,39 @@ class Stoppable(Protocol):
     def stop_cells(self) -> tuple[int, int, int]:
         """Return the addresses of the three cells by which it is asked, in the order in which they are set."""
         ...
+
+
+def state_of(engine: Stoppable) -> int:
+    """Return where the CPU state of `engine` is."""
+    cpu = ctypes.c_uint64.from_address((engine.handle.value or 0) + Offset.UC_CPU).value
+    return ctypes.c_uint64.from_address(cpu + Offset.CPU_ENV).value
+
+
+def repair_cells() -> dict[Cell, int]:
+    """Return the cells by which the generator finds who stands for a helper that the library computes wrongly."""
+    table = interposition.table_of_repairs()
+    if table is None:
+        return {}
+    rows = table.rows.ctypes.data
+    return {Cell.REPAIRS: rows, Cell.PROTOTYPE: table.prototype, Cell.RESOLVE: table.resolver}
+
+
+def repair(engine: Stoppable) -> None:
+    """Have `engine`, which has no context, compute right what its library computes wrongly, if that is a known one."""
+    cells = repair_cells()
+    if cells:
+        words: _Words = np.zeros(Cell.CELLS, np.uint64)
+        for cell, value in cells.items():
+            words[cell] = value
+        env = state_of(engine)
+        if interposition.register(env, words.ctypes.data):
+            weakref.finalize(engine, _unregister, env, words)
+
+
+def _unregister(env: int, words: _Words) -> None:
+    """Take a context away whose `words` were kept until now."""
+    del words
+    interposition.unregister(env)
 
 
 class Context:
@@ -54,7 +87,9 @@ class Context:
                 Cell.RECORDS: self.records.ctypes.data,
                 Cell.STARTS: self.starts.ctypes.data,
                 Cell.CHECK: library.address("helper_check_exit_request_x86_64"),
+                Cell.COUNTS: 1,
             }
+            | repair_cells()
         )
         # Another engine may get the memory of this one as soon as it is gone, whoever keeps the context.
         self._close = weakref.finalize(engine, interposition.unregister, env)
@@ -69,8 +104,7 @@ class Context:
         library = interposition.library_with_contexts()
         if library is None or (full and not interposition.turn_accesses()):
             return None
-        cpu = ctypes.c_uint64.from_address((engine.handle.value or 0) + Offset.UC_CPU).value
-        env = ctypes.c_uint64.from_address(cpu + Offset.CPU_ENV).value
+        env = state_of(engine)
         near = interposition.map_near(env, Near.END)
         if not near:
             return None

@@ -14,11 +14,13 @@ from quire.cpu.soft.tcg import _kernels_emit, _kernels_misses, _kernels_records
 from quire.cpu.soft.tcg.cells import CONTEXTS, REGISTRY
 from quire.cpu.soft.tcg.library import ABSOLUTE, GLOBAL, JUMP, Library
 from quire.cpu.soft.tcg.offsets import is_known
+from quire.cpu.soft.tcg.repairs.table import Table
 
 __all__ = [
     "library_with_contexts",
     "map_near",
     "register",
+    "table_of_repairs",
     "turn_accesses",
     "unmap",
     "unregister",
@@ -79,6 +81,16 @@ def library_with_contexts() -> Library | None:
     except LookupError:
         pass
     return None
+
+
+@cache
+def table_of_repairs() -> Table | None:
+    """Return which helpers of the library others stand for; None if it is not a known one."""
+    library = library_with_contexts()
+    try:
+        return None if library is None else Table(library)
+    except LookupError:
+        return None
 
 
 @cache

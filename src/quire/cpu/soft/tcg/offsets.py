@@ -24,11 +24,20 @@ class Offset(IntEnum):
     CONTEXT_UC = 0x9970  #: of the engine in TCGContext
     CONTEXT_ENV = 0x98F0  #: of the temporary that is `env`, from TCGContext
     CONTEXT_OPS = 0x7388  #: of the address of the first operation of the block
-    OP_PREVIOUS = 0x10  #: of the link in TCGOp to the operation before
-    OP_LINK = 8  #: what that link points to, in the operation before
+    CONTEXT_LAST_OP = 0x7390  #: of the address of the last one's link to the next
+    OP_LINK = 8  #: of that link in TCGOp
     OP_ARGUMENTS = 0x18
     TB_SIZE = 20  #: of TranslationBlock: bytes of guest code, uint16
     TB_INSTRUCTIONS = 22  #: uint16
+    ENV_CC_SRC = 0x98  #: flags that an instruction has computed
+    ENV_FPSTT = 0x25C  #: number of the register that is ST(0), uint32
+    ENV_FPUS = 0x260  #: x87 status word without TOP, uint16
+    ENV_FPUC = 0x262  #: x87 control word, uint16
+    ENV_FPTAGS = 0x264  #: a byte for each x87 register: 1 if it is empty
+    ENV_FPREGS = 0x270  #: x87 registers, 16 bytes each
+    ENV_FT0 = 0x310  #: second operand of an x87 instruction, 80 bits
+    ENV_MXCSR = 0x330
+    ENV_XMM = 0x338  #: vector registers, 64 bytes each
     ENV_EXIT = -0x10  #: icount_decr: negative when somebody wants the CPU to leave its loop
     ENV_TLB = -0x40  #: CPUTLBDescFast of the first mmu index: mask, table; 16 bytes each
     ENV_TLB_REST = -0x870  #: CPUTLBDesc of the first mmu index
@@ -84,9 +93,19 @@ _TELLING = (
     "helper_le_stq_mmu_x86_64",
     "helper_lookup_tb_ptr_x86_64",
     "cpu_exec_x86_64",
+    "tcg_temp_free_internal_x86_64",
+    "helper_fpop_x86_64",
+    "helper_fnstsw_x86_64",
+    "helper_fnstcw_x86_64",
+    "helper_ldmxcsr_x86_64",
+    "helper_fmov_FT0_STN_x86_64",
+    "helper_fcomi_ST0_FT0_x86_64",
+    "helper_ucomiss_x86_64",
+    "helper_pcmpestri_xmm_x86_64",
+    "helper_pcmpistrm_xmm_x86_64",
 )
 #: SHA-256 of that code: of PyPI's wheel of Unicorn 2.1.4 for manylinux.
-_KNOWN = frozenset(("f175eeed43d6dd4555af2ab3fbc622cc327f190875400de932a8583c63322811",))
+_KNOWN = frozenset(("323d23627db35cc9b7b101ea205bb77829ce393a516680d52ea5044adb8965af",))
 
 
 def fingerprint(library: Library) -> str:
