@@ -102,7 +102,7 @@ def _integers() -> Iterator[Variant]:
 def _text() -> Iterator[Variant]:
     names = {0x60: "pcmpestrm", 0x61: "pcmpestri", 0x62: "pcmpistrm", 0x63: "pcmpistri"}
     for opcode, name in names.items():
-        for immediate in (0x00, 0x01, 0x04, 0x08, 0x0A, 0x0C, 0x0D, 0x14, 0x3C, 0x4C, 0x72):
+        for immediate in range(1 << 7):
             needs = Needs.LENGTHS if opcode < 0x62 else Needs.NOTHING
             code = bytes((0x66, 0x0F, 0x3A, opcode)) + _REGISTERS + bytes((immediate,))
             yield Variant(f"{name} {immediate:#x}", code, needs=needs)

@@ -91,8 +91,9 @@ class Repair(IntEnum):
     """Words of a row of the table of repairs, in which a helper's row is found from its address on."""
 
     HELPER = 0  #: 0: no row
-    STAND_IN = 1  #: what is called for it, with one argument more
+    STAND_IN = 1  #: what is called for it, with an argument more
     OPERATION = 2  #: that argument
+    RAISES = 3  #: 1: with two more, the other its instruction's address; the one has how its flags are from bit 16 on
     WORDS = 4
 
 

@@ -26,10 +26,17 @@ class Offset(IntEnum):
     CONTEXT_OPS = 0x7388  #: of the address of the first operation of the block
     CONTEXT_LAST_OP = 0x7390  #: of the address of the last one's link to the next
     OP_LINK = 8  #: of that link in TCGOp
+    OP_PREVIOUS = 0x10  #: of the address of the link of the operation before
     OP_ARGUMENTS = 0x18
     TB_SIZE = 20  #: of TranslationBlock: bytes of guest code, uint16
     TB_INSTRUCTIONS = 22  #: uint16
+    ENV_EIP = 0x80
+    ENV_CC_OP = (
+        0xA8  #: how flags follow from what an instruction has computed, uint32; 0 in a block: as it is there
+    )
     ENV_CC_SRC = 0x98  #: flags that an instruction has computed
+    ENV_HFLAGS = 0xB0  #: hidden flags, uint32
+    ENV_CR4 = 0x1C8
     ENV_FPSTT = 0x25C  #: number of the register that is ST(0), uint32
     ENV_FPUS = 0x260  #: x87 status word without TOP, uint16
     ENV_FPUC = 0x262  #: x87 control word, uint16
@@ -94,6 +101,9 @@ _TELLING = (
     "helper_lookup_tb_ptr_x86_64",
     "cpu_exec_x86_64",
     "tcg_temp_free_internal_x86_64",
+    "restore_state_to_opc_x86_64",
+    "raise_exception_x86_64",
+    "cpu_x86_update_cr4_x86_64",
     "helper_fpop_x86_64",
     "helper_fnstsw_x86_64",
     "helper_fnstcw_x86_64",
@@ -105,7 +115,7 @@ _TELLING = (
     "helper_pcmpistrm_xmm_x86_64",
 )
 #: SHA-256 of that code: of PyPI's wheel of Unicorn 2.1.4 for manylinux.
-_KNOWN = frozenset(("323d23627db35cc9b7b101ea205bb77829ce393a516680d52ea5044adb8965af",))
+_KNOWN = frozenset(("3d7c7de527d954020c9c6cfb7669ca1ed345ddd01c8e91cb0d53b55ca5e04b88",))
 
 
 def fingerprint(library: Library) -> str:

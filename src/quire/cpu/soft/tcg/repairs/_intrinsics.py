@@ -1,7 +1,6 @@
 """The processor's own instructions, in terms of the compiler: a branch for each operation, its code as assembly.
 
-The control words of the host stay as they were: an operation has those of the guest, with every exception masked, and
-returns which exceptions there were.
+Whoever executes an operation gives the processor the guest's control word before, and the host's behind it.
 """
 
 from llvmlite import binding, ir
@@ -11,16 +10,14 @@ from numba.extending import intrinsic
 
 from quire.cpu.soft.tcg.repairs.operations import VECTOR, X87
 
-__all__ = ["cell", "vector", "x87"]
+__all__ = ["cell", "clear_status", "control", "mxcsr", "set_control", "set_mxcsr", "status", "vector", "x87"]
 
 binding.initialize_native_asmparser()
-_WORD, _HALF, _CONTROL = ir.IntType(64), ir.IntType(32), ir.IntType(16)
-_VECTOR_CODE = "stmxcsr ($3); ldmxcsr ($2); {}; stmxcsr ($2); ldmxcsr ($3)"
+_WORD, _HALF = ir.IntType(64), ir.IntType(32)
 _VECTOR_PLACES = {"d": "($0)", "s": "($1)"}
 _VECTOR_CHANGES = "~{xmm0},~{xmm1},~{rax},~{memory},~{dirflag},~{fpsr},~{flags}"
-_X87_CODE = "fnstcw ($6); fldcw ($5); fnclex; {}; fldcw ($6); movw %ax, ($5)"
 _X87_PLACES = {"a": "($0)", "b": "($1)", "r": "($2)", "q": "($3)", "w": "($4)"}
-_X87_CHANGES = ",".join(("~{rax}", *(f"~{{st({n})}}" for n in range(1, 8)), "~{st}", "~{memory}", "~{dirflag}",
+_X87_CHANGES = ",".join((*(f"~{{st({n})}}" for n in range(1, 8)), "~{st}", "~{rax}", "~{memory}", "~{dirflag}",
                          "~{fpsr}", "~{flags}"))  # fmt: skip
 
 
@@ -39,36 +36,71 @@ def _branch(builder, operation, codes, arguments, changes):
     builder.position_at_end(end)
 
 
+def _operation(codes, places, changes):
+    """Return a function of kernels that executes the operation of a number; the places in its code are addresses."""
+    texts = [one.format(**places) for one in codes]
+
+    @intrinsic
+    def execute(typing, operation, addresses):
+        def generate(context, builder, signature, arguments):
+            given = [builder.extract_value(arguments[1], n) for n in range(len(places))]
+            _branch(builder, arguments[0], texts, given, changes)
+            return context.get_dummy_value()
+
+        return types.void(types.uint64, types.UniTuple(types.uint64, len(places))), generate
+
+    return execute
+
+
+vector = _operation(VECTOR.values(), _VECTOR_PLACES, _VECTOR_CHANGES)
+x87 = _operation([one.code for one in X87.values()], _X87_PLACES, _X87_CHANGES)
+
+
+def _register(size, reading, writing="fldcw"):
+    """Return functions of kernels that read and write a register by instructions with an operand in memory."""
+    kind = ir.IntType(size)
+
+    def call(builder, code, made):
+        asm = ir.InlineAsm(ir.FunctionType(ir.VoidType(), [made.type]), f"{code} ($0)", "r,~{memory}", True)
+        builder.call(asm, [made])
+
+    @intrinsic
+    def read(typing):
+        def generate(context, builder, signature, arguments):
+            made = alloca_once(builder, kind)
+            call(builder, reading, made)
+            return builder.zext(builder.load(made), _WORD)
+
+        return types.uint64(), generate
+
+    @intrinsic
+    def write(typing, value):
+        def generate(context, builder, signature, arguments):
+            made = alloca_once(builder, kind)
+            builder.store(builder.trunc(arguments[0], kind), made)
+            call(builder, writing, made)
+            return context.get_dummy_value()
+
+        return types.void(types.uint64), generate
+
+    return read, write
+
+
+mxcsr, set_mxcsr = _register(32, "stmxcsr", "ldmxcsr")
+control, set_control = _register(16, "fnstcw")
+status = _register(16, "fnstsw")[0]
+
+
 @intrinsic
-def vector(typing, operation, destination, source, control):
-    """Execute a vector operation under MXCSR `control`, and return what MXCSR is then."""
+def clear_status(typing):
+    """Clear the exceptions of x87's status word."""
 
     def generate(context, builder, signature, arguments):
-        number, *places, control = arguments
-        guest, host = alloca_once(builder, _HALF), alloca_once(builder, _HALF)
-        builder.store(builder.trunc(control, _HALF), guest)
-        codes = [_VECTOR_CODE.format(code.format(**_VECTOR_PLACES)) for code in VECTOR.values()]
-        _branch(builder, number, codes, [*places, guest, host], _VECTOR_CHANGES)
-        return builder.zext(builder.load(guest), _WORD)
+        asm = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "fnclex", "~{memory},~{fpsr}", True)
+        builder.call(asm, [])
+        return context.get_dummy_value()
 
-    word = types.uint64
-    return word(word, word, word, word), generate
-
-
-@intrinsic
-def x87(typing, operation, first, second, result, other, word, control):
-    """Execute an x87 operation under `control`, and return the status word; arguments but the last are addresses."""
-
-    def generate(context, builder, signature, arguments):
-        number, *places, control = arguments
-        guest, host = alloca_once(builder, _CONTROL), alloca_once(builder, _CONTROL)
-        builder.store(builder.trunc(control, _CONTROL), guest)
-        codes = [_X87_CODE.format(one.code.format(**_X87_PLACES)) for one in X87.values()]
-        _branch(builder, number, codes, [*places, guest, host], _X87_CHANGES)
-        return builder.zext(builder.load(guest), _WORD)
-
-    given = (types.uint64,) * 7
-    return types.uint64(*given), generate
+    return types.void(), generate
 
 
 @intrinsic

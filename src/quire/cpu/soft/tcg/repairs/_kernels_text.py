@@ -84,7 +84,7 @@ def compare(first, count, second, valid, how):
     found = _0
     for number in range(most):
         at = U(number)
-        if mode == _ANY or mode == _RANGES:
+        if mode in (_ANY, _RANGES):
             step = _1 if mode == _ANY else _2
             hit = at < valid and is_among(first, count, element(second, at, how), how, step)
         elif mode == _EACH:

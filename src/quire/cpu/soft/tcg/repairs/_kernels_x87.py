@@ -14,8 +14,10 @@ from quire.kernels import callback, compiled_by, kernel, types
 U = np.uint64
 _WORD = types.uint64
 
-x87 = compiled_by("quire.cpu.soft.tcg.repairs._intrinsics", "x87")
-cell = compiled_by("quire.cpu.soft.tcg.repairs._intrinsics", "cell")
+_BY = "quire.cpu.soft.tcg.repairs._intrinsics"
+x87, cell = compiled_by(_BY, "x87"), compiled_by(_BY, "cell")
+control, set_control = compiled_by(_BY, "control"), compiled_by(_BY, "set_control")
+status, clear_status = compiled_by(_BY, "status"), compiled_by(_BY, "clear_status")
 _CODE = repr(X87)  # what the above is made from
 _TOP, _STATUS, _CONTROL = U(Offset.ENV_FPSTT), U(Offset.ENV_FPUS), U(Offset.ENV_FPUC)
 _TAGS, _REGISTERS, _FT0 = U(Offset.ENV_FPTAGS), U(Offset.ENV_FPREGS), U(Offset.ENV_FT0)
@@ -34,14 +36,22 @@ def register(env, number):
 @kernel(_WORD(_WORD, _WORD, _WORD, _WORD, _WORD, _WORD, _WORD))
 def execute(env, operation, first, second, result, other, word):
     """Execute an operation, note its exceptions and conditions, and return the status word that it left."""
-    held, control = U(load16(env + _STATUS)), U(load16(env + _CONTROL))
-    status = x87(operation & _CODES, first, second, result, other, word, control | _FLAGS)
+    held, host, allowed = U(load16(env + _STATUS)), control(), U(load16(env + _CONTROL))
+    wanted = allowed | _FLAGS
+    if host != wanted:
+        set_control(wanted)
+    if status() & _FLAGS & ~held:
+        clear_status()  # of what the guest has not met
+    x87(operation & _CODES, (first, second, result, other, word))
+    left = status()
+    if host != wanted:
+        set_control(host)
     sets = (operation >> _16) & _CODES
-    held = (held & ~sets) | (status & sets) | (status & _FLAGS)
-    if held & _FLAGS & ~control:
+    held = (held & ~sets) | (left & (sets | _FLAGS))
+    if held & _FLAGS & ~allowed:
         held |= _SUMMARY
     store16(env + _STATUS, np.uint16(held))
-    return status
+    return left
 
 
 @kernel(types.void(_WORD, _WORD, _WORD))
@@ -97,8 +107,8 @@ def on_popped(env, operation):
 def on_pushed(env, operation):
     """helper_fsincos and its like: ST(0) and one more from ST(0). Out of range there is none (C2)."""
     made, other = cell(_0), cell(_0)
-    status = execute(env, operation, register(env, _0), made, made, other, made)
-    if status & _C2 & (operation >> _16) == _0:
+    left = execute(env, operation, register(env, _0), made, made, other, made)
+    if left & _C2 & (operation >> _16) == _0:
         keep(env, register(env, _0), other)
         push(env, made)
 
@@ -130,8 +140,8 @@ def on_comparison(env, operation):
 def on_flags(env, operation):
     """helper_fcomi_ST0_FT0 and helper_fucomi_ST0_FT0: ZF, PF, CF from C3, C2, C0; OF, SF and AF are 0."""
     made = cell(_0)
-    status = execute(env, operation, register(env, _0), env + _FT0, made, made, made)
-    store64(env + _CC_SRC, (status >> _8) & _COMPARED)
+    left = execute(env, operation, register(env, _0), env + _FT0, made, made, made)
+    store64(env + _CC_SRC, (left >> _8) & _COMPARED)
 
 
 @callback(types.void(_WORD, _WORD, _WORD))

@@ -32,8 +32,8 @@ _FROM_MMX = "movups {d}, %xmm0; movq {s}, %xmm1; "
 _STORED = "; movups %xmm0, {d}"
 _COMPARED = "; lahf; movzbl %ah, %eax; andl $$0x45, %eax; movq %rax, {d}"
 _INTEGERS = {
-    f"cvt{truncated}{kind}2s{size}": f"movups {{s}}, %xmm1; cvt{truncated}{kind}2si %xmm1, %{register}; movq %rax, {{d}}"
-    for truncated in ("", "t")
+    f"cvt{how}{kind}2s{size}": f"movups {{s}}, %xmm1; cvt{how}{kind}2si %xmm1, %{register}; movq %rax, {{d}}"
+    for how in ("", "t")
     for kind in ("ss", "sd")
     for size, register in (("i", "eax"), ("q", "rax"))
 }
@@ -45,7 +45,8 @@ DOT_PRODUCTS = ("dpps", "dppd")
 
 VECTOR: dict[str, str] = {
     **{name: f"{_BOTH}{name} %xmm1, %xmm0{_STORED}" for name in _BINARY},
-    **{name: f"movups {{d}}, %xmm0; {name} {{s}}, %xmm0{_COMPARED}" for name in ("comiss", "ucomiss", "comisd", "ucomisd")},
+    **{name: f"movups {{d}}, %xmm0; {name} {{s}}, %xmm0{_COMPARED}"
+       for name in ("comiss", "ucomiss", "comisd", "ucomisd")},
     **{f"cvts{size}2s{kind}": f"movups {{d}}, %xmm0; cvtsi2s{kind}{suffix} {{s}}, %xmm0{_STORED}"
        for kind in "sd" for size, suffix in (("i", "l"), ("q", "q"))},
     **_INTEGERS,
@@ -69,7 +70,7 @@ class Status(IntFlag):
 
 
 class X87Operation(NamedTuple):
-    """`code`, with the place of FNSTSW in it; `status`: conditions that it sets."""
+    """Code that leaves x87's stack as empty as it was, and conditions that it sets."""
 
     code: str
     status: Status = Status.C1
@@ -77,13 +78,14 @@ class X87Operation(NamedTuple):
 
 _TWO = "fldt {b}; fldt {a}; "
 _ONE = "fldt {a}; "
-_KEPT = "; fnstsw %ax; fstpt {r}; fstp %st(0)"
-_RESULT = "; fnstsw %ax; fstpt {r}"
-_RESULTS = "; fnstsw %ax; fstpt {r}; fstpt {q}"
-_NONE = "; fnstsw %ax; fstp %st(0); fstp %st(0)"
+_KEPT = "; fstpt {r}; fstp %st(0)"
+_RESULT = "; fstpt {r}"
+_RESULTS = "; fstpt {r}; fstpt {q}"
+_NONE = "; fstp %st(0); fstp %st(0)"
 
 X87: dict[str, X87Operation] = {
-    **{name: X87Operation(f"{_TWO}{name} %st(1), %st{_KEPT}") for name in ("fadd", "fmul", "fsub", "fsubr", "fdiv", "fdivr")},
+    **{name: X87Operation(f"{_TWO}{name} %st(1), %st{_KEPT}")
+       for name in ("fadd", "fmul", "fsub", "fsubr", "fdiv", "fdivr")},
     **{name: X87Operation(f"{_TWO}{name} %st(1){_NONE}", Status.ALL) for name in ("fcom", "fucom")},
     **{name: X87Operation(f"{_ONE}{name}{_RESULT}") for name in ("fsqrt", "frndint", "f2xm1")},
     **{name: X87Operation(f"{_ONE}{name}{_RESULT}", Status.C1 | Status.C2) for name in ("fsin", "fcos")},
@@ -93,7 +95,7 @@ X87: dict[str, X87Operation] = {
     **{name: X87Operation(f"{_ONE}{name}{_RESULTS}", Status.C1 | Status.C2) for name in ("fptan", "fsincos")},
     "fxtract": X87Operation(f"{_ONE}fxtract{_RESULTS}"),
     **{name: X87Operation(f"{name} {{w}}{_RESULT}") for name in ("flds", "fldl")},
-    **{name: X87Operation(f"{_ONE}{code} {{w}}; fnstsw %ax")
+    **{name: X87Operation(f"{_ONE}{code} {{w}}")
        for name, code in (("fsts", "fstps"), ("fstl", "fstpl"), ("fist", "fistps"), ("fistl", "fistpl"),
                           ("fistll", "fistpll"), ("fistt", "fisttps"), ("fisttl", "fisttpl"), ("fisttll", "fisttpll"))},
 }  # fmt: skip

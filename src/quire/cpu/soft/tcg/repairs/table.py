@@ -27,6 +27,7 @@ __all__ = ["StandIn", "Table", "stand_ins"]
 _ROOM = __package__
 #: A helper whose flags say that it may do anything: to the generator the others are this one.
 _PROTOTYPE = "helper_pcmpestri_xmm_x86_64"
+_RAISING = "_kernels_vector"  # exceptions at the instruction itself
 _COMPARISONS = ("comiss", "ucomiss", "comisd", "ucomisd")
 _BINARY = ("fadd", "fmul", "fsub", "fsubr", "fdiv", "fdivr")
 #: x87 helpers of the same form: operations, what stands for them, and what their names end with.
@@ -68,6 +69,7 @@ class Table:
             while self.rows[at, Repair.HELPER]:
                 at = (at + 1) % REPAIRS
             self.rows[at, Repair.HELPER], self.rows[at, Repair.OPERATION] = helper, stand_in.operation
+            self.rows[at, Repair.RAISES] = stand_in.module == _RAISING
             self._stand_ins[at] = stand_in
         self._resolver = ctypes.CFUNCTYPE(None, ctypes.c_uint64)(self._resolve)
         self.resolver = ctypes.cast(self._resolver, ctypes.c_void_p).value or 0
