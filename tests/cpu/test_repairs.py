@@ -186,3 +186,12 @@ def test_text_instructions_are_those_of_the_manual(how: int) -> None:
         assert guest.cpu.run() == Syscall()
         found = int.from_bytes(registers.save_fpu()[160:176], "little")
         assert found == reference(*strings, count, valid, how), (strings, count, valid)
+
+
+def test_an_engine_that_is_gone_leaves_nothing_to_the_next_in_its_memory() -> None:
+    """An engine that counts by hooks has its helpers repaired, too."""
+    for _ in range(4):
+        for how in ("hooks", "emitted"):
+            guest, *_ = divide(how, MASKS, ONE, THREE)
+            assert guest.cpu.events()["instructions"] == 7
+            guest.cpu.close()

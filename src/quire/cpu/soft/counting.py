@@ -43,7 +43,9 @@ def make_counts(
             made = EmittedCounts.make(engine, pointers, state, tlb, privilege.before_walks)
     if made is not None:
         return made
-    repair(engine)
-    if not full:
-        return Uncounted(engine, pointers.ctypes.data)
-    return HookedCounts(engine, pointers, state, tlb, code, privilege.before_blocks)
+    if full:
+        made = HookedCounts(engine, pointers, state, tlb, code, privilege.before_blocks)
+    else:
+        made = Uncounted(engine, pointers.ctypes.data)
+    made.undo = repair(engine)
+    return made

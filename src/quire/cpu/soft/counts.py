@@ -1,5 +1,6 @@
 """Who counts what a guest does, of the soft Cpu: by hooks, in the engine's own code, or not at all."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from unicorn import unicorn_const as uc
@@ -28,6 +29,8 @@ class Counts:
     stops_at_blocks = False
     #: Whether the engine's own TLB is to grow with what is used, by flushes after so many fills.
     limits_fills = True
+    #: What has to be undone before the engine is freed.
+    undo: Callable[[], object] | None = None
 
     @property
     def wants_room(self) -> bool:
@@ -39,6 +42,13 @@ class Counts:
 
     def add_hooks(self) -> None:
         """Have the engine call what counts."""
+
+    def slice_cell(self) -> tuple["memoryview[int]", int] | None:
+        """Return a word that each block takes one off, for the run to end before one that finds none; None: use a hook.
+
+        Called before the engine runs.
+        """
+        return None
 
     def begin(self) -> None:
         """The engine is about to run."""
@@ -61,6 +71,8 @@ class Counts:
 
     def close(self) -> None:
         """Give back what the counts took of this process."""
+        if self.undo is not None:
+            self.undo()
 
 
 class Uncounted(Counts):

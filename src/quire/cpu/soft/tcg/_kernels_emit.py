@@ -38,6 +38,8 @@ _and_i64 = _library("tcg_gen_andi_i64", types.void, _WORD, _WORD, _WORD, types.i
 _branch_i32 = _library("tcg_gen_brcondi_i32", types.void, _WORD, _HALF, _WORD, _HALF, _WORD)
 _branch_i64 = _library("tcg_gen_brcond_i64", types.void, _WORD, _HALF, _WORD, _WORD, _WORD)
 
+_branch_zero = _library("tcg_gen_brcondi_i64", types.void, _WORD, _HALF, _WORD, types.int64, _WORD)
+
 _C = {cell: U(8 * cell) for cell in Cell}
 _FULL, _NEXT = _C[Cell.FULL], _C[Cell.NEXT]
 _OFFSET = _C[Cell.NEAR_OFFSET]
@@ -45,11 +47,12 @@ _RECORDS, _LOG, _LOGGED, _TCG = _C[Cell.RECORDS], _C[Cell.LOG], _C[Cell.LOGGED],
 _BEGUN, _LABELLED, _ACCESSES = _C[Cell.BEGUN], _C[Cell.LABELLED], _C[Cell.ACCESSES]
 _WRITES, _TEMPS = _C[Cell.WRITES], _C[Cell.TEMPS]
 _MOVE, _PATCHED, _PATCHES = _C[Cell.PAGE_MOVE], _C[Cell.PATCHED], _C[Cell.PATCHES]
-_COUNTS = _C[Cell.COUNTS]
+_COUNTS, _SLICED, _SLICE_ENDS = _C[Cell.COUNTS], _C[Cell.SLICED], _C[Cell.SLICE_ENDS]
 _FETCH, _CHECK, _SPLIT = _C[Cell.FETCH], _C[Cell.CHECK], _C[Cell.SPLIT]
 _ALL, _CARRY, _GOTO = _C[Cell.PURE_ALL], _C[Cell.PURE_CARRY], _C[Cell.PURE_NEXT]
 _N_CLOCK, _N_FETCH, _N_BLOCK = U(Near.CLOCK), U(Near.LAST_FETCH), U(Near.LAST_BLOCK)
 _N_DONE, _N_READS, _N_WRITES = U(Near.DONE), U(Near.READS), U(Near.WRITES)
+_N_SLICE = U(Near.SLICE)
 _N_STAMPS, _N_COUNTS = U(Near.STAMPS), U(Near.COUNTS)
 _STORE_STAMPS = U(8 * SLOTS)
 _R_WORDS = U(8 * Record.WORDS)
@@ -149,6 +152,29 @@ def emit_exit_check(tcg, function, arguments, engine):
     set_label(tcg, label)
 
 
+@kernel(types.void(_WORD, _WORD, _WORD, _WORD))
+def emit_call(tcg, context, arguments, function):
+    """Emit a call of `function` of Quire's, which gets the context and the block's number.
+
+    The generator knows the library's functions only: the call is made for one of the same kind, then turned.
+    """
+    store64(arguments, _const_i64(tcg, context) + tcg)
+    store64(arguments + _8, _const_i32(tcg, np.int32(load64(context + _NEXT))) + tcg)
+    _call_n(tcg, load64(context + _CHECK), _0, np.int32(2), arguments)
+    turn_call(tcg, _2, function)
+
+
+@kernel(types.void(_WORD, _WORD, _WORD))
+def emit_slice(tcg, context, arguments):
+    """Emit that the block takes one off the slice, and is not to run if there was none."""
+    near = load64(context + _OFFSET)
+    emit_sum(tcg, context, near + _N_SLICE, _NONE)
+    label = _new_label(tcg)
+    _branch_zero(tcg, _GE, temp_of(tcg, context, _0) - tcg, np.int64(0), label)
+    emit_call(tcg, context, arguments, load64(context + _SLICE_ENDS))
+    set_label(tcg, label)
+
+
 @kernel(types.void(_WORD, _WORD, _WORD))
 def emit_fetch(tcg, context, arguments):
     """Emit that the block's page is looked up if the last block's was another."""
@@ -160,11 +186,7 @@ def emit_fetch(tcg, context, arguments):
     store64(context + _MOVE, emit_move(tcg, page, pc >> _12))
     label = _new_label(tcg)
     _branch_i64(tcg, _EQ, temp - tcg, page - tcg, label)
-    store64(arguments, _const_i64(tcg, context) + tcg)
-    store64(arguments + _8, _const_i32(tcg, np.int32(number)) + tcg)
-    # The generator knows the library's functions only: the call is made for one of the same kind, then turned.
-    _call_n(tcg, load64(context + _CHECK), _0, np.int32(2), arguments)
-    turn_call(tcg, _2, load64(context + _FETCH))
+    emit_call(tcg, context, arguments, load64(context + _FETCH))
     set_label(tcg, label)
 
 
@@ -203,6 +225,8 @@ def on_call(tcg, function, result, number, arguments):
             return
         store64(context + _BEGUN, _1)
         store64(context + _TCG, tcg)
+        if load64(context + _SLICED):
+            emit_slice(tcg, context, arguments)
         emit_exit_check(tcg, function, arguments, load64(tcg + _CONTEXT_UC))
         emit_prologue(tcg, context, arguments)
         return

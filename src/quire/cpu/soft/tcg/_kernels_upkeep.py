@@ -1,14 +1,14 @@
-"""What Python has done for the slots: the model brought up to date, and slots freed of pages that the model let go."""
+"""The end of a slice; and what Python has done for the slots: the model told, slots freed of pages that it let go."""
 
 import numpy as np
 
 from quire.arch import WORD
 from quire.cpu.soft._kernels_casts import shape_words, words
-from quire.cpu.soft.state import Pointer
-from quire.cpu.soft.tcg._kernels_raw import load64, user_at
+from quire.cpu.soft.state import Pointer, SoftState, StopCode
+from quire.cpu.soft.tcg._kernels_raw import ask_to_stop, load64, store64, user_at
 from quire.cpu.soft.tcg._kernels_slots import give_up, leave_engine, note_use, word
-from quire.cpu.soft.tcg.cells import PAIRS, SLOTS, Cell
-from quire.kernels import callback, kernel, types
+from quire.cpu.soft.tcg.cells import PAIRS, SLOTS, Cell, Near
+from quire.kernels import callback, carray, kernel, types
 from quire.tlb import TAG, Shape, TlbState
 
 U = np.uint64
@@ -20,7 +20,22 @@ _P_TLB, _P_TLB_STATE, _P_SHAPES = int(Pointer.TLB_ENTRIES), int(Pointer.TLB_STAT
 _START, _SET_MASK, _WAYS = int(Shape.START), int(Shape.SET_MASK), int(Shape.WAYS)
 _SPACE, _GLOBAL = int(TlbState.SPACE), int(TlbState.GLOBAL_SPACE)
 _SPACE_SHIFT = U(TAG.shift("space"))
+_NEAR, _N_SLICE, _N_BLOCK = U(8 * Cell.NEAR), U(Near.SLICE), U(Near.LAST_BLOCK)
+_P_STATE, _N_STATE = int(Pointer.STATE), len(SoftState)
+_STOP, _COUNT, _S_SLICE_ENDS = int(SoftState.STOP), int(SoftState.COUNT), U(StopCode.SLICE_ENDS)
 _NONE, _8, _ALL_SLOTS, _DATA_PAIRS = U(WORD), U(8), 2 * SLOTS, 2 * PAIRS
+
+
+@callback(types.void(types.uint64, types.int32))
+def on_slice_end(context, number):
+    """Called by a block that finds nothing left of the slice: end the run, unless an instruction runs alone."""
+    near = load64(context + _NEAR)
+    store64(near + _N_SLICE, U(0))
+    state = carray(user_at(load64(context + _USER))[_P_STATE], (_N_STATE,), np.uint64)
+    if state[_COUNT] == U(0):
+        state[_STOP] = _S_SLICE_ENDS
+        store64(near + _N_BLOCK, _NONE)  # the last block has run whole
+        ask_to_stop(context)
 
 
 @callback(types.void(types.uint64))

@@ -55,6 +55,7 @@ class Near(IntEnum):
     DONE = 24  #: accesses that the block had made when it called something that may not come back
     READS = 32  #: that were counted as they happened
     WRITES = 40
+    SLICE = 56  #: blocks that are left of a slice
     FILLED = 48  #: 1: the engine's TLB took an entry in since its victims were looked through: they may have any page
     STAMPS = (
         4096  #: of loads, or of all data; then those of stores, where these have a structure of their own
@@ -150,5 +151,7 @@ class Cell(IntEnum):
     PROTOTYPE = 43  #: a helper of the library that may do anything, as the generator's idea of those others
     CALL = 44  #: arguments of a call that is emitted, up to eight
     RESOLVE = 52  #: function that loads who stands for the helper of a row
+    SLICED = 54  #: 1: each block takes one off the slice, and runs only if there was one
+    SLICE_ENDS = 55  #: function that ends the run in front of a block when there is none
     COUNTS = 53  #: 1: blocks at least are counted; 0: the generator is as it was, but for repairs
-    CELLS = 54
+    CELLS = 56

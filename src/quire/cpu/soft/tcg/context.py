@@ -2,6 +2,7 @@
 
 import ctypes
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -43,8 +44,11 @@ def repair_cells() -> dict[Cell, int]:
     return {Cell.REPAIRS: rows, Cell.PROTOTYPE: table.prototype, Cell.RESOLVE: table.resolver}
 
 
-def repair(engine: Stoppable) -> None:
-    """Have `engine`, which has no context, compute right what its library computes wrongly, if that is a known one."""
+def repair(engine: Stoppable) -> Callable[[], object]:
+    """Have `engine`, which has no context, compute right what its library computes wrongly, if that is a known one.
+
+    Call the result before the engine is freed: another may get its memory at once.
+    """
     cells = repair_cells()
     if cells:
         words: _Words = np.zeros(Cell.CELLS, np.uint64)
@@ -52,7 +56,8 @@ def repair(engine: Stoppable) -> None:
             words[cell] = value
         env = state_of(engine)
         if interposition.register(env, words.ctypes.data):
-            weakref.finalize(engine, _unregister, env, words)
+            return weakref.finalize(engine, _unregister, env, words)
+    return lambda: None
 
 
 def _unregister(env: int, words: _Words) -> None:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from quire.arch import WORD
 from quire.cpu.soft.counts import Counts
 from quire.cpu.soft.state import Emitted, Pointer, SoftState, StopCode
+from quire.cpu.soft.tcg import _kernels_upkeep
 from quire.cpu.soft.tcg.cells import MANY_ACCESSES, MANY_BLOCKS, MANY_STARTS, Cell, Near, Record
 from quire.cpu.soft.tcg.context import Context, Stoppable
 
@@ -17,7 +18,7 @@ _NONE = WORD
 _STOP = int(SoftState.STOP)
 #: Stops between two blocks, of which the last has run whole.
 _BETWEEN = frozenset((StopCode.INTERRUPTED, StopCode.SLICE_ENDS))
-_BLOCK = Near.LAST_BLOCK // 8
+_BLOCK, _SLICE = Near.LAST_BLOCK // 8, Near.SLICE // 8
 _NEXT, _LOGGED, _STARTED = int(Cell.NEXT), int(Cell.LOGGED), int(Cell.STARTED)
 Words = npt.NDArray[np.uint64]
 
@@ -63,6 +64,11 @@ class EmittedBlocks(Counts):
             behind = first + record[Record.INSTRUCTIONS]
             self._not_executed += behind - bisect_left(self._starts, offset, first, behind)
             self._take_off(record)
+
+    def slice_cell(self) -> tuple["memoryview[int]", int]:
+        """Have each block take one off a cell, and the run end in front of the first block that finds none."""
+        self._context.set_cells({Cell.SLICED: 1, Cell.SLICE_ENDS: _kernels_upkeep.on_slice_end.address or 0})
+        return self._near, _SLICE
 
     @property
     def wants_room(self) -> bool:
