@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from quire.arch import RFLAGS, InterruptionType, Vector
 from quire.arch.guest_state import ActivityState
 from quire.machine import Vcpu
-from quire.vcpu import Event, sliced
+from quire.vcpu import Event, Sliced, sliced
 
 __all__ = ["SLICE", "Turns"]
 
@@ -30,8 +30,7 @@ class Turns:
     def __init__(self, vcpus: Sequence[Vcpu], slice_blocks: int, ended: Callable[[], bool]) -> None:
         self._vcpus = vcpus
         self._slice = slice_blocks if len(vcpus) > 1 else 0
-        for one in vcpus if self._slice else ():
-            sliced(one.cpu)
+        self._sliced = [sliced(one.cpu) if self._slice else None for one in vcpus]
         self.ended = ended
         self.interrupted = False  #: from outside, since the last run has ended
         self._running: Vcpu | None = None
@@ -55,16 +54,16 @@ class Turns:
         """Let each vCPU have its turn; return whether there is another round."""
         ran = False
         try:
-            for one in self._vcpus:
+            for one, cpu in zip(self._vcpus, self._sliced, strict=True):
                 self._running = one  # before the flag is looked at: who sets it later finds whom to interrupt
                 if self.interrupted or self.ended():
                     return False
                 if self._wakes(one):
                     ran = True
-                    if self._slice:
-                        sliced(one.cpu).begin_slice(self._slice)
+                    if cpu is not None:
+                        cpu.begin_slice(self._slice)
                     one.enter(*one.cpu.registers.read_many(_POINTERS))
-                    one.run(_Turn(one, self, in_slices=self._slice > 0))
+                    one.run(_Turn(one, self, cpu))
         finally:
             self._running = None
         return ran
@@ -97,8 +96,8 @@ class Turns:
 class _Turn:
     """One vCPU's turn, as the vCPU's loop sees it: its kernel is the guest's own."""
 
-    def __init__(self, vcpu: Vcpu, turns: Turns, *, in_slices: bool) -> None:
-        self._vcpu, self._in_slices = vcpu, in_slices
+    def __init__(self, vcpu: Vcpu, turns: Turns, cpu: Sliced | None) -> None:
+        self._vcpu, self._cpu = vcpu, cpu
         self._turns = turns
         self._over = False
 
@@ -120,7 +119,7 @@ class _Turn:
 
     def interrupted(self) -> None:
         self._over = True
-        if not _halted(self._vcpu) and not (self._in_slices and sliced(self._vcpu.cpu).slice_over):
+        if not _halted(self._vcpu) and not (self._cpu is not None and self._cpu.slice_over):
             self._turns.interrupted = True
 
 
