@@ -25,6 +25,7 @@ from quire.tlb.layout import (
     TAG,
     TRANSLATION,
     Keeping,
+    Kind,
     Shape,
     Shapes,
     TlbState,
@@ -44,6 +45,7 @@ _GLOBALS, _LARGE, _EVICTIONS = int(TlbState.GLOBALS), int(TlbState.LARGE), int(T
 _CAPACITY, _DEPTH = int(TlbState.CAPACITY), int(TlbState.DEPTH)
 _LARGEST, _CONFLICTS = int(TlbState.LARGEST), int(TlbState.CONFLICTS)
 _CONFLICT_GVA = int(TlbState.CONFLICT_GVA)
+_PIECES, _WALK_SIZE, _PDE = int(TlbState.PIECES), U(TRANSLATION.shift("walk_size")), U(Kind.PDE)
 _USED, _FULL, _MISSES = int(TlbState.USED), int(TlbState.FULL), int(TlbState.MISSES)
 _WITHOUT_BOUND, _LISTED = np.int64(Keeping.UNBOUNDED), np.int64(Keeping.LISTED)
 _N_LEVELS, _N_SIZES = np.int64(LEVELS), np.int64(SIZES)
@@ -56,6 +58,14 @@ _I0, _I1, _I2 = np.int64(0), np.int64(1), np.int64(2)
 def make_tag(address, kind, space):
     """Return the tag of the entry of `kind` that covers `address` in address space `space`."""
     return ((address & _LINEAR) >> KIND_SHIFTS_ARRAY[kind]) | kind << _KIND | space << _SPACE_SHIFT
+
+
+@kernel(types.void(WORDS, types.uint64, types.uint64), inline="always")
+def count_piece(state, tag, value):
+    """Count that an entry which is about to be made, if it is one, holds a part of a larger page."""
+    kind = (tag >> _KIND) & _7
+    if kind < _PDE and (value >> _WALK_SIZE) & _3 > kind:
+        state[_PIECES] += _1
 
 
 @kernel(types.int64(WORDS, SHAPES, types.int64, types.uint64))
@@ -139,6 +149,7 @@ def insert_unbounded(entries, state, shapes, row, tag, value):
         if state[_USED] * U(4) > U(shapes[row + _SET_MASK]) * _3:
             state[_FULL] = _1
     capacity = np.int64(state[_CAPACITY])
+    count_piece(state, tag, value)
     entries[index] = tag
     entries[capacity + index] = state[_CLOCK]
     entries[2 * capacity + index] = value
@@ -160,6 +171,7 @@ def insert(entries, state, shapes, row, tag, value):
         if entries[victim] != _0:
             state[_EVICTIONS] += _1
             victim = choose(entries, state, shapes, row, start, victim)
+    count_piece(state, tag, value)
     entries[victim] = tag
     entries[2 * np.int64(state[_CAPACITY]) + victim] = value
     touch(entries, state, shapes, row, victim, tag)
@@ -202,6 +214,7 @@ def displace(entries, state, victim, tag, value):
     capacity = np.int64(state[_CAPACITY])
     if entries[victim] != _0:
         state[_EVICTIONS] += _1
+    count_piece(state, tag, value)
     entries[victim] = tag
     entries[capacity + victim] = state[_CLOCK]
     entries[_I2 * capacity + victim] = value

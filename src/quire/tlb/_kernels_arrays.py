@@ -25,6 +25,7 @@ _LEAST_TAG, _TOMB = U(1 << TAG.shift("space")), U(1)
 _START, _SET_MASK, _WAYS = int(Shape.START), int(Shape.SET_MASK), int(Shape.WAYS)
 _POLICY, _LISTS = int(Shape.POLICY), int(Shape.SET_WORDS)
 _ROW, _ROWS, _LISTED = len(Shape), int(Shapes.ROWS), np.int64(Keeping.LISTED)
+_PIECES, _FEW = int(TlbState.PIECES), 8
 _0, _1, _2, _3, _7, _15, _I0 = U(0), U(1), U(2), U(3), U(7), U(15), np.int64(0)
 
 
@@ -91,6 +92,45 @@ def free_last(entries, state, shapes):
             free_last_of(entries, state, shapes, np.int64(row))
 
 
+@kernel(types.void(ARRAY, ARRAY, types.int64), inline="always")
+def drop(entries, state, index):
+    """Drop an entry."""
+    entries[index] = _0 if U(index) < state[_UNBOUNDED_START] else _TOMB
+    entries[np.int64(state[_CAPACITY]) + index] = _0
+
+
+@kernel(types.int64(ARRAY, ARRAY, SHAPE_ARRAY, types.uint8[::1], types.uint64, types.uint64))
+def drop_where_it_is(entries, state, shapes, marks, gva, gpa):
+    """Do what :func:`invalidate` does of one page, where no entry holds a part of a larger one: look it up."""
+    dropped = _I0
+    for space in range(1, marks.size):
+        if marks[space] == _SPARED:
+            continue
+        address = gva if marks[space] == _OF_GVA else gpa
+        for row in range(_ROWS, shapes.size, _ROW):
+            before = dropped
+            for kind in range(KIND_SHIFTS_ARRAY.size):
+                tag = by_pointer.make_tag(address, U(kind), U(space))
+                index = by_pointer.find(pointer(entries), pointer(shapes), np.int64(row), tag)
+                if index >= 0:
+                    drop(entries, state, index)
+                    dropped += 1
+            if dropped > before and shapes[row + _POLICY] == _LISTED:
+                free_last_of(entries, state, shapes, np.int64(row))
+    return dropped
+
+
+@kernel(types.boolean(ARRAY, types.uint8[::1], types.boolean))
+def may_look_up(state, marks, every_structure):
+    """Whether what an operation drops can be found by its address, in less time than all entries take to look at."""
+    spaces = _I0
+    for space in range(1, marks.size):
+        spaces += np.int64(marks[space] != _SPARED)
+        if marks[space] not in (_SPARED, _OF_GVA, _OF_GPA):
+            return False
+    return not every_structure and state[_PIECES] == _0 and spaces <= _FEW
+
+
 @kernel(types.int64(ARRAY, ARRAY, SHAPE_ARRAY, types.uint8[::1], types.uint64, types.uint64, types.boolean))
 def invalidate(entries, state, shapes, marks, gva, gpa, every_structure):
     """Drop what `marks` says of each address space (:data:`MARKS`): all, what covers `gva`, what covers `gpa`.
@@ -98,6 +138,8 @@ def invalidate(entries, state, shapes, marks, gva, gpa, every_structure):
     A page goes with all entries that hold pieces of it (SDM 3A §4.10.4.1). With `every_structure`, GVA takes
     all paging-structure entries of the space. Returns how many were dropped; free ways come last in lists then.
     """
+    if may_look_up(state, marks, every_structure):
+        return drop_where_it_is(entries, state, shapes, marks, gva, gpa)
     capacity = np.int64(state[_CAPACITY])
     dropped = _I0
     for row in range(_ROWS, shapes.size, _ROW):
@@ -121,8 +163,7 @@ def invalidate(entries, state, shapes, marks, gva, gpa, every_structure):
                 )
                 if (here ^ address) >> KIND_SHIFTS_ARRAY[whole] != _0:
                     continue
-            entries[index] = _0 if U(index) < state[_UNBOUNDED_START] else _TOMB
-            entries[capacity + index] = _0
+            drop(entries, state, np.int64(index))
             dropped += 1
         if dropped > before and shapes[row + _POLICY] == _LISTED:
             free_last_of(entries, state, shapes, np.int64(row))

@@ -13,6 +13,7 @@ __all__ = [
     "load16",
     "load32",
     "load64",
+    "prefetch",
     "store8",
     "store16",
     "store32",
@@ -72,6 +73,23 @@ def _call(number, returns):
 
 call3 = _call(3, True)
 do1 = _call(1, False)
+
+
+@intrinsic
+def prefetch(typing, address):
+    """Have the processor fetch what is at an address, and go on."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.IntType(8).as_pointer()
+        numbers = [ir.IntType(32)] * 3
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch", [kind], ir.FunctionType(ir.VoidType(), [kind, *numbers])
+        )
+        read, keep, data = (ir.Constant(ir.IntType(32), number) for number in (0, 3, 1))
+        builder.call(function, [builder.inttoptr(arguments[0], kind), read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), generate
 
 
 user_at = cast(types.uint64, types.CPointer(types.voidptr))

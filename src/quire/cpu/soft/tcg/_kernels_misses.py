@@ -23,6 +23,7 @@ from quire.cpu.soft.tcg._kernels_raw import (
     load16,
     load32,
     load64,
+    prefetch,
     store8,
     store16,
     store32,
@@ -176,12 +177,13 @@ def on_load(env, gva, marked, back):
     if context == _0 or load64(context + _FULL) == _0:
         return library_load(env, gva, marked & _PLAIN, back)
     store64(load64(context + _NEAR) + _N_DONE, (marked >> _16) & _DONE_MASK)
-    kept = is_kept(context, gva, marked, _1)
-    if kept:
-        value = load_host(gva + load64(place_of_saved(context, gva >> _12) + _ADDEND), (marked >> _4) & _3)
-    else:
-        value = library_load(env, gva, marked & _PLAIN, back)
-    settle(context, gva, marked, _READ, kept)
+    if is_kept(context, gva, marked, _1):
+        at = gva + load64(place_of_saved(context, gva >> _12) + _ADDEND)
+        prefetch(at)  # it takes as long as the look-up does
+        settle(context, gva, marked, _READ, True)
+        return load_host(at, (marked >> _4) & _3)
+    value = library_load(env, gva, marked & _PLAIN, back)
+    settle(context, gva, marked, _READ, False)
     return value
 
 
@@ -193,13 +195,14 @@ def on_store(env, gva, value, marked, back):
         library_store(env, gva, value, marked & _PLAIN, back)
         return
     store64(load64(context + _NEAR) + _N_DONE, (marked >> _16) & _DONE_MASK)
-    kept = is_kept(context, gva, marked, _2)
-    if kept:
+    if is_kept(context, gva, marked, _2):
         at = gva + load64(place_of_saved(context, gva >> _12) + _ADDEND)
+        prefetch(at)
+        settle(context, gva, marked, _WRITE, True)
         store_host(at, value, (marked >> _4) & _3)
     else:
         library_store(env, gva, value, marked & _PLAIN, back)
-    settle(context, gva, marked, _WRITE, kept)
+        settle(context, gva, marked, _WRITE, False)
 
 
 @kernel(types.void(_WORD, _WORD, _WORD, _WORD, _WORD))

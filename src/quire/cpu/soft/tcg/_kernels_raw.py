@@ -25,6 +25,7 @@ load8 = compiled_by(_BY, "load8")
 store8 = compiled_by(_BY, "store8")
 call3 = compiled_by(_BY, "call3")
 do1 = compiled_by(_BY, "do1")
+prefetch = compiled_by(_BY, "prefetch")
 user_at = compiled_by(_BY, "user_at")
 
 
