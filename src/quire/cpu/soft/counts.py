@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from unicorn import unicorn_const as uc
 
 from quire.cpu.soft import _kernels_start
@@ -49,6 +51,14 @@ class Counts:
         Called before the engine runs.
         """
         return None
+
+    def record(self, into: Callable[[npt.NDArray[np.void]], None]) -> bool:
+        """Have `into` called with all accesses, as RECORDED, whenever the engine stops; return whether that can be.
+
+        Called before the engine runs.
+        """
+        del into
+        return False
 
     def begin(self) -> None:
         """The engine is about to run."""

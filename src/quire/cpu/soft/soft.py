@@ -193,7 +193,7 @@ class SoftCpu:
             self._held()
         elif code in (StopCode.ALIAS, StopCode.CODE_ALIAS):
             self._settle_aliases(rip, code)
-        elif code in (StopCode.BLOCKS_FULL, StopCode.TLB_GROWS):
+        elif code in (StopCode.BLOCKS_FULL, StopCode.TLB_GROWS, StopCode.RECORDS_FULL):
             pass  # room was made
         elif code in (StopCode.SLICE_ENDS, StopCode.AT_ADDRESS, StopCode.INTERRUPTED):
             if code == StopCode.INTERRUPTED:
@@ -258,6 +258,10 @@ class SoftCpu:
         """Drop code that was compiled from frames of these bytes."""
         if self.caches.forget_bytes(hpa, length):
             self.counts.code_changes()
+
+    def record(self, into: Callable[[npt.NDArray[np.void]], None]) -> bool:
+        """Have `into` called with all accesses since, as RECORDED, whenever the engine stops; see Recording."""
+        return self.counts.record(into)
 
     def events(self) -> dict[str, int]:
         """Return what was counted; `instructions` only in full detail."""

@@ -24,6 +24,7 @@ class StopCode(IntEnum):
     HELD = 10  #: who answers fills has more to do before the instruction may go on
     AT_ADDRESS = 11  #: the instruction is next before which the run is to end, or so many have been executed
     INTERRUPTED = 12  #: somebody asked for it
+    RECORDS_FULL = 13  #: the buffer of accesses wants emptying
 
 
 class SoftState(IntEnum):

@@ -23,6 +23,13 @@ from quire.cpu.soft.tcg._kernels_operations import (
 )
 from quire.cpu.soft.tcg._kernels_prologue import emit_exit_check, emit_prologue, emit_slice, note_patch
 from quire.cpu.soft.tcg._kernels_raw import load64, store8, store64
+from quire.cpu.soft.tcg._kernels_recording import (
+    emit_access_entry,
+    emit_address,
+    emit_block_entry,
+    emit_place,
+    emit_room,
+)
 from quire.cpu.soft.tcg._kernels_repairs import emit_repaired, repair_of
 from quire.cpu.soft.tcg.cells import LOG_BYTES, SLOTS, Cell, Near
 from quire.kernels import callback, kernel, types
@@ -42,6 +49,7 @@ _C = {cell: U(8 * cell) for cell in Cell}
 _FULL, _OFFSET, _TCG = _C[Cell.FULL], _C[Cell.NEAR_OFFSET], _C[Cell.TCG]
 _LOG, _LOGGED = _C[Cell.LOG], _C[Cell.LOGGED]
 _BEGUN, _LABELLED, _ACCESSES, _WRITES = _C[Cell.BEGUN], _C[Cell.LABELLED], _C[Cell.ACCESSES], _C[Cell.WRITES]
+_RECORDING = _C[Cell.RECORDING]
 _COUNTS, _SLICED, _CHECK, _SPLIT = _C[Cell.COUNTS], _C[Cell.SLICED], _C[Cell.CHECK], _C[Cell.SPLIT]
 _ALL, _CARRY, _GOTO = _C[Cell.PURE_ALL], _C[Cell.PURE_CARRY], _C[Cell.PURE_NEXT]
 _N_CLOCK, _N_DONE, _N_READS = U(Near.CLOCK), U(Near.DONE), U(Near.READS)
@@ -52,6 +60,16 @@ _LAST_LOG = U(LOG_BYTES - 1)
 #: How an access is marked for the function that meets its miss: accesses done before it, and whether it is counted
 #: as it happens.
 _DONE_SHIFT, _AS_IT_HAPPENS = U(12), U(1 << 27)
+
+
+@kernel(types.boolean(_WORD, _WORD), inline="always")
+def is_pure(context, function):
+    """Whether a function of the library is one that is called often, and touches no memory of the guest."""
+    return (
+        function == load64(context + _ALL)
+        or function == load64(context + _CARRY)
+        or function == load64(context + _GOTO)
+    )
 
 
 @callback(types.void(_WORD, _WORD, _WORD, _HALF, _WORD))
@@ -73,16 +91,19 @@ def on_call(tcg, function, result, number, arguments):
         store64(context + _TCG, tcg)
         if load64(context + _SLICED):
             emit_slice(tcg, context, arguments)
+        if load64(context + _RECORDING):
+            emit_room(tcg, context, arguments)
         emit_exit_check(tcg, function, arguments, load64(tcg + CONTEXT_UC))
         emit_prologue(tcg, context, arguments)
+        if load64(context + _RECORDING):
+            emit_block_entry(tcg, context)
         return
-    pure = function == load64(context + _ALL) or function == load64(context + _CARRY)
-    if (
-        load64(context + _FULL)
-        and load64(context + _BEGUN)
-        and not pure
-        and function != load64(context + _GOTO)
-    ):
+    if load64(context + _BEGUN) == _0 or is_pure(context, function):
+        call_n(tcg, function, result, number, arguments)
+        return
+    if load64(context + _RECORDING):
+        emit_place(tcg, context)
+    if load64(context + _FULL):
         env, near = load64(tcg + CONTEXT_ENV) + tcg, load64(context + _OFFSET)
         temp = temp_of(tcg, context, _0)
         emit_move(tcg, temp, load64(context + _ACCESSES))
@@ -158,13 +179,20 @@ def library_access(tcg, value, address, index, memop, write, wide):
 def emit_access(tcg, value, address, index, memop, write, wide):
     """Emit an access of the guest, with a stamp behind it if the engine has a context that wants it."""
     context = context_of_generator(tcg)
-    if context == _0 or load64(context + _FULL) == _0:
+    if context == _0:
         library_access(tcg, value, address, index, memop, write, wide)
         return
-    emit_slot(tcg, context, address)
-    marked = mark_access(context, memop, write)
+    full, recording, marked = load64(context + _FULL), load64(context + _RECORDING), memop
+    if recording:
+        emit_address(tcg, context, address)
+    if full:
+        emit_slot(tcg, context, address)
+        marked = mark_access(context, memop, write)
     library_access(tcg, value, address, index, marked, write, wide)
-    emit_stamp(tcg, context, marked, write)
+    if full:
+        emit_stamp(tcg, context, marked, write)
+    if recording:
+        emit_access_entry(tcg, context, memop, write)
 
 
 @callback(types.void(_WORD, _WORD, _WORD, _WORD, _HALF))

@@ -30,6 +30,7 @@ from quire.cpu.soft.tcg._kernels_raw import (
     store64,
     user_at,
 )
+from quire.cpu.soft.tcg._kernels_recording import enter
 from quire.cpu.soft.tcg.cells import SIDE_SLOTS, Cell, Near, Saved
 from quire.cpu.soft.tcg.offsets import MMU_INDICES, Offset
 from quire.kernels import callback, carray, kernel, types
@@ -39,6 +40,7 @@ _WORD, _HALF = types.uint64, types.int32
 
 _C = {cell: U(8 * cell) for cell in Cell}
 _USER, _NEAR, _FULL = _C[Cell.USER], _C[Cell.NEAR], _C[Cell.FULL]
+_RECORDING = _C[Cell.RECORDING]
 _ENV, _EPOCH = _C[Cell.ENV], _C[Cell.EPOCH]
 _N_CLOCK, _N_DONE, _N_READS, _N_WRITES = U(Near.CLOCK), U(Near.DONE), U(Near.READS), U(Near.WRITES)
 _RIGHTS, _ADDEND = U(8 * Saved.RIGHTS), U(8 * Saved.ADDEND)
@@ -209,6 +211,8 @@ def on_store(env, gva, value, marked, back):
 def settle_own(env, gva, index, size, access):
     """Count an access that one of the library's own instructions has made, and ask the model, if accesses count."""
     context = context_of(env)
+    if context and load64(context + _RECORDING):
+        enter(context, gva, _3 if size == _8 else size >> _1, access == _WRITE)
     if context == _0 or load64(context + _FULL) == _0:
         return
     near = load64(context + _NEAR)

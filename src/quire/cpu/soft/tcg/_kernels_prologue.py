@@ -1,7 +1,7 @@
 """What is emitted at a block's start, by its clients in their order.
 
-The slice, room for records, the request to stop (which the library looks for itself, too often), the count of the block,
-the clock of the modelled TLB, the block's number, the look-up of its page, its own record.
+The slice, room for records, the request to stop (which the library looks for itself, too often), the count of the
+block, the clock of the modelled TLB, the block's number, the look-up of its page, its own record.
 """
 
 import numpy as np
@@ -10,7 +10,6 @@ from quire.arch import WORD
 from quire.cpu.soft.tcg._kernels_operations import (
     ADD,
     CONTEXT_ENV,
-    CONTEXT_UC,
     LD,
     ST,
     call_n,

@@ -10,6 +10,9 @@ from enum import IntEnum
 __all__ = [
     "BLOCKS",
     "CONTEXTS",
+    "ENTRY_KIND",
+    "ENTRY_PLACE",
+    "ENTRY_SIZE",
     "LOG_BYTES",
     "MANY_ACCESSES",
     "MANY_BLOCKS",
@@ -40,6 +43,9 @@ SLOTS, SIDE_SLOTS = 1 << 12, 1 << 18
 PATCHES = 1 << 12
 #: Rows of the table of repairs: a power of two, twice as many as there are, so that searches end.
 REPAIRS = 1 << 9
+#: Of the second word of an entry of the buffer of accesses: bits of the instruction's address, or the block's number;
+#: where the kind begins, and log2 of the size.
+ENTRY_PLACE, ENTRY_KIND, ENTRY_SIZE = 48, 48, 50
 #: Structures, in a size each, that look-ups of a side may change.
 PAIRS = 12
 
@@ -55,6 +61,9 @@ class Near(IntEnum):
     DONE = 24  #: accesses that the block had made when it called something that may not come back
     READS = 32  #: that were counted as they happened
     WRITES = 40
+    ENTRY = 64  #: where the next entry of the buffer of accesses is
+    PLACE = 72  #: of an instruction of the library's own that may make some
+    LOST = 80  #: entries that had no room
     SLICE = 56  #: blocks that are left of a slice
     FILLED = 48  #: 1: the engine's TLB took an entry in since its victims were looked through: they may have any page
     STAMPS = (
@@ -154,4 +163,9 @@ class Cell(IntEnum):
     SLICED = 54  #: 1: each block takes one off the slice, and runs only if there was one
     SLICE_ENDS = 55  #: function that ends the run in front of a block when there is none
     COUNTS = 53  #: 1: blocks at least are counted; 0: the generator is as it was, but for repairs
-    CELLS = 56
+    # of a buffer of all accesses
+    RECORDING = 56  #: 1: there is one
+    ENTRIES_LIMIT = 57  #: where less room is left than a block may need
+    ENTRIES_END = 58
+    SOON_FULL = 59  #: function that ends the run in front of a block that finds no more room than that
+    CELLS = 60

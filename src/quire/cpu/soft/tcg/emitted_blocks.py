@@ -1,6 +1,7 @@
 """Blocks counted by operations in the engine's own code, and with them instructions."""
 
 from bisect import bisect_left
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -9,15 +10,17 @@ from quire.arch import WORD
 from quire.cpu.soft.counts import Counts
 from quire.cpu.soft.state import Emitted, Pointer, SoftState, StopCode
 from quire.cpu.soft.tcg import _kernels_upkeep
+from quire.cpu.soft.tcg.access_buffer import AccessBuffer
 from quire.cpu.soft.tcg.cells import MANY_ACCESSES, MANY_BLOCKS, MANY_STARTS, Cell, Near, Record
 from quire.cpu.soft.tcg.context import Context, Stoppable
+from quire.cpu.soft.tcg.interposition import turn_accesses
 
 __all__ = ["EmittedBlocks", "Words"]
 
 _NONE = WORD
 _STOP = int(SoftState.STOP)
 #: Stops between two blocks, of which the last has run whole.
-_BETWEEN = frozenset((StopCode.INTERRUPTED, StopCode.SLICE_ENDS))
+_BETWEEN = frozenset((StopCode.INTERRUPTED, StopCode.SLICE_ENDS, StopCode.RECORDS_FULL))
 _BLOCK, _SLICE = Near.LAST_BLOCK // 8, Near.SLICE // 8
 _NEXT, _LOGGED, _STARTED = int(Cell.NEXT), int(Cell.LOGGED), int(Cell.STARTED)
 Words = npt.NDArray[np.uint64]
@@ -36,6 +39,7 @@ class EmittedBlocks(Counts):
         self._starts = memoryview(context.starts)  # type: ignore[arg-type]
         #: Instructions, reads, writes and executions of blocks that are gone.
         self._forgotten = np.zeros(4, np.int64)
+        self._buffer: AccessBuffer | None = None
         self._not_executed = 0  # instructions of blocks that did not run whole
         pointers[Pointer.NEAR] = context.cells[Cell.NEAR]
         pointers[Pointer.CELLS] = context.address
@@ -53,7 +57,9 @@ class EmittedBlocks(Counts):
         self._near[_BLOCK] = _NONE
 
     def end(self, rip: int, alone: bool) -> None:
-        """Take off what the last block did not execute."""
+        """Take off what the last block did not execute, and hand over what was recorded."""
+        if self._buffer is not None:
+            self._buffer.drain()
         number, code = self._near[_BLOCK], self._scalars[_STOP]
         if number == _NONE or not (code or alone) or code in _BETWEEN:
             return
@@ -69,6 +75,13 @@ class EmittedBlocks(Counts):
         """Have each block take one off a cell, and the run end in front of the first block that finds none."""
         self._context.set_cells({Cell.SLICED: 1, Cell.SLICE_ENDS: _kernels_upkeep.on_slice_end.address or 0})
         return self._near, _SLICE
+
+    def record(self, into: Callable[[npt.NDArray[np.void]], None]) -> bool:
+        """Have `into` called with all accesses whenever the engine stops; return whether that can be."""
+        if not turn_accesses():
+            return False
+        self._buffer = AccessBuffer(self._context, into)
+        return True
 
     @property
     def wants_room(self) -> bool:

@@ -74,6 +74,7 @@ class Opcode(IntEnum):
 class Condition(IntEnum):
     """TCGCond."""
 
+    LT = 2
     GE = 3
     EQ = 8
 
