@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 #: Where the table of contexts is: pairs of a CPU state's address and a context's, this many.
-REGISTRY, CONTEXTS = 0x5175_6972_0000, 256
+REGISTRY, CONTEXTS = 0x5175_6972_0000, 1 << 12
 #: Blocks that may be translated before all are forgotten, their accesses, their instructions; three quarters are used.
 BLOCKS, LOG_BYTES, STARTS = 1 << 18, 1 << 22, 1 << 22
 MANY_BLOCKS, MANY_ACCESSES, MANY_STARTS = (n * 3 // 4 for n in (BLOCKS, LOG_BYTES, STARTS))

@@ -131,12 +131,15 @@ def register(env: int, context: int) -> bool:
 
 def unregister(env: int) -> None:
     """Take the context of `env` away."""
-    keys = _table()
+    keys, first = _table(), env >> 4
     with _registering:
-        for at in range(0, 2 * CONTEXTS, 2):
+        for n in range(CONTEXTS):
+            at = 2 * ((first + n) % CONTEXTS)
             if keys[at] == env:
                 keys[at] = _FREED
                 _end_searches(keys, at)
+            if keys[at] == 0:
+                break
 
 
 def _end_searches(keys: "ctypes.Array[ctypes.c_uint64]", at: int) -> None:
