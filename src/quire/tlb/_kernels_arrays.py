@@ -25,6 +25,7 @@ _LEAST_TAG, _TOMB = U(1 << TAG.shift("space")), U(1)
 _START, _SET_MASK, _WAYS = int(Shape.START), int(Shape.SET_MASK), int(Shape.WAYS)
 _POLICY, _LISTS = int(Shape.POLICY), int(Shape.SET_WORDS)
 _ROW, _ROWS, _LISTED = len(Shape), int(Shapes.ROWS), np.int64(Keeping.LISTED)
+_DROPS = int(TlbState.DROPS)
 _PIECES, _FEW = int(TlbState.PIECES), 8
 _0, _1, _2, _3, _7, _15, _I0 = U(0), U(1), U(2), U(3), U(7), U(15), np.int64(0)
 
@@ -95,6 +96,7 @@ def free_last(entries, state, shapes):
 @kernel(types.void(ARRAY, ARRAY, types.int64), inline="always")
 def drop(entries, state, index):
     """Drop an entry."""
+    state[_DROPS] += _1
     entries[index] = _0 if U(index) < state[_UNBOUNDED_START] else _TOMB
     entries[np.int64(state[_CAPACITY]) + index] = _0
 

@@ -149,6 +149,7 @@ class TlbState(IntEnum):
     UNBOUNDED_START = 14  #: index of the first entry of tables without bound
     USED = 15  #: entries of tables without bound that are not free
     FULL = 16  #: 1: a table without bound should grow
+    DROPS = 19  #: entries dropped so far
     PIECES = 18  #: how many entries were inserted that hold a part of a larger page
     MARKS = 17  #: 1 if a hit changes the word that some structure keeps of the set
     REPLAY_PAGE = 18  #: by side, the page + 1 that a replay looked up last, if it is still there; three words

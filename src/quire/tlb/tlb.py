@@ -86,7 +86,6 @@ class Tlb:
         #: The walk's context of whoever translates with this TLB, for memory types; None: IA32_PAT as after reset.
         self.context: npt.NDArray[np.uint64] | None = None
         self.observers: list[Callable[[Operation, Operand], None]] = []
-        self.drops = 0  #: entries dropped so far: who remembers where entries are looks whether it has grown
         #: Called before stamps are read: who uses entries without saying so brings them up to date.
         self.before_reading: list[Callable[[], None]] = []
         caches = profile.walk_caches if self.options.walk_caches else ()
@@ -155,10 +154,14 @@ class Tlb:
             dropped = int(
                 invalidate(self.entries, self.state, self.shapes, marks, address, below, everything)
             )
-            self.drops += dropped
         for observer in self.observers:
             observer(operation, operand)
         return dropped
+
+    @property
+    def drops(self) -> int:
+        """Entries dropped so far: who remembers where entries are looks whether it has grown."""
+        return int(self.state[TlbState.DROPS])
 
     def evict(self, chosen: Callable[[], bool]) -> None:
         """Drop each valid entry of a bounded structure that `chosen`, asked once an entry, answers true for."""
@@ -166,7 +169,7 @@ class Tlb:
         for index in np.flatnonzero(self.entries[:bounded]).tolist():
             if chosen():
                 self.entries[index] = self.entries[self.capacity + index] = 0
-                self.drops += 1
+                self.state[TlbState.DROPS] += np.uint64(1)
         self.free_last()
 
     def put(self, structure: str, space: AddressSpace, kind: Kind, address: int, value: int) -> None:

@@ -43,7 +43,7 @@ _CODE, _SEVERAL, _PAGE = U(CODE), U(SEVERAL), U(PAGE)
 _SHIFT, _EPOCHS, _MOST_GIVEN = U(EPOCH_SHIFT), U(EPOCHS - 1), U(GIVEN_PAGES)
 _INBOX_FRAMES, _INBOX_BYTES = U(INBOX_FRAMES), U(8 * (1 + INBOX_FRAMES))
 _0, _1, _3, _6, _12, _21, _30, _63 = (U(n) for n in (0, 1, 3, 6, 12, 21, 30, 63))
-_P_CELLS, _NEAR, _RECORDS = int(Pointer.CELLS), int(Cell.NEAR), int(Cell.RECORDS)
+_CELLS, _NEAR, _RECORDS = int(SoftState.CELLS), U(8 * Cell.NEAR), U(8 * Cell.RECORDS)
 _N_BLOCK, _R_WORDS = U(Near.LAST_BLOCK), U(8 * Record.WORDS)
 _R_PC, _R_SIZE = U(8 * Record.PC), U(8 * Record.SIZE)
 _LAST_BLOCK, _LAST_SIZE = int(SoftState.LAST_BLOCK), int(SoftState.LAST_BLOCK_SIZE)
@@ -98,11 +98,11 @@ def is_running(user, page):
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     start, size = state[_LAST_BLOCK], state[_LAST_SIZE]
     if state[_EMITTED]:
-        context = words(user[_P_CELLS])
-        number = load64(context[_NEAR] + _N_BLOCK)
+        context = state[_CELLS]
+        number = load64(load64(context + _NEAR) + _N_BLOCK)
         if number == _NONE:
             return False
-        record = context[_RECORDS] + number * _R_WORDS
+        record = load64(context + _RECORDS) + number * _R_WORDS
         start, size = load64(record + _R_PC), load64(record + _R_SIZE)
     first, last = (start & _LOW) >> _12, ((start + size - _1) & _LOW) >> _12
     return size != _0 and (page == first + _1 or page == last + _1)

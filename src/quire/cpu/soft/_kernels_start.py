@@ -10,6 +10,7 @@ import numpy as np
 from quire.arch import WORD
 from quire.cpu.soft._kernels_casts import HANDLE, USER, emu_stop
 from quire.cpu.soft.state import Pointer, SoftState, StopCode
+from quire.cpu.soft.tcg._kernels_runs import begin_run, end_run
 from quire.kernels import callback, carray, types
 
 _P_STATE, _P_ENGINE = int(Pointer.STATE), int(Pointer.ENGINE)
@@ -24,6 +25,7 @@ _REGISTERS = np.int32(3)
 _SIGN = np.uint64(63)
 _AT_ADDRESS, _INTERRUPTED = np.uint64(StopCode.AT_ADDRESS), np.uint64(StopCode.INTERRUPTED)
 _INTERRUPT = int(SoftState.INTERRUPT)
+_CELLS, _UNPLACED, _UNENDED = int(SoftState.CELLS), int(SoftState.UNPLACED), int(SoftState.UNENDED)
 _LEFT, _LAST_COUNTED = int(SoftState.LEFT), int(SoftState.LAST_COUNTED)
 
 _emu_start = types.ExternalFunction(
@@ -43,6 +45,9 @@ def run(user):
     state[_LAST_FETCH] = _NONE
     state[_LAST_SIZE] = _0
     state[_SYNC] = _1
+    alone, context = state[_COUNT] != _0, state[_CELLS]
+    if context:
+        begin_run(context)
     error = np.int32(0)
     if state[_INTERRUPT]:  # asked for by this thread, since it looked for that
         state[_STOP] = _INTERRUPTED
@@ -52,6 +57,10 @@ def run(user):
     state[_COUNT] = _0
     state[_PASS_ALIASES] = _0
     _read_batch(user[_P_ENGINE], user[_P_NUMBERS], user[_P_CELLS], _REGISTERS)
+    if context:
+        state[_UNENDED] = state[_UNPLACED]
+        if state[_UNPLACED] == _0:
+            end_run(context, values[0], state[_STOP], alone)
     return error
 
 

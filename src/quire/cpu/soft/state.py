@@ -76,6 +76,8 @@ class SoftState(IntEnum):
     LEFT = 36  #: instructions until AT_ADDRESS, of a run that ends after so many; as a signed number
     LAST_COUNTED = 37  #: linear address of the instruction taken off LEFT last
     EMITTED = 38  #: an Emitted
+    CELLS = 40  #: address of the context of emitted operations, 0 without
+    UNENDED = 39  #: 1: what the last run's last block did not do is still to be taken off, once RIP is known
 
 
 class Emitted(IntEnum):
@@ -117,8 +119,7 @@ class Pointer(IntEnum):
     NODE_COUNTS = 21  #: see the tlb room's nodes
     LINES = 22  #: of the last cache before memory
     NEAR = 23  #: cells that emitted operations reach, null without
-    CELLS = 24  #: the context of emitted operations, null without
-    FRAMES = 25  #: see FrameCell
+    FRAMES = 24  #: see FrameCell
 
 
 class Recent(IntEnum):

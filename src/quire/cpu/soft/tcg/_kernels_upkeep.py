@@ -70,8 +70,8 @@ def free_if_stale(context, slot):
         give_up(context, slot)
 
 
-@callback(types.void(types.uint64))
-def free_stale_slots(context):
+@kernel(types.void(types.uint64))
+def free_stale(context):
     """Free every slot that is stale. A first level with sets has fewer entries than there are slots."""
     if load64(context + _UNBOUNDED):
         for slot in range(_ALL_SLOTS):

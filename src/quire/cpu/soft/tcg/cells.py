@@ -64,6 +64,9 @@ class Near(IntEnum):
     ENTRY = 64  #: where the next entry of the buffer of accesses is
     PLACE = 72  #: of an instruction of the library's own that may make some
     LOST = 80  #: entries that had no room
+    NOT_EXECUTED = 88  #: instructions, loads and stores of blocks that did not run whole
+    NOT_READ = 96
+    NOT_WRITTEN = 104
     SLICE = 56  #: blocks that are left of a slice
     FILLED = 48  #: 1: the engine's TLB took an entry in since its victims were looked through: they may have any page
     STAMPS = (
@@ -168,4 +171,8 @@ class Cell(IntEnum):
     ENTRIES_LIMIT = 57  #: where less room is left than a block may need
     ENTRIES_END = 58
     SOON_FULL = 59  #: function that ends the run in front of a block that finds no more room than that
-    CELLS = 60
+    # of the model when slots were looked through last
+    SEEN_DROPS = 60
+    SEEN_SPACE = 61
+    SEEN_GLOBAL = 62
+    CELLS = 63

@@ -1,19 +1,17 @@
 """Accesses counted and looked up by operations in the engine's own code: what Python has to do around each run."""
 
-from quire.arch import WORD
 from quire.cpu.soft.state import Emitted, SoftState
-from quire.cpu.soft.tcg.cells import Near, Record
+from quire.cpu.soft.tcg.cells import Cell, Near
 from quire.cpu.soft.tcg.context import Context, Stoppable
 from quire.cpu.soft.tcg.emitted_blocks import EmittedBlocks, Words
 from quire.cpu.soft.tcg.page_slots import PageSlots
 from quire.kernels import Callback
-from quire.tlb import Tlb, TlbState
+from quire.tlb import Tlb
 
 __all__ = ["EmittedCounts"]
 
-_NONE = WORD
-_CLOCK, _FETCH = Near.CLOCK // 8, Near.LAST_FETCH // 8
-_DONE, _READS, _WRITES = Near.DONE // 8, Near.READS // 8, Near.WRITES // 8
+_READS, _WRITES = Near.READS // 8, Near.WRITES // 8
+_NOT_READ, _NOT_WRITTEN = Near.NOT_READ // 8, Near.NOT_WRITTEN // 8
 
 
 class EmittedCounts(EmittedBlocks):
@@ -27,12 +25,8 @@ class EmittedCounts(EmittedBlocks):
         super().__init__(context, state, pointers)
         state[SoftState.EMITTED] = Emitted.ACCESSES
         self._tlb = tlb
-        self._tlb_state = memoryview(tlb.state)  # type: ignore[arg-type]
         self._slots = PageSlots(context, tlb, before_walks)
-        self._log = memoryview(self._slots.log)  # type: ignore[arg-type]
-        self._not_read = self._not_written = 0  # accesses of blocks that did not run whole
-        #: Of the model when slots were looked through last: entries dropped, address spaces.
-        self._seen = (tlb.drops, 0, 0)
+        context.set_cells({Cell.SEEN_DROPS: tlb.drops})
         tlb.before_reading.append(self._slots.note_uses)
 
     @classmethod
@@ -42,22 +36,6 @@ class EmittedCounts(EmittedBlocks):
         """Return the counts of a new engine; None where its code cannot be added to."""
         context = Context.make(engine, pointers.ctypes.data, full=True)
         return None if context is None else cls(context, state, pointers, tlb, before_walks)
-
-    def begin(self) -> None:
-        """No page has been fetched from; what the model let go of, the engine has no longer."""
-        super().begin()
-        state = self._tlb_state
-        self._near[_FETCH] = _NONE
-        now = (self._tlb.drops, state[TlbState.SPACE], state[TlbState.GLOBAL_SPACE])
-        if now != self._seen:
-            self._seen = now
-            self._slots.free_stale()
-        self._near[_CLOCK] = state[TlbState.CLOCK]
-
-    def end(self, rip: int, alone: bool) -> None:
-        """Take off what the last block did not do."""
-        super().end(rip, alone)
-        self._tlb_state[TlbState.CLOCK] = self._near[_CLOCK]
 
     def tlb_moves(self) -> None:
         """Have the engine's TLB hold nothing of the model's."""
@@ -76,14 +54,7 @@ class EmittedCounts(EmittedBlocks):
 
     def _accesses(self, reads: int, writes: int) -> dict[str, int]:
         found = {
-            "reads": reads - self._not_read + self._near[_READS],
-            "writes": writes - self._not_written + self._near[_WRITES],
+            "reads": reads - self._near[_NOT_READ] + self._near[_READS],
+            "writes": writes - self._near[_NOT_WRITTEN] + self._near[_WRITES],
         }
         return found | self._tlb.misses()
-
-    def _take_off(self, record: list[int]) -> None:
-        done, accesses, begin = self._near[_DONE], record[Record.ACCESSES], record[Record.LOG]
-        writes = sum(self._log[begin + done : begin + accesses])
-        self._not_read += accesses - done - writes
-        self._not_written += writes
-        self._near[_CLOCK] -= accesses - done

@@ -1,6 +1,6 @@
 """Blocks counted by operations in the engine's own code, and with them instructions."""
 
-from bisect import bisect_left
+import ctypes
 from collections.abc import Callable
 
 import numpy as np
@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from quire.arch import WORD
 from quire.cpu.soft.counts import Counts
-from quire.cpu.soft.state import Emitted, Pointer, SoftState, StopCode
-from quire.cpu.soft.tcg import _kernels_upkeep
+from quire.cpu.soft.state import Emitted, Pointer, SoftState
+from quire.cpu.soft.tcg import _kernels_runs, _kernels_upkeep
 from quire.cpu.soft.tcg.access_buffer import AccessBuffer
 from quire.cpu.soft.tcg.cells import MANY_ACCESSES, MANY_BLOCKS, MANY_STARTS, Cell, Near, Record
 from quire.cpu.soft.tcg.context import Context, Stoppable
@@ -18,10 +18,8 @@ from quire.cpu.soft.tcg.interposition import turn_accesses
 __all__ = ["EmittedBlocks", "Words"]
 
 _NONE = WORD
-_STOP = int(SoftState.STOP)
-#: Stops between two blocks, of which the last has run whole.
-_BETWEEN = frozenset((StopCode.INTERRUPTED, StopCode.SLICE_ENDS, StopCode.RECORDS_FULL))
-_BLOCK, _SLICE = Near.LAST_BLOCK // 8, Near.SLICE // 8
+_STOP, _UNENDED = int(SoftState.STOP), int(SoftState.UNENDED)
+_SLICE, _NOT_EXECUTED = Near.SLICE // 8, Near.NOT_EXECUTED // 8
 _NEXT, _LOGGED, _STARTED = int(Cell.NEXT), int(Cell.LOGGED), int(Cell.STARTED)
 Words = npt.NDArray[np.uint64]
 
@@ -36,13 +34,14 @@ class EmittedBlocks(Counts):
         self._near = context.near
         self._scalars = memoryview(state)  # type: ignore[arg-type]
         self._cells = memoryview(context.cells)  # type: ignore[arg-type]
-        self._starts = memoryview(context.starts)  # type: ignore[arg-type]
         #: Instructions, reads, writes and executions of blocks that are gone.
         self._forgotten = np.zeros(4, np.int64)
         self._buffer: AccessBuffer | None = None
-        self._not_executed = 0  # instructions of blocks that did not run whole
+        self._end = ctypes.CFUNCTYPE(None, *(ctypes.c_uint64,) * 3, ctypes.c_bool)(
+            _kernels_runs.on_end_run.address or 0
+        )
         pointers[Pointer.NEAR] = context.cells[Cell.NEAR]
-        pointers[Pointer.CELLS] = context.address
+        state[SoftState.CELLS] = context.address
         state[SoftState.EMITTED] = Emitted.BLOCKS
         state[SoftState.SKIP_SYNC_OFFSET] = 0  # no hook is called at accesses
 
@@ -52,24 +51,13 @@ class EmittedBlocks(Counts):
         context = Context.make(engine, pointers.ctypes.data, full=False)
         return None if context is None else cls(context, state, pointers)
 
-    def begin(self) -> None:
-        """No block has run."""
-        self._near[_BLOCK] = _NONE
-
     def end(self, rip: int, alone: bool) -> None:
-        """Take off what the last block did not execute, and hand over what was recorded."""
+        """Take off what the last block did not execute, if that is known only now; hand over what was recorded."""
+        if self._scalars[_UNENDED]:
+            self._scalars[_UNENDED] = 0
+            self._end(self._context.address, rip, self._scalars[_STOP], alone)
         if self._buffer is not None:
             self._buffer.drain()
-        number, code = self._near[_BLOCK], self._scalars[_STOP]
-        if number == _NONE or not (code or alone) or code in _BETWEEN:
-            return
-        record = self._context.records[number].tolist()
-        offset = rip - record[Record.PC]
-        if 0 <= offset < record[Record.SIZE]:
-            first = record[Record.STARTS]
-            behind = first + record[Record.INSTRUCTIONS]
-            self._not_executed += behind - bisect_left(self._starts, offset, first, behind)
-            self._take_off(record)
 
     def slice_cell(self) -> tuple["memoryview[int]", int]:
         """Have each block take one off a cell, and the run end in front of the first block that finds none."""
@@ -98,7 +86,7 @@ class EmittedBlocks(Counts):
     def events(self) -> dict[str, int]:
         """Return blocks and instructions."""
         instructions, reads, writes, blocks = (self._forgotten + self._of_blocks()).tolist()
-        found = {"blocks": blocks, "instructions": instructions - self._not_executed}
+        found = {"blocks": blocks, "instructions": instructions - self._near[_NOT_EXECUTED]}
         return found | self._accesses(reads, writes)
 
     def close(self) -> None:
@@ -109,9 +97,6 @@ class EmittedBlocks(Counts):
         """Return what is counted of accesses, of which blocks made so many."""
         del reads, writes
         return {}
-
-    def _take_off(self, record: list[int]) -> None:
-        """Take off what else the block of `record` did not do."""
 
     def _of_blocks(self) -> npt.NDArray[np.int64]:
         """Return instructions, reads, writes and executions of all blocks."""

@@ -58,7 +58,6 @@ class PageSlots:
         call = ctypes.CFUNCTYPE(None, ctypes.c_uint64)
         self._note = call(_kernels_upkeep.note_uses.address)
         self._free = call(_kernels_upkeep.free_slots.address)
-        self._free_stale = call(_kernels_upkeep.free_stale_slots.address)
 
     def make_heads(self, entries: int) -> None:
         """Have room for so many entries of the modelled TLB, no slot of which is anybody's."""
@@ -72,7 +71,3 @@ class PageSlots:
     def free(self) -> None:
         """Free all slots: the engine's TLB has nothing then that the model does not see."""
         self._free(self._context.address)
-
-    def free_stale(self) -> None:
-        """Free the slots of pages that the model has dropped, or that belong to another address space now."""
-        self._free_stale(self._context.address)
