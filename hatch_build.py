@@ -18,11 +18,13 @@ class KernelBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         sys.path.insert(0, str(Path(self.root) / "src"))
         from quire.kernels.processor import LEVELS
         from quire.kernels.store import PACKED, modules_with_code
-        from quire.kernels.warm import make
+        from quire.kernels.warm import keep, make
 
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
-        make({one: one for one in modules_with_code()}, folder, tuple(LEVELS))
+        names = list(modules_with_code())
+        make({one: one for one in names}, folder, tuple(LEVELS))
+        keep(names, folder)
         inside = PACKED.relative_to(Path(self.root) / "src")
         for path in sorted(folder.iterdir()):
             path.chmod(0o644)

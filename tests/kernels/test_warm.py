@@ -14,8 +14,9 @@ import quire
 from quire.kernels.processor import levels
 from quire.kernels.store import cache_folder, file_name, find, modules_with_code
 
+MODULES = tuple(modules_with_code())
 #: A module whose code takes a second to make.
-SMALL = "quire.cpu.soft._kernels_start"
+SMALL = "quire.cpu.soft._kernels_process"
 SMALL_FILE = f"{file_name(SMALL)}.{levels()[0]}.image"
 SAYS = "compiling kernels"
 
@@ -25,7 +26,7 @@ def cache(tmp_path: Path) -> Path:
     """A cache that has all but the code of the small module."""
     made = tmp_path / "cache"
     made.mkdir(mode=0o700)
-    for module in modules_with_code():
+    for module in MODULES:
         found = find(module)
         if module != SMALL:
             shutil.copyfile(found.path, made / Path(found.path).name)
@@ -46,9 +47,9 @@ ASKS = """
 import sys
 from quire.kernels import before_compiling
 before_compiling(print)
-from quire.cpu.soft import _kernels_start as module
-assert module.run.address
-print(module.run.origin, "numba" in sys.modules)
+from quire.cpu.soft import _kernels_process as module
+assert module.on_in.address
+print(module.on_in.origin, "numba" in sys.modules)
 """
 
 
@@ -117,7 +118,24 @@ def test_changed_sources_are_compiled_anew(cache: Path, tmp_path: Path) -> None:
         "from quire.cpu.soft import _kernels_process as module\nassert module.on_in.address\nprint(module.on_in.origin)"
     )
     said = run(code, QUIRE_CACHE_DIR=str(cache), PYTHONPATH=str(tmp_path)).splitlines()
-    assert said == [" ".join(sorted(("quire.cpu.soft._kernels_process", SMALL))), "stored"]
+    assert said == [SMALL, "stored"]
+
+
+def test_what_a_wheel_was_built_with_is_kept_for_an_editable_install(cache: Path, tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    built.mkdir()
+    code = (
+        "from pathlib import Path\nfrom quire.kernels.warm import keep, make, warm\n"
+        "from quire.kernels.processor import LEVELS\nfrom quire.cpu.soft import _kernels_process\n"
+        f"folder, name = Path({str(built)!r}), {SMALL!r}\n"
+        "make({name: name}, folder, tuple(LEVELS)); keep([name], folder)\nprint(warm())"
+    )
+    assert run(code, QUIRE_CACHE_DIR=str(cache)) == "[]"
+    made = cache / SMALL_FILE
+    assert made.stat().st_mode & 0o777 == 0o600
+    assert made.read_bytes() == (built / f"{SMALL}.{levels()[0]}.image").read_bytes()
+    (tmp_path / "file").write_bytes(b"")
+    run(code.replace("print(warm())", ""), QUIRE_CACHE_DIR=str(tmp_path / "file" / "cache"))  # nothing is lost by it
 
 
 def test_the_verb_says_what_it_did(cache: Path) -> None:
@@ -146,4 +164,4 @@ def test_the_verb_says_what_it_did(cache: Path) -> None:
 def test_the_cache_of_this_user_is_whole() -> None:
     """What tests run with: none of them compiles what rooms have."""
     assert cache_folder().is_absolute()
-    assert all(find(module).image is not None for module in modules_with_code())
+    assert all(find(module).image is not None for module in MODULES)

@@ -89,7 +89,7 @@ def _script(folder: Path) -> list[str | Path]:
     return [python(), "-S", "script.py", "input.txt"]
 
 
-@pytest.mark.parametrize("mmu", MMUS)
+@pytest.mark.parametrize("mmu", some(MMUS, ("shadow",)))
 def test_python_script(mmu: str, tmp_path: Path) -> None:
     argv = _script(tmp_path)
     expected = execute(argv, cwd=tmp_path)

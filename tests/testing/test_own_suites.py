@@ -13,12 +13,12 @@ SUITES = {suite.name: suite for suite in known_suites()}
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("walk-matrix", some(30_000, 15_000)), ("reserved-bits", 18_000), ("random-walks", some(12_000, 6_000))],
+    [("walk-matrix", some(30_000, 7_500)), ("reserved-bits", 18_000), ("random-walks", some(12_000, 3_000))],
 )
 def test_the_kernel_and_its_twin_agree(name: str, least: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The matrix by a sixth or twelfth of what ``quire check`` walks, which takes a minute."""
-    monkeypatch.setattr(walk_matrix, "_SAMPLE", some(1000, 500))
-    monkeypatch.setattr(random_walks, "_SAMPLE", some(1500, 750))
+    monkeypatch.setattr(walk_matrix, "_SAMPLE", some(1000, 260))
+    monkeypatch.setattr(random_walks, "_SAMPLE", some(1500, 380))
     jobs = len(os.sched_getaffinity(0))
     results = list(run_suites([SUITES[name]], Setting(seed=2), jobs=jobs))
     assert [result.detail for result in results if result.outcome is not Outcome.PASSED] == []

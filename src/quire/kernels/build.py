@@ -4,9 +4,7 @@ The code of a module does not depend on what the process made before, so that tw
 """
 
 import gc
-import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +18,7 @@ from quire.kernels.jit import compile_now, compiled_callback, learn_intrinsics, 
 from quire.kernels.library import StoredLibrary, machines_of
 from quire.kernels.link import link
 from quire.kernels.sources import fingerprint
+from quire.kernels.store import put
 from quire.kernels.wrapper import wrap_callback, wrap_kernel
 
 __all__ = ["serve"]
@@ -71,8 +70,5 @@ def serve(folder: Path, levels: Sequence[str]) -> None:
     for line in sys.stdin:
         module, name = line.split()
         for image in _build(module, machines):
-            descriptor, made = tempfile.mkstemp(dir=folder)  # only its owner may write it
-            with open(descriptor, "wb") as file:
-                file.write(image.encode())
-            os.replace(made, folder / f"{name}.{image.processor}.image")
+            put(folder / f"{name}.{image.processor}.image", image.encode())
         print(module, flush=True)

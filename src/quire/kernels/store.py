@@ -6,6 +6,7 @@ from a file that nobody else can write.
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -18,7 +19,7 @@ from quire.kernels.processor import LEAST, levels, missing_features
 from quire.kernels.sources import fingerprint
 from quire.kernels.trust import Untrusted, read_trusted
 
-__all__ = ["PACKED", "Found", "cache_folder", "file_name", "find", "modules_with_code", "unfit"]
+__all__ = ["PACKED", "Found", "cache_folder", "file_name", "find", "modules_with_code", "put", "unfit"]
 
 _PACKAGE = Path(__file__).parent.parent
 #: Where a wheel has its images.
@@ -75,6 +76,14 @@ def cache_folder() -> Path:
     if named:
         return Path(named).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "quire").absolute()
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file that only its owner may write, whole or not at all."""
+    descriptor, made = tempfile.mkstemp(dir=path.parent)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+    os.replace(made, path)
 
 
 def file_name(module: str) -> str:

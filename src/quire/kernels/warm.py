@@ -1,5 +1,6 @@
 """Makes what is missing of stored code, in parallel, in the user's cache; never twice for the same sources."""
 
+import contextlib
 import fcntl
 import os
 import selectors
@@ -13,9 +14,9 @@ from typing import Any
 from quire.kernels import notice
 from quire.kernels.processor import LEAST, levels
 from quire.kernels.sources import reached
-from quire.kernels.store import cache_folder, file_name, find, modules_with_code, unfit
+from quire.kernels.store import cache_folder, file_name, find, modules_with_code, put, unfit
 
-__all__ = ["WarmError", "make", "warm"]
+__all__ = ["WarmError", "keep", "make", "warm"]
 
 #: Of the images of one module, made from different sources, so many stay.
 _KEPT = 4
@@ -52,6 +53,19 @@ def warm() -> list[str]:
             return missing
     except OSError as error:
         raise WarmError(f"nothing can be stored in {folder}: {error.strerror}") from error
+
+
+def keep(names: Sequence[str], folder: Path) -> None:
+    """Put the images in `folder` of modules `names`, which are imported, into the user's cache, if that can be.
+
+    So whoever builds a wheel does not compile the same sources again for an editable install.
+    """
+    to, level = cache_folder(), levels()[:1]
+    with contextlib.suppress(OSError):
+        to.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in names if level else ():
+            image = (folder / f"{name}.{level[0]}.image").read_bytes()
+            put(to / f"{file_name(name)}.{level[0]}.image", image)
 
 
 def _make_all(missing: list[str], folder: Path) -> None:
