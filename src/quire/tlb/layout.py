@@ -7,7 +7,7 @@ holds what and where each begins. A tag is an address-space number (never 0), a 
 that kind; the number stands for (VPID, PCID, EP4TA), see :mod:`quire.tlb.spaces`.
 """
 
-from enum import IntEnum
+from enum import IntEnum, unique
 
 from quire.arch import Held, Layout, Side, bit, bits
 
@@ -129,6 +129,7 @@ class Shape(IntEnum):
     )
 
 
+@unique
 class TlbState(IntEnum):
     """Index of each mutable scalar."""
 
@@ -149,8 +150,6 @@ class TlbState(IntEnum):
     UNBOUNDED_START = 14  #: index of the first entry of tables without bound
     USED = 15  #: entries of tables without bound that are not free
     FULL = 16  #: 1: a table without bound should grow
-    DROPS = 19  #: entries dropped so far
-    PIECES = 18  #: how many entries were inserted that hold a part of a larger page
     MARKS = 17  #: 1 if a hit changes the word that some structure keeps of the set
     REPLAY_PAGE = 18  #: by side, the page + 1 that a replay looked up last, if it is still there; three words
     LOOKUPS = 21  #: by side, of a replay; three words
@@ -158,4 +157,6 @@ class TlbState(IntEnum):
     WALK_HITS = 36  #: by dimension and kind; sixteen words
     KINDS_NESTED = 52  #: a bit for each kind of page that a nested TLB was given
     TABLES_BY_GPA = 53  #: 1: entries of linear walk caches hold the next table's guest-physical address
-    END = 54
+    PIECES = 54  #: how many entries were inserted that hold a part of a larger page
+    DROPS = 55  #: entries dropped so far
+    END = 56

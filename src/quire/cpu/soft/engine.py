@@ -44,8 +44,6 @@ _STAR = 0xC0000081
 _EFER = 0xC0000080
 _GENERAL = tuple(getattr(x86, f"UC_X86_REG_{name.upper()}") for name in GENERAL)
 _RFLAGS = RFLAGS.encode(always_1=1, IF=1)
-_drop_page, _drop_code = uclib.tlb_flush_page_x86_64, uclib.tb_invalidate_phys_range_x86_64
-_drop_page.restype = _drop_code.restype = None
 _USER_SELECTORS = 0x23 << 48  # SYSRET: CS = this + 16, SS = this + 8, both with RPL 3
 
 
@@ -169,16 +167,17 @@ class Engine:
         if not knows_library():
             return 0, 0, 0, 0
         cpu = int(self._words[Offset.UC_CPU >> 3])
-        page, code = (ctypes.cast(one, ctypes.c_void_p).value or 0 for one in (_drop_page, _drop_code))
+        functions = uclib.tlb_flush_page_x86_64, uclib.tb_invalidate_phys_range_x86_64
+        page, code = (ctypes.cast(one, ctypes.c_void_p).value or 0 for one in functions)
         return cpu, self.handle.value or 0, page, code
 
     def drop_page(self, gva: int) -> None:
         """Drop the 4 KiB at `gva` from the cached translations. Needs :meth:`droppers`."""
-        _drop_page(ctypes.c_void_p(self._words[Offset.UC_CPU >> 3]), _u64(gva & -4096))
+        uclib.tlb_flush_page_x86_64(ctypes.c_void_p(self._words[Offset.UC_CPU >> 3]), _u64(gva & -4096))
 
     def drop_code_of(self, hpa: int) -> None:
         """Drop code that was compiled from the frame at `hpa`. Needs :meth:`droppers`."""
-        _drop_code(self.handle, _u64(hpa), _u64(hpa + 4096))
+        uclib.tb_invalidate_phys_range_x86_64(self.handle, _u64(hpa), _u64(hpa + 4096))
 
     def fault_address(self) -> int | None:
         """Return the exact linear address of the last failed translation, or None if it cannot be known."""

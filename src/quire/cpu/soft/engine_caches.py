@@ -178,10 +178,8 @@ class EngineCaches:
         self._engine.flush_tlb()
         self._whole_tlb = False
         self._pages.clear()
-        self._words[_EPOCH] = (self._words[_EPOCH] + 1) % EPOCHS
-        if not self._words[
-            _EPOCH
-        ]:  # words of an epoch so named before must not be taken for those of this one
+        self._words[_EPOCH] = epoch = (self._words[_EPOCH] + 1) % EPOCHS
+        if not epoch:  # words of an epoch so named before must not be taken for those of this one
             self._runs &= np.uint64(CODE)
             self._stores.fill(0)
         self.cells[_LARGE:].fill(0)

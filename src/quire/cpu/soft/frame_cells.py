@@ -4,7 +4,7 @@ A word a frame for each: a linear page at which the engine's TLB may have the fr
 flushed, for what it had before is gone.
 """
 
-from enum import IntEnum
+from enum import IntEnum, unique
 
 __all__ = [
     "CODE",
@@ -29,6 +29,7 @@ INBOX_FRAMES = 64
 LARGE_BITS = 1 << 12
 
 
+@unique
 class FrameCell(IntEnum):
     """Words of the array of one engine."""
 

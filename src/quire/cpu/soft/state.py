@@ -3,11 +3,12 @@
 Hooks are compiled and run without Python; each gets the pointer array as its user data. Counters only grow.
 """
 
-from enum import IntEnum
+from enum import IntEnum, unique
 
 __all__ = ["EVENTS", "RECENT_SLOTS", "Emitted", "Pointer", "Recent", "SoftState", "StopCode"]
 
 
+@unique
 class StopCode(IntEnum):
     """Which hook asked to stop."""
 
@@ -27,6 +28,7 @@ class StopCode(IntEnum):
     RECORDS_FULL = 13  #: the buffer of accesses wants emptying
 
 
+@unique
 class SoftState(IntEnum):
     """Index of each scalar in the state array. From READS to BLOCKS they are event counters."""
 
@@ -92,6 +94,7 @@ class Emitted(IntEnum):
 EVENTS: tuple[SoftState, ...] = tuple(field for field in SoftState if field < SoftState.STOP)
 
 
+@unique
 class Pointer(IntEnum):
     """Index of each array in the pointer array."""
 

@@ -5,7 +5,7 @@ A context: an array of :class:`Cell`. Beside it cells near the engine's CPU stat
 block ran. Contexts are found by their CPU state, in a table at an address that compiled code has as a constant.
 """
 
-from enum import IntEnum
+from enum import IntEnum, unique
 
 __all__ = [
     "BLOCKS",
@@ -50,6 +50,7 @@ ENTRY_PLACE, ENTRY_KIND, ENTRY_SIZE = 48, 48, 50
 PAIRS = 12
 
 
+@unique
 class Near(IntEnum):
     """Offsets in the cells near the CPU state."""
 
@@ -110,6 +111,7 @@ class Repair(IntEnum):
     WORDS = 4
 
 
+@unique
 class Cell(IntEnum):
     """Words of a context."""
 
