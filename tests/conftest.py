@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from limits import PATIENCE, pytest_configure
-from sampling import WHOLE
+from sampling import EVERY_CASE, WHOLE, few
 from surroundings import children, differences, files, put_back, surroundings
 
 from quire.kernels.store import cache_folder
@@ -43,6 +43,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if getattr(session.config.option, "numprocesses", None):
         subprocess.run([sys.executable, "-m", "quire", "warm"], timeout=4 * PATIENCE, check=True)
         os.environ[native.SERVER] = native.start_server()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run few cases of each test, unless all are asked for, or some by name."""
+    option = config.option
+    if EVERY_CASE or option.keyword or option.markexpr or any("::" in one for one in config.args):
+        return
+    kept = list(few([item.nodeid for item in items]))
+    dropped = [item for item, keep in zip(items, kept, strict=True) if not keep]
+    items[:] = [item for item, keep in zip(items, kept, strict=True) if keep]
+    config.hook.pytest_deselected(items=dropped)
 
 
 BEFORE = pytest.StashKey[dict[str, object]]()
