@@ -38,7 +38,7 @@ class EngineCaches:
     def __init__(self, engine: Engine, frames: int, budget: FillBudget) -> None:
         self._engine, self._budget = engine, budget
         self._runs: npt.NDArray[np.uint64] = np.zeros(frames, np.uint64)
-        self._stores = self._runs.copy()
+        self._stores: npt.NDArray[np.uint64] = np.zeros(frames, np.uint64)
         self.cells: npt.NDArray[np.uint64] = np.zeros(FrameCell.CELLS, np.uint64)
         self.cells[_RUNS], self.cells[_STORES] = self._runs.ctypes.data, self._stores.ctypes.data
         for cell, address in zip(
