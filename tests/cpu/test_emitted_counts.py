@@ -97,7 +97,7 @@ def test_another_library_is_counted_by_hooks(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_library_of_other_code_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interposition, "is_known", lambda library: False)
+    monkeypatch.setattr(interposition, "knows_library", lambda: False)
     assert interposition.library_with_contexts.__wrapped__() is None
 
 

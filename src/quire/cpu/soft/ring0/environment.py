@@ -16,6 +16,7 @@ import numpy as np
 from quire.arch import ACCESS_RIGHTS, CR0, CR4, EFER
 from quire.cpu.soft.cpu_state import STATE_BYTES, different_layout
 from quire.cpu.soft.engine import Engine
+from quire.cpu.soft.tcg.offsets import GUEST_MODE
 
 __all__ = [
     "EFLAGS_INDEX",
@@ -33,7 +34,6 @@ _SEGMENTS_END = _SEGMENTS + 10 * SEGMENT_BYTES  # one for each SegmentName
 #: Index in 32-bit words of the hidden flags and of RFLAGS, for compiled hooks.
 HFLAGS_INDEX, EFLAGS_INDEX = _HFLAGS // 4, 136 // 4
 _CPL, _CODE_32, _STACK_32, _ADD_BASES, _CODE_64 = 3, 1 << 4, 1 << 5, 1 << 6, 1 << 15
-_GUEST = 1 << 21
 _FPU_SHIFT, _SSE, _SMAP = 8, 1 << 22, 1 << 23
 _DPL_SHIFT, _BIG, _LONG = 13, 22, 1 << 21
 _STAR, _KERNEL_GS_BASE, _EFER = 0xC0000081, 0xC0000102, 0xC0000080
@@ -93,7 +93,7 @@ class Environment:
     @property
     def guest_mode(self) -> bool:
         """Whether the CPU is in SVM guest mode."""
-        return bool(self.hidden_flags & _GUEST)
+        return bool(self.hidden_flags & GUEST_MODE)
 
     @property
     def long_code(self) -> bool:

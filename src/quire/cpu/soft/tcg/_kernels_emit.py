@@ -19,6 +19,7 @@ from quire.cpu.soft.tcg._kernels_operations import (
     emit_move,
     emit_sum,
     generator,
+    new_label,
     temp_of,
 )
 from quire.cpu.soft.tcg._kernels_prologue import emit_exit_check, emit_prologue, emit_slice, note_patch
@@ -37,7 +38,6 @@ from quire.kernels import callback, kernel, types
 U = np.uint64
 _WORD, _HALF = types.uint64, types.int32
 
-_new_label = generator("gen_new_label", _WORD, _WORD)
 _load_i32 = generator("tcg_gen_qemu_ld_i32", types.void, _WORD, _WORD, _WORD, _WORD, _HALF)
 _load_i64 = generator("tcg_gen_qemu_ld_i64", types.void, _WORD, _WORD, _WORD, _WORD, _HALF)
 _store_i32 = generator("tcg_gen_qemu_st_i32", types.void, _WORD, _WORD, _WORD, _WORD, _HALF)
@@ -117,7 +117,7 @@ def on_new_label(tcg):
     context = context_of_generator(tcg)
     if context:
         store64(context + _LABELLED, _1)
-    return _new_label(tcg)
+    return new_label(tcg)
 
 
 @kernel(types.int32(_WORD, _HALF, _WORD))

@@ -20,6 +20,8 @@ def generator(name, result, *arguments):
     return types.ExternalFunction(f"{name}_x86_64", result(*arguments))
 
 
+new_label = generator("gen_new_label", _WORD, _WORD)
+_branch_zero = generator("tcg_gen_brcondi_i64", types.void, _WORD, _HALF, _WORD, types.int64, _WORD)
 call_n = generator("tcg_gen_callN", types.void, _WORD, _WORD, _WORD, _HALF, _WORD)
 _new_temp = generator("tcg_temp_new_internal", _WORD, _WORD, _HALF, _HALF)
 const_i64 = generator("tcg_const_i64", _WORD, _WORD, _WORD)
@@ -103,3 +105,12 @@ def emit_call(tcg, context, arguments, function):
     store64(arguments + _8, const_i32(tcg, np.int32(load64(context + _NEXT))) + tcg)
     call_n(tcg, load64(context + _CHECK), _0, np.int32(2), arguments)
     turn_call(tcg, _2, function)
+
+
+@kernel(types.void(_WORD, _WORD, _WORD, _HALF, _WORD))
+def emit_call_unless(tcg, context, arguments, condition, function):
+    """Emit that call, unless the first of the block's temporaries is as `condition` says to 0."""
+    label = new_label(tcg)
+    _branch_zero(tcg, condition, temp_of(tcg, context, _0) - tcg, np.int64(0), label)
+    emit_call(tcg, context, arguments, function)
+    set_label(tcg, label)

@@ -17,9 +17,11 @@ from quire.cpu.soft.tcg._kernels_operations import (
     const_i64,
     emit3,
     emit_call,
+    emit_call_unless,
     emit_move,
     emit_sum,
     generator,
+    new_label,
     set_label,
     temp_of,
 )
@@ -31,11 +33,9 @@ from quire.kernels import kernel, types
 U = np.uint64
 _WORD, _HALF = types.uint64, types.int32
 
-_new_label = generator("gen_new_label", _WORD, _WORD)
 _new_temp = generator("tcg_temp_new_internal", _WORD, _WORD, _HALF, _HALF)
 _branch_i32 = generator("tcg_gen_brcondi_i32", types.void, _WORD, _HALF, _WORD, _HALF, _WORD)
 _branch_i64 = generator("tcg_gen_brcond_i64", types.void, _WORD, _HALF, _WORD, _WORD, _WORD)
-_branch_zero = generator("tcg_gen_brcondi_i64", types.void, _WORD, _HALF, _WORD, types.int64, _WORD)
 
 _C = {cell: U(8 * cell) for cell in Cell}
 _FULL, _NEXT, _OFFSET, _RECORDS = _C[Cell.FULL], _C[Cell.NEXT], _C[Cell.NEAR_OFFSET], _C[Cell.RECORDS]
@@ -67,7 +67,7 @@ def emit_exit_check(tcg, function, arguments, engine):
     env = load64(tcg + CONTEXT_ENV) + tcg
     temp = _new_temp(tcg, _I0, _I0)
     emit3(tcg, _LD_I32, temp, env, _EXIT)
-    label = _new_label(tcg)
+    label = new_label(tcg)
     _branch_i32(tcg, _GE, temp - tcg, _I0, label)
     store64(arguments, const_i64(tcg, engine) + tcg)
     store64(arguments + _8, const_i32(tcg, _I0) + tcg)
@@ -80,10 +80,7 @@ def emit_slice(tcg, context, arguments):
     """Emit that the block takes one off the slice, and is not to run if there was none."""
     near = load64(context + _OFFSET)
     emit_sum(tcg, context, near + _N_SLICE, _NONE)
-    label = _new_label(tcg)
-    _branch_zero(tcg, _GE, temp_of(tcg, context, _0) - tcg, np.int64(0), label)
-    emit_call(tcg, context, arguments, load64(context + _SLICE_ENDS))
-    set_label(tcg, label)
+    emit_call_unless(tcg, context, arguments, _GE, load64(context + _SLICE_ENDS))
 
 
 @kernel(types.void(_WORD, _WORD, _WORD))
@@ -95,7 +92,7 @@ def emit_fetch(tcg, context, arguments):
     emit3(tcg, LD, temp, env, near + _N_FETCH)
     pc = load64(load64(context + _RECORDS) + number * _R_WORDS)
     store64(context + _MOVE, emit_move(tcg, page, pc >> _12))
-    label = _new_label(tcg)
+    label = new_label(tcg)
     _branch_i64(tcg, _EQ, temp - tcg, page - tcg, label)
     emit_call(tcg, context, arguments, load64(context + _FETCH))
     set_label(tcg, label)

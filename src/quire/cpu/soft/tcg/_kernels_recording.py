@@ -15,10 +15,8 @@ from quire.cpu.soft.tcg._kernels_operations import (
     ST,
     add_i64,
     emit3,
-    emit_call,
+    emit_call_unless,
     emit_move,
-    generator,
-    set_label,
     temp_of,
 )
 from quire.cpu.soft.tcg._kernels_raw import ask_to_stop, load64, store64, user_at
@@ -29,9 +27,6 @@ from quire.kernels import callback, carray, kernel, types
 
 U = np.uint64
 _WORD, _HALF = types.uint64, types.int32
-
-_new_label = generator("gen_new_label", _WORD, _WORD)
-_branch_zero = generator("tcg_gen_brcondi_i64", types.void, _WORD, _HALF, _WORD, types.int64, _WORD)
 
 _C = {cell: U(8 * cell) for cell in Cell}
 _OFFSET, _NEAR, _NEXT, _USER = _C[Cell.NEAR_OFFSET], _C[Cell.NEAR], _C[Cell.NEXT], _C[Cell.USER]
@@ -56,10 +51,7 @@ def emit_room(tcg, context, arguments):
     temp = temp_of(tcg, context, _0)
     emit3(tcg, LD, temp, env, near + _N_ENTRY)
     add_i64(tcg, temp - tcg, temp - tcg, -np.int64(load64(context + _LIMIT)))
-    label = _new_label(tcg)
-    _branch_zero(tcg, _LT, temp - tcg, np.int64(0), label)
-    emit_call(tcg, context, arguments, load64(context + _SOON_FULL))
-    set_label(tcg, label)
+    emit_call_unless(tcg, context, arguments, _LT, load64(context + _SOON_FULL))
 
 
 @kernel(types.void(_WORD, _WORD, _WORD))

@@ -92,6 +92,9 @@ class Context:
                 Cell.RECORDS: self.records.ctypes.data,
                 Cell.STARTS: self.starts.ctypes.data,
                 Cell.CHECK: library.address("helper_check_exit_request_x86_64"),
+                Cell.PURE_ALL: library.address("helper_cc_compute_all_x86_64"),
+                Cell.PURE_CARRY: library.address("helper_cc_compute_c_x86_64"),
+                Cell.PURE_NEXT: library.address("helper_lookup_tb_ptr_x86_64"),
                 Cell.COUNTS: 1,
             }
             | repair_cells()

@@ -8,12 +8,10 @@ import threading
 from functools import cache
 from typing import Any
 
-from unicorn.unicorn_py3.unicorn import uclib
-
 from quire.cpu.soft.tcg import _kernels_emit, _kernels_misses, _kernels_records
 from quire.cpu.soft.tcg.cells import CONTEXTS, REGISTRY
 from quire.cpu.soft.tcg.library import ABSOLUTE, GLOBAL, JUMP, Library
-from quire.cpu.soft.tcg.offsets import is_known
+from quire.cpu.soft.tcg.offsets import engines_library, knows_library
 from quire.cpu.soft.tcg.repairs.table import Table
 
 __all__ = [
@@ -73,9 +71,9 @@ _LISTED: dict[str, Any] = {
 @cache
 def library_with_contexts() -> Library | None:
     """Return the library, its generator turned and the table of contexts in place; None if it is not a known one."""
-    library = Library(uclib)
+    library = engines_library()
     try:
-        if is_known(library) and _map(REGISTRY, 16 * CONTEXTS):
+        if knows_library() and _map(REGISTRY, 16 * CONTEXTS):
             _turn(library, _GENERATOR, (ABSOLUTE, GLOBAL, JUMP))
             return library
     except LookupError:

@@ -13,7 +13,7 @@ from unicorn.unicorn_py3.unicorn import uclib
 
 from quire.cpu.soft.tcg.library import Library
 
-__all__ = ["Condition", "Offset", "Opcode", "is_known", "knows_library"]
+__all__ = ["GUEST_MODE", "Condition", "Offset", "Opcode", "engines_library", "is_known", "knows_library"]
 
 
 class Offset(IntEnum):
@@ -55,6 +55,8 @@ class Offset(IntEnum):
     TLB_ENTRY = 64  #: size of a CPUTLBEntry: addr_read, addr_write, addr_code, paddr, addend
 
 
+#: Of the hidden flags: in SVM guest mode.
+GUEST_MODE = 1 << 21
 #: Mmu indices of x86, and entries of each one's victim TLB.
 MMU_INDICES, VICTIMS = 3, 8
 
@@ -128,9 +130,15 @@ def fingerprint(library: Library) -> str:
 
 
 @cache
+def engines_library() -> Library:
+    """Return the engine's library."""
+    return Library(uclib)
+
+
+@cache
 def knows_library() -> bool:
     """Whether the offsets are those of the engine's library."""
-    return is_known(Library(uclib))
+    return is_known(engines_library())
 
 
 def is_known(library: Library) -> bool:

@@ -31,7 +31,6 @@ class PageSlots:
         self._slots: _Words = np.full((4, 2 * SLOTS), _NONE, np.uint64)
         self._pairs = level.pairs
         owners, entries, tags, followers = (row.ctypes.data for row in self._slots)
-        address = context.library.address
         context.set_cells(
             {
                 Cell.FULL: 1,
@@ -49,9 +48,6 @@ class PageSlots:
                 Cell.LOOK_UP: _kernels_access.on_look_up.address,
                 Cell.FETCH: _kernels_access.on_fetch.address,
                 Cell.PRIVILEGE: 0 if before_walks is None else before_walks.address,
-                Cell.PURE_ALL: address("helper_cc_compute_all_x86_64"),
-                Cell.PURE_CARRY: address("helper_cc_compute_c_x86_64"),
-                Cell.PURE_NEXT: address("helper_lookup_tb_ptr_x86_64"),
             }
         )
         self.make_heads(tlb.capacity)

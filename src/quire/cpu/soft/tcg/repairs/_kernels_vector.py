@@ -7,7 +7,7 @@ import numpy as np
 
 from quire.arch import CR4, LOW32, Vector
 from quire.cpu.soft.tcg._kernels_raw import load32, load64, store32, store64
-from quire.cpu.soft.tcg.offsets import Offset
+from quire.cpu.soft.tcg.offsets import GUEST_MODE, Offset
 from quire.cpu.soft.tcg.repairs.operations import DOT_PRODUCTS, VECTOR, vector_number
 from quire.kernels import callback, compiled_by, kernel, types
 
@@ -24,7 +24,7 @@ _EIP, _CC_OP = U(Offset.ENV_EIP), U(Offset.ENV_CC_OP)
 _FLAGS, _BEFORE, _MASKS, _CONTROL = U(0x3F), U(7), U(0x1F80), U(0xFFC0)
 _0, _1, _4, _7, _8, _15, _16 = (U(n) for n in (0, 1, 4, 7, 8, 15, 16))
 _OPERATIONS, _XM, _UD = U(0xFFFF), np.int32(Vector.XM), np.int32(Vector.UD)
-_HFLAGS, _GUEST_MODE = U(Offset.ENV_HFLAGS), np.uint32(1 << 21)
+_HFLAGS, _GUEST_MODE = U(Offset.ENV_HFLAGS), np.uint32(GUEST_MODE)
 _CR4, _OSXMMEXCPT = U(Offset.ENV_CR4), U(CR4.mask("OSXMMEXCPT"))
 _DPPS, _DPPD = (U(vector_number(name)) for name in DOT_PRODUCTS)
 _LOW32, _HIGH32 = U(LOW32), U(LOW32 << 32)
@@ -50,9 +50,7 @@ def raise_exception(env, operation, place):
     cc_op = operation >> _16 & _OPERATIONS
     if cc_op:
         store32(env + _CC_OP, np.uint32(cc_op))
-    guest = (
-        load32(env + _HFLAGS) & _GUEST_MODE
-    )  # a program is in none, and its kernel's CR4 not in the engine
+    guest = load32(env + _HFLAGS) & _GUEST_MODE  # the engine of a program is not, and has no CR4 of it
     _raise(env, _UD if guest and load64(env + _CR4) & _OSXMMEXCPT == _0 else _XM)
 
 

@@ -54,8 +54,8 @@ def execute(env, operation, first, second, result, other, word):
     return left
 
 
-@kernel(types.void(_WORD, _WORD, _WORD))
-def keep(env, at, result):
+@kernel(types.void(_WORD, _WORD))
+def keep(at, result):
     """Give the register at `at` the number at `result`."""
     store64(at, load64(result))
     store16(at + _8, load16(result + _8))
@@ -64,7 +64,7 @@ def keep(env, at, result):
 @kernel(types.void(_WORD, _WORD))
 def pop(env, result):
     """Give ST(1) the number at `result`, and free ST(0)."""
-    keep(env, register(env, _1), result)
+    keep(register(env, _1), result)
     top = U(load32(env + _TOP))
     store8(env + _TAGS + top, np.uint8(1))
     store32(env + _TOP, np.uint32((top + _1) & _7))
@@ -76,7 +76,7 @@ def push(env, result):
     top = (U(load32(env + _TOP)) + _7) & _7
     store32(env + _TOP, np.uint32(top))
     store8(env + _TAGS + top, np.uint8(0))
-    keep(env, register(env, _0), result)
+    keep(register(env, _0), result)
 
 
 @callback(types.void(_WORD, _WORD))
@@ -84,7 +84,7 @@ def on_top(env, operation):
     """helper_fsqrt and its like: ST(0) from ST(0)."""
     made = cell(_0)
     execute(env, operation, register(env, _0), made, made, made, made)
-    keep(env, register(env, _0), made)
+    keep(register(env, _0), made)
 
 
 @callback(types.void(_WORD, _WORD))
@@ -92,7 +92,7 @@ def on_top_and_next(env, operation):
     """helper_fprem and its like: ST(0) from ST(0) and ST(1)."""
     made = cell(_0)
     execute(env, operation, register(env, _0), register(env, _1), made, made, made)
-    keep(env, register(env, _0), made)
+    keep(register(env, _0), made)
 
 
 @callback(types.void(_WORD, _WORD))
@@ -109,7 +109,7 @@ def on_pushed(env, operation):
     made, other = cell(_0), cell(_0)
     left = execute(env, operation, register(env, _0), made, made, other, made)
     if left & _C2 & (operation >> _16) == _0:
-        keep(env, register(env, _0), other)
+        keep(register(env, _0), other)
         push(env, made)
 
 
@@ -118,7 +118,7 @@ def on_top_and_operand(env, operation):
     """helper_fadd_ST0_FT0 and its like."""
     made = cell(_0)
     execute(env, operation, register(env, _0), env + _FT0, made, made, made)
-    keep(env, register(env, _0), made)
+    keep(register(env, _0), made)
 
 
 @callback(types.void(_WORD, _WORD, _WORD))
@@ -126,7 +126,7 @@ def on_other_and_top(env, number, operation):
     """helper_fadd_STN_ST0 and its like."""
     made, at = cell(_0), register(env, number & _7)
     execute(env, operation, at, register(env, _0), made, made, made)
-    keep(env, at, made)
+    keep(at, made)
 
 
 @callback(types.void(_WORD, _WORD))
@@ -157,7 +157,7 @@ def on_operand(env, value, operation):
     """helper_flds_FT0 and helper_fldl_FT0."""
     made, word = cell(_0), cell(value)
     execute(env, operation, made, made, made, made, word)
-    keep(env, env + _FT0, made)
+    keep(env + _FT0, made)
 
 
 @callback(_WORD(_WORD, _WORD))
