@@ -14,6 +14,7 @@ from quire.errors import MisuseError
 from quire.memory import Fill, OutOfFrames, Owner, OwnerKind, Pool
 from quire.memory.numa import NodePools
 from quire.mmu.abilities import Mapped, Shadowed
+from quire.mmu.guest_frames import GuestFrames
 from quire.mmu.host import Host
 from quire.mmu.placement import Placement
 from quire.mmu.regions import MemoryRegions
@@ -31,10 +32,12 @@ from quire.paging import (
 )
 from quire.tlb import AddressSpace, Operation, Tlb
 from quire.vcpu import Exit, VmxState
+from quire.vcpu.vmcs import word_of
 
 __all__ = ["NativeMmu", "PagedMmu", "WriteLog", "block_order"]
 
 _TABLE = Owner(OwnerKind.GUEST_TABLE, "guest tables")
+_GUEST_CR3 = word_of("guest_cr3")
 _PAGE = Owner(OwnerKind.GUEST_PAGE, "guest pages")
 
 
@@ -93,6 +96,11 @@ class PagedMmu(ABC):
         """This Mmu, if it keeps shadow tables."""
         return None
 
+    @property
+    def plain(self) -> bool:
+        """Whether an entry of the guest's tables may be written as any memory is: nobody has to hear of it."""
+        return self.shadowed is None and self.log is None
+
     def back(self, gpa: int) -> bool:
         """Give guest-physical `gpa` a host page; return False when the guest has no memory there."""
         raise MisuseError(
@@ -105,10 +113,27 @@ class PagedMmu(ABC):
     def start(self) -> None:  # noqa: B027 - where memory is there, tables are too
         """Build the guest's tables, if they are Quire's to build and lie in memory that exits."""
 
+    def new_tables(self) -> Tables:
+        """Return an empty hierarchy of the guest's, for one more address space. Raises OutOfFrames."""
+        return Tables(GuestFrames(self), GUEST_FORMAT, self.changed)
+
     def _make_guest_tables(self) -> None:
-        self.tables = Tables(_GuestFrames(self), GUEST_FORMAT, self.changed)
+        self.tables = self.new_tables()
         self.guest_context[Context.CR3] = self.tables.root
         self.vmx.vmcs.write("guest_cr3", self.tables.root)
+
+    def load_tables(self, tables: Tables, pcid: int, *, keep: bool) -> None:
+        """Execute MOV to CR3: `tables` are the guest's from now on, under `pcid`; `keep` is bit 63 (SDM 3A §4.10.4.1).
+
+        The PCID counts only if CR4.PCIDE is set; without it give 0.
+        """
+        self.tables, self.pcid = tables, pcid
+        self.guest_context[Context.CR3] = tables.root
+        # Not by Vmcs.write: no control changes with CR3, so that nobody need look at all fields.
+        self.vmx.vmcs.words[_GUEST_CR3] = tables.root | pcid
+        if self.tlb is not None:
+            self.tlb.enter(self.space)
+        self.execute(Operation.MOV_CR3_KEEP if keep else Operation.MOV_CR3)
 
     def changed(self, start: int = 0, size: int = 0) -> None:
         """Mappings of either dimension go or change, from `start` on: remembered walks are stale."""
@@ -144,6 +169,10 @@ class PagedMmu(ABC):
     def allocate_table_frame(self) -> int:
         """Return the guest frame number of a new page for the guest's tables. Raises OutOfFrames."""
         return self.frames.allocate(0, _TABLE)
+
+    def free_table_frame(self, gfn: int) -> None:
+        """Take back what :meth:`allocate_table_frame` returned."""
+        self.frames.free(gfn, 0, _TABLE)
 
     def place(self, node: int) -> None:
         """The vCPU runs on `node` from now on: walk the tables that are there, if there are any."""
@@ -334,33 +363,6 @@ class NativeMmu(PagedMmu):
 
     def _used(self) -> int:
         return self.frames.frames_of(OwnerKind.GUEST_PAGE) + self.frames.frames_of(OwnerKind.GUEST_TABLE)
-
-
-class _GuestFrames:
-    """Where guest tables live: guest-physical frames, reached as the guest's kernel reaches them."""
-
-    def __init__(self, mmu: PagedMmu) -> None:
-        self._mmu = mmu
-        self._memory = mmu.host.memory
-
-    def load(self, address: int) -> int:
-        return self._memory.load(self._mmu.entry_hpa(address))
-
-    def store(self, address: int, entry: int) -> None:
-        self._mmu.store(address, entry)
-
-    def allocate_table(self) -> int:
-        address = self._mmu.allocate_table_frame() << PAGE_SHIFT
-        try:
-            hpa = self._mmu.reach(address, write=True)
-        except BaseException:
-            self.free_table(address)
-            raise
-        self._memory.fill(hpa >> PAGE_SHIFT, 1, 0)
-        return address
-
-    def free_table(self, address: int) -> None:
-        self._mmu.frames.free(address >> PAGE_SHIFT, 0, _TABLE)
 
 
 def block_order(size: int) -> int:

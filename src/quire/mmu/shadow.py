@@ -97,6 +97,7 @@ class ShadowMmu(BackedMmu):
         if self.copies is not None:
             self.shadow.tables.memory = self.copies
         memory_map.on_change = self._map_changes
+        self._next: tuple[Tables, int, bool] | None = None  # what MOV to CR3 is about to load
         self._asked: int | None = None  # the GPA of a software access whose exit is being dealt with
         vmx.intercept_paging()
 
@@ -201,9 +202,23 @@ class ShadowMmu(BackedMmu):
         else:
             self.on_exit(Exit(ExitReason.INVLPG, gva, instruction_length=_INVLPG_LENGTH, passes=True))
 
+    def load_tables(self, tables: Tables, pcid: int, *, keep: bool) -> None:
+        """MOV to CR3 of the played kernel: an exit, whose handler calls :meth:`perform_invalidation`."""
+        self._next = tables, pcid, keep
+        self.invalidate(None)
+
     def perform_invalidation(self, gva: int | None) -> None:
         """Do what the instruction does, to TLB and shadow."""
-        super().invalidate(gva)
+        if gva is not None or self._next is None:
+            super().invalidate(gva)
+            return
+        (tables, pcid, keep), self._next = self._next, None
+        self.tables, self.pcid = tables, pcid
+        self.guest_context[Context.CR3] = tables.root
+        self.follow()
+        if self.tlb is not None:
+            self.tlb.enter(self.space)
+        self.execute(Operation.MOV_CR3_KEEP if keep else Operation.MOV_CR3)
 
     def apply(self, operation: Operation, *, pcid: int | None = None, gva: int = 0, gpa: int = 0) -> None:
         """Apply a row of the invalidation table to what is out of sync in the shadow, and to the TLB."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quire import failpoints
-from quire.arch import PAGE_SIZE, PTE, MemoryType, gva_index, level_shift, page_size
+from quire.arch import PAGE_SIZE, PTE, WORD, MemoryType, gva_index, level_shift, page_size
 from quire.errors import MisuseError
 from quire.paging.context import Rights
 from quire.paging.format import PagingFormat, level_of
@@ -57,6 +57,28 @@ class TableRanges(TableTree):
     """Operations on ranges of the tables under one root."""
 
     on_change: Callable[[int, int], None]
+
+    def copy_read_only(self, source: "TableRanges", starts: Row) -> None:
+        """Map the 4 KiB pages at `starts`, ascending and not mapped here, as `source` maps them; neither may be written.
+
+        Accessed and dirty flags are clear here. Raises OutOfFrames with what was copied so far.
+        """
+        form, bits = self.form, self.form.leaf_bits
+        read_only = np.uint64(~(bits[Rights.READ | Rights.WRITE] ^ bits[Rights.READ]) & WORD)
+        flags = np.uint64(~(form.accessed | form.dirty) & WORD)
+        source.on_change(int(starts[0]), int(starts[-1]) - int(starts[0]) + PAGE_SIZE)
+        regions, firsts = np.unique(starts >> np.uint64(21), return_index=True)
+        for region, pages in zip(regions.tolist(), np.split(starts, firsts[1:]), strict=True):
+            theirs = source._page_tables[region]
+            ours = self._reach(region << 21, 1) & TABLE
+            indices = pages >> np.uint64(12) & np.uint64(ENTRIES - 1)
+            old, new = source.row(theirs).copy(), self.row(ours).copy()
+            old[indices] &= read_only
+            new[indices] = old[indices] & flags
+            source.write_rows([(theirs, old)])
+            self.write_rows([(ours, new)])
+            self._present[ours] += len(pages)
+            self.mapped_bytes += len(pages) * PAGE_SIZE
 
     def __init__(self, memory: TableMemory, form: PagingFormat) -> None:
         super().__init__(memory, form)

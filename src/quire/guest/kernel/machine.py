@@ -5,6 +5,7 @@ registers, and nothing of the host: whether a second dimension lies below is the
 violation that a call here runs into is serviced inside the call, and counted.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,6 +63,13 @@ class ProcessMachine(Protocol):
 
     def dirty_pages(self, region: int) -> list[int]:
         """Return the addresses of the small pages that were written in the 2 MiB at `region`, in order."""
+        ...
+
+    def copy_pages(self, other: "ProcessMachine", pages: Sequence[int]) -> None:
+        """Have `other`, the tables of another address space, map the small pages at `pages` as these do, in order.
+
+        Neither may write them then, and what is cached of these is dropped. Raises OutOfFrames.
+        """
         ...
 
     def move_tables(self, start: int, end: int, to: int) -> None:

@@ -1,34 +1,42 @@
-"""The machine that a process guest's kernel runs on: ProcessMachine over a vCPU.
+"""The machine that a process guest's kernel runs on: ProcessMachine over a vCPU, one for each address space.
 
-An EPT violation met on the way is an exit like any other: recorded, counted, handled.
+An EPT violation met on the way is an exit like any other: recorded, counted, handled. Of an address space that is not
+loaded nothing is invalidated at once: it is noted, and the next MOV to CR3 that loads it drops what is cached under its
+PCID, as Linux does by its generations (arch/x86/mm/tlb.c).
 """
+
+from collections.abc import Sequence
+
+import numpy as np
 
 from quire.arch import PAGE_SIZE, Access, ExitReason
 from quire.errors import MisuseError
-from quire.guest.kernel.machine import PageFault, Registers
+from quire.guest.kernel.machine import PageFault, ProcessMachine, Registers
 from quire.machine import Vcpu
-from quire.paging import Status
+from quire.paging import Mapping, Rights, Status, Tables
 from quire.vcpu import Exit
 
 __all__ = ["VirtualMachine"]
 
 
 class VirtualMachine:
-    """One vCPU and its guest-physical memory. Sizes are in bytes."""
+    """One vCPU, its guest-physical memory, and one address space: `tables`, by default those that are loaded.
 
-    def __init__(self, vcpu: Vcpu) -> None:
+    Sizes are in bytes. `pcid` tags its translations.
+    """
+
+    def __init__(self, vcpu: Vcpu, tables: Tables | None = None, pcid: int = 0) -> None:
         self._vcpu = vcpu
         self._mmu = mmu = vcpu.mmu
         self._cpu = vcpu.cpu
         self._bytes = vcpu.host.memory.octets.data
+        self._tables = mmu.tables if tables is None else tables
+        self.pcid = pcid
+        self.stale = tables is not None  #: whether translations may be cached that it no longer has
         self.page_size = vcpu.machine.config.guest_page
-        self.map = mmu.map
-        self.unmap = mmu.unmap
-        self.protect = mmu.protect
-        self.split = mmu.split
-        self.move_tables = mmu.move_tables
-        self.dirty_pages = mmu.dirty_pages
-        self.lookup = mmu.lookup
+        self.map = self._tables.map
+        self.dirty_pages = self._tables.dirty_pages
+        self.lookup = self._tables.lookup
         self.allocate = mmu.allocate
         self.free = mmu.free
 
@@ -36,6 +44,68 @@ class VirtualMachine:
     def registers(self) -> Registers:
         """The vCPU's registers."""
         return self._cpu.registers
+
+    @property
+    def table_count(self) -> int:
+        """How many frames the tables of this address space take."""
+        return self._tables.table_count
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the vCPU's CR3 points to these tables."""
+        return self._mmu.tables is self._tables
+
+    def load(self) -> bool:
+        """Execute MOV to CR3; return whether it had to drop what was cached under this PCID."""
+        flushes, self.stale = self.stale, False
+        self._mmu.load_tables(self._tables, self.pcid, keep=not flushes)
+        return flushes
+
+    def another(self, pcid: int) -> "VirtualMachine":
+        """Return the machine with an empty address space. Raises OutOfFrames."""
+        return VirtualMachine(self._vcpu, self._mmu.new_tables(), pcid)
+
+    def close(self) -> None:
+        """Free the tables of this address space, which is not loaded and maps nothing."""
+        self._tables.close()
+
+    def unmap(self, gva: int) -> Mapping:
+        """Remove the page that maps `gva`, invalidate its cached translations, return what it was."""
+        mapping = self._tables.unmap(gva)
+        self._invalidate(gva)
+        return mapping
+
+    def protect(self, gva: int, rights: Rights) -> None:
+        """Change the rights of the page that maps `gva` and invalidate its cached translations."""
+        self._tables.protect(gva, rights)
+        self._invalidate(gva)
+
+    def split(self, gva: int) -> None:
+        """Turn the 2 MiB page that maps `gva` into 512 pages of 4 KiB, and its frames into single ones."""
+        mapping = self._tables.lookup(gva)
+        self._tables.split(gva)
+        if mapping is not None:
+            self._mmu.divide(mapping.target, mapping.size)
+        self._invalidate(gva)
+
+    def move_tables(self, start: int, end: int, to: int) -> None:
+        """Have the small pages from `start` to `end` be mapped from `to` on, by their tables."""
+        self._tables.move_tables(start, end, to)
+        self._invalidate(None)
+
+    def copy_pages(self, other: ProcessMachine, pages: Sequence[int]) -> None:
+        """Have `other` map the small pages at `pages` as these tables do; neither may write them then."""
+        assert isinstance(other, VirtualMachine), "both are address spaces of one machine"
+        if pages:
+            other._tables.copy_read_only(self._tables, np.array(pages, np.uint64))
+            self._invalidate(None)
+
+    def _invalidate(self, gva: int | None) -> None:
+        """Drop what is cached of the page at `gva`, or of the whole address space, if not now then when it is loaded."""
+        if self.loaded:
+            self._mmu.invalidate(gva)
+        else:
+            self.stale = True
 
     def physical(self, gpa: int, length: int, *, write: bool = False) -> memoryview:
         """Return the bytes at `gpa`, which must not cross a 4 KiB boundary."""

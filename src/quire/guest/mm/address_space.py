@@ -1,8 +1,7 @@
 """A process's address space: what is mapped where, and the page-fault handler that gives it frames.
 
 Models Linux's memory map of one process: areas, demand paging with 4 KiB and 2 MiB pages, private and shared
-files, the heap and a stack that grows. Private file pages are copied at the first touch. Does not model swap,
-locking, huge page files or copy-on-write (there is no fork). Contract: results are a non-negative number or a
+files, the heap, a stack that grows, copies on write. Does not model swap, locking or huge page files. Contract: results are a non-negative number or a
 negative errno, as Linux returns them; every number may come from a hostile guest. A fault that cannot be
 resolved is a :class:`~quire.guest.kernel.siginfo.SignalInfo`. Times and randomness: only from the seeded generator.
 """
@@ -12,6 +11,7 @@ import random
 import signal
 from bisect import bisect_left
 from collections.abc import Callable
+from dataclasses import replace
 
 from quire.arch import PF_ERROR, WORD
 from quire.errors import InternalError
@@ -19,7 +19,8 @@ from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.siginfo import BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SI_KERNEL, SignalInfo
 from quire.guest.mm.advice import madvise
 from quire.guest.mm.backing import FileBacking
-from quire.guest.mm.layout import DEFAULT_STACK_LIMIT
+from quire.guest.mm.commons import Commons
+from quire.guest.mm.layout import DEFAULT_STACK_LIMIT, Layout, choose_layout
 from quire.guest.mm.linux import (
     MS_ASYNC,
     MS_INVALIDATE,
@@ -35,12 +36,12 @@ from quire.guest.mm.linux import (
     page_up,
 )
 from quire.guest.mm.mapping import MemoryMap
-from quire.guest.mm.pages import PARKED, SHARED
+from quire.guest.mm.pages import COW, PARKED, SHARED
 from quire.guest.mm.procmaps import Region, maps_text, regions
 from quire.guest.mm.remap import mremap
 from quire.guest.mm.shared_pages import SharedPage
 from quire.guest.mm.uaccess import UserMemory
-from quire.guest.mm.vma import Vma
+from quire.guest.mm.vma import OnFork, Vma
 from quire.memory import OutOfFrames
 
 __all__ = ["OUT_OF_MEMORY", "AddressSpace"]
@@ -53,6 +54,7 @@ _MINCORE_CHUNK = PAGE_4K << 18
 _SMALL_MASK = ~(PAGE_4K - 1)
 _LARGE_MASK = ~(PAGE_2M - 1)
 _RSVD = PF_ERROR.encode(RSVD=1)
+_WRITES = PF_ERROR.encode(W=1)
 _KIND = PF_ERROR.encode(W=1, ID=1)
 #: Which protections allow the access that an error code describes.
 _ALLOWED_BY = {
@@ -64,10 +66,21 @@ _ALLOWED_BY = {
 
 
 class AddressSpace(MemoryMap):
-    """The memory of one process on `machine`. `aslr` off gives Linux's fixed layout."""
+    """The memory of one process on `machine`. `aslr` off gives Linux's fixed layout.
 
-    def __init__(self, machine: ProcessMachine, rng: random.Random, *, aslr: bool = True) -> None:
-        super().__init__(machine, rng, aslr=aslr)
+    `layout` and `commons` are those of the other processes there; without them it is the first.
+    """
+
+    def __init__(
+        self,
+        machine: ProcessMachine,
+        rng: random.Random,
+        *,
+        aslr: bool = True,
+        layout: Layout | None = None,
+        commons: Commons | None = None,
+    ) -> None:
+        super().__init__(machine, layout or choose_layout(rng, aslr), commons or Commons(machine))
         #: RLIMIT_STACK in bytes: how far an area that grows down may reach.
         self.stack_limit = DEFAULT_STACK_LIMIT
         #: Gives memory back that nobody needs any more; says whether there was some.
@@ -120,8 +133,7 @@ class AddressSpace(MemoryMap):
         self.faults += 1
         try:
             if page in self.pages.small or (self._large and (gva & _LARGE_MASK) in self.pages.large):
-                self._present(page, vma)
-                return None
+                return self._present(page, vma, error_code)
             if vma.backing is None:
                 return self._anonymous(page, vma)
             return self._shared(page, gva, vma) if vma.shared else self._private(page, gva, vma)
@@ -247,6 +259,26 @@ class AddressSpace(MemoryMap):
             start = stop
         return True
 
+    def fork(self, machine: ProcessMachine) -> "AddressSpace":
+        """Return a copy on `machine`, whose tables are empty: what fork makes. Raises OutOfFrames with all undone."""
+        made = AddressSpace(machine, random.Random(0), layout=self.layout, commons=self.commons)
+        made.files, backings = self.files.fork()
+        made.stack_limit, made.allowance = self.stack_limit, replace(self.allowance)
+        made.brk_start, made.brk_end = self.brk_start, self.brk_end
+        left_out = [(one.start, one.end) for one in self.areas if one.on_fork is not OnFork.COPIED]
+        for vma in self.areas:
+            if vma.on_fork is OnFork.LEFT_OUT:
+                continue
+            backing = backings[vma.backing] if isinstance(vma.backing, FileBacking) else vma.backing
+            made._insert(replace(vma, backing=backing))
+        try:
+            self.pages.fork(made.pages, left_out)
+        except OutOfFrames:
+            made.files.forget()  # the descriptors are these still
+            made.close()
+            raise
+        return made
+
     def close(self) -> None:
         """Unmap everything: write shared files back, free every frame, close every descriptor."""
         self.remove(0, TASK_SIZE)
@@ -290,14 +322,17 @@ class AddressSpace(MemoryMap):
         self.areas.grow_down(above, page)
         return above
 
-    def _present(self, page: int, vma: Vma) -> None:
-        """The page has a frame: parked, or mapped since whoever faulted looked."""
+    def _present(self, page: int, vma: Vma, error_code: int) -> SignalInfo | None:
+        """The page has a frame: parked, copied on write, or mapped since whoever faulted looked."""
         key = page if page in self.pages.small else page & _LARGE_MASK
         entry = self.pages.small.get(key)
         if entry is None:
             entry = self.pages.large[key]
         if entry & PARKED:
             self.pages.unpark(key, vma.rights)
+        if entry & COW and error_code & _WRITES and not self.pages.own(key, vma.rights, self._frame):
+            return self._out_of_memory()
+        return None
 
     def _frame(self) -> int | None:
         """Return the GPA of a zeroed frame, None when there is none even after others gave theirs back."""
@@ -342,13 +377,13 @@ class AddressSpace(MemoryMap):
                 return gpa
             known = SharedPage(backing.key, index, gpa, is_file=file is not None)
             store.add(known)
-        known.users[page] = None
+        known.users[self.pages, page] = None
         if file is not None and file.writable:
             known.writer = file
         try:
             self.machine.map(page, known.gpa, PAGE_4K, vma.rights)
         except OutOfFrames:
-            store.leave(known.gpa, page, False)
+            store.leave(known.gpa, (self.pages, page), False)
             raise
         self.pages.add(page, known.gpa | SHARED)
         return None

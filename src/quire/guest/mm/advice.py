@@ -13,7 +13,7 @@ from quire.guest.mm import linux
 from quire.guest.mm.backing import FileBacking
 from quire.guest.mm.linux import PAGE_2M, PAGE_4K, page_up
 from quire.guest.mm.mapping import MemoryMap
-from quire.guest.mm.vma import Vma
+from quire.guest.mm.vma import OnFork, Vma
 from quire.memory import OutOfFrames
 
 __all__ = ["madvise"]
@@ -47,6 +47,18 @@ def _drop(space: MemoryMap, vma: Vma, start: int, end: int) -> int:
         return -errno.ENOMEM
     space.pages.drop(start, end)
     return 0
+
+
+def _on_fork(what: OnFork) -> Callable[[MemoryMap, Vma, int, int], int]:
+    """Return what has a child get `what` of an area."""
+
+    def act(space: MemoryMap, vma: Vma, start: int, end: int) -> int:
+        if what is OnFork.WIPED and vma.backing is not None:
+            return -errno.EINVAL
+        space.set_on_fork(start, end, what)
+        return 0
+
+    return act
 
 
 def _own_memory(space: MemoryMap, vma: Vma, start: int, end: int) -> int:
@@ -95,7 +107,10 @@ _ACTS: dict[int, Callable[[MemoryMap, Vma, int, int], int]] = {
     linux.MADV_DONTNEED_LOCKED: _drop,
     linux.MADV_FREE: _own_memory,
     linux.MADV_REMOVE: _remove,
-    linux.MADV_WIPEONFORK: _own_memory,
+    linux.MADV_DONTFORK: _on_fork(OnFork.LEFT_OUT),
+    linux.MADV_DOFORK: _on_fork(OnFork.COPIED),
+    linux.MADV_WIPEONFORK: _on_fork(OnFork.WIPED),
+    linux.MADV_KEEPONFORK: _on_fork(OnFork.COPIED),
     linux.MADV_POPULATE_READ: _populate_read,
     linux.MADV_POPULATE_WRITE: _populate_write,
     linux.MADV_COLLAPSE: _collapse,

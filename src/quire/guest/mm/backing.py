@@ -11,7 +11,8 @@ import errno
 import fcntl
 import os
 import stat
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from quire.own_descriptors import move_high
 
@@ -118,8 +119,8 @@ def _after(views: list[memoryview], done: int) -> list[memoryview]:
 class FileRegistry:
     """The files that mappings refer to, one per file and kind of access."""
 
+    new_memory: Callable[[], int]  #: returns a number for shared memory that no other has
     _files: dict[tuple[int, int, bool], FileBacking] = field(default_factory=dict)
-    _shared: int = 0
 
     def open(self, fd: int, *, shared: bool, write: bool) -> FileBacking | int | None:
         """Return the file behind host descriptor `fd` for a mapping, unreferenced if it is new.
@@ -154,8 +155,14 @@ class FileRegistry:
 
     def shared_anonymous(self) -> SharedAnonymous:
         """Return new shared memory, unreferenced."""
-        self._shared += 1
-        return SharedAnonymous((-1, self._shared), b"/dev/zero (deleted)")
+        return SharedAnonymous((-1, self.new_memory()), b"/dev/zero (deleted)")
+
+    def fork(self) -> tuple["FileRegistry", dict[FileBacking, FileBacking]]:
+        """Return a copy for a process whose descriptors are copies of these, and which file stands for which in it."""
+        copy = FileRegistry(self.new_memory)
+        pairs = {one: replace(one, references=0) for one in self._files.values()}
+        copy._files = {key: pairs[one] for key, one in self._files.items()}
+        return copy, pairs
 
     def is_mapped(self, fd: int) -> Key | None:
         """Return the key of the file behind `fd` if a mapping refers to it."""
@@ -171,6 +178,11 @@ class FileRegistry:
     def reader(self, key: Key) -> FileBacking:
         """Return a backing of the mapped file `key`."""
         return self._files.get((*key, True)) or self._files[(*key, False)]
+
+    def forget(self) -> None:
+        """Close nothing when references go: the descriptors are another's."""
+        for backing in self._files.values():
+            backing.references += 1
 
     def close(self) -> None:
         """Close every descriptor at once; the backings cannot be read any more."""

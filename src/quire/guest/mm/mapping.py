@@ -6,7 +6,6 @@ nothing, but for mprotect over a hole, which Linux too carries out up to it.
 """
 
 import errno
-import random
 from abc import ABC, abstractmethod
 
 from quire.arch import LOW32, WORD
@@ -15,10 +14,11 @@ from quire.guest.kernel.siginfo import SignalInfo
 from quire.guest.mm import linux
 from quire.guest.mm.allowance import Allowance
 from quire.guest.mm.backing import Backing, FileBacking, FileRegistry
-from quire.guest.mm.layout import choose_layout, find_gap
+from quire.guest.mm.commons import Commons
+from quire.guest.mm.layout import Layout, find_gap
 from quire.guest.mm.linux import PAGE_2M, PAGE_4K, TASK_SIZE, page_down, page_up
 from quire.guest.mm.pages import PageMap
-from quire.guest.mm.vma import RIGHTS, Vma, VmaList
+from quire.guest.mm.vma import RIGHTS, OnFork, Vma, VmaList
 from quire.memory import OutOfFrames
 
 __all__ = ["MemoryMap"]
@@ -43,14 +43,15 @@ _KNOWN_FLAGS = (
 
 
 class MemoryMap(ABC):
-    """What is mapped where in one process on `machine`; `aslr` off is Linux's fixed layout."""
+    """What is mapped where in one process on `machine`, with `commons` shared by all processes there."""
 
-    def __init__(self, machine: ProcessMachine, rng: random.Random, *, aslr: bool = True) -> None:
+    def __init__(self, machine: ProcessMachine, layout: Layout, commons: Commons) -> None:
         self.machine = machine
-        self.layout = choose_layout(rng, aslr)
+        self.layout = layout
+        self.commons = commons
         self.areas = VmaList()
-        self.pages = PageMap(machine)
-        self.files = FileRegistry()
+        self.pages = PageMap(machine, commons)
+        self.files = FileRegistry(commons.new_memory)
         self.allowance = Allowance()
         self.brk_start = self.brk_end = 0
         #: The area of the last fault; empty after every change of the list.
@@ -169,6 +170,11 @@ class MemoryMap(ABC):
     def set_brk(self, end_of_program: int) -> None:
         """Start an empty heap after the program, at the layout's random distance."""
         self.brk_start = self.brk_end = page_up(end_of_program) + self.layout.brk_gap
+
+    def set_on_fork(self, start: int, end: int, what: OnFork) -> None:
+        """Say what a child gets of the range."""
+        self._last = Vma(*_NOWHERE)
+        self.areas.set_on_fork(start, end, what)
 
     def remove(self, start: int, end: int) -> int:
         """Unmap the aligned range; return 0, or -ENOMEM when splitting a 2 MiB page needs a frame."""

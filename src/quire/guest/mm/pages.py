@@ -1,25 +1,28 @@
 """Which pages of a process have a frame: the guest kernel's own record of what it mapped.
 
 Models one entry per page that has a frame, of 4 KiB or 2 MiB. A page without access (PROT_NONE) is *parked*:
-it keeps its frame and contents but the tables do not map it. Contract: the record and the machine's tables
+it keeps its frame and contents but the tables do not map it. A page that is *copied on write* has a frame that
+others map too: the tables do not let it be written. Contract: the record and the machine's tables
 agree after every call; ranges are aligned to 4 KiB, and :meth:`PageMap.split_edges` comes before a change
 that ends within a 2 MiB page. OutOfFrames (no frame for a table) is raised before anything has changed.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from quire.errors import InternalError
 from quire.guest.kernel.machine import ProcessMachine
+from quire.guest.mm.commons import Commons
 from quire.guest.mm.linux import PAGE_2M, PAGE_4K
-from quire.guest.mm.shared_pages import SharedPage, SharedPages
+from quire.guest.mm.shared_pages import SharedPage
 from quire.memory import OutOfFrames
 from quire.paging import Rights
 
-__all__ = ["PARKED", "SHARED", "PageMap"]
+__all__ = ["COW", "PARKED", "SHARED", "PageMap"]
 
 #: Flags in the low bits of an entry, whose rest is the frame's GPA.
 SHARED = 1
 PARKED = 2
+COW = 4
 _FLAGS = PAGE_4K - 1
 _LARGE_MASK = ~(PAGE_2M - 1)
 #: Pages between two pauses: some milliseconds of work.
@@ -33,9 +36,10 @@ def _go_on() -> None:
 class PageMap:
     """The frames of one address space: `small` and `large` map a page's address to its GPA and flags."""
 
-    def __init__(self, machine: ProcessMachine) -> None:
+    def __init__(self, machine: ProcessMachine, commons: Commons) -> None:
         self._machine = machine
-        self.shared = SharedPages(machine)
+        self.shared = commons.pages
+        self.counts = commons.counts
         self.small: dict[int, int] = {}
         self.large: dict[int, int] = {}
         #: Called during long work; raises when the process is to be killed, which ends the work.
@@ -71,7 +75,7 @@ class PageMap:
         """Map the parked page at `address` (a key of `small` or `large`). Raises OutOfFrames."""
         table, size = (self.small, PAGE_4K) if address in self.small else (self.large, PAGE_2M)
         entry = table[address]
-        self._machine.map(address, entry & ~_FLAGS, size, rights)
+        self._machine.map(address, entry & ~_FLAGS, size, _allowed(entry, rights))
         table[address] = entry & ~PARKED
 
     def residents(self) -> tuple[list[int], list[int]]:
@@ -90,7 +94,7 @@ class PageMap:
         """Take the frames of `start` to `end` away; what shared file pages hold is written back."""
         self._peak = self.peak_bytes
         for page in self._paced(self._within(self.small, start, end, PAGE_4K)):
-            self._drop_small(page)
+            self.drop_page(page)
         for page in self._within(self.large, start, end, PAGE_2M):
             entry = self.large.pop(page)
             if not entry & PARKED:
@@ -105,7 +109,7 @@ class PageMap:
                 if entry & PARKED:
                     continue
                 if rights:
-                    self._machine.protect(page, rights)
+                    self._machine.protect(page, _allowed(entry, rights))
                 else:
                     self._unmap_to_park(table, page, entry)
 
@@ -122,13 +126,13 @@ class PageMap:
     def shared_in(self, start: int, end: int) -> list[SharedPage]:
         """Return the shared file pages that the range maps or has parked, in order."""
         entries = [self.small[page] for page in self._within(self.small, start, end, PAGE_4K)]
-        pages = [self.shared.at(entry & ~_FLAGS) for entry in entries if entry & SHARED]
+        pages = [self.shared.at(entry & ~_FLAGS) for entry in entries if entry & SHARED and not entry & COW]
         return [page for page in pages if page.is_file]
 
     def write_back(self, page: SharedPage) -> int:
         """Write shared file page `page` to its file if it is dirty; return 0 or a negative errno."""
-        for user in list(page.users):
-            page.dirty |= self._clean(user)
+        for mapper, user in list(page.users):
+            page.dirty |= mapper.clean(user)
         return self.shared.write(page)
 
     def write_all_back(self) -> int:
@@ -136,15 +140,15 @@ class PageMap:
         for region in {page & _LARGE_MASK for page, entry in self.small.items() if entry & SHARED}:
             for page in self._machine.dirty_pages(region):
                 entry = self.small[page]
-                if entry & SHARED:
+                if entry & SHARED and not entry & COW:
                     self.shared.at(entry & ~_FLAGS).dirty = True
         return self.shared.write_all()
 
     def drop_shared(self, page: SharedPage) -> None:
         """Take `page` away from all that map it, unwritten: its file no longer reaches so far."""
         page.writer = None
-        for user in list(page.users):
-            self._drop_small(user)
+        for mapper, user in list(page.users):
+            mapper.drop_page(user)
 
     def _paced(self, pages: Iterable[int]) -> Iterator[int]:
         """Yield `pages`, with a pause after every so many."""
@@ -153,15 +157,67 @@ class PageMap:
             if count % _PACE == 0:
                 self.pause()
 
-    def _drop_small(self, page: int) -> None:
+    def drop_page(self, page: int) -> None:
+        """Take the frame of the small page at `page` away; what a shared file page holds is written back."""
         entry = self._remove(page)
         dirty = False
         if not entry & PARKED:
             dirty = self._machine.unmap(page).dirty
+        self._leave(page, entry, dirty)
+
+    def _leave(self, page: int, entry: int, dirty: bool) -> None:
+        """Let go of the frame that `page` had."""
         if entry & SHARED:
-            self.shared.leave(entry & ~_FLAGS, page, dirty)
-        else:
+            self.shared.leave(entry & ~_FLAGS, (self, page), dirty and not entry & COW)
+        elif self.counts.leave(entry & ~_FLAGS):
             self._machine.free(entry & ~_FLAGS, PAGE_4K)
+
+    def own(self, page: int, rights: Rights, frame: Callable[[], int | None]) -> bool:
+        """Give `page`, which is copied on write, a frame of its own to write to; False when `frame` returns none.
+
+        The last that maps a private frame takes it over.
+        """
+        entry = self.small[page]
+        gpa = entry & ~_FLAGS
+        if not entry & SHARED and not self.counts.is_shared(gpa):
+            self.small[page] = gpa
+            self._machine.protect(page, rights)
+            return True
+        made = frame()
+        if made is None:
+            return False
+        if self.small.get(page) != entry:  # whoever made room for it took this one away
+            self._machine.free(made, PAGE_4K)
+            return True
+        self._machine.physical(made, PAGE_4K, write=True)[:] = self._machine.physical(gpa, PAGE_4K)
+        self._machine.unmap(page)
+        self._leave(page, entry, False)
+        self.small[page] = made
+        self._machine.map(page, made, PAGE_4K, rights)
+        return True
+
+    def fork(self, child: "PageMap", left_out: Sequence[tuple[int, int]] = ()) -> None:
+        """Have `child`, which is empty, map the same private frames, to be copied by whoever writes first.
+
+        Pages that mappings share come back by faults. Raises OutOfFrames with `child` as far as it came.
+        """
+        for region in list(self.large):
+            self._split(region)
+        copied = sorted(
+            page
+            for page, entry in self.small.items()
+            if (not entry & SHARED or entry & COW) and not any(low <= page < high for low, high in left_out)
+        )
+        mapped = [page for page in copied if not self.small[page] & PARKED]
+        self._machine.copy_pages(child._machine, mapped)
+        for page in copied:
+            entry = self.small[page] | COW
+            self.small[page] = entry
+            child.add(page, entry)
+            if entry & SHARED:
+                self.shared.at(entry & ~_FLAGS).users[child, page] = None
+            else:
+                self.counts.share(entry & ~_FLAGS)
 
     def _remove(self, page: int) -> int:
         if self._counts_regions:
@@ -176,7 +232,7 @@ class PageMap:
     def _unmap_to_park(self, table: dict[int, int], page: int, entry: int) -> None:
         leaf = self._machine.unmap(page)
         table[page] = entry | PARKED
-        if entry & SHARED:
+        if entry & SHARED and not entry & COW:
             self.shared.at(entry & ~_FLAGS).dirty |= leaf.dirty
 
     def _move_regions(self, old: int, length: int, new: int) -> None:
@@ -193,7 +249,7 @@ class PageMap:
             self.add(page, entry)
             if entry & SHARED:
                 users = self.shared.at(entry & ~_FLAGS).users
-                users[page] = users.pop(page - shift, None)
+                users[self, page] = users.pop((self, page - shift), None)
 
     def _move_page(self, table: dict[int, int], page: int, to: int, size: int, rights: Rights) -> None:
         entry = table[page]
@@ -207,7 +263,7 @@ class PageMap:
         gpa, entry = entry & ~_FLAGS, entry | PARKED
         if rights:
             try:
-                self._machine.map(to, gpa, size, rights)
+                self._machine.map(to, gpa, size, _allowed(entry, rights))
                 entry &= ~PARKED
             except OutOfFrames:
                 pass  # no frame for a table now: it stays parked, and the next access tries again
@@ -217,14 +273,14 @@ class PageMap:
             table[to] = entry
         if entry & SHARED:
             shared = self.shared.at(gpa)
-            shared.users[to] = None
-            shared.users.pop(page, None)
-            shared.dirty |= dirty
+            shared.users[self, to] = None
+            shared.users.pop((self, page), None)
+            shared.dirty |= dirty and not entry & COW
 
-    def _clean(self, page: int) -> bool:
+    def clean(self, page: int) -> bool:
         """Clear the dirty flag of the small page at `page`; return what it was."""
         entry = self.small[page]
-        if entry & PARKED:
+        if entry & (PARKED | COW):
             return False
         leaf = self._machine.lookup(page)
         if leaf is None:
@@ -266,3 +322,8 @@ class PageMap:
         if (end - first) // size <= len(table):
             return [page for page in range(first, end, size) if page in table]
         return sorted(page for page in table if first <= page < end)
+
+
+def _allowed(entry: int, rights: Rights) -> Rights:
+    """Return the rights that the tables give a page with this entry, in an area with `rights`."""
+    return rights & ~Rights.WRITE if entry & COW else rights

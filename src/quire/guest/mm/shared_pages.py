@@ -1,21 +1,38 @@
-"""Pages that several mappings of one process share: of a file, or of shared anonymous memory.
+"""Pages that several mappings share, of one process or of many: of a file, or of shared anonymous memory.
 
-Models the page cache as far as one process can see it: one frame per page of a file that is mapped shared, so
+Models the page cache as far as processes can see it: one frame per page of a file that is mapped, so
 that two mappings of it read what either wrote. A file page lives while something maps it and is written back
 when the last mapping goes; an anonymous one lives as long as its backing. Knows no page tables: the page map
 tells it which pages are dirty.
 """
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.mm.backing import FileBacking, Key
 from quire.guest.mm.linux import PAGE_4K
 
-__all__ = ["SharedPage", "SharedPages"]
+__all__ = ["Mapper", "SharedPage", "SharedPages"]
 
 #: Pages that one call of the host writes (UIO_MAXIOV).
 _RUN = 1024
+
+
+class Mapper(Protocol):
+    """The frames of one address space, as far as a shared page knows them."""
+
+    def clean(self, page: int) -> bool:
+        """Clear the dirty flag of the small page at `page`; return what it was."""
+        ...
+
+    def drop_page(self, page: int) -> None:
+        """Take the frame of the small page at `page` away."""
+        ...
+
+
+#: A page that maps a shared one: whose it is, and its address.
+User = tuple[Mapper, int]
 
 
 @dataclass(slots=True, eq=False)
@@ -28,14 +45,14 @@ class SharedPage:
     key: Key
     index: int
     gpa: int
-    users: dict[int, None] = field(default_factory=dict)
+    users: dict[User, None] = field(default_factory=dict)
     writer: FileBacking | None = None
     is_file: bool = True
     dirty: bool = False
 
 
 class SharedPages:
-    """All shared pages of one address space."""
+    """All shared pages of one machine."""
 
     def __init__(self, machine: ProcessMachine) -> None:
         self._machine = machine
@@ -77,8 +94,8 @@ class SharedPages:
         self._by_key.setdefault(page.key, {})[page.index] = page
         self._by_gpa[page.gpa] = page
 
-    def leave(self, gpa: int, user: int, dirty: bool) -> None:
-        """Address `user` no longer maps the page in frame `gpa`, which it had written if `dirty`."""
+    def leave(self, gpa: int, user: User, dirty: bool) -> None:
+        """`user` no longer maps the page in frame `gpa`, which it had written if `dirty`."""
         page = self._by_gpa[gpa]
         page.users.pop(user, None)
         page.dirty |= dirty

@@ -9,12 +9,13 @@ backing.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 
 from quire.guest.mm.backing import Backing
 from quire.guest.mm.linux import PROT_EXEC, PROT_READ, PROT_WRITE, STACK_GUARD_GAP
 from quire.paging import Rights
 
-__all__ = ["RIGHTS", "Vma", "VmaList"]
+__all__ = ["RIGHTS", "OnFork", "Vma", "VmaList"]
 
 
 def _rights(prot: int) -> Rights:
@@ -33,6 +34,14 @@ def _rights(prot: int) -> Rights:
 RIGHTS = tuple(_rights(prot) for prot in range(8))
 
 
+class OnFork(Enum):
+    """What a child gets of an area."""
+
+    COPIED = "its pages, to be copied by whoever writes"
+    WIPED = "the area with zeros (MADV_WIPEONFORK)"
+    LEFT_OUT = "nothing (MADV_DONTFORK)"
+
+
 @dataclass(slots=True, eq=False)
 class Vma:
     """Addresses `start` to `end`. `backing` None is private anonymous memory; `offset` is that of `start` in
@@ -49,6 +58,7 @@ class Vma:
     backing: Backing | None = None
     offset: int = 0
     name: bytes = b""
+    on_fork: OnFork = OnFork.COPIED
     rights: Rights = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +86,7 @@ class Vma:
             self.backing,
             self.offset_at(start),
             self.name,
+            self.on_fork,
         )
 
     def continues(self, other: "Vma") -> bool:
@@ -87,6 +98,7 @@ class Vma:
             and self.shared == other.shared
             and self.grows_down == other.grows_down
             and self.name == other.name
+            and self.on_fork is other.on_fork
             and (self.backing is None or self.offset == other.offset_at(other.end))
         )
 
@@ -156,6 +168,14 @@ class VmaList:
         first, last = self._isolate(start, end)
         for vma in self._areas[first:last]:
             vma.prot, vma.rights = prot, RIGHTS[prot]
+        for index in range(last, first - 1, -1):
+            self._merge(index)
+
+    def set_on_fork(self, start: int, end: int, what: OnFork) -> None:
+        """Say what a child gets of every area between `start` and `end`."""
+        first, last = self._isolate(start, end)
+        for vma in self._areas[first:last]:
+            vma.on_fork = what
         for index in range(last, first - 1, -1):
             self._merge(index)
 
