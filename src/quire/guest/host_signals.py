@@ -65,6 +65,7 @@ class HostSignals:
 
     def take(self) -> list[SignalInfo]:
         """Return the signals that came since the last call, oldest first."""
+        self._drain_awake()
         self._read()  # what was sent to the main thread alone, which no other thread can read
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
@@ -91,6 +92,23 @@ class HostSignals:
         before = signal.signal(signo, ways.get(handler, _handled_by_the_wakeup))
         self._handlers.setdefault(signo, before)
 
+    def sleep(self, left: int | None) -> None:
+        """Wait for a signal, for up to `left` ns, None for ever."""
+        wake = select.poll()
+        wake.register(self._awake, select.POLLIN)
+        wake.poll(None if left is None else -(-left // 1_000_000))
+        self._drain_awake()
+
+    def wake_descriptor(self) -> int | None:
+        """Return a descriptor that can be read when a signal has come since :meth:`take`."""
+        return self._awake
+
+    def _drain_awake(self) -> None:
+        try:
+            os.eventfd_read(self._awake)
+        except BlockingIOError:
+            pass
+
     def __enter__(self) -> Self:
         self._main = threading.get_native_id()
         mask = host.HostBuffer(8, _TAKEN.to_bytes(8, "little"))
@@ -101,6 +119,7 @@ class HostSignals:
             raise OSError(-opened, os.strerror(-opened))
         self._signals = move_high(opened)
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._awake = move_high(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         self._reader, self._writer = move_high(reader), move_high(writer)
         for number in _signals(_TAKEN):
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -126,6 +145,7 @@ class HostSignals:
         host.call(_SIGACTION, WAKE_UP, self._wake_before.address, 0, 8)
         os.close(self._signals)
         os.close(self._reader)
+        os.close(self._awake)
         os.close(self._writer)
 
     @property
@@ -198,6 +218,7 @@ class HostSignals:
     def _wake(self) -> None:
         """Interrupt the guest, in its instructions or in a call of the host in which it sleeps."""
         self._interrupt()
+        os.eventfd_write(self._awake, 1)
         host.call(_TGKILL, os.getpid(), self._main, WAKE_UP)
 
 

@@ -3,7 +3,6 @@
 What :meth:`Session.run` leaves is described in :mod:`quire.guest.run_record`.
 """
 
-import itertools
 import os
 import signal
 import time
@@ -18,7 +17,8 @@ from quire.exits import GuestStopped
 from quire.guest.enclosure import enclose
 from quire.guest.host_signals import HostSignals
 from quire.guest.inherited import Inherited
-from quire.guest.kernel.process import GuestOptions, ProcessGuest
+from quire.guest.kernel.process import ProcessGuest
+from quire.guest.kernel.options import GuestOptions
 from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.virtual_machine import VirtualMachine
 from quire.guest.load.launch import LaunchError, Program, prepare
@@ -29,6 +29,7 @@ from quire.guest.region import Region, since
 from quire.guest.run_record import run_record
 from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
+from quire.guest.seats import Seats
 from quire.guest.syscalls.ids import restore
 from quire.machine import Machine, Vcpu
 from quire.memory import OutOfFrames
@@ -106,7 +107,7 @@ class Session:
 
     def _run(self, machine: Machine, guest: ProcessGuest) -> None:
         vcpu, cpu = machine.vcpu, machine.vcpu.cpu
-        guest.tell_lack = self._tell_lack
+        guest.kernel.tell_lack = self._tell_lack
         guest.start()
         if self.spec.sandbox:
             self.walls = enclose(guest, self.spec.allow_read)
@@ -117,12 +118,13 @@ class Session:
             _sampler(machine, self.spec.working_set) as sampler,
         ):
             guest.signals.inherit(signals.mask_before, signals.ignored_before)
-            kernel = _Kernel(guest, cpu, signals, self.region, sampler)
+            guest.kernel.outside = signals
+            seats = Seats(vcpu, guest.kernel, self.region, sampler)
             self.region.begin(guest, cpu, lambda: self._begin_region(machine, guest))
             if self.spec.audit_every is not None:
-                kernel.audit_after(self.spec.audit_every, lambda: self._audit(machine))
+                seats.audit_after(self.spec.audit_every, lambda: self._audit(machine))
             try:
-                vcpu.run(kernel)
+                seats.run()
             except GuestStopped as end:
                 stopped = str(end)
             except OutOfFrames as end:
@@ -201,55 +203,6 @@ class Session:
                 save_image(vcpu, image, cr2=cr2, with_ept=self._with_ept)
         except OSError as error:
             self.image_error = error.strerror or str(error)
-
-
-class _Kernel:
-    """The guest's kernel as the vCPU's loop sees it, with host signals handed in, and an end at `until`."""
-
-    def __init__(
-        self,
-        guest: ProcessGuest,
-        cpu: Cpu,
-        signals: HostSignals,
-        region: Region,
-        sampler: Sampler | None,
-    ) -> None:
-        self._guest, self._cpu, self._sampler = guest, cpu, sampler
-        guest.outside = signals
-        self.syscall = self._syscall if region.points else guest.syscall
-        self.page_fault = guest.page_fault
-        self.exception = guest.exception
-        self.software_interrupt = guest.software_interrupt
-        self._region = region
-
-    def audit_after(self, calls: int, audit: Callable[[], None]) -> None:
-        """Call `audit` after every so many system calls."""
-        syscall, done = self.syscall, itertools.count(1)
-
-        def audited() -> None:
-            syscall()
-            if next(done) % calls == 0:
-                audit()
-
-        self.syscall = audited
-
-    @property
-    def finished(self) -> bool:
-        guest = self._guest  # asked at every stop: the property of the guest would cost another call
-        return guest.exit_status is not None or guest.death is not None or self._region.ended
-
-    def interrupted(self) -> None:
-        if self._region.at_interruption():
-            return
-        if self._sampler is not None:
-            self._sampler.sample_if_due()
-        self._guest.collect_signals()
-        self._guest.deliver_signals()
-
-    def _syscall(self) -> None:
-        """Do a system call, unless it is the one at which the run is to end."""
-        if not self._region.at_syscall():
-            self._guest.syscall()
 
 
 def open_session(

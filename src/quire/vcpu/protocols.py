@@ -5,7 +5,7 @@ Every engine is a :class:`Cpu`. What some can do besides is a protocol of its ow
 """
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from quire.errors import MisuseError
 from quire.vcpu.stop import Stop
@@ -42,6 +42,14 @@ class Registers(Protocol):
 
     def write_many(self, values: dict[str, int]) -> None:
         """Set several registers."""
+        ...
+
+    def save(self) -> object:
+        """Return all that a program has in registers, for :meth:`load`."""
+        ...
+
+    def load(self, saved: Any) -> None:
+        """Set all registers to what they were when `saved` was returned."""
         ...
 
     def save_fpu(self) -> bytes:

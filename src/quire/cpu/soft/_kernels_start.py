@@ -24,7 +24,8 @@ _0, _1, _NONE = np.uint64(0), np.uint64(1), np.uint64(WORD)
 _REGISTERS = np.int32(3)
 _SIGN = np.uint64(63)
 _AT_ADDRESS, _INTERRUPTED = np.uint64(StopCode.AT_ADDRESS), np.uint64(StopCode.INTERRUPTED)
-_INTERRUPT = int(SoftState.INTERRUPT)
+_INTERRUPT, _SLICE = int(SoftState.INTERRUPT), int(SoftState.SLICE)
+_SLICE_ENDS = np.uint64(StopCode.SLICE_ENDS)
 _CELLS, _UNPLACED, _UNENDED = int(SoftState.CELLS), int(SoftState.UNPLACED), int(SoftState.UNENDED)
 _LEFT, _LAST_COUNTED = int(SoftState.LEFT), int(SoftState.LAST_COUNTED)
 
@@ -70,6 +71,20 @@ def on_block(handle, gva, size, user):
     state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
     if state[_INTERRUPT]:
         state[_STOP] = _INTERRUPTED
+        emu_stop(user[_P_ENGINE])
+
+
+@callback(types.void(HANDLE, types.uint64, types.uint32, USER))
+def on_block_of_slice(handle, gva, size, user):
+    """UC_HOOK_BLOCK of a Cpu that runs in slices: stop in front of the block when the slice is used up.
+
+    An instruction that runs alone is not kept from it.
+    """
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    if state[_SLICE] > _0:
+        state[_SLICE] -= _1
+    elif state[_COUNT] == _0:
+        state[_STOP], state[_LAST_SIZE] = _SLICE_ENDS, _0  # the last block has run whole
         emu_stop(user[_P_ENGINE])
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import struct
+import weakref
 
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
@@ -10,7 +11,7 @@ from quire.arch import GENERAL
 from quire.cpu.soft.engine import Engine
 from quire.errors import MisuseError, did_you_mean
 
-__all__ = ["Batch", "SoftRegisters"]
+__all__ = ["Batch", "SavedRegisters", "SoftRegisters"]
 
 _IDS: dict[str, int] = {
     name: getattr(x86, f"UC_X86_REG_{name.upper()}")
@@ -70,6 +71,15 @@ class SoftRegisters:
             batch = self._batches[names] = Batch(names)
         _read_batch(self._handle, batch.numbers, batch.pointers, batch.count)
         return batch.values[:]
+
+    def save(self) -> "SavedRegisters":
+        """Return all that a program has in registers, for :meth:`load`."""
+        return SavedRegisters(self._handle)
+
+    def load(self, saved: "SavedRegisters") -> None:
+        """Set all registers to what they were."""
+        saved.load()
+        self.fresh = False
 
     def refresh(self) -> None:
         """Read RIP, RSP and RFLAGS into the values of :attr:`pointers`."""
@@ -131,6 +141,21 @@ class SoftRegisters:
     def _set_raw(self, number: int, value: bytes) -> None:
         ctypes.memmove(self._wide, value, len(value))
         _reg_write(self._handle, number, self._wide)
+
+
+class SavedRegisters:
+    """The registers of the engine `handle` as they are now."""
+
+    def __init__(self, handle: ctypes.c_void_p) -> None:
+        self._handle = handle
+        self._context = ctypes.c_void_p()
+        uclib.uc_context_alloc(handle, ctypes.byref(self._context))
+        uclib.uc_context_save(handle, self._context)
+        weakref.finalize(self, uclib.uc_context_free, self._context)
+
+    def load(self) -> None:
+        """Set the engine's registers to these."""
+        uclib.uc_context_restore(self._handle, self._context)
 
 
 class Batch:

@@ -93,6 +93,7 @@ class SoftCpu:
         self._path: npt.NDArray[np.uint64] = np.zeros(PATH_WORDS, np.uint64)
         self._recent = np.full((3, RECENT_SLOTS, len(Recent)), _NOWHERE, np.uint64)
         self._tlb_state = memoryview(tlb.state)  # type: ignore[arg-type]
+        self._slice: tuple[memoryview[int], int] | None = None  # where the blocks that are left stand
         self._runner = 0  # the thread that runs the engine
         self._telling = (
             RLock()
@@ -241,6 +242,27 @@ class SoftCpu:
         """Return whether an interruption was asked for, which this answers."""
         asked, self._scalars[_INTERRUPT] = self._scalars[_INTERRUPT], 0
         return bool(asked)
+
+    def begin_slice(self, blocks: int) -> None:
+        """Have :meth:`run` return Interrupted after so many blocks of instructions."""
+        if self._slice is None:
+            self.begin_slices()
+        cells, at = self._slice or (self._scalars, int(SoftState.SLICE))
+        cells[at] = blocks
+
+    @property
+    def slice_over(self) -> bool:
+        """Whether all blocks of :meth:`begin_slice` have run."""
+        return self._slice is not None and not self._slice[0][self._slice[1]]
+
+    def begin_slices(self) -> None:
+        """Have blocks count, from now on: what is compiled already does not."""
+        self._slice = self.counts.slice_cell()
+        if self._slice is None:
+            self._slice = self._scalars, int(SoftState.SLICE)
+            block = _kernels_start.on_block_of_slice.address
+            self._engine.hook(uc.UC_HOOK_BLOCK, block, self._pointers.ctypes.data)
+        self.caches.forget_code()
 
     def step(self, then: Callable[[], None]) -> None:
         """Have the instruction at RIP run alone, and call `then` when it has passed, or before another runs."""

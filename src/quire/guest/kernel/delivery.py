@@ -62,8 +62,8 @@ def deliver(task: Task) -> GuestDeath | None:
         if default == "terminate":
             return _death(task, info)
         if default == "stop":
-            task.outside.stop(info.signo)
-            task.collect_signals()  # SIGCONT, and what came while it was stopped
+            task.stop_by(info.signo)
+            return None
     task.restart_call(None)
     if signals.saved_mask is not None:
         signals.mask, signals.saved_mask = signals.saved_mask, None

@@ -32,6 +32,40 @@ class ProcessMachine(Protocol):
         """The vCPU's registers."""
         ...
 
+    def begin_slice(self, blocks: int) -> None:
+        """Interrupt the guest after so many blocks of instructions."""
+        ...
+
+    @property
+    def slice_over(self) -> bool:
+        """Whether all of them have run."""
+        ...
+
+    def instructions(self) -> int:
+        """Return how many instructions the guest has executed, 0 where nobody counts them."""
+        ...
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the vCPU's CR3 points to the tables of this address space."""
+        ...
+
+    def load(self) -> bool:
+        """Execute MOV to CR3; return whether it had to drop what was cached under this PCID."""
+        ...
+
+    def loaded_one(self) -> "ProcessMachine":
+        """Return the machine with the address space that CR3 points to."""
+        ...
+
+    def another(self, pcid: int) -> "ProcessMachine":
+        """Return the machine with an empty address space. Raises OutOfFrames."""
+        ...
+
+    def close(self) -> None:
+        """Free the tables of this address space, which is not loaded."""
+        ...
+
     @property
     def page_size(self) -> int:
         """The largest page that the kernel should map for anonymous memory: 4 KiB or 2 MiB."""

@@ -4,8 +4,10 @@ The kernel that Quire plays asks for what came, says when it wants to be woken, 
 says so. :class:`quire.guest.host_signals.HostSignals` is the real one.
 """
 
+import time
 from typing import Protocol
 
+from quire.errors import InternalError
 from quire.guest.kernel.siginfo import SignalInfo
 
 __all__ = ["Nowhere", "Outside"]
@@ -30,6 +32,14 @@ class Outside(Protocol):
         """Stop this process as stop signal `signo` does; return when something continues it."""
         ...
 
+    def sleep(self, left: int | None) -> None:
+        """Wait for a signal, for up to `left` ns, None for ever."""
+        ...
+
+    def wake_descriptor(self) -> int | None:
+        """Return a descriptor that can be read when a signal has come; None when none ever does."""
+        ...
+
 
 class Nowhere:
     """Nothing comes from outside, and nobody can stop."""
@@ -46,3 +56,13 @@ class Nowhere:
 
     def stop(self, signo: int) -> None:
         """Go on."""
+
+    def sleep(self, left: int | None) -> None:
+        """Wait: nothing comes before the time is over."""
+        if left is None:
+            raise InternalError("every task of the guest waits, and nothing can come from outside.")
+        time.sleep(left / 1e9)
+
+    def wake_descriptor(self) -> int | None:
+        """Return none."""
+        return None

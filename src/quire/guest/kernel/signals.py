@@ -1,10 +1,12 @@
 """Signals of a process guest: what each does, the mask, the signal stack, and what is pending.
 
-Models Linux's kernel/signal.c for one thread. How a handler is entered and left is :mod:`quire.guest.kernel.delivery`.
+Models Linux's kernel/signal.c for one thread and what it shares with the others of its process. How a handler is entered and left is :mod:`quire.guest.kernel.delivery`.
 """
 
 import errno
 import signal
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from quire.guest.kernel.actions import (
@@ -35,11 +37,16 @@ _MINSIGSTKSZ = 2048
 
 
 class Signals:
-    """The signals of one process. A signal set has bit n - 1 for signal n."""
+    """The signals of one thread. A signal set has bit n - 1 for signal n.
 
-    def __init__(self) -> None:
+    `actions` and `shared`, what waits for the process, are those of its other threads; without them it is the first.
+    """
+
+    def __init__(self, actions: Dispositions | None = None, shared: list[SignalInfo] | None = None) -> None:
         #: What each signal does: what the threads of a process share.
-        self.actions = Dispositions()
+        self.actions = Dispositions() if actions is None else actions
+        #: What waits for whichever thread of the process takes it first.
+        self.shared: list[SignalInfo] = [] if shared is None else shared
         self.altstack = AltStack()
         #: The mask to go back to after what rt_sigsuspend and its like wait for; None outside them.
         self.saved_mask: int | None = None
@@ -65,15 +72,12 @@ class Signals:
     @property
     def pending(self) -> int:
         """The set of signals that wait, blocked or not."""
-        waiting = 0
-        for info in self._pending:
-            waiting |= signal_bit(info.signo)
-        return waiting
+        return _set_of(self._pending) | _set_of(self.shared)
 
     @property
     def deliverable(self) -> bool:
         """Whether a signal waits that is not blocked: a system call that sleeps is interrupted."""
-        return bool(self._pending) and bool(self.pending & ~self._mask)
+        return bool(self._pending or self.shared) and bool(self.pending & ~self._mask)
 
     @property
     def fatal(self) -> bool:
@@ -82,12 +86,13 @@ class Signals:
             not self._mask & signal_bit(info.signo)
             and self.actions[info.signo].handler == SIG_DFL
             and info.signo not in DEFAULT_ACTION
-            for info in self._pending
+            for info in (*self._pending, *self.shared)
         )
 
     def waits(self, signo: int, code: int, pid: int) -> bool:
         """Whether signal `signo` with this code and this sender waits: one of a timer waits once."""
-        return any((info.signo, info.code, info.pid) == (signo, code, pid) for info in self._pending)
+        waiting = (*self._pending, *self.shared)
+        return any((info.signo, info.code, info.pid) == (signo, code, pid) for info in waiting)
 
     def action(self, signo: int) -> SigAction:
         """Return the disposition of `signo`, 1 to 64."""
@@ -97,7 +102,12 @@ class Signals:
         """Set the disposition of `signo`, 1 to 64, not SIGKILL or SIGSTOP. Ignoring a signal forgets it."""
         self.actions[signo] = replace(action, mask=action.mask & _ALL & ~UNBLOCKABLE)
         if self.actions.ignores(signo):
-            self._pending = [info for info in self._pending if info.signo != signo]
+            self.forget({signo})
+
+    def forget(self, numbers: AbstractSet[int]) -> None:
+        """Let signals of these numbers wait no longer."""
+        for waiting in (self._pending, self.shared):
+            waiting[:] = [info for info in waiting if info.signo not in numbers]
 
     def set_altstack(self, stack: AltStack, rsp: int) -> int:
         """Set the signal stack as sigaltstack does with the guest's stack pointer at `rsp`; 0 or -errno."""
@@ -122,18 +132,24 @@ class Signals:
         return replace(stack, flags=stack.flags | (SS_ONSTACK if stack.contains(rsp) else 0))
 
     def queue(self, info: SignalInfo) -> bool:
-        """Send a signal; False when too many wait. A standard signal that waits already waits once."""
+        """Send a signal to the thread; False when too many wait. A standard signal that waits already waits once."""
+        return self._queue(self._pending, info)
+
+    def queue_shared(self, info: SignalInfo) -> bool:
+        """Send a signal to the process: whichever thread takes it first. Return as :meth:`queue` does."""
+        return self._queue(self.shared, info)
+
+    def _queue(self, waiting: list[SignalInfo], info: SignalInfo) -> bool:
         if info.signo == signal.SIGCONT or info.signo in STOPS:
             # What stops and what continues cancel each other, also when they are then ignored or blocked.
-            cancels = STOPS if info.signo == signal.SIGCONT else {signal.SIGCONT}
-            self._pending = [old for old in self._pending if old.signo not in cancels]
+            self.forget(STOPS if info.signo == signal.SIGCONT else {signal.SIGCONT})
         if self.actions.ignores(info.signo) and not self._mask & signal_bit(info.signo):
             return True
-        if info.signo < _FIRST_QUEUED and self.pending & signal_bit(info.signo):
+        if info.signo < _FIRST_QUEUED and _set_of(waiting) & signal_bit(info.signo):
             return True
-        if len(self._pending) >= _MAX_PENDING and info.signo != signal.SIGKILL:
+        if len(waiting) >= _MAX_PENDING and info.signo != signal.SIGKILL:
             return False
-        self._pending.append(info)
+        waiting.append(info)
         return True
 
     def force(self, info: SignalInfo) -> None:
@@ -151,19 +167,29 @@ class Signals:
     def dequeue(self, signals: int) -> SignalInfo | None:
         """Take the next waiting signal in the set `signals` out of the queue, blocked or not."""
         chosen: SignalInfo | None = None
-        for info in self._pending:
+        for info in (*self._pending, *self.shared):
             if signals & signal_bit(info.signo) and (chosen is None or _order(info) < _order(chosen)):
                 chosen = info
-        if chosen is not None:
+        for waiting in (self._pending, self.shared):
             # By identity: two queued real-time signals may be equal.
-            index = next(index for index, info in enumerate(self._pending) if info is chosen)
-            del self._pending[index]
+            index = next((index for index, info in enumerate(waiting) if info is chosen), None)
+            if index is not None:
+                del waiting[index]
+                break
         return chosen
 
     def interrupted_restart(self, signo: int) -> bool:
         """Whether a system call that `signo` interrupts is restarted: SA_RESTART, or no handler at all."""
         action = self.actions[signo]
         return action.handler in (SIG_DFL, SIG_IGN) or bool(action.flags & SA_RESTART)
+
+
+def _set_of(infos: Iterable[SignalInfo]) -> int:
+    """Return the set of these signals."""
+    found = 0
+    for info in infos:
+        found |= signal_bit(info.signo)
+    return found
 
 
 def _order(info: SignalInfo) -> tuple[int, int]:

@@ -10,13 +10,16 @@ import random
 from typing import Protocol
 
 from quire.guest.kernel.actions import SigAction
+from quire.guest.kernel.clone_flags import Clone
 from quire.guest.kernel.frame import Trap
+from quire.guest.kernel.group import Process
 from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.machine import ProcessMachine
-from quire.guest.kernel.outside import Outside
 from quire.guest.kernel.signals import Signals
+from quire.guest.kernel.system import Kernel
 from quire.guest.kernel.timers import Timers
 from quire.guest.kernel.usage import Usage
+from quire.guest.kernel.waiting import Waiter
 from quire.guest.load.launch import Program
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.mm.uaccess import UserMemory
@@ -36,8 +39,15 @@ class TaskOptions(Protocol):
 class ThreadGroup(Protocol):
     """What the threads of one process share."""
 
-    #: How the process ended: the status that it gave exit; None while it runs.
-    exit_status: int | None
+    @property
+    def process(self) -> Process:
+        """The process itself: its number, its family, how it ended."""
+        ...
+
+    @property
+    def kernel(self) -> Kernel:
+        """What all processes share."""
+        ...
 
     @property
     def program(self) -> Program:
@@ -88,13 +98,13 @@ class Interruptible(Protocol):
     """What may wait, and be woken by a signal."""
 
     @property
-    def signals(self) -> Signals:
-        """The mask of the thread, what waits for it, and what each signal does."""
+    def process(self) -> Process:
+        """The process."""
         ...
 
     @property
-    def outside(self) -> Outside:
-        """Where signals come from, and who wakes the task at a time."""
+    def signals(self) -> Signals:
+        """The mask of the thread, what waits for it, and what each signal does."""
         ...
 
     def collect_signals(self) -> None:
@@ -113,6 +123,41 @@ class Task(ThreadGroup, Interruptible, Protocol):
     @property
     def trap(self) -> Trap:
         """The last fault, as a signal frame reports it."""
+        ...
+
+    tid: int
+    runs: bool  #: whether it goes on when its call is done
+    kept: dict[str, int]  #: what a call that waits remembers until it is made again
+    waiters: tuple[Waiter, ...]  #: what the call at hand waited in
+    awaits: int  #: signals that it waits for though it blocks them
+
+    @property
+    def woken(self) -> bool:
+        """Whether a queue woke the call at hand."""
+        ...
+
+    def clone(self, flags: Clone, exit_signal: int, stack: int, tls: int, pointers: tuple[int, int]) -> "Task":
+        """Return a new thread or process. Raises OSError."""
+        ...
+
+    def execute(self, program: Program) -> None:
+        """Be another program from now on."""
+        ...
+
+    def exit_thread(self, status: int) -> None:
+        """End this thread, and the process with the last."""
+        ...
+
+    def exit_process(self, status: int) -> None:
+        """End the process."""
+        ...
+
+    def yields(self) -> None:
+        """Let others run that can, before this one does again."""
+        ...
+
+    def stop_by(self, signo: int) -> None:
+        """Stop the process for a signal that was delivered."""
         ...
 
     def restart_call(self, action: SigAction | None) -> None:

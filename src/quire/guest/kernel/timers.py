@@ -85,8 +85,11 @@ class Timers:
         timer = self.made[ident] = Timer(clock, signo, ident, ident if value is None else value)
         return timer
 
-    def send_expired(self, signals: Signals) -> None:
-        """Send the signal of each timer that expired since the last call, unless the one before it still waits."""
+    def send_expired(self, signals: Signals, send: Callable[[SignalInfo], object] | None = None) -> None:
+        """Send the signal of each timer that expired since the last call, unless the one before it still waits.
+
+        By `send`; without it to the thread of `signals`.
+        """
         for timer in self._running():
             times = timer.expired(self.now(timer.clock))
             if not times or not timer.signo:
@@ -95,7 +98,7 @@ class Timers:
                 timer.overrun = min(timer.overrun + times, _OVERRUN_MAX)
                 continue
             timer.last, timer.overrun = timer.overrun, min(times - 1, _OVERRUN_MAX)
-            signals.queue(timer.info())
+            (send or signals.queue)(timer.info())
 
     def moment(self) -> int | None:
         """Return when to look next, on CLOCK_MONOTONIC; None when no timer runs.

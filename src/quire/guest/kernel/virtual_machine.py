@@ -14,7 +14,7 @@ from quire.errors import MisuseError
 from quire.guest.kernel.machine import PageFault, ProcessMachine, Registers
 from quire.machine import Vcpu
 from quire.paging import Mapping, Rights, Status, Tables
-from quire.vcpu import Exit
+from quire.vcpu import Exit, counting, sliced
 
 __all__ = ["VirtualMachine"]
 
@@ -25,13 +25,15 @@ class VirtualMachine:
     Sizes are in bytes. `pcid` tags its translations.
     """
 
-    def __init__(self, vcpu: Vcpu, tables: Tables | None = None, pcid: int = 0) -> None:
+    def __init__(self, vcpu: Vcpu, tables: Tables | None = None, pcid: int = 0, known: "dict[Tables, VirtualMachine] | None" = None) -> None:
         self._vcpu = vcpu
         self._mmu = mmu = vcpu.mmu
         self._cpu = vcpu.cpu
         self._bytes = vcpu.host.memory.octets.data
         self._tables = mmu.tables if tables is None else tables
         self.pcid = pcid
+        self._known = {self._tables: self} if known is None else known
+        self._known[self._tables] = self
         self.stale = tables is not None  #: whether translations may be cached that it no longer has
         self.page_size = vcpu.machine.config.guest_page
         self.map = self._tables.map
@@ -44,6 +46,19 @@ class VirtualMachine:
     def registers(self) -> Registers:
         """The vCPU's registers."""
         return self._cpu.registers
+
+    def begin_slice(self, blocks: int) -> None:
+        """Interrupt the guest after so many blocks of instructions."""
+        sliced(self._cpu).begin_slice(blocks)
+
+    @property
+    def slice_over(self) -> bool:
+        """Whether all of them have run."""
+        return sliced(self._cpu).slice_over
+
+    def instructions(self) -> int:
+        """Return how many instructions the guest has executed, 0 where nobody counts them."""
+        return counting(self._cpu).events().get("instructions", 0)
 
     @property
     def table_count(self) -> int:
@@ -61,12 +76,17 @@ class VirtualMachine:
         self._mmu.load_tables(self._tables, self.pcid, keep=not flushes)
         return flushes
 
+    def loaded_one(self) -> "VirtualMachine":
+        """Return the machine with the address space that CR3 points to."""
+        return self._known[self._mmu.tables]
+
     def another(self, pcid: int) -> "VirtualMachine":
         """Return the machine with an empty address space. Raises OutOfFrames."""
-        return VirtualMachine(self._vcpu, self._mmu.new_tables(), pcid)
+        return VirtualMachine(self._vcpu, self._mmu.new_tables(), pcid, self._known)
 
     def close(self) -> None:
         """Free the tables of this address space, which is not loaded and maps nothing."""
+        del self._known[self._tables]
         self._tables.close()
 
     def unmap(self, gva: int) -> Mapping:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from quire.errors import CANNOT_SET_UP, NOT_EXECUTABLE, NOT_FOUND, FormatError
 from quire.guest.load.elf import ElfImage, read_elf
 
-__all__ = ["LaunchError", "Program", "find_program", "prepare"]
+__all__ = ["LaunchError", "Program", "find_program", "prepare", "prepare_file"]
 
 _DEFAULT_PATH = "/bin:/usr/bin"
 #: Bytes of a script's first line that the kernel looks at (BINPRM_BUF_SIZE).
@@ -23,15 +23,23 @@ _MAX_SCRIPTS = 4
 _NEITHER = "not an ELF program or a script with an interpreter line"
 
 
-class LaunchError(Exception):
-    """A program that cannot be started. `status` is the exit status of a shell: 125, 126 or 127."""
+#: What execve answers, by the status of a shell.
+_ERRNO = {NOT_FOUND: errno.ENOENT, NOT_EXECUTABLE: errno.ENOEXEC}
 
-    def __init__(self, status: int, message: str) -> None:
+
+class LaunchError(Exception):
+    """A program that cannot be started. `status` is the exit status of a shell: 125, 126 or 127.
+
+    `number` is the errno by which execve refuses it; without one that of the status.
+    """
+
+    def __init__(self, status: int, message: str, number: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.errno = _ERRNO.get(status, errno.ENOMEM) if number is None else number
 
-    def __reduce__(self) -> tuple[type["LaunchError"], tuple[int, str]]:
-        return LaunchError, (self.status, str(self))
+    def __reduce__(self) -> tuple[type["LaunchError"], tuple[int, str, int]]:
+        return LaunchError, (self.status, str(self), self.errno)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +92,20 @@ def prepare(argv: Sequence[str | bytes], path_env: str | None, cwd: str) -> Prog
     if any(b"\0" in word for word in words):
         raise LaunchError(CANNOT_SET_UP, "an argument contains a NUL byte: no program can receive it")
     name = find_program(os.fsdecode(words[0]), path_env, cwd)
-    execfn = os.fsencode(name)
+    return _resolved(name, os.fsencode(name), words, cwd)
+
+
+def prepare_file(path: str, execfn: bytes, words: list[bytes], envp: tuple[bytes, ...]) -> Program:
+    """Return the program that execve of the file at `path` runs, known to it as `execfn`. Raises LaunchError."""
+    if not path:
+        raise LaunchError(NOT_FOUND, "the path is empty: name a program")
+    _check_executable(path, path)
+    return replace(_resolved(path, execfn, words, ""), envp=envp)
+
+
+def _resolved(name: str, execfn: bytes, words: list[bytes], cwd: str) -> Program:
+    """Return the program that the file `name` is, or names in its first line. Raises LaunchError."""
+    shown = execfn
     scripts: list[bytes] = []
     for _ in range(_MAX_SCRIPTS + 1):
         path = os.path.join(cwd, name)
@@ -92,16 +113,17 @@ def prepare(argv: Sequence[str | bytes], path_env: str | None, cwd: str) -> Prog
         if line is None:
             return replace(_program(path, name, words, execfn, cwd), scripts=tuple(scripts))
         interpreter, argument = line
-        scripts.append(os.fsencode(name))
-        words = [interpreter, *argument, scripts[-1], *words[1:]]
-        script, name = name, os.fsdecode(interpreter)
+        scripts.append(shown)
+        words = [interpreter, *argument, shown, *words[1:]]
+        script, name, shown = name, os.fsdecode(interpreter), interpreter
         try:
             _check_executable(os.path.join(cwd, name), name)
         except LaunchError as error:
-            raise LaunchError(error.status, f"{script}: interpreter {error}") from None
+            raise LaunchError(error.status, f"{script}: interpreter {error}", error.errno) from None
     raise LaunchError(
         NOT_EXECUTABLE,
         f"{os.fsdecode(execfn)}: #! lines nest deeper than {_MAX_SCRIPTS}: name a program",
+        errno.ELOOP,
     )
 
 
@@ -155,13 +177,15 @@ def _check_executable(path: str, name: str) -> None:
         raise LaunchError(NOT_FOUND, f"{name!r}: no such file or directory") from None
     except OSError as error:
         missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
-        raise LaunchError(NOT_FOUND if missing else NOT_EXECUTABLE, f"{name}: {_why(error)}") from None
+        raise LaunchError(
+            NOT_FOUND if missing else NOT_EXECUTABLE, f"{name}: {_why(error)}", error.errno
+        ) from None
     if stat.S_ISDIR(mode):
-        raise LaunchError(NOT_EXECUTABLE, f"{name}: is a directory, not a program")
+        raise LaunchError(NOT_EXECUTABLE, f"{name}: is a directory, not a program", errno.EACCES)
     if not stat.S_ISREG(mode):
-        raise LaunchError(NOT_EXECUTABLE, f"{name}: is not a regular file")
+        raise LaunchError(NOT_EXECUTABLE, f"{name}: is not a regular file", errno.EACCES)
     if not os.access(path, os.X_OK):
-        raise LaunchError(NOT_EXECUTABLE, f"{name}: permission denied: it is not executable (chmod +x)")
+        raise LaunchError(NOT_EXECUTABLE, f"{name}: permission denied: it is not executable (chmod +x)", errno.EACCES)
 
 
 def _why(error: OSError) -> str:

@@ -18,7 +18,7 @@ from quire.errors import InternalError
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.siginfo import BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SI_KERNEL, SignalInfo
 from quire.guest.mm.advice import madvise
-from quire.guest.mm.backing import FileBacking
+from quire.guest.mm.backing import Backing, FileBacking
 from quire.guest.mm.commons import Commons
 from quire.guest.mm.layout import DEFAULT_STACK_LIMIT, Layout, choose_layout
 from quire.guest.mm.linux import (
@@ -90,6 +90,7 @@ class AddressSpace(MemoryMap):
         #: The SIGKILL of the first fault that found no frame; the process dies of it at the next kernel exit.
         self.exhausted: SignalInfo | None = None
         self._large = machine.page_size >= PAGE_2M
+        self._left: list[Backing] = []  # behind areas that have gone, whose frames have not
 
     @property
     def mapped_bytes(self) -> int:
@@ -290,6 +291,23 @@ class AddressSpace(MemoryMap):
         """
         self.pages.write_all_back()
         self.files.close()
+
+    def release(self) -> None:
+        """Write shared files back and let go of everything but the frames, which :meth:`free_all` frees.
+
+        The tables go in between as a whole: page by page would cost more than many a run.
+        """
+        self.pages.note_dirty()
+        for vma in self.areas.carve(0, TASK_SIZE):
+            if vma.backing is not None:
+                self._left.append(vma.backing)
+
+    def free_all(self) -> None:
+        """Free every frame: nothing maps them any more."""
+        self.pages.free_all()
+        for backing in self._left:
+            self._unreference(backing)
+        self._left.clear()
 
     def populate(self, start: int, end: int) -> SignalInfo | None:
         """Touch every page as MAP_POPULATE does; return the first fault that cannot be resolved."""

@@ -203,7 +203,7 @@ class FileRegistry:
     def _open(self, fd: int, status: os.stat_result, read_write: bool, append: bool) -> FileBacking:
         if append:
             # pwrite() to a descriptor with O_APPEND ignores its offset on Linux: open the file afresh.
-            fresh = os.open(f"/proc/self/fd/{fd}", (os.O_RDWR if read_write else os.O_RDONLY) | os.O_CLOEXEC)
+            fresh = os.open(f"/proc/thread-self/fd/{fd}", (os.O_RDWR if read_write else os.O_RDONLY) | os.O_CLOEXEC)
             try:
                 own = move_high(fresh, close=False)
             finally:
@@ -211,7 +211,7 @@ class FileRegistry:
         else:
             own = move_high(fd, close=False)
         try:
-            name = os.readlink(os.fsencode(f"/proc/self/fd/{own}"))
+            name = os.readlink(os.fsencode(f"/proc/thread-self/fd/{own}"))
         except OSError:
             name = b""
         made = FileBacking((status.st_dev, status.st_ino), name, 0, own, read_write)

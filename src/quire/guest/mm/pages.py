@@ -135,14 +135,28 @@ class PageMap:
             page.dirty |= mapper.clean(user)
         return self.shared.write(page)
 
+    def free_all(self) -> None:
+        """Let go of every frame: the tables have gone already."""
+        for page, entry in self.small.items():
+            self._leave(page, entry, False)
+        for entry in self.large.values():
+            self._machine.free(entry & ~_FLAGS, PAGE_2M)
+        self.small.clear()
+        self.large.clear()
+        self.crowded.clear()
+
     def write_all_back(self) -> int:
         """Write every dirty shared file page to its file, for the last time: no flag is cleared. 0 or -errno."""
+        self.note_dirty()
+        return self.shared.write_all()
+
+    def note_dirty(self) -> None:
+        """Note which shared pages were written: no flag is cleared."""
         for region in {page & _LARGE_MASK for page, entry in self.small.items() if entry & SHARED}:
             for page in self._machine.dirty_pages(region):
                 entry = self.small[page]
                 if entry & SHARED and not entry & COW:
                     self.shared.at(entry & ~_FLAGS).dirty = True
-        return self.shared.write_all()
 
     def drop_shared(self, page: SharedPage) -> None:
         """Take `page` away from all that map it, unwritten: its file no longer reaches so far."""

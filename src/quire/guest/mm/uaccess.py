@@ -67,6 +67,17 @@ class UserMemory:
             return bytes(self._view(gva, n, Access.READ))
         return b"".join(self.views(gva, n, Access.READ))
 
+    def read_up_to(self, gva: int, n: int) -> bytes:
+        """Return up to `n` bytes at `gva`, as far as they can be read. Raises BadAddress when none can."""
+        found = bytearray()
+        try:
+            for view in self.views(gva, n, Access.READ):
+                found += view
+        except BadAddress:
+            if not found:
+                raise
+        return bytes(found)
+
     def write(self, gva: int, data: bytes | bytearray | memoryview) -> None:
         """Write `data` at `gva`."""
         done = 0

@@ -12,13 +12,16 @@ import errno
 from quire.arch import WORD
 from quire.errors import BackendError
 from quire.guest.kernel.task import Task
+from quire.guest.kernel.waiting import Blocks
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import (  # noqa: F401 - each module declares its calls in the table
     accounting,
+    beginnings,
     clocks,
     descriptors,
     fcntl,
     files,
+    futexes,
     identity,
     ids,
     io,
@@ -28,6 +31,7 @@ from quire.guest.syscalls import (  # noqa: F401 - each module declares its call
     memory,
     opening,
     own_memory,
+    pidfds,
     policies,
     polling,
     prctl,
@@ -80,7 +84,11 @@ def answer(task: Task, entry: Syscall | None, arguments: tuple[int, ...], name: 
         return -errno.ENOSYS
     registers = tuple(register & WORD for register in arguments)
     while True:
-        result = _answer(task, entry, registers)
+        try:
+            result = _answer(task, entry, registers)
+        except Blocks as wait:
+            wait.restarts = entry.restart
+            raise
         # A signal that the guest blocks or ignores wakes the host's call, but not the guest's.
         if result != -errno.EINTR or not entry.retries or interrupted(task):
             break

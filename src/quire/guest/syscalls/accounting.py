@@ -2,10 +2,8 @@
 
 import os
 import struct
-import time
 
 from quire.guest.kernel.task import Task
-from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import POINTER, S32, fail
 from quire.guest.syscalls.table import syscall
@@ -19,29 +17,25 @@ _TICK = os.sysconf("SC_CLK_TCK")
 _SELF, _CHILDREN, _THREAD = 0, -1, 1
 _MICRO = 1_000_000
 #: Words of struct rusage: two times of two words each, then these.
-_MAXRSS, _MINFLT, _MAJFLT = 4, 8, 9
+_MAXRSS, _MINFLT = 4, 8
 
 
 def guest_time(task: Task) -> int:
     """Return the processor time that the guest took, in ns."""
-    return int(sum(task.usage.seconds()) * 1e9)
+    return task.usage.time()
 
 
 @syscall(_GETRUSAGE, "getrusage", S32, POINTER, effect=Effect.GUEST)
 def getrusage(task: Task, who: int, answer: int) -> int:
-    """Return what the guest used; its children, of which there are none, used nothing."""
-    words = [0] * 16
+    """Return what the guest used, or the children that it waited for."""
+    words, own = [0] * 16, task.process
     if who in (_SELF, _THREAD):
-        found = host.HostBuffer(_RUSAGE.size)
-        host.call(
-            _GETRUSAGE, _THREAD, found.address
-        )  # of Quire's thread that is the guest's: its waits and its I/O
-        words = list(_RUSAGE.unpack(found.take()))
-        for at, seconds in enumerate(task.usage.seconds()):
-            words[2 * at : 2 * at + 2] = divmod(int(seconds * _MICRO), _MICRO)
-        words[_MAXRSS] = task.usage.peak // 1024
-        words[_MINFLT], words[_MAJFLT] = task.usage.faults, 0
-    elif who != _CHILDREN:
+        words[0:2] = divmod(task.usage.time() // 1000, _MICRO)
+        words[_MAXRSS], words[_MINFLT] = task.usage.peak // 1024, task.usage.faults
+    elif who == _CHILDREN:
+        words[0:2] = divmod(own.children_time // 1000, _MICRO)
+        words[_MAXRSS], words[_MINFLT] = own.children_peak // 1024, own.children_faults
+    else:
         raise fail(22)
     task.memory.write(answer, _RUSAGE.pack(*words))
     return 0
@@ -49,8 +43,8 @@ def getrusage(task: Task, who: int, answer: int) -> int:
 
 @syscall(100, "times", POINTER, effect=Effect.GUEST)
 def times(task: Task, answer: int) -> int:
-    """Return the ticks since some moment, and those that the guest took."""
+    """Return the ticks since some moment, and those that the guest and its children took."""
+    tick = 1_000_000_000 // _TICK
     if answer:
-        user, system = (int(seconds * _TICK) for seconds in task.usage.seconds())
-        task.memory.write(answer, _TMS.pack(user, system, 0, 0))
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICK)
+        task.memory.write(answer, _TMS.pack(task.usage.time() // tick, 0, task.process.children_time // tick, 0))
+    return task.kernel.clock.now() // tick

@@ -29,7 +29,7 @@ def _size(descriptor: int) -> int | None:
 def reclaim(group: ThreadGroup) -> bool:
     """Count anew what the guest's channels hold; return whether some went since, which leaves room."""
     channels, found = group_state(group).channels, {}
-    for name in os.listdir("/proc/self/fd"):
+    for name in os.listdir("/proc/thread-self/fd"):
         identity = host.identity_of(int(name))
         if identity in channels and identity not in found:
             found[identity] = _size(int(name)) or 0

@@ -1,26 +1,41 @@
-"""Time: the host's clocks as they are, and sleeping, which a signal of the guest's ends."""
+"""Time: the guest's clocks, and sleeping, which a signal of the guest's ends."""
 
 import errno
 import struct
 import time
 
 from quire.guest.kernel.task import Task
+from quire.guest.kernel.waiting import Blocks
 from quire.guest.syscalls import host
 from quire.guest.syscalls.accounting import guest_time
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import INT, POINTER, S32, Out
 from quire.guest.syscalls.table import passes, syscall
-from quire.guest.syscalls.waiting import interrupted
+from quire.guest.syscalls.waiting import deadline, interrupted
 
 _CLOCK_NANOSLEEP = 230
 _TIMESPEC = struct.Struct("<qq")
 _TIMER_ABSTIME = 1
 #: CLOCK_PROCESS_CPUTIME_ID and CLOCK_THREAD_CPUTIME_ID, and the same as the C library names them.
 _PROCESSOR_TIME = frozenset((2, 3, -6, -2))
+_SECOND = 1_000_000_000
+#: CLOCK_REALTIME, MONOTONIC, RAW, the coarse ones, BOOTTIME, the alarms, TAI.
+_KNOWN = frozenset((0, 1, 4, 5, 6, 7, 8, 9, 11))
+_FOUND = host.HostBuffer(16)
 _TIMEX = 208  # struct timex
 
 passes(229, "clock_getres", INT, Out(16, nullable=True), effect=Effect.GUEST)
-passes(96, "gettimeofday", Out(16, nullable=True), Out(8, nullable=True), effect=Effect.GUEST)
+
+
+@syscall(96, "gettimeofday", POINTER, POINTER, effect=Effect.GUEST)
+def gettimeofday(task: Task, pointer: int, zone: int) -> int:
+    """Return the date in microseconds; the zone is UTC."""
+    if pointer:
+        seconds, nanos = divmod(task.kernel.clock.now(time.CLOCK_REALTIME), _SECOND)
+        task.memory.write(pointer, _TIMESPEC.pack(seconds, nanos // 1000))
+    if zone:
+        task.memory.write(zone, bytes(8))
+    return 0
 
 
 @syscall(227, "clock_settime", S32, POINTER, effect=Effect.GUEST)
@@ -69,39 +84,42 @@ def clock_adjtime(task: Task, clock: int, pointer: int) -> int:
 def clock_gettime(task: Task, clock: int, answer: int) -> int:
     """Return the time of a clock; those of processor time count what the guest took."""
     if clock in _PROCESSOR_TIME:
-        seconds, nanos = divmod(guest_time(task), 1_000_000_000)
-        task.memory.write(answer, _TIMESPEC.pack(seconds, nanos))
-        return 0
-    found = host.HostBuffer(_TIMESPEC.size)
-    result = host.call(228, clock, found.address)
-    if result == 0:
-        task.memory.write(answer, found.take())
-    return result
+        now = guest_time(task)
+    elif clock in _KNOWN:
+        now = task.kernel.clock.now(clock)
+    else:
+        return host.call(228, clock, _FOUND.address)  # which says what is wrong with it
+    task.memory.write(answer, _TIMESPEC.pack(*divmod(now, _SECOND)))
+    return 0
 
 
 @syscall(201, "time", POINTER, effect=Effect.GUEST)
 def time_(task: Task, pointer: int) -> int:
     """Return the seconds since 1970."""
-    now = int(time.time())
+    now = task.kernel.clock.now(time.CLOCK_REALTIME) // _SECOND
     if pointer:
         task.memory.write_u64(pointer, now)
     return now
 
 
 def _sleep(task: Task, clock: int, flags: int, request: int, rest: int) -> int:
-    asked = host.HostBuffer(16, task.memory.read(request, 16))
-    left = host.HostBuffer(16)
-    while True:
-        result = host.call(_CLOCK_NANOSLEEP, clock, flags, asked.address, left.address)
-        if result != -errno.EINTR:
-            return result
-        if interrupted(task):
-            break
-        if not flags & _TIMER_ABSTIME:
-            asked = host.HostBuffer(16, left.take())  # a signal that the guest blocks: sleep on
-    if rest and not flags & _TIMER_ABSTIME:
-        task.memory.write(rest, left.take())
-    return -errno.EINTR
+    seconds, nanos = _TIMESPEC.unpack(task.memory.read(request, _TIMESPEC.size))
+    if seconds < 0 or not 0 <= nanos < _SECOND:
+        return -errno.EINVAL
+    if clock not in _KNOWN and clock not in _PROCESSOR_TIME:
+        return -errno.EINVAL
+    asked, now = min(seconds, 1 << 32) * _SECOND + nanos, task.kernel.clock.now()
+    if flags & _TIMER_ABSTIME:
+        asked -= task.kernel.clock.now(clock)
+    until = deadline(task, asked)
+    assert until is not None
+    if now >= until:
+        return 0
+    if interrupted(task):
+        if rest and not flags & _TIMER_ABSTIME:
+            task.memory.write(rest, _TIMESPEC.pack(*divmod(until - now, _SECOND)))
+        return -errno.EINTR
+    raise Blocks(until=until)
 
 
 @syscall(35, "nanosleep", POINTER, POINTER, effect=Effect.GUEST, retries=False)

@@ -96,7 +96,7 @@ def _is_open(descriptor: int) -> int:
 
 def _check_owner(owner: int) -> None:
     """Raise EPERM for an owner other than the guest and nobody: signals to others are sent with kill."""
-    if owner not in (0, os.getpid()):
+    if owner not in (0, task.process.pid):
         raise fail(errno.EPERM)
 
 

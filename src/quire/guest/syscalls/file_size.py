@@ -25,7 +25,7 @@ def is_limited(task: Task) -> bool:
 
 
 def _refuse(task: Task) -> OSError:
-    task.signals.queue(SignalInfo(signal.SIGXFSZ, SI_USER, pid=os.getpid(), uid=os.getuid()))
+    task.signals.queue(SignalInfo(signal.SIGXFSZ, SI_USER, pid=task.process.pid, uid=os.getuid()))
     return fail(errno.EFBIG)
 
 

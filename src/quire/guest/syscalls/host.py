@@ -21,6 +21,7 @@ __all__ = [
     "identity_of",
     "is_nameless",
     "is_pipe",
+    "is_regular",
     "is_terminal_or_null",
     "is_unshared",
     "pack_iovecs",
@@ -86,6 +87,12 @@ def is_pipe(descriptor: int) -> bool:
     return stat.S_ISFIFO(os.fstat(descriptor).st_mode)
 
 
+def is_regular(descriptor: int) -> bool:
+    """Whether a descriptor names a file or a block device."""
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
+
+
 def is_nameless(descriptor: int) -> bool:
     """Whether a descriptor names an event channel, all of which share one identity: eventfd, epoll, timers, inotify."""
     return path_of(descriptor).startswith("anon_inode:")
@@ -114,7 +121,7 @@ def is_terminal_or_null(descriptor: int) -> bool:
 def path_of(descriptor: int) -> str:
     """Return the kernel's own name of an open file, symbolic links resolved; empty when it is not open."""
     try:
-        return os.readlink(f"/proc/self/fd/{descriptor}")
+        return os.readlink(f"/proc/thread-self/fd/{descriptor}")
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.EBADF):
             raise

@@ -1,30 +1,99 @@
 """Who and where a process is: its numbers, the machine, the processor it runs on."""
 
 import errno
-import os
 
 from quire.arch import LOW32
+from quire.guest.kernel.group import Process
+from quire.guest.kernel.system import INIT
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.kinds import INT, POINTER, S32, U32, Out
+from quire.guest.syscalls.kinds import INT, POINTER, S32, U32, Out, fail
 from quire.guest.syscalls.table import passes, syscall
 
-passes(39, "getpid", effect=Effect.GUEST)
-passes(110, "getppid", effect=Effect.GUEST)
-passes(111, "getpgrp", effect=Effect.GUEST)
-passes(121, "getpgid", INT, effect=Effect.GUEST)
-passes(124, "getsid", INT, effect=Effect.GUEST)
-passes(109, "setpgid", INT, INT, effect=Effect.OTHERS)
-passes(112, "setsid", effect=Effect.OTHERS)
 passes(63, "uname", Out(390), effect=Effect.GUEST)
 passes(99, "sysinfo", Out(112), effect=Effect.GUEST)
-passes(24, "sched_yield", effect=Effect.GUEST)
+
+
+@syscall(24, "sched_yield", effect=Effect.GUEST)
+def sched_yield(task: Task) -> int:
+    """Let the others run that can, before this one does again."""
+    task.yields()
+    return 0
+
+
+@syscall(39, "getpid", effect=Effect.GUEST)
+def getpid(task: Task) -> int:
+    """Return the number of the process."""
+    return task.process.pid
 
 
 @syscall(186, "gettid", effect=Effect.GUEST)
 def gettid(task: Task) -> int:
-    """Return the process id: the one thread's, whichever of Quire's threads runs it."""
-    return os.getpid()
+    """Return the number of the thread."""
+    return task.tid
+
+
+@syscall(110, "getppid", effect=Effect.GUEST)
+def getppid(task: Task) -> int:
+    """Return the number of the process's parent: 1 is Quire."""
+    parent = task.process.parent
+    return INIT if parent is None else parent.pid
+
+
+def _process(task: Task, number: int) -> Process:
+    """Return a process by its number, 0 for the caller's own. ESRCH."""
+    found = task.process if not number else task.kernel.processes.get(number)
+    if found is None:
+        raise fail(errno.ESRCH)
+    return found
+
+
+@syscall(111, "getpgrp", effect=Effect.GUEST)
+def getpgrp(task: Task) -> int:
+    """Return the number of the process group."""
+    return task.process.group
+
+
+@syscall(121, "getpgid", S32, effect=Effect.GUEST)
+def getpgid(task: Task, number: int) -> int:
+    """Return the number of a process's group."""
+    return _process(task, number).group
+
+
+@syscall(124, "getsid", S32, effect=Effect.GUEST)
+def getsid(task: Task, number: int) -> int:
+    """Return the number of a process's session."""
+    return _process(task, number).session
+
+
+@syscall(109, "setpgid", S32, S32, effect=Effect.GUEST)
+def setpgid(task: Task, number: int, group: int) -> int:
+    """Put the process, or a child that has not executed a program, into a group of its session, or a new one."""
+    own = task.process
+    if group < 0:
+        return -errno.EINVAL
+    target = _process(task, number)
+    if target is not own and target.parent is not own:
+        return -errno.ESRCH
+    if target is not own and target.executed:
+        return -errno.EACCES
+    group = group or target.pid
+    if target.session == target.pid or target.session != own.session:
+        return -errno.EPERM
+    if group != target.pid and all(one.session != own.session for one in task.kernel.group(group)):
+        return -errno.EPERM
+    target.group = group
+    return 0
+
+
+@syscall(112, "setsid", effect=Effect.GUEST)
+def setsid(task: Task) -> int:
+    """Begin a session of its own, with a group of its own and without a terminal."""
+    own = task.process
+    if task.kernel.group(own.pid):
+        return -errno.EPERM
+    own.session = own.group = own.pid
+    return own.pid
 
 
 @syscall(135, "personality", U32, effect=Effect.GUEST)

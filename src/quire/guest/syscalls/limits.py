@@ -1,7 +1,6 @@
 """Resource limits. They are the guest's alone: Quire's own process keeps the host's."""
 
 import errno
-import os
 import resource
 import struct
 
@@ -56,7 +55,7 @@ def prlimit64(task: Task, target: int, number: int, new: int, old: int) -> int:
         task.memory.read(new, _LIMIT.size)  # Linux looks there first: EFAULT
     if number >= RLIMITS:
         return -errno.EINVAL
-    if target not in (0, os.getpid()):
+    if target not in (0, task.process.pid):
         if new:
             return -errno.EPERM
         buffer = host.HostBuffer(_LIMIT.size)

@@ -34,7 +34,7 @@ _LOOKED_UP_BY = os.O_DIRECTORY | os.O_NOFOLLOW
 def _quires_identities() -> set[tuple[int, int]]:
     """Return what Quire's own descriptors name."""
     found = set()
-    for name in os.listdir("/proc/self/fd"):
+    for name in os.listdir("/proc/thread-self/fd"):
         identity = host.identity_of(int(name)) if int(name) >= FIRST_OWN else None
         if identity is not None:
             found.add(identity)
@@ -93,7 +93,7 @@ def _open_harmless(group: ThreadGroup, directory: int, path: bytes, flags: int) 
             return -errno.EACCES
         # Through the descriptor, so that it is the file just looked at; opened while it is still held, so
         # that the new number is only right after the swap below.
-        again = f"/proc/self/fd/{looked_up}".encode()
+        again = f"/proc/thread-self/fd/{looked_up}".encode()
         buffer = host.HostBuffer(len(again), again)
         opened = host.call(_OPENAT, _AT_FDCWD, buffer.address, flags & ~(_CHANGES | os.O_NOFOLLOW))
         if opened >= 0:

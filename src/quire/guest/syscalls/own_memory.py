@@ -1,30 +1,17 @@
-"""Calls that name a process by its number, for the one that there is: a descriptor of it, and copies of its memory."""
+"""Copies between the memories of two processes."""
 
 import errno
-import os
 
-from quire.arch import Access
+from quire.guest.kernel.group import Image, loaded
 from quire.guest.kernel.task import Task
 from quire.guest.mm.uaccess import BadAddress
-from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.io import segments_of
-from quire.guest.syscalls.kinds import INT, POINTER, S32, U32
-from quire.guest.syscalls.state import admit
+from quire.guest.syscalls.kinds import INT, POINTER, S32
 from quire.guest.syscalls.table import syscall
 from quire.guest.syscalls.transfer import MAX_TRANSFER, Segments, check_ranges, clip
 
-_PIDFD_OPEN = 434
 _PIECE = 64 << 10
-
-
-@syscall(_PIDFD_OPEN, "pidfd_open", S32, U32, effect=Effect.GUEST)
-def pidfd_open(task: Task, target: int, flags: int) -> int:
-    """Return a descriptor of the guest's own process; of others EPERM, since what it does would be Quire's."""
-    if target not in (os.getpid(), 0) and target > 0 and os.path.exists(f"/proc/{target}"):
-        return -errno.EPERM
-    result = host.call(_PIDFD_OPEN, target, flags)
-    return admit(task, result) if result >= 0 else result
 
 
 @syscall(310, "process_vm_readv", S32, POINTER, INT, POINTER, INT, INT, effect=Effect.GUEST)
@@ -56,23 +43,31 @@ def _copy(
     there = [part for part in segments_of(task, *remote) if part[1]]
     if not there:
         return 0
-    if target != os.getpid():
-        known = target > 0 and os.path.exists(f"/proc/{target}")
-        return -errno.EPERM if known else -errno.ESRCH
-    return _move(task, there, here) if reads else _move(task, here, there)
+    other = task.kernel.task(target)
+    if other is None:
+        return -errno.ESRCH
+    ends = (other.process.image, task.process.image)
+    return _move(ends, there, here) if reads else _move(ends[::-1], here, there)
 
 
-def _move(task: Task, sources: Segments, targets: Segments) -> int:
-    """Copy as far as both sides reach; return how much. Raises BadAddress when nothing could be."""
+def _move(ends: tuple[Image, Image], sources: Segments, targets: Segments) -> int:
+    """Copy from one memory to the other as far as both reach; return how much. Raises BadAddress when nothing could be.
+
+    The caller's own is loaded before and after.
+    """
     sources, targets, done = clip(sources, MAX_TRANSFER), clip(targets, MAX_TRANSFER), 0
     try:
         while sources and targets:
             (start, left), (to, room) = sources[0], targets[0]
             count = min(left, room, _PIECE)
-            for view in task.memory.views(start, count, Access.READ):
-                task.memory.write(to, bytes(view))
-                to, start, done = to + len(view), start + len(view), done + len(view)
-            sources[0], targets[0] = (start, left - count), (to, room - count)
+            with loaded(ends[0]) as memory:
+                data = memory.read_up_to(start, count)
+            with loaded(ends[1]) as memory:
+                memory.write(to, data)
+            done += len(data)
+            if len(data) < count:
+                break
+            sources[0], targets[0] = (start + count, left - count), (to + count, room - count)
             sources = sources if sources[0][1] else sources[1:]
             targets = targets if targets[0][1] else targets[1:]
     except BadAddress:

@@ -4,18 +4,24 @@ import errno
 import struct
 
 from quire.guest.kernel.task import Task
+from quire.guest.kernel.waiting import Blocks
 from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32
+from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32, fail
 from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.table import passes, syscall
-from quire.guest.syscalls.waiting import read_mask, replaced_mask
+from quire.guest.syscalls.waiting import deadline, interrupted, read_mask, replaced_mask
 from quire.own_descriptors import FIRST_OWN
 
 _POLL, _PPOLL, _PSELECT6 = 7, 271, 270
 _EPOLL_CTL, _EPOLL_PWAIT, _EPOLL_PWAIT2, _EPOLL_CTL_DEL = 233, 281, 441, 2
+_SECOND = 1_000_000_000
+_NOW = host.HostBuffer(16)  # no time to wait
+#: What the three sets of select wait for, and what poll may ask for.
+_READS, _WRITES, _OTHERS = 0x001 | 0x040 | 0x080, 0x004 | 0x100 | 0x200, 0x002
+_ASKED = 0x27FF
 _POLLNVAL = 0x20
 _POLLFD = struct.Struct("<ihh")
 _EVENT = 12  # struct epoll_event, packed on x86-64
@@ -38,15 +44,25 @@ def _hide(entries: bytes) -> tuple[bytes, set[int]]:
     return bytes(out), hidden
 
 
-def _poll(task: Task, pointer: int, count: int, timeout: host.HostBuffer | None) -> int:
+def _or_wait(task: Task, result: int, files: tuple[tuple[int, int], ...], until: int | None) -> int:
+    """Return what a call found that did not wait; if that is nothing and its time is not over, wait."""
+    if result or (until is not None and task.kernel.clock.now() >= until):
+        return result
+    if interrupted(task):
+        return -errno.EINTR
+    raise Blocks(files=files, until=until)
+
+
+def _poll(task: Task, pointer: int, count: int, until: int | None) -> int:
     if count > group_state(task).descriptor_limit:
         return -errno.EINVAL
     entries = task.memory.read(pointer, count * _POLLFD.size) if count else b""
     visible, hidden = _hide(entries)
-    if hidden:
-        timeout = host.HostBuffer(16)  # something is ready already: do not wait
     buffer = host.HostBuffer(len(visible), visible)
-    result = host.call(_PPOLL, buffer.address, count, timeout.address if timeout else 0, 0, 8)
+    result = host.call(_PPOLL, buffer.address, count, _NOW.address, 0, 8)
+    if not hidden:
+        files = tuple((fd, events & _ASKED) for fd, events, _ in _POLLFD.iter_unpack(visible) if fd >= 0)
+        result = _or_wait(task, result, files, until)
     if not count and pointer >= TASK_SIZE:
         raise BadAddress(pointer)  # Linux looks where the answers would go, though there are none
     if result < 0 or not count:
@@ -62,18 +78,22 @@ def _poll(task: Task, pointer: int, count: int, timeout: host.HostBuffer | None)
 @syscall(_POLL, "poll", POINTER, U32, S32, effect=Effect.GUEST)
 def poll(task: Task, pointer: int, count: int, milliseconds: int) -> int:
     """Wait for events on descriptors. Quire's own are POLLNVAL, as closed ones are."""
-    return _poll(task, pointer, count, _of_milliseconds(milliseconds))
+    return _poll(task, pointer, count, _of_milliseconds(task, milliseconds))
 
 
-def _of_milliseconds(milliseconds: int) -> host.HostBuffer | None:
-    """Return a time as the host's structure; a negative one is without end."""
-    if milliseconds < 0:
+def _of_milliseconds(task: Task, milliseconds: int) -> int | None:
+    """Return the moment at which a wait ends; a negative time is without end."""
+    return None if milliseconds < 0 else deadline(task, milliseconds * 1_000_000)
+
+
+def _read_timeout(task: Task, pointer: int) -> int | None:
+    """Return the moment at which a wait ends that may last for the time at `pointer`; None without one. EINVAL."""
+    if not pointer:
         return None
-    return host.HostBuffer(16, struct.pack("<qq", milliseconds // 1000, milliseconds % 1000 * 1_000_000))
-
-
-def _read_timeout(task: Task, pointer: int) -> host.HostBuffer | None:
-    return host.HostBuffer(16, task.memory.read(pointer, 16)) if pointer else None
+    seconds, nanos = struct.unpack("<qq", task.memory.read(pointer, 16))
+    if seconds < 0 or not 0 <= nanos < _SECOND:
+        raise fail(errno.EINVAL)
+    return deadline(task, min(seconds, 1 << 32) * _SECOND + nanos)
 
 
 def _write_if_possible(task: Task, pointer: int, data: bytes) -> None:
@@ -83,9 +103,11 @@ def _write_if_possible(task: Task, pointer: int, data: bytes) -> None:
         pass  # Linux says nothing either: a program may keep its times in memory that cannot be written
 
 
-def _give_rest(task: Task, pointer: int, timeout: host.HostBuffer | None) -> None:
-    if timeout is not None:
-        _write_if_possible(task, pointer, timeout.take())
+def _give_rest(task: Task, pointer: int, until: int | None, unit: int = 1) -> None:
+    """Write what is left of a time, in parts of a second of `unit` ns."""
+    if until is not None:
+        seconds, nanos = divmod(max(until - task.kernel.clock.now(), 0), _SECOND)
+        _write_if_possible(task, pointer, struct.pack("<qq", seconds, nanos // unit))
 
 
 @syscall(_PPOLL, "ppoll", POINTER, U32, POINTER, POINTER, INT, effect=Effect.GUEST)
@@ -106,14 +128,28 @@ def _read_set(task: Task, pointer: int, size: int) -> host.HostBuffer | None:
     return host.HostBuffer(size, task.memory.read(pointer, size))
 
 
-def _select(task: Task, count: int, pointers: tuple[int, int, int], timeout: host.HostBuffer | None) -> int:
+def _select_files(sets: list[bytes]) -> tuple[tuple[int, int], ...]:
+    """Return what to wait for: descriptors and events of poll(2)."""
+    found: dict[int, int] = {}
+    for bits, events in zip(sets, (_READS, _WRITES, _OTHERS), strict=True):
+        number = int.from_bytes(bits, "little")
+        while number:
+            lowest = number & -number
+            found[lowest.bit_length() - 1] = found.get(lowest.bit_length() - 1, 0) | events
+            number ^= lowest
+    return tuple(sorted(found.items()))
+
+
+def _select(task: Task, count: int, pointers: tuple[int, int, int], until: int | None) -> int:
     if count < 0:
         return -errno.EINVAL
     count = min(count, FIRST_OWN)
     size = (count + 63) // 64 * _WORD
     sets = [_read_set(task, pointer, size) for pointer in pointers]
     words = [bits.address if bits else 0 for bits in sets]
-    result = host.call(_PSELECT6, count, *words, timeout.address if timeout else 0, 0)
+    asked = [bits.take() if bits else b"" for bits in sets]
+    result = host.call(_PSELECT6, count, *words, _NOW.address, 0)
+    result = _or_wait(task, result, _select_files(asked), until)
     if result >= 0:
         for pointer, bits in zip(pointers, sets, strict=True):
             if bits is not None and size:
@@ -124,17 +160,14 @@ def _select(task: Task, count: int, pointers: tuple[int, int, int], timeout: hos
 @syscall(23, "select", S32, POINTER, POINTER, POINTER, POINTER, effect=Effect.GUEST)
 def select(task: Task, count: int, reads: int, writes: int, others: int, timeout_pointer: int) -> int:
     """Wait for descriptors in three sets; what is left of the time is written back."""
-    timeout = None
+    until = None
     if timeout_pointer:
         seconds, micros = struct.unpack("<qq", task.memory.read(timeout_pointer, 16))
         if seconds < 0 or micros < 0:
             return -errno.EINVAL
-        seconds = min(seconds + micros // 1_000_000, (1 << 62) - 1)
-        timeout = host.HostBuffer(16, struct.pack("<qq", seconds, micros % 1_000_000 * 1000))
-    result = _select(task, count, (reads, writes, others), timeout)
-    if timeout is not None:
-        seconds, nanos = struct.unpack("<qq", timeout.take())
-        _write_if_possible(task, timeout_pointer, struct.pack("<qq", seconds, nanos // 1000))
+        until = deadline(task, min(seconds, 1 << 32) * _SECOND + min(micros, 1 << 52) * 1000)
+    result = _select(task, count, (reads, writes, others), until)
+    _give_rest(task, timeout_pointer, until, 1000)
     return result
 
 
@@ -169,15 +202,13 @@ def epoll_ctl(task: Task, descriptor: int, operation: int, target: int, pointer:
     return host.call(_EPOLL_CTL, descriptor, operation, target, event.address)
 
 
-def _epoll_wait(
-    task: Task, descriptor: int, pointer: int, count: int, timeout: host.HostBuffer | None
-) -> int:
+def _epoll_wait(task: Task, descriptor: int, pointer: int, count: int, until: int | None) -> int:
     if not 0 < count <= _EVENTS_MAX:
         return host.call(_EPOLL_PWAIT, descriptor, 0, count, 0, 0, 8)  # which says what is wrong
     count = min(count, _MAX_EVENTS)
     events = host.HostBuffer(count * _EVENT)
-    address = timeout.address if timeout else 0
-    result = host.call(_EPOLL_PWAIT2, descriptor, events.address, count, address, 0, 8)
+    result = host.call(_EPOLL_PWAIT, descriptor, events.address, count, 0, 0, 8)
+    result = _or_wait(task, result, ((descriptor, _READS),), until)
     if result > 0:
         task.memory.write(pointer, events.take(result * _EVENT))
     return result
@@ -186,7 +217,7 @@ def _epoll_wait(
 @syscall(232, "epoll_wait", FD, POINTER, S32, S32, effect=Effect.DESCRIPTION)
 def epoll_wait(task: Task, descriptor: int, pointer: int, count: int, milliseconds: int) -> int:
     """Wait for events of an epoll set."""
-    return _epoll_wait(task, descriptor, pointer, count, _of_milliseconds(milliseconds))
+    return _epoll_wait(task, descriptor, pointer, count, _of_milliseconds(task, milliseconds))
 
 
 @syscall(_EPOLL_PWAIT, "epoll_pwait", FD, POINTER, S32, S32, POINTER, INT, effect=Effect.DESCRIPTION)
@@ -202,7 +233,7 @@ def epoll_pwait(
     """Wait for events of an epoll set with another signal mask."""
     mask = read_mask(task, mask_pointer, size)
     with replaced_mask(task, mask) as wait:
-        return wait(lambda: _epoll_wait(task, descriptor, pointer, count, _of_milliseconds(milliseconds)))
+        return wait(lambda: _epoll_wait(task, descriptor, pointer, count, _of_milliseconds(task, milliseconds)))
 
 
 @syscall(_EPOLL_PWAIT2, "epoll_pwait2", FD, POINTER, S32, POINTER, POINTER, INT, effect=Effect.DESCRIPTION)

@@ -59,7 +59,7 @@ _FIRST_FIELD = 3
 def _stat(task: Task) -> bytes:
     text = _host_text("stat")
     fields = text[text.rindex(b")") + 2 :].split()
-    user, system = (int(seconds * _TICK) for seconds in task.usage.seconds())
+    user, system = task.usage.time() * _TICK // 1_000_000_000, 0
     limit = group_state(task).limits[resource.RLIMIT_RSS][0]
     low = (1 << 31) - 1
     nice = thread_state(task).nice

@@ -47,7 +47,7 @@ _LISTING = 1 << 16
 def link_target(group: ThreadGroup, path: bytes) -> bytes | None:
     """Return the guest's program when `path` is a name of its /proc/self/exe, else None."""
     match = _EXE.fullmatch(path)
-    if match is None or (match[1] is not None and int(match[1]) != os.getpid()):
+    if match is None or (match[1] is not None and int(match[1]) != group.process.pid):
         return None
     return program_path(group)
 
@@ -92,7 +92,7 @@ def substitute(task: Task, descriptor: int, place: ProcPlace, flags: int) -> Non
         with open(memory_file, "wb", closefd=False) as file:
             file.write(make(task))
         # A second open file description, read-only as the real one is, with its offset at the start.
-        readable = os.open(f"/proc/self/fd/{memory_file}", os.O_RDONLY | os.O_CLOEXEC)
+        readable = os.open(f"/proc/thread-self/fd/{memory_file}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(memory_file)
     os.dup2(readable, descriptor, inheritable=not flags & os.O_CLOEXEC)

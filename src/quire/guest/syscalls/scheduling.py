@@ -1,7 +1,6 @@
 """Priorities, policies and processors: records of the guest, of which Quire's own process sees nothing."""
 
 import errno
-import os
 import resource
 import struct
 
@@ -30,8 +29,9 @@ passes(147, "sched_get_priority_min", INT, effect=Effect.GUEST)
 passes(148, "sched_rr_get_interval", INT, Out(16), effect=Effect.GUEST)
 
 
-def _is_own(target: int) -> bool:
-    return target in (0, os.getpid())
+def _is_own(task: Task, target: int) -> bool:
+    """Whether a number is that of a thread of the guest, or 0."""
+    return not target or task.kernel.task(target) is not None
 
 
 @syscall(204, "sched_getaffinity", S32, U32, POINTER, effect=Effect.GUEST)
@@ -39,7 +39,7 @@ def sched_getaffinity(task: Task, target: int, size: int, pointer: int) -> int:
     """Answer one processor: the guest has one vCPU."""
     if size < _MASK_BYTES or size % 8:
         return -errno.EINVAL
-    if not _is_own(target):
+    if not _is_own(task, target):
         return -errno.ESRCH
     task.memory.write_u64(pointer, _ONE_CPU)
     return _MASK_BYTES
@@ -48,7 +48,7 @@ def sched_getaffinity(task: Task, target: int, size: int, pointer: int) -> int:
 @syscall(203, "sched_setaffinity", S32, U32, POINTER, effect=Effect.GUEST)
 def sched_setaffinity(task: Task, target: int, size: int, pointer: int) -> int:
     """Accept a mask that has processor 0, else EINVAL."""
-    if not _is_own(target):
+    if not _is_own(task, target):
         return -errno.ESRCH
     mask = task.memory.read(pointer, min(size, 128))
     return 0 if mask and mask[0] & _ONE_CPU else -errno.EINVAL
@@ -59,8 +59,8 @@ def _check_target(target: int, pointer: int) -> None:
         raise fail(errno.EINVAL)
 
 
-def _check_known(target: int) -> None:
-    if not _is_own(target):
+def _check_known(task: Task, target: int) -> None:
+    if not _is_own(task, target):
         raise fail(errno.ESRCH)
 
 
@@ -81,7 +81,7 @@ def sched_setscheduler(task: Task, target: int, policy: int, pointer: int) -> in
         return -errno.EINVAL
     _check_target(target, pointer)
     priority = task.memory.read_i32(pointer)
-    _check_known(target)
+    _check_known(task, target)
     return _take_policy(task, policy, priority)
 
 
@@ -90,7 +90,7 @@ def sched_setparam(task: Task, target: int, pointer: int) -> int:
     """Accept priority 0, the one of normal policies."""
     _check_target(target, pointer)
     priority = task.memory.read_i32(pointer)
-    _check_known(target)
+    _check_known(task, target)
     return -errno.EINVAL if priority else 0
 
 
@@ -98,7 +98,7 @@ def sched_setparam(task: Task, target: int, pointer: int) -> int:
 def sched_getparam(task: Task, target: int, pointer: int) -> int:
     """Return the priority, 0 as of all normal policies; of others the host's."""
     _check_target(target, pointer)
-    if _is_own(target):
+    if _is_own(task, target):
         task.memory.write_u32(pointer, 0)
         return 0
     answer = host.HostBuffer(4)
@@ -111,7 +111,7 @@ def sched_getparam(task: Task, target: int, pointer: int) -> int:
 @syscall(145, "sched_getscheduler", S32, effect=Effect.GUEST)
 def sched_getscheduler(task: Task, target: int) -> int:
     """Return the thread's policy; of others the host's."""
-    return thread_state(task).scheduling if _is_own(target) else host.call(145, target)
+    return thread_state(task).scheduling if _is_own(task, target) else host.call(145, target)
 
 
 @syscall(315, "sched_getattr", S32, POINTER, U32, U32, effect=Effect.GUEST)
@@ -120,7 +120,7 @@ def sched_getattr(task: Task, target: int, pointer: int, size: int, flags: int) 
     _check_target(target, pointer)
     if not _ATTRIBUTES.size <= size <= PAGE_4K or flags:
         return -errno.EINVAL
-    _check_known(target)
+    _check_known(task, target)
     state = thread_state(task)
     packed = _ATTRIBUTES.pack(_ATTRIBUTES.size, state.scheduling, 0, state.nice, 0, 0, 0, 0)
     task.memory.write(pointer, packed)
@@ -144,7 +144,7 @@ def sched_setattr(task: Task, target: int, pointer: int, flags: int) -> int:
     _, policy, _, nice, priority, _, _, _ = _ATTRIBUTES.unpack_from(data)
     if policy >> 31:
         return -errno.EINVAL
-    _check_known(target)
+    _check_known(task, target)
     result = _take_policy(task, policy, priority)
     return result or _renice(task, min(max(nice, _LEAST_NICE), _NICEST), -errno.EPERM)
 
@@ -157,7 +157,7 @@ def ioprio_set(task: Task, which: int, who: int, priority: int) -> int:
         return -errno.EINVAL
     if kind == 1 and not capable(task):
         return -errno.EPERM
-    if which != 1 or not _is_own(who):
+    if which != 1 or not _is_own(task, who):
         return -errno.ESRCH if which == 1 else -errno.EPERM
     thread_state(task).io_priority = priority
     return 0
@@ -166,7 +166,7 @@ def ioprio_set(task: Task, which: int, who: int, priority: int) -> int:
 @syscall(252, "ioprio_get", S32, S32, effect=Effect.GUEST)
 def ioprio_get(task: Task, which: int, who: int) -> int:
     """Return the priority of the thread's input and output; of others the host's."""
-    if which == 1 and _is_own(who):
+    if which == 1 and _is_own(task, who):
         return thread_state(task).io_priority or host.call(252, which, who)
     return host.call(252, which, who)
 
@@ -174,7 +174,7 @@ def ioprio_get(task: Task, which: int, who: int) -> int:
 @syscall(_GETPRIORITY, "getpriority", S32, S32, effect=Effect.GUEST)
 def getpriority(task: Task, which: int, who: int) -> int:
     """Return 20 minus the niceness: of the guest as recorded, of others as the host has it."""
-    if which == _PROCESS and _is_own(who):
+    if which == _PROCESS and _is_own(task, who):
         return 20 - thread_state(task).nice
     return host.call(_GETPRIORITY, which, who)
 
@@ -197,7 +197,7 @@ def setpriority(task: Task, which: int, who: int, niceness: int) -> int:
     if not _PROCESS <= which <= _USER:
         return -errno.EINVAL
     niceness = min(max(niceness, _LEAST_NICE), _NICEST)
-    if which == _PROCESS and _is_own(who):
+    if which == _PROCESS and _is_own(task, who):
         return _renice(task, niceness, -errno.EACCES)
     if which != _PROCESS or task.options.sandbox:
         return -errno.EPERM

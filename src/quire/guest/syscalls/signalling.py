@@ -1,20 +1,20 @@
-"""Signals: dispositions and masks are the guest's own, and a signal to itself never passes the host."""
+"""Signals: dispositions and masks are the guest's own, and none passes the host."""
 
 import errno
 import os
 import signal
 import struct
-import time
 
 from quire.guest.kernel.actions import SIGNAL_COUNT, AltStack, SigAction
 from quire.guest.kernel.delivery import sigreturn
-from quire.guest.kernel.siginfo import SI_TKILL, SI_USER, SIGINFO_BYTES, SignalInfo
+from quire.guest.kernel.group import Process
+from quire.guest.kernel.siginfo import SI_TKILL, SIGINFO_BYTES, SignalInfo
+from quire.guest.kernel.system import INIT
 from quire.guest.kernel.task import Task
-from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import INT, POINTER, S32, fail
 from quire.guest.syscalls.table import NO_RESULT, Result, absent, syscall
-from quire.guest.syscalls.waiting import replaced_mask, wait_for_signal
+from quire.guest.syscalls.waiting import deadline, replaced_mask, wait_for_signal
 
 _SET_BYTES = 8
 _ACTION_BYTES = 32
@@ -37,8 +37,8 @@ def rt_sigaction(task: Task, signo: int, new: int, old: int, size: int) -> int:
     before = task.signals.action(signo)
     if action is not None:
         task.signals.set_action(signo, action)
-        if signo in (signal.SIGTTIN, signal.SIGTTOU):
-            task.outside.follow(signo, action.handler)
+        if signo in (signal.SIGTTIN, signal.SIGTTOU) and task.process.parent is None:
+            task.kernel.outside.follow(signo, action.handler)
     if old:
         task.memory.write(old, before.pack())
     return 0
@@ -106,13 +106,13 @@ def rt_sigtimedwait(task: Task, pointer: int, info: int, timeout: int, size: int
     if size != _SET_BYTES:
         return -errno.EINVAL
     wanted = task.memory.read_u64(pointer)
-    deadline = None
+    until = None
     if timeout:
         seconds, nanos = struct.unpack("<qq", task.memory.read(timeout, 16))
         if seconds < 0 or not 0 <= nanos < 1_000_000_000:
             return -errno.EINVAL
-        deadline = time.monotonic() + min(seconds, 1 << 40) + nanos / 1e9
-    arrived = wait_for_signal(task, deadline, wanted)
+        until = deadline(task, min(seconds, 1 << 32) * 1_000_000_000 + nanos)
+    arrived = wait_for_signal(task, until, wanted)
     taken = task.signals.dequeue(wanted)
     if taken is None:
         return -errno.EINTR if arrived else -errno.EAGAIN
@@ -148,84 +148,94 @@ def _check(signo: int) -> None:
         raise fail(errno.EINVAL)
 
 
-def _queue(task: Task, info: SignalInfo) -> int:
-    """Send the guest a signal; number 0 only asks whether it is there. EAGAIN when too many wait."""
-    return 0 if not info.signo or task.signals.queue(info) else -errno.EAGAIN
+def _processes(task: Task, target: int) -> list[Process]:
+    """Return the processes that kill means by a number: one, a group, or all but the caller's own."""
+    kernel = task.kernel
+    if target > 0:
+        found = kernel.processes.get(target) or _process_of_thread(task, target)
+        return [] if found is None else [found]
+    if target == -1:
+        return [one for one in kernel.live() if one is not task.process]
+    return kernel.group(-target or task.process.group)
 
 
-def _to_itself(task: Task, signo: int, code: int) -> int:
-    return _queue(task, SignalInfo(signo, code, pid=os.getpid(), uid=os.getuid()))
+def _process_of_thread(task: Task, number: int) -> Process | None:
+    thread = task.kernel.task(number)
+    return None if thread is None else thread.process
 
 
-def _to_others(task: Task, number: int, *words: int) -> int:
-    """Let the host send a signal; not out of a sandbox, and not to one of Quire's threads (ESRCH).
-
-    What comes back, because Quire is in the group, is the guest's before the call returns, as Linux has it.
-    """
-    if task.options.sandbox:
+@syscall(62, "kill", S32, S32, effect=Effect.GUEST)
+def kill(task: Task, target: int, signo: int) -> int:
+    """Send a signal to a process or a group of the guest. Of others the guest knows nothing: ESRCH."""
+    _check(signo)
+    if target == INIT:
         return -errno.EPERM
-    result = host.call(number, *words)
-    task.collect_signals()
+    found = _processes(task, target)
+    if not found:
+        return -errno.ESRCH
+    result = 0
+    for process in found:
+        result = task.kernel.kill(task.process, process, signo) or result
     return result
 
 
-def _is_quires_thread(thread: int) -> bool:
-    return os.path.exists(f"/proc/self/task/{thread}")
+def _thread(task: Task, number: int, group: int | None) -> Task:
+    """Return a thread by its number, of a process if `group` names one. ESRCH."""
+    found = task.kernel.task(number)
+    if found is None or (group is not None and found.process.pid != group):
+        raise fail(errno.ESRCH)
+    return found
 
 
-@syscall(62, "kill", S32, S32, effect=Effect.CHOOSES)
-def kill(task: Task, target: int, signo: int) -> int:
-    """Send a signal to a process or a group. A group that Quire is in reaches the guest through Quire."""
-    _check(signo)
-    if target == os.getpid():
-        return _to_itself(task, signo, SI_USER)
-    return _to_others(task, 62, target, signo)
+def _to_thread(task: Task, number: int, group: int | None, info: SignalInfo) -> int:
+    _check(info.signo)
+    if number <= 0 or (group is not None and group <= 0):
+        return -errno.EINVAL
+    target = _thread(task, number, group)
+    return task.kernel.send_thread(target, info) if info.signo else 0
 
 
-@syscall(200, "tkill", S32, S32, effect=Effect.CHOOSES)
+def _from(task: Task, signo: int, code: int) -> SignalInfo:
+    return SignalInfo(signo, code, pid=task.process.pid, uid=os.getuid())
+
+
+@syscall(200, "tkill", S32, S32, effect=Effect.GUEST)
 def tkill(task: Task, thread: int, signo: int) -> int:
     """Send a signal to a thread."""
-    _check(signo)
-    if thread <= 0:
-        return -errno.EINVAL
-    if thread == os.getpid():
-        return _to_itself(task, signo, SI_TKILL)
-    return -errno.ESRCH if _is_quires_thread(thread) else _to_others(task, 200, thread, signo)
+    return _to_thread(task, thread, None, _from(task, signo, SI_TKILL))
 
 
-@syscall(234, "tgkill", S32, S32, S32, effect=Effect.CHOOSES)
+@syscall(234, "tgkill", S32, S32, S32, effect=Effect.GUEST)
 def tgkill(task: Task, group: int, thread: int, signo: int) -> int:
     """Send a signal to a thread of a process."""
-    _check(signo)
-    if group <= 0 or thread <= 0:
-        return -errno.EINVAL
-    own = os.getpid()
-    if own in (group, thread) or _is_quires_thread(thread):
-        return _to_itself(task, signo, SI_TKILL) if group == thread == own else -errno.ESRCH
-    return _to_others(task, 234, group, thread, signo)
+    return _to_thread(task, thread, group, _from(task, signo, SI_TKILL))
 
 
-def _queue_info(task: Task, number: int, targets: tuple[int, ...], signo: int, pointer: int) -> int:
+def _read_info(task: Task, signo: int, pointer: int) -> SignalInfo:
     data = task.memory.read(pointer, SIGINFO_BYTES)
-    _check(signo)
-    if any(target != os.getpid() for target in targets):
-        if any(_is_quires_thread(target) for target in targets[1:]):
-            return -errno.ESRCH
-        buffer = host.HostBuffer(SIGINFO_BYTES, data)
-        return _to_others(task, number, *targets, signo, buffer.address)
     (code,) = struct.unpack_from("<i", data, 8)
     pid, uid, value = struct.unpack_from("<IIQ", data, 16)
     (address,) = struct.unpack_from("<Q", data, 16)
-    return _queue(task, SignalInfo(signo, code, addr=address, pid=pid, uid=uid, value=value))
+    return SignalInfo(signo, code, addr=address, pid=pid, uid=uid, value=value)
 
 
-@syscall(129, "rt_sigqueueinfo", S32, S32, POINTER, effect=Effect.CHOOSES)
+@syscall(129, "rt_sigqueueinfo", S32, S32, POINTER, effect=Effect.GUEST)
 def rt_sigqueueinfo(task: Task, target: int, signo: int, pointer: int) -> int:
-    """Send a signal with a value."""
-    return _queue_info(task, 129, (target,), signo, pointer)
+    """Send a signal with a value. EPERM for one that pretends to come from the kernel, but to itself."""
+    info = _read_info(task, signo, pointer)
+    _check(signo)
+    process = _processes(task, target)[0] if target > 0 and _processes(task, target) else None
+    if process is None:
+        return -errno.ESRCH
+    if process is not task.process and (info.code >= 0 or info.code == SI_TKILL):
+        return -errno.EPERM
+    return 0 if not signo or task.kernel.send(process, info) else -errno.EAGAIN
 
 
-@syscall(297, "rt_tgsigqueueinfo", S32, S32, S32, POINTER, effect=Effect.CHOOSES)
+@syscall(297, "rt_tgsigqueueinfo", S32, S32, S32, POINTER, effect=Effect.GUEST)
 def rt_tgsigqueueinfo(task: Task, group: int, thread: int, signo: int, pointer: int) -> int:
     """Send a signal with a value to a thread."""
-    return _queue_info(task, 297, (group, thread), signo, pointer)
+    info = _read_info(task, signo, pointer)
+    if group != task.process.pid and (info.code >= 0 or info.code == SI_TKILL):
+        return -errno.EPERM
+    return _to_thread(task, thread, group, info)

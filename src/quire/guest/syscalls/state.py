@@ -1,5 +1,6 @@
 """What the kernel remembers beyond memory and signals: of a process its limits and channels, of a thread its name."""
 
+import copy
 import errno
 import fcntl
 import os
@@ -24,6 +25,8 @@ __all__ = [
     "GroupState",
     "ThreadState",
     "admit",
+    "copy_group_state",
+    "copy_thread_state",
     "creating",
     "group_state",
     "limit_space",
@@ -57,7 +60,7 @@ def _initial_limits() -> dict[int, tuple[int, int]]:
 
 def _given() -> set[tuple[int, int]]:
     """Return the identities of what the guest's descriptors name at its start."""
-    numbers = (int(name) for name in os.listdir("/proc/self/fd"))
+    numbers = (int(name) for name in os.listdir("/proc/thread-self/fd"))
     found = (identity_of(number) for number in numbers if number < FIRST_OWN)
     return {identity for identity in found if identity is not None}
 
@@ -170,15 +173,16 @@ class ThreadState:
 
 
 # Kept here and not by the task: both are the system calls' alone.
-_GROUPS: WeakKeyDictionary[ThreadGroup, GroupState] = WeakKeyDictionary()
+_GROUPS: WeakKeyDictionary[object, GroupState] = WeakKeyDictionary()
 _THREADS: WeakKeyDictionary[Task, ThreadState] = WeakKeyDictionary()
 
 
 def group_state(group: ThreadGroup) -> GroupState:
     """Return the kernel's state of the process that `group` is, made at its first system call."""
-    state = _GROUPS.get(group)
+    process = group.process
+    state = _GROUPS.get(process)
     if state is None:
-        state = _GROUPS[group] = GroupState()
+        state = _GROUPS[process] = GroupState()
         hard = state.limits[resource.RLIMIT_STACK][1]
         state.limits[resource.RLIMIT_STACK] = (min(group.space.stack_limit, hard), hard)
         for number, (soft, _) in state.limits.items():
@@ -203,6 +207,24 @@ def thread_state(task: Task) -> ThreadState:
         group_state(task)  # no call may come before what that takes from the host
         state = _THREADS[task] = ThreadState()
     return state
+
+
+def copy_group_state(parent: ThreadGroup, child: ThreadGroup) -> None:
+    """Have a new process begin with what its parent has."""
+    old = group_state(parent)
+    sets = {name: set(getattr(old, name)) for name in ("given", "channels", "outputs", "inputs", "inherited", "opened")}
+    made = copy.copy(old)
+    for name, value in sets.items():
+        setattr(made, name, value)
+    made.limits = dict(old.limits)
+    made.adopts = 0
+    _GROUPS[child.process] = made
+
+
+def copy_thread_state(parent: Task, child: Task) -> None:
+    """Have a new thread begin with what the one has that made it."""
+    made = _THREADS[child] = copy.copy(thread_state(parent))
+    made.robust_list, made.clear_child_tid, made.death_signal = (0, 24), 0, 0
 
 
 def admit(group: ThreadGroup, descriptor: int) -> int:

@@ -1,7 +1,6 @@
 """Timers that send signals: alarm, setitimer, and timer_create with its relatives. They are Quire's, not the host's."""
 
 import errno
-import os
 import signal
 import struct
 
@@ -34,7 +33,7 @@ _SIGPENDING = 11  # RLIMIT_SIGPENDING bounds timers too: each may have a signal 
 
 
 def _changed(task: Task) -> None:
-    task.outside.wake_at(task.timers.moment())
+    task.kernel.timers_changed()
 
 
 def _nanoseconds(seconds: int, parts: int, unit: int) -> int:
@@ -111,7 +110,7 @@ def timer_create(task: Task, clock: int, event: int, answer: int) -> int:
     signo, value = int(signal.SIGALRM), None
     if event:
         value, signo, how, thread = _SIGEVENT.unpack_from(task.memory.read(event, _SIGEVENT_BYTES))
-        if how not in (_SIGNAL, _NONE, _THREAD_ID) or (how == _THREAD_ID and thread != os.getpid()):
+        if how not in (_SIGNAL, _NONE, _THREAD_ID) or (how == _THREAD_ID and task.kernel.task(thread) is None):
             return -errno.EINVAL
         if how != _NONE and not 1 <= signo <= SIGNAL_COUNT:
             return -errno.EINVAL

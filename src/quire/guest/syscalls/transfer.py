@@ -7,6 +7,7 @@ chunks that one call may name; a regular file gets the rest with another call.
 
 import errno
 import os
+import select
 import stat
 
 from quire.arch import Access
@@ -16,7 +17,7 @@ from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import file_size, host
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.state import group_state
-from quire.guest.syscalls.waiting import doomed, interrupted, raise_sigpipe
+from quire.guest.syscalls.waiting import await_ready, doomed, interrupted, is_blocking, raise_sigpipe, ready
 
 __all__ = [
     "MAX_TRANSFER",
@@ -143,7 +144,7 @@ def _move(task: Task, number: int, descriptor: int, segments: Segments, offset: 
         vector = host.pack_iovecs(chunks)
         where = offset if offset == _CURRENT else offset + done
         # The position is two words, low and high; on a 64-bit machine the low one has all of it.
-        moved = host.call(number, descriptor, vector.address, len(chunks), where, 0, flags)
+        moved = _move_once(number, descriptor, (vector.address, len(chunks), where, 0, flags), patient=not done)
         if moved < 0:
             return done or moved
         done += moved
@@ -153,6 +154,24 @@ def _move(task: Task, number: int, descriptor: int, segments: Segments, offset: 
         if segments and doomed(task):
             break
     return done
+
+
+def _move_once(number: int, descriptor: int, words: tuple[int, ...], *, patient: bool) -> int:
+    """Make one call that does not wait; where the guest's would, have it made again when it need not."""
+    *rest, flags = words
+    moved = host.call(number, descriptor, *rest, flags | os.RWF_NOWAIT)
+    if moved == -errno.EOPNOTSUPP and not flags & os.RWF_NOWAIT:
+        # Of what knows no such flag: regular files of some kinds, which never wait, terminals and event channels.
+        events = select.POLLIN if number == _PREADV2 else select.POLLOUT
+        if patient and not ready(descriptor, events) and is_blocking(descriptor):
+            await_ready(descriptor, events)
+        return host.call(number, descriptor, *rest, flags)
+    if moved == -errno.EAGAIN and not flags & os.RWF_NOWAIT and is_blocking(descriptor):
+        if host.is_regular(descriptor):
+            return host.call(number, descriptor, *rest, flags)  # not in the host's memory yet: it will be soon
+        if patient:
+            await_ready(descriptor, select.POLLIN if number == _PREADV2 else select.POLLOUT)
+    return moved
 
 
 def _position(descriptor: int, offset: int) -> int:

@@ -89,7 +89,6 @@ _ABSENT = {
     330: "pkey_alloc",
     331: "pkey_free",
     333: "io_pgetevents",
-    424: "pidfd_send_signal",
     425: "io_uring_setup",
     426: "io_uring_enter",
     427: "io_uring_register",

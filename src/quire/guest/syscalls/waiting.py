@@ -1,24 +1,34 @@
-"""Waiting for signals: what ends a blocked call, and calls that wait under another signal mask."""
+"""Waiting in a system call: for signals, for descriptors, for time, and under another signal mask."""
 
 import os
+import select
 import signal
-import struct
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EINTR, EINVAL
 
 from quire.guest.kernel.siginfo import SI_USER, SignalInfo
-from quire.guest.kernel.task import Interruptible, ThreadGroup
+from quire.guest.kernel.task import Interruptible, Task, ThreadGroup
+from quire.guest.kernel.waiting import Blocks
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import fail
 
-__all__ = ["doomed", "interrupted", "raise_sigpipe", "read_mask", "replaced_mask", "wait_for_signal"]
+__all__ = [
+    "await_ready",
+    "deadline",
+    "doomed",
+    "interrupted",
+    "is_blocking",
+    "raise_sigpipe",
+    "ready",
+    "read_mask",
+    "replaced_mask",
+    "wait_for_signal",
+]
 
 _MASK_BYTES = 8
-_NANOSLEEP = 35
-#: A host signal that arrives between the look and the sleep is seen this much later, at worst.
-_SLICE = 0.05
+_POLL = 7
+_FCNTL, _GETFL = 72, 3
 
 Wait = Callable[[Callable[[], int]], int]
 
@@ -35,18 +45,42 @@ def doomed(task: Interruptible) -> bool:
     return task.signals.fatal
 
 
-def wait_for_signal(task: Interruptible, deadline: float | None, mask: int = 0) -> bool:
-    """Sleep until a signal for the guest arrives (True), or until `deadline` on the monotonic clock (False).
+def deadline(task: Task, left: int | None) -> int | None:
+    """Return the moment at which a call ends that may wait for `left` ns; the same each time the call is made again."""
+    if left is None:
+        return None
+    return task.kept.setdefault("until", task.kernel.clock.now() + left)
+
+
+def wait_for_signal(task: Task, until: int | None, mask: int = 0) -> bool:
+    """Wait until a signal for the guest arrives (True), or until the moment `until` (False).
 
     With `mask`, a signal of that set counts as well, though the guest blocks it.
     """
-    while not interrupted(task) and not task.signals.pending & mask:
-        left = _SLICE if deadline is None else min(deadline - time.monotonic(), _SLICE)
-        if left <= 0:
-            return False
-        pause = host.HostBuffer(16, struct.pack("<qq", 0, int(left * 1e9)))
-        host.call(_NANOSLEEP, pause.address, 0)
-    return True
+    if interrupted(task) or task.signals.pending & mask:
+        return True
+    if until is not None and task.kernel.clock.now() >= until:
+        return False
+    task.awaits = mask
+    raise Blocks(until=until)
+
+
+def is_blocking(descriptor: int) -> bool:
+    """Whether calls on a descriptor may wait: it has no O_NONBLOCK."""
+    flags = host.call(_FCNTL, descriptor, _GETFL)
+    return flags >= 0 and not flags & os.O_NONBLOCK
+
+
+def await_ready(descriptor: int, events: int) -> None:
+    """Wait until a descriptor has one of `events` (poll(2)): the call is made again then."""
+    raise Blocks(files=((descriptor, events),))
+
+
+def ready(descriptor: int, events: int) -> bool:
+    """Whether a descriptor has one of `events`, or an error, now."""
+    poll = select.poll()
+    poll.register(descriptor, events)
+    return bool(poll.poll(0))
 
 
 def raise_sigpipe(task: Interruptible) -> None:
@@ -54,7 +88,7 @@ def raise_sigpipe(task: Interruptible) -> None:
 
     (The host's own went to Python, which ignores it.)
     """
-    task.signals.queue(SignalInfo(signal.SIGPIPE, SI_USER, pid=os.getpid(), uid=os.getuid()))
+    task.signals.queue(SignalInfo(signal.SIGPIPE, SI_USER, pid=task.process.pid, uid=os.getuid()))
 
 
 def read_mask(group: ThreadGroup, pointer: int, size: int) -> int | None:
@@ -67,29 +101,38 @@ def read_mask(group: ThreadGroup, pointer: int, size: int) -> int | None:
 
 
 @contextmanager
-def replaced_mask(task: Interruptible, mask: int | None) -> Iterator[Wait]:
+def replaced_mask(task: Task, mask: int | None) -> Iterator[Wait]:
     """Wait under another mask, as ppoll does; yields how to make the waiting call.
 
     The old mask comes back at the end; when a signal ended the wait, its handler runs under the new mask
-    first.
+    first. While the call waits the new mask stays.
     """
     if mask is None:
         yield lambda call: call()
         return
     signals = task.signals
-    before = signals.mask
+    before = task.kept.setdefault("mask", signals.mask)
     signals.mask = mask
     result = 0
 
     def wait(call: Callable[[], int]) -> int:
         nonlocal result
-        result = -EINTR if interrupted(task) else call()
+        try:
+            result = -EINTR if interrupted(task) else call()
+        except Blocks:
+            if not signals.deliverable:
+                raise
+            result = -EINTR
         return result
 
     try:
         yield wait
-    finally:
-        if result == -EINTR and interrupted(task):
-            signals.saved_mask = before
-        else:
-            signals.mask = before
+    except Blocks:
+        raise
+    except BaseException:
+        signals.mask = before
+        raise
+    if result == -EINTR and interrupted(task):
+        signals.saved_mask = before
+    else:
+        signals.mask = before

@@ -11,10 +11,9 @@ import numpy as np
 
 from quire.arch import RFLAGS
 from quire.cpu.soft._kernels_casts import HANDLE, USER
-from quire.cpu.soft._kernels_lookups import stop
 from quire.cpu.soft.ring0.codes import Intercept
 from quire.cpu.soft.ring0.environment import EFLAGS_INDEX, HFLAGS_INDEX
-from quire.cpu.soft.state import Pointer, SoftState, StopCode
+from quire.cpu.soft.state import Pointer, SoftState
 from quire.kernels import callback, carray, kernel, types
 from quire.paging import Context
 
@@ -22,10 +21,7 @@ _P_STATE, _P_CONTEXT = int(Pointer.STATE), int(Pointer.CONTEXT)
 _P_ENVIRONMENT = int(Pointer.ENVIRONMENT)
 _N_STATE, _N_CONTEXT = len(SoftState), len(Context)
 _C_USER, _C_AC, _C_IMPLICIT = int(Context.USER), int(Context.AC), int(Context.IMPLICIT)
-_IMPLICIT_PAGE, _STOP = int(SoftState.IMPLICIT_PAGE), int(SoftState.STOP)
-_SLICE, _COUNT = int(SoftState.SLICE), int(SoftState.COUNT)
-_LAST_SIZE = int(SoftState.LAST_BLOCK_SIZE)
-_SLICE_ENDS = np.uint64(StopCode.SLICE_ENDS)
+_IMPLICIT_PAGE = int(SoftState.IMPLICIT_PAGE)
 _HFLAGS, _EFLAGS = HFLAGS_INDEX, EFLAGS_INDEX
 _HALVES = max(HFLAGS_INDEX, EFLAGS_INDEX) + 1
 _CPL = np.uint32(3)
@@ -68,20 +64,6 @@ def on_block_privilege(handle, gva, size, user):
 def copy_privilege(user):
     """Do what :func:`set_privilege` does, before a walk of the model."""
     set_privilege(user)
-
-
-@callback(types.void(HANDLE, types.uint64, types.uint32, USER))
-def on_block_of_slice(handle, gva, size, user):
-    """UC_HOOK_BLOCK of a guest with several vCPUs: stop in front of the block when the slice is used up.
-
-    An instruction that runs alone is not kept from it.
-    """
-    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
-    if state[_SLICE] > _0:
-        state[_SLICE] -= _1
-    elif state[_COUNT] == _0:
-        state[_STOP], state[_LAST_SIZE] = _SLICE_ENDS, _0  # the last block has run whole
-        stop(user)
 
 
 @callback(types.uint32(HANDLE, types.uint32, types.int32, USER))

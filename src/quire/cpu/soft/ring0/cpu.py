@@ -87,15 +87,6 @@ class MachineCpu(SoftCpu):
             stop = self._answer(super().run()) or self._load()
         return stop
 
-    def begin_slice(self, blocks: int) -> None:
-        """Let :meth:`run` return Interrupted after so many blocks of instructions, of a Cpu that runs in slices."""
-        self._slice[0][self._slice[1]] = blocks
-
-    @property
-    def slice_over(self) -> bool:
-        """Whether all blocks of :meth:`begin_slice` have run."""
-        return self._in_slices and not self._slice[0][self._slice[1]]
-
     def forget(self, gva: int | None) -> None:
         """Drop cached translations before the next instruction, and where they were found: the space may change."""
         super().forget(gva)
@@ -235,8 +226,6 @@ class MachineCpu(SoftCpu):
         engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_system_call.address, user, x86.UC_X86_INS_SYSCALL)
         engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_in.address, user, x86.UC_X86_INS_IN)
         engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_out.address, user, x86.UC_X86_INS_OUT)
-        counted = self.counts.slice_cell() if self._in_slices else None
-        self._slice = counted or (self._scalars, int(SoftState.SLICE))
-        if self._in_slices and not counted:
-            engine.hook(uc.UC_HOOK_BLOCK, ring0_kernels.on_block_of_slice.address, user)
+        if self._in_slices:
+            self.begin_slices()
         self.counts.add_hooks()

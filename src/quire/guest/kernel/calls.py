@@ -1,0 +1,219 @@
+"""How a thread makes its system calls: from registers to the table and back, and how one that waits is put aside.
+
+A call that waits is a record: its number, its arguments, what it waits for. It is made again as a whole when something
+wakes it; what it has to remember until then, such as the moment at which it ends, is in `kept`.
+"""
+
+import errno
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from quire.arch import LOW32
+from quire.guest.kernel.group import Process
+from quire.guest.kernel.machine import ProcessMachine
+from quire.guest.kernel.seat import Seat
+from quire.guest.kernel.signals import Signals
+from quire.guest.kernel.system import Kernel
+from quire.guest.kernel.waiting import Blocks, Waiter, Woken
+from quire.guest.syscalls import NO_RESULT, RESTART, Result, dispatch, syscall_name
+from quire.guest.syscalls.i386 import I386_REGISTERS, dispatch_i386, i386_name
+from quire.own_descriptors import move_high
+
+__all__ = ["Calls"]
+
+_SYSCALL = ("rax", "rdi", "rsi", "rdx", "r10", "r8", "r9", "rip", "rflags")
+#: Above every system call number of Linux.
+_SYSCALL_NUMBERS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A system call of the 64-bit table, or of the 32-bit one."""
+
+    number: int
+    arguments: tuple[int, ...]
+    old: bool = False
+
+
+class Calls(ABC):
+    """The calls of one thread; a part of :class:`quire.guest.kernel.process.ProcessGuest`."""
+
+    kernel: Kernel
+    process: Process
+    signals: Signals
+    tid: int
+    runs: bool  #: whether it goes on when the kernel has done its work: it neither waits, nor is stopped, nor has ended
+    until: int | None  #: the moment at which its call has waited long enough
+    _restart: int | None
+
+    def _begin_calls(self) -> None:
+        """It has made no call so far."""
+        self.kept: dict[str, int] = {}
+        self.waiters: tuple[Waiter, ...] = ()  #: of the call at hand: which of them were woken
+        self.until = None
+        self.blocked = False
+        self.runs = True
+        self._resumed: Woken | None = None
+        self._restart = None
+        self._call: _Call | None = None
+        self._unbroken = False
+        self._slots: list[int] = []
+        self.awaits = 0
+        self._names: dict[int, str] = {}
+
+    @property
+    @abstractmethod
+    def machine(self) -> ProcessMachine:
+        """The vCPU, and the memory of the process."""
+
+    @abstractmethod
+    def deliver_signals(self) -> None:
+        """Act on waiting signals."""
+
+    @property
+    def seat(self) -> Seat:
+        """Where its calls are made."""
+        return self.process.seat
+
+    @property
+    def woken(self) -> bool:
+        """Whether what the call at hand waited for woke it, in a queue."""
+        return any(waiter.woken for waiter in self.waiters)
+
+    @property
+    def waits_outside(self) -> bool:
+        """Whether its call waits for a descriptor of the host."""
+        return self.blocked and bool(self._slots)
+
+    def syscall(self) -> None:
+        """Do the system call that the registers ask for; RIP is after the SYSCALL instruction."""
+        registers = self.machine.registers
+        number, rdi, rsi, rdx, r10, r8, r9, rip, rflags = registers.read_many(_SYSCALL)
+        name = self._names.get(number)
+        if name is None:
+            # The guest chooses the number: those that no kernel has share one name.
+            known = number & LOW32
+            name = syscall_name(known) if known < _SYSCALL_NUMBERS else "unknown"
+            if known < _SYSCALL_NUMBERS:
+                self._names[known] = name
+        self._count(name)
+        self._do(_Call(number, (rdi, rsi, rdx, r10, r8, r9)), rip, rflags)
+
+    def syscall_i386(self) -> None:
+        """Do the call of the 32-bit table that the registers ask for: of them, only RAX is changed."""
+        registers = self.machine.registers
+        number, *arguments = (value & LOW32 for value in registers.read_many(I386_REGISTERS))
+        self._count(i386_name(number))
+        self._do(_Call(number, tuple(arguments), old=True))
+
+    def _count(self, name: str) -> None:
+        counts = self.kernel.syscall_counts
+        counts[name] = counts.get(name, 0) + 1
+        self.kernel.clock.pass_call()
+
+    def _do(self, call: _Call, rip: int = 0, rflags: int = 0) -> None:
+        """Make a call, or make it again; put it aside if it waits. RIP and RFLAGS are those of its SYSCALL."""
+        try:
+            if call.old:
+                result = dispatch_i386(self, call.number, call.arguments)  # type: ignore[arg-type]
+            else:
+                result = dispatch(self, call.number, call.arguments)  # type: ignore[arg-type]
+        except Blocks as wait:
+            if not self._breaks(wait.unbroken):
+                if not call.old and self._resumed is None:
+                    self.machine.registers.write_many({"rcx": rip, "r11": rflags})
+                self._put_aside(call, wait)
+                return
+            result = RESTART if wait.restarts else -errno.EINTR
+        first, self._resumed = self._resumed is None, None
+        if self.kept:
+            self.kept = {}
+        self.awaits = 0
+        self.waiters = ()
+        self._end_call(call, result, {"rcx": rip, "r11": rflags} if first and not call.old else {})
+
+    def _end_call(self, call: _Call, result: Result, written: dict[str, int]) -> None:
+        if result is RESTART:
+            self._restart = call.number
+            if written:
+                self.machine.registers.write_many(written)
+        elif result is not NO_RESULT:
+            assert isinstance(result, int)
+            self.machine.registers.write_many({"rax": result, **written})
+        self.deliver_signals()
+
+    def _breaks(self, unbroken: bool) -> bool:
+        """Whether a signal ends the call that is about to wait."""
+        return self.signals.fatal if unbroken else self.signals.deliverable
+
+    def _put_aside(self, call: _Call, wait: Blocks) -> None:
+        """Have the thread wait for what `wait` says, and other tasks run."""
+        scheduler = self.kernel.scheduler
+        self._call, self._unbroken, self.until = call, wait.unbroken, wait.until
+        self.blocked, self.runs = True, False
+        self.waiters = tuple(Waiter(self._wake, tag) for _, tag in wait.queues)
+        for waiter, (queue, _) in zip(self.waiters, wait.queues, strict=True):
+            queue.add(waiter)
+        if self.until is not None:
+            scheduler.waiting[self] = None
+        for descriptor, events in wait.files:
+            slot = move_high(descriptor, close=False)
+            self._slots.append(slot)
+            self.seat.slots.add(slot)
+            scheduler.watch(self, slot, events)
+
+    def _wake(self) -> None:
+        self._rouse(Woken.READY)
+
+    def time_is_over(self) -> None:
+        """The moment :attr:`until` has come."""
+        self._rouse(Woken.TIMEOUT)
+
+    def is_ready(self) -> None:
+        """A descriptor that its call waits for is ready."""
+        self._rouse(Woken.READY)
+
+    def notice(self) -> None:
+        """Look at a signal that was sent: a call that waits ends for it."""
+        if self.blocked and (self._breaks(self._unbroken) or self.signals.pending & self.awaits):
+            self._rouse(Woken.SIGNAL)
+
+    def yields(self) -> None:
+        """Let others run that can, before this one does again."""
+        if self.kernel.scheduler.has_others:
+            self.runs = False
+            self.kernel.scheduler.add(self)
+
+    def goes_on(self) -> None:
+        """The process is stopped no longer."""
+        if not self.blocked and self not in self.kernel.scheduler:
+            self.kernel.scheduler.add(self)
+
+    def _rouse(self, why: Woken) -> None:
+        """Let the thread run again, for the call that waits to be made again."""
+        if not self.blocked:
+            return
+        self.blocked, self._resumed = False, why
+        self._stop_waiting()
+        if not self.process.stopped:
+            self.kernel.scheduler.add(self)
+
+    def _stop_waiting(self) -> None:
+        self.kernel.scheduler.waiting.pop(self, None)
+        for waiter in self.waiters:
+            waiter.leave()
+
+    def _release_slots(self) -> None:
+        """Let go of the descriptors by which it waited: at its own seat."""
+        for slot in self._slots:
+            self.kernel.scheduler.unwatch(slot)
+            self.seat.slots.discard(slot)
+            os.close(slot)
+        self._slots.clear()
+
+    def _call_again(self) -> None:
+        """Make the call again that waited, if there is one."""
+        call, self._call = self._call, None
+        if call is not None:
+            self._do(call)

@@ -1,0 +1,155 @@
+"""A process of the guest: what its threads share, and what is left of it until its parent has asked how it ended.
+
+Models the thread group of Linux (include/linux/sched/signal.h). It knows its threads by what it needs of them.
+"""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from quire.guest.kernel.machine import ProcessMachine
+from quire.guest.kernel.seat import Seat
+from quire.guest.kernel.siginfo import GuestDeath, SignalInfo
+from quire.guest.kernel.signals import Signals
+from quire.guest.kernel.timers import Timers
+from quire.guest.kernel.usage import Usage
+from quire.guest.kernel.waiting import WaitQueue
+from quire.guest.load.launch import Program
+from quire.guest.mm.address_space import AddressSpace
+from quire.guest.mm.uaccess import UserMemory
+
+__all__ = ["Change", "Image", "Process", "ProcessThread", "loaded"]
+
+
+class ProcessThread(Protocol):
+    """One thread, as its process knows it."""
+
+    tid: int
+    signals: Signals
+    process: "Process"
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has exited."""
+        ...
+
+    def end_thread(self) -> None:
+        """End, and leave the process to the others."""
+        ...
+
+    runs: bool
+
+    def goes_on(self) -> None:
+        """The process is stopped no longer."""
+        ...
+
+    def notice(self) -> None:
+        """Look at a signal that was sent: a call that waits ends for it."""
+        ...
+
+
+class Change(Enum):
+    """What a parent may ask about: si_code of SIGCHLD (include/uapi/asm-generic/siginfo.h)."""
+
+    EXITED = 1
+    KILLED = 2
+    DUMPED = 3
+    TRAPPED = 4
+    STOPPED = 5
+    CONTINUED = 6
+
+
+@dataclass(eq=False, slots=True)
+class Image:
+    """What execve replaces: the address space with its program. vfork and CLONE_VM have two processes use one."""
+
+    machine: ProcessMachine
+    space: AddressSpace
+    memory: UserMemory
+    program: Program
+    bias: int = 0
+    users: int = 1  #: processes that use it
+
+
+@contextmanager
+def loaded(image: Image) -> Iterator[UserMemory]:
+    """Have the address space of `image` be the one that the kernel reaches; the one before comes back."""
+    machine = image.machine
+    before = None if machine.loaded else machine.loaded_one()
+    if before is not None:
+        machine.load()
+    try:
+        yield image.memory
+    finally:
+        if before is not None:
+            before.load()
+
+
+@dataclass(eq=False, slots=True, weakref_slot=True)
+class Process:
+    """The process `pid`, child of `parent`, which is None for the first. Its calls are made at `seat`."""
+
+    pid: int
+    parent: "Process | None"
+    image: Image
+    seat: Seat
+    timers: Timers
+    usage: Usage
+    group: int = 0  #: number of its process group
+    session: int = 0
+    exit_signal: int = signal.SIGCHLD
+    children: dict[int, "Process"] = field(default_factory=dict)
+    threads: dict[int, ProcessThread] = field(default_factory=dict)
+    signals: Signals = field(default_factory=Signals)  #: of its first thread, whose queue all share
+    exit_status: int | None = None  #: what it gave exit
+    death: GuestDeath | None = None  #: the signal that ended it
+    stopped: int = 0  #: the signal that stopped it, 0 while it runs
+    executed: bool = False  #: whether it has called execve
+    subreaper: bool = False
+    changes: list[tuple[Change, int]] = field(default_factory=list)  #: stops and goings-on nobody has asked about
+    waiting: WaitQueue = field(default_factory=WaitQueue)  #: calls that wait for its children
+    ends: WaitQueue = field(default_factory=WaitQueue)  #: calls that wait for its end
+    vfork: WaitQueue = field(default_factory=WaitQueue)  #: its parent, until it has its own memory
+    borrows: bool = False  #: whether its parent waits in :attr:`vfork`
+    children_time: int = 0  #: ns of processor time of children that were waited for
+    children_faults: int = 0
+    children_peak: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over: what is left tells how."""
+        return self.exit_status is not None or self.death is not None
+
+    @property
+    def ending(self) -> tuple[Change, int]:
+        """How it ended, and the status or the signal."""
+        if self.death is not None:
+            return Change.KILLED, self.death.signo
+        return Change.EXITED, self.exit_status or 0
+
+    def status(self, change: Change, number: int) -> int:
+        """Return a change as wait4 writes it."""
+        if change is Change.EXITED:
+            return number << 8
+        if change is Change.STOPPED:
+            return number << 8 | 0x7F
+        return 0xFFFF if change is Change.CONTINUED else number
+
+    def live(self) -> Iterator[ProcessThread]:
+        """Yield the threads that have not exited, the first first."""
+        return (one for one in list(self.threads.values()) if not one.ended)
+
+    def send(self, info: SignalInfo) -> bool:
+        """Send a signal to whichever thread takes it first; False when too many wait. One that has ended gets none."""
+        if self.ended:
+            return True
+        if not self.signals.queue_shared(info):
+            return False
+        for one in self.live():
+            if one.signals.deliverable:
+                one.notice()
+                break
+        return True

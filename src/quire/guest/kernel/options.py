@@ -1,0 +1,20 @@
+"""How a guest of Quire's own kernel runs, as a record."""
+
+from dataclasses import dataclass
+
+__all__ = ["GuestOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestOptions:
+    """How a guest runs. `hwcap` is CPUID.1:EDX, `cwd` where it starts, `seed` that of its randomness.
+
+    `host_clock` gives it the host's time, by default its own is virtual.
+    """
+
+    seed: int
+    sandbox: bool
+    cwd: str
+    hwcap: int
+    aslr: bool = True
+    host_clock: bool = False

@@ -1,0 +1,84 @@
+"""Where the calls of a process are made: a thread of the host with a table of descriptors of its own.
+
+On Linux each thread may have its own descriptors, working directory and umask (unshare(2)). So a process of the guest
+gets a thread of Quire's, and what fork copies the host's kernel copies: numbers, flags, what is shared as open files.
+Locks of files, descriptors that are sent, what an epoll set sees: all are the real ones. Only one seat has the turn at a
+time, and with it all of the kernel that Quire plays; handing it on is the only way to get it.
+"""
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+
+from quire.errors import BackendError
+
+__all__ = ["Seat"]
+
+_CLONE_FS, _CLONE_FILES = 0x200, 0x400
+_unshare = ctypes.CDLL(None, use_errno=True).unshare
+_STACK = 1 << 20
+
+
+class Seat:
+    """The thread that is running, which has the turn; :meth:`start` makes others."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._turn.acquire()
+        self.over = False  #: whether its process has ended
+        self.processes = 1  #: whose calls are made here
+        self.slots: set[int] = set()  #: numbers of descriptors by which calls of other tasks here wait
+        self.native_id = threading.get_native_id()
+        self._pinned = False
+
+    def give(self) -> None:
+        """Let this seat have the turn; the caller must not go on with anything that is the guest's."""
+        self._turn.release()
+
+    def wait(self) -> None:
+        """Wait for the turn."""
+        self._turn.acquire()
+
+    def start(self, run: Callable[[], None]) -> "Seat":
+        """Return a seat with copies of the descriptors here, whose thread waits for the turn and calls `run` then.
+
+        Raises OSError if the host has no thread left.
+        """
+        self._pin()
+        made = Seat()
+        made.processes = 0
+        begun = threading.Lock()
+        begun.acquire()
+        failed: list[int] = []
+
+        def sit() -> None:
+            made.native_id = threading.get_native_id()
+            if _unshare(_CLONE_FILES | _CLONE_FS):
+                failed.append(ctypes.get_errno())
+            else:
+                for slot in self.slots:
+                    os.close(slot)
+            begun.release()
+            if not failed:
+                made.wait()
+                run()
+
+        before = threading.stack_size(_STACK)
+        try:
+            threading.Thread(target=sit, name="quire-process", daemon=True).start()
+        except RuntimeError as error:
+            raise OSError(11, str(error)) from None
+        finally:
+            threading.stack_size(before)
+        begun.acquire()
+        if failed:
+            raise BackendError(f"this system gives threads no descriptors of their own: {os.strerror(failed[0])}")
+        return made
+
+    def _pin(self) -> None:
+        """Have all seats on one processor: only one has something to do, and a turn is handed on in a tenth of the time."""
+        if not self._pinned:
+            self._pinned = True
+            libc = ctypes.CDLL(None)
+            os.sched_setaffinity(0, {libc.sched_getcpu()})

@@ -1,0 +1,254 @@
+"""The kernel that Quire plays, as far as all processes share it: their numbers, the time, signals, what they wait for."""
+
+import errno
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator
+
+from quire.guest.kernel.actions import SIG_IGN
+from quire.guest.kernel.clock import HostClock, VirtualClock
+from quire.guest.kernel.futexes import Futexes
+from quire.guest.kernel.group import Change, Process, ProcessThread
+from quire.guest.kernel.host_memory import HostMemory
+from quire.guest.kernel.machine import ProcessMachine
+from quire.guest.kernel.outside import Nowhere, Outside
+from quire.guest.kernel.scheduler import Scheduler
+from quire.guest.kernel.seat import Seat
+from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo
+
+__all__ = ["FIRST_PID", "INIT", "Kernel"]
+
+#: Quire itself: the parent of the first process, and of those whose own has gone.
+INIT = 1
+#: The number of the first process.
+FIRST_PID = 100
+_LAST_PID = 4_194_303
+#: What the keys of a terminal send: to the group in the foreground.
+_OF_TERMINALS = frozenset((signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGWINCH, signal.SIGHUP))
+#: Names of what a guest did not get are kept up to so many, then counted together.
+_LACKS_KEPT, _MORE_LACKS = 100, "more system calls"
+
+
+class Kernel:
+    """One for `machine`, that of the first process."""
+
+    def __init__(
+        self, rng: random.Random, clock: VirtualClock | HostClock, machine: ProcessMachine
+    ) -> None:
+        self.rng = rng
+        self.host_memory = HostMemory(machine)
+        self.clock = clock
+        self.outside: Outside = Nowhere()
+        self.first_seat = Seat()
+        self.scheduler = Scheduler(machine, clock, rng, self, self.first_seat)
+        self.processes: dict[int, Process] = {}
+        self.futexes = Futexes()
+        self.foreground: int | None = None  #: the process group that the host's terminal sends signals to
+        #: What the guest asked for and did not get: name and count, in the order of first use.
+        self.unimplemented: dict[str, int] = {}
+        #: Hears of each such name once, at the first time; the session sets it.
+        self.tell_lack: Callable[[str], None] = _tell_nobody
+        self.syscall_counts: dict[str, int] = {}
+        self._tasks: dict[int, ProcessThread] = {}
+        self._last = FIRST_PID - 1
+        self._pcid = 0
+        self._idle: ProcessMachine | None = None
+        self._watchers: dict[Process, list[int]] = {}
+        #: Runs what has the turn at a seat until its process has ended; the session sets it.
+        self.sit: Callable[[Seat], None] = _nobody_sits
+        #: Hears that a signal ends a process, while all of it is still there.
+        self.tell_death: Callable[[Process, GuestDeath], None] = _nobody_mourns
+
+    @property
+    def first(self) -> Process:
+        """The process that the guest began with."""
+        return self.processes[FIRST_PID]
+
+    def new_number(self) -> int:
+        """Return a number that no task, group or session has."""
+        while True:
+            self._last = self._last + 1 if self._last < _LAST_PID else FIRST_PID + 200
+            number = self._last
+            taken = number in self._tasks or number in self.processes
+            if not taken and all(number not in (one.group, one.session) for one in self.processes.values()):
+                return number
+
+    def new_pcid(self) -> int:
+        """Return the tag of one more address space; after 4095 of them they begin anew."""
+        self._pcid = self._pcid % 0xFFF + 1
+        return self._pcid
+
+    def enter(self, thread: ProcessThread) -> None:
+        """There is one thread more."""
+        self._tasks[thread.tid] = thread
+
+    def leave(self, thread: ProcessThread) -> None:
+        """A thread has ended."""
+        self._tasks.pop(thread.tid, None)
+
+    def task(self, tid: int) -> ProcessThread | None:
+        """Return the thread with this number, None if there is none."""
+        return self._tasks.get(tid)
+
+    def group(self, number: int) -> list[Process]:
+        """Return the processes of a group that have not been waited for, in order."""
+        return [one for _, one in sorted(self.processes.items()) if one.group == number]
+
+    def lacks(self, name: str, *, ordinary: bool = False) -> None:
+        """Count that the guest asked for `name` and was told ENOSYS; say so the first time, unless it is `ordinary`."""
+        if len(self.unimplemented) >= _LACKS_KEPT and name not in self.unimplemented:
+            name = _MORE_LACKS  # the guest chooses the numbers, and so how many names there are
+        seen = self.unimplemented.get(name, 0)
+        self.unimplemented[name] = seen + 1
+        if not seen and not ordinary:
+            self.tell_lack(name)
+
+    def send(self, process: Process, info: SignalInfo) -> bool:
+        """Send a signal to a process; what continues it does so at once. False when too many wait."""
+        if info.signo in (signal.SIGCONT, signal.SIGKILL) and process.stopped:
+            process.stopped = 0
+            if info.signo == signal.SIGCONT:
+                self.changed(process, Change.CONTINUED, signal.SIGCONT)
+            for one in process.live():
+                one.goes_on()
+        return process.send(info)
+
+    def kill(self, sender: Process, target: Process, signo: int, code: int = SI_USER, value: int = 0) -> int:
+        """Send a signal for a process; 0 only asks whether the target is there. Return 0 or a negative errno."""
+        if not signo or target.ended:
+            return 0
+        info = SignalInfo(signo, code, pid=sender.pid, uid=os.getuid(), value=value)
+        return 0 if self.send(target, info) else -errno.EAGAIN
+
+    def at_end(self, process: Process, descriptor: int) -> None:
+        """Close `descriptor`, which is open at the seat that calls, when the process has ended."""
+        self._watchers.setdefault(process, []).append(descriptor)
+
+    def send_thread(self, thread: ProcessThread, info: SignalInfo) -> int:
+        """Send a signal to one thread; return 0 or a negative errno."""
+        if info.signo == signal.SIGKILL or info.signo == signal.SIGCONT:
+            return 0 if self.send(thread.process, info) else -errno.EAGAIN
+        if not thread.signals.queue(info):
+            return -errno.EAGAIN
+        thread.notice()
+        return 0
+
+    def stop(self, process: Process, signo: int) -> None:
+        """A stop signal was delivered: no thread of the process runs until SIGCONT or SIGKILL."""
+        process.stopped = signo
+        for one in process.live():
+            one.runs = False
+            self.scheduler.remove(one)
+        self.changed(process, Change.STOPPED, signo)
+
+    def changed(self, process: Process, change: Change, number: int) -> None:
+        """Have the parent hear of a stop or of going on."""
+        process.changes = [(change, number)]
+        parent = process.parent
+        if parent is None:
+            return
+        action = parent.signals.action(signal.SIGCHLD)
+        if not action.flags & _SA_NOCLDSTOP:
+            self.send(parent, self.child_info(process, change, number))
+        parent.waiting.wake()
+
+    def child_info(self, process: Process, change: Change, number: int) -> SignalInfo:
+        """Return the SIGCHLD that tells of a change."""
+        return SignalInfo(
+            process.exit_signal or signal.SIGCHLD, change.value, pid=process.pid, uid=0, status=number
+        )
+
+    def tell_end(self, process: Process) -> None:
+        """Have the parent of a process hear that it has ended; one that does not want to know never does."""
+        parent = process.parent
+        if parent is None:
+            if process is not self.first:
+                self.bury(process)
+            return
+        action = parent.signals.action(signal.SIGCHLD)
+        if process.exit_signal:
+            change, number = process.ending
+            self.send(parent, self.child_info(process, change, number))
+        unwanted = action.handler == SIG_IGN or action.flags & _SA_NOCLDWAIT
+        if process.exit_signal == signal.SIGCHLD and unwanted:
+            self.bury(process)
+        parent.waiting.wake()
+
+    def bury(self, process: Process) -> None:
+        """Forget a process that has ended."""
+        self.processes.pop(process.pid, None)
+        if process.parent is not None:
+            process.parent.children.pop(process.pid, None)
+
+    def idle_machine(self, machine: ProcessMachine) -> ProcessMachine:
+        """Return the machine with an address space that is nobody's, to load when a process has ended."""
+        if self._idle is None:
+            self._idle = machine.another(0)
+        return self._idle
+
+    def timers_changed(self) -> None:
+        """A timer was set or stopped: the turn at hand may have to end sooner."""
+        if self.clock.is_virtual:
+            self.scheduler.begin_slice()
+        else:
+            self.outside.wake_at(self.next_timer())
+
+    def next_timer(self) -> int | None:
+        """Return the moment of the next timer of all processes, None without one."""
+        moments = [one.timers.moment() for one in self.processes.values() if not one.ended]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def collect(self) -> None:
+        """Send what came from outside and from timers."""
+        for info in self.outside.take():
+            self._forward(info)
+        for process in list(self.processes.values()):
+            if not process.ended and process.timers.moment() is not None:
+                process.timers.send_expired(process.signals, lambda info, one=process: self.send(one, info))
+        if not self.clock.is_virtual:
+            self.outside.wake_at(self.next_timer())
+
+    def _forward(self, info: SignalInfo) -> None:
+        """Send a signal from outside to whom it is for."""
+        of_terminal = info.code == SI_KERNEL and info.signo in _OF_TERMINALS
+        group = self.foreground if self.foreground is not None else self.first.group
+        whom: list[Process] = self.group(group) if of_terminal else []
+        if not whom:
+            whom = [self.first] if not self.first.ended else list(self.live())
+        for process in whom:
+            self.send(process, info)
+
+    def live(self) -> Iterator[Process]:
+        """Yield the processes that have not ended."""
+        return (one for one in list(self.processes.values()) if not one.ended)
+
+    def all_wait(self) -> bool:
+        """Nobody will run again by himself: stop with the host, wait for it, or end; return whether all is over."""
+        stopped = [one for one in self.live() if one.stopped]
+        if stopped and not self.first.ended:
+            self.outside.stop(stopped[0].stopped)
+            self.collect()
+            return False
+        if self.first.ended:
+            for process in self.live():
+                self.send(process, SignalInfo(signal.SIGKILL, SI_USER, pid=INIT))
+            return not any(True for _ in self.live())
+        self.outside.sleep(None)
+        self.collect()
+        return False
+
+
+_SA_NOCLDSTOP, _SA_NOCLDWAIT = 1, 2
+
+
+def _tell_nobody(name: str) -> None:
+    """Take the name of what the guest did not get."""
+
+
+def _nobody_sits(seat: Seat) -> None:
+    """Run nothing."""
+
+
+def _nobody_mourns(process: Process, death: GuestDeath) -> None:
+    """Hear nothing."""

@@ -1,0 +1,116 @@
+"""The guest's kernel as the vCPU's loop sees it at each seat, with what a run watches for on the way."""
+
+import itertools
+from collections.abc import Callable
+
+from quire.guest.kernel.process import ProcessGuest
+from quire.guest.kernel.seat import Seat
+from quire.guest.kernel.system import Kernel
+from quire.guest.region import Region
+from quire.guest.sampler import Sampler
+from quire.machine import Vcpu
+
+__all__ = ["Seats"]
+
+
+class Seats:
+    """Runs the tasks of `kernel` on `vcpu`, each at the seat of its process. `region` may end the run."""
+
+    def __init__(self, vcpu: Vcpu, kernel: Kernel, region: Region, sampler: Sampler | None) -> None:
+        self.vcpu, self.kernel, self.region, self.sampler = vcpu, kernel, region, sampler
+        self.audited: Callable[[], None] | None = None
+        kernel.sit = self._sit
+
+    def audit_after(self, calls: int, audit: Callable[[], None]) -> None:
+        """Call `audit` after every so many system calls."""
+        done = itertools.count(1)
+
+        def audited() -> None:
+            if next(done) % calls == 0:
+                audit()
+
+        self.audited = audited
+
+    def run(self) -> None:
+        """Run the guest until it has ended: at the seat of its first process."""
+        scheduler = self.kernel.scheduler
+        self.vcpu.run(_SeatKernel(self, self.kernel.first_seat))
+        if scheduler.failure is not None:
+            raise scheduler.failure
+        scheduler.close()
+
+    def _sit(self, seat: Seat) -> None:
+        """Run what has the turn at `seat` until its process has ended; hand a bug to the first seat."""
+        scheduler = self.kernel.scheduler
+        try:
+            kernel = _SeatKernel(self, seat)
+            if not scheduler.settle():
+                scheduler.switch(seat)
+            self.vcpu.run(kernel)
+            if self.region.ended and not scheduler.over:
+                scheduler.over = True
+                self.kernel.first_seat.give()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the guest was started
+            scheduler.failure, scheduler.over = error, True
+            self.kernel.first_seat.give()
+
+
+class _SeatKernel:
+    """What stops the tasks of one seat goes to the task that has the turn; then others may have it."""
+
+    def __init__(self, seats: Seats, seat: Seat) -> None:
+        self._seat, self._seats = seat, seats
+        self._scheduler = seats.kernel.scheduler
+        self._region, self._audited = seats.region, seats.audited
+
+    @property
+    def finished(self) -> bool:
+        return self._scheduler.over or self._region.ended or self._seat.over
+
+    @property
+    def _task(self) -> ProcessGuest:
+        task = self._scheduler.current
+        assert isinstance(task, ProcessGuest)
+        return task
+
+    def syscall(self) -> None:
+        region = self._region
+        if region.points and region.at_syscall():
+            return
+        task = self._task
+        task.syscall()
+        if not task.runs:
+            self._scheduler.switch(self._seat)
+        if self._audited is not None:
+            self._audited()
+
+    def page_fault(self, gva: int, error_code: int) -> None:
+        task = self._task
+        task.page_fault(gva, error_code)
+        if not task.runs:
+            self._scheduler.switch(self._seat)
+
+    def exception(self, vector: int, error_code: int) -> None:
+        task = self._task
+        task.exception(vector, error_code)
+        if not task.runs:
+            self._scheduler.switch(self._seat)
+
+    def software_interrupt(self, vector: int) -> None:
+        task = self._task
+        task.software_interrupt(vector)
+        if not task.runs:
+            self._scheduler.switch(self._seat)
+
+    def interrupted(self) -> None:
+        if self._region.at_interruption():
+            return
+        sampler = self._seats.sampler
+        if sampler is not None:
+            sampler.sample_if_due()
+        task = self._task
+        self._scheduler.interrupted()
+        if self._scheduler.current is task:
+            task.deliver_signals()
+        if self._scheduler.current is not task or not task.runs:
+            self._scheduler.switch(self._seat)
