@@ -200,6 +200,11 @@ class BackedMmu(PagedMmu):
         frames[:] = 1
         return gfn << PAGE_SHIFT
 
+    def free_table_frame(self, gfn: int) -> None:
+        """Take a frame of the guest's tables back, which has entries in it still."""
+        self._used[gfn] = 1
+        super().free_table_frame(gfn)
+
     def resident_bytes(self) -> int:
         """Host pages given so far."""
         return len(self.blocks) * self.page_size

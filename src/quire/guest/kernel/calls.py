@@ -18,7 +18,6 @@ from quire.guest.kernel.system import Kernel
 from quire.guest.kernel.waiting import Blocks, Waiter, Woken
 from quire.guest.syscalls import NO_RESULT, RESTART, Result, dispatch, syscall_name
 from quire.guest.syscalls.i386 import I386_REGISTERS, dispatch_i386, i386_name
-from quire.own_descriptors import move_high
 
 __all__ = ["Calls"]
 
@@ -158,10 +157,9 @@ class Calls(ABC):
         if self.until is not None:
             scheduler.waiting[self] = None
         for descriptor, events in wait.files:
-            slot = move_high(descriptor, close=False)
+            slot = scheduler.watch(self, descriptor, events)
             self._slots.append(slot)
             self.seat.slots.add(slot)
-            scheduler.watch(self, slot, events)
 
     def _wake(self) -> None:
         self._rouse(Woken.READY)

@@ -4,6 +4,8 @@ Deterministic: the order follows from what the tasks do, and the length of turns
 input and signals, comes when it comes.
 """
 
+import fcntl
+import os
 import random
 import select
 from collections import deque
@@ -12,7 +14,7 @@ from typing import Protocol
 from quire.guest.kernel.clock import HostClock, VirtualClock
 from quire.guest.kernel.outside import Outside
 from quire.guest.kernel.seat import Seat
-from quire.own_descriptors import move_high
+from quire.own_descriptors import FIRST_OWN, move_high
 
 __all__ = ["SLICE", "Runnable", "Scheduler", "Turns"]
 
@@ -200,10 +202,23 @@ class Scheduler:
         if self._poll is not None:
             self._poll.close()
 
-    def watch(self, task: Runnable, slot: int, events: int) -> None:
-        """Wake `task` when descriptor `slot`, which is in its seat's table, has one of `events` (poll(2))."""
-        self.prepare().register(slot, events | select.EPOLLONESHOT)
-        self._polled[slot] = task
+    def watch(self, task: Runnable, descriptor: int, events: int) -> int:
+        """Wake `task` when `descriptor`, of its seat, has one of `events` (poll(2)); return by which number it is known.
+
+        No other seat uses that number, though each has a table of its own.
+        """
+        slot = FIRST_OWN
+        while True:
+            while slot in self._polled:
+                slot += 1
+            found = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, slot)
+            if found not in self._polled:
+                break
+            os.close(found)
+            slot = found + 1
+        self.prepare().register(found, events | select.EPOLLONESHOT)
+        self._polled[found] = task
+        return found
 
     def unwatch(self, slot: int) -> None:
         """Watch it no longer."""
