@@ -11,7 +11,8 @@ from ring0_guest import TABLES, assemble
 from quire.arch import HWCAP, ExitReason
 from quire.cpu import Detail, make_cpu
 from quire.guest.boot.bare import BareGuest, bare_config
-from quire.guest.kernel.process import GuestOptions, ProcessGuest
+from quire.guest.kernel.options import GuestOptions
+from quire.guest.kernel.process import ProcessGuest
 from quire.guest.kernel.virtual_machine import VirtualMachine
 from quire.guest.load.launch import prepare
 from quire.machine import CachingMode, GuestConfig, Machine

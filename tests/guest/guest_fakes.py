@@ -76,6 +76,20 @@ class FakeMachine:
         self.map_budget = None
         self.frames = frames
 
+        self.loaded, self.slice_over = True, False
+
+    def begin_slice(self, blocks):
+        """Nobody takes turns."""
+
+    def instructions(self):
+        return 0
+
+    def copy_pages(self, other, pages):
+        for page in pages:
+            leaf = self.leaves[page]
+            leaf.rights &= ~Rights.WRITE
+            other.map(page, leaf.gpa, K4, leaf.rights)
+
     def allocate(self, size):
         if size == K4:
             if not self.free_frames:

@@ -1,22 +1,25 @@
 """A process guest without a machine: user memory is one bytearray with a hole, the host is real."""
 
+import errno
 import random
+import select
 import struct
 from types import SimpleNamespace
 from typing import Any
 
 from quire.arch import WORD, Access
-from quire.guest.kernel.host_memory import HostMemory
+from quire.guest.kernel.clock import HostClock
+from quire.guest.kernel.group import Image, Process
 from quire.guest.kernel.machine import PageFault
-from quire.guest.kernel.outside import Nowhere
 from quire.guest.kernel.siginfo import SignalInfo
-from quire.guest.kernel.signals import Signals
+from quire.guest.kernel.system import FIRST_PID, Kernel
 from quire.guest.kernel.timers import Timers
 from quire.guest.kernel.usage import Usage
+from quire.guest.kernel.waiting import Blocks
 from quire.guest.mm.allowance import Allowance
 from quire.guest.mm.uaccess import UserMemory
 from quire.guest.mm.vma import VmaList
-from quire.guest.syscalls import dispatch
+from quire.guest.syscalls import RESTART, dispatch
 from quire.own_descriptors import FIRST_OWN
 
 BASE = 0x10000
@@ -35,9 +38,16 @@ class FakeMachine:
     def __init__(self) -> None:
         self.pages = [bytearray(4096) for _ in range(PAGES)]
         self.values: dict[str, int] = {"rsp": BASE + 0x8000}
+        self.slice_over = False
         self.registers = SimpleNamespace(read=self.values.__getitem__, write=self.values.__setitem__)
         self.left = 64 << 20
         self.touched: set[int] = set()
+
+    def begin_slice(self, blocks: int) -> None:
+        """Nobody takes turns."""
+
+    def instructions(self) -> int:
+        return 0
 
     def allocate(self, size: int) -> int | None:
         """Return a frame of the 64 MiB there are, which nobody looks at."""
@@ -95,26 +105,53 @@ class FakeSpace:
 
 
 class FakeProcess:
-    """What the system calls use of a ProcessGuest."""
+    """What the system calls use of a ProcessGuest; a call that waits really waits here."""
 
     def __init__(self, *, sandbox: bool = False, seed: int = 1) -> None:
         self.machine = FakeMachine()
         self.space = FakeSpace()
         self.memory = UserMemory(self.machine, self.space)  # type: ignore[arg-type]
-        self.signals = Signals()
-        self.timers = Timers()
-        self.host_memory = HostMemory(self.machine)  # type: ignore[arg-type]
-        self.usage = Usage(self.space)  # type: ignore[arg-type]
-        self.outside = Nowhere()
         self.program = SimpleNamespace(
             path="/usr/bin/../bin/env", argv=(b"env", b"-i"), envp=(b"A=1",), execfn=b"env"
         )
         self.options = SimpleNamespace(seed=seed, sandbox=sandbox, cwd=".")
         self.rng = random.Random(seed)
+        self.kernel = Kernel(self.rng, HostClock(), self.machine)  # type: ignore[arg-type]
+        self.host_memory = self.kernel.host_memory
+        image = Image(self.machine, self.space, self.memory, self.program)  # type: ignore[arg-type]
+        self.timers = Timers(self.kernel.clock.now)
+        self.usage = Usage(self.space, self.kernel.clock.busy)  # type: ignore[arg-type]
+        self.process = Process(FIRST_PID, None, image, self.kernel.first_seat, self.timers, self.usage)
+        self.process.group = self.process.session = FIRST_PID
+        self.signals = self.process.signals
+        self.tid = FIRST_PID
+        self.kernel.processes[FIRST_PID] = self.process
+        self.process.threads[FIRST_PID] = self  # type: ignore[assignment]
+        self.kernel.enter(self)  # type: ignore[arg-type]
+        self.kept: dict[str, int] = {}
+        self.waiters: tuple[Any, ...] = ()
+        self.woken = self.ended = False
+        self.runs = True
+        self.awaits = 0
+        self.until = None
         self.unimplemented: dict[str, int] = {}
         self.heard: list[str] = []
-        self.exit_status: int | None = None
         self.death = None
+
+    @property
+    def exit_status(self) -> int | None:
+        return self.process.exit_status
+
+    def exit_thread(self, status: int) -> None:
+        self.process.exit_status = status
+
+    exit_process = exit_thread
+
+    def notice(self) -> None:
+        """Nothing waits."""
+
+    def yields(self) -> None:
+        """Nobody else is there."""
 
     def lacks(self, name: str, *, ordinary: bool = False) -> None:
         self.unimplemented[name] = self.unimplemented.get(name, 0) + 1
@@ -125,7 +162,25 @@ class FakeProcess:
 
     def call(self, number: int, *arguments: int) -> Any:
         a, b, c, d, e, f = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
-        return dispatch(self, number, (a, b, c, d, e, f))  # type: ignore[arg-type]
+        while True:
+            try:
+                result = dispatch(self, number, (a, b, c, d, e, f))  # type: ignore[arg-type]
+            except Blocks as wait:
+                if not self.signals.deliverable:
+                    self.wait_for(wait)
+                    continue
+                result = RESTART if wait.restarts else -errno.EINTR
+            self.kept = {}
+            return result
+
+    def wait_for(self, wait: Blocks) -> None:
+        """Wait a little for what a call waits for."""
+        assert wait.files or wait.until is not None, "the call would wait for ever"
+        poll = select.poll()
+        for descriptor, events in wait.files:
+            poll.register(descriptor, events)
+        left = 1000.0 if wait.until is None else (wait.until - self.kernel.clock.now()) / 1e6 + 1
+        poll.poll(min(max(left, 0), 1000))
 
     def path(self, text: str | bytes, slot: int = 0) -> int:
         """Put a string into memory and return its address."""

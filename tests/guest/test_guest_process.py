@@ -8,8 +8,9 @@ import struct
 import pytest
 from guest_fakes import K4, M2, FakeMachine
 
-import quire.guest.kernel.process as module
-from quire.guest.kernel.process import GuestOptions, ProcessGuest
+import quire.guest.kernel.calls as module
+from quire.guest.kernel.options import GuestOptions
+from quire.guest.kernel.process import ProcessGuest
 from quire.guest.kernel.siginfo import SignalInfo
 from quire.guest.load.launch import LaunchError, prepare
 from quire.guest.syscalls import NO_RESULT, RESTART

@@ -16,6 +16,7 @@ from quire.guest.kernel.outside import Nowhere, Outside
 from quire.guest.kernel.scheduler import Scheduler
 from quire.guest.kernel.seat import Seat
 from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo
+from quire.guest.kernel.waiting import WaitQueue
 
 __all__ = ["FIRST_PID", "INIT", "Kernel"]
 
@@ -54,6 +55,7 @@ class Kernel:
         self._last = FIRST_PID - 1
         self._pcid = 0
         self._idle: ProcessMachine | None = None
+        self._fifos: dict[tuple[int, int], WaitQueue] = {}
         self._watchers: dict[Process, list[int]] = {}
         #: Runs what has the turn at a seat until its process has ended; the session sets it.
         self.sit: Callable[[Seat], None] = _nobody_sits
@@ -186,6 +188,16 @@ class Kernel:
         if self._idle is None:
             self._idle = machine.another(0)
         return self._idle
+
+    def fifo(self, identity: tuple[int, int]) -> WaitQueue:
+        """Return the queue of those that wait for the other end of a FIFO, by its device and inode."""
+        self._fifos = {known: queue for known, queue in self._fifos.items() if len(queue)}
+        return self._fifos.setdefault(identity, WaitQueue())
+
+    @property
+    def has_company(self) -> bool:
+        """Whether there is more than one task."""
+        return len(self._tasks) > 1
 
     def timers_changed(self) -> None:
         """A timer was set or stopped: the turn at hand may have to end sooner."""

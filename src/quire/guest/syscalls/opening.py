@@ -12,6 +12,7 @@ import struct
 from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.syscalls import host, procfs
 from quire.guest.syscalls.effects import Effect
+from quire.guest.syscalls.fifos import open_fifo
 from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, U32, fail
 from quire.guest.syscalls.state import admit, creating, group_state
 from quire.guest.syscalls.table import syscall
@@ -160,7 +161,9 @@ def open_file(
         if flags & os.O_TRUNC:
             refuse_quires_memory(task, directory, path)
         with creating(task):
-            opened = _host_open(directory, path, flags, mode, resolve)
+            opened = open_fifo(task, directory, path, flags)
+            if opened is None:
+                opened = _host_open(directory, path, flags, mode, resolve)
     if opened < 0:
         return opened
     opened = admit(task, opened)
