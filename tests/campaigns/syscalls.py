@@ -19,8 +19,10 @@ from collections import Counter
 from pathlib import Path
 
 from quire.arch import HWCAP
-from quire.guest.kernel.process import GuestOptions, ProcessGuest
+from quire.guest.kernel.options import GuestOptions
+from quire.guest.kernel.process import ProcessGuest
 from quire.guest.kernel.siginfo import SignalInfo
+from quire.guest.kernel.waiting import Blocks
 from quire.guest.load.launch import prepare
 from quire.guest.syscalls import SYSCALLS, Special, dispatch
 from quire.own_descriptors import FIRST_OWN
@@ -46,7 +48,7 @@ _NAMESPACES = _NEW_MOUNTS | _NEW_USER | _NEW_PIDS | _NEW_NET | _NEW_IPC
 _libc = ctypes.CDLL(None, use_errno=True)
 _AREA, _PAGES = 0x100000000000, 16
 #: sync writes all disks of the machine; the rest would end the batch, which the guest may at any time.
-_LEFT_OUT = {162, 306, 60, 231, 15}
+_LEFT_OUT = {162, 306, 60, 231, 15, 56, 57, 58, 435, 59, 322}
 NUMBERS = sorted(
     number for number, entry in SYSCALLS.items() if entry.run is not None and number not in _LEFT_OUT
 )
@@ -153,10 +155,16 @@ def _calls(seed: int, report: int) -> None:
             0,
         )
         signal.setitimer(signal.ITIMER_REAL, _MOMENT, _MOMENT)
-        result = dispatch(guest, number, words)
+        try:
+            result: int | Special | Blocks = dispatch(guest, number, words)
+        except Blocks as wait:
+            result = wait
         signal.setitimer(signal.ITIMER_REAL, 0)
         guest.signals.dequeue((1 << 64) - 1)
-        if isinstance(result, Special):
+        guest.kept = {}
+        if isinstance(result, Blocks):
+            answers["waits"] += 1
+        elif isinstance(result, Special):
             answers[result.value] += 1
         else:
             assert -4096 < result < 1 << 63 or result < 0, f"{result}"

@@ -38,7 +38,7 @@ class FakeMachine:
     def __init__(self) -> None:
         self.pages = [bytearray(4096) for _ in range(PAGES)]
         self.values: dict[str, int] = {"rsp": BASE + 0x8000}
-        self.slice_over = False
+        self.slice_over, self.loaded = False, True
         self.registers = SimpleNamespace(read=self.values.__getitem__, write=self.values.__setitem__)
         self.left = 64 << 20
         self.touched: set[int] = set()
@@ -146,6 +146,12 @@ class FakeProcess:
         self.process.exit_status = status
 
     exit_process = exit_thread
+
+    def clone(self, *_: object) -> Any:
+        raise OSError(errno.EAGAIN, "nobody runs it")
+
+    def execute(self, _program: object) -> None:
+        """Stay the same."""
 
     def notice(self) -> None:
         """Nothing waits."""

@@ -126,7 +126,7 @@ def test_a_signal_kills(guest, monkeypatch):
 
 def test_exit_delivers_nothing(guest, monkeypatch):
     def leave(process):
-        process.exit_status = 3
+        process.exit_process(3)
         process.signals.queue(SignalInfo(15, 0))
         return NO_RESULT
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import random
 import struct
 
 import pytest
@@ -24,12 +23,12 @@ from quire.guest.kernel.actions import (
 from quire.guest.kernel.delivery import deliver, sigreturn
 from quire.guest.kernel.frame import FRAME_BYTES, INITIAL_FPU, Trap
 from quire.guest.kernel.outside import Nowhere
+from quire.guest.kernel.options import GuestOptions
 from quire.guest.kernel.process import ProcessGuest
 from quire.guest.kernel.siginfo import SignalInfo
 from quire.guest.kernel.signals import Signals
-from quire.guest.mm.address_space import AddressSpace
+from quire.guest.load.launch import prepare
 from quire.guest.mm.linux import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
-from quire.guest.mm.uaccess import UserMemory
 
 AT, ALT = 0x10_0000_0000, 0x20_0000_0000
 HANDLER, RESTORER = 0x401000, 0x402000
@@ -47,29 +46,13 @@ class Stopped(Nowhere):
         self.by.append(signo)
 
 
-class Process:
-    """As much of a ProcessGuest as signals touch; the restart protocol is the real one."""
-
-    restart_call = ProcessGuest.restart_call
-    exception = ProcessGuest.exception
-    software_interrupt = ProcessGuest.software_interrupt
-    page_fault = ProcessGuest.page_fault
-    deliver_signals = ProcessGuest.deliver_signals
-    finished = ProcessGuest.finished
-    _fault = ProcessGuest._fault
-    _cause = ProcessGuest._cause
-    _fpe_code = ProcessGuest._fpe_code
+class Process(ProcessGuest):
+    """The first thread on a fake machine, with two areas mapped and nothing loaded."""
 
     def __init__(self):
-        self.machine = FakeMachine(64)
-        self.space = AddressSpace(self.machine, random.Random(0))
-        self.memory = UserMemory(self.machine, self.space)
-        self.signals = Signals()
-        self.outside = Stopped()
-        self.collect_signals = lambda: None
+        options = GuestOptions(0, False, "/", 0)
+        super().__init__(FakeMachine(64), prepare(["true"], "/bin:/usr/bin", "/"), {}, options)
         self.trap = Trap(14, 6, 0xDEAD)
-        self._restart = None
-        self.exit_status = self.death = None
         for start in (AT, ALT):
             self.space.mmap(start, 4 * K4, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
         values = self.machine.registers.values
@@ -252,7 +235,7 @@ def test_flags(process):
 
 def test_defaults(process):
     assert process.send(CHLD) is None and process.send(28) is None
-    assert process.send(TSTP) is None and process.outside.by == [TSTP]
+    assert process.send(TSTP) is None and process.process.stopped == TSTP
     death = process.send(QUIT)
     assert (death.signo, death.rip, death.text) == (QUIT, 0x400500, "SIGQUIT: sent by a process")
 

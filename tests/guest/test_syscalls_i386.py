@@ -25,7 +25,7 @@ def test_numbers_and_names_are_the_kernels() -> None:
 
 def test_a_call_that_means_the_same_in_both_tables_is_done() -> None:
     process = FakeProcess()
-    assert dispatch_i386(process, 20, NOTHING) == os.getpid()
+    assert dispatch_i386(process, 20, NOTHING) == process.tid
     assert dispatch_i386(process, 6, (0xFFFF_FFFF, 0, 0, 0, 0, 0)) == -errno.EBADF
     assert dispatch_i386(process, 199, NOTHING) == os.getuid()
     assert dispatch_i386(process, 183, (STRINGS, 1, 0, 0, 0, 0)) == -errno.ERANGE

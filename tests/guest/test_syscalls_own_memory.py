@@ -22,7 +22,7 @@ def _ranges(process: FakeProcess, where: int, *pairs: tuple[int, int]) -> int:
 
 def _copy(process: FakeProcess, number: int, here: tuple[int, int], there: tuple[int, int]) -> int:
     local, remote = _ranges(process, BASE + 0x8000, here), _ranges(process, BASE + 0x8100, there)
-    return process.call(number, os.getpid(), local, 1, remote, 1, 0)
+    return process.call(number, process.tid, local, 1, remote, 1, 0)
 
 
 def test_memory_is_copied_both_ways(process: FakeProcess) -> None:
@@ -41,13 +41,13 @@ def test_what_cannot_be_reached_ends_the_copy(process: FakeProcess) -> None:
 def test_other_processes_are_not_the_guests(process: FakeProcess) -> None:
     parent = os.getppid()
     where = _ranges(process, BASE, (BASE, 8))
-    assert process.call(READ, parent, where, 1, where, 1, 0) == -errno.EPERM
-    assert process.call(WRITE, parent, where, 1, where, 1, 0) == -errno.EPERM
-    assert process.call(PIDFD_OPEN, parent, 0) == -errno.EPERM
+    assert process.call(READ, parent, where, 1, where, 1, 0) == -errno.ESRCH
+    assert process.call(WRITE, parent, where, 1, where, 1, 0) == -errno.ESRCH
+    assert process.call(PIDFD_OPEN, parent, 0) == -errno.ESRCH
     assert process.call(PIDFD_OPEN, 0x3FFFFFF, 0) == -errno.ESRCH
 
 
 def test_a_sandboxed_guest_may_name_itself() -> None:
     process = FakeProcess(sandbox=True)
     assert _copy(process, READ, (BASE + 100, 9), (BASE, 9)) == 9
-    assert process.call(PIDFD_OPEN, os.getppid(), 0) == -errno.EPERM
+    assert process.call(PIDFD_OPEN, os.getppid(), 0) == -errno.ESRCH

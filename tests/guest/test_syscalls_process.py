@@ -77,7 +77,7 @@ def test_limits(process: FakeProcess) -> None:
 
 
 def test_ids_and_machine(process: FakeProcess) -> None:
-    assert process.call(39) == process.call(186) == os.getpid() and process.call(110) == os.getppid()
+    assert process.call(39) == process.call(186) == process.tid and process.call(110) == 1
     assert process.call(102) == os.getuid()
     assert process.call(204, 0, 128, BASE) == 8 and process.memory.read_u64(BASE) == 1
     assert process.call(204, 0, 4, BASE) == -errno.EINVAL
@@ -184,7 +184,7 @@ def test_dispositions_and_masks(process: FakeProcess) -> None:
 
 
 def test_signals_to_itself_stay_inside(process: FakeProcess) -> None:
-    pid = os.getpid()
+    pid = process.tid
     process.signals.mask = (1 << 64) - 1
     assert process.call(62, pid, signal.SIGUSR2) == 0
     assert process.call(234, pid, pid, signal.SIGTERM) == 0

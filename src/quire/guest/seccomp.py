@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from quire.guest.syscalls import SYSCALLS, host
-from quire.guest.syscalls.effects import KEPT_FROM_THE_HOST
+from quire.guest.syscalls.effects import KEPT_FROM_THE_HOST, Effect
 
 __all__ = ["allowed_calls", "filter_program", "install", "seccomp_is_there"]
 
@@ -27,8 +27,9 @@ _INSTRUCTION = struct.Struct("<HBBI")
 #: Numbers from here on are of the x32 interface.
 _X32 = 0x40000000
 
-_CLONE, _CLONE3, _FCNTL, _IOCTL, _TGKILL, _PRLIMIT64, _PIDFD_OPEN = 56, 435, 72, 16, 234, 302, 434
-_CLONE_THREAD = 0x10000
+_CLONE, _CLONE3, _FCNTL, _IOCTL, _TGKILL, _PRLIMIT64 = 56, 435, 72, 16, 234, 302
+_UNSHARE, _SETAFFINITY = 272, 203
+_CLONE_FS, _CLONE_FILES, _CLONE_THREAD = 0x200, 0x400, 0x10000
 #: Calls of Python, Numba and the engine beside those that guests make: memory, threads, signals, the end.
 _OF_THE_RUNTIME = frozenset((
     9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 60, 61, 131, 157, 202, 204, 218, 231, 237, 270, 271, 273, 281, 289,
@@ -54,7 +55,9 @@ def seccomp_is_there() -> bool:
 def allowed_calls() -> frozenset[int]:
     """Return the numbers that a sandboxed process may use: what the table allows, and what the runtime needs."""
     table = (
-        n for n, entry in SYSCALLS.items() if entry.run is not None and entry.effect not in KEPT_FROM_THE_HOST
+        n
+        for n, entry in SYSCALLS.items()
+        if entry.run is not None and entry.effect not in KEPT_FROM_THE_HOST | {Effect.PLAYED}
     )
     return (frozenset(table) | _OF_THE_RUNTIME) - _NOT_FROM_SANDBOXES
 
@@ -74,7 +77,8 @@ def _tests() -> tuple[_Test, ...]:
     return (
         _Test(_CLONE, 0, _HAS_BITS, (_CLONE_THREAD,), refuse_match=False),
         _Test(_TGKILL, 0, _EQUALS, (os.getpid(),), refuse_match=False),
-        _Test(_PIDFD_OPEN, 0, _EQUALS, (os.getpid(),), refuse_match=False),
+        _Test(_UNSHARE, 0, _EQUALS, (_CLONE_FS | _CLONE_FILES,), refuse_match=False),
+        _Test(_SETAFFINITY, 0, _EQUALS, (0,), refuse_match=False),
         _Test(_PRLIMIT64, 0, _EQUALS, (0, os.getpid()), refuse_match=False),
         _Test(_FCNTL, 1, _EQUALS, _FCNTL_REFUSED, refuse_match=True),
         _Test(_IOCTL, 1, _EQUALS, _IOCTL_REFUSED, refuse_match=True),

@@ -10,6 +10,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from quire.errors import BackendError
 
@@ -81,4 +82,5 @@ class Seat:
         if not self._pinned:
             self._pinned = True
             libc = ctypes.CDLL(None)
-            os.sched_setaffinity(0, {libc.sched_getcpu()})
+            with suppress(OSError):
+                os.sched_setaffinity(0, {libc.sched_getcpu()})

@@ -71,7 +71,7 @@ def _wait_for_memory(task: Task, number: int) -> int:
     return number
 
 
-@syscall(56, "clone", INT, POINTER, POINTER, POINTER, INT, effect=Effect.GUEST)
+@syscall(56, "clone", INT, POINTER, POINTER, POINTER, INT, effect=Effect.PLAYED)
 def clone(task: Task, flags: int, stack: int, parent: int, child: int, tls: int) -> int:
     """Make a thread or a process."""
     if flags & Clone.PIDFD and flags & (Clone.PARENT_SETTID | Clone.DETACHED):
@@ -80,19 +80,19 @@ def clone(task: Task, flags: int, stack: int, parent: int, child: int, tls: int)
     return _clone(task, checked & ~Clone.DETACHED, flags & _EXIT_SIGNAL, stack, tls, (parent, child), parent)
 
 
-@syscall(57, "fork", effect=Effect.GUEST)
+@syscall(57, "fork", effect=Effect.PLAYED)
 def fork(task: Task) -> int:
     """Make a process that is a copy of this one."""
     return _clone(task, Clone(0), 17, 0, 0, (0, 0), 0)
 
 
-@syscall(58, "vfork", effect=Effect.GUEST)
+@syscall(58, "vfork", effect=Effect.PLAYED)
 def vfork(task: Task) -> int:
     """Make a process that borrows the memory until it executes a program or ends."""
     return _clone(task, Clone.VM | Clone.VFORK, 17, 0, 0, (0, 0), 0)
 
 
-@syscall(435, "clone3", POINTER, INT, effect=Effect.GUEST)
+@syscall(435, "clone3", POINTER, INT, effect=Effect.PLAYED)
 def clone3(task: Task, pointer: int, size: int) -> int:
     """Make a thread or a process, as a structure says."""
     if size < _ARGUMENTS.size:
@@ -147,13 +147,13 @@ def _prepared(path: bytes, name: bytes, words: list[bytes], environment: list[by
         raise fail(error.errno) from None
 
 
-@syscall(59, "execve", PATH, POINTER, POINTER, effect=Effect.GUEST)
+@syscall(59, "execve", PATH, POINTER, POINTER, effect=Effect.PLAYED)
 def execve(task: Task, path: bytes, argv: int, envp: int) -> Result:
     """Be another program."""
     return _execute(task, path, path, argv, envp)
 
 
-@syscall(322, "execveat", DIRECTORY, PATH, POINTER, POINTER, S32, effect=Effect.GUEST)
+@syscall(322, "execveat", DIRECTORY, PATH, POINTER, POINTER, S32, effect=Effect.PLAYED)
 def execveat(task: Task, directory: int, path: bytes, argv: int, envp: int, flags: int) -> Result:
     """Be another program, named relative to a directory, or by a descriptor."""
     if flags & ~(_AT_EMPTY_PATH | _AT_SYMLINK_NOFOLLOW):

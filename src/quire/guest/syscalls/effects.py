@@ -14,6 +14,8 @@ class Effect(Enum):
 
     #: Memory, records and descriptors of the guest, and what the host tells everybody.
     GUEST = "allowed: it reaches nothing but the guest"
+    #: What Quire plays by itself: tasks, signals and the time of the guest.
+    PLAYED = "allowed: the host hears nothing of it"
     #: Reads what the descriptor in argument 0 names.
     INPUT = "allowed, but for an inherited descriptor above 2 that the guest would share with others: EACCES"
     #: Reads files or their attributes by name.

@@ -144,7 +144,7 @@ def _unlock_pi(task: Task, key: Key, address: int) -> int:
     return 0
 
 
-@syscall(202, "futex", POINTER, U32, U32, INT, POINTER, U32, effect=Effect.GUEST, restart=True)
+@syscall(202, "futex", POINTER, U32, U32, INT, POINTER, U32, effect=Effect.PLAYED, restart=True)
 def futex(
     task: Task, address: int, operation: int, value: int, timeout: int, other: int, third: int
 ) -> Result:
@@ -182,7 +182,7 @@ def futex(
     return _unlock_pi(task, key, address) if command == _UNLOCK_PI else -errno.ENOSYS
 
 
-@syscall(449, "futex_waitv", POINTER, U32, U32, POINTER, S32, effect=Effect.GUEST, restart=True)
+@syscall(449, "futex_waitv", POINTER, U32, U32, POINTER, S32, effect=Effect.PLAYED, restart=True)
 def futex_waitv(task: Task, pointer: int, count: int, flags: int, timeout: int, clock: int) -> Result:
     """Wait on several words; return which was woken."""
     if flags or not 0 < count <= _MOST_WAITV or clock not in (0, 1):
@@ -205,7 +205,7 @@ def futex_waitv(task: Task, pointer: int, count: int, flags: int, timeout: int, 
     raise Blocks(queues=tuple(queues), until=until)
 
 
-@syscall(273, "set_robust_list", POINTER, INT, effect=Effect.GUEST)
+@syscall(273, "set_robust_list", POINTER, INT, effect=Effect.PLAYED)
 def set_robust_list(task: Task, head: int, size: int) -> int:
     """Remember the list of robust mutexes."""
     if size != _ROBUST_HEAD:
@@ -214,7 +214,7 @@ def set_robust_list(task: Task, head: int, size: int) -> int:
     return 0
 
 
-@syscall(274, "get_robust_list", S32, POINTER, POINTER, effect=Effect.GUEST)
+@syscall(274, "get_robust_list", S32, POINTER, POINTER, effect=Effect.PLAYED)
 def get_robust_list(task: Task, number: int, head: int, size: int) -> int:
     """Return the list of robust mutexes of a thread of this process: others are EPERM."""
     one = task.kernel.task(number) if number else task

@@ -14,26 +14,26 @@ passes(63, "uname", Out(390), effect=Effect.GUEST)
 passes(99, "sysinfo", Out(112), effect=Effect.GUEST)
 
 
-@syscall(24, "sched_yield", effect=Effect.GUEST)
+@syscall(24, "sched_yield", effect=Effect.PLAYED)
 def sched_yield(task: Task) -> int:
     """Let the others run that can, before this one does again."""
     task.yields()
     return 0
 
 
-@syscall(39, "getpid", effect=Effect.GUEST)
+@syscall(39, "getpid", effect=Effect.PLAYED)
 def getpid(task: Task) -> int:
     """Return the number of the process."""
     return task.process.pid
 
 
-@syscall(186, "gettid", effect=Effect.GUEST)
+@syscall(186, "gettid", effect=Effect.PLAYED)
 def gettid(task: Task) -> int:
     """Return the number of the thread."""
     return task.tid
 
 
-@syscall(110, "getppid", effect=Effect.GUEST)
+@syscall(110, "getppid", effect=Effect.PLAYED)
 def getppid(task: Task) -> int:
     """Return the number of the process's parent: 1 is Quire."""
     parent = task.process.parent
@@ -48,25 +48,25 @@ def _process(task: Task, number: int) -> Process:
     return found
 
 
-@syscall(111, "getpgrp", effect=Effect.GUEST)
+@syscall(111, "getpgrp", effect=Effect.PLAYED)
 def getpgrp(task: Task) -> int:
     """Return the number of the process group."""
     return task.process.group
 
 
-@syscall(121, "getpgid", S32, effect=Effect.GUEST)
+@syscall(121, "getpgid", S32, effect=Effect.PLAYED)
 def getpgid(task: Task, number: int) -> int:
     """Return the number of a process's group."""
     return _process(task, number).group
 
 
-@syscall(124, "getsid", S32, effect=Effect.GUEST)
+@syscall(124, "getsid", S32, effect=Effect.PLAYED)
 def getsid(task: Task, number: int) -> int:
     """Return the number of a process's session."""
     return _process(task, number).session
 
 
-@syscall(109, "setpgid", S32, S32, effect=Effect.GUEST)
+@syscall(109, "setpgid", S32, S32, effect=Effect.PLAYED)
 def setpgid(task: Task, number: int, group: int) -> int:
     """Put the process, or a child that has not executed a program, into a group of its session, or a new one."""
     own = task.process
@@ -86,7 +86,7 @@ def setpgid(task: Task, number: int, group: int) -> int:
     return 0
 
 
-@syscall(112, "setsid", effect=Effect.GUEST)
+@syscall(112, "setsid", effect=Effect.PLAYED)
 def setsid(task: Task) -> int:
     """Begin a session of its own, with a group of its own and without a terminal."""
     own = task.process
@@ -96,13 +96,13 @@ def setsid(task: Task) -> int:
     return own.pid
 
 
-@syscall(135, "personality", U32, effect=Effect.GUEST)
+@syscall(135, "personality", U32, effect=Effect.PLAYED)
 def personality(task: Task, persona: int) -> int:
     """Answer the plain Linux personality, and accept that one only; asking is 0xffffffff."""
     return 0 if persona in (0, LOW32) else -errno.EINVAL
 
 
-@syscall(309, "getcpu", POINTER, POINTER, INT, effect=Effect.GUEST)
+@syscall(309, "getcpu", POINTER, POINTER, INT, effect=Effect.PLAYED)
 def getcpu(task: Task, cpu: int, node: int, _cache: int) -> int:
     """Answer processor 0 of node 0."""
     for pointer in (cpu, node):
@@ -111,7 +111,7 @@ def getcpu(task: Task, cpu: int, node: int, _cache: int) -> int:
     return 0
 
 
-@syscall(103, "syslog", S32, POINTER, S32, effect=Effect.GUEST)
+@syscall(103, "syslog", S32, POINTER, S32, effect=Effect.PLAYED)
 def syslog(task: Task, *_arguments: int) -> int:
     """Refuse: the kernel's log is not the guest's."""
     return -errno.EPERM

@@ -26,14 +26,14 @@ _GRND_FLAGS = 7
 _GRND_RANDOM, _GRND_INSECURE = 2, 4
 
 
-@syscall(60, "exit", S32, effect=Effect.GUEST)
+@syscall(60, "exit", S32, effect=Effect.PLAYED)
 def exit_(task: Task, status: int) -> Result:
     """End the thread, and with the last the process; of its status the low 8 bits count."""
     task.exit_thread(status & 0xFF)
     return NO_RESULT
 
 
-@syscall(231, "exit_group", S32, effect=Effect.GUEST)
+@syscall(231, "exit_group", S32, effect=Effect.PLAYED)
 def exit_group(task: Task, status: int) -> Result:
     """End the process."""
     task.exit_process(status & 0xFF)
@@ -100,7 +100,7 @@ def _give_usage(task: Task, child: Process, pointer: int) -> None:
         task.memory.write(pointer, _RUSAGE.pack(*words))
 
 
-@syscall(61, "wait4", S32, POINTER, U32, POINTER, effect=Effect.GUEST, restart=True)
+@syscall(61, "wait4", S32, POINTER, U32, POINTER, effect=Effect.PLAYED, restart=True)
 def wait4(task: Task, target: int, status: int, options: int, usage: int) -> int:
     """Wait for a child to end, to stop or to go on."""
     if options & ~_WAIT_OPTIONS:
@@ -119,7 +119,7 @@ def wait4(task: Task, target: int, status: int, options: int, usage: int) -> int
     return child.pid
 
 
-@syscall(247, "waitid", S32, S32, POINTER, U32, POINTER, effect=Effect.GUEST, restart=True)
+@syscall(247, "waitid", S32, S32, POINTER, U32, POINTER, effect=Effect.PLAYED, restart=True)
 def waitid(task: Task, kind: int, target: int, info: int, options: int, usage: int) -> int:
     """Wait for a child, as :func:`wait4` does, and be told by a siginfo."""
     if options & ~_WAITID_OPTIONS or not options & (_EXITED | _STOPPED | _CONTINUED) or not 0 <= kind <= 3:

@@ -14,7 +14,7 @@ from quire.guest.syscalls.transfer import MAX_TRANSFER, Segments, check_ranges, 
 _PIECE = 64 << 10
 
 
-@syscall(310, "process_vm_readv", S32, POINTER, INT, POINTER, INT, INT, effect=Effect.GUEST)
+@syscall(310, "process_vm_readv", S32, POINTER, INT, POINTER, INT, INT, effect=Effect.PLAYED)
 def process_vm_readv(
     task: Task, target: int, local: int, local_count: int, remote: int, remote_count: int, flags: int
 ) -> int:
@@ -22,7 +22,7 @@ def process_vm_readv(
     return _copy(task, target, (local, local_count), (remote, remote_count), flags, reads=True)
 
 
-@syscall(311, "process_vm_writev", S32, POINTER, INT, POINTER, INT, INT, effect=Effect.GUEST)
+@syscall(311, "process_vm_writev", S32, POINTER, INT, POINTER, INT, INT, effect=Effect.PLAYED)
 def process_vm_writev(
     task: Task, target: int, local: int, local_count: int, remote: int, remote_count: int, flags: int
 ) -> int:

@@ -44,7 +44,7 @@ def open_pidfd(task: Task, process: Process, flags: int) -> int:
     return descriptor
 
 
-@syscall(434, "pidfd_open", S32, U32, effect=Effect.GUEST)
+@syscall(434, "pidfd_open", S32, U32, effect=Effect.PLAYED)
 def pidfd_open(task: Task, number: int, flags: int) -> int:
     """Return a descriptor that stands for a process. EINVAL for a thread that is not the first of its process."""
     if flags & ~(os.O_NONBLOCK | _THREAD) or number <= 0:
@@ -55,7 +55,7 @@ def pidfd_open(task: Task, number: int, flags: int) -> int:
     return open_pidfd(task, process, flags)
 
 
-@syscall(424, "pidfd_send_signal", FD, S32, POINTER, U32, effect=Effect.CHOOSES)
+@syscall(424, "pidfd_send_signal", FD, S32, POINTER, U32, effect=Effect.PLAYED)
 def pidfd_send_signal(task: Task, descriptor: int, signo: int, info: int, flags: int) -> int:
     """Send a signal to the process that a descriptor stands for."""
     process = process_of(task, descriptor)

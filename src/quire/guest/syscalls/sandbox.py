@@ -45,6 +45,7 @@ def check_names(group: ThreadGroup, kinds: Sequence[Kind], registers: tuple[int,
 _ASK = 1
 _FIXED: dict[Effect, int | None] = {
     Effect.GUEST: None,
+    Effect.PLAYED: None,
     Effect.READS: None,  # by path: check_names
     Effect.CHOOSES: None,
     Effect.FILES: -errno.EACCES,

@@ -34,7 +34,7 @@ def _is_own(task: Task, target: int) -> bool:
     return not target or task.kernel.task(target) is not None
 
 
-@syscall(204, "sched_getaffinity", S32, U32, POINTER, effect=Effect.GUEST)
+@syscall(204, "sched_getaffinity", S32, U32, POINTER, effect=Effect.PLAYED)
 def sched_getaffinity(task: Task, target: int, size: int, pointer: int) -> int:
     """Answer one processor: the guest has one vCPU."""
     if size < _MASK_BYTES or size % 8:
@@ -45,7 +45,7 @@ def sched_getaffinity(task: Task, target: int, size: int, pointer: int) -> int:
     return _MASK_BYTES
 
 
-@syscall(203, "sched_setaffinity", S32, U32, POINTER, effect=Effect.GUEST)
+@syscall(203, "sched_setaffinity", S32, U32, POINTER, effect=Effect.PLAYED)
 def sched_setaffinity(task: Task, target: int, size: int, pointer: int) -> int:
     """Accept a mask that has processor 0, else EINVAL."""
     if not _is_own(task, target):
@@ -74,7 +74,7 @@ def _take_policy(task: Task, policy: int, priority: int) -> int:
     return 0
 
 
-@syscall(144, "sched_setscheduler", S32, S32, POINTER, effect=Effect.GUEST)
+@syscall(144, "sched_setscheduler", S32, S32, POINTER, effect=Effect.PLAYED)
 def sched_setscheduler(task: Task, target: int, policy: int, pointer: int) -> int:
     """Remember the thread's policy."""
     if policy < 0:
@@ -85,7 +85,7 @@ def sched_setscheduler(task: Task, target: int, policy: int, pointer: int) -> in
     return _take_policy(task, policy, priority)
 
 
-@syscall(142, "sched_setparam", S32, POINTER, effect=Effect.GUEST)
+@syscall(142, "sched_setparam", S32, POINTER, effect=Effect.PLAYED)
 def sched_setparam(task: Task, target: int, pointer: int) -> int:
     """Accept priority 0, the one of normal policies."""
     _check_target(target, pointer)
@@ -114,7 +114,7 @@ def sched_getscheduler(task: Task, target: int) -> int:
     return thread_state(task).scheduling if _is_own(task, target) else host.call(145, target)
 
 
-@syscall(315, "sched_getattr", S32, POINTER, U32, U32, effect=Effect.GUEST)
+@syscall(315, "sched_getattr", S32, POINTER, U32, U32, effect=Effect.PLAYED)
 def sched_getattr(task: Task, target: int, pointer: int, size: int, flags: int) -> int:
     """Return policy and niceness of the thread as a structure."""
     _check_target(target, pointer)
@@ -127,7 +127,7 @@ def sched_getattr(task: Task, target: int, pointer: int, size: int, flags: int) 
     return 0
 
 
-@syscall(314, "sched_setattr", S32, POINTER, U32, effect=Effect.GUEST)
+@syscall(314, "sched_setattr", S32, POINTER, U32, effect=Effect.PLAYED)
 def sched_setattr(task: Task, target: int, pointer: int, flags: int) -> int:
     """Set policy and niceness of the thread by a structure, whose first word is its size."""
     _check_target(target, pointer)
@@ -149,7 +149,7 @@ def sched_setattr(task: Task, target: int, pointer: int, flags: int) -> int:
     return result or _renice(task, min(max(nice, _LEAST_NICE), _NICEST), -errno.EPERM)
 
 
-@syscall(251, "ioprio_set", S32, S32, S32, effect=Effect.GUEST)
+@syscall(251, "ioprio_set", S32, S32, S32, effect=Effect.PLAYED)
 def ioprio_set(task: Task, which: int, who: int, priority: int) -> int:
     """Remember the priority of the thread's input and output."""
     kind, data = priority >> 13, priority & 0x1FFF

@@ -26,7 +26,7 @@ absent(282, "signalfd")
 absent(289, "signalfd4")
 
 
-@syscall(13, "rt_sigaction", S32, POINTER, POINTER, INT, effect=Effect.GUEST)
+@syscall(13, "rt_sigaction", S32, POINTER, POINTER, INT, effect=Effect.PLAYED)
 def rt_sigaction(task: Task, signo: int, new: int, old: int, size: int) -> int:
     """Get and set what a signal does."""
     if size != _SET_BYTES:
@@ -44,7 +44,7 @@ def rt_sigaction(task: Task, signo: int, new: int, old: int, size: int) -> int:
     return 0
 
 
-@syscall(14, "rt_sigprocmask", S32, POINTER, POINTER, INT, effect=Effect.GUEST)
+@syscall(14, "rt_sigprocmask", S32, POINTER, POINTER, INT, effect=Effect.PLAYED)
 def rt_sigprocmask(task: Task, how: int, new: int, old: int, size: int) -> int:
     """Get and change the set of blocked signals."""
     if size != _SET_BYTES:
@@ -66,7 +66,7 @@ def rt_sigprocmask(task: Task, how: int, new: int, old: int, size: int) -> int:
     return 0
 
 
-@syscall(127, "rt_sigpending", POINTER, INT, effect=Effect.GUEST)
+@syscall(127, "rt_sigpending", POINTER, INT, effect=Effect.PLAYED)
 def rt_sigpending(task: Task, pointer: int, size: int) -> int:
     """Return the set of signals that are blocked and wait."""
     if size > _SET_BYTES:
@@ -76,7 +76,7 @@ def rt_sigpending(task: Task, pointer: int, size: int) -> int:
     return 0
 
 
-@syscall(130, "rt_sigsuspend", POINTER, INT, effect=Effect.GUEST)
+@syscall(130, "rt_sigsuspend", POINTER, INT, effect=Effect.PLAYED)
 def rt_sigsuspend(task: Task, pointer: int, size: int) -> int:
     """Wait for a signal under another mask."""
     if size != _SET_BYTES:
@@ -91,13 +91,13 @@ def _pause(task: Task) -> int:
     return -errno.EINTR
 
 
-@syscall(34, "pause", effect=Effect.GUEST)
+@syscall(34, "pause", effect=Effect.PLAYED)
 def pause(task: Task) -> int:
     """Wait for a signal."""
     return _pause(task)
 
 
-@syscall(128, "rt_sigtimedwait", POINTER, POINTER, POINTER, INT, effect=Effect.GUEST)
+@syscall(128, "rt_sigtimedwait", POINTER, POINTER, POINTER, INT, effect=Effect.PLAYED)
 def rt_sigtimedwait(task: Task, pointer: int, info: int, timeout: int, size: int) -> int:
     """Take a waiting signal of a set, or wait for one:
 
@@ -121,7 +121,7 @@ def rt_sigtimedwait(task: Task, pointer: int, info: int, timeout: int, size: int
     return taken.signo
 
 
-@syscall(131, "sigaltstack", POINTER, POINTER, effect=Effect.GUEST)
+@syscall(131, "sigaltstack", POINTER, POINTER, effect=Effect.PLAYED)
 def sigaltstack(task: Task, new: int, old: int) -> int:
     """Get and set the signal stack."""
     stack_pointer = task.machine.registers.read("rsp")
@@ -136,7 +136,7 @@ def sigaltstack(task: Task, new: int, old: int) -> int:
     return 0
 
 
-@syscall(15, "rt_sigreturn", effect=Effect.GUEST)
+@syscall(15, "rt_sigreturn", effect=Effect.PLAYED)
 def rt_sigreturn(task: Task) -> Result:
     """Leave a signal handler: all registers come from the frame on the stack."""
     sigreturn(task)
@@ -164,7 +164,7 @@ def _process_of_thread(task: Task, number: int) -> Process | None:
     return None if thread is None else thread.process
 
 
-@syscall(62, "kill", S32, S32, effect=Effect.GUEST)
+@syscall(62, "kill", S32, S32, effect=Effect.PLAYED)
 def kill(task: Task, target: int, signo: int) -> int:
     """Send a signal to a process or a group of the guest. Of others the guest knows nothing: ESRCH."""
     _check(signo)
@@ -199,13 +199,13 @@ def _from(task: Task, signo: int, code: int) -> SignalInfo:
     return SignalInfo(signo, code, pid=task.process.pid, uid=os.getuid())
 
 
-@syscall(200, "tkill", S32, S32, effect=Effect.GUEST)
+@syscall(200, "tkill", S32, S32, effect=Effect.PLAYED)
 def tkill(task: Task, thread: int, signo: int) -> int:
     """Send a signal to a thread."""
     return _to_thread(task, thread, None, _from(task, signo, SI_TKILL))
 
 
-@syscall(234, "tgkill", S32, S32, S32, effect=Effect.GUEST)
+@syscall(234, "tgkill", S32, S32, S32, effect=Effect.PLAYED)
 def tgkill(task: Task, group: int, thread: int, signo: int) -> int:
     """Send a signal to a thread of a process."""
     return _to_thread(task, thread, group, _from(task, signo, SI_TKILL))
@@ -219,7 +219,7 @@ def _read_info(task: Task, signo: int, pointer: int) -> SignalInfo:
     return SignalInfo(signo, code, addr=address, pid=pid, uid=uid, value=value)
 
 
-@syscall(129, "rt_sigqueueinfo", S32, S32, POINTER, effect=Effect.GUEST)
+@syscall(129, "rt_sigqueueinfo", S32, S32, POINTER, effect=Effect.PLAYED)
 def rt_sigqueueinfo(task: Task, target: int, signo: int, pointer: int) -> int:
     """Send a signal with a value. EPERM for one that pretends to come from the kernel, but to itself."""
     info = _read_info(task, signo, pointer)
@@ -232,7 +232,7 @@ def rt_sigqueueinfo(task: Task, target: int, signo: int, pointer: int) -> int:
     return 0 if not signo or task.kernel.send(process, info) else -errno.EAGAIN
 
 
-@syscall(297, "rt_tgsigqueueinfo", S32, S32, S32, POINTER, effect=Effect.GUEST)
+@syscall(297, "rt_tgsigqueueinfo", S32, S32, S32, POINTER, effect=Effect.PLAYED)
 def rt_tgsigqueueinfo(task: Task, group: int, thread: int, signo: int, pointer: int) -> int:
     """Send a signal with a value to a thread."""
     info = _read_info(task, signo, pointer)

@@ -16,7 +16,7 @@ absent(211, "get_thread_area")
 absent(154, "modify_ldt")
 
 
-@syscall(158, "arch_prctl", S32, INT, effect=Effect.GUEST)
+@syscall(158, "arch_prctl", S32, INT, effect=Effect.PLAYED)
 def arch_prctl(task: Task, code: int, value: int) -> int:
     """Set or get the FS and GS bases. EPERM for a base that is not a user address, as Linux answers."""
     registers = task.machine.registers
@@ -33,7 +33,7 @@ def arch_prctl(task: Task, code: int, value: int) -> int:
     return -errno.EINVAL
 
 
-@syscall(218, "set_tid_address", POINTER, effect=Effect.GUEST)
+@syscall(218, "set_tid_address", POINTER, effect=Effect.PLAYED)
 def set_tid_address(task: Task, pointer: int) -> int:
     """Remember where to clear the thread id at its end, and return it."""
     thread_state(task).clear_child_tid = pointer

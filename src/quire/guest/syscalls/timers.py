@@ -65,14 +65,14 @@ def _state(timers: Timers, timer: Timer, unit: int) -> bytes:
     return _packed(timer.left(timers.now(timer.clock)), timer.interval, unit)
 
 
-@syscall(36, "getitimer", S32, POINTER, effect=Effect.GUEST)
+@syscall(36, "getitimer", S32, POINTER, effect=Effect.PLAYED)
 def getitimer(task: Task, which: int, old: int) -> int:
     """Return what is left of a timer."""
     task.memory.write(old, _state(task.timers, _interval_timer(task, which), _MICRO))
     return 0
 
 
-@syscall(38, "setitimer", S32, POINTER, POINTER, effect=Effect.GUEST)
+@syscall(38, "setitimer", S32, POINTER, POINTER, effect=Effect.PLAYED)
 def setitimer(task: Task, which: int, new: int, old: int) -> int:
     """Start or stop a timer of real time, of the guest's time, or of both, and return what was left of it."""
     words = _ITIMERVAL.unpack(task.memory.read(new, _ITIMERVAL.size)) if new else (0, 0, 0, 0)
@@ -87,7 +87,7 @@ def setitimer(task: Task, which: int, new: int, old: int) -> int:
     return 0
 
 
-@syscall(37, "alarm", U32, effect=Effect.GUEST)
+@syscall(37, "alarm", U32, effect=Effect.PLAYED)
 def alarm(task: Task, seconds: int) -> int:
     """Send SIGALRM in so many seconds; return how many were left of the alarm before."""
     timers, timer = task.timers, task.timers.interval[0]
@@ -99,7 +99,7 @@ def alarm(task: Task, seconds: int) -> int:
     return whole + 1 if parts >= _SECOND // 2 or (left and not whole) else whole
 
 
-@syscall(222, "timer_create", S32, POINTER, POINTER, effect=Effect.GUEST)
+@syscall(222, "timer_create", S32, POINTER, POINTER, effect=Effect.PLAYED)
 def timer_create(task: Task, clock: int, event: int, answer: int) -> int:
     """Make a timer on a clock, which sends a signal or nothing. EINVAL for clocks that Quire does not have."""
     clock = _OWN_CLOCKS.get(clock, clock)
@@ -128,7 +128,7 @@ def _made(group: ThreadGroup, ident: int) -> Timer:
     return timer
 
 
-@syscall(223, "timer_settime", S32, S32, POINTER, POINTER, effect=Effect.GUEST)
+@syscall(223, "timer_settime", S32, S32, POINTER, POINTER, effect=Effect.PLAYED)
 def timer_settime(task: Task, ident: int, flags: int, new: int, old: int) -> int:
     """Start a timer, in a time or at one, or stop it; return what was left of it."""
     if not new:
@@ -147,14 +147,14 @@ def timer_settime(task: Task, ident: int, flags: int, new: int, old: int) -> int
     return 0
 
 
-@syscall(224, "timer_gettime", S32, POINTER, effect=Effect.GUEST)
+@syscall(224, "timer_gettime", S32, POINTER, effect=Effect.PLAYED)
 def timer_gettime(task: Task, ident: int, answer: int) -> int:
     """Return what is left of a timer."""
     task.memory.write(answer, _state(task.timers, _made(task, ident), 1))
     return 0
 
 
-@syscall(225, "timer_getoverrun", S32, effect=Effect.GUEST)
+@syscall(225, "timer_getoverrun", S32, effect=Effect.PLAYED)
 def timer_getoverrun(task: Task, ident: int) -> int:
     """Return how many expirations the timer's last signal stands for, beside its own."""
     timer = _made(task, ident)
@@ -162,7 +162,7 @@ def timer_getoverrun(task: Task, ident: int) -> int:
     return timer.last if waits else timer.overrun
 
 
-@syscall(226, "timer_delete", S32, effect=Effect.GUEST)
+@syscall(226, "timer_delete", S32, effect=Effect.PLAYED)
 def timer_delete(task: Task, ident: int) -> int:
     """Stop a timer and forget it."""
     del task.timers.made[_made(task, ident).ident or 0]
