@@ -22,11 +22,10 @@ from quire.guest.kernel.actions import (
 )
 from quire.guest.kernel.delivery import deliver, sigreturn
 from quire.guest.kernel.frame import FRAME_BYTES, INITIAL_FPU, Trap
-from quire.guest.kernel.outside import Nowhere
 from quire.guest.kernel.options import GuestOptions
+from quire.guest.kernel.outside import Nowhere
 from quire.guest.kernel.process import ProcessGuest
 from quire.guest.kernel.siginfo import SignalInfo
-from quire.guest.kernel.signals import Signals
 from quire.guest.load.launch import prepare
 from quire.guest.mm.linux import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 

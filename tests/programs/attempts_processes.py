@@ -3,17 +3,17 @@
 __all__ = ["PROCESSES"]
 
 PROCESSES = """
-kill | victim, SIGKILL | EPERM
-kill | victim, 0 | EPERM
+kill | victim, SIGKILL | ESRCH
+kill | victim, 0 | ESRCH
 kill | getppid(), SIGUSR1 | EPERM
-kill | -1, SIGUSR1 | EPERM
-kill | 0, SIGWINCH | EPERM
+kill | -1, SIGUSR1 | ESRCH
+kill | 0, SIGWINCH | ok
 kill | getpid(), 0 | ok
-tkill | victim, SIGKILL | EPERM
-tgkill | victim, victim, SIGKILL | EPERM
-rt_sigqueueinfo | victim, SIGKILL, buffer | EPERM
-rt_tgsigqueueinfo | victim, victim, SIGKILL, buffer | EPERM
-setpgid | victim, 0 | EPERM
+tkill | victim, SIGKILL | ESRCH
+tgkill | victim, victim, SIGKILL | ESRCH
+rt_sigqueueinfo | victim, SIGKILL, buffer | ESRCH
+rt_tgsigqueueinfo | victim, victim, SIGKILL, buffer | EPERM ESRCH
+setpgid | victim, 0 | ESRCH
 setpgid | 0, 0 | EPERM
 setsid | | EPERM
 setpriority | PRIO_PROCESS, victim, 19 | EPERM
@@ -42,8 +42,8 @@ getpid | | ok
 gettid | | ok
 getppid | | ok
 getpgrp | | ok
-getpgid | victim | ok
-getsid | victim | ok
+getpgid | victim | ESRCH
+getsid | victim | ESRCH
 uname | buffer | ok
 sysinfo | buffer | ok
 syslog | 5, 0, 0 | EPERM
@@ -123,7 +123,15 @@ prctl PR_GET_MDWE | 0, 0, 0, 0 | ok
 process_vm_readv | victim, &vector, 1, &vector, 1, 0 | EPERM ESRCH
 process_vm_writev | victim, &vector, 1, &vector, 1, 0 | EPERM ESRCH
 process_vm_writev | getpid(), &vector, 1, &vector, 1, 0 | ok
-pidfd_open | victim, 0 | EPERM
+pidfd_open | victim, 0 | ESRCH
+pidfd_send_signal | 0, 0, 0, 0 | EBADF
+fork | = ended(SC(N_fork)) | ok
+vfork | = borrowed() | ok
+clone | 0x10000, 0, 0, 0, 0 | EINVAL
+clone3 | buffer, 8 | EINVAL
+execve | "/none", 0, 0 | ENOENT
+execveat | AT_FDCWD, "/none", 0, 0, 0 | ENOENT
+futex_waitv | zeros, 0, 0, 0, 0 | EINVAL
 pidfd_open | getpid(), 0 | ok
 settimeofday | &seconds, 0 | EPERM
 clock_settime | CLOCK_REALTIME, zeros | EPERM

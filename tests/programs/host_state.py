@@ -21,7 +21,6 @@ UNDONE = {
 STAYS = {
     "files": "names, contents and attributes of files",
     "others": "what other processes get: bytes, signals, priorities, limits",
-    "session": "the group and session that this process is in: no kernel takes that back",
 }
 
 CHANGES = {
@@ -58,11 +57,9 @@ CHANGES = {
         utimensat utimes write writev
     """,
     "others": """
-        connect fcntl.F_SETFL ioctl.TCFLSH ioctl.TCSBRK ioctl.TCXONC ioctl.TIOCSPGRP kill recvfrom recvmsg
-        rt_sigqueueinfo rt_tgsigqueueinfo sendmsg sendto sendmmsg recvmmsg setpriority shutdown tgkill tkill write
-        writev
+        connect fcntl.F_SETFL ioctl.TCFLSH ioctl.TCSBRK ioctl.TCXONC ioctl.TIOCSPGRP recvfrom recvmsg
+        sendmsg sendto sendmmsg recvmmsg setpriority shutdown write writev
     """,
-    "session": "setpgid setsid",
 }
 NOTHING = """
     adjtimex clock_adjtime clock_settime ioprio_set mbind process_vm_readv process_vm_writev sched_getattr
@@ -70,6 +67,8 @@ NOTHING = """
     prctl.PR_GET_MDWE prctl.PR_GET_SECUREBITS prctl.PR_GET_SPECULATION_CTRL prctl.PR_GET_THP_DISABLE
     prctl.PR_GET_TID_ADDRESS prctl.PR_GET_TIMING prctl.PR_GET_TSC prctl.PR_SET_CHILD_SUBREAPER
     prctl.PR_SET_KEEPCAPS prctl.PR_SET_THP_DISABLE prctl.PR_SET_TIMING prctl.PR_SET_TSC
+    clone clone3 execve execveat fork futex_waitv kill pidfd_send_signal rt_sigqueueinfo rt_tgsigqueueinfo setpgid
+    setsid tgkill tkill vfork
     access alarm arch_prctl brk capget capset clock_getres clock_gettime clock_nanosleep exit exit_group
     faccessat faccessat2 fcntl fcntl.F_GETFD fcntl.F_GETFL fcntl.F_GETLEASE fcntl.F_GETLK fcntl.F_GETOWN
     fcntl.F_GETOWN_EX fcntl.F_GETPIPE_SZ fcntl.F_GETSIG fcntl.F_GET_FILE_RW_HINT fcntl.F_GET_RW_HINT

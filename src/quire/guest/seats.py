@@ -50,7 +50,7 @@ class Seats:
             if self.region.ended and not scheduler.over:
                 scheduler.over = True
                 self.kernel.first_seat.give()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the guest was started
+        except BaseException as error:
             scheduler.failure, scheduler.over = error, True
             self.kernel.first_seat.give()
 
@@ -109,8 +109,8 @@ class _SeatKernel:
         if sampler is not None:
             sampler.sample_if_due()
         task = self._task
-        self._scheduler.interrupted()
-        if self._scheduler.current is task:
+        stays = self._scheduler.interrupted()
+        if stays:
             task.deliver_signals()
-        if self._scheduler.current is not task or not task.runs:
+        if not stays or not task.runs:
             self._scheduler.switch(self._seat)

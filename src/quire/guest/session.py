@@ -17,8 +17,8 @@ from quire.exits import GuestStopped
 from quire.guest.enclosure import enclose
 from quire.guest.host_signals import HostSignals
 from quire.guest.inherited import Inherited
-from quire.guest.kernel.process import ProcessGuest
 from quire.guest.kernel.options import GuestOptions
+from quire.guest.kernel.process import ProcessGuest
 from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.virtual_machine import VirtualMachine
 from quire.guest.load.launch import LaunchError, Program, prepare

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from quire.arch import PAGE_SHIFT, PAGE_SIZE, Access
+from quire.arch import CR4, PAGE_SHIFT, PAGE_SIZE, Access
 from quire.errors import MisuseError
 from quire.memory import Fill, OutOfFrames, Owner, OwnerKind, Pool
 from quire.memory.numa import NodePools
@@ -37,6 +37,7 @@ from quire.vcpu.vmcs import word_of
 __all__ = ["NativeMmu", "PagedMmu", "WriteLog", "block_order"]
 
 _TABLE = Owner(OwnerKind.GUEST_TABLE, "guest tables")
+_PCIDE = CR4.mask("PCIDE")
 _GUEST_CR3 = word_of("guest_cr3")
 _PAGE = Owner(OwnerKind.GUEST_PAGE, "guest pages")
 
@@ -121,6 +122,14 @@ class PagedMmu(ABC):
         self.tables = self.new_tables()
         self.guest_context[Context.CR3] = self.tables.root
         self.vmx.vmcs.write("guest_cr3", self.tables.root)
+
+    def enable_pcids(self) -> bool:
+        """Set CR4.PCIDE for the kernel that Quire plays, if the processor has it; return whether it is set."""
+        vmcs = self.vmx.vmcs
+        cr4 = vmcs.read("guest_cr4")
+        if not cr4 & _PCIDE and self.vmx.profile.vmx.cr4.permits(cr4 | _PCIDE):
+            vmcs.write("guest_cr4", cr4 := cr4 | _PCIDE)
+        return bool(cr4 & _PCIDE)
 
     def load_tables(self, tables: Tables, pcid: int, *, keep: bool) -> None:
         """Execute MOV to CR3: `tables` are the guest's from now on, under `pcid`; `keep` is bit 63 (SDM 3A §4.10.4.1).

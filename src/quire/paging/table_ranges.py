@@ -59,9 +59,10 @@ class TableRanges(TableTree):
     on_change: Callable[[int, int], None]
 
     def copy_read_only(self, source: "TableRanges", starts: Row) -> None:
-        """Map the 4 KiB pages at `starts`, ascending and not mapped here, as `source` maps them; neither may be written.
+        """Map the 4 KiB pages at `starts`, ascending and not mapped here, as `source` maps them.
 
-        Accessed and dirty flags are clear here. Raises OutOfFrames with what was copied so far.
+        Neither may be written then. Accessed and dirty flags are clear here. Raises OutOfFrames with what was
+        copied so far.
         """
         form, bits = self.form, self.form.leaf_bits
         read_only = np.uint64(~(bits[Rights.READ | Rights.WRITE] ^ bits[Rights.READ]) & WORD)

@@ -28,13 +28,12 @@ _TSS_LIMIT = 0x67
 _CODE, _DATA, _BUSY_TSS = 11, 3, 11  # segment types
 _CR0 = CR0.encode(PE=1, MP=1, ET=1, NE=1, WP=1, AM=1, PG=1)
 _CR4 = CR4.encode(PAE=1, OSFXSR=1, OSXMMEXCPT=1, VMXE=1)
-_PCIDE = CR4.mask("PCIDE")
 _EFER = EFER.encode(SCE=1, LME=1, LMA=1, NXE=1)
 
 
 def process_state(profile: CpuProfile, vpid: int) -> dict[str, int]:
     """Return the fields of a VMCS that enters on `profile` once RIP and CR3 are set; all others are 0."""
-    return {**_controls(profile, vpid), **_guest_registers(profile), **_guest_segments(), **_host()}
+    return {**_controls(profile, vpid), **_guest_registers(), **_guest_segments(), **_host()}
 
 
 def _controls(profile: CpuProfile, vpid: int) -> dict[str, int]:
@@ -56,10 +55,10 @@ def _controls(profile: CpuProfile, vpid: int) -> dict[str, int]:
     }
 
 
-def _guest_registers(profile: CpuProfile) -> dict[str, int]:
+def _guest_registers() -> dict[str, int]:
     return {
         "guest_cr0": _CR0,
-        "guest_cr4": _CR4 | (_PCIDE if profile.vmx.cr4.permits(_CR4 | _PCIDE) else 0),
+        "guest_cr4": _CR4,
         "guest_ia32_efer": _EFER,
         "guest_rflags": RFLAGS.encode(always_1=1, IF=1),
     }

@@ -24,6 +24,7 @@ from quire.cpu.soft.failed_walk import FailedWalk
 from quire.cpu.soft.fill_budget import FillBudget
 from quire.cpu.soft.places import Places
 from quire.cpu.soft.registers import SoftRegisters
+from quire.cpu.soft.slices import Slices
 from quire.cpu.soft.state import EVENTS, RECENT_SLOTS, Pointer, Recent, SoftState, StopCode
 from quire.memory import HostMemory
 from quire.paging import MEMO_WORDS, RESULT_WORDS, Result
@@ -93,7 +94,6 @@ class SoftCpu:
         self._path: npt.NDArray[np.uint64] = np.zeros(PATH_WORDS, np.uint64)
         self._recent = np.full((3, RECENT_SLOTS, len(Recent)), _NOWHERE, np.uint64)
         self._tlb_state = memoryview(tlb.state)  # type: ignore[arg-type]
-        self._slice: tuple[memoryview[int], int] | None = None  # where the blocks that are left stand
         self._runner = 0  # the thread that runs the engine
         self._telling = (
             RLock()
@@ -122,6 +122,7 @@ class SoftCpu:
             evicted=evictions is not None,
             by_hooks=by_hooks,
         )
+        self._slices = Slices(self._engine, self.counts, self._scalars, self._pointers)
         if not self.counts.limits_fills:
             self._budget.lift()
         self._stops_at_blocks = self.counts.stops_at_blocks
@@ -245,24 +246,12 @@ class SoftCpu:
 
     def begin_slice(self, blocks: int) -> None:
         """Have :meth:`run` return Interrupted after so many blocks of instructions."""
-        if self._slice is None:
-            self.begin_slices()
-        cells, at = self._slice or (self._scalars, int(SoftState.SLICE))
-        cells[at] = blocks
+        self._slices.begin(blocks, self.caches.forget_code)
 
     @property
     def slice_over(self) -> bool:
         """Whether all blocks of :meth:`begin_slice` have run."""
-        return self._slice is not None and not self._slice[0][self._slice[1]]
-
-    def begin_slices(self) -> None:
-        """Have blocks count, from now on: what is compiled already does not."""
-        self._slice = self.counts.slice_cell()
-        if self._slice is None:
-            self._slice = self._scalars, int(SoftState.SLICE)
-            block = _kernels_start.on_block_of_slice.address
-            self._engine.hook(uc.UC_HOOK_BLOCK, block, self._pointers.ctypes.data)
-        self.caches.forget_code()
+        return self._slices.over
 
     def step(self, then: Callable[[], None]) -> None:
         """Have the instruction at RIP run alone, and call `then` when it has passed, or before another runs."""

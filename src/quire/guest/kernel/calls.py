@@ -8,6 +8,7 @@ import errno
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 from quire.arch import LOW32
 from quire.guest.kernel.group import Process
@@ -16,8 +17,9 @@ from quire.guest.kernel.seat import Seat
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.system import Kernel
 from quire.guest.kernel.waiting import Blocks, Waiter, Woken
-from quire.guest.syscalls import NO_RESULT, RESTART, Result, dispatch, syscall_name
+from quire.guest.syscalls import NO_RESULT, RESTART, dispatch, syscall_name
 from quire.guest.syscalls.i386 import I386_REGISTERS, dispatch_i386, i386_name
+from quire.guest.syscalls.table import Result
 
 __all__ = ["Calls"]
 
@@ -65,6 +67,14 @@ class Calls(ABC):
     @abstractmethod
     def machine(self) -> ProcessMachine:
         """The vCPU, and the memory of the process."""
+
+    @abstractmethod
+    def enter(self, previous: Any) -> None:
+        """Load its registers and its address space, in the place of those of `previous`."""
+
+    @abstractmethod
+    def resume(self) -> bool:
+        """Go on in its call, take signals; return whether it runs then."""
 
     @abstractmethod
     def deliver_signals(self) -> None:
@@ -124,7 +134,7 @@ class Calls(ABC):
                     self.machine.registers.write_many({"rcx": rip, "r11": rflags})
                 self._put_aside(call, wait)
                 return
-            result = RESTART if wait.restarts else -errno.EINTR
+            result = self.kept.get("moved") or (RESTART if wait.restarts else -errno.EINTR)
         first, self._resumed = self._resumed is None, None
         if self.kept:
             self.kept = {}

@@ -6,7 +6,7 @@ by what lies behind its mapping (Linux, kernel/futex/core.c, get_futex_key). Thi
 
 from dataclasses import dataclass, field
 
-from quire.guest.kernel.waiting import Waiter, WaitQueue
+from quire.guest.kernel.waiting import WaitQueue
 
 __all__ = ["ANY", "Futexes", "Key"]
 

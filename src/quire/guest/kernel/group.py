@@ -109,7 +109,9 @@ class Process:
     stopped: int = 0  #: the signal that stopped it, 0 while it runs
     executed: bool = False  #: whether it has called execve
     subreaper: bool = False
-    changes: list[tuple[Change, int]] = field(default_factory=list)  #: stops and goings-on nobody has asked about
+    changes: list[tuple[Change, int]] = field(
+        default_factory=list
+    )  #: stops and goings-on nobody has asked about
     waiting: WaitQueue = field(default_factory=WaitQueue)  #: calls that wait for its children
     ends: WaitQueue = field(default_factory=WaitQueue)  #: calls that wait for its end
     vfork: WaitQueue = field(default_factory=WaitQueue)  #: its parent, until it has its own memory

@@ -1,8 +1,8 @@
 """A thread of a process guest: a Linux program, and Quire as the kernel that it calls.
 
 The vCPU's loop calls :meth:`ProcessGuest.page_fault`, :meth:`~ProcessGuest.exception` and
-:meth:`~ProcessGuest.syscall` at the matching exits. Contract: nothing that the guest does raises; the end of its process
-is `exit_status` or `death`. What it shares with other threads is its :class:`Process`, what all share the
+:meth:`~ProcessGuest.syscall` at the matching exits. Contract: nothing that the guest does raises; its process ends with
+`exit_status` or `death`. What it shares with other threads is its :class:`Process`, what all share the
 :class:`Kernel`. Not thread-safe: who has the turn calls.
 """
 
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from quire.arch import DR6, GENERAL, LOW32, PAGE_SHIFT, RFLAGS, Vector, describe_page_fault
+from quire.arch import DR6, GENERAL, PAGE_SHIFT, RFLAGS, Vector, describe_page_fault
 from quire.guest.kernel.actions import SA_RESTART, SigAction
 from quire.guest.kernel.clock import HostClock, VirtualClock
 from quire.guest.kernel.delivery import deliver
@@ -24,7 +24,6 @@ from quire.guest.kernel.lifecycle import Lifecycle
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.options import GuestOptions
 from quire.guest.kernel.siginfo import BUS_ADRALN, SI_KERNEL, GuestDeath, SignalInfo
-from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.system import FIRST_PID, Kernel
 from quire.guest.kernel.timers import Timers
 from quire.guest.kernel.usage import Usage
@@ -247,5 +246,3 @@ class ProcessGuest(Lifecycle):
         (mxcsr,) = struct.unpack_from("<I", image, 24)
         raised = fsw & ~fcw if vector == Vector.MF else mxcsr & ~(mxcsr >> 7)
         return next((code for flags, code in _FPE_CODES if raised & flags), _FPE_FLTUNK)
-
-

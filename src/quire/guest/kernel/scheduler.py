@@ -9,7 +9,7 @@ import os
 import random
 import select
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol
 
 from quire.guest.kernel.clock import HostClock, VirtualClock
 from quire.guest.kernel.outside import Outside
@@ -42,15 +42,23 @@ class Runnable(Protocol):
     """A task, as the scheduler knows it."""
 
     tid: int
-    seat: Seat
-    until: int | None  #: the moment at which its call has waited long enough
+
+    @property
+    def seat(self) -> Seat:
+        """Where its calls are made."""
+        ...
+
+    @property
+    def until(self) -> int | None:
+        """The moment at which its call has waited long enough."""
+        ...
 
     @property
     def waits_outside(self) -> bool:
         """Whether its call waits for a descriptor of the host."""
         ...
 
-    def enter(self, previous: "Runnable | None") -> None:
+    def enter(self, previous: Any) -> None:
         """Load its registers and its address space, in the place of those of `previous`, which may have ended."""
         ...
 
@@ -81,7 +89,7 @@ class Timekeeper(Protocol):
         ...
 
     def all_wait(self) -> bool:
-        """Nobody will ever run again by himself: stop with the host, or end what is left; return whether all is over."""
+        """Nobody will run again by himself: stop with the host, or end what is left; return whether all is over."""
         ...
 
 
@@ -112,17 +120,17 @@ class Scheduler:
         """Let `task` run when its turn comes."""
         self._ready.append(task)
 
-    def remove(self, task: Runnable) -> None:
+    def remove(self, task: object) -> None:
         """`task` is stopped or has ended: it gets no turn."""
         if task in self._ready:
-            self._ready.remove(task)
+            self._ready = deque(one for one in self._ready if one is not task)
 
     @property
     def has_others(self) -> bool:
         """Whether a task waits for its turn."""
         return bool(self._ready)
 
-    def __contains__(self, task: Runnable) -> bool:
+    def __contains__(self, task: object) -> bool:
         return task in self._ready
 
     def begin_slice(self) -> None:
@@ -141,8 +149,8 @@ class Scheduler:
             blocks = min(blocks, max((timer - self.clock.now()) // _BLOCK, _LEAST))
         self._cpu.begin_slice(blocks)
 
-    def interrupted(self) -> None:
-        """The task was interrupted: at the end of its turn, or because of what came from outside."""
+    def interrupted(self) -> bool:
+        """The task was interrupted, at the end of its turn or by what came from outside; return whether it goes on."""
         self._keeper.collect()
         self._expire()
         self._look(0)
@@ -150,8 +158,10 @@ class Scheduler:
         if over and self._ready and self.current is not None:
             self._ready.append(self.current)
             self.current = None
-        elif over:
+            return False
+        if over:
             self.begin_slice()
+        return True
 
     def switch(self, here: Seat) -> None:
         """Let others run until a task of `here` does, or its process has ended, or all have."""
@@ -203,9 +213,9 @@ class Scheduler:
             self._poll.close()
 
     def watch(self, task: Runnable, descriptor: int, events: int) -> int:
-        """Wake `task` when `descriptor`, of its seat, has one of `events` (poll(2)); return by which number it is known.
+        """Wake `task` when `descriptor`, of its seat, has one of `events` (poll(2)).
 
-        No other seat uses that number, though each has a table of its own.
+        Return the number by which it is known: no other seat uses it, though each has a table of its own.
         """
         slot = FIRST_OWN
         while True:

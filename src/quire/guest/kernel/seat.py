@@ -2,8 +2,8 @@
 
 On Linux each thread may have its own descriptors, working directory and umask (unshare(2)). So a process of the guest
 gets a thread of Quire's, and what fork copies the host's kernel copies: numbers, flags, what is shared as open files.
-Locks of files, descriptors that are sent, what an epoll set sees: all are the real ones. Only one seat has the turn at a
-time, and with it all of the kernel that Quire plays; handing it on is the only way to get it.
+Locks of files, descriptors that are sent, what an epoll set sees: all are the real ones. Only one seat has the turn at
+a time, and with it all of the kernel that Quire plays; handing it on is the only way to get it.
 """
 
 import ctypes
@@ -74,11 +74,13 @@ class Seat:
             threading.stack_size(before)
         begun.acquire()
         if failed:
-            raise BackendError(f"this system gives threads no descriptors of their own: {os.strerror(failed[0])}")
+            raise BackendError(
+                f"this system gives threads no descriptors of their own: {os.strerror(failed[0])}"
+            )
         return made
 
     def _pin(self) -> None:
-        """Have all seats on one processor: only one has something to do, and a turn is handed on in a tenth of the time."""
+        """Have all seats on one processor: only one is busy, and a turn is handed on in a tenth of the time."""
         if not self._pinned:
             self._pinned = True
             libc = ctypes.CDLL(None)

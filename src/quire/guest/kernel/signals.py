@@ -1,6 +1,7 @@
 """Signals of a process guest: what each does, the mask, the signal stack, and what is pending.
 
-Models Linux's kernel/signal.c for one thread and what it shares with the others of its process. How a handler is entered and left is :mod:`quire.guest.kernel.delivery`.
+Models Linux's kernel/signal.c for one thread, and what it shares with the others of its process.
+How a handler is entered and left is :mod:`quire.guest.kernel.delivery`.
 """
 
 import errno

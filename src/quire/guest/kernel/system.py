@@ -1,10 +1,11 @@
-"""The kernel that Quire plays, as far as all processes share it: their numbers, the time, signals, what they wait for."""
+"""The kernel that Quire plays, as far as all processes share it: their numbers, the time, signals, queues."""
 
 import errno
 import os
 import random
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from quire.guest.kernel.actions import SIG_IGN
 from quire.guest.kernel.clock import HostClock, VirtualClock
@@ -34,9 +35,7 @@ _LACKS_KEPT, _MORE_LACKS = 100, "more system calls"
 class Kernel:
     """One for `machine`, that of the first process."""
 
-    def __init__(
-        self, rng: random.Random, clock: VirtualClock | HostClock, machine: ProcessMachine
-    ) -> None:
+    def __init__(self, rng: random.Random, clock: VirtualClock | HostClock, machine: ProcessMachine) -> None:
         self.rng = rng
         self.host_memory = HostMemory(machine)
         self.clock = clock
@@ -217,7 +216,7 @@ class Kernel:
             self._forward(info)
         for process in list(self.processes.values()):
             if not process.ended and process.timers.moment() is not None:
-                process.timers.send_expired(process.signals, lambda info, one=process: self.send(one, info))
+                process.timers.send_expired(process.signals, partial(self.send, process))
         if not self.clock.is_virtual:
             self.outside.wake_at(self.next_timer())
 

@@ -136,7 +136,9 @@ class Task(ThreadGroup, Interruptible, Protocol):
         """Whether a queue woke the call at hand."""
         ...
 
-    def clone(self, flags: Clone, exit_signal: int, stack: int, tls: int, pointers: tuple[int, int]) -> "Task":
+    def clone(
+        self, flags: Clone, exit_signal: int, stack: int, tls: int, pointers: tuple[int, int]
+    ) -> "Task":
         """Return a new thread or process. Raises OSError."""
         ...
 

@@ -1,7 +1,7 @@
 """What a process used: processor time, page faults, memory. Quire's own process uses more; that is not the guest's."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from quire.guest.mm.address_space import AddressSpace
 

@@ -25,7 +25,13 @@ class VirtualMachine:
     Sizes are in bytes. `pcid` tags its translations.
     """
 
-    def __init__(self, vcpu: Vcpu, tables: Tables | None = None, pcid: int = 0, known: "dict[Tables, VirtualMachine] | None" = None) -> None:
+    def __init__(
+        self,
+        vcpu: Vcpu,
+        tables: Tables | None = None,
+        pcid: int = 0,
+        known: "dict[Tables, VirtualMachine] | None" = None,
+    ) -> None:
         self._vcpu = vcpu
         self._mmu = mmu = vcpu.mmu
         self._cpu = vcpu.cpu
@@ -73,7 +79,7 @@ class VirtualMachine:
     def load(self) -> bool:
         """Execute MOV to CR3; return whether it had to drop what was cached under this PCID."""
         flushes, self.stale = self.stale, False
-        self._mmu.load_tables(self._tables, self.pcid, keep=not flushes)
+        self._mmu.load_tables(self._tables, self.pcid, keep=not flushes and self._mmu.enable_pcids())
         return flushes
 
     def loaded_one(self) -> "VirtualMachine":
@@ -82,7 +88,9 @@ class VirtualMachine:
 
     def another(self, pcid: int) -> "VirtualMachine":
         """Return the machine with an empty address space. Raises OutOfFrames."""
-        return VirtualMachine(self._vcpu, self._mmu.new_tables(), pcid, self._known)
+        return VirtualMachine(
+            self._vcpu, self._mmu.new_tables(), pcid * self._mmu.enable_pcids(), self._known
+        )
 
     def close(self) -> None:
         """Free the tables of this address space, which is not loaded and maps nothing."""
@@ -121,7 +129,7 @@ class VirtualMachine:
             self._invalidate(None)
 
     def _invalidate(self, gva: int | None) -> None:
-        """Drop what is cached of the page at `gva`, or of the whole address space, if not now then when it is loaded."""
+        """Drop what is cached of the page at `gva`, or of all pages: if not now, then when it is loaded."""
         if self.loaded:
             self._mmu.invalidate(gva)
         else:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-__all__ = ["Blocks", "Waiter", "WaitQueue", "Woken"]
+__all__ = ["Blocks", "WaitQueue", "Waiter", "Woken"]
 
 
 class Woken(Enum):

@@ -185,7 +185,9 @@ def _check_executable(path: str, name: str) -> None:
     if not stat.S_ISREG(mode):
         raise LaunchError(NOT_EXECUTABLE, f"{name}: is not a regular file", errno.EACCES)
     if not os.access(path, os.X_OK):
-        raise LaunchError(NOT_EXECUTABLE, f"{name}: permission denied: it is not executable (chmod +x)", errno.EACCES)
+        raise LaunchError(
+            NOT_EXECUTABLE, f"{name}: permission denied: it is not executable (chmod +x)", errno.EACCES
+        )
 
 
 def _why(error: OSError) -> str:

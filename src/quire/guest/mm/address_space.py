@@ -1,15 +1,14 @@
 """A process's address space: what is mapped where, and the page-fault handler that gives it frames.
 
-Models Linux's memory map of one process: areas, demand paging with 4 KiB and 2 MiB pages, private and shared
-files, the heap, a stack that grows, copies on write. Does not model swap, locking or huge page files. Contract: results are a non-negative number or a
-negative errno, as Linux returns them; every number may come from a hostile guest. A fault that cannot be
-resolved is a :class:`~quire.guest.kernel.siginfo.SignalInfo`. Times and randomness: only from the seeded generator.
+Models Linux's memory map of one process: areas, demand paging with 4 KiB and 2 MiB pages, private and shared files, the
+heap, a stack that grows, copies on write. Private file pages are copied at the first touch. Does not model swap,
+locking or huge page files. Contract: results are a non-negative number or a negative errno, as Linux returns them; every
+number may come from a hostile guest. A fault that cannot be resolved is a :class:`~quire.guest.kernel.siginfo.SignalInfo`.
+Times and randomness: only from the seeded generator.
 """
 
-import errno
 import random
 import signal
-from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -22,9 +21,6 @@ from quire.guest.mm.backing import Backing, FileBacking
 from quire.guest.mm.commons import Commons
 from quire.guest.mm.layout import DEFAULT_STACK_LIMIT, Layout, choose_layout
 from quire.guest.mm.linux import (
-    MS_ASYNC,
-    MS_INVALIDATE,
-    MS_SYNC,
     PAGE_2M,
     PAGE_4K,
     PROT_EXEC,
@@ -33,14 +29,13 @@ from quire.guest.mm.linux import (
     STACK_GUARD_GAP,
     TASK_SIZE,
     page_down,
-    page_up,
 )
 from quire.guest.mm.mapping import MemoryMap
 from quire.guest.mm.pages import COW, PARKED, SHARED
 from quire.guest.mm.procmaps import Region, maps_text, regions
+from quire.guest.mm.ranges import lock, mincore, msync
 from quire.guest.mm.remap import mremap
 from quire.guest.mm.shared_pages import SharedPage
-from quire.guest.mm.uaccess import UserMemory
 from quire.guest.mm.vma import OnFork, Vma
 from quire.memory import OutOfFrames
 
@@ -49,8 +44,6 @@ __all__ = ["OUT_OF_MEMORY", "AddressSpace"]
 #: The reason of the SIGKILL that ends a guest when no frame is left.
 OUT_OF_MEMORY = "guest memory exhausted (--memory SIZE)"
 
-#: Addresses of which mincore tells at a time.
-_MINCORE_CHUNK = PAGE_4K << 18
 _SMALL_MASK = ~(PAGE_4K - 1)
 _LARGE_MASK = ~(PAGE_2M - 1)
 _RSVD = PF_ERROR.encode(RSVD=1)
@@ -159,56 +152,18 @@ class AddressSpace(MemoryMap):
 
     def lock(self, addr: int, length: int) -> int:
         """Say whether a range may be locked: ENOMEM for a hole, or for memory that nobody may touch."""
-        addr, end = page_down(addr & WORD), page_up((addr & WORD) + (length & WORD))
-        if addr == end & WORD:
-            return 0
-        if end > WORD:
-            return -errno.EINVAL
-        if not self.areas.covered(addr, end):
-            return -errno.ENOMEM
-        return 0 if all(vma.prot for vma in self.areas.overlapping(addr, end)) else -errno.ENOMEM
+        return lock(self, addr, length)
 
     def msync(self, addr: int, length: int, flags: int) -> int:
         """Write the dirty shared pages of a range to their files."""
-        addr, end = addr & WORD, (addr & WORD) + (page_up(length & WORD) & WORD)
-        if flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC) or addr % PAGE_4K:
-            return -errno.EINVAL
-        if flags & MS_ASYNC and flags & MS_SYNC:
-            return -errno.EINVAL
-        if end > WORD:
-            return -errno.ENOMEM
-        result = 0
-        for page in self.pages.shared_in(addr, end):
-            result = self.pages.write_back(page) or result
-        return result or (0 if self.areas.covered(addr, end) else -errno.ENOMEM)
+        return msync(self, addr, length, flags)
 
     def mincore(self, addr: int, length: int, vector: int) -> int:
         """Write one byte for each page of the range to user address `vector`: 1 for a page with a frame.
 
         Return 0 or a negative errno. Raises BadAddress when the guest may not write there.
         """
-        addr, end = addr & WORD, (addr & WORD) + page_up(length & WORD)
-        if addr % PAGE_4K:
-            return -errno.EINVAL
-        if end > TASK_SIZE or not self.areas.covered(addr, end):
-            return -errno.ENOMEM
-        memory = UserMemory(self.machine, self)
-        small, large = self.pages.residents()
-        for chunk in range(addr, end, _MINCORE_CHUNK):
-            stop = min(end, chunk + _MINCORE_CHUNK)
-            found = bytearray((stop - chunk) // PAGE_4K)
-            for page in small[bisect_left(small, chunk) : bisect_left(small, stop)]:
-                found[(page - chunk) // PAGE_4K] = 1
-            for region in large[
-                bisect_left(large, page_down(chunk) - PAGE_2M + 1) : bisect_left(large, stop)
-            ]:
-                first, last = max(region, chunk), min(region + PAGE_2M, stop)
-                pages = max(last - first, 0) // PAGE_4K
-                at = (first - chunk) // PAGE_4K
-                found[at : at + pages] = b"\1" * pages
-            self.pages.pause()
-            memory.write(vector + (chunk - addr) // PAGE_4K, found)
-        return 0
+        return mincore(self, addr, length, vector)
 
     def sync_file(self, fd: int, start: int = 0, length: int = WORD) -> int:
         """Write the dirty shared pages of a range of the file behind `fd` to it; return 0 or a negative errno."""

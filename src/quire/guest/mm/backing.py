@@ -203,7 +203,9 @@ class FileRegistry:
     def _open(self, fd: int, status: os.stat_result, read_write: bool, append: bool) -> FileBacking:
         if append:
             # pwrite() to a descriptor with O_APPEND ignores its offset on Linux: open the file afresh.
-            fresh = os.open(f"/proc/thread-self/fd/{fd}", (os.O_RDWR if read_write else os.O_RDONLY) | os.O_CLOEXEC)
+            fresh = os.open(
+                f"/proc/thread-self/fd/{fd}", (os.O_RDWR if read_write else os.O_RDONLY) | os.O_CLOEXEC
+            )
             try:
                 own = move_high(fresh, close=False)
             finally:

@@ -191,6 +191,10 @@ class MemoryMap(ABC):
         return 0
 
     @abstractmethod
+    def fault(self, gva: int, error_code: int) -> SignalInfo | None:
+        """Make an access possible and return None, or return the signal that refuses it."""
+
+    @abstractmethod
     def populate(self, start: int, end: int) -> SignalInfo | None:
         """Give every page of the range a frame, as far as that goes: the page-fault handler's part."""
 

@@ -46,5 +46,7 @@ def times(task: Task, answer: int) -> int:
     """Return the ticks since some moment, and those that the guest and its children took."""
     tick = 1_000_000_000 // _TICK
     if answer:
-        task.memory.write(answer, _TMS.pack(task.usage.time() // tick, 0, task.process.children_time // tick, 0))
+        task.memory.write(
+            answer, _TMS.pack(task.usage.time() // tick, 0, task.process.children_time // tick, 0)
+        )
     return task.kernel.clock.now() // tick

@@ -165,4 +165,3 @@ def execveat(task: Task, directory: int, path: bytes, argv: int, envp: int, flag
     place = b"/dev/fd/%d" % directory + (b"/" + path if path else b"")
     where = b"/proc/thread-self/fd/%d" % directory + (b"/" + path if path else b"")
     return _execute(task, where, place, argv, envp)
-

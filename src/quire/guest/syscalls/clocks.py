@@ -19,9 +19,11 @@ _TIMER_ABSTIME = 1
 #: CLOCK_PROCESS_CPUTIME_ID and CLOCK_THREAD_CPUTIME_ID, and the same as the C library names them.
 _PROCESSOR_TIME = frozenset((2, 3, -6, -2))
 _SECOND = 1_000_000_000
-#: CLOCK_REALTIME, MONOTONIC, RAW, the coarse ones, BOOTTIME, the alarms, TAI.
-_KNOWN = frozenset((0, 1, 4, 5, 6, 7, 8, 9, 11))
+#: CLOCK_REALTIME, MONOTONIC, RAW, the coarse ones, BOOTTIME, TAI; those of a machine that wakes itself are not there.
+_KNOWN = frozenset((0, 1, 4, 5, 6, 7, 11))
 _FOUND = host.HostBuffer(16)
+#: CLOCK_THREAD_CPUTIME_ID, by which nobody sleeps; the clocks of the process, by which one may.
+_THREAD, _SLEEPS_BY = 3, frozenset((2, -6))
 _TIMEX = 208  # struct timex
 
 passes(229, "clock_getres", INT, Out(16, nullable=True), effect=Effect.GUEST)
@@ -106,7 +108,9 @@ def _sleep(task: Task, clock: int, flags: int, request: int, rest: int) -> int:
     seconds, nanos = _TIMESPEC.unpack(task.memory.read(request, _TIMESPEC.size))
     if seconds < 0 or not 0 <= nanos < _SECOND:
         return -errno.EINVAL
-    if clock not in _KNOWN and clock not in _PROCESSOR_TIME:
+    if clock == _THREAD:
+        return -errno.EOPNOTSUPP
+    if clock not in _KNOWN and clock not in _SLEEPS_BY:
         return -errno.EINVAL
     asked, now = min(seconds, 1 << 32) * _SECOND + nanos, task.kernel.clock.now()
     if flags & _TIMER_ABSTIME:

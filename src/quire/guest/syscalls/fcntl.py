@@ -18,11 +18,15 @@ from quire.guest.syscalls.kinds import FD, INT, OPEN_FD, S32, fail, signed32
 from quire.guest.syscalls.sandbox import verdict
 from quire.guest.syscalls.state import admit, group_state
 from quire.guest.syscalls.table import syscall
+from quire.guest.syscalls.waiting import wait_for_lock
 
 __all__ = ["FCNTLS", "Fcntl"]
 
 _FCNTL = 72
 _GETFD = 1
+_GETOWN, _GETOWN_EX = 9, 16
+#: Commands that wait for a lock, and those that do not.
+_PATIENT = {7: 6, 38: 37}
 _O_ASYNC = 0o20000
 _PIPE_MAX = 1 << 31
 _SEAL_WRITE = 8
@@ -94,26 +98,32 @@ def _is_open(descriptor: int) -> int:
     return min(host.call(_FCNTL, descriptor, _GETFD), 0)
 
 
-def _check_owner(owner: int) -> None:
-    """Raise EPERM for an owner other than the guest and nobody: signals to others are sent with kill."""
+def _owner(task: Task, owner: int) -> int:
+    """Return an owner as the host knows him, which is Quire; EPERM for one that is neither the process nor nobody."""
     if owner not in (0, task.process.pid):
         raise fail(errno.EPERM)
+    return os.getpid() if owner else 0
 
 
 def _structure(task: Task, descriptor: int, command: int, pointer: int, entry: Fcntl) -> int:
     data = task.memory.read(pointer, entry.size)
     if entry.takes is Takes.OWNER_EX:
-        _check_owner(signed32(int.from_bytes(data[4:8], "little")))
+        data = data[:4] + _owner(task, signed32(int.from_bytes(data[4:8], "little"))).to_bytes(4, "little")
     buffer = host.HostBuffer(entry.size, data)
-    result = host.call(_FCNTL, descriptor, command, buffer.address)
+    result = host.call(_FCNTL, descriptor, _PATIENT.get(command, command), buffer.address)
+    if command in _PATIENT and result in (-errno.EAGAIN, -errno.EACCES):
+        wait_for_lock(task)
     if result >= 0 and entry.takes is Takes.IN_OUT:
-        task.memory.write(pointer, buffer.take())
+        answer = buffer.take()
+        if command == _GETOWN_EX and int.from_bytes(answer[4:8], "little") == os.getpid():
+            answer = answer[:4] + task.process.pid.to_bytes(4, "little")
+        task.memory.write(pointer, answer)
     return result
 
 
 def _number(task: Task, descriptor: int, command: int, argument: int, entry: Fcntl) -> int:
     if entry.takes is Takes.OWNER:
-        _check_owner(signed32(argument))
+        argument = _owner(task, signed32(argument))
     if entry.takes is Takes.SIGNAL and argument in (signal.SIGKILL, signal.SIGSTOP):
         return -errno.EINVAL  # it would be Quire that they end or stop
     if entry.takes is Takes.FLAGS and task.options.sandbox and argument & _O_ASYNC:
@@ -124,7 +134,8 @@ def _number(task: Task, descriptor: int, command: int, argument: int, entry: Fcn
         reserve_pipe(task, descriptor, argument & LOW32)
     if entry.takes is Takes.SEALS and argument & _SEAL_WRITE and task.space.writes_to(descriptor):
         return -errno.EBUSY
-    return host.call(_FCNTL, descriptor, command, argument)
+    result = host.call(_FCNTL, descriptor, command, argument)
+    return task.process.pid if command == _GETOWN and result == os.getpid() else result
 
 
 @syscall(_FCNTL, "fcntl", FD, S32, INT, effect=Effect.CHOOSES, restart=True)

@@ -34,12 +34,14 @@ from quire.guest.syscalls.kinds import (
 from quire.guest.syscalls.opening import refuse_quires_memory
 from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.table import passes, syscall
+from quire.guest.syscalls.waiting import wait_for_lock
 
 _STAT = Out(144)
 _STATX = Out(256)
 _STATFS = Out(120)
 _TIMES = In(32, nullable=True)
 _FILES = Effect.FILES
+_FLOCK, _LOCK_NB = 73, 4
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE
 _XATTR_MAX = 65536
 _VALUE = In(Arg(3), limit=_XATTR_MAX, too_big=errno.E2BIG)
@@ -107,7 +109,15 @@ passes(306, "syncfs", FD, effect=Effect.HINT)
 passes(221, "fadvise64", FD, S64, S64, INT, effect=Effect.HINT)
 passes(187, "readahead", FD, S64, INT, effect=Effect.HINT)
 passes(277, "sync_file_range", FD, S64, S64, INT, effect=Effect.HINT)
-passes(73, "flock", FD, INT, effect=Effect.LOCKS, restart=True)
+
+
+@syscall(_FLOCK, "flock", FD, INT, effect=Effect.LOCKS, restart=True)
+def flock(task: Task, descriptor: int, operation: int) -> int:
+    """Lock an open file for a process and those that share it, or let it go."""
+    result = host.call(_FLOCK, descriptor, operation | _LOCK_NB)
+    if result == -errno.EAGAIN and not operation & _LOCK_NB:
+        wait_for_lock(task)
+    return result
 
 
 @syscall(95, "umask", U32, effect=Effect.GUEST)

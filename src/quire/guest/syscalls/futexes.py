@@ -52,6 +52,8 @@ def _timeout(task: Task, operation: int, pointer: int, *, absolute: bool) -> int
     """Return the moment at which a wait ends, on CLOCK_MONOTONIC; None for never."""
     if not pointer:
         return None
+    seconds: int
+    nanos: int
     seconds, nanos = struct.unpack("<qq", task.memory.read(pointer, 16))
     if seconds < 0 or not 0 <= nanos < _SECOND:
         raise fail(errno.EINVAL)
@@ -60,7 +62,8 @@ def _timeout(task: Task, operation: int, pointer: int, *, absolute: bool) -> int
         return deadline(task, moment)
     if operation & _REALTIME:
         clock = task.kernel.clock
-        return task.kept.setdefault("until", moment - clock.now(0) + clock.now())
+        until: int = task.kept.setdefault("until", moment - clock.now(0) + clock.now())
+        return until
     return moment
 
 
@@ -217,7 +220,7 @@ def set_robust_list(task: Task, head: int, size: int) -> int:
 @syscall(274, "get_robust_list", S32, POINTER, POINTER, effect=Effect.PLAYED)
 def get_robust_list(task: Task, number: int, head: int, size: int) -> int:
     """Return the list of robust mutexes of a thread of this process: others are EPERM."""
-    one = task.kernel.task(number) if number else task
+    one = task.kernel.task(number or task.tid)
     if one is None:
         return -errno.ESRCH
     if one.process is not task.process:

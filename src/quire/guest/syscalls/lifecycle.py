@@ -44,8 +44,10 @@ def _children(task: Task, kind: int, target: int, options: int) -> list[Process]
     """Return the children that a call asks about."""
     found = []
     for _, child in sorted(task.process.children.items()):
-        named = kind == _P_ALL or (kind == _P_PID and child.pid == target) or (
-            kind == _P_PGID and child.group == target
+        named = (
+            kind == _P_ALL
+            or (kind == _P_PID and child.pid == target)
+            or (kind == _P_PGID and child.group == target)
         )
         plain = child.exit_signal == signal.SIGCHLD
         if named and (options & _ALL or plain != bool(options & _CLONES)):

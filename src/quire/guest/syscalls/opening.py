@@ -161,9 +161,8 @@ def open_file(
         if flags & os.O_TRUNC:
             refuse_quires_memory(task, directory, path)
         with creating(task):
-            opened = open_fifo(task, directory, path, flags)
-            if opened is None:
-                opened = _host_open(directory, path, flags, mode, resolve)
+            fifo = open_fifo(task, directory, path, flags)
+            opened = _host_open(directory, path, flags, mode, resolve) if fifo is None else fifo
     if opened < 0:
         return opened
     opened = admit(task, opened)

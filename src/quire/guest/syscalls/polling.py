@@ -233,7 +233,9 @@ def epoll_pwait(
     """Wait for events of an epoll set with another signal mask."""
     mask = read_mask(task, mask_pointer, size)
     with replaced_mask(task, mask) as wait:
-        return wait(lambda: _epoll_wait(task, descriptor, pointer, count, _of_milliseconds(task, milliseconds)))
+        return wait(
+            lambda: _epoll_wait(task, descriptor, pointer, count, _of_milliseconds(task, milliseconds))
+        )
 
 
 @syscall(_EPOLL_PWAIT2, "epoll_pwait2", FD, POINTER, S32, POINTER, POINTER, INT, effect=Effect.DESCRIPTION)

@@ -7,7 +7,7 @@ import struct
 
 from quire.guest.kernel.actions import SIGNAL_COUNT, AltStack, SigAction
 from quire.guest.kernel.delivery import sigreturn
-from quire.guest.kernel.group import Process
+from quire.guest.kernel.group import Process, ProcessThread
 from quire.guest.kernel.siginfo import SI_TKILL, SIGINFO_BYTES, SignalInfo
 from quire.guest.kernel.system import INIT
 from quire.guest.kernel.task import Task
@@ -179,7 +179,7 @@ def kill(task: Task, target: int, signo: int) -> int:
     return result
 
 
-def _thread(task: Task, number: int, group: int | None) -> Task:
+def _thread(task: Task, number: int, group: int | None) -> ProcessThread:
     """Return a thread by its number, of a process if `group` names one. ESRCH."""
     found = task.kernel.task(number)
     if found is None or (group is not None and found.process.pid != group):
@@ -224,6 +224,8 @@ def rt_sigqueueinfo(task: Task, target: int, signo: int, pointer: int) -> int:
     """Send a signal with a value. EPERM for one that pretends to come from the kernel, but to itself."""
     info = _read_info(task, signo, pointer)
     _check(signo)
+    if target == INIT:
+        return -errno.EPERM
     process = _processes(task, target)[0] if target > 0 and _processes(task, target) else None
     if process is None:
         return -errno.ESRCH

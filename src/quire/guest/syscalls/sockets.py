@@ -1,6 +1,7 @@
 """Sockets: the host's own, refused in a sandbox."""
 
 import errno
+import select
 import socket as posix
 import struct
 import time
@@ -17,7 +18,7 @@ from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, SOCKET, U32, Arg, 
 from quire.guest.syscalls.state import admit, group_state
 from quire.guest.syscalls.table import passes, syscall
 from quire.guest.syscalls.transfer import MAX_TRANSFER, Segments, check_ranges, gather
-from quire.guest.syscalls.waiting import raise_sigpipe
+from quire.guest.syscalls.waiting import await_ready, is_blocking, patiently, raise_sigpipe, ready
 from quire.own_descriptors import FIRST_OWN
 
 _OTHERS = Effect.OTHERS
@@ -76,6 +77,8 @@ def _with_address(
 
 
 def _accept(task: Task, descriptor: int, pointer: int, length_pointer: int, flags: int) -> int:
+    if is_blocking(descriptor) and not ready(descriptor, select.POLLIN):
+        await_ready(descriptor, select.POLLIN)
     result = _with_address(task, 288, descriptor, pointer, length_pointer, flags)
     return admit(task, result) if result >= 0 else result
 
@@ -142,7 +145,12 @@ def _plain_message(name: host.HostBuffer | None, vector: tuple[host.HostBuffer, 
 
 
 def _send(task: Task, descriptor: int, message: host.HostBuffer, flags: int) -> int:
-    result = host.call(_SENDMSG, descriptor, message.address, flags | posix.MSG_NOSIGNAL)
+    result = patiently(
+        descriptor,
+        select.POLLOUT,
+        flags | posix.MSG_NOSIGNAL,
+        lambda how: host.call(_SENDMSG, descriptor, message.address, how),
+    )
     if result == -errno.EPIPE and not flags & posix.MSG_NOSIGNAL:
         raise_sigpipe(task)
     return result
@@ -160,6 +168,12 @@ def sendto(task: Task, descriptor: int, pointer: int, count: int, flags: int, to
     return _send(task, descriptor, _plain_message(name, vector), flags)
 
 
+def _receive(descriptor: int, message: host.HostBuffer, flags: int) -> int:
+    return patiently(
+        descriptor, select.POLLIN, flags, lambda how: host.call(_RECVMSG, descriptor, message.address, how)
+    )
+
+
 @syscall(45, "recvfrom", FD, POINTER, INT, U32, POINTER, POINTER, effect=_OTHERS, restart=True)
 def recvfrom(
     task: Task, descriptor: int, pointer: int, count: int, flags: int, source: int, length: int
@@ -169,7 +183,7 @@ def recvfrom(
     name = host.HostBuffer(_ADDRESS_MAX) if source else None
     vector = _chunks(task, [(pointer, min(count, MAX_TRANSFER))], Access.WRITE)
     message = _plain_message(name, vector)
-    result = host.call(_RECVMSG, descriptor, message.address, flags)
+    result = _receive(descriptor, message, flags)
     if result >= 0 and name is not None:
         true_length = _MESSAGE.unpack(message.take())[1]
         task.memory.write(source, name.take(min(asked, true_length)))
@@ -245,7 +259,7 @@ def _receive_message(task: Task, descriptor: int, pointer: int, flags: int) -> i
         0,
     )
     message = host.HostBuffer(_MESSAGE.size, packed)
-    result = host.call(_RECVMSG, descriptor, message.address, flags)
+    result = _receive(descriptor, message, flags)
     if result < 0:
         return result
     _, got_name, _, _, _, _, got_control, got_flags, _ = _MESSAGE.unpack(message.take())

@@ -8,11 +8,13 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from quire.arch import WORD
 from quire.guest.kernel.credentials import Credentials
-from quire.guest.kernel.task import Task, ThreadGroup
+from quire.guest.kernel.group import Process
+from quire.guest.kernel.task import ThreadGroup
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.syscalls.host import identity_of, is_nameless
 from quire.guest.syscalls.readable import Readable
@@ -63,6 +65,15 @@ def _given() -> set[tuple[int, int]]:
     numbers = (int(name) for name in os.listdir("/proc/thread-self/fd"))
     found = (identity_of(number) for number in numbers if number < FIRST_OWN)
     return {identity for identity in found if identity is not None}
+
+
+class OfProcess(Protocol):
+    """Whatever belongs to a process: one of its threads."""
+
+    @property
+    def process(self) -> Process:
+        """The process."""
+        ...
 
 
 @dataclass(slots=True)
@@ -174,19 +185,19 @@ class ThreadState:
 
 # Kept here and not by the task: both are the system calls' alone.
 _GROUPS: WeakKeyDictionary[object, GroupState] = WeakKeyDictionary()
-_THREADS: WeakKeyDictionary[Task, ThreadState] = WeakKeyDictionary()
+_THREADS: WeakKeyDictionary[object, ThreadState] = WeakKeyDictionary()
 
 
-def group_state(group: ThreadGroup) -> GroupState:
+def group_state(group: OfProcess) -> GroupState:
     """Return the kernel's state of the process that `group` is, made at its first system call."""
     process = group.process
     state = _GROUPS.get(process)
     if state is None:
         state = _GROUPS[process] = GroupState()
         hard = state.limits[resource.RLIMIT_STACK][1]
-        state.limits[resource.RLIMIT_STACK] = (min(group.space.stack_limit, hard), hard)
+        state.limits[resource.RLIMIT_STACK] = (min(process.image.space.stack_limit, hard), hard)
         for number, (soft, _) in state.limits.items():
-            limit_space(group.space, number, soft)
+            limit_space(process.image.space, number, soft)
     return state
 
 
@@ -200,7 +211,7 @@ def limit_space(space: AddressSpace, number: int, soft: int) -> None:
         space.allowance.data = soft
 
 
-def thread_state(task: Task) -> ThreadState:
+def thread_state(task: OfProcess) -> ThreadState:
     """Return the kernel's state of the thread that `task` is, made at its first system call."""
     state = _THREADS.get(task)
     if state is None:
@@ -209,10 +220,13 @@ def thread_state(task: Task) -> ThreadState:
     return state
 
 
-def copy_group_state(parent: ThreadGroup, child: ThreadGroup) -> None:
+def copy_group_state(parent: OfProcess, child: OfProcess) -> None:
     """Have a new process begin with what its parent has."""
     old = group_state(parent)
-    sets = {name: set(getattr(old, name)) for name in ("given", "channels", "outputs", "inputs", "inherited", "opened")}
+    sets = {
+        name: set(getattr(old, name))
+        for name in ("given", "channels", "outputs", "inputs", "inherited", "opened")
+    }
     made = copy.copy(old)
     for name, value in sets.items():
         setattr(made, name, value)
@@ -221,7 +235,7 @@ def copy_group_state(parent: ThreadGroup, child: ThreadGroup) -> None:
     _GROUPS[child.process] = made
 
 
-def copy_thread_state(parent: Task, child: Task) -> None:
+def copy_thread_state(parent: OfProcess, child: OfProcess) -> None:
     """Have a new thread begin with what the one has that made it."""
     made = _THREADS[child] = copy.copy(thread_state(parent))
     made.robust_list, made.clear_child_tid, made.death_signal = (0, 24), 0, 0

@@ -110,7 +110,9 @@ def timer_create(task: Task, clock: int, event: int, answer: int) -> int:
     signo, value = int(signal.SIGALRM), None
     if event:
         value, signo, how, thread = _SIGEVENT.unpack_from(task.memory.read(event, _SIGEVENT_BYTES))
-        if how not in (_SIGNAL, _NONE, _THREAD_ID) or (how == _THREAD_ID and task.kernel.task(thread) is None):
+        if how not in (_SIGNAL, _NONE, _THREAD_ID) or (
+            how == _THREAD_ID and task.kernel.task(thread) is None
+        ):
             return -errno.EINVAL
         if how != _NONE and not 1 <= signo <= SIGNAL_COUNT:
             return -errno.EINVAL

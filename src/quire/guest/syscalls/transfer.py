@@ -17,7 +17,15 @@ from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import file_size, host
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.state import group_state
-from quire.guest.syscalls.waiting import await_ready, doomed, interrupted, is_blocking, raise_sigpipe, ready
+from quire.guest.syscalls.waiting import (
+    await_ready,
+    doomed,
+    interrupted,
+    is_blocking,
+    is_streaming,
+    raise_sigpipe,
+    ready,
+)
 
 __all__ = [
     "MAX_TRANSFER",
@@ -137,19 +145,24 @@ def fill_seeded(task: Task, segments: Segments) -> int:
 def _move(task: Task, number: int, descriptor: int, segments: Segments, offset: int, flags: int) -> int:
     """Make as many preadv2 or pwritev2 calls as it takes; return the bytes moved, or -errno when none did."""
     access = Access.WRITE if number == _PREADV2 else Access.READ
-    done = 0
+    done = task.kept.get("moved", 0)
+    segments = _skip(segments, done)
     while segments:
         chunks = gather(task, segments, access, _BATCH)
         size = sum(length for _, length in chunks)
         vector = host.pack_iovecs(chunks)
         where = offset if offset == _CURRENT else offset + done
         # The position is two words, low and high; on a 64-bit machine the low one has all of it.
-        moved = _move_once(number, descriptor, (vector.address, len(chunks), where, 0, flags), patient=not done)
+        whole = number == _PWRITEV2 and offset == _CURRENT and not flags
+        words = (vector.address, len(chunks), where, 0, flags)
+        moved = _move_once(number, descriptor, words, patient=whole or not done)
         if moved < 0:
             return done or moved
         done += moved
         if moved < size:
-            break
+            if not (whole and moved and is_streaming(descriptor)):
+                break
+            task.kept["moved"] = done  # what a write that waits for room has written so far
         segments = _skip(segments, moved)
         if segments and doomed(task):
             break
@@ -168,7 +181,9 @@ def _move_once(number: int, descriptor: int, words: tuple[int, ...], *, patient:
         return host.call(number, descriptor, *rest, flags)
     if moved == -errno.EAGAIN and not flags & os.RWF_NOWAIT and is_blocking(descriptor):
         if host.is_regular(descriptor):
-            return host.call(number, descriptor, *rest, flags)  # not in the host's memory yet: it will be soon
+            return host.call(
+                number, descriptor, *rest, flags
+            )  # not in the host's memory yet: it will be soon
         if patient:
             await_ready(descriptor, select.POLLIN if number == _PREADV2 else select.POLLOUT)
     return moved

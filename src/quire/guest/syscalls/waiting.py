@@ -3,9 +3,13 @@
 import os
 import select
 import signal
+import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from errno import EINTR, EINVAL
+from errno import EAGAIN, EINTR, EINVAL
+from socket import MSG_DONTWAIT
+from typing import NoReturn
 
 from quire.guest.kernel.siginfo import SI_USER, SignalInfo
 from quire.guest.kernel.task import Interruptible, Task, ThreadGroup
@@ -19,14 +23,19 @@ __all__ = [
     "doomed",
     "interrupted",
     "is_blocking",
+    "is_streaming",
+    "patiently",
     "raise_sigpipe",
-    "ready",
     "read_mask",
+    "ready",
     "replaced_mask",
+    "wait_for_lock",
     "wait_for_signal",
 ]
 
 _MASK_BYTES = 8
+#: Between two tries to get a lock: ns of the guest, seconds of the host.
+_LOCK_WAIT, _LOCK_SECONDS = 1_000_000, 0.001
 _POLL = 7
 _FCNTL, _GETFL = 72, 3
 
@@ -71,9 +80,32 @@ def is_blocking(descriptor: int) -> bool:
     return flags >= 0 and not flags & os.O_NONBLOCK
 
 
-def await_ready(descriptor: int, events: int) -> None:
+def is_streaming(descriptor: int) -> bool:
+    """Whether a write to a descriptor waits until all is written: it is a pipe or a socket without O_NONBLOCK."""
+    mode = os.fstat(descriptor).st_mode
+    return (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)) and is_blocking(descriptor)
+
+
+def await_ready(descriptor: int, events: int) -> NoReturn:
     """Wait until a descriptor has one of `events` (poll(2)): the call is made again then."""
     raise Blocks(files=((descriptor, events),))
+
+
+def patiently(descriptor: int, events: int, flags: int, make: Callable[[int], int]) -> int:
+    """Make a call of a socket with MSG_DONTWAIT; where the guest's would wait, have it made again when it need not."""
+    result = make(flags | MSG_DONTWAIT)
+    if result == -EAGAIN and not flags & MSG_DONTWAIT and is_blocking(descriptor):
+        await_ready(descriptor, events)
+    return result
+
+
+def wait_for_lock(task: Task) -> NoReturn:
+    """Wait a little for who has a lock: no host tells when it is free, so the call is made again and again."""
+    if task.signals.deliverable:
+        raise fail(EINTR)
+    if not task.kernel.has_company:
+        time.sleep(_LOCK_SECONDS)
+    raise Blocks(until=task.kernel.clock.now() + _LOCK_WAIT)
 
 
 def ready(descriptor: int, events: int) -> bool:

@@ -227,5 +227,5 @@ class MachineCpu(SoftCpu):
         engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_in.address, user, x86.UC_X86_INS_IN)
         engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_out.address, user, x86.UC_X86_INS_OUT)
         if self._in_slices:
-            self.begin_slices()
+            self._slices.start()
         self.counts.add_hooks()
