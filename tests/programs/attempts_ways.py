@@ -41,7 +41,7 @@ SC(N_write, EVENT, "\\1\\0\\0\\0\\0\\0\\0\\0", 8)) | EBADF | EACCES
 way S5: more memory files than there is memory | = fill_memory() | ENOSPC
 way S6: a disk with the numbers of a null device | = SC(N_open, "block", O_WRONLY) | EACCES ENOENT ENXIO
 way ptrace | = SC(101, PTRACE_SEIZE, victim, 0, 0) | ENOSYS
-way pidfd_send_signal | = SC(424, DATA, SIGKILL, 0, 0) | ENOSYS
+way pidfd_send_signal | = SC(424, DATA, SIGKILL, 0, 0) | EBADF
 way pidfd_getfd | = SC(438, DATA, 0, 0) | ENOSYS
 way unshare | = SC(272, CLONE_NEWUSER|CLONE_NEWNS) | ENOSYS
 way setns | = SC(308, SC(N_open, "/proc/self/ns/mnt", O_RDONLY), 0) | ENOSYS
@@ -79,6 +79,6 @@ way iopl | = SC(172, 3) | ENOSYS
 way quotactl | = SC(179, 0, "/", 0, 0) | ENOSYS
 way unlink by the 32-bit table | = interrupt_80(10, file_below_4g, 0, 0) | EACCES EFAULT
 way open by the 32-bit table | = interrupt_80(5, file_below_4g, O_WRONLY|O_TRUNC, 0) | EACCES
-way kill by the 32-bit table | = interrupt_80(37, victim, SIGKILL, 0) | EPERM
+way kill by the 32-bit table | = interrupt_80(37, victim, SIGKILL, 0) | ESRCH
 way write by the 32-bit table | = interrupt_80(4, DATA, file_below_4g, 1) | EACCES
 """

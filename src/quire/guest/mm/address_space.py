@@ -1,10 +1,10 @@
 """A process's address space: what is mapped where, and the page-fault handler that gives it frames.
 
-Models Linux's memory map of one process: areas, demand paging with 4 KiB and 2 MiB pages, private and shared files, the
-heap, a stack that grows, copies on write. Private file pages are copied at the first touch. Does not model swap,
-locking or huge page files. Contract: results are a non-negative number or a negative errno, as Linux returns them; every
-number may come from a hostile guest. A fault that cannot be resolved is a :class:`~quire.guest.kernel.siginfo.SignalInfo`.
-Times and randomness: only from the seeded generator.
+Models Linux's memory map of one process: areas, demand paging with 4 KiB and 2 MiB pages, private and shared files,
+the heap, a stack that grows, copies on write. Private file pages are copied at the first touch. Does not model swap,
+locking or huge page files. Contract: results are a non-negative number or a negative errno, as Linux returns them;
+every number may come from a hostile guest. A fault that cannot be resolved is a
+:class:`~quire.guest.kernel.siginfo.SignalInfo`. Times and randomness: only from the seeded generator.
 """
 
 import random

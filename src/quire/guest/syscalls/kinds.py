@@ -15,6 +15,7 @@ from typing import Any
 from quire.arch import LOW32, WORD
 from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.syscalls.host import HostBuffer, call
+from quire.guest.syscalls.proc_names import host_name
 from quire.own_descriptors import FIRST_OWN
 
 __all__ = [
@@ -48,6 +49,8 @@ PATH_MAX = 4096
 #: The descriptor that stands for the working directory.
 AT_FDCWD = -100
 _FCNTL, _GETFL = 72, 3
+#: How names begin that may be of a process: absolute ones, and numbers in /proc itself.
+_OF_PROC = tuple(bytes((one,)) for one in b"/0123456789")
 #: The most that a size from a guest's register makes Quire allocate for a bounce buffer.
 _BOUNCE_LIMIT = 1 << 20
 
@@ -163,7 +166,7 @@ class Path(Kind):
         path = group.memory.read_cstring(raw, PATH_MAX)
         if len(path) >= PATH_MAX:
             raise fail(errno.ENAMETOOLONG)
-        return path
+        return host_name(group, path) if path[:1] in _OF_PROC else path
 
     def lower(self, call: HostCall, index: int) -> None:
         if self.nullable and not call.raw[index]:

@@ -48,7 +48,7 @@ def _check(group: ThreadGroup, descriptor: int, flags: int) -> procfs.ProcPlace 
     Raises OSError for a file that no guest may have: Quire's memory, by /proc/self/mem, by /proc/self/fd/N opened once
     more, or with that of the whole machine.
     """
-    place = procfs.check(descriptor, flags)
+    place = procfs.check(group, descriptor, flags)
     if place is not None:
         return place
     status = os.fstat(descriptor)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from quire.arch import WORD
 from quire.guest.kernel.actions import SIG_DFL, SIG_IGN, SIGNAL_COUNT, signal_bit
-from quire.guest.kernel.task import Task, ThreadGroup
+from quire.guest.kernel.system import INIT
+from quire.guest.kernel.task import Task
+from quire.guest.load.launch import Program
 from quire.guest.syscalls.proc_memory import memory_lines, smaps, smaps_rollup, statm
 from quire.guest.syscalls.state import group_state, thread_state
 
@@ -14,6 +16,9 @@ __all__ = ["TEXTS", "command_name", "program_path"]
 
 _COMM_MAX = 15
 _TICK = os.sysconf("SC_CLK_TCK")
+_STATES = {"R": "R (running)", "S": "S (sleeping)", "T": "T (stopped)", "Z": "Z (zombie)"}
+#: Ticks after the start of the machine at which processes begin, as far as anybody asks.
+_START = 3600 * _TICK
 #: Name and unit of each resource limit, in the order of their numbers.
 _LIMITS = (
     ("Max cpu time", "seconds"), ("Max file size", "bytes"), ("Max data size", "bytes"), ("Max stack size", "bytes"),
@@ -24,9 +29,9 @@ _LIMITS = (
 )  # fmt: skip
 
 
-def program_path(group: ThreadGroup) -> bytes:
-    """Return the absolute path of the guest's program."""
-    return os.path.realpath(os.fsencode(group.program.path))
+def program_path(program: Program) -> bytes:
+    """Return the absolute path of a program."""
+    return os.path.realpath(os.fsencode(program.path))
 
 
 def command_name(task: Task) -> bytes:
@@ -75,12 +80,30 @@ def _stat(task: Task) -> bytes:
         18: 20 + nice,
         19: nice,
     }
-    own |= {20: 1, 23: task.space.mapped_bytes, 24: task.space.resident_bytes >> 12, 25: limit}
+    process = task.process
+    own |= {4: INIT if process.parent is None else process.parent.pid, 5: process.group, 6: process.session}
+    own |= {
+        20: sum(1 for _ in process.live()),
+        22: _START,
+        23: task.space.mapped_bytes,
+        24: task.space.resident_bytes >> 12,
+        25: limit,
+    }
     own |= dict.fromkeys((26, 27, 28, 29, 30, 35, *range(45, 52)), 0)
     own |= {31 + at: signals & low for at, signals in enumerate(_signal_sets(task))}
     for number, value in own.items():
         fields[number - _FIRST_FIELD] = str(value).encode()
-    return text[: text.index(b"(") + 1] + command_name(task) + b") " + b" ".join(fields) + b"\n"
+    fields[0] = _state(task).encode()
+    return b"%d (" % process.pid + command_name(task) + b") " + b" ".join(fields) + b"\n"
+
+
+def _state(task: Task) -> str:
+    """Return the letter of what the process does: zombie, stopped, running, sleeping."""
+    if task.process.ended:
+        return "Z"
+    if task.process.stopped:
+        return "T"
+    return "R" if task.runs else "S"
 
 
 def _status(task: Task) -> bytes:
@@ -90,12 +113,21 @@ def _status(task: Task) -> bytes:
     pending, blocked, ignored, caught = _signal_sets(task)
     lines = {
         "Umask": f"{group.umask:04o}",
-        "State": "R (running)",
+        "State": _STATES[_state(task)],
+        "Tgid": str(task.process.pid),
+        "Ngid": "0",
+        "Pid": str(task.tid),
+        "PPid": str(INIT if task.process.parent is None else task.process.parent.pid),
+        "TracerPid": "0",
+        "NStgid": str(task.process.pid),
+        "NSpid": str(task.tid),
+        "NSpgid": str(task.process.group),
+        "NSsid": str(task.process.session),
         "Uid": "\t".join(str(one) for one in (users.real, users.effective, users.saved, users.fs)),
         "Gid": "\t".join(str(one) for one in (groups.real, groups.effective, groups.saved, groups.fs)),
         "Groups": " ".join(str(one) for one in credentials.others) + " ",
         "FDSize": "64",
-        "Threads": "1",
+        "Threads": str(sum(1 for _ in task.process.live())),
         "SigPnd": f"{pending:016x}",
         "ShdPnd": f"{0:016x}",
         "SigBlk": f"{blocked:016x}",

@@ -1,0 +1,82 @@
+"""Names in /proc: those of the guest's processes stand for the host's directories of the threads that make their calls.
+
+On the host a process of the guest is a thread of Quire, at its seat: that directory has the right descriptors, working
+directory and root. A number that is none of the guest's names nothing.
+"""
+
+import errno
+import os
+import re
+from typing import Protocol
+
+from quire.guest.kernel.group import Process
+from quire.guest.kernel.system import Kernel
+
+__all__ = ["host_name", "process_at", "program_of"]
+
+_PROC = b"/proc/"
+_TASK = re.compile(rb"/proc/(self|thread-self|[0-9]+)(?:/task/([0-9]+))?(?=/|$)")
+_RELATIVE = re.compile(rb"[0-9]+(?=/|$)")
+_EXE = re.compile(rb"/proc/[0-9]+/task/([0-9]+)/exe")
+_AT_FDCWD = -100
+
+
+class OfKernel(Protocol):
+    """A task, as far as names ask it."""
+
+    @property
+    def process(self) -> Process:
+        """Its process."""
+        ...
+
+    @property
+    def kernel(self) -> Kernel:
+        """What all share."""
+        ...
+
+
+def _absolute(directory: int, path: bytes) -> bytes:
+    """Return a name that begins with a number, and lies in /proc itself, as an absolute one; others as they are."""
+    if not _RELATIVE.match(path):
+        return path
+    try:
+        where = os.getcwd() if directory == _AT_FDCWD else os.readlink(f"/proc/thread-self/fd/{directory}")
+    except OSError:
+        return path
+    return _PROC + path if where == "/proc" else path
+
+
+def host_name(task: OfKernel, path: bytes, directory: int = _AT_FDCWD) -> bytes:
+    """Return the host's name of what the guest calls `path`, relative to `directory`. ENOENT for nobody's number."""
+    if not path.startswith(_PROC):
+        path = _absolute(directory, path)
+    match = _TASK.match(path)
+    if match is None:
+        return path
+    rest = path[match.end() :]
+    if match[1].isdigit():
+        thread = task.kernel.task(int(match[1]))
+        process = task.kernel.processes.get(int(match[1])) if thread is None else thread.process
+    else:
+        process = task.process
+    if process is None or (match[2] is not None and task.kernel.task(int(match[2])) is None):
+        raise OSError(errno.ENOENT, "no such process")
+    if rest.startswith(b"/task") or process.ended:
+        return b"/proc/self" + rest
+    return b"/proc/%d/task/%d" % (os.getpid(), process.seat.native_id) + rest
+
+
+def process_at(task: OfKernel, thread: int | None) -> Process | None:
+    """Return the process whose calls are made by Quire's thread of this number, None for Quire's first."""
+    if thread is None:
+        return task.process if task.process.seat is task.kernel.first_seat else task.kernel.first
+    for process in (task.process, *task.kernel.live()):
+        if process.seat.native_id == thread:
+            return process
+    return None
+
+
+def program_of(task: OfKernel, path: bytes) -> Process | None:
+    """Return the process whose /proc/PID/exe the host's name `path` is, None for another name."""
+    match = _EXE.fullmatch(path)
+    return None if match is None else process_at(task, int(match[1]))
