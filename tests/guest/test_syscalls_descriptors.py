@@ -52,9 +52,9 @@ def test_quires_memory_has_no_other_name(process: FakeProcess, reserved: int) ->
         assert process.call(2, path, flags, 0) == -errno.EACCES
     assert process.call(76, process.path(f"/dev/fd/{reserved}"), 0) == -errno.EACCES
     assert os.fstat(reserved).st_size == 4096
-    for name in ("self/mem", "thread-self/mem", f"{os.getpid()}/mem"):
+    for name in ("self/mem", "thread-self/mem", f"{process.tid}/mem"):
         assert process.call(2, process.path(f"/proc/{name}"), os.O_RDWR, 0) == -errno.EACCES
-    assert process.call(2, process.path(f"/proc/self/task/{os.getpid()}/mem"), 0, 0) == -errno.EACCES
+    assert process.call(2, process.path(f"/proc/self/task/{process.tid}/mem"), 0, 0) == -errno.EACCES
 
 
 def test_a_guests_own_memory_file_may_be_reopened(process: FakeProcess) -> None:

@@ -30,10 +30,10 @@ def slurp(process: FakeProcess, path: str) -> bytes:
 
 def test_proc_shows_the_guest(process: FakeProcess) -> None:
     assert slurp(process, "/proc/self/maps") == process.space.maps_text()
-    assert slurp(process, f"/proc/{os.getpid()}/cmdline") == b"env\0-i\0"
+    assert slurp(process, f"/proc/{process.tid}/cmdline") == b"env\0-i\0"
     assert slurp(process, "/proc/thread-self/environ") == b"A=1\0"
     assert slurp(process, "/proc/self/comm") == b"env\n"
-    assert slurp(process, "/proc/self/stat").startswith(f"{os.getpid()} (env) ".encode())
+    assert slurp(process, "/proc/self/stat").startswith(f"{process.tid} (env) ".encode())
     assert slurp(process, "/proc/self/status").startswith(b"Name:\tenv\n")
     assert slurp(process, "/proc/cpuinfo").startswith(b"processor")
 

@@ -30,7 +30,7 @@ SC(N_open, "/proc/self/mem", O_PATH)), O_RDWR) | EACCES ENOENT
 way S2: Quire's own descriptors | = quires_descriptors() | none
 way S2: how Quire is judged when memory ends | = SC(N_open, "/proc/self/oom_score_adj", O_WRONLY) | EACCES
 way S2: Quire's name | = SC(N_open, "/proc/self/comm", O_WRONLY) | EACCES
-way S2: the victim's memory | = SC(N_open, name("/proc/%ld/mem", victim), O_RDWR) | EACCES
+way S2: the victim's memory | = SC(N_open, name("/proc/%ld/mem", victim), O_RDWR) | EACCES ENOENT
 way S3: another file as descriptor 2 | = (SC(N_dup2, DATA, 2), SC(N_write, 2, "z", 1)) | EACCES
 way S3: standard output closed and another file in its place | = standard_output_replaced() | EACCES
 way S4: position of a shared file | = (SC(N_lseek, DATA, 0, SEEK_END), 0) | ok

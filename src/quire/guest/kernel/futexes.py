@@ -6,6 +6,7 @@ by what lies behind its mapping (Linux, kernel/futex/core.c, get_futex_key). Thi
 
 from dataclasses import dataclass, field
 
+from quire.arch import LOW32
 from quire.guest.kernel.waiting import WaitQueue
 
 __all__ = ["ANY", "Futexes", "Key"]
@@ -13,7 +14,7 @@ __all__ = ["ANY", "Futexes", "Key"]
 #: What the word is behind, and where in it.
 Key = tuple[object, int]
 #: FUTEX_BITSET_MATCH_ANY.
-ANY = 0xFFFF_FFFF
+ANY = LOW32
 
 
 @dataclass(eq=False, slots=True)

@@ -24,6 +24,10 @@ from quire.guest.mm.uaccess import UserMemory
 __all__ = ["Change", "Image", "Process", "ProcessThread", "loaded"]
 
 
+#: What wait4 writes of a process that goes on.
+_CONTINUED = 0xFFFF
+
+
 class ProcessThread(Protocol):
     """One thread, as its process knows it."""
 
@@ -138,7 +142,7 @@ class Process:
             return number << 8
         if change is Change.STOPPED:
             return number << 8 | 0x7F
-        return 0xFFFF if change is Change.CONTINUED else number
+        return _CONTINUED if change is Change.CONTINUED else number
 
     def live(self) -> Iterator[ProcessThread]:
         """Yield the threads that have not exited, the first first."""

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 
 from quire.guest.kernel.actions import SIG_IGN
@@ -55,7 +56,7 @@ class Kernel:
         self._pcid = 0
         self._idle: ProcessMachine | None = None
         self._fifos: dict[tuple[int, int], WaitQueue] = {}
-        self._watchers: dict[Process, list[int]] = {}
+        self._watchers: dict[Process, list[str]] = {}
         #: Runs what has the turn at a seat until its process has ended; the session sets it.
         self.sit: Callable[[Seat], None] = _nobody_sits
         #: Hears that a signal ends a process, while all of it is still there.
@@ -122,9 +123,12 @@ class Kernel:
         info = SignalInfo(signo, code, pid=sender.pid, uid=os.getuid(), value=value)
         return 0 if self.send(target, info) else -errno.EAGAIN
 
-    def at_end(self, process: Process, descriptor: int) -> None:
-        """Close `descriptor`, which is open at the seat that calls, when the process has ended."""
-        self._watchers.setdefault(process, []).append(descriptor)
+    def at_end(self, process: Process, pipe: str) -> None:
+        """Have the pipe that this name opens be readable when the process has ended."""
+        if process.ended:
+            _fill(pipe)
+        else:
+            self._watchers.setdefault(process, []).append(pipe)
 
     def send_thread(self, thread: ProcessThread, info: SignalInfo) -> int:
         """Send a signal to one thread; return 0 or a negative errno."""
@@ -162,6 +166,8 @@ class Kernel:
 
     def tell_end(self, process: Process) -> None:
         """Have the parent of a process hear that it has ended; one that does not want to know never does."""
+        for pipe in self._watchers.pop(process, ()):
+            _fill(pipe)
         parent = process.parent
         if parent is None:
             if process is not self.first:
@@ -255,6 +261,16 @@ _SA_NOCLDSTOP, _SA_NOCLDWAIT = 1, 2
 
 def _tell_nobody(name: str) -> None:
     """Take the name of what the guest did not get."""
+
+
+def _fill(pipe: str) -> None:
+    """Write to the pipe that a name opens; one whose seat has gone is nobody's any more."""
+    with suppress(OSError):
+        descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, b"\0")
+        finally:
+            os.close(descriptor)
 
 
 def _nobody_sits(seat: Seat) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import struct
 
+from quire.arch import LOW32
 from quire.guest.kernel.clone_flags import Clone
 from quire.guest.kernel.task import Task
 from quire.guest.kernel.waiting import Blocks
@@ -76,7 +77,7 @@ def clone(task: Task, flags: int, stack: int, parent: int, child: int, tls: int)
     """Make a thread or a process."""
     if flags & Clone.PIDFD and flags & (Clone.PARENT_SETTID | Clone.DETACHED):
         return -errno.EINVAL
-    checked = _checked(flags & 0xFFFF_FFFF & ~_EXIT_SIGNAL, flags & _EXIT_SIGNAL)
+    checked = _checked(flags & LOW32 & ~_EXIT_SIGNAL, flags & _EXIT_SIGNAL)
     return _clone(task, checked & ~Clone.DETACHED, flags & _EXIT_SIGNAL, stack, tls, (parent, child), parent)
 
 

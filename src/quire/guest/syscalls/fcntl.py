@@ -15,6 +15,7 @@ from quire.guest.syscalls import host
 from quire.guest.syscalls.channels import reserve_pipe
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, OPEN_FD, S32, fail, signed32
+from quire.guest.syscalls.pidfds import process_of
 from quire.guest.syscalls.sandbox import verdict
 from quire.guest.syscalls.state import admit, group_state
 from quire.guest.syscalls.table import syscall
@@ -24,7 +25,8 @@ __all__ = ["FCNTLS", "Fcntl"]
 
 _FCNTL = 72
 _GETFD = 1
-_GETOWN, _GETOWN_EX = 9, 16
+_GETFL, _GETOWN, _GETOWN_EX = 3, 9, 16
+_LARGE_FILE = 0o100000
 #: Commands that wait for a lock, and those that do not.
 _PATIENT = {7: 6, 38: 37}
 _O_ASYNC = 0o20000
@@ -135,6 +137,8 @@ def _number(task: Task, descriptor: int, command: int, argument: int, entry: Fcn
     if entry.takes is Takes.SEALS and argument & _SEAL_WRITE and task.space.writes_to(descriptor):
         return -errno.EBUSY
     result = host.call(_FCNTL, descriptor, command, argument)
+    if command == _GETFL and result & _LARGE_FILE and process_of(task, descriptor) is not None:
+        result &= ~_LARGE_FILE  # a descriptor of a process is no file
     return task.process.pid if command == _GETOWN and result == os.getpid() else result
 
 

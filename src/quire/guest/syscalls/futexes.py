@@ -6,6 +6,7 @@ Models kernel/futex of Linux. Every word is read after its page is there, and wi
 import errno
 import struct
 
+from quire.arch import LOW32
 from quire.guest.kernel.futexes import ANY, Key
 from quire.guest.kernel.task import Task
 from quire.guest.kernel.waiting import Blocks
@@ -199,7 +200,7 @@ def futex_waitv(task: Task, pointer: int, count: int, flags: int, timeout: int, 
         if reserved or how & ~(_SIZE_U32 | _WAITV_PRIVATE) or not how & _SIZE_U32:
             return -errno.EINVAL
         key = _key(task, address, bool(how & _WAITV_PRIVATE))
-        if "waits" not in task.kept and task.memory.read_u32(address) != value & 0xFFFF_FFFF:
+        if "waits" not in task.kept and task.memory.read_u32(address) != value & LOW32:
             return -errno.EAGAIN
         queues.append((task.kernel.futexes.queue(key), ANY))
     task.kept["waits"] = 1

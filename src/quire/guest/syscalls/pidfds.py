@@ -11,6 +11,7 @@ from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, POINTER, S32, U32, fail
 from quire.guest.syscalls.state import admit
 from quire.guest.syscalls.table import syscall
+from quire.own_descriptors import move_high
 
 __all__ = ["open_pidfd", "process_of"]
 
@@ -31,16 +32,21 @@ def process_of(task: Task, descriptor: int) -> Process | None:
 
 def open_pidfd(task: Task, process: Process, flags: int) -> int:
     """Return a new descriptor that stands for `process`: EMFILE."""
-    # A pipe of its own: what is readable at its end, as a pidfd is, and has an identity.
-    reader, writer = os.pipe2(os.O_CLOEXEC | flags & os.O_NONBLOCK)
+    # A pipe of its own, open to read and write: it has an identity, and can be read from the process's end on.
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.close(writer)
+    own = move_high(
+        os.open(f"/proc/thread-self/fd/{reader}", os.O_RDWR | os.O_CLOEXEC | flags & os.O_NONBLOCK)
+    )
+    os.dup2(own, reader, inheritable=False)
     descriptor = admit(task, reader)
     if descriptor < 0:
-        os.close(writer)
+        os.close(own)
         return descriptor
     identity = host.identity_of(descriptor)
     assert identity is not None
     _known(task)[identity] = process
-    task.kernel.at_end(process, writer)
+    task.kernel.at_end(process, f"/proc/self/task/{task.process.seat.native_id}/fd/{own}")
     return descriptor
 
 

@@ -87,7 +87,7 @@ def _set_large_pages(task: Task, words: _Words) -> int:
 
 
 def _set_adopts(task: Task, words: _Words) -> int:
-    group_state(task).adopts = int(words[0] != 0)
+    task.process.subreaper = bool(words[0])
     return 0
 
 
@@ -135,7 +135,7 @@ PRCTLS: dict[int, tuple[str, Callable[[Task, _Words], int]]] = {
     26: ("PR_SET_TSC", _only(_TSC_ENABLE)),
     27: ("PR_GET_SECUREBITS", lambda task, words: 0),
     36: ("PR_SET_CHILD_SUBREAPER", _set_adopts),
-    37: ("PR_GET_CHILD_SUBREAPER", _give(lambda task: group_state(task).adopts)),
+    37: ("PR_GET_CHILD_SUBREAPER", _give(lambda task: int(task.process.subreaper))),
     40: ("PR_GET_TID_ADDRESS", _clear_tid_address),
     41: ("PR_SET_THP_DISABLE", _set_large_pages),
     42: ("PR_GET_THP_DISABLE", lambda task, words: _unless(words, group_state(task).no_large_pages)),

@@ -4,7 +4,6 @@ On the host a process of the guest is a thread of Quire, at its seat: that direc
 directory and root. A number that is none of the guest's names nothing.
 """
 
-import errno
 import os
 import re
 from typing import Protocol
@@ -17,7 +16,7 @@ __all__ = ["host_name", "process_at", "program_of"]
 _PROC = b"/proc/"
 _TASK = re.compile(rb"/proc/(self|thread-self|[0-9]+)(?:/task/([0-9]+))?(?=/|$)")
 _RELATIVE = re.compile(rb"[0-9]+(?=/|$)")
-_EXE = re.compile(rb"/proc/[0-9]+/task/([0-9]+)/exe")
+_EXE = re.compile(rb"/proc/(?:thread-self|[0-9]+/task/([0-9]+))/exe")
 _AT_FDCWD = -100
 
 
@@ -47,7 +46,7 @@ def _absolute(directory: int, path: bytes) -> bytes:
 
 
 def host_name(task: OfKernel, path: bytes, directory: int = _AT_FDCWD) -> bytes:
-    """Return the host's name of what the guest calls `path`, relative to `directory`. ENOENT for nobody's number."""
+    """Return the host's name of what the guest calls `path`, relative to `directory`. Nobody's number is not there."""
     if not path.startswith(_PROC):
         path = _absolute(directory, path)
     match = _TASK.match(path)
@@ -60,9 +59,11 @@ def host_name(task: OfKernel, path: bytes, directory: int = _AT_FDCWD) -> bytes:
     else:
         process = task.process
     if process is None or (match[2] is not None and task.kernel.task(int(match[2])) is None):
-        raise OSError(errno.ENOENT, "no such process")
+        return b"/proc/-1" + rest  # which is not there
     if rest.startswith(b"/task") or process.ended:
         return b"/proc/self" + rest
+    if process.seat is task.process.seat:
+        return b"/proc/thread-self" + rest
     return b"/proc/%d/task/%d" % (os.getpid(), process.seat.native_id) + rest
 
 
@@ -79,4 +80,6 @@ def process_at(task: OfKernel, thread: int | None) -> Process | None:
 def program_of(task: OfKernel, path: bytes) -> Process | None:
     """Return the process whose /proc/PID/exe the host's name `path` is, None for another name."""
     match = _EXE.fullmatch(path)
-    return None if match is None else process_at(task, int(match[1]))
+    if match is None:
+        return None
+    return task.process if match[1] is None else process_at(task, int(match[1]))

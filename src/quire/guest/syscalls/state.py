@@ -83,9 +83,8 @@ class GroupState:
     #: Resource limits, soft and hard, by number. Virtual: a guest's limit must not hit Quire itself.
     limits: dict[int, tuple[int, int]] = field(default_factory=_initial_limits)
     dumpable: int = 1
-    #: prctl records: large pages are not wanted, orphans come here.
+    #: Whether large pages are not wanted.
     no_large_pages: int = 0
-    adopts: int = 0
     #: What new files and directories do not get of their mode. Quire's own process keeps the host's.
     umask: int = field(default_factory=lambda: UMASK_BEFORE)
     #: (device, inode) of all that the guest was started with: Quire has copies of it, but it is no secret.
@@ -231,7 +230,6 @@ def copy_group_state(parent: OfProcess, child: OfProcess) -> None:
     for name, value in sets.items():
         setattr(made, name, value)
     made.limits = dict(old.limits)
-    made.adopts = 0
     _GROUPS[child.process] = made
 
 

@@ -1,0 +1,147 @@
+"""Programs as people run them: threads, fork, exec, pipelines; what a guest says is what the program says natively."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from limits import PATIENCE
+from native import environment
+
+HERE = Path(__file__).parent
+MMUS = ("native", "ept", "shadow")
+
+SCRIPTS = {
+    "pipeline": "ls / | sort -r | head -3 | tr a-z A-Z",
+    "substitution": 'x=$(seq 1 5 | tac); echo "$x"; echo $(echo inner $(echo nested))',
+    "here-document": "cat <<EOF\nhere $((1 + 2))\nEOF",
+    "background": "(sleep 1; echo late) & (sleep 0.5; echo soon) & wait; echo done",
+    "status": "(exit 3); echo $?; false || echo or; sh -c 'kill -TERM $$'; echo $?",
+    "trap": "trap 'echo term' TERM; trap 'echo bye' EXIT; kill -TERM $$; echo on",
+    "fifo": "mkfifo f; cat f & echo through > f; wait; rm f",
+    "end-of-file": "yes | head -2; seq 100000 | wc -l",
+    "find": "touch a b c; find . -name '[abc]' -exec echo {} + | tr ' ' '\\n' | sort; ls | xargs -P2 -n1 echo | sort",
+    "processes": "sleep 100 & ps -o comm= -p $! -p $$; kill %1; wait 2>/dev/null; cat /proc/self/comm /proc/$$/comm",
+    "interpreter": "printf '#!/bin/sh\\necho $0 $1\\n' > s; chmod +x s; ./s one; exec ./s two",
+    "stop": "set -m; sleep 100 & kill -STOP %1; sleep 0.1; jobs | cut -c1-13; kill -9 %1; wait %1 2>&-; echo $?",
+}
+PYTHONS = {
+    "subprocess": "import subprocess as s; print(s.run(['echo', 'hi'], capture_output=True), s.getoutput('exit 3'))",
+    "threading": """
+import threading
+lock, total = threading.Lock(), [0]
+def add():
+    for _ in range(200):
+        with lock:
+            total[0] += 1
+threads = [threading.Thread(target=add) for _ in range(10)]
+[one.start() for one in threads]; [one.join() for one in threads]
+print(total)""",
+    "queue": """
+import queue, threading
+q, r = queue.Queue(), queue.Queue()
+def work():
+    while (n := q.get()) is not None:
+        r.put(n * n)
+t = threading.Thread(target=work); t.start()
+[q.put(n) for n in range(5)]; q.put(None); t.join()
+print([r.get() for _ in range(5)])""",
+    "fork": """
+import os
+r, w = os.pipe()
+if not os.fork():
+    os.write(w, b'child'); os._exit(5)
+pid, status = os.wait()
+print(os.read(r, 9), os.waitstatus_to_exitcode(status))""",
+    "multiprocessing": """
+import multiprocessing as m
+def f(x): return x * x
+if __name__ == '__main__':
+    with m.Pool(2) as pool: print(pool.map(f, range(6)))""",
+    "sockets": """
+import socket, threading
+s = socket.create_server(('127.0.0.1', 0))
+def serve():
+    c, _ = s.accept()
+    c.sendall(c.recv(100).upper()); c.close()
+t = threading.Thread(target=serve); t.start()
+c = socket.create_connection(s.getsockname()); c.sendall(b'x' * 50); print(len(c.recv(100))); t.join()""",
+    "signals": """
+import os, signal, time
+signal.signal(signal.SIGCHLD, lambda *a: print('child'))
+pid = os.fork()
+if not pid: os._exit(0)
+time.sleep(0.1); print(os.waitpid(pid, 0)[1])""",
+}
+#: Programs in C, in a file each beside this one.
+C_PROGRAMS = ("pthreads", "forks", "futexes", "stops")
+
+
+def _both(command: list[str], folder: Path, mmu: str) -> None:
+    """Run a command natively and as a guest, in a folder each, and compare what came out."""
+    quire = [sys.executable, "-P", "-m", "quire", "run", "--mmu", mmu, "--report", "none", "--", *command]
+    found = []
+    for name, words in (("native", command), ("guest", quire)):
+        place = folder / name
+        place.mkdir()
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            cwd=place,
+            env=environment() | {"LC_ALL": "C"},
+            timeout=PATIENCE,
+            check=False,
+        )
+        found.append((done.returncode, done.stdout, done.stderr))
+    assert found[1] == found[0]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts(name: str, tmp_path: Path) -> None:
+    number = list(SCRIPTS).index(name)
+    shell = shutil.which("bash" if number % 2 else "dash") or "/bin/sh"
+    _both([shell, "-c", SCRIPTS[name]], tmp_path, MMUS[number % 3])
+
+
+@pytest.mark.parametrize("name", PYTHONS)
+def test_python(name: str, tmp_path: Path) -> None:
+    number = list(PYTHONS).index(name)
+    _both([os.path.realpath(sys.executable), "-S", "-c", PYTHONS[name]], tmp_path, MMUS[number % 3])
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder with the compiled programs."""
+    gcc = shutil.which("gcc")
+    if gcc is None:
+        pytest.skip("this machine has no gcc")
+    folder = tmp_path_factory.mktemp("tasks")
+    for name in C_PROGRAMS:
+        words = [gcc, "-O1", "-pthread", "-w", HERE / "probes" / f"tasks_{name}.c", "-o", folder / name]
+        subprocess.run(words, check=True, timeout=PATIENCE)
+    return folder
+
+
+@pytest.mark.parametrize("mmu", MMUS)
+@pytest.mark.parametrize("name", C_PROGRAMS)
+def test_c_programs(name: str, mmu: str, programs: Path, tmp_path: Path) -> None:
+    _both([str(programs / name)], tmp_path, mmu)
+
+
+def test_the_same_seed_gives_the_same_order_and_another_another(programs: Path) -> None:
+    """Who prints first among threads that nobody orders is the seed's to say."""
+    outputs = []
+    for seed in (1, 1, 2, 3):
+        words = [sys.executable, "-P", "-m", "quire", "run", "--seed", str(seed), "--report", "none", "--"]
+        done = subprocess.run(
+            [*words, programs / "pthreads", "race"],
+            capture_output=True,
+            env=environment(),
+            timeout=PATIENCE,
+            check=True,
+        )
+        outputs.append(done.stdout)
+    assert outputs[0] == outputs[1] and len(set(outputs)) > 1
