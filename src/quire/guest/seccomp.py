@@ -32,8 +32,8 @@ _UNSHARE, _SETAFFINITY = 272, 203
 _CLONE_FS, _CLONE_FILES, _CLONE_THREAD = 0x200, 0x400, 0x10000
 #: Calls of Python, Numba and the engine beside those that guests make: memory, threads, signals, the end.
 _OF_THE_RUNTIME = frozenset((
-    9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 60, 61, 131, 157, 202, 204, 218, 231, 237, 270, 271, 273, 281, 289,
-    302, 318, 319, 324, 327, 328, 334,
+    9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 39, 60, 61, 110, 131, 157, 186, 202, 204, 218, 231, 237, 270, 271,
+    273, 281, 289, 302, 318, 319, 324, 327, 328, 334,
 ))  # fmt: skip
 #: Calls whose handlers ask the host never, or only outside a sandbox: signals, priorities, processors of others, time.
 _NOT_FROM_SANDBOXES = frozenset((
