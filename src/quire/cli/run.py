@@ -35,6 +35,8 @@ __all__ = ["checked_status", "command"]
               help="Report stale translations, flushes that are missing, flushes not needed.")  # fmt: skip
 @click.option("--working-set", type=DurationType(), metavar="TIME",
               help="Sample every TIME, 100ms say, how much memory the guest used since.")  # fmt: skip
+@click.option("--clock", type=click.Choice(["virtual", "host"]), default="virtual", show_default=True,
+              help="virtual: the guest's time passes with its instructions, and jumps where all wait.")  # fmt: skip
 @click.option("--error-exitcode", type=click.IntRange(1, 255), is_flag=False, flag_value=1, metavar="[N]",
               help="Exit with N (1 if left out) if --check-flushes finds a stale translation.")  # fmt: skip
 def command(**options: Any) -> int:
@@ -57,6 +59,7 @@ def command(**options: Any) -> int:
       quire run --profile zen4 --detail full -- ls /
       quire run --numa 2x4G --numa-policy interleave --detail full -- ls /
       quire run --detail full --no-walk-caches --tlb-replacement plru -- ls /
+      quire run --clock host -- date
     """
     from quire.machine import shape_of
 
@@ -92,7 +95,9 @@ def command(**options: Any) -> int:
     from quire.guest.session import open_session
 
     try:
-        wanted = run_spec(options, config, options["detail"], working_set=options["working_set"])
+        wanted = run_spec(
+            options, config, options["detail"], working_set=options["working_set"], clock=options["clock"]
+        )
         session = open_session(wanted, environ, image=image, with_ept=options["with_ept"], say=teller("run"))
         status = session.run()
     except LaunchError as error:

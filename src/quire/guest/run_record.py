@@ -17,6 +17,7 @@ from quire.guest.load.symbols import Symbols
 from quire.guest.numa_record import numa_record
 from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
+from quire.guest.task_record import task_record
 from quire.machine import Machine, Vcpu
 from quire.mmu import PagedMmu
 from quire.vcpu import counting
@@ -72,6 +73,7 @@ def run_record(
         "exits": {reason.name: count for reason, count in sorted(vcpu.exits.items())},
         "syscalls": dict(sorted(guest.syscall_counts.items(), key=lambda item: (-item[1], item[0]))),
         "unimplemented": dict(guest.unimplemented),
+        "tasks": task_record(guest.kernel, spec),
         "memory": _memory(vcpu.mmu, guest),
         "numa": numa_record(vcpu, full=full),
         "flushes": _flushes(vcpu, guest),
@@ -91,6 +93,7 @@ def _config(spec: RunSpec, walls: Sequence[str]) -> dict[str, Any]:
         "detail": spec.detail.name.lower(),
         "caching": str(config.caching),
         "seed": spec.seed,
+        "clock": spec.clock,
         "sandbox": spec.sandbox,
         "walls": walls,
         "profile": config.profile.name,

@@ -36,6 +36,7 @@ class RunSpec:
     working_set: float | None = None
     audit_every: int | None = None
     engine: str = "soft"
+    clock: str = "virtual"  #: the guest's time: its own, or the host's
     record_arguments: bool = True
     start: str | None = None  #: the point at which counting begins, as :mod:`quire.guest.point` reads it
     end: str | None = None  #: the point at which the run ends

@@ -94,7 +94,9 @@ class Session:
                 VirtualMachine(machine.vcpu),
                 self.program,
                 self._environ,
-                GuestOptions(options.seed, options.sandbox, os.getcwd(), HWCAP),
+                GuestOptions(
+                    options.seed, options.sandbox, os.getcwd(), HWCAP, host_clock=options.clock == "host"
+                ),
             )
             try:
                 with Inherited(guest):

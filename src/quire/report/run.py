@@ -3,6 +3,7 @@
 Takes the record that a session made (see docs/reference/run-report.md for its fields); knows nothing of the model.
 """
 
+import os
 from typing import IO, Any
 
 from quire.report.flushes import render_advice, render_findings
@@ -18,6 +19,7 @@ __all__ = ["render_table"]
 
 _NOT_COUNTED = "not counted (--detail full counts it)"
 _NAME_WIDTH, _VALUE_WIDTH = 30, 15
+_MOST_PROCESSES = 30  # of which the table tells
 
 
 def render_table(record: dict[str, Any], file: IO[str]) -> None:
@@ -69,9 +71,29 @@ def _sections(record: dict[str, Any]) -> list[tuple[str, Rows]]:
         sections.append(("VM exits", _counted(record["exits"])))
     if record["syscalls"]:
         sections.append(("system calls", _counted(record["syscalls"])))
+    tasks = record.get("tasks")
+    if tasks is not None and (len(tasks["processes"]) > 1 or tasks["processes"][0]["threads"] > 1):
+        sections.append(("tasks", _tasks(tasks)))
     if record["unimplemented"]:
         sections.append(("not implemented (ENOSYS)", _counted(record["unimplemented"])))
     return sections
+
+
+def _tasks(tasks: dict[str, Any]) -> Rows:
+    """Return a row for each process, indented below its parent."""
+    rows = [("switches", format_count(tasks["switches"]), "of the vCPU from one task to another")]
+    depth: dict[int, int] = {}
+    for one in tasks["processes"][:_MOST_PROCESSES]:
+        depth[one["pid"]] = level = min(depth.get(one["parent"], -1) + 1, 6)
+        how = one["signal"] or (f"status {one['status']}" if one["status"] is not None else "was running")
+        threads = f", {one['threads']} threads" if one["threads"] > 1 else ""
+        used = f"{format_count(one['page_faults'])} page faults, {format_size(one['peak'])} at most"
+        name = f"{'  ' * level}{one['pid']} {os.path.basename(one['command'][0])}"
+        rows.append((name[:_NAME_WIDTH], f"{one['time'] / 1e6:.3f} ms", f"{how}, {used}{threads}"))
+    more = len(tasks["processes"]) - _MOST_PROCESSES + tasks["left_out"]
+    if more > 0:
+        rows.append(("", "", f"and {format_count(more)} others: --json has them"))
+    return rows
 
 
 def _title(record: dict[str, Any]) -> str:

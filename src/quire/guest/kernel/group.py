@@ -120,6 +120,7 @@ class Process:
     ends: WaitQueue = field(default_factory=WaitQueue)  #: calls that wait for its end
     vfork: WaitQueue = field(default_factory=WaitQueue)  #: its parent, until it has its own memory
     borrows: bool = False  #: whether its parent waits in :attr:`vfork`
+    threads_made: int = 0
     children_time: int = 0  #: ns of processor time of children that were waited for
     children_faults: int = 0
     children_peak: int = 0

@@ -57,6 +57,7 @@ class Lifecycle(Calls):
         self._starts: list[Callable[[], None]] = []
         self._begin_calls()
         process.threads[tid] = self
+        process.threads_made += 1
         kernel.enter(self)
 
     @property

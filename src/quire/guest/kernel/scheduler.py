@@ -186,7 +186,7 @@ class Scheduler:
         task = self.current
         assert task is not None
         if self._loaded is not task:
-            self.switches += self._loaded is not None
+            self.switches += 1
             task.enter(self._loaded)
             self._loaded = task
         if not task.resume():

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from quire.guest.kernel.actions import SIG_IGN
 from quire.guest.kernel.clock import HostClock, VirtualClock
@@ -17,7 +18,7 @@ from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.outside import Nowhere, Outside
 from quire.guest.kernel.scheduler import Scheduler
 from quire.guest.kernel.seat import Seat
-from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo
+from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo, signal_name
 from quire.guest.kernel.waiting import WaitQueue
 
 __all__ = ["FIRST_PID", "INIT", "Kernel"]
@@ -54,6 +55,10 @@ class Kernel:
         self._tasks: dict[int, ProcessThread] = {}
         self._last = FIRST_PID - 1
         self._pcid = 0
+        self.history: list[
+            dict[str, Any]
+        ] = []  #: what is told of processes that have ended, the first of them
+        self.left_out = 0  #: how many have ended of which nothing is told
         self._idle: ProcessMachine | None = None
         self._fifos: dict[tuple[int, int], WaitQueue] = {}
         self._watchers: dict[Process, list[str]] = {}
@@ -166,6 +171,10 @@ class Kernel:
 
     def tell_end(self, process: Process) -> None:
         """Have the parent of a process hear that it has ended; one that does not want to know never does."""
+        if len(self.history) < _HISTORY:
+            self.history.append(self.describe(process))
+        else:
+            self.left_out += 1
         for pipe in self._watchers.pop(process, ()):
             _fill(pipe)
         parent = process.parent
@@ -181,6 +190,21 @@ class Kernel:
         if process.exit_signal == signal.SIGCHLD and unwanted:
             self.bury(process)
         parent.waiting.wake()
+
+    def describe(self, process: Process) -> dict[str, Any]:
+        """Return what a report says of a process: times in ns, `peak` in bytes."""
+        change, number = process.ending if process.ended else (None, 0)
+        return {
+            "pid": process.pid,
+            "parent": INIT if process.parent is None else process.parent.pid,
+            "command": [os.fsdecode(word) for word in process.image.program.argv],
+            "status": number if change is Change.EXITED else None,
+            "signal": None if change is None or change is Change.EXITED else signal_name(number),
+            "threads": process.threads_made,
+            "time": process.usage.time(),
+            "page_faults": process.usage.faults,
+            "peak": process.usage.peak,
+        }
 
     def bury(self, process: Process) -> None:
         """Forget a process that has ended."""
@@ -257,6 +281,8 @@ class Kernel:
 
 
 _SA_NOCLDSTOP, _SA_NOCLDWAIT = 1, 2
+#: Of so many processes a report tells.
+_HISTORY = 1000
 
 
 def _tell_nobody(name: str) -> None:

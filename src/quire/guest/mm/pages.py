@@ -137,6 +137,7 @@ class PageMap:
 
     def free_all(self) -> None:
         """Let go of every frame: the tables have gone already."""
+        self._peak = self.peak_bytes
         for page, entry in self.small.items():
             self._leave(page, entry, False)
         for entry in self.large.values():
