@@ -18,7 +18,7 @@ from quire.guest.kernel.frame import Trap
 from quire.guest.kernel.group import Image, Process
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.options import GuestOptions
-from quire.guest.kernel.siginfo import SI_KERNEL, GuestDeath
+from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.system import Kernel
 from quire.guest.kernel.timers import Timers
@@ -386,8 +386,12 @@ class Lifecycle(Calls):
         heir = self.process.parent
         while heir is not None and (heir.ended or not heir.subreaper):
             heir = heir.parent
-        for child in self.process.children.values():
+        for child in list(self.process.children.values()):
             child.parent = heir
+            for one in child.live():
+                signo = thread_state(one).death_signal
+                if signo:
+                    self.kernel.send_thread(one, SignalInfo(signo, SI_USER, pid=self.process.pid))
             if heir is not None:
                 heir.children[child.pid] = child
                 if child.ended:

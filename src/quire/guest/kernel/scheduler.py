@@ -88,6 +88,11 @@ class Timekeeper(Protocol):
         """Send what came from outside and from timers."""
         ...
 
+    @property
+    def all_stopped(self) -> bool:
+        """Whether a signal has stopped every process."""
+        ...
+
     def all_wait(self) -> bool:
         """Nobody will run again by himself: stop with the host, or end what is left; return whether all is over."""
         ...
@@ -253,7 +258,7 @@ class Scheduler:
         moments = [one.until for one in self.waiting if one.until is not None]
         timer = self._keeper.next_timer()
         moment = min((*moments, *(() if timer is None else (timer,))), default=None)
-        if moment is None and not self._polled:
+        if (moment is None and not self._polled) or self._keeper.all_stopped:
             self.over = self._keeper.all_wait()
             return
         if self._polled or not self.clock.is_virtual:

@@ -264,6 +264,11 @@ class Kernel:
         """Yield the processes that have not ended."""
         return (one for one in list(self.processes.values()) if not one.ended)
 
+    @property
+    def all_stopped(self) -> bool:
+        """Whether a signal has stopped every process."""
+        return all(one.stopped for one in self.live())
+
     def all_wait(self) -> bool:
         """Nobody will run again by himself: stop with the host, wait for it, or end; return whether all is over."""
         stopped = [one for one in self.live() if one.stopped]

@@ -81,13 +81,36 @@ class FileBacking(Backing):
     def write_pages(self, offset: int, views: list[memoryview]) -> int:
         """Write `views` from `offset` on without making the file longer; return 0 or a negative errno."""
         try:
-            views = _first_bytes(views, os.fstat(self.fd).st_size - offset)
-            while views:
-                done = os.pwritev(self.fd, views, offset)
-                views, offset = _after(views, done), offset + done
+            descriptor, size = self._to_write()
+            try:
+                views = _first_bytes(views, size - offset)
+                while views:
+                    done = os.pwritev(descriptor, views, offset)
+                    views, offset = _after(views, done), offset + done
+            finally:
+                if descriptor != self.fd:
+                    os.close(descriptor)
         except OSError as error:
             return -(error.errno or errno.EIO)
         return 0
+
+    def _to_write(self) -> tuple[int, int]:
+        """Return a descriptor of the file and its size.
+
+        The process whose descriptor :attr:`fd` was may have gone, and another be at its number here: then by name.
+        """
+        try:
+            status = os.fstat(self.fd)
+            if (status.st_dev, status.st_ino) == self.key:
+                return self.fd, status.st_size
+        except OSError:
+            pass
+        descriptor = move_high(os.open(self.name, os.O_RDWR | os.O_CLOEXEC))
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) != self.key:
+            os.close(descriptor)
+            raise OSError(errno.EIO, "the file has gone")
+        return descriptor, status.st_size
 
     def punch(self, offset: int, length: int) -> int:
         """Make a hole of a range of the file; return 0 or a negative errno."""

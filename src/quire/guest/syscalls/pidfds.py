@@ -13,7 +13,7 @@ from quire.guest.syscalls.state import admit
 from quire.guest.syscalls.table import syscall
 from quire.own_descriptors import move_high
 
-__all__ = ["open_pidfd", "process_of"]
+__all__ = ["is_pidfd", "open_pidfd", "process_of"]
 
 _THREAD = os.O_EXCL
 #: The memory file that a descriptor names, by (device, inode), and the process it stands for.
@@ -28,6 +28,11 @@ def process_of(task: Task, descriptor: int) -> Process | None:
     """Return the process that a descriptor stands for, None for another kind of descriptor."""
     identity = host.identity_of(descriptor)
     return None if identity is None else _known(task).get(identity)
+
+
+def is_pidfd(task: Task, status: os.stat_result) -> bool:
+    """Whether a descriptor with this status stands for a process: it can be neither read nor written."""
+    return (status.st_dev, status.st_ino) in _known(task)
 
 
 def open_pidfd(task: Task, process: Process, flags: int) -> int:

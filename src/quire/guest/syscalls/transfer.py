@@ -16,6 +16,7 @@ from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import file_size, host
 from quire.guest.syscalls.channels import reserve_file
+from quire.guest.syscalls.pidfds import is_pidfd
 from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.waiting import (
     await_ready,
@@ -217,6 +218,8 @@ def read_file(task: Task, descriptor: int, segments: Segments, offset: int = _CU
         return _move(task, _PREADV2, descriptor, clip(segments, left), offset, flags)
     if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
         return _move(task, _PREADV2, descriptor, segments, offset, flags)
+    if is_pidfd(task, status):
+        return -errno.EINVAL
     # One call only: more might have to be waited for, and a short read is what a program must expect here.
     return _move(task, _PREADV2, descriptor, clip(segments, _UNSIZED_BATCH), offset, flags)
 
@@ -244,9 +247,12 @@ def write_file(
     nobody reads gets SIGPIPE.
     """
     try:
-        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        status = os.fstat(descriptor)
     except OSError:
         return -errno.EBADF
+    regular = stat.S_ISREG(status.st_mode)
+    if stat.S_ISFIFO(status.st_mode) and is_pidfd(task, status):
+        return -errno.EINVAL
     outside = _leaves_user_space(segments)
     segments = clip(segments)
     if outside or not segments:
