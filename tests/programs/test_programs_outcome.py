@@ -212,7 +212,7 @@ def _interrupt(argv: list[str], folder: Path, ready: bytes) -> tuple[int, str, d
     """Run `argv`, send SIGINT when it has written `ready`; return status, stderr and report."""
     report = folder / "report.json"
     process = subprocess.Popen(
-        [QUIRE, "run", "--report", "json", "-o", report, "--", *argv],
+        [QUIRE, "run", "--clock", "host", "--report", "json", "-o", report, "--", *argv],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), cwd=folder,
     )  # fmt: skip
     assert process.stdout is not None and process.stderr is not None and process.stdin is not None

@@ -22,8 +22,8 @@ _SECOND = 1_000_000_000
 #: CLOCK_REALTIME, MONOTONIC, RAW, the coarse ones, BOOTTIME, TAI; those of a machine that wakes itself are not there.
 _KNOWN = frozenset((0, 1, 4, 5, 6, 7, 11))
 _FOUND = host.HostBuffer(16)
-#: CLOCK_THREAD_CPUTIME_ID, by which nobody sleeps; the clocks of the process, by which one may.
-_THREAD, _SLEEPS_BY = 3, frozenset((2, -6))
+#: Clocks by which one may sleep: REALTIME, MONOTONIC, the process's, BOOTTIME, TAI; and those by which nobody can.
+_SLEEPS_BY, _SLEEPLESS = frozenset((0, 1, 2, -6, 7, 11)), frozenset((3, 4, 5, 6, 8, 9))
 _TIMEX = 208  # struct timex
 
 passes(229, "clock_getres", INT, Out(16, nullable=True), effect=Effect.GUEST)
@@ -108,10 +108,8 @@ def _sleep(task: Task, clock: int, flags: int, request: int, rest: int) -> int:
     seconds, nanos = _TIMESPEC.unpack(task.memory.read(request, _TIMESPEC.size))
     if seconds < 0 or not 0 <= nanos < _SECOND:
         return -errno.EINVAL
-    if clock == _THREAD:
-        return -errno.EOPNOTSUPP
-    if clock not in _KNOWN and clock not in _SLEEPS_BY:
-        return -errno.EINVAL
+    if clock not in _SLEEPS_BY:
+        return -errno.EOPNOTSUPP if clock in _SLEEPLESS else -errno.EINVAL
     asked, now = min(seconds, 1 << 32) * _SECOND + nanos, task.kernel.clock.now()
     if flags & _TIMER_ABSTIME:
         asked -= task.kernel.clock.now(clock)
