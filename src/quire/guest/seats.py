@@ -62,6 +62,7 @@ class _SeatKernel:
         self._seat, self._seats = seat, seats
         self._scheduler = seats.kernel.scheduler
         self._region, self._audited = seats.region, seats.audited
+        self._ran = seats.kernel.clock.ran
 
     @property
     def finished(self) -> bool:
@@ -77,6 +78,7 @@ class _SeatKernel:
         region = self._region
         if region.points and region.at_syscall():
             return
+        self._ran()
         task = self._task
         task.syscall()
         if not task.runs:
@@ -85,18 +87,21 @@ class _SeatKernel:
             self._audited()
 
     def page_fault(self, gva: int, error_code: int) -> None:
+        self._ran()
         task = self._task
         task.page_fault(gva, error_code)
         if not task.runs:
             self._scheduler.switch(self._seat)
 
     def exception(self, vector: int, error_code: int) -> None:
+        self._ran()
         task = self._task
         task.exception(vector, error_code)
         if not task.runs:
             self._scheduler.switch(self._seat)
 
     def software_interrupt(self, vector: int) -> None:
+        self._ran()
         task = self._task
         task.software_interrupt(vector)
         if not task.runs:
@@ -108,6 +113,7 @@ class _SeatKernel:
         sampler = self._seats.sampler
         if sampler is not None:
             sampler.sample_if_due()
+        self._ran()
         task = self._task
         stays = self._scheduler.interrupted()
         if stays:

@@ -24,14 +24,21 @@ class VirtualClock:
 
     def __init__(self, instructions: Callable[[], int], date: int) -> None:
         self._instructions = instructions
+        self._counted: int | None = None  # of instructions, as long as none has been executed since
         self._date = date - _UPTIME
         self._extra = _UPTIME
         self._skipped = _UPTIME  # of it, what no task used
 
     def now(self, clock: int = MONOTONIC) -> int:
         """Return the time of a clock by its number, other than those of processor time."""
-        passed = self._extra + self._instructions() * INSTRUCTION
+        if self._counted is None:
+            self._counted = self._instructions()
+        passed = self._extra + self._counted * INSTRUCTION
         return passed + self._date if clock in _DATES else passed
+
+    def ran(self) -> None:
+        """Instructions were executed since."""
+        self._counted = None
 
     def busy(self) -> int:
         """Return the time in which a task ran."""
@@ -56,6 +63,9 @@ class HostClock:
     def now(self, clock: int = MONOTONIC) -> int:
         """Return the time of a clock by its number."""
         return time.clock_gettime_ns(clock)
+
+    def ran(self) -> None:
+        """The host's time has passed by itself."""
 
     def busy(self) -> int:
         """Return the time for which the host ran the guest."""

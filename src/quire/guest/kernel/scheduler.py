@@ -88,9 +88,8 @@ class Timekeeper(Protocol):
         """Send what came from outside and from timers."""
         ...
 
-    @property
-    def all_stopped(self) -> bool:
-        """Whether a signal has stopped every process."""
+    def gives_up(self, moment: int | None) -> bool:
+        """Whether nobody need be waited for, though something could come from outside, or at `moment`."""
         ...
 
     def all_wait(self) -> bool:
@@ -258,7 +257,7 @@ class Scheduler:
         moments = [one.until for one in self.waiting if one.until is not None]
         timer = self._keeper.next_timer()
         moment = min((*moments, *(() if timer is None else (timer,))), default=None)
-        if (moment is None and not self._polled) or self._keeper.all_stopped:
+        if (moment is None and not self._polled) or self._keeper.gives_up(moment):
             self.over = self._keeper.all_wait()
             return
         if self._polled or not self.clock.is_virtual:

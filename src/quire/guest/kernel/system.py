@@ -264,10 +264,12 @@ class Kernel:
         """Yield the processes that have not ended."""
         return (one for one in list(self.processes.values()) if not one.ended)
 
-    @property
-    def all_stopped(self) -> bool:
-        """Whether a signal has stopped every process."""
-        return all(one.stopped for one in self.live())
+    def gives_up(self, moment: int | None) -> bool:
+        """Whether nobody need be waited for, though something could come from outside, or at `moment`.
+
+        Every process is stopped; or the first has ended, and the others wait for nothing but the outside.
+        """
+        return all(one.stopped for one in self.live()) or (moment is None and self.first.ended)
 
     def all_wait(self) -> bool:
         """Nobody will run again by himself: stop with the host, wait for it, or end; return whether all is over."""
