@@ -162,8 +162,7 @@ class Lifecycle(Calls):
         copy_thread_state(self, child)
         thread_state(child).clear_child_tid = pointers[1] if flags & Clone.CHILD_CLEARTID else 0
         child._starts.append(lambda: child._begin(flags, stack, tls, pointers[1]))
-        registers = self.machine.registers
-        child._saved = registers.save()
+        child._saved = self.machine.registers.save()
         child.runs = False
         if process is not self.process:
             self.kernel.processes[process.pid] = process
