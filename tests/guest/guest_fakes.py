@@ -77,12 +77,25 @@ class FakeMachine:
         self.frames = frames
 
         self.loaded, self.slice_over = True, False
+        self.spaces = [self]
 
     def begin_slice(self, blocks):
         """Nobody takes turns."""
 
     def instructions(self):
         return 0
+
+    def another(self, pcid):
+        """Return an empty address space over the same frames."""
+        made = FakeMachine(self.frames, self.page_size)
+        made.memory, made.free_frames, made.large_frames = self.memory, self.free_frames, self.large_frames
+        made.spaces = self.spaces
+        self.spaces.append(made)
+        return made
+
+    def close(self):
+        """Let the tables go as a whole."""
+        self.leaves.clear()
 
     def copy_pages(self, other, pages):
         for page in pages:
@@ -109,7 +122,8 @@ class FakeMachine:
         return None
 
     def free(self, gpa, size):
-        assert not any(leaf.gpa < gpa + size and gpa < leaf.gpa + leaf.size for leaf in self.leaves.values())
+        leaves = (leaf for space in self.spaces for leaf in space.leaves.values())
+        assert not any(leaf.gpa < gpa + size and gpa < leaf.gpa + leaf.size for leaf in leaves)
         assert (gpa in self.large_frames) == (size == M2)
         self.large_frames.discard(gpa)
         block = set(range(gpa // K4, (gpa + size) // K4))

@@ -1,5 +1,6 @@
 """Programs as people run them: threads, fork, exec, pipelines; what a guest says is what the program says natively."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ SCRIPTS = {
     "find": "touch a b c; find . -name '[abc]' -exec echo {} + | tr ' ' '\\n' | sort; ls | xargs -P2 -n1 echo | sort",
     "processes": "sleep 100 & ps -o comm= -p $! -p $$; kill %1; wait 2>/dev/null; cat /proc/self/comm /proc/$$/comm",
     "interpreter": "printf '#!/bin/sh\\necho $0 $1\\n' > s; chmod +x s; ./s one; exec ./s two",
-    "stop": "set -m; sleep 100 & kill -STOP %1; sleep 0.1; jobs | cut -c1-13; kill -9 %1; wait %1 2>&-; echo $?",
+    "stop": "set -m; sleep 100 & kill -STOP %1; sleep 0.1; jobs | cut -c1-13; kill -9 %1; sleep 0.1; wait %1 2>&-; echo $?",
 }
 PYTHONS = {
     "subprocess": "import subprocess as s; print(s.run(['echo', 'hi'], capture_output=True), s.getoutput('exit 3'))",
@@ -76,7 +77,7 @@ if not pid: os._exit(0)
 time.sleep(0.1); print(os.waitpid(pid, 0)[1])""",
 }
 #: Programs in C, in a file each beside this one.
-C_PROGRAMS = ("pthreads", "forks", "futexes", "stops")
+C_PROGRAMS = ("pthreads", "forks", "futexes", "stops", "edges")
 
 
 def _both(command: list[str], folder: Path, mmu: str) -> None:
@@ -145,3 +146,43 @@ def test_the_same_seed_gives_the_same_order_and_another_another(programs: Path) 
         )
         outputs.append(done.stdout)
     assert outputs[0] == outputs[1] and len(set(outputs)) > 1
+
+
+APART = """
+import os, threading
+from quire.guest.run_spec import RunSpec
+from quire.guest.session import open_session
+def state():
+    here = os.listdir("/proc/self/fd")
+    return os.sched_getaffinity(0), threading.active_count(), sorted(here), os.getcwd(), os.umask(18)
+before = state()
+for script, end in (("cd /; umask 77; true | true", None), ("(sleep 3) & true | true; true", "40sys")):
+    session = open_session(RunSpec(("sh", "-c", script), end=end), dict(os.environb))
+    assert session.run() == 0
+    assert state() == before, (before, state())
+"""
+
+
+def test_a_session_leaves_no_thread_no_descriptor_and_runs_where_it_did() -> None:
+    """Also when the run is ended in the midst of other processes."""
+    words = [sys.executable, "-P", "-c", APART]
+    done = subprocess.run(
+        words, capture_output=True, text=True, env=environment(), timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_crash_is_told_of_the_process_that_crashed(tmp_path: Path) -> None:
+    """Though another runs on, whose memory and registers are other ones."""
+    script = "(sleep 1; echo late) & kill -SEGV $$"
+    quire = [sys.executable, "-P", "-m", "quire", "run", "--report", "json", "-o", "report"]
+    words = [*quire, "--", "bash", "-c", script]
+    done = subprocess.run(
+        words, capture_output=True, text=True, env=environment(), cwd=tmp_path, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 139 and done.stdout == "late\n"
+    assert done.stderr.startswith("quire run: guest killed by SIGSEGV: sent by a process\n")
+    tasks = json.loads((tmp_path / "report").read_text())["tasks"]
+    rows = [(one["pid"], one["parent"], one["signal"], one["status"]) for one in tasks["processes"]]
+    assert rows == [(100, 1, "SIGSEGV", None), (101, 1, None, 0), (102, 101, None, 0)]
+    assert tasks["deterministic"] and tasks["switches"] > 2 and not tasks["left_out"]

@@ -61,26 +61,7 @@ def command(**options: Any) -> int:
       quire run --detail full --no-walk-caches --tlb-replacement plru -- ls /
       quire run --clock host -- date
     """
-    from quire.machine import shape_of
-
-    if options["error_exitcode"] is not None and not options["check_flushes"]:
-        raise click.UsageError("--error-exitcode says nothing without --check-flushes: give both, or neither")
-    if options["working_set"] is not None and not shape_of("process", options["mmu"]).hardware_walks_map:
-        raise click.UsageError(
-            f"--working-set reads accessed flags of guest memory, which --mmu {options['mmu']} does not keep: "
-            "give --mmu ept, or leave it out"
-        )
-    if options["no_argv"] and options["save_image"] is not None:
-        raise click.UsageError(
-            "--save-image saves the guest's memory, which has its arguments and environment in it: leave out "
-            "--no-argv, or the image"
-        )
-    has_ept = shape_of("process", options["mmu"]).hardware_walks_map
-    if options["with_ept"] and not (options["save_image"] and has_ept):
-        raise click.UsageError(
-            "--with-ept keeps EPT in the image of a guest under --mmu ept: "
-            "give --save-image FILE and --mmu ept as well, or leave it out"
-        )
+    _check(options)
     config = guest_config(
         options, options["vpid"], check_flushes=options["check_flushes"], numa=numa_config(options)
     )
@@ -117,6 +98,30 @@ def command(**options: Any) -> int:
             lambda file: file.write(render_json(record)) if kind == "json" else render_table(record, file),
         )
     return checked_status(session.record, kind, options["error_exitcode"], status)
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Raise UsageError for options that say nothing together, or contradict each other."""
+    from quire.machine import shape_of
+
+    if options["error_exitcode"] is not None and not options["check_flushes"]:
+        raise click.UsageError("--error-exitcode says nothing without --check-flushes: give both, or neither")
+    if options["working_set"] is not None and not shape_of("process", options["mmu"]).hardware_walks_map:
+        raise click.UsageError(
+            f"--working-set reads accessed flags of guest memory, which --mmu {options['mmu']} does not keep: "
+            "give --mmu ept, or leave it out"
+        )
+    if options["no_argv"] and options["save_image"] is not None:
+        raise click.UsageError(
+            "--save-image saves the guest's memory, which has its arguments and environment in it: leave out "
+            "--no-argv, or the image"
+        )
+    has_ept = shape_of("process", options["mmu"]).hardware_walks_map
+    if options["with_ept"] and not (options["save_image"] and has_ept):
+        raise click.UsageError(
+            "--with-ept keeps EPT in the image of a guest under --mmu ept: "
+            "give --save-image FILE and --mmu ept as well, or leave it out"
+        )
 
 
 def checked_status(record: dict[str, Any], kind: str, error_status: int | None, status: int) -> int:

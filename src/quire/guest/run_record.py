@@ -12,12 +12,12 @@ from quire import __version__
 from quire.cpu import Detail
 from quire.guest.kernel.process import ProcessGuest
 from quire.guest.kernel.siginfo import GuestDeath, signal_name
+from quire.guest.kernel.system import Kernel
 from quire.guest.load.launch import Program
 from quire.guest.load.symbols import Symbols
 from quire.guest.numa_record import numa_record
 from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
-from quire.guest.task_record import task_record
 from quire.machine import Machine, Vcpu
 from quire.mmu import PagedMmu
 from quire.vcpu import counting
@@ -73,7 +73,7 @@ def run_record(
         "exits": {reason.name: count for reason, count in sorted(vcpu.exits.items())},
         "syscalls": dict(sorted(guest.syscall_counts.items(), key=lambda item: (-item[1], item[0]))),
         "unimplemented": dict(guest.unimplemented),
-        "tasks": task_record(guest.kernel, spec),
+        "tasks": _tasks(guest.kernel, spec),
         "memory": _memory(vcpu.mmu, guest),
         "numa": numa_record(vcpu, full=full),
         "flushes": _flushes(vcpu, guest),
@@ -102,6 +102,14 @@ def _config(spec: RunSpec, walls: Sequence[str]) -> dict[str, Any]:
         "walk_caches": config.tlb.walk_caches,
         "vpid": config.vpid,
     }
+
+
+def _tasks(kernel: Kernel, spec: RunSpec) -> dict[str, Any]:
+    """Return how often another task was given the vCPU, and every process in the order of their numbers."""
+    return {
+        "deterministic": kernel.clock.is_virtual,
+        "switches": kernel.scheduler.switches,
+    } | kernel.history.record(kernel.processes, arguments=spec.record_arguments)
 
 
 def _accesses(events: Mapping[str, int]) -> dict[str, int]:

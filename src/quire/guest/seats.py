@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import cast
 
 from quire.guest.kernel.process import ProcessGuest
 from quire.guest.kernel.seat import Seat
@@ -33,25 +34,29 @@ class Seats:
 
     def run(self) -> None:
         """Run the guest until it has ended: at the seat of its first process."""
-        scheduler = self.kernel.scheduler
-        self.vcpu.run(_SeatKernel(self, self.kernel.first_seat))
+        scheduler, first = self.kernel.scheduler, self.kernel.first_seat
+        try:
+            self.vcpu.run(_SeatKernel(self, first))
+        finally:
+            scheduler.over = True
+            first.close()
+            scheduler.close()
         if scheduler.failure is not None:
             raise scheduler.failure
-        scheduler.close()
 
     def _sit(self, seat: Seat) -> None:
-        """Run what has the turn at `seat` until its process has ended; hand a bug to the first seat."""
+        """Run what has the turn at `seat` until its process has ended; have the first seat know of a bug."""
         scheduler = self.kernel.scheduler
+        if scheduler.over:
+            return
         try:
-            kernel = _SeatKernel(self, seat)
             if not scheduler.settle():
                 scheduler.switch(seat)
-            self.vcpu.run(kernel)
-            if self.region.ended and not scheduler.over:
-                scheduler.over = True
-                self.kernel.first_seat.give()
+            self.vcpu.run(_SeatKernel(self, seat))
         except BaseException as error:
-            scheduler.failure, scheduler.over = error, True
+            scheduler.failure = error
+        if not scheduler.over and (self.region.ended or scheduler.failure is not None):
+            scheduler.over = True
             self.kernel.first_seat.give()
 
 
@@ -68,44 +73,30 @@ class _SeatKernel:
     def finished(self) -> bool:
         return self._scheduler.over or self._region.ended or self._seat.over
 
-    @property
-    def _task(self) -> ProcessGuest:
-        task = self._scheduler.current
-        assert isinstance(task, ProcessGuest)
-        return task
-
     def syscall(self) -> None:
         region = self._region
         if region.points and region.at_syscall():
             return
-        self._ran()
-        task = self._task
+        task = self._task()
         task.syscall()
-        if not task.runs:
-            self._scheduler.switch(self._seat)
+        self._after(task)
         if self._audited is not None:
             self._audited()
 
     def page_fault(self, gva: int, error_code: int) -> None:
-        self._ran()
-        task = self._task
+        task = self._task()
         task.page_fault(gva, error_code)
-        if not task.runs:
-            self._scheduler.switch(self._seat)
+        self._after(task)
 
     def exception(self, vector: int, error_code: int) -> None:
-        self._ran()
-        task = self._task
+        task = self._task()
         task.exception(vector, error_code)
-        if not task.runs:
-            self._scheduler.switch(self._seat)
+        self._after(task)
 
     def software_interrupt(self, vector: int) -> None:
-        self._ran()
-        task = self._task
+        task = self._task()
         task.software_interrupt(vector)
-        if not task.runs:
-            self._scheduler.switch(self._seat)
+        self._after(task)
 
     def interrupted(self) -> None:
         if self._region.at_interruption():
@@ -113,10 +104,19 @@ class _SeatKernel:
         sampler = self._seats.sampler
         if sampler is not None:
             sampler.sample_if_due()
-        self._ran()
-        task = self._task
-        stays = self._scheduler.interrupted()
-        if stays:
+        task = self._task()
+        if self._scheduler.interrupted():
             task.deliver_signals()
-        if not stays or not task.runs:
+            self._after(task)
+        else:
+            self._scheduler.switch(self._seat)
+
+    def _task(self) -> ProcessGuest:
+        """Return the task that has stopped; the clock has gone on with it."""
+        self._ran()
+        return cast(ProcessGuest, self._scheduler.current)
+
+    def _after(self, task: ProcessGuest) -> None:
+        """Let others have the turn if the task that had it does not go on."""
+        if not task.runs:
             self._scheduler.switch(self._seat)

@@ -17,6 +17,7 @@ from quire.exits import GuestStopped
 from quire.guest.enclosure import enclose
 from quire.guest.host_signals import HostSignals
 from quire.guest.inherited import Inherited
+from quire.guest.kernel.group import Process
 from quire.guest.kernel.options import GuestOptions
 from quire.guest.kernel.process import ProcessGuest
 from quire.guest.kernel.siginfo import GuestDeath
@@ -110,6 +111,7 @@ class Session:
     def _run(self, machine: Machine, guest: ProcessGuest) -> None:
         vcpu, cpu = machine.vcpu, machine.vcpu.cpu
         guest.kernel.tell_lack = self._tell_lack
+        guest.kernel.tell_death = lambda process, death: self._tell_death(vcpu, guest, process, death)
         guest.start()
         if self.spec.sandbox:
             self.walls = enclose(guest, self.spec.allow_read)
@@ -141,8 +143,8 @@ class Session:
         death = guest.death
         if stopped is not None:
             death = GuestDeath(signal.SIGKILL, 0, 0, cpu.registers.read("rip"), stopped)
-        if death is not None and death.signo != signal.SIGPIPE:  # nobody reads on: shells say nothing either
-            self.death_text = obituary(vcpu, death, guest.trap)
+            self._tell_death(vcpu, guest, guest.process, death)
+        guest.come_back()
         if self._image is not None:
             self._save_image(vcpu, self._image, guest.trap.address)
         if self._look is not None:
@@ -180,6 +182,13 @@ class Session:
     def _begin_region(self, machine: Machine, guest: ProcessGuest) -> None:
         """Note what was counted before the region."""
         self._before = run_record(self.program, self.spec, machine, guest, (0, None), None, {})
+
+    def _tell_death(self, vcpu: Vcpu, guest: ProcessGuest, process: Process, death: GuestDeath) -> None:
+        """Say how the first process died, while its memory and registers are there."""
+        if (
+            process is guest.process and death.signo != signal.SIGPIPE
+        ):  # nobody reads on: shells say nothing either
+            self.death_text = obituary(vcpu, death, guest.trap)
 
     def _tell_lack(self, name: str) -> None:
         self._say(f"the guest asked for {name}, which Quire lacks; it was told ENOSYS")

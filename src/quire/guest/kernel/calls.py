@@ -6,6 +6,7 @@ wakes it; what it has to remember until then, such as the moment at which it end
 
 import errno
 import os
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ __all__ = ["Calls"]
 _SYSCALL = ("rax", "rdi", "rsi", "rdx", "r10", "r8", "r9", "rip", "rflags")
 #: Above every system call number of Linux.
 _SYSCALL_NUMBERS = 1024
+#: After so many ns a call looks again at descriptors that cannot be watched.
+_LOOK_AGAIN = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +92,6 @@ class Calls(ABC):
     def woken(self) -> bool:
         """Whether what the call at hand waited for woke it, in a queue."""
         return any(waiter.woken for waiter in self.waiters)
-
-    @property
-    def waits_outside(self) -> bool:
-        """Whether its call waits for a descriptor of the host."""
-        return self.blocked and bool(self._slots)
 
     def syscall(self) -> None:
         """Do the system call that the registers ask for; RIP is after the SYSCALL instruction."""
@@ -164,12 +162,23 @@ class Calls(ABC):
         self.waiters = tuple(Waiter(self._wake, tag) for _, tag in wait.queues)
         for waiter, (queue, _) in zip(self.waiters, wait.queues, strict=True):
             queue.add(waiter)
+        self._watch(wait.files)
         if self.until is not None:
             scheduler.waiting[self] = None
-        for descriptor, events in wait.files:
-            slot = scheduler.watch(self, descriptor, events)
-            self._slots.append(slot)
-            self.seat.slots.add(slot)
+
+    def _watch(self, files: tuple[tuple[int, int], ...]) -> None:
+        """Be woken by descriptors; where there are more than can be watched, look at them every now and then."""
+        try:
+            for descriptor, events in files:
+                slot = self.kernel.scheduler.watch(self, descriptor, events)
+                if slot is not None:
+                    self._slots.append(slot)
+                    self.seat.slots.add(slot)
+        except OSError:
+            self._release_slots()
+            soon = self.kernel.clock.now() + _LOOK_AGAIN
+            self.until = soon if self.until is None else min(self.until, soon)
+            time.sleep(_LOOK_AGAIN / 1e9)
 
     def _wake(self) -> None:
         self._rouse(Woken.READY)

@@ -15,6 +15,7 @@ __all__ = ["ANY", "Futexes", "Key"]
 Key = tuple[object, int]
 #: FUTEX_BITSET_MATCH_ANY.
 ANY = LOW32
+_MANY = 1000
 
 
 @dataclass(eq=False, slots=True)
@@ -22,11 +23,13 @@ class Futexes:
     """The queues of one machine."""
 
     _queues: dict[Key, WaitQueue] = field(default_factory=dict)
+    _many: int = _MANY  # queues before those are dropped in which nobody waits
 
     def queue(self, key: Key) -> WaitQueue:
         """Return the queue of a word, to wait in."""
-        if len(self._queues) > 1000:
+        if len(self._queues) > self._many:
             self._queues = {known: queue for known, queue in self._queues.items() if len(queue)}
+            self._many = max(_MANY, 2 * len(self._queues))
         return self._queues.setdefault(key, WaitQueue())
 
     def wake(self, key: Key, count: int, bits: int = ANY) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from quire.guest.kernel.actions import signal_bit
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.seat import Seat
 from quire.guest.kernel.siginfo import GuestDeath, SignalInfo
@@ -21,9 +22,11 @@ from quire.guest.load.launch import Program
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.mm.uaccess import UserMemory
 
-__all__ = ["Change", "Image", "Process", "ProcessThread", "loaded"]
+__all__ = ["INIT", "Change", "Image", "Process", "ProcessThread", "loaded"]
 
 
+#: Quire itself: the parent of the first process, and of those whose own has gone.
+INIT = 1
 #: What wait4 writes of a process that goes on.
 _CONTINUED = 0xFFFF
 
@@ -34,6 +37,8 @@ class ProcessThread(Protocol):
     tid: int
     signals: Signals
     process: "Process"
+    runs: bool
+    awaits: int  #: signals that its call waits for though it blocks them
 
     @property
     def ended(self) -> bool:
@@ -43,8 +48,6 @@ class ProcessThread(Protocol):
     def end_thread(self) -> None:
         """End, and leave the process to the others."""
         ...
-
-    runs: bool
 
     def goes_on(self) -> None:
         """The process is stopped no longer."""
@@ -117,13 +120,17 @@ class Process:
         default_factory=list
     )  #: stops and goings-on nobody has asked about
     waiting: WaitQueue = field(default_factory=WaitQueue)  #: calls that wait for its children
-    ends: WaitQueue = field(default_factory=WaitQueue)  #: calls that wait for its end
     vfork: WaitQueue = field(default_factory=WaitQueue)  #: its parent, until it has its own memory
     borrows: bool = False  #: whether its parent waits in :attr:`vfork`
     threads_made: int = 0
     children_time: int = 0  #: ns of processor time of children that were waited for
     children_faults: int = 0
     children_peak: int = 0
+
+    @property
+    def parent_pid(self) -> int:
+        """The number of its parent."""
+        return INIT if self.parent is None else self.parent.pid
 
     @property
     def ended(self) -> bool:
@@ -155,8 +162,9 @@ class Process:
             return True
         if not self.signals.queue_shared(info):
             return False
-        for one in self.live():
-            if one.signals.deliverable:
-                one.notice()
-                break
+        bit = signal_bit(info.signo)
+        takers = (one for one in self.live() if not one.signals.mask & bit or one.awaits & bit)
+        for one in takers:
+            one.notice()
+            break
         return True

@@ -4,23 +4,21 @@ What is refused is refused before anything is taken; what clone took is given ba
 that has ended leaves nothing but how it ended, until its parent has asked.
 """
 
+import errno
 import os
 import signal
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Self
 
 from quire.guest.kernel.actions import SIG_IGN, SIGNAL_COUNT, AltStack, Dispositions, SigAction
-from quire.guest.kernel.calls import Calls
 from quire.guest.kernel.clone_flags import Clone
 from quire.guest.kernel.frame import Trap
 from quire.guest.kernel.group import Image, Process
-from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.options import GuestOptions
 from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo
 from quire.guest.kernel.signals import Signals
-from quire.guest.kernel.system import Kernel
+from quire.guest.kernel.thread import Thread
 from quire.guest.kernel.timers import Timers
 from quire.guest.kernel.usage import Usage
 from quire.guest.load.launch import LaunchError, Program
@@ -32,10 +30,8 @@ from quire.own_descriptors import FIRST_OWN
 
 __all__ = ["Lifecycle"]
 
-_ENOMEM = 12
 
-
-class Lifecycle(Calls):
+class Lifecycle(Thread):
     """Beginning and end of one thread; a part of :class:`quire.guest.kernel.process.ProcessGuest`."""
 
     options: GuestOptions
@@ -48,97 +44,6 @@ class Lifecycle(Calls):
     def watch_memory(self) -> None:
         """Have the address space ask for memory back."""
 
-    def join(self, kernel: Kernel, process: Process, tid: int, signals: Signals) -> None:
-        """Be the thread `tid` of `process`."""
-        self.kernel, self.process, self.tid, self.signals = kernel, process, tid, signals
-        self.trap = Trap()  #: the last fault, as a signal frame reports it
-        self.ended = False
-        self._saved: object | None = None
-        self._starts: list[Callable[[], None]] = []
-        self._begin_calls()
-        process.threads[tid] = self
-        process.threads_made += 1
-        kernel.enter(self)
-
-    @property
-    def machine(self) -> ProcessMachine:
-        """The vCPU that the thread runs on, and the memory of its process."""
-        return self.process.image.machine
-
-    @property
-    def space(self) -> AddressSpace:
-        """The address space."""
-        return self.process.image.space
-
-    @property
-    def memory(self) -> UserMemory:
-        """The same memory as the kernel reads and writes it."""
-        return self.process.image.memory
-
-    @property
-    def program(self) -> Program:
-        """The program that runs."""
-        return self.process.image.program
-
-    @property
-    def bias(self) -> int:
-        """By how much the program's addresses moved."""
-        return self.process.image.bias
-
-    @property
-    def timers(self) -> Timers:
-        """The timers of the process."""
-        return self.process.timers
-
-    @property
-    def usage(self) -> Usage:
-        """What the process used."""
-        return self.process.usage
-
-    @property
-    def exit_status(self) -> int | None:
-        """What the process gave exit."""
-        return self.process.exit_status
-
-    @property
-    def death(self) -> GuestDeath | None:
-        """The signal that ended the process."""
-        return self.process.death
-
-    @property
-    def finished(self) -> bool:
-        """Whether the process has exited or died."""
-        return self.process.ended
-
-    def enter(self, previous: "Lifecycle | None") -> None:
-        """Load its registers and its address space, in the place of those of `previous`, which may have ended."""
-        registers = self.machine.registers
-        if previous is not None:
-            previous._saved = registers.save()
-            if previous.process is not self.process:
-                previous.process.usage.end_turn()
-        if not self.machine.loaded:
-            self.machine.load()
-        if self._saved is not None:
-            registers.load(self._saved)
-            self._saved = None
-        if self.process.usage.since is None:
-            self.process.usage.begin_turn()
-
-    def resume(self) -> bool:
-        """Go on in its call, take signals; return whether it runs then."""
-        self._release_slots()
-        if self.ended or self.process.stopped:
-            return False
-        self.runs = True
-        while self._starts:
-            self._starts.pop(0)()
-        if self._call is not None:
-            self._call_again()
-        elif self.runs:
-            self.deliver_signals()
-        return self.runs
-
     def clone(self, flags: Clone, exit_signal: int, stack: int, tls: int, pointers: tuple[int, int]) -> Self:
         """Return a new thread or process, which runs when its turn comes. Raises OSError.
 
@@ -149,8 +54,7 @@ class Lifecycle(Calls):
             process, signals = self._process_of_child(flags, image, exit_signal)
         except BaseException:
             if image is not self.process.image:
-                image.space.close()
-                image.machine.close()
+                image.space.undo_fork()
             raise
         child = object.__new__(type(self))
         child.options = self.options
@@ -182,13 +86,9 @@ class Lifecycle(Calls):
         self.kernel.scheduler.prepare()
         try:
             machine = own.machine.another(self.kernel.new_pcid())
-        except OutOfFrames:
-            raise OSError(_ENOMEM, "no memory") from None
-        try:
             space = own.space.fork(machine)
         except OutOfFrames:
-            machine.close()
-            raise OSError(_ENOMEM, "no memory") from None
+            raise OSError(errno.ENOMEM, "no memory") from None
         return Image(machine, space, UserMemory(machine, space), own.program, own.bias)
 
     def _process_of_child(self, flags: Clone, image: Image, exit_signal: int) -> tuple[Process, Signals]:
@@ -314,10 +214,13 @@ class Lifecycle(Calls):
     def _release(self, image: Image) -> None:
         """One process less uses `image`, which is not loaded."""
         image.users -= 1
-        if not image.users:
-            image.space.release()
-            image.machine.close()
-            image.space.free_all()
+        if image.users:
+            if self.process.seat.processes == 1:
+                image.space.files.close_copies()
+            return
+        image.space.release()
+        image.machine.close()
+        image.space.free_all()
 
     @abstractmethod
     def forget_thread_memory(self) -> None:
@@ -329,6 +232,7 @@ class Lifecycle(Calls):
             return
         self.forget_thread_memory()
         self.ended, self.runs, self.blocked = True, False, False
+        self.process.usage.end_turn()
         self._stop_waiting()
         self._release_slots()
         scheduler = self.kernel.scheduler
@@ -362,18 +266,19 @@ class Lifecycle(Calls):
         process, kernel = self.process, self.kernel
         for one in list(process.live()):
             one.end_thread()
-        process.usage.end_turn()
-        last = not any(True for _ in kernel.live())
-        if process.parent is not None or not last:
+        kernel.history.note(process)
+        if process is kernel.first:  # whose memory is looked at when all has ended
+            self._saved = self.machine.registers.save()
+            if any(True for _ in kernel.live()):
+                self._close_descriptors()
+        else:
             self._close_descriptors()
-        if process.parent is not None:
             kernel.idle_machine(process.image.machine).load()
             self._release(process.image)
         self._return_memory()
         self._give_children_away()
         process.seat.processes -= 1
         process.seat.over = not process.seat.processes and process.seat is not kernel.first_seat
-        process.ends.wake()
         kernel.tell_end(process)
 
     def _close_descriptors(self) -> None:

@@ -53,11 +53,6 @@ class Runnable(Protocol):
         """The moment at which its call has waited long enough."""
         ...
 
-    @property
-    def waits_outside(self) -> bool:
-        """Whether its call waits for a descriptor of the host."""
-        ...
-
     def enter(self, previous: Any) -> None:
         """Load its registers and its address space, in the place of those of `previous`, which may have ended."""
         ...
@@ -139,19 +134,22 @@ class Scheduler:
 
     def begin_slice(self) -> None:
         """Say for how long the task may run that is about to: for ever, if nobody else can and no timer is near."""
-        timer = self._keeper.next_timer()
-        if self.waiting:
-            moments = [one.until for one in self.waiting if one.until is not None]
-            timer = min((*moments, *(() if timer is None else (timer,))), default=None)
-        if not self._ready and timer is None and not self._polled:
+        moment = self._next_moment()
+        if not self._ready and moment is None and not self._polled:
             if self._sliced:
                 self._cpu.begin_slice(1 << 62)
             return
         self._sliced = True
         blocks = SLICE + self._rng.randrange(SLICE // 4)
-        if timer is not None and self.clock.is_virtual:
-            blocks = min(blocks, max((timer - self.clock.now()) // _BLOCK, _LEAST))
+        if moment is not None and self.clock.is_virtual:
+            blocks = min(blocks, max((moment - self.clock.now()) // _BLOCK, _LEAST))
         self._cpu.begin_slice(blocks)
+
+    def _next_moment(self) -> int | None:
+        """Return when the next timer expires or the next call has waited long enough; None for never."""
+        moments = [one.until for one in self.waiting]
+        moments.append(self._keeper.next_timer())
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def interrupted(self) -> bool:
         """The task was interrupted, at the end of its turn or by what came from outside; return whether it goes on."""
@@ -178,8 +176,6 @@ class Scheduler:
                 if here.over:
                     return
                 here.wait()
-            if self.failure is not None:
-                raise self.failure
             if self.over:
                 return
             if self.settle():
@@ -216,10 +212,11 @@ class Scheduler:
         if self._poll is not None:
             self._poll.close()
 
-    def watch(self, task: Runnable, descriptor: int, events: int) -> int:
+    def watch(self, task: Runnable, descriptor: int, events: int) -> int | None:
         """Wake `task` when `descriptor`, of its seat, has one of `events` (poll(2)).
 
-        Return the number by which it is known: no other seat uses it, though each has a table of its own.
+        Return the number by which it is known: no other seat uses it, though each has a table of its own. None for a
+        file of which nothing is ever told. Raises OSError when no number is left.
         """
         slot = FIRST_OWN
         while True:
@@ -230,7 +227,13 @@ class Scheduler:
                 break
             os.close(found)
             slot = found + 1
-        self.prepare().register(found, events | select.EPOLLONESHOT)
+        try:
+            self.prepare().register(found, events | select.EPOLLONESHOT)
+        except OSError as error:
+            os.close(found)
+            if isinstance(error, PermissionError):
+                return None
+            raise
         self._polled[found] = task
         return found
 
@@ -254,9 +257,7 @@ class Scheduler:
 
     def _idle(self) -> None:
         """Nobody can run: wait for the world, or let time pass."""
-        moments = [one.until for one in self.waiting if one.until is not None]
-        timer = self._keeper.next_timer()
-        moment = min((*moments, *(() if timer is None else (timer,))), default=None)
+        moment = self._next_moment()
         if (moment is None and not self._polled) or self._keeper.gives_up(moment):
             self.over = self._keeper.all_wait()
             return

@@ -7,6 +7,7 @@ a time, and with it all of the kernel that Quire plays; handing it on is the onl
 """
 
 import ctypes
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from quire.errors import BackendError
 __all__ = ["Seat"]
 
 _CLONE_FS, _CLONE_FILES = 0x200, 0x400
-_unshare = ctypes.CDLL(None, use_errno=True).unshare
+_libc = ctypes.CDLL(None, use_errno=True)
 _STACK = 1 << 20
 
 
@@ -31,7 +32,8 @@ class Seat:
         self.processes = 1  #: whose calls are made here
         self.slots: set[int] = set()  #: numbers of descriptors by which calls of other tasks here wait
         self.native_id = threading.get_native_id()
-        self._pinned = False
+        self._processors: set[int] = set()  # on which its thread might run before all seats shared one
+        self._others: dict[Seat, threading.Thread] = {}  # seats that were started, by this or by one of those
 
     def give(self) -> None:
         """Let this seat have the turn; the caller must not go on with anything that is the guest's."""
@@ -49,13 +51,14 @@ class Seat:
         self._pin()
         made = Seat()
         made.processes = 0
+        made._processors, made._others = self._processors, self._others
         begun = threading.Lock()
         begun.acquire()
         failed: list[int] = []
 
         def sit() -> None:
             made.native_id = threading.get_native_id()
-            if _unshare(_CLONE_FILES | _CLONE_FS):
+            if _libc.unshare(_CLONE_FILES | _CLONE_FS):
                 failed.append(ctypes.get_errno())
             else:
                 for slot in self.slots:
@@ -65,11 +68,12 @@ class Seat:
                 made.wait()
                 run()
 
+        thread = threading.Thread(target=sit, name="quire-process", daemon=True)
         before = threading.stack_size(_STACK)
         try:
-            threading.Thread(target=sit, name="quire-process", daemon=True).start()
+            thread.start()
         except RuntimeError as error:
-            raise OSError(11, str(error)) from None
+            raise OSError(errno.EAGAIN, str(error)) from None
         finally:
             threading.stack_size(before)
         begun.acquire()
@@ -77,12 +81,25 @@ class Seat:
             raise BackendError(
                 f"this system gives threads no descriptors of their own: {os.strerror(failed[0])}"
             )
+        for seat in [one for one, its in self._others.items() if not its.is_alive()]:
+            del self._others[seat]
+        self._others[made] = thread
         return made
+
+    def close(self) -> None:
+        """End the other seats, which find that the guest is over; run on any processor again."""
+        for seat, thread in self._others.items():
+            if not seat.over:
+                seat.give()
+            thread.join()
+        self._others.clear()
+        if self._processors:
+            os.sched_setaffinity(0, self._processors)
+            self._processors.clear()
 
     def _pin(self) -> None:
         """Have all seats on one processor: only one is busy, and a turn is handed on in a tenth of the time."""
-        if not self._pinned:
-            self._pinned = True
-            libc = ctypes.CDLL(None)
+        if not self._processors:
             with suppress(OSError):
-                os.sched_setaffinity(0, {libc.sched_getcpu()})
+                self._processors |= os.sched_getaffinity(0)
+                os.sched_setaffinity(0, {_libc.sched_getcpu()})

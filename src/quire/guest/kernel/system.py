@@ -7,28 +7,26 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 from quire.guest.kernel.actions import SIG_IGN
 from quire.guest.kernel.clock import HostClock, VirtualClock
 from quire.guest.kernel.futexes import Futexes
-from quire.guest.kernel.group import Change, Process, ProcessThread
+from quire.guest.kernel.group import INIT, Change, Process, ProcessThread
+from quire.guest.kernel.history import History
 from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.outside import Nowhere, Outside
 from quire.guest.kernel.scheduler import Scheduler
 from quire.guest.kernel.seat import Seat
-from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo, signal_name
+from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo
 from quire.guest.kernel.waiting import WaitQueue
 
-__all__ = ["FIRST_PID", "INIT", "Kernel"]
+__all__ = ["FIRST_PID", "Kernel"]
 
-#: Quire itself: the parent of the first process, and of those whose own has gone.
-INIT = 1
 #: The number of the first process.
 FIRST_PID = 100
 _LAST_PID = 4_194_303
-#: What the keys of a terminal send: to the group in the foreground.
+#: What the keys of a terminal send: to the group of the first process.
 _OF_TERMINALS = frozenset((signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGWINCH, signal.SIGHUP))
 #: Names of what a guest did not get are kept up to so many, then counted together.
 _LACKS_KEPT, _MORE_LACKS = 100, "more system calls"
@@ -46,7 +44,6 @@ class Kernel:
         self.scheduler = Scheduler(machine, clock, rng, self, self.first_seat)
         self.processes: dict[int, Process] = {}
         self.futexes = Futexes()
-        self.foreground: int | None = None  #: the process group that the host's terminal sends signals to
         #: What the guest asked for and did not get: name and count, in the order of first use.
         self.unimplemented: dict[str, int] = {}
         #: Hears of each such name once, at the first time; the session sets it.
@@ -55,10 +52,7 @@ class Kernel:
         self._tasks: dict[int, ProcessThread] = {}
         self._last = FIRST_PID - 1
         self._pcid = 0
-        self.history: list[
-            dict[str, Any]
-        ] = []  #: what is told of processes that have ended, the first of them
-        self.left_out = 0  #: how many have ended of which nothing is told
+        self.history = History()
         self._idle: ProcessMachine | None = None
         self._fifos: dict[tuple[int, int], WaitQueue] = {}
         self._watchers: dict[Process, list[str]] = {}
@@ -121,11 +115,11 @@ class Kernel:
                 one.goes_on()
         return process.send(info)
 
-    def kill(self, sender: Process, target: Process, signo: int, code: int = SI_USER, value: int = 0) -> int:
+    def kill(self, sender: Process, target: Process, signo: int) -> int:
         """Send a signal for a process; 0 only asks whether the target is there. Return 0 or a negative errno."""
         if not signo or target.ended:
             return 0
-        info = SignalInfo(signo, code, pid=sender.pid, uid=os.getuid(), value=value)
+        info = SignalInfo(signo, SI_USER, pid=sender.pid, uid=os.getuid())
         return 0 if self.send(target, info) else -errno.EAGAIN
 
     def at_end(self, process: Process, pipe: str) -> None:
@@ -165,16 +159,11 @@ class Kernel:
 
     def child_info(self, process: Process, change: Change, number: int) -> SignalInfo:
         """Return the SIGCHLD that tells of a change."""
-        return SignalInfo(
-            process.exit_signal or signal.SIGCHLD, change.value, pid=process.pid, uid=0, status=number
-        )
+        signo = process.exit_signal or signal.SIGCHLD
+        return SignalInfo(signo, change.value, pid=process.pid, uid=os.getuid(), status=number)
 
     def tell_end(self, process: Process) -> None:
         """Have the parent of a process hear that it has ended; one that does not want to know never does."""
-        if len(self.history) < _HISTORY:
-            self.history.append(self.describe(process))
-        else:
-            self.left_out += 1
         for pipe in self._watchers.pop(process, ()):
             _fill(pipe)
         parent = process.parent
@@ -190,21 +179,6 @@ class Kernel:
         if process.exit_signal == signal.SIGCHLD and unwanted:
             self.bury(process)
         parent.waiting.wake()
-
-    def describe(self, process: Process) -> dict[str, Any]:
-        """Return what a report says of a process: times in ns, `peak` in bytes."""
-        change, number = process.ending if process.ended else (None, 0)
-        return {
-            "pid": process.pid,
-            "parent": INIT if process.parent is None else process.parent.pid,
-            "command": [os.fsdecode(word) for word in process.image.program.argv],
-            "status": number if change is Change.EXITED else None,
-            "signal": None if change is None or change is Change.EXITED else signal_name(number),
-            "threads": process.threads_made,
-            "time": process.usage.time(),
-            "page_faults": process.usage.faults,
-            "peak": process.usage.peak,
-        }
 
     def bury(self, process: Process) -> None:
         """Forget a process that has ended."""
@@ -253,8 +227,7 @@ class Kernel:
     def _forward(self, info: SignalInfo) -> None:
         """Send a signal from outside to whom it is for."""
         of_terminal = info.code == SI_KERNEL and info.signo in _OF_TERMINALS
-        group = self.foreground if self.foreground is not None else self.first.group
-        whom: list[Process] = self.group(group) if of_terminal else []
+        whom: list[Process] = self.group(self.first.group) if of_terminal else []
         if not whom:
             whom = [self.first] if not self.first.ended else list(self.live())
         for process in whom:
@@ -288,8 +261,6 @@ class Kernel:
 
 
 _SA_NOCLDSTOP, _SA_NOCLDWAIT = 1, 2
-#: Of so many processes a report tells.
-_HISTORY = 1000
 
 
 def _tell_nobody(name: str) -> None:

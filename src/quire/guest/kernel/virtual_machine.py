@@ -22,7 +22,7 @@ __all__ = ["VirtualMachine"]
 class VirtualMachine:
     """One vCPU, its guest-physical memory, and one address space: `tables`, by default those that are loaded.
 
-    Sizes are in bytes. `pcid` tags its translations.
+    Sizes are in bytes. `pcid` tags its translations; `machine` is that of another address space on the vCPU.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class VirtualMachine:
         vcpu: Vcpu,
         tables: Tables | None = None,
         pcid: int = 0,
-        known: "dict[Tables, VirtualMachine] | None" = None,
+        machine: "VirtualMachine | None" = None,
     ) -> None:
         self._vcpu = vcpu
         self._mmu = mmu = vcpu.mmu
@@ -38,9 +38,13 @@ class VirtualMachine:
         self._bytes = vcpu.host.memory.octets.data
         self._tables = mmu.tables if tables is None else tables
         self.pcid = pcid
-        self._known = {self._tables: self} if known is None else known
+        #: The address spaces of the vCPU by their tables, and the last that was loaded under each PCID.
+        self._known: dict[Tables, VirtualMachine] = {} if machine is None else machine._known
+        self._tagged: dict[int, VirtualMachine] = {} if machine is None else machine._tagged
         self._known[self._tables] = self
-        self.stale = tables is not None  #: whether translations may be cached that it no longer has
+        self.stale = False  #: whether translations may be cached that it no longer has
+        if machine is None:
+            self._tagged[pcid] = self
         self.page_size = vcpu.machine.config.guest_page
         self.map = self._tables.map
         self.dirty_pages = self._tables.dirty_pages
@@ -78,8 +82,9 @@ class VirtualMachine:
 
     def load(self) -> bool:
         """Execute MOV to CR3; return whether it had to drop what was cached under this PCID."""
-        flushes, self.stale = self.stale, False
-        self._mmu.load_tables(self._tables, self.pcid, keep=not flushes and self._mmu.enable_pcids())
+        flushes = self.stale or self._tagged.get(self.pcid) is not self or not self._mmu.enable_pcids()
+        self.stale, self._tagged[self.pcid] = False, self
+        self._mmu.load_tables(self._tables, self.pcid, keep=not flushes)
         return flushes
 
     def loaded_one(self) -> "VirtualMachine":
@@ -88,9 +93,7 @@ class VirtualMachine:
 
     def another(self, pcid: int) -> "VirtualMachine":
         """Return the machine with an empty address space. Raises OutOfFrames."""
-        return VirtualMachine(
-            self._vcpu, self._mmu.new_tables(), pcid * self._mmu.enable_pcids(), self._known
-        )
+        return VirtualMachine(self._vcpu, self._mmu.new_tables(), pcid * self._mmu.enable_pcids(), self)
 
     def close(self) -> None:
         """Free the tables of this address space, which is not loaded and maps nothing."""
@@ -125,8 +128,10 @@ class VirtualMachine:
         """Have `other` map the small pages at `pages` as these tables do; neither may write them then."""
         assert isinstance(other, VirtualMachine), "both are address spaces of one machine"
         if pages:
-            other._tables.copy_read_only(self._tables, np.array(pages, np.uint64))
-            self._invalidate(None)
+            try:
+                other._tables.copy_read_only(self._tables, np.array(pages, np.uint64))
+            finally:
+                self._invalidate(None)
 
     def _invalidate(self, gva: int | None) -> None:
         """Drop what is cached of the page at `gva`, or of all pages: if not now, then when it is loaded."""

@@ -216,7 +216,10 @@ class AddressSpace(MemoryMap):
         return True
 
     def fork(self, machine: ProcessMachine) -> "AddressSpace":
-        """Return a copy on `machine`, whose tables are empty: what fork makes. Raises OutOfFrames with all undone."""
+        """Return a copy on `machine`, whose tables are empty: what fork makes.
+
+        Raises OutOfFrames with all undone and `machine` closed.
+        """
         made = AddressSpace(machine, random.Random(0), layout=self.layout, commons=self.commons)
         made.files, backings = self.files.fork()
         made.stack_limit, made.allowance = self.stack_limit, replace(self.allowance)
@@ -230,10 +233,16 @@ class AddressSpace(MemoryMap):
         try:
             self.pages.fork(made.pages, left_out)
         except OutOfFrames:
-            made.files.forget()  # the descriptors are these still
-            made.close()
+            made.undo_fork()
             raise
         return made
+
+    def undo_fork(self) -> None:
+        """Let everything go, with the tables, but the descriptors, which are those of the space that was forked."""
+        self.files.forget()
+        self.release()
+        self.machine.close()
+        self.free_all()
 
     def close(self) -> None:
         """Unmap everything: write shared files back, free every frame, close every descriptor."""
@@ -248,10 +257,7 @@ class AddressSpace(MemoryMap):
         self.files.close()
 
     def release(self) -> None:
-        """Write shared files back and let go of everything but the frames, which :meth:`free_all` frees.
-
-        The tables go in between as a whole: page by page would cost more than many a run.
-        """
+        """Write shared files back and let all go but the frames: :meth:`free_all` frees them when the tables went."""
         self.pages.note_dirty()
         for vma in self.areas.carve(0, TASK_SIZE):
             if vma.backing is not None:

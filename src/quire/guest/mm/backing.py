@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from quire.own_descriptors import move_high
 
-__all__ = ["Backing", "FileBacking", "FileRegistry", "SharedAnonymous"]
+__all__ = ["Backing", "FileBacking", "FileRegistry", "SharedAnonymous", "identity_of"]
 
 _F_SEAL_FUTURE_WRITE = 0x10
 _PUNCH_HOLE_KEEP_SIZE = 3
@@ -33,6 +33,15 @@ def _is_sealed(fd: int) -> bool:
         return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & (fcntl.F_SEAL_WRITE | _F_SEAL_FUTURE_WRITE))
     except OSError:
         return False  # of another kind
+
+
+def identity_of(descriptor: int) -> Key | None:
+    """Return device and inode of what a descriptor names, None when it is not open."""
+    try:
+        status = os.fstat(descriptor)
+    except (OSError, OverflowError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 @dataclass(slots=True, eq=False)
@@ -99,18 +108,13 @@ class FileBacking(Backing):
 
         The process whose descriptor :attr:`fd` was may have gone, and another be at its number here: then by name.
         """
-        try:
-            status = os.fstat(self.fd)
-            if (status.st_dev, status.st_ino) == self.key:
-                return self.fd, status.st_size
-        except OSError:
-            pass
-        descriptor = move_high(os.open(self.name, os.O_RDWR | os.O_CLOEXEC))
-        status = os.fstat(descriptor)
-        if (status.st_dev, status.st_ino) != self.key:
-            os.close(descriptor)
-            raise OSError(errno.EIO, "the file has gone")
-        return descriptor, status.st_size
+        descriptor = self.fd
+        if identity_of(descriptor) != self.key:
+            descriptor = move_high(os.open(self.name, os.O_RDWR | os.O_CLOEXEC))
+            if identity_of(descriptor) != self.key:
+                os.close(descriptor)
+                raise OSError(errno.EIO, "the file has gone")
+        return descriptor, os.fstat(descriptor).st_size
 
     def punch(self, offset: int, length: int) -> int:
         """Make a hole of a range of the file; return 0 or a negative errno."""
@@ -191,16 +195,18 @@ class FileRegistry:
         """Return the key of the file behind `fd` if a mapping refers to it."""
         if not self._files:
             return None
-        try:
-            status = os.fstat(fd)
-        except (OSError, OverflowError, ValueError):
-            return None
-        key = (status.st_dev, status.st_ino)
-        return key if (*key, True) in self._files or (*key, False) in self._files else None
+        key = identity_of(fd)
+        return key if key and ((*key, True) in self._files or (*key, False) in self._files) else None
 
     def reader(self, key: Key) -> FileBacking:
         """Return a backing of the mapped file `key`."""
         return self._files.get((*key, True)) or self._files[(*key, False)]
+
+    def close_copies(self) -> None:
+        """Close what this process has copies of, and another, whose memory it borrowed, goes on with."""
+        for backing in self._files.values():
+            if identity_of(backing.fd) == backing.key:
+                os.close(backing.fd)
 
     def forget(self) -> None:
         """Close nothing when references go: the descriptors are another's."""

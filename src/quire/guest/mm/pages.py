@@ -214,7 +214,8 @@ class PageMap:
     def fork(self, child: "PageMap", left_out: Sequence[tuple[int, int]] = ()) -> None:
         """Have `child`, which is empty, map the same private frames, to be copied by whoever writes first.
 
-        Pages that mappings share come back by faults. Raises OutOfFrames with `child` as far as it came.
+        Pages that mappings share come back by faults. Raises OutOfFrames: then the tables of `child` are to be closed,
+        and its frames let go.
         """
         for region in list(self.large):
             self._split(region)
@@ -224,7 +225,6 @@ class PageMap:
             if (not entry & SHARED or entry & COW) and not any(low <= page < high for low, high in left_out)
         )
         mapped = [page for page in copied if not self.small[page] & PARKED]
-        self._machine.copy_pages(child._machine, mapped)
         for page in copied:
             entry = self.small[page] | COW
             self.small[page] = entry
@@ -233,6 +233,7 @@ class PageMap:
                 self.shared.at(entry & ~_FLAGS).users[child, page] = None
             else:
                 self.counts.share(entry & ~_FLAGS)
+        self._machine.copy_pages(child._machine, mapped)
 
     def _remove(self, page: int) -> int:
         if self._counts_regions:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from quire.guest.mm.backing import identity_of
+
 __all__ = [
     "RANDOM_DEVICES",
     "HostBuffer",
@@ -71,15 +73,6 @@ def address_of(view: memoryview) -> int:
     """Return the host address of the first byte of a contiguous view, read-only ones included."""
     pointer: int = np.frombuffer(view, np.uint8).__array_interface__["data"][0]
     return pointer
-
-
-def identity_of(descriptor: int) -> tuple[int, int] | None:
-    """Return the (device, inode) of what a descriptor names, or None when it is not open."""
-    try:
-        status = os.fstat(descriptor)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def is_pipe(descriptor: int) -> bool:

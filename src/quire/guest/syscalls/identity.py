@@ -4,7 +4,6 @@ import errno
 
 from quire.arch import LOW32
 from quire.guest.kernel.group import Process
-from quire.guest.kernel.system import INIT
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import INT, POINTER, S32, U32, Out, fail
@@ -36,8 +35,7 @@ def gettid(task: Task) -> int:
 @syscall(110, "getppid", effect=Effect.PLAYED)
 def getppid(task: Task) -> int:
     """Return the number of the process's parent: 1 is Quire."""
-    parent = task.process.parent
-    return INIT if parent is None else parent.pid
+    return task.process.parent_pid
 
 
 def _process(task: Task, number: int) -> Process:

@@ -14,6 +14,7 @@ from quire.guest.syscalls import host, procfs
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.fifos import open_fifo
 from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, U32, fail
+from quire.guest.syscalls.proc_names import host_name
 from quire.guest.syscalls.state import admit, creating, group_state
 from quire.guest.syscalls.table import syscall
 from quire.own_descriptors import FIRST_OWN
@@ -145,6 +146,8 @@ def open_file(
 
     Files of /proc/self show the guest, not Quire; Quire's own memory is EACCES.
     """
+    if directory != _AT_FDCWD:
+        path = host_name(task, path, directory)
     readable = group_state(task).readable
     target = procfs.link_target(task, path)
     if readable is not None:

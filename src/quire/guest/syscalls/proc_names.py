@@ -47,8 +47,9 @@ def _absolute(directory: int, path: bytes) -> bytes:
 
 def host_name(task: OfKernel, path: bytes, directory: int = _AT_FDCWD) -> bytes:
     """Return the host's name of what the guest calls `path`, relative to `directory`. Nobody's number is not there."""
-    if not path.startswith(_PROC):
-        path = _absolute(directory, path)
+    if path.startswith(b"/") and not path.startswith(_PROC):
+        return path
+    path = _absolute(directory, path)
     match = _TASK.match(path)
     if match is None:
         return path

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from quire.arch import WORD
 from quire.guest.kernel.actions import SIG_DFL, SIG_IGN, SIGNAL_COUNT, signal_bit
-from quire.guest.kernel.system import INIT
 from quire.guest.kernel.task import Task
 from quire.guest.load.launch import Program
 from quire.guest.syscalls.proc_memory import memory_lines, smaps, smaps_rollup, statm
@@ -81,7 +80,7 @@ def _stat(task: Task) -> bytes:
         19: nice,
     }
     process = task.process
-    own |= {4: INIT if process.parent is None else process.parent.pid, 5: process.group, 6: process.session}
+    own |= {4: process.parent_pid, 5: process.group, 6: process.session}
     own |= {
         20: sum(1 for _ in process.live()),
         22: _START,
@@ -117,7 +116,7 @@ def _status(task: Task) -> bytes:
         "Tgid": str(task.process.pid),
         "Ngid": "0",
         "Pid": str(task.tid),
-        "PPid": str(INIT if task.process.parent is None else task.process.parent.pid),
+        "PPid": str(task.process.parent_pid),
         "TracerPid": "0",
         "NStgid": str(task.process.pid),
         "NSpid": str(task.tid),

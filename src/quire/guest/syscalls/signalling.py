@@ -7,9 +7,8 @@ import struct
 
 from quire.guest.kernel.actions import SIGNAL_COUNT, AltStack, SigAction
 from quire.guest.kernel.delivery import sigreturn
-from quire.guest.kernel.group import Process, ProcessThread
+from quire.guest.kernel.group import INIT, Process, ProcessThread
 from quire.guest.kernel.siginfo import SI_TKILL, SIGINFO_BYTES, SignalInfo
-from quire.guest.kernel.system import INIT
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import INT, POINTER, S32, fail
@@ -37,7 +36,7 @@ def rt_sigaction(task: Task, signo: int, new: int, old: int, size: int) -> int:
     before = task.signals.action(signo)
     if action is not None:
         task.signals.set_action(signo, action)
-        if signo in (signal.SIGTTIN, signal.SIGTTOU) and task.process.parent is None:
+        if signo in (signal.SIGTTIN, signal.SIGTTOU) and task.process is task.kernel.first:
             task.kernel.outside.follow(signo, action.handler)
     if old:
         task.memory.write(old, before.pack())
