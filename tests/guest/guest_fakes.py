@@ -55,6 +55,12 @@ class FakeRegisters:
         for name, value in values.items():
             self.write(name, value)
 
+    def save(self):
+        return dict(self.values), self.fpu
+
+    def load(self, saved):
+        self.values, self.fpu = dict(saved[0]), saved[1]
+
     def save_fpu(self):
         return self.fpu
 
