@@ -26,7 +26,7 @@ SCRIPTS = {
     "find": "touch a b c; find . -name '[abc]' -exec echo {} + | tr ' ' '\\n' | sort; ls | xargs -P2 -n1 echo | sort",
     "processes": "sleep 100 & ps -o comm= -p $! -p $$; kill %1; wait 2>/dev/null; cat /proc/self/comm /proc/$$/comm",
     "interpreter": "printf '#!/bin/sh\\necho $0 $1\\n' > s; chmod +x s; ./s one; exec ./s two",
-    "stop": "exec 2>/dev/null; set -m; sleep 100 & kill -STOP $!; sleep 0.1; jobs | cut -c1-13; disown; kill -9 $!; echo gone",
+    "stop": "exec 2>&-; set -m; sleep 100 & kill -STOP $!; sleep 0.1; jobs | cut -c1-13; disown; kill -9 $!; echo on",
 }
 PYTHONS = {
     "subprocess": "import subprocess as s; print(s.run(['echo', 'hi'], capture_output=True), s.getoutput('exit 3'))",

@@ -107,9 +107,13 @@ class VirtualMachine:
         return mapping
 
     def protect(self, gva: int, rights: Rights) -> None:
-        """Change the rights of the page that maps `gva` and invalidate its cached translations."""
-        self._tables.protect(gva, rights)
-        self._invalidate(gva)
+        """Change the rights of the page that maps `gva`, and invalidate its cached translations if it loses any.
+
+        One that allows less than the tables is dropped by the page fault that it causes (SDM 3A §4.10.4.3).
+        """
+        before = self._tables.protect(gva, rights)
+        if before.rights & ~rights:
+            self._invalidate(gva)
 
     def split(self, gva: int) -> None:
         """Turn the 2 MiB page that maps `gva` into 512 pages of 4 KiB, and its frames into single ones."""
