@@ -121,5 +121,8 @@ _ABSENT = {
     462: "mseal",
 }
 
+#: Protection keys, which processors of most profiles lack: programs ask for one and do without.
+_ORDINARY = frozenset((330,))
+
 for _number, _name in _ABSENT.items():
-    absent(_number, _name)
+    absent(_number, _name, ordinary=_number in _ORDINARY)
