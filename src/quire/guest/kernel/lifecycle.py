@@ -267,9 +267,9 @@ class Lifecycle(Thread):
         for one in list(process.live()):
             one.end_thread()
         kernel.history.note(process)
-        if process is kernel.first:  # whose memory is looked at when all has ended
-            self._saved = self.machine.registers.save()
+        if process is kernel.first:  # whose memory and registers are looked at when all has ended
             if any(True for _ in kernel.live()):
+                self._saved = self.machine.registers.save()
                 self._close_descriptors()
         else:
             self._close_descriptors()
