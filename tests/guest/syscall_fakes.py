@@ -7,7 +7,7 @@ import struct
 from types import SimpleNamespace
 from typing import Any
 
-from quire.arch import WORD, Access
+from quire.arch import Access
 from quire.guest.kernel.clock import HostClock
 from quire.guest.kernel.group import Image, Process
 from quire.guest.kernel.machine import PageFault
@@ -71,27 +71,46 @@ class FakeMachine:
         return view if access == Access.WRITE else view.toreadonly()
 
 
+class FakeStore:
+    """A cache that holds no page of any file, and records of which it was asked."""
+
+    has_written = True
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self._calls = calls
+
+    def __len__(self) -> int:
+        return 1
+
+    def holds(self, key: tuple[int, int]) -> bool:
+        return True
+
+    def between(self, key: tuple[int, int], first: int, last: int) -> list[Any]:
+        self._calls.append(("pages", key[1], first, last))
+        return []
+
+    def drop_idle(self, pages: list[Any]) -> None:
+        self._calls.append(("dropped",))
+
+    def reclaim(self) -> bool:
+        return False
+
+
 class FakeSpace:
     """Records what it is asked."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.stack_limit = 8 << 20
-        self.shares = True
         self.allowance = Allowance()
         self.areas = VmaList()
-        self.pages = SimpleNamespace(small={}, large={}, peak_bytes=0, pause=lambda: None)
+        self.pages = SimpleNamespace(
+            small={}, large={}, peak_bytes=0, pause=lambda: None, shared=FakeStore(self.calls)
+        )
         self.mapped_bytes = self.resident_bytes = self.faults = 0
 
     def fault(self, gva: int, error_code: int) -> SignalInfo:
         return SignalInfo(11, 1, addr=gva)
-
-    def sync_file(self, fd: int, start: int = 0, length: int = WORD) -> int:
-        self.calls.append(("sync_file", fd, start, length))
-        return 0
-
-    def refresh_file(self, fd: int, offset: int, length: int) -> None:
-        self.calls.append(("refresh_file", fd, offset, length))
 
     def maps_text(self) -> bytes:
         return b"00400000-00401000 r-xp 00000000 00:00 0 guest\n"

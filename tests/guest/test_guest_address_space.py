@@ -12,6 +12,7 @@ from guest_fakes import K4, M2, FakeMachine
 
 from quire.guest.kernel.siginfo import SignalInfo
 from quire.guest.mm.address_space import AddressSpace
+from quire.guest.mm.file_pages import refresh_file, sync_file
 from quire.guest.mm.linux import (
     MADV_POPULATE_WRITE,
     MAP_32BIT,
@@ -60,6 +61,7 @@ def world(request):
     made = World(request.param)
     yield made
     made.space.close()
+    made.space.pages.shared.reclaim()
     assert len(made.machine.free_frames) == made.machine.frames
     assert not made.machine.leaves and not made.machine.large_frames and made.space.resident_bytes == 0
     assert not made.space.files._files
@@ -229,6 +231,7 @@ class TestFault:
         world.machine.map_budget = 0
         for at in (anonymous, anonymous + M2, private, shared):
             assert world.space.fault(at, 4).signo == signal.SIGKILL
+        world.space.pages.shared.reclaim()
         assert len(world.machine.free_frames) == world.machine.frames
 
     def test_stack_grows(self, world):
@@ -486,10 +489,10 @@ class TestShared:
     def test_sync_then_clean(self, world, file):
         at = world.space.mmap(0, K4, RW, MAP_SHARED, file, 0)
         world.memory.write(at, b"one")
-        assert world.space.sync_file(file) == 0 and os.pread(file, 3, 0) == b"one"
+        assert sync_file(world.space.pages, file) == 0 and os.pread(file, 3, 0) == b"one"
         os.pwrite(file, b"two", 0)
-        assert world.space.sync_file(file) == 0 and os.pread(file, 3, 0) == b"two"
-        world.space.refresh_file(file, 0, 3)
+        assert sync_file(world.space.pages, file) == 0 and os.pread(file, 3, 0) == b"two"
+        refresh_file(world.space.pages, file, 0, 3)
         assert world.memory.read(at, 4) == b"two\1"
         world.memory.write(at, b"six")
         assert world.space.msync(at, K4, 4) == 0 and os.pread(file, 3, 0) == b"six"
@@ -508,13 +511,13 @@ class TestShared:
         at = world.space.mmap(0, 64 * K4, RW, MAP_SHARED, file, 0)
         for page in range(64):
             world.memory.write(at + page * K4, b"new")
-        assert world.space.sync_file(file, 3 * K4 + 1, K4) == 0
+        assert sync_file(world.space.pages, file, 3 * K4 + 1, K4) == 0
         assert [os.pread(file, 3, page * K4) == b"new" for page in range(64)] == [
             p in (3, 4) for p in range(64)
         ]
         os.pwrite(file, b"old", 3 * K4)
         os.pwrite(file, b"old", 4 * K4)
-        world.space.refresh_file(file, 3 * K4, K4)
+        refresh_file(world.space.pages, file, 3 * K4, K4)
         assert [world.memory.read(at + page * K4, 3) for page in (3, 4, 5)] == [b"old", b"new", b"new"]
 
     def test_mincore_of_more_than_anybody_has(self, world):
@@ -572,7 +575,7 @@ class TestShared:
         at = world.space.mmap(0, 3 * K4, RW, MAP_SHARED, file, 0)
         world.memory.write(at + 2 * K4, b"x")
         os.ftruncate(file, 5)
-        world.space.refresh_file(file, 0, 3 * K4)
+        refresh_file(world.space.pages, file, 0, 3 * K4)
         assert world.space.fault(at + 2 * K4, 4).signo == signal.SIGBUS
         world.space.close()
         assert os.fstat(file).st_size == 5

@@ -29,6 +29,7 @@ def guest(request):
     process.start()
     yield process
     process.close()
+    process.space.pages.shared.reclaim()
     assert len(process.machine.free_frames) == process.machine.frames and not process.machine.leaves
 
 

@@ -155,6 +155,10 @@ class Counting(Protocol):
         """Return what was counted so far, by name: walks and their references; accesses in full detail."""
         ...
 
+    def instructions(self) -> int:
+        """Return how many instructions were executed, 0 where nobody counts them."""
+        ...
+
 
 @runtime_checkable
 class Slowed(Protocol):

@@ -79,6 +79,10 @@ class Counts:
         """Return what was counted beside what hooks of every detail count."""
         return {}
 
+    def instructions(self) -> int:
+        """Return how many instructions were executed, 0 where nobody counts them."""
+        return self.events().get("instructions", 0)
+
     def close(self) -> None:
         """Give back what the counts took of this process."""
         if self.undo is not None:

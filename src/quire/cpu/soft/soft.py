@@ -122,6 +122,7 @@ class SoftCpu:
             evicted=evictions is not None,
             by_hooks=by_hooks,
         )
+        self.instructions = self.counts.instructions
         self._slices = Slices(self._engine, self.counts, self._scalars, self._pointers)
         if not self.counts.limits_fills:
             self._budget.lift()
@@ -337,14 +338,13 @@ class SoftCpu:
         return np.array([addresses.get(pointer, 0) for pointer in Pointer], np.uint64)
 
     def _add_hooks(self) -> None:
-        user = self._pointers.ctypes.data
-        engine = self._engine
+        user, hook = self._pointers.ctypes.data, self._engine.hook
         self._add_fill_hooks()
-        engine.hook(uc.UC_HOOK_INSN, _kernels.on_syscall.address, user, x86.UC_X86_INS_SYSCALL)
-        engine.hook(uc.UC_HOOK_INTR, _kernels.on_interrupt.address, user)
+        hook(uc.UC_HOOK_INSN, _kernels.on_syscall.address, user, x86.UC_X86_INS_SYSCALL)
+        hook(uc.UC_HOOK_INTR, _kernels.on_interrupt.address, user)
         self._cpuid = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(self._on_cpuid)
         address = ctypes.cast(self._cpuid, ctypes.c_void_p).value or 0
-        engine.hook(uc.UC_HOOK_INSN, address, 0, x86.UC_X86_INS_CPUID)
+        hook(uc.UC_HOOK_INSN, address, 0, x86.UC_X86_INS_CPUID)
         self.counts.add_hooks()
 
     def _change_places(self) -> None:

@@ -85,11 +85,12 @@ class Lifecycle(Thread):
             return own
         self.kernel.scheduler.prepare()
         try:
-            machine = own.machine.another(self.kernel.new_pcid())
-            space = own.space.fork(machine)
+            space = own.space.commons.pages.with_room(
+                lambda: own.space.fork(own.machine.another(self.kernel.new_pcid()))
+            )
         except OutOfFrames:
             raise OSError(errno.ENOMEM, "no memory") from None
-        return Image(machine, space, UserMemory(machine, space), own.program, own.bias)
+        return Image(space.machine, space, UserMemory(space.machine, space), own.program, own.bias)
 
     def _process_of_child(self, flags: Clone, image: Image, exit_signal: int) -> tuple[Process, Signals]:
         own, kernel = self.process, self.kernel
@@ -148,7 +149,7 @@ class Lifecycle(Thread):
                 one.end_thread()
         self._take_first_number()
         try:
-            machine = old.machine.another(self.kernel.new_pcid())
+            machine = old.space.commons.pages.with_room(lambda: old.machine.another(self.kernel.new_pcid()))
         except OutOfFrames:
             self._kill("no memory is left for its tables")
             return

@@ -6,6 +6,7 @@ PCID, as Linux does by its generations (arch/x86/mm/tlb.c).
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from quire.errors import MisuseError
 from quire.guest.kernel.machine import PageFault, ProcessMachine, Registers
 from quire.machine import Vcpu
 from quire.paging import Mapping, Rights, Status, Tables
-from quire.vcpu import Exit, counting, sliced
+from quire.vcpu import Counting, Exit, Sliced, counting, sliced
 
 __all__ = ["VirtualMachine"]
 
@@ -57,18 +58,26 @@ class VirtualMachine:
         """The vCPU's registers."""
         return self._cpu.registers
 
+    @cached_property
+    def _sliced(self) -> Sliced:
+        return sliced(self._cpu)
+
+    @cached_property
+    def _counting(self) -> Counting:
+        return counting(self._cpu)
+
     def begin_slice(self, blocks: int) -> None:
         """Interrupt the guest after so many blocks of instructions."""
-        sliced(self._cpu).begin_slice(blocks)
+        self._sliced.begin_slice(blocks)
 
     @property
     def slice_over(self) -> bool:
         """Whether all of them have run."""
-        return sliced(self._cpu).slice_over
+        return self._sliced.slice_over
 
     def instructions(self) -> int:
         """Return how many instructions the guest has executed, 0 where nobody counts them."""
-        return counting(self._cpu).events().get("instructions", 0)
+        return self._counting.instructions()
 
     @property
     def table_count(self) -> int:

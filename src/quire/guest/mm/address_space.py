@@ -1,9 +1,9 @@
 """A process's address space: what is mapped where, and the page-fault handler that gives it frames.
 
 Models Linux's memory map of one process: areas, demand paging with 4 KiB and 2 MiB pages, private and shared files,
-the heap, a stack that grows, copies on write. Private file pages are copied at the first touch. Does not model swap,
-locking or huge page files. Contract: results are a non-negative number or a negative errno, as Linux returns them;
-every number may come from a hostile guest. A fault that cannot be resolved is a
+the heap, a stack that grows, copies on write. Private file pages are shared until they are written. Does not model
+swap, locking or huge page files. Contract: results are a non-negative number or a negative errno, as Linux returns
+them; every number may come from a hostile guest. A fault that cannot be resolved is a
 :class:`~quire.guest.kernel.siginfo.SignalInfo`. Times and randomness: only from the seeded generator.
 """
 
@@ -12,13 +12,14 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 
-from quire.arch import PF_ERROR, WORD
+from quire.arch import PF_ERROR
 from quire.errors import InternalError
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.siginfo import BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SI_KERNEL, SignalInfo
 from quire.guest.mm.advice import madvise
 from quire.guest.mm.backing import Backing, FileBacking
 from quire.guest.mm.commons import Commons
+from quire.guest.mm.file_pages import read_again
 from quire.guest.mm.layout import DEFAULT_STACK_LIMIT, Layout, choose_layout
 from quire.guest.mm.linux import (
     PAGE_2M,
@@ -31,7 +32,7 @@ from quire.guest.mm.linux import (
     page_down,
 )
 from quire.guest.mm.mapping import MemoryMap
-from quire.guest.mm.pages import COW, PARKED, SHARED
+from quire.guest.mm.pages import COW, PARKED, SHARED, allowed
 from quire.guest.mm.procmaps import Region, maps_text, regions
 from quire.guest.mm.ranges import lock, mincore, msync
 from quire.guest.mm.remap import mremap
@@ -95,11 +96,6 @@ class AddressSpace(MemoryMap):
         """Bytes that have a frame (VmRSS)."""
         return self.pages.resident_bytes
 
-    @property
-    def shares(self) -> bool:
-        """Whether there are pages that mappings share, of files perhaps: what is read and written must mind them."""
-        return bool(len(self.pages.shared))
-
     def regions(self) -> list[Region]:
         """Return the areas in ascending order, as plain records."""
         return regions(self.areas)
@@ -123,16 +119,20 @@ class AddressSpace(MemoryMap):
             return SignalInfo(signal.SIGSEGV, SEGV_ACCERR, addr=gva, text="the mapping does not allow it")
         if error_code & _RSVD:
             raise InternalError(f"page fault at {gva:#x} with error {error_code:#x}: a table is corrupt.")
-        page = gva & _SMALL_MASK
         self.faults += 1
         try:
-            if page in self.pages.small or (self._large and (gva & _LARGE_MASK) in self.pages.large):
-                return self._present(page, vma, error_code)
-            if vma.backing is None:
-                return self._anonymous(page, vma)
-            return self._shared(page, gva, vma) if vma.shared else self._private(page, gva, vma)
+            return self.pages.shared.with_room(lambda: self._resolve(gva, vma, error_code))
         except OutOfFrames:
             return self._out_of_memory()
+
+    def _resolve(self, gva: int, vma: Vma, error_code: int) -> SignalInfo | None:
+        """Give the page at `gva` a frame, or the rights that it lacks. Raises OutOfFrames."""
+        page = gva & _SMALL_MASK
+        if page in self.pages.small or (self._large and (gva & _LARGE_MASK) in self.pages.large):
+            return self._present(page, vma, error_code)
+        if vma.backing is None:
+            return self._anonymous(page, vma)
+        return self._shared(page, gva, vma) if vma.shared else self._of_file(page, gva, vma, error_code)
 
     def mremap(self, old: int, old_size: int, new_size: int, flags: int, new_addr: int) -> int:
         """Resize or move the mapping at `old`; return its address or a negative errno."""
@@ -141,14 +141,6 @@ class AddressSpace(MemoryMap):
     def madvise(self, addr: int, length: int, advice: int) -> int:
         """Follow advice about a range, as far as it changes what the process sees; return 0 or a negative errno."""
         return madvise(self, addr, length, advice)
-
-    def writes_to(self, fd: int) -> bool:
-        """Whether a shared mapping may write to the file behind `fd`."""
-        key = self.files.is_mapped(fd)
-        return key is not None and any(
-            vma.shared and vma.backing is not None and vma.backing.key == key and vma.backing.writable
-            for vma in self.areas
-        )
 
     def lock(self, addr: int, length: int) -> int:
         """Say whether a range may be locked: ENOMEM for a hole, or for memory that nobody may touch."""
@@ -165,35 +157,6 @@ class AddressSpace(MemoryMap):
         """
         return mincore(self, addr, length, vector)
 
-    def sync_file(self, fd: int, start: int = 0, length: int = WORD) -> int:
-        """Write the dirty shared pages of a range of the file behind `fd` to it; return 0 or a negative errno."""
-        result = 0
-        for page in self._shared_of(fd, start, length):
-            result = self.pages.write_back(page) or result
-        return result
-
-    def refresh_file(self, fd: int, start: int, length: int) -> None:
-        """A range of the file behind `fd` changed: read its shared pages again, drop what lies beyond its end."""
-        pages = self._shared_of(fd, start, length)
-        if not pages:
-            return
-        file = self.files.reader(pages[0].key)
-        size = file.size()
-        for page in pages:
-            if page.index * PAGE_4K >= size:
-                self.pages.drop_shared(page)
-                continue
-            view = self.machine.physical(page.gpa, PAGE_4K, write=True)
-            count = max(file.read_page(page.index * PAGE_4K, view), 0)
-            view[count:] = bytes(PAGE_4K - count)
-
-    def _shared_of(self, fd: int, start: int, length: int) -> list[SharedPage]:
-        """Return the shared pages that hold a range of the file behind `fd`."""
-        key = self.files.is_mapped(fd) if len(self.pages.shared) else None
-        if key is None or length <= 0:
-            return []
-        return self.pages.shared.between(key, start // PAGE_4K, (start + length - 1) // PAGE_4K)
-
     def zero(self, start: int, end: int) -> bool:
         """Zero the bytes from `start` to `end` whatever their protection, as execve clears the end of .data.
 
@@ -205,7 +168,10 @@ class AddressSpace(MemoryMap):
             if vma is None or not vma.prot:
                 return False
             # A kernel's own access: any that the area allows brings the page in.
-            if not self.pages.has(page_down(start)) and self.fault(start, self._any_access(vma)) is not None:
+            page = page_down(start)
+            if not self.pages.has(page) and self.fault(start, self._any_access(vma)) is not None:
+                return False
+            if self.pages.small.get(page, 0) & COW and not self.pages.own(page, vma.rights, self._frame):
                 return False
             mapping = self.machine.lookup(start)
             if mapping is None:
@@ -316,7 +282,9 @@ class AddressSpace(MemoryMap):
     def _frame(self) -> int | None:
         """Return the GPA of a zeroed frame, None when there is none even after others gave theirs back."""
         gpa = self.machine.allocate(PAGE_4K)
-        return self.machine.allocate(PAGE_4K) if gpa is None and self.reclaim() else gpa
+        if gpa is None and (self.pages.shared.reclaim() or self.reclaim()):
+            return self.machine.allocate(PAGE_4K)
+        return gpa
 
     def _anonymous(self, page: int, vma: Vma) -> SignalInfo | None:
         machine, pages = self.machine, self.pages
@@ -335,7 +303,10 @@ class AddressSpace(MemoryMap):
         pages.add(page, gpa)
         return None
 
-    def _private(self, page: int, gva: int, vma: Vma) -> SignalInfo | None:
+    def _of_file(self, page: int, gva: int, vma: Vma, error_code: int) -> SignalInfo | None:
+        """Give a private page the frame that all have who map the file there; one of its own if it is to be written."""
+        if not error_code & _WRITES:
+            return self._shared(page, gva, vma, SHARED | COW)
         assert isinstance(vma.backing, FileBacking)
         gpa = self._filled(vma.backing, vma.offset_at(page), gva)
         if isinstance(gpa, SignalInfo):
@@ -344,35 +315,43 @@ class AddressSpace(MemoryMap):
         self.pages.add(page, gpa)
         return None
 
-    def _shared(self, page: int, gva: int, vma: Vma) -> SignalInfo | None:
+    def _shared(self, page: int, gva: int, vma: Vma, flags: int = SHARED) -> SignalInfo | None:
         backing = vma.backing
         assert backing is not None
         file = backing if isinstance(backing, FileBacking) else None
         store, index = self.pages.shared, vma.offset_at(page) // PAGE_4K
-        known = store.find(backing.key, index)
+        known = self._known(backing, index)
         if known is None:
+            version = None if file is None else file.version()
             gpa = self._filled(file, index * PAGE_4K, gva)
             if isinstance(gpa, SignalInfo):
                 return gpa
             known = SharedPage(backing.key, index, gpa, is_file=file is not None)
-            store.add(known)
-        known.users[self.pages, page] = None
-        if file is not None and file.writable:
-            known.writer = file
+            store.add(known, version)
+        store.use(known, (self.pages, page))
+        if file is not None and file.writable and not flags & COW:
+            store.let_write(known, file)
         try:
-            self.machine.map(page, known.gpa, PAGE_4K, vma.rights)
+            self.machine.map(page, known.gpa, PAGE_4K, allowed(flags, vma.rights))
         except OutOfFrames:
             store.leave(known.gpa, (self.pages, page), False)
             raise
-        self.pages.add(page, known.gpa | SHARED)
+        self.pages.add(page, known.gpa | flags)
         return None
+
+    def _known(self, backing: Backing, index: int) -> SharedPage | None:
+        """Return the frame with page `index` of `backing`, if there is one and it holds what the file does now."""
+        store = self.pages.shared
+        if isinstance(backing, FileBacking):
+            read_again(self.pages, backing, store.changed(backing))
+        return store.find(backing.key, index)
 
     def _filled(self, file: FileBacking | None, offset: int, gva: int) -> int | SignalInfo:
         """Return the GPA of a new frame with the page of `file` at `offset` (zeros without one)."""
         gpa = self._frame()
         if gpa is None:
             return self._out_of_memory()
-        known = self.pages.shared.find(file.key, offset // PAGE_4K) if file is not None else None
+        known = None if file is None else self._known(file, offset // PAGE_4K)
         if known is not None:  # newer than the file, as far as a mapping wrote to it
             self.machine.physical(gpa, PAGE_4K, write=True)[:] = self.machine.physical(known.gpa, PAGE_4K)
         elif file is not None:

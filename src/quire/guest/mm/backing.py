@@ -16,7 +16,16 @@ from dataclasses import dataclass, field, replace
 
 from quire.own_descriptors import move_high
 
-__all__ = ["Backing", "FileBacking", "FileRegistry", "SharedAnonymous", "identity_of"]
+__all__ = [
+    "Backing",
+    "FileBacking",
+    "FileRegistry",
+    "Key",
+    "SharedAnonymous",
+    "Version",
+    "identity_of",
+    "version_of",
+]
 
 _F_SEAL_FUTURE_WRITE = 0x10
 _PUNCH_HOLE_KEEP_SIZE = 3
@@ -25,6 +34,8 @@ _fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
 _DEV_ZERO = os.makedev(1, 5)
 
 Key = tuple[int, int]
+#: What changes when the contents of a file do: its size, and when it and its inode were changed.
+Version = tuple[int, int, int]
 
 
 def _is_sealed(fd: int) -> bool:
@@ -42,6 +53,11 @@ def identity_of(descriptor: int) -> Key | None:
     except (OSError, OverflowError, ValueError):
         return None
     return status.st_dev, status.st_ino
+
+
+def version_of(status: os.stat_result) -> Version:
+    """Return which contents of a file `status` tells of."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @dataclass(slots=True, eq=False)
@@ -73,12 +89,12 @@ class FileBacking(Backing):
     def writable(self) -> bool:
         return self.read_write
 
-    def size(self) -> int:
-        """Return the file's length in bytes, 0 when the host cannot say."""
+    def version(self) -> Version:
+        """Return what the file is now; that of no file when the host cannot say."""
         try:
-            return os.fstat(self.fd).st_size
+            return version_of(os.fstat(self.fd))
         except OSError:
-            return 0
+            return 0, 0, 0
 
     def read_page(self, offset: int, view: memoryview) -> int:
         """Read into `view` from `offset`; return the bytes read, 0 beyond the end, or a negative errno."""
@@ -190,17 +206,6 @@ class FileRegistry:
         pairs = {one: replace(one, references=0) for one in self._files.values()}
         copy._files = {key: pairs[one] for key, one in self._files.items()}
         return copy, pairs
-
-    def is_mapped(self, fd: int) -> Key | None:
-        """Return the key of the file behind `fd` if a mapping refers to it."""
-        if not self._files:
-            return None
-        key = identity_of(fd)
-        return key if key and ((*key, True) in self._files or (*key, False) in self._files) else None
-
-    def reader(self, key: Key) -> FileBacking:
-        """Return a backing of the mapped file `key`."""
-        return self._files.get((*key, True)) or self._files[(*key, False)]
 
     def close_copies(self) -> None:
         """Close what this process has copies of, and another, whose memory it borrowed, goes on with."""

@@ -70,12 +70,14 @@ class MemoryMap(ABC):
         backing = self._backing(prot, flags, fd)
         if isinstance(backing, int):
             return backing
+        if backing is not None:
+            backing.references += 1  # held, though what it replaces may be all that refers to it
         start = self._place(addr, length, flags, backing)
         if start >= 0 and self._too_much(start, length, prot, flags):
             start = -errno.ENOMEM
         if start >= 0:
             start = self._map_at(start, length, prot, flags, backing, offset)
-        if backing is not None and backing.references == 0:
+        if backing is not None:
             self._unreference(backing)
         if start >= 0 and flags & linux.MAP_POPULATE:
             self.populate(start, start + length)  # best effort, as on Linux: what is missing faults later

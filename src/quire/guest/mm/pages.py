@@ -17,7 +17,7 @@ from quire.guest.mm.shared_pages import SharedPage
 from quire.memory import OutOfFrames
 from quire.paging import Rights
 
-__all__ = ["COW", "PARKED", "SHARED", "PageMap"]
+__all__ = ["COW", "PARKED", "SHARED", "PageMap", "allowed"]
 
 #: Flags in the low bits of an entry, whose rest is the frame's GPA.
 SHARED = 1
@@ -37,7 +37,7 @@ class PageMap:
     """The frames of one address space: `small` and `large` map a page's address to its GPA and flags."""
 
     def __init__(self, machine: ProcessMachine, commons: Commons) -> None:
-        self._machine = machine
+        self.machine = machine
         self.shared = commons.pages
         self.counts = commons.counts
         self.small: dict[int, int] = {}
@@ -75,7 +75,7 @@ class PageMap:
         """Map the parked page at `address` (a key of `small` or `large`). Raises OutOfFrames."""
         table, size = (self.small, PAGE_4K) if address in self.small else (self.large, PAGE_2M)
         entry = table[address]
-        self._machine.map(address, entry & ~_FLAGS, size, _allowed(entry, rights))
+        self.machine.map(address, entry & ~_FLAGS, size, allowed(entry, rights))
         table[address] = entry & ~PARKED
 
     def residents(self) -> tuple[list[int], list[int]]:
@@ -98,8 +98,8 @@ class PageMap:
         for page in self._within(self.large, start, end, PAGE_2M):
             entry = self.large.pop(page)
             if not entry & PARKED:
-                self._machine.unmap(page)
-            self._machine.free(entry & ~_FLAGS, PAGE_2M)
+                self.machine.unmap(page)
+            self.machine.free(entry & ~_FLAGS, PAGE_2M)
 
     def protect(self, start: int, end: int, rights: Rights) -> None:
         """Give the pages of `start` to `end` new `rights`; none at all parks them. Parked ones stay so."""
@@ -109,7 +109,7 @@ class PageMap:
                 if entry & PARKED:
                     continue
                 if rights:
-                    self._machine.protect(page, _allowed(entry, rights))
+                    self.machine.protect(page, allowed(entry, rights))
                 else:
                     self._unmap_to_park(table, page, entry)
 
@@ -141,7 +141,7 @@ class PageMap:
         for page, entry in self.small.items():
             self._leave(page, entry, False)
         for entry in self.large.values():
-            self._machine.free(entry & ~_FLAGS, PAGE_2M)
+            self.machine.free(entry & ~_FLAGS, PAGE_2M)
         self.small.clear()
         self.large.clear()
         self.crowded.clear()
@@ -153,8 +153,9 @@ class PageMap:
 
     def note_dirty(self) -> None:
         """Note which shared pages were written: no flag is cleared."""
-        for region in {page & _LARGE_MASK for page, entry in self.small.items() if entry & SHARED}:
-            for page in self._machine.dirty_pages(region):
+        shared = (page for page, entry in self.small.items() if entry & SHARED and not entry & COW)
+        for region in {page & _LARGE_MASK for page in shared}:
+            for page in self.machine.dirty_pages(region):
                 entry = self.small[page]
                 if entry & SHARED and not entry & COW:
                     self.shared.at(entry & ~_FLAGS).dirty = True
@@ -164,6 +165,7 @@ class PageMap:
         page.writer = None
         for mapper, user in list(page.users):
             mapper.drop_page(user)
+        self.shared.drop_idle([page])
 
     def _paced(self, pages: Iterable[int]) -> Iterator[int]:
         """Yield `pages`, with a pause after every so many."""
@@ -177,7 +179,7 @@ class PageMap:
         entry = self._remove(page)
         dirty = False
         if not entry & PARKED:
-            dirty = self._machine.unmap(page).dirty
+            dirty = self.machine.unmap(page).dirty
         self._leave(page, entry, dirty)
 
     def _leave(self, page: int, entry: int, dirty: bool) -> None:
@@ -185,7 +187,7 @@ class PageMap:
         if entry & SHARED:
             self.shared.leave(entry & ~_FLAGS, (self, page), dirty and not entry & COW)
         elif self.counts.leave(entry & ~_FLAGS):
-            self._machine.free(entry & ~_FLAGS, PAGE_4K)
+            self.machine.free(entry & ~_FLAGS, PAGE_4K)
 
     def own(self, page: int, rights: Rights, frame: Callable[[], int | None]) -> bool:
         """Give `page`, which is copied on write, a frame of its own to write to; False when `frame` returns none.
@@ -196,19 +198,19 @@ class PageMap:
         gpa = entry & ~_FLAGS
         if not entry & SHARED and not self.counts.is_shared(gpa):
             self.small[page] = gpa
-            self._machine.protect(page, rights)
+            self.machine.protect(page, rights)
             return True
         made = frame()
         if made is None:
             return False
         if self.small.get(page) != entry:  # whoever made room for it took this one away
-            self._machine.free(made, PAGE_4K)
+            self.machine.free(made, PAGE_4K)
             return True
-        self._machine.physical(made, PAGE_4K, write=True)[:] = self._machine.physical(gpa, PAGE_4K)
-        self._machine.unmap(page)
+        self.machine.physical(made, PAGE_4K, write=True)[:] = self.machine.physical(gpa, PAGE_4K)
+        self.machine.unmap(page)
         self._leave(page, entry, False)
         self.small[page] = made
-        self._machine.map(page, made, PAGE_4K, rights)
+        self.machine.map(page, made, PAGE_4K, rights)
         return True
 
     def fork(self, child: "PageMap", left_out: Sequence[tuple[int, int]] = ()) -> None:
@@ -230,10 +232,10 @@ class PageMap:
             self.small[page] = entry
             child.add(page, entry)
             if entry & SHARED:
-                self.shared.at(entry & ~_FLAGS).users[child, page] = None
+                self.shared.use(self.shared.at(entry & ~_FLAGS), (child, page))
             else:
                 self.counts.share(entry & ~_FLAGS)
-        self._machine.copy_pages(child._machine, mapped)
+        self.machine.copy_pages(child.machine, mapped)
 
     def _remove(self, page: int) -> int:
         if self._counts_regions:
@@ -246,7 +248,7 @@ class PageMap:
         return self.small.pop(page)
 
     def _unmap_to_park(self, table: dict[int, int], page: int, entry: int) -> None:
-        leaf = self._machine.unmap(page)
+        leaf = self.machine.unmap(page)
         table[page] = entry | PARKED
         if entry & SHARED and not entry & COW:
             self.shared.at(entry & ~_FLAGS).dirty |= leaf.dirty
@@ -259,7 +261,7 @@ class PageMap:
         pages = self._within(self.small, first, end, PAGE_4K)
         if not pages:
             return
-        self._machine.move_tables(first, end, first + shift)
+        self.machine.move_tables(first, end, first + shift)
         moved = {page + shift: self._remove(page) for page in pages}
         for page, entry in moved.items():
             self.add(page, entry)
@@ -271,7 +273,7 @@ class PageMap:
         entry = table[page]
         dirty = False
         if not entry & PARKED:
-            dirty = self._machine.unmap(page).dirty
+            dirty = self.machine.unmap(page).dirty
         if size == PAGE_4K:
             self._remove(page)
         else:
@@ -279,7 +281,7 @@ class PageMap:
         gpa, entry = entry & ~_FLAGS, entry | PARKED
         if rights:
             try:
-                self._machine.map(to, gpa, size, _allowed(entry, rights))
+                self.machine.map(to, gpa, size, allowed(entry, rights))
                 entry &= ~PARKED
             except OutOfFrames:
                 pass  # no frame for a table now: it stays parked, and the next access tries again
@@ -298,14 +300,14 @@ class PageMap:
         entry = self.small[page]
         if entry & (PARKED | COW):
             return False
-        leaf = self._machine.lookup(page)
+        leaf = self.machine.lookup(page)
         if leaf is None:
             raise InternalError(f"page {page:#x} is recorded as mapped, but the tables do not map it.")
         if not leaf.dirty:
             return False
-        self._machine.unmap(page)
+        self.machine.unmap(page)
         try:
-            self._machine.map(page, entry & ~_FLAGS, PAGE_4K, leaf.rights)
+            self.machine.map(page, entry & ~_FLAGS, PAGE_4K, leaf.rights)
         except OutOfFrames:
             self.small[page] = entry | PARKED
         return True
@@ -315,16 +317,16 @@ class PageMap:
         gpa = entry & ~_FLAGS
         if entry & PARKED:
             # The machine splits what is mapped, and its frames with it.
-            self._machine.map(region, gpa, PAGE_2M, Rights.READ)
+            self.machine.map(region, gpa, PAGE_2M, Rights.READ)
             try:
-                self._machine.split(region)
+                self.shared.with_room(lambda: self.machine.split(region))
             except OutOfFrames:
-                self._machine.unmap(region)
+                self.machine.unmap(region)
                 raise
             for offset in range(0, PAGE_2M, PAGE_4K):
-                self._machine.unmap(region + offset)
+                self.machine.unmap(region + offset)
         else:
-            self._machine.split(region)
+            self.shared.with_room(lambda: self.machine.split(region))
         del self.large[region]
         for offset in range(0, PAGE_2M, PAGE_4K):
             self.add(region + offset, (gpa + offset) | (entry & PARKED))
@@ -340,6 +342,6 @@ class PageMap:
         return sorted(page for page in table if first <= page < end)
 
 
-def _allowed(entry: int, rights: Rights) -> Rights:
+def allowed(entry: int, rights: Rights) -> Rights:
     """Return the rights that the tables give a page with this entry, in an area with `rights`."""
     return rights & ~Rights.WRITE if entry & COW else rights

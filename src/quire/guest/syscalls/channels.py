@@ -41,8 +41,9 @@ def _reserve(group: ThreadGroup, descriptor: int, size: int, refused: int) -> No
     if identity is None:
         return
     memory = group.host_memory
-    if not memory.count(identity, size) and not (reclaim(group) and memory.count(identity, size)):
-        raise fail(refused)
+    while not memory.count(identity, size):
+        if not group.space.pages.shared.reclaim() and not reclaim(group):
+            raise fail(refused)
 
 
 def reserve_file(group: ThreadGroup, descriptor: int, end: int) -> None:

@@ -11,6 +11,7 @@ from enum import Enum
 
 from quire.arch import LOW32
 from quire.guest.kernel.task import Task
+from quire.guest.mm.file_pages import writes_to
 from quire.guest.syscalls import host
 from quire.guest.syscalls.channels import reserve_pipe
 from quire.guest.syscalls.effects import Effect
@@ -134,7 +135,7 @@ def _number(task: Task, descriptor: int, command: int, argument: int, entry: Fcn
         if argument & LOW32 > _PIPE_MAX:
             return -errno.EINVAL
         reserve_pipe(task, descriptor, argument & LOW32)
-    if entry.takes is Takes.SEALS and argument & _SEAL_WRITE and task.space.writes_to(descriptor):
+    if entry.takes is Takes.SEALS and argument & _SEAL_WRITE and writes_to(task.space.areas, descriptor):
         return -errno.EBUSY
     result = host.call(_FCNTL, descriptor, command, argument)
     if command == _GETFL and result & _LARGE_FILE and process_of(task, descriptor) is not None:

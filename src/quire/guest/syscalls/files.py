@@ -10,6 +10,7 @@ import stat
 
 from quire.arch import WORD
 from quire.guest.kernel.task import Task
+from quire.guest.mm.file_pages import refresh_file, sync_file
 from quire.guest.mm.linux import PAGE_4K
 from quire.guest.syscalls import host, procfs
 from quire.guest.syscalls.channels import reserve_file
@@ -131,14 +132,14 @@ def umask(task: Task, mask: int) -> int:
 @syscall(74, "fsync", FD, effect=Effect.HINT, restart=True)
 def fsync(task: Task, descriptor: int) -> int:
     """Have a file on its disk, with what the guest wrote through shared mappings of it."""
-    failed = task.space.sync_file(descriptor)
+    failed = sync_file(task.space.pages, descriptor)
     return failed or host.call(74, descriptor)
 
 
 @syscall(75, "fdatasync", FD, effect=Effect.HINT, restart=True)
 def fdatasync(task: Task, descriptor: int) -> int:
     """Have the contents of a file on its disk, as :func:`fsync` does."""
-    failed = task.space.sync_file(descriptor)
+    failed = sync_file(task.space.pages, descriptor)
     return failed or host.call(75, descriptor)
 
 
@@ -158,10 +159,10 @@ def ftruncate(task: Task, descriptor: int, length: int) -> int:
     check_new_size(task, length, _size(descriptor, length))
     reserve_file(task, descriptor, length)
     last = max(length, 0) // PAGE_4K * PAGE_4K
-    task.space.sync_file(descriptor, last, PAGE_4K)
+    sync_file(task.space.pages, descriptor, last, PAGE_4K)
     result = host.call(77, descriptor, length)
     if result == 0:
-        task.space.refresh_file(descriptor, last, WORD)
+        refresh_file(task.space.pages, descriptor, last, WORD)
     return result
 
 
@@ -172,10 +173,10 @@ def fallocate(task: Task, descriptor: int, mode: int, offset: int, length: int) 
         if not mode & _KEEP_SIZE:
             check_new_size(task, offset + length, _size(descriptor, offset + length))
         reserve_file(task, descriptor, offset + length)
-        task.space.sync_file(descriptor, offset, length)
+        sync_file(task.space.pages, descriptor, offset, length)
     result = host.call(285, descriptor, mode, offset, length)
     if result == 0:
-        task.space.refresh_file(descriptor, offset, length)
+        refresh_file(task.space.pages, descriptor, offset, length)
     return result
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from quire.arch import LOW32
 from quire.guest.kernel.task import Task
+from quire.guest.mm.file_pages import refresh_file, sync_file
 from quire.guest.syscalls import file_size, host
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.effects import Effect
@@ -157,14 +158,14 @@ def _copy(task: Task, number: int, words: tuple[int, ...], source: _End, target:
         return host.call(number, *words)  # which refuses it
     start = target.start()
     reserve_file(task, target.descriptor, start + count)
-    task.space.sync_file(source.descriptor, source.start(), count)
-    task.space.sync_file(target.descriptor, start, count)
+    sync_file(task.space.pages, source.descriptor, source.start(), count)
+    sync_file(task.space.pages, target.descriptor, start, count)
     moved = host.call(number, *words)
     if moved < 0:
         return moved
     source.hand_back(task)
     target.hand_back(task)
-    task.space.refresh_file(target.descriptor, start, moved)
+    refresh_file(task.space.pages, target.descriptor, start, moved)
     return moved
 
 

@@ -12,6 +12,7 @@ import stat
 
 from quire.arch import Access
 from quire.guest.kernel.task import Task
+from quire.guest.mm.file_pages import refresh_file, sync_file
 from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import file_size, host
@@ -214,7 +215,7 @@ def read_file(task: Task, descriptor: int, segments: Segments, offset: int = _CU
         start = _position(descriptor, offset)
         left = max(status.st_size - start, 1)
         if start >= 0:
-            task.space.sync_file(descriptor, start, min(_bytes(segments), left))
+            sync_file(task.space.pages, descriptor, start, min(_bytes(segments), left))
         return _move(task, _PREADV2, descriptor, clip(segments, left), offset, flags)
     if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
         return _move(task, _PREADV2, descriptor, segments, offset, flags)
@@ -257,16 +258,17 @@ def write_file(
     segments = clip(segments)
     if outside or not segments:
         return _host_zero(_PWRITEV2, descriptor, offset, flags) or (-errno.EFAULT if outside else 0)
-    if regular and (task.space.shares or group_state(task).channels or file_size.is_limited(task)):
+    mapped = task.space.pages.shared.holds((status.st_dev, status.st_ino))
+    if regular and (mapped or group_state(task).channels or file_size.is_limited(task)):
         end, size = _write_end(descriptor, segments, offset), _bytes(segments)
         segments = clip(segments, file_size.writable(task, descriptor, end - size, size))
-        task.space.sync_file(descriptor, end - size, size)
+        sync_file(task.space.pages, descriptor, end - size, size)
         reserve_file(task, descriptor, end)
     moved = _move(task, _PWRITEV2, descriptor, segments, offset, flags)
     if moved == -errno.EPIPE:
         raise_sigpipe(task)
-    if moved > 0 and regular and task.space.shares:
+    if moved > 0 and regular and mapped:
         end = _position(descriptor, offset)
         start = end - moved if offset == _CURRENT else offset
-        task.space.refresh_file(descriptor, start, moved)
+        refresh_file(task.space.pages, descriptor, start, moved)
     return moved

@@ -1,4 +1,4 @@
-"""What is due before and behind each run of an engine whose blocks count: a stop costs no Python for it."""
+"""What is due before and behind each run of an engine whose blocks count, and how much has run: no Python for it."""
 
 import numpy as np
 
@@ -21,6 +21,7 @@ _SEEN, _SEEN_SPACE, _SEEN_GLOBAL = _C[Cell.SEEN_DROPS], _C[Cell.SEEN_SPACE], _C[
 _N_BLOCK, _N_FETCH, _N_CLOCK, _N_DONE = (
     U(one) for one in (Near.LAST_BLOCK, Near.LAST_FETCH, Near.CLOCK, Near.DONE)
 )
+_COUNTS, _RECORDED = U(Near.COUNTS), _C[Cell.NEXT]
 _N_NOT_EXECUTED, _N_NOT_READ, _N_NOT_WRITTEN = U(Near.NOT_EXECUTED), U(Near.NOT_READ), U(Near.NOT_WRITTEN)
 _R = {word: U(8 * word) for word in Record}
 _R_WORDS, _R_SIZE, _R_INSTRUCTIONS = U(8 * Record.WORDS), _R[Record.SIZE], _R[Record.INSTRUCTIONS]
@@ -28,7 +29,7 @@ _R_ACCESSES, _R_LOG, _R_STARTS = _R[Record.ACCESSES], _R[Record.LOG], _R[Record.
 _P_TLB_STATE = int(Pointer.TLB_STATE)
 _CLOCK, _DROPS = int(TlbState.CLOCK), int(TlbState.DROPS)
 _SPACE, _GLOBAL_SPACE = int(TlbState.SPACE), int(TlbState.GLOBAL_SPACE)
-_NONE, _0, _1 = U(WORD), U(0), U(1)
+_NONE, _0, _1, _3 = U(WORD), U(0), U(1), U(3)
 #: Stops between two blocks: the last one has run whole, whatever is executed next.
 _S_INTERRUPTED, _S_SLICE_ENDS, _S_RECORDS_FULL = (
     U(one) for one in (StopCode.INTERRUPTED, StopCode.SLICE_ENDS, StopCode.RECORDS_FULL)
@@ -100,3 +101,13 @@ def end_run(context, rip, code, alone):
 def on_end_run(context, rip, code, alone):
     """Do what :func:`end_run` does, once it is known where the run stopped."""
     end_run(context, rip, code, alone)
+
+
+@callback(_WORD(_WORD))
+def on_count(context):
+    """Return the instructions of all blocks, of which each has run as often as its count says."""
+    counts, record, total = load64(context + _NEAR) + _COUNTS, load64(context + _RECORDS), _0
+    for number in range(load64(context + _RECORDED)):
+        total += load64(counts + (U(number) << _3)) * load64(record + _R_INSTRUCTIONS)
+        record += _R_WORDS
+    return total
