@@ -278,9 +278,11 @@ class Tables(TableRanges):
                 yield from self._leaves(self.form.address(entry, level), level - 1, start)
 
     def _free_below(self, table: int, level: int) -> None:
-        for entry in self._entries(table):
-            if self.form.is_present(entry) and not self.form.is_leaf(entry, level):
-                self._free_below(self.form.address(entry, level), level - 1)
+        if level > 1:
+            row = self.row(table)
+            for entry in row[row != 0].tolist():
+                if self.form.is_present(entry) and not self.form.is_leaf(entry, level):
+                    self._free_below(self.form.address(entry, level), level - 1)
         self._free(table)
 
     def _parts(self, entry: int, target: int, level: int) -> Row:
