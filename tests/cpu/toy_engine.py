@@ -89,3 +89,6 @@ class CountingToy(ToyCpu):
 
     def events(self) -> dict[str, int]:
         return Counter()
+
+    def instructions(self) -> int:
+        return 0

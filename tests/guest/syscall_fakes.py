@@ -133,7 +133,7 @@ class FakeProcess:
         self.program = SimpleNamespace(
             path="/usr/bin/../bin/env", argv=(b"env", b"-i"), envp=(b"A=1",), execfn=b"env"
         )
-        self.options = SimpleNamespace(seed=seed, sandbox=sandbox, cwd=".")
+        self.options = SimpleNamespace(seed=seed, sandbox=sandbox, cwd=".", root="")
         self.rng = random.Random(seed)
         self.kernel = Kernel(self.rng, HostClock(), self.machine)  # type: ignore[arg-type]
         self.host_memory = self.kernel.host_memory

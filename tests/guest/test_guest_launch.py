@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 
 import pytest
 from test_guest_elf import elf
 
-from quire.guest.load.launch import LaunchError, find_program, prepare
+from quire.guest.load.launch import LaunchError, find_program, prepare, prepare_file
 
 
 def fails(call, *arguments):
@@ -82,6 +83,27 @@ class TestPrepare:
         assert made.path == f"{folder}/elf" and made.execfn == b"./two"
         assert made.argv == (os.fsencode(f"{folder}/elf"), b"-a  b", b"./one", b"./two", b"x")
 
+    @pytest.mark.parametrize("text", ["", "hello", "echo $1\n\0\1"])
+    def test_a_script_that_names_no_interpreter_is_the_shells(self, folder, text):
+        script(folder / "x", text)
+        made = prepare(["./x", "one"], None, str(folder))
+        assert (made.path, made.argv) == ("/bin/sh", (b"/bin/sh", b"./x", b"one"))
+        with pytest.raises(LaunchError) as refused:  # as execve has it
+            prepare_file(str(folder / "x"), b"x", [b"x"], ())
+        assert refused.value.errno == errno.ENOEXEC
+
+    def test_what_lies_under_the_root_is_meant(self, folder):
+        root = folder / "root"
+        for name in ("bin", "usr/bin"):
+            (root / name).mkdir(parents=True)
+        program(root / "usr/bin/tool")
+        (root / "bin/link").symlink_to("/usr/bin/tool")
+        script(root / "bin/script", "#!/bin/link\n")
+        made = prepare(["script", "x"], "/none:/bin", "/", str(root))
+        assert (made.path, made.argv) == (f"{root}/usr/bin/tool", (b"/bin/link", b"/bin/script", b"x"))
+        assert made.execfn == b"/bin/script"
+        assert prepare(["true"], "/bin", "/", str(root)).path == "/bin/true"
+
     def test_too_deep(self, folder):
         program(folder / "s0")
         for n in range(1, 7):
@@ -96,11 +118,10 @@ class TestPrepare:
         ("text", "status", "message"),
         [
             (
-                "hello",
+                "hel\0lo",
                 126,
-                "./x: not an ELF program or a script with an interpreter line (starts with 0x68656c6c)",
+                "./x: not an ELF program or a script with an interpreter line (starts with 0x68656c00)",
             ),
-            ("", 126, "./x: not an ELF program or a script with an interpreter line (starts with 0x)"),
             ("#!/no/such\n", 127, "./x: interpreter /no/such: no such file or directory"),
             ("#!/tmp\n", 126, "./x: interpreter /tmp: is a directory, not a program"),
             ("#! \n", 126, "./x: its #! line names no interpreter"),

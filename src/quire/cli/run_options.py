@@ -40,6 +40,15 @@ _SANDBOX = (
                  "may be given several times."),
 )  # fmt: skip
 
+
+def _variables(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `values`. Raises click.BadParameter for one without a name or a value."""
+    for value in values:
+        if value.find("=") < 1:
+            raise click.BadParameter(f"{value!r} sets no variable: give NAME=VALUE, for instance LANG=C")
+    return values
+
+
 _OPTIONS = (
     click.option("--mmu", type=click.Choice(MMUS), default="ept", show_default=True,
                  help="One dimension of tables, two, or a shadow that joins them."),
@@ -68,6 +77,10 @@ _OPTIONS = (
                  help="retain: a stale translation is used until a flush; evict: any may go at any time."),
     click.option("--seed", type=click.IntRange(0, WORD), default=0, show_default=True,
                  help="Seed of the guest's randomness and address layout, and of --caching evict."),
+    click.option("--root", metavar="DIR", type=click.Path(exists=True, file_okay=False, resolve_path=True),
+                 help="Look absolute names up under DIR first: another system's programs and libraries."),
+    click.option("-E", "environment", multiple=True, metavar="NAME=VALUE", callback=_variables,
+                 help="Set a variable of the guest's environment; may be given several times."),
     *_SANDBOX,
     no_argv_option,
     click.argument("program"),
@@ -181,5 +194,7 @@ def run_spec(options: dict[str, Any], config: "GuestConfig", detail: str, **more
         sandbox=options["sandbox"],
         record_arguments=not options["no_argv"],
         allow_read=options["allow_read"],
+        root=options["root"] or "",
+        environment=options["environment"],
         **more,
     )

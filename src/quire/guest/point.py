@@ -5,7 +5,6 @@ instructions executed, or so much time passed; beside them the N-th call of one 
 asked at each stop of the guest whether it is reached. Fails with MisuseError for what names no such place.
 """
 
-import os
 import re
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Protocol
 from quire.arch import LOW32
 from quire.errors import MisuseError, did_you_mean
 from quire.guest.kernel.process import ProcessGuest
-from quire.guest.load.launch import LaunchError, Program, prepare
+from quire.guest.load.launch import LaunchError, Program
 from quire.guest.load.program_symbols import program_symbols
 from quire.guest.run_spec import RunSpec
 from quire.guest.syscalls import SYSCALLS, syscall_name
@@ -211,7 +210,7 @@ def check_points(spec: RunSpec) -> None:
     """Raise MisuseError if a point of `spec` is none in its program; a program that is not there is left to the run."""
     texts = [text for text in (spec.start, spec.end) if text is not None]
     try:
-        program = prepare(list(spec.command), os.environ.get("PATH"), os.getcwd()) if texts else None
+        program = spec.program() if texts else None
     except (LaunchError, OSError):
         return
     for text in texts:

@@ -6,12 +6,13 @@ so that it can be written, compared and changed by `dataclasses.replace`.
 
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from quire.cpu import Detail
 from quire.errors import FormatError
+from quire.guest.load.launch import Program, prepare
 from quire.machine import GuestConfig
 
 __all__ = ["RunSpec"]
@@ -36,10 +37,29 @@ class RunSpec:
     working_set: float | None = None
     audit_every: int | None = None
     engine: str = "soft"
+    root: str = ""  #: directory under which absolute names are looked up first
+    environment: tuple[str, ...] = ()  #: of the guest, NAME=VALUE, beside that of the process which runs it
     clock: str = "virtual"  #: the guest's time: its own, or the host's
     record_arguments: bool = True
     start: str | None = None  #: the point at which counting begins, as :mod:`quire.guest.point` reads it
     end: str | None = None  #: the point at which the run ends
+
+    def environ(self, given: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+        """Return the guest's environment, where `given` is that of the process which runs it."""
+        pairs = (os.fsencode(one).partition(b"=") for one in self.environment)
+        return {**given, **{name: value for name, _, value in pairs}}
+
+    def program(self) -> Program:
+        """Return the program that the command names. Raises LaunchError, OSError without a working directory."""
+        path = self.environ(os.environb).get(b"PATH")
+        return prepare(
+            list(self.command), None if path is None else os.fsdecode(path), os.getcwd(), self.root
+        )
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """What a sandbox lets the guest read, beside its program and libraries; all if that is nothing."""
+        return (*self.allow_read, self.root) if self.allow_read and self.root else self.allow_read
 
     @property
     def recorded_command(self) -> list[str]:

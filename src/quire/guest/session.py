@@ -22,7 +22,7 @@ from quire.guest.kernel.options import GuestOptions
 from quire.guest.kernel.process import ProcessGuest
 from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.virtual_machine import VirtualMachine
-from quire.guest.load.launch import LaunchError, Program, prepare
+from quire.guest.load.launch import LaunchError, Program
 from quire.guest.obituary import obituary
 from quire.guest.own_process import freeze_loaded
 from quire.guest.point import Point, parse_point
@@ -96,7 +96,12 @@ class Session:
                 self.program,
                 self._environ,
                 GuestOptions(
-                    options.seed, options.sandbox, os.getcwd(), HWCAP, host_clock=options.clock == "host"
+                    options.seed,
+                    options.sandbox,
+                    os.getcwd(),
+                    HWCAP,
+                    host_clock=options.clock == "host",
+                    root=options.root,
                 ),
             )
             try:
@@ -114,7 +119,7 @@ class Session:
         guest.kernel.tell_death = lambda process, death: self._tell_death(vcpu, guest, process, death)
         guest.start()
         if self.spec.sandbox:
-            self.walls = enclose(guest, self.spec.allow_read)
+            self.walls = enclose(guest, self.spec.readable)
         running = time.perf_counter()
         stopped: str | None = None
         with (
@@ -231,11 +236,10 @@ def open_session(
     `image`, `with_ept`, `look` and `say` are those of :class:`Session`. Raises LaunchError.
     """
     try:
-        here = os.getcwd()
+        program = spec.program()
     except OSError as error:
         what = f"the working directory is gone: {error.strerror}; cd to another"
         raise LaunchError(CANNOT_SET_UP, what) from None
-    program = prepare(list(spec.command), os.environ.get("PATH"), here)
     freeze_loaded()
     try:
         start = None if spec.start is None else parse_point(spec.start, program)
@@ -243,7 +247,16 @@ def open_session(
     except MisuseError as error:
         raise LaunchError(CANNOT_SET_UP, str(error)) from error
     region = Region(start, end)
-    return Session(program, environ, spec, image=image, with_ept=with_ept, region=region, look=look, say=say)
+    return Session(
+        program,
+        spec.environ(environ),
+        spec,
+        image=image,
+        with_ept=with_ept,
+        region=region,
+        look=look,
+        say=say,
+    )
 
 
 def _make(options: RunSpec) -> Machine:

@@ -4,7 +4,7 @@ One engine runs at a time. What another must drop it finds in its inbox before i
 """
 
 from typing import Protocol
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
@@ -34,16 +34,19 @@ class SharedFrames:
         self.runners: npt.NDArray[np.uint64] = np.zeros(frames, np.uint64)
         self.writers: npt.NDArray[np.uint64] = np.zeros(frames, np.uint64)
         self.inboxes: npt.NDArray[np.uint64] = np.zeros((MOST_VCPUS, 1 + INBOX_FRAMES), np.uint64)
-        self._members: list[Sharer] = []
+        self._first: ReferenceType[Sharer] | None = None  # weak: it leads to the machine, which would never go
+        self._count = 0
 
     def join(self, one: Sharer) -> None:
         """Let `one` have the same memory as those that joined before."""
-        self._members.append(one)
-        number = len(self._members) - 1
-        if number == 1:
-            self._members[0].share(0, self)
-        if number:
-            one.share(number, self)
+        number, self._count = self._count, self._count + 1
+        if not number:
+            self._first = ref(one)
+            return
+        first = self._first() if self._first is not None and number == 1 else None
+        if first is not None:
+            first.share(0, self)
+        one.share(number, self)
 
 
 _OF_MACHINES: WeakKeyDictionary[object, SharedFrames] = WeakKeyDictionary()

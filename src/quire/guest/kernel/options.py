@@ -9,7 +9,8 @@ __all__ = ["GuestOptions"]
 class GuestOptions:
     """How a guest runs. `hwcap` is CPUID.1:EDX, `cwd` where it starts, `seed` that of its randomness.
 
-    `host_clock` gives it the host's time, by default its own is virtual.
+    `host_clock` gives it the host's time, by default its own is virtual. Absolute names are looked up under `root`
+    first.
     """
 
     seed: int
@@ -18,3 +19,4 @@ class GuestOptions:
     hwcap: int
     aslr: bool = True
     host_clock: bool = False
+    root: str = ""

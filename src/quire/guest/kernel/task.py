@@ -35,6 +35,11 @@ class TaskOptions(Protocol):
         """Whether effects outside the guest are refused."""
         ...
 
+    @property
+    def root(self) -> str:
+        """Where absolute names are looked up first, empty for nowhere."""
+        ...
+
 
 class ThreadGroup(Protocol):
     """What the threads of one process share."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from quire.errors import CANNOT_SET_UP, NOT_EXECUTABLE, NOT_FOUND, FormatError
 from quire.guest.load.elf import ElfImage, read_elf
+from quire.guest.load.root import under_root
 
 __all__ = ["LaunchError", "Program", "find_program", "prepare", "prepare_file"]
 
@@ -21,7 +22,8 @@ _DEFAULT_PATH = "/bin:/usr/bin"
 _LINE_BYTES = 256
 _MAX_SCRIPTS = 4
 _NEITHER = "not an ELF program or a script with an interpreter line"
-
+#: Who runs a script that names nobody.
+_SHELL = "/bin/sh"
 
 #: What execve answers, by the status of a shell.
 _ERRNO = {NOT_FOUND: errno.ENOENT, NOT_EXECUTABLE: errno.ENOEXEC}
@@ -58,66 +60,94 @@ class Program:
     envp: tuple[bytes, ...] = ()
 
 
-def find_program(name: str, path_env: str | None, cwd: str) -> str:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where names are looked up: in directory `cwd`, and under `root` first, if there is one."""
+
+    cwd: str
+    root: str
+
+    def of(self, name: str) -> str:
+        return under_root(self.root, os.path.join(self.cwd, name))
+
+
+def find_program(name: str, path_env: str | None, cwd: str, root: str = "") -> str:
     """Return the path that a shell in `cwd` executes for command `name`: searched in PATH if it has no slash.
 
     `path_env` None is a PATH that is not set. Raises LaunchError 127, or 126 if all that was found is not
     executable.
     """
+    place = _Place(cwd, root)
     if not name:
         raise LaunchError(NOT_FOUND, "the command is empty: name a program")
     if "/" in name:
-        _check_executable(os.path.join(cwd, name), name)
+        _check_executable(place.of(name), name)
         return name
     refused: LaunchError | None = None
     for folder in (_DEFAULT_PATH if path_env is None else path_env).split(":"):
         found = os.path.join(folder, name)
         try:
-            _check_executable(os.path.join(cwd, found), found)
+            _check_executable(place.of(found), found)
         except LaunchError as error:
             # A directory of that name is no command; a file without permission is one that fails, unless
             # there is another further on.
-            if error.status == NOT_EXECUTABLE and not os.path.isdir(os.path.join(cwd, found)):
+            if error.status == NOT_EXECUTABLE and not os.path.isdir(place.of(found)):
                 refused = refused or error
             continue
         return found
     raise refused or LaunchError(NOT_FOUND, f"{name}: command not found: it is in no directory of PATH")
 
 
-def prepare(argv: Sequence[str | bytes], path_env: str | None, cwd: str) -> Program:
-    """Return the program that command `argv` runs in directory `cwd`. Raises LaunchError."""
+def prepare(argv: Sequence[str | bytes], path_env: str | None, cwd: str, root: str = "") -> Program:
+    """Return the program that command `argv` runs in directory `cwd`, as a shell would. Raises LaunchError."""
     if not argv:
         raise LaunchError(NOT_FOUND, "there is no command: name a program")
     words = [os.fsencode(word) for word in argv]
     if any(b"\0" in word for word in words):
         raise LaunchError(CANNOT_SET_UP, "an argument contains a NUL byte: no program can receive it")
-    name = find_program(os.fsdecode(words[0]), path_env, cwd)
-    return _resolved(name, os.fsencode(name), words, cwd)
+    place = _Place(cwd, root)
+    name = find_program(os.fsdecode(words[0]), path_env, cwd, root)
+    if _is_bare_script(place.of(name)):
+        words, name = [os.fsencode(_SHELL), os.fsencode(name), *words[1:]], _SHELL
+        _check_executable(place.of(name), name)
+    return _resolved(name, os.fsencode(name), words, place)
 
 
-def prepare_file(path: str, execfn: bytes, words: list[bytes], envp: tuple[bytes, ...]) -> Program:
+def prepare_file(
+    path: str, execfn: bytes, words: list[bytes], envp: tuple[bytes, ...], root: str = ""
+) -> Program:
     """Return the program that execve of the file at `path` runs, known to it as `execfn`. Raises LaunchError."""
     if not path:
         raise LaunchError(NOT_FOUND, "the path is empty: name a program")
     _check_executable(path, path)
-    return replace(_resolved(path, execfn, words, ""), envp=envp)
+    return replace(_resolved(path, execfn, words, _Place("", root)), envp=envp)
 
 
-def _resolved(name: str, execfn: bytes, words: list[bytes], cwd: str) -> Program:
+def _is_bare_script(path: str) -> bool:
+    """Whether a shell would run the file at `path` itself: a text without ``#!``."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_LINE_BYTES)
+    except OSError:
+        return False  # who reads it next says why
+    return not start.startswith((b"#!", b"\x7fELF")) and b"\0" not in start.partition(b"\n")[0]
+
+
+def _resolved(name: str, execfn: bytes, words: list[bytes], place: _Place) -> Program:
     """Return the program that the file `name` is, or names in its first line. Raises LaunchError."""
     shown = execfn
     scripts: list[bytes] = []
     for _ in range(_MAX_SCRIPTS + 1):
-        path = os.path.join(cwd, name)
+        path = place.of(name)
         line = _interpreter_line(path, name)
         if line is None:
-            return replace(_program(path, name, words, execfn, cwd), scripts=tuple(scripts))
+            return replace(_program(path, name, words, execfn, place), scripts=tuple(scripts))
         interpreter, argument = line
         scripts.append(shown)
         words = [interpreter, *argument, shown, *words[1:]]
         script, name, shown = name, os.fsdecode(interpreter), interpreter
         try:
-            _check_executable(os.path.join(cwd, name), name)
+            _check_executable(place.of(name), name)
         except LaunchError as error:
             raise LaunchError(error.status, f"{script}: interpreter {error}", error.errno) from None
     raise LaunchError(
@@ -127,12 +157,12 @@ def _resolved(name: str, execfn: bytes, words: list[bytes], cwd: str) -> Program
     )
 
 
-def _program(path: str, name: str, words: list[bytes], execfn: bytes, cwd: str) -> Program:
+def _program(path: str, name: str, words: list[bytes], execfn: bytes, place: _Place) -> Program:
     image = _read(path, name)
     program = Program(path, tuple(words), execfn, image)
     if image.interpreter is None:
         return program
-    where = os.path.join(cwd, image.interpreter)
+    where = place.of(image.interpreter)
     try:
         _check_executable(where, image.interpreter)
         loader = _read(where, image.interpreter)

@@ -11,7 +11,7 @@ from quire.guest.kernel.waiting import Blocks
 from quire.guest.load.launch import LaunchError, Program, prepare_file
 from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.kinds import AT_FDCWD, DIRECTORY, INT, PATH, POINTER, S32, fail
+from quire.guest.syscalls.kinds import AT_FDCWD, DIRECTORY, INT, POINTER, PROGRAM, S32, fail
 from quire.guest.syscalls.pidfds import open_pidfd
 from quire.guest.syscalls.table import NO_RESULT, Result, syscall
 
@@ -136,31 +136,35 @@ def _strings(task: Task, pointer: int, left: int) -> list[bytes]:
 def _execute(task: Task, path: bytes, name: bytes, argv: int, envp: int) -> Result:
     words = _strings(task, argv, _STRINGS_MOST)
     environment = _strings(task, envp, _STRINGS_MOST - sum(map(len, words)))
-    program = _prepared(path, name, words or [b""], environment)
+    program = _prepared(path, name, words or [b""], environment, task.options.root)
     task.execute(program)
     return NO_RESULT
 
 
-def _prepared(path: bytes, name: bytes, words: list[bytes], environment: list[bytes]) -> Program:
+def _prepared(path: bytes, name: bytes, words: list[bytes], environment: list[bytes], root: str) -> Program:
     try:
-        return prepare_file(os.fsdecode(path), name, words, tuple(environment))
+        return prepare_file(os.fsdecode(path), name, words, tuple(environment), root)
     except LaunchError as error:
         raise fail(error.errno) from None
 
 
-@syscall(59, "execve", PATH, POINTER, POINTER, effect=Effect.PLAYED)
-def execve(task: Task, path: bytes, argv: int, envp: int) -> Result:
+@syscall(59, "execve", PROGRAM, POINTER, POINTER, effect=Effect.PLAYED)
+def execve(task: Task, program: tuple[bytes, bytes], argv: int, envp: int) -> Result:
     """Be another program."""
-    return _execute(task, path, path, argv, envp)
+    name, path = program
+    return _execute(task, path, name, argv, envp)
 
 
-@syscall(322, "execveat", DIRECTORY, PATH, POINTER, POINTER, S32, effect=Effect.PLAYED)
-def execveat(task: Task, directory: int, path: bytes, argv: int, envp: int, flags: int) -> Result:
+@syscall(322, "execveat", DIRECTORY, PROGRAM, POINTER, POINTER, S32, effect=Effect.PLAYED)
+def execveat(
+    task: Task, directory: int, program: tuple[bytes, bytes], argv: int, envp: int, flags: int
+) -> Result:
     """Be another program, named relative to a directory, or by a descriptor."""
+    name, path = program
     if flags & ~(_AT_EMPTY_PATH | _AT_SYMLINK_NOFOLLOW):
         return -errno.EINVAL
     if path.startswith(b"/") or directory == AT_FDCWD:
-        return _execute(task, path, path, argv, envp)
+        return _execute(task, path, name, argv, envp)
     if not path and not flags & _AT_EMPTY_PATH:
         return -errno.ENOENT
     place = b"/dev/fd/%d" % directory + (b"/" + path if path else b"")

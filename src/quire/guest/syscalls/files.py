@@ -20,6 +20,7 @@ from quire.guest.syscalls.kinds import (
     DIRECTORY,
     FD,
     INT,
+    LINK,
     NAME,
     OPTIONAL_PATH,
     PATH,
@@ -31,6 +32,7 @@ from quire.guest.syscalls.kinds import (
     Arg,
     In,
     Out,
+    Path,
 )
 from quire.guest.syscalls.opening import refuse_quires_memory
 from quire.guest.syscalls.state import group_state
@@ -51,9 +53,9 @@ _LIST_OUT = Out(Arg(2), limit=_XATTR_MAX, by_result=True)
 
 passes(4, "stat", PATH, _STAT, effect=Effect.READS)
 passes(5, "fstat", FD, _STAT, effect=Effect.GUEST)
-passes(6, "lstat", PATH, _STAT, effect=Effect.READS)
-passes(262, "newfstatat", DIRECTORY, OPTIONAL_PATH, _STAT, INT, effect=Effect.READS)
-passes(332, "statx", DIRECTORY, OPTIONAL_PATH, INT, INT, _STATX, effect=Effect.READS)
+passes(6, "lstat", LINK, _STAT, effect=Effect.READS)
+passes(262, "newfstatat", DIRECTORY, Path(nullable=True, flags=3), _STAT, INT, effect=Effect.READS)
+passes(332, "statx", DIRECTORY, Path(nullable=True, flags=2), INT, INT, _STATX, effect=Effect.READS)
 passes(137, "statfs", PATH, _STATFS, effect=Effect.READS)
 passes(138, "fstatfs", FD, _STATFS, effect=Effect.GUEST)
 passes(21, "access", PATH, INT, effect=Effect.READS)
@@ -66,39 +68,39 @@ passes(83, "mkdir", PATH, INT, effect=_FILES, creates=True)
 passes(258, "mkdirat", FD, PATH, INT, effect=_FILES, creates=True)
 passes(133, "mknod", PATH, INT, INT, effect=_FILES, creates=True)
 passes(259, "mknodat", FD, PATH, INT, INT, effect=_FILES, creates=True)
-passes(84, "rmdir", PATH, effect=_FILES)
-passes(87, "unlink", PATH, effect=_FILES)
-passes(263, "unlinkat", FD, PATH, INT, effect=_FILES)
-passes(82, "rename", PATH, PATH, effect=_FILES)
-passes(264, "renameat", FD, PATH, FD, PATH, effect=_FILES)
-passes(316, "renameat2", FD, PATH, FD, PATH, INT, effect=_FILES)
-passes(86, "link", PATH, PATH, effect=_FILES)
-passes(265, "linkat", FD, PATH, FD, PATH, INT, effect=_FILES)
-passes(88, "symlink", PATH, PATH, effect=_FILES)
-passes(266, "symlinkat", PATH, FD, PATH, effect=_FILES)
+passes(84, "rmdir", LINK, effect=_FILES)
+passes(87, "unlink", LINK, effect=_FILES)
+passes(263, "unlinkat", FD, LINK, INT, effect=_FILES)
+passes(82, "rename", LINK, LINK, effect=_FILES)
+passes(264, "renameat", FD, LINK, FD, LINK, effect=_FILES)
+passes(316, "renameat2", FD, LINK, FD, LINK, INT, effect=_FILES)
+passes(86, "link", LINK, LINK, effect=_FILES)
+passes(265, "linkat", FD, LINK, FD, LINK, INT, effect=_FILES)
+passes(88, "symlink", NAME, LINK, effect=_FILES)
+passes(266, "symlinkat", NAME, FD, LINK, effect=_FILES)
 passes(90, "chmod", PATH, INT, effect=_FILES)
 passes(91, "fchmod", FD, INT, effect=_FILES)
 passes(268, "fchmodat", FD, PATH, INT, effect=_FILES)
 passes(452, "fchmodat2", FD, PATH, INT, INT, effect=_FILES)
 passes(92, "chown", PATH, INT, INT, effect=_FILES)
 passes(93, "fchown", FD, INT, INT, effect=_FILES)
-passes(94, "lchown", PATH, INT, INT, effect=_FILES)
-passes(260, "fchownat", FD, PATH, INT, INT, INT, effect=_FILES)
+passes(94, "lchown", LINK, INT, INT, effect=_FILES)
+passes(260, "fchownat", FD, Path(flags=4), INT, INT, INT, effect=_FILES)
 passes(132, "utime", PATH, In(16, nullable=True), effect=_FILES)
 passes(235, "utimes", PATH, _TIMES, effect=_FILES)
 passes(261, "futimesat", FD, OPTIONAL_PATH, _TIMES, effect=_FILES)
-passes(280, "utimensat", DIRECTORY, OPTIONAL_PATH, _TIMES, INT, effect=_FILES)
+passes(280, "utimensat", DIRECTORY, Path(nullable=True, flags=3), _TIMES, INT, effect=_FILES)
 passes(188, "setxattr", PATH, NAME, _VALUE, INT, INT, effect=_FILES)
-passes(189, "lsetxattr", PATH, NAME, _VALUE, INT, INT, effect=_FILES)
+passes(189, "lsetxattr", LINK, NAME, _VALUE, INT, INT, effect=_FILES)
 passes(190, "fsetxattr", FD, NAME, _VALUE, INT, INT, effect=_FILES)
 passes(191, "getxattr", PATH, NAME, _VALUE_OUT, INT, effect=Effect.READS)
-passes(192, "lgetxattr", PATH, NAME, _VALUE_OUT, INT, effect=Effect.READS)
+passes(192, "lgetxattr", LINK, NAME, _VALUE_OUT, INT, effect=Effect.READS)
 passes(193, "fgetxattr", FD, NAME, _VALUE_OUT, INT, effect=Effect.GUEST)
 passes(194, "listxattr", PATH, _LIST_OUT, INT, effect=Effect.READS)
-passes(195, "llistxattr", PATH, _LIST_OUT, INT, effect=Effect.READS)
+passes(195, "llistxattr", LINK, _LIST_OUT, INT, effect=Effect.READS)
 passes(196, "flistxattr", FD, _LIST_OUT, INT, effect=Effect.GUEST)
 passes(197, "removexattr", PATH, NAME, effect=_FILES)
-passes(198, "lremovexattr", PATH, NAME, effect=_FILES)
+passes(198, "lremovexattr", LINK, NAME, effect=_FILES)
 passes(199, "fremovexattr", FD, NAME, effect=_FILES)
 passes(253, "inotify_init", effect=Effect.GUEST, opens=True)
 passes(294, "inotify_init1", INT, effect=Effect.GUEST, opens=True)
@@ -207,13 +209,13 @@ def _readlink(task: Task, directory: int, path: bytes, pointer: int, size: int) 
     return len(target)
 
 
-@syscall(89, "readlink", PATH, POINTER, S32, effect=Effect.READS)
+@syscall(89, "readlink", LINK, POINTER, S32, effect=Effect.READS)
 def readlink(task: Task, path: bytes, pointer: int, size: int) -> int:
     """Read a symbolic link. /proc/self/exe is the guest's program, not Quire's interpreter."""
     return _readlink(task, -100, path, pointer, size)
 
 
-@syscall(267, "readlinkat", DIRECTORY, PATH, POINTER, S32, effect=Effect.READS)
+@syscall(267, "readlinkat", DIRECTORY, LINK, POINTER, S32, effect=Effect.READS)
 def readlinkat(task: Task, directory: int, path: bytes, pointer: int, size: int) -> int:
     """Read a symbolic link relative to a directory."""
     return _readlink(task, directory, path, pointer, size)

@@ -14,6 +14,7 @@ from typing import Any
 
 from quire.arch import LOW32, WORD
 from quire.guest.kernel.task import Task, ThreadGroup
+from quire.guest.load.root import under_root
 from quire.guest.syscalls.host import HostBuffer, call
 from quire.guest.syscalls.proc_names import host_name
 from quire.own_descriptors import FIRST_OWN
@@ -23,12 +24,14 @@ __all__ = [
     "DIRECTORY",
     "FD",
     "INT",
+    "LINK",
     "NAME",
     "OPEN_FD",
     "OPTIONAL_PATH",
     "PATH",
     "PATH_MAX",
     "POINTER",
+    "PROGRAM",
     "S32",
     "S64",
     "SOCKET",
@@ -40,6 +43,7 @@ __all__ = [
     "InOut",
     "Kind",
     "Out",
+    "Path",
     "fail",
     "signed32",
     "signed64",
@@ -48,6 +52,7 @@ __all__ = [
 PATH_MAX = 4096
 #: The descriptor that stands for the working directory.
 AT_FDCWD = -100
+_AT_SYMLINK_NOFOLLOW = 0x100
 _FCNTL, _GETFL = 72, 3
 #: How names begin that may be of a process: absolute ones, and numbers in /proc itself.
 _OF_PROC = tuple(bytes((one,)) for one in b"/0123456789")
@@ -148,32 +153,53 @@ class Fd(Kind):
 class Path(Kind):
     """A path: a pointer to bytes that end with a zero. EFAULT, ENAMETOOLONG.
 
-    `is_file` is not set for names of other things, such as attributes.
+    `is_file` is not set for names of other things, such as attributes, `follow` not for calls that are about links;
+    `flags` is the argument by which AT_SYMLINK_NOFOLLOW says so.
     """
 
     nullable: bool = False
     is_file: bool = True
+    follow: bool = True
+    flags: int | None = None
 
     def file_of(self, group: ThreadGroup, raw: int) -> bytes | None:
-        return self._read(group, raw) if self.is_file and (raw or not self.nullable) else None
+        return self._read(group, raw, self.follow) if self.is_file and (raw or not self.nullable) else None
 
     def value(self, task: Task, raw: int) -> bytes:
-        return self._read(task, raw)
+        return self._read(task, raw, self.follow)
 
     @staticmethod
-    def _read(group: ThreadGroup, raw: int) -> bytes:
+    def _given(group: ThreadGroup, raw: int) -> bytes:
         # One byte more than fits, so that a path which is too long is told from one that just fits.
         path = group.memory.read_cstring(raw, PATH_MAX)
         if len(path) >= PATH_MAX:
             raise fail(errno.ENAMETOOLONG)
-        return host_name(group, path) if path[:1] in _OF_PROC else path
+        return path
+
+    def _read(self, group: ThreadGroup, raw: int, follow: bool) -> bytes:
+        path = self._given(group, raw)
+        if path[:1] not in _OF_PROC or not self.is_file:
+            return path
+        found = host_name(group, path)
+        root = group.options.root
+        if root and found == path:
+            return os.fsencode(under_root(root, os.fsdecode(path), follow=follow))
+        return found
 
     def lower(self, call: HostCall, index: int) -> None:
         if self.nullable and not call.raw[index]:
             return
-        path = self.value(call.task, call.raw[index])
+        follow = self.follow if self.flags is None else not call.raw[self.flags] & _AT_SYMLINK_NOFOLLOW
+        path = self._read(call.task, call.raw[index], follow)
         buffer = call.buffers[index] = HostBuffer(len(path) + 1, path)
         call.values[index] = buffer.address
+
+
+class PathOfProgram(Path):
+    """A path, as the guest calls it and as the host does."""
+
+    def value(self, task: Task, raw: int) -> tuple[bytes, bytes]:  # type: ignore[override]
+        return self._given(task, raw), self._read(task, raw, True)
 
 
 @dataclass(frozen=True)
@@ -281,4 +307,7 @@ SOCKET = Fd(opened=True, socket=True)
 DIRECTORY = Fd(directory=True)
 PATH = Path()
 OPTIONAL_PATH = Path(nullable=True)
+
+PROGRAM = PathOfProgram()
+LINK = Path(follow=False)
 NAME = Path(is_file=False)
