@@ -10,6 +10,7 @@ from ring0_guest import assemble
 
 from quire.cpu.soft.shared_frames import SharedFrames
 from quire.guest.boot.bare import BareGuest, bare_config
+from quire.machine import CachingMode
 
 
 class Member:
@@ -37,10 +38,11 @@ def test_the_first_may_have_gone() -> None:
     assert second.told == [1]
 
 
-@pytest.mark.parametrize("vcpus", [1, 2])
-@pytest.mark.parametrize("mmu", ["native", "ept", "shadow"])
-def test_a_machine_that_nobody_has_goes(mmu: str, vcpus: int) -> None:
-    guest = BareGuest(assemble("finish\n"), bare_config(mmu=mmu, vcpus=vcpus))
+@pytest.mark.parametrize("caching", list(CachingMode))
+@pytest.mark.parametrize(("mmu", "vcpus"), [("native", 1), ("native", 2), ("ept", 2), ("shadow", 1)])
+def test_a_machine_that_nobody_has_goes(mmu: str, vcpus: int, caching: CachingMode) -> None:
+    config = bare_config(mmu=mmu, vcpus=vcpus, caching=caching, check_flushes=True)
+    guest = BareGuest(assemble("finish\n"), config)
     guest.run()
     machine = weakref.ref(guest.machine)
     guest.close()
