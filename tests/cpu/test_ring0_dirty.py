@@ -13,6 +13,7 @@ from quire.cpu import Detail, make_cpu
 from quire.guest.boot.bare import BareGuest, bare_config
 from quire.guest.kernel.options import GuestOptions
 from quire.guest.kernel.process import ProcessGuest
+from quire.guest.kernel.processors import Processors
 from quire.guest.kernel.virtual_machine import VirtualMachine
 from quire.guest.load.launch import prepare
 from quire.machine import CachingMode, GuestConfig, Machine
@@ -227,7 +228,7 @@ def run_program(argv: list[str], mmu: str, way: DirtyWay, **options) -> list[set
             observer = Observer(machine, log)
             program = prepare(argv, os.environ.get("PATH"), os.getcwd())
             guest = ProcessGuest(
-                VirtualMachine(machine.vcpu),
+                VirtualMachine(Processors(machine.vcpus)),
                 program,
                 {b"LC_ALL": b"C"},
                 GuestOptions(0, False, os.getcwd(), HWCAP),

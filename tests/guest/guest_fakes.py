@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from quire.arch import Access
@@ -83,7 +84,14 @@ class FakeMachine:
         self.frames = frames
 
         self.loaded, self.slice_over = True, False
+        self.vcpu_count, self.node = 1, 0
         self.spaces = [self]
+
+    def go_to(self, number):
+        """There is one vCPU."""
+
+    def together(self):
+        return nullcontext()
 
     def begin_slice(self, blocks):
         """Nobody takes turns."""

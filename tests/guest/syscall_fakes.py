@@ -36,6 +36,7 @@ class FakeMachine:
     """User memory from BASE; pages are not next to each other on the host, so that views matter."""
 
     def __init__(self) -> None:
+        self.vcpu_count, self.node = 1, 0
         self.pages = [bytearray(4096) for _ in range(PAGES)]
         self.values: dict[str, int] = {"rsp": BASE + 0x8000}
         self.slice_over, self.loaded = False, True

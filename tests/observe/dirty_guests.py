@@ -3,6 +3,7 @@
 import numpy as np
 
 from quire.arch import Access
+from quire.guest.kernel.processors import Processors
 from quire.guest.kernel.virtual_machine import VirtualMachine
 from quire.machine import GuestConfig, Machine
 from quire.mmu import BackedMmu
@@ -32,7 +33,7 @@ def make(mmu: str = "ept", **options) -> Machine:
 
 
 def machine_of(machine: Machine) -> VirtualMachine:
-    return VirtualMachine(machine.vcpu)
+    return VirtualMachine(Processors(machine.vcpus))
 
 
 def write_user(kernel_view: VirtualMachine, gva: int, data: bytes) -> None:

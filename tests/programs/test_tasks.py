@@ -12,7 +12,8 @@ from limits import PATIENCE
 from native import environment
 
 HERE = Path(__file__).parent
-MMUS = ("native", "ept", "shadow")
+#: Mmu and number of vCPUs.
+HARDWARE = (("native", 1), ("ept", 4), ("shadow", 1), ("native", 4), ("ept", 1))
 
 SCRIPTS = {
     "pipeline": "ls / | sort -r | head -3 | tr a-z A-Z",
@@ -80,9 +81,10 @@ time.sleep(0.1); print(os.waitpid(pid, 0)[1])""",
 C_PROGRAMS = ("pthreads", "forks", "futexes", "stops", "edges")
 
 
-def _both(command: list[str], folder: Path, mmu: str) -> None:
+def _both(command: list[str], folder: Path, hardware: tuple[str, int]) -> None:
     """Run a command natively and as a guest, in a folder each, and compare what came out."""
-    quire = [sys.executable, "-P", "-m", "quire", "run", "--mmu", mmu, "--report", "none", "--", *command]
+    options = ["--mmu", hardware[0], "--vcpus", str(hardware[1]), "--report", "none"]
+    quire = [sys.executable, "-P", "-m", "quire", "run", *options, "--", *command]
     found = []
     for name, words in (("native", command), ("guest", quire)):
         place = folder / name
@@ -104,13 +106,13 @@ def _both(command: list[str], folder: Path, mmu: str) -> None:
 def test_scripts(name: str, tmp_path: Path) -> None:
     number = list(SCRIPTS).index(name)
     shell = shutil.which("bash" if number % 2 else "dash") or "/bin/sh"
-    _both([shell, "-c", SCRIPTS[name]], tmp_path, MMUS[number % 3])
+    _both([shell, "-c", SCRIPTS[name]], tmp_path, HARDWARE[number % 5])
 
 
 @pytest.mark.parametrize("name", PYTHONS)
 def test_python(name: str, tmp_path: Path) -> None:
     number = list(PYTHONS).index(name)
-    _both([os.path.realpath(sys.executable), "-S", "-c", PYTHONS[name]], tmp_path, MMUS[number % 3])
+    _both([os.path.realpath(sys.executable), "-S", "-c", PYTHONS[name]], tmp_path, HARDWARE[number % 5])
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +128,10 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("mmu", MMUS)
+@pytest.mark.parametrize("hardware", HARDWARE, ids=lambda one: f"{one[0]}-{one[1]}")
 @pytest.mark.parametrize("name", C_PROGRAMS)
-def test_c_programs(name: str, mmu: str, programs: Path, tmp_path: Path) -> None:
-    _both([str(programs / name)], tmp_path, mmu)
+def test_c_programs(name: str, hardware: tuple[str, int], programs: Path, tmp_path: Path) -> None:
+    _both([str(programs / name)], tmp_path, hardware)
 
 
 def test_the_same_seed_gives_the_same_order_and_another_another(programs: Path) -> None:

@@ -8,7 +8,7 @@ import click
 from quire.arch import PAGES, WORD, Replacement
 from quire.cli.entry import NO_ARGV
 from quire.cli.sizes import SizeType
-from quire.machine import MMUS
+from quire.machine import MMUS, MOST_VCPUS
 
 if TYPE_CHECKING:
     from quire.guest.run_spec import RunSpec
@@ -67,6 +67,8 @@ _OPTIONS = (
                  help="Paging-structure caches and nested TLB; without, each walk makes all its references."),
     click.option("--memory", type=SizeType(), default="2G", show_default=True, metavar="SIZE",
                  help="Guest memory; costs only what is touched."),
+    click.option("--vcpus", type=click.IntRange(1, MOST_VCPUS), default=1, show_default=True, metavar="N",
+                 help="Virtual CPUs, each with TLBs of its own; threads and processes run side by side on them."),
     click.option("--shadow-pages", type=click.IntRange(64), metavar="N",
                  help="Bound on shadow pages under shadow; by default 2 % of guest memory."),
     click.option("--shadow-prefetch", type=click.Choice(["1", "2", "4", "8", "16", "32", "64"]), default="1",
@@ -152,6 +154,7 @@ def guest_config(
             numa=numa,
             tlb=_tlb_options(options),
             vpid=int(vpids),
+            vcpus=options["vcpus"],
         )
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None

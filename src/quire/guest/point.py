@@ -35,6 +35,8 @@ _MOST = 1 << 62  # of anything that is counted
 class Point(Protocol):
     """A place in a run. `text` says it in words: ``before main``."""
 
+    at_instruction: bool  #: whether an engine is to stop there by itself
+
     @property
     def text(self) -> str:
         """The place in words."""
@@ -69,6 +71,7 @@ class _Anywhere:
     """What a point does if it need not do more."""
 
     __slots__ = ()
+    at_instruction = False
 
     def check(self, cpu: Cpu) -> None:
         pass
@@ -96,6 +99,7 @@ class AtAddress(_Anywhere):
     text: str
     address: int
     in_file: bool
+    at_instruction = True
 
     def check(self, cpu: Cpu) -> None:
         breaking(cpu)
@@ -144,6 +148,7 @@ class AfterInstructions(_Anywhere):
 
     text: str
     count: int
+    at_instruction = True
 
     def check(self, cpu: Cpu) -> None:
         breaking(cpu)

@@ -1,7 +1,7 @@
 """The guest's kernel as the vCPU's loop sees it at each seat, with what a run watches for on the way."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from quire.guest.kernel.process import ProcessGuest
@@ -15,10 +15,12 @@ __all__ = ["Seats"]
 
 
 class Seats:
-    """Runs the tasks of `kernel` on `vcpu`, each at the seat of its process. `region` may end the run."""
+    """Runs the tasks of `kernel` on `vcpus`, each at the seat of its process. `region` may end the run."""
 
-    def __init__(self, vcpu: Vcpu, kernel: Kernel, region: Region, sampler: Sampler | None) -> None:
-        self.vcpu, self.kernel, self.region, self.sampler = vcpu, kernel, region, sampler
+    def __init__(
+        self, vcpus: Sequence[Vcpu], kernel: Kernel, region: Region, sampler: Sampler | None
+    ) -> None:
+        self.vcpus, self.kernel, self.region, self.sampler = vcpus, kernel, region, sampler
         self.audited: Callable[[], None] | None = None
         kernel.sit = self._sit
 
@@ -36,13 +38,19 @@ class Seats:
         """Run the guest until it has ended: at the seat of its first process."""
         scheduler, first = self.kernel.scheduler, self.kernel.first_seat
         try:
-            self.vcpu.run(_SeatKernel(self, first))
+            self._run_at(first)
         finally:
             scheduler.over = True
             first.close()
             scheduler.close()
         if scheduler.failure is not None:
             raise scheduler.failure
+
+    def _run_at(self, seat: Seat) -> None:
+        """Run what has the turn at `seat`, on whichever vCPU, until there is no more to run there."""
+        scheduler = self.kernel.scheduler
+        while not (scheduler.over or self.region.ended or seat.over):
+            self.vcpus[scheduler.lane.number].run(_SeatKernel(self, seat))
 
     def _sit(self, seat: Seat) -> None:
         """Run what has the turn at `seat` until its process has ended; have the first seat know of a bug."""
@@ -52,7 +60,7 @@ class Seats:
         try:
             if not scheduler.settle():
                 scheduler.switch(seat)
-            self.vcpu.run(_SeatKernel(self, seat))
+            self._run_at(seat)
         except BaseException as error:
             scheduler.failure = error
         if not scheduler.over and (self.region.ended or scheduler.failure is not None):
@@ -68,10 +76,13 @@ class _SeatKernel:
         self._scheduler = seats.kernel.scheduler
         self._region, self._audited = seats.region, seats.audited
         self._ran = seats.kernel.clock.ran
+        self._lane = self._scheduler.lane
 
     @property
     def finished(self) -> bool:
-        return self._scheduler.over or self._region.ended or self._seat.over
+        """Whether nothing is left to run here, or another vCPU is at work."""
+        scheduler = self._scheduler
+        return scheduler.over or self._region.ended or self._seat.over or scheduler.lane is not self._lane
 
     def syscall(self) -> None:
         region = self._region

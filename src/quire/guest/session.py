@@ -20,6 +20,7 @@ from quire.guest.inherited import Inherited
 from quire.guest.kernel.group import Process
 from quire.guest.kernel.options import GuestOptions
 from quire.guest.kernel.process import ProcessGuest
+from quire.guest.kernel.processors import Processors
 from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.virtual_machine import VirtualMachine
 from quire.guest.load.launch import LaunchError, Program
@@ -38,7 +39,7 @@ from quire.observe import HostAudit, audit_host
 from quire.own_descriptors import empty
 from quire.state.images.save import save_image
 from quire.tlb import Tlb
-from quire.vcpu import Cpu, counting, why_slow
+from quire.vcpu import counting, sliced, why_slow
 
 __all__ = ["Session", "open_session"]
 
@@ -90,9 +91,10 @@ class Session:
         machine = _make(options)
         self.tlb = machine.vcpu.tlb
         try:
-            self._check_engine(machine.vcpu.cpu)
+            self._check_engines(machine)
+            processors = Processors(machine.vcpus)
             guest = ProcessGuest(
-                VirtualMachine(machine.vcpu),
+                VirtualMachine(processors),
                 self.program,
                 self._environ,
                 GuestOptions(
@@ -106,29 +108,32 @@ class Session:
             )
             try:
                 with Inherited(guest):
-                    self._run(machine, guest)
+                    processors.is_busy = guest.kernel.scheduler.is_busy
+                    self._run(machine, guest, processors)
             finally:
                 guest.abandon()
         finally:
             machine.discard()
         return self.status
 
-    def _run(self, machine: Machine, guest: ProcessGuest) -> None:
-        vcpu, cpu = machine.vcpu, machine.vcpu.cpu
+    def _run(self, machine: Machine, guest: ProcessGuest, processors: Processors) -> None:
+        cpu = machine.vcpu.cpu
         guest.kernel.tell_lack = self._tell_lack
-        guest.kernel.tell_death = lambda process, death: self._tell_death(vcpu, guest, process, death)
+        guest.kernel.tell_death = lambda process, death: self._tell_death(
+            processors.current, guest, process, death
+        )
         guest.start()
         if self.spec.sandbox:
             self.walls = enclose(guest, self.spec.readable)
         running = time.perf_counter()
         stopped: str | None = None
         with (
-            HostSignals(cpu.interrupt) as signals,
-            _sampler(machine, self.spec.working_set) as sampler,
+            HostSignals(processors.interrupt) as signals,
+            _sampler(machine, self.spec.working_set, processors.interrupt) as sampler,
         ):
             guest.signals.inherit(signals.mask_before, signals.ignored_before)
             guest.kernel.outside = signals
-            seats = Seats(vcpu, guest.kernel, self.region, sampler)
+            seats = Seats(machine.vcpus, guest.kernel, self.region, sampler)
             self.region.begin(guest, cpu, lambda: self._begin_region(machine, guest))
             if self.spec.audit_every is not None:
                 seats.audit_after(self.spec.audit_every, lambda: self._audit(machine))
@@ -147,13 +152,14 @@ class Session:
         self.status = 0 if self.region.ended else _status(guest, stopped)
         death = guest.death
         if stopped is not None:
-            death = GuestDeath(signal.SIGKILL, 0, 0, cpu.registers.read("rip"), stopped)
-            self._tell_death(vcpu, guest, guest.process, death)
+            rip = processors.current.cpu.registers.read("rip")
+            death = GuestDeath(signal.SIGKILL, 0, 0, rip, stopped)
+            self._tell_death(processors.current, guest, guest.process, death)
         guest.come_back()
         if self._image is not None:
-            self._save_image(vcpu, self._image, guest.trap.address)
+            self._save_image(processors.current, self._image, guest.trap.address)
         if self._look is not None:
-            self._look(vcpu, guest)
+            self._look(processors.current, guest)
         times = {
             "wall_seconds": ended - self._started,
             "setup_seconds": running - self._started,
@@ -198,12 +204,20 @@ class Session:
     def _tell_lack(self, name: str) -> None:
         self._say(f"the guest asked for {name}, which Quire lacks; it was told ENOSYS")
 
-    def _check_engine(self, cpu: Cpu) -> None:
-        """Raise LaunchError if the engine cannot do what this run needs of it: before the guest begins."""
+    def _check_engines(self, machine: Machine) -> None:
+        """Raise LaunchError if the engines cannot do what this run needs of them: before the guest begins."""
+        cpu = machine.vcpu.cpu
         try:
             counting(cpu)
+            if len(machine.vcpus) > 1:
+                sliced(cpu)
             for point in self.region.points:
                 point.check(cpu)
+                if len(machine.vcpus) > 1 and point.at_instruction:
+                    raise MisuseError(
+                        f"{point.text!r} is an instruction, where {len(machine.vcpus)} vCPUs do not stop together: "
+                        "give --vcpus 1, or a number of system calls"
+                    )
         except MisuseError as error:
             raise LaunchError(CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
         if (why := why_slow(cpu)) is not None:
@@ -266,9 +280,11 @@ def _make(options: RunSpec) -> Machine:
         raise LaunchError(CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
 
 
-def _sampler(machine: Machine, period: float | None) -> AbstractContextManager[Sampler | None]:
+def _sampler(
+    machine: Machine, period: float | None, interrupt: Callable[[], None]
+) -> AbstractContextManager[Sampler | None]:
     """Return what samples the guest's working set while it runs, or nothing."""
-    return nullcontext() if period is None else Sampler(machine, period, machine.vcpu.cpu.interrupt)
+    return nullcontext() if period is None else Sampler(machine, period, interrupt)
 
 
 def _status(guest: ProcessGuest, stopped: str | None) -> int:

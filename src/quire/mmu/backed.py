@@ -62,17 +62,11 @@ class BackedMmu(PagedMmu):
         self.guest_bytes = guest_bytes
         self.page_size = page_size
         self.memory_map = memory_map
-        self._sharers = [self]
-        memory_map.on_change = self._map_changed
+        memory_map.on_change = self.changed_for_all
         self.blocks: dict[int, int] = {}  #: first host frame of the block behind each guest page, by GPA
         self.page_owner = GUEST_PAGE  #: whose the host frames in `blocks` are
-        self._shared = False
         self._used_before = np.zeros(count, np.uint8)
         self._used = self._used_before.data
-
-    def start(self) -> None:
-        """Build the guest's tables: the first guest-physical accesses, so exits must be dealt with by now."""
-        self._make_guest_tables()
 
     @property
     def mapped(self) -> "BackedMmu":
@@ -81,16 +75,11 @@ class BackedMmu(PagedMmu):
 
     def share(self, first: PagedMmu) -> None:
         """Be the Mmu of another vCPU of the guest that `first`, of the same class, has the memory of."""
+        super().share(first)
         first = cast(BackedMmu, first)
-        self._sharers = first._sharers
-        self._sharers.append(self)
-        self.blocks, self._shared = first.blocks, True
-        self.regions, self.page_owner = first.regions, first.page_owner
-        self.memory_map.on_change = first._map_changed
-
-    def _map_changed(self, start: int = 0, size: int = 0) -> None:
-        for one in self._sharers:
-            one.changed(start, size)
+        self.frames, self._used_before, self._used = first.frames, first._used_before, first._used
+        self.blocks, self.regions, self.page_owner = first.blocks, first.regions, first.page_owner
+        self.memory_map.on_change = first.changed_for_all
 
     @abstractmethod
     def software_exit(self, gpa: int, *, write: bool) -> None:
@@ -211,11 +200,9 @@ class BackedMmu(PagedMmu):
 
     def close(self) -> None:
         """Free the guest's tables and every host page behind guest memory; the map itself is its maker's."""
-        if self._shared:
-            self._sharers.remove(self)
+        super().close()
+        if self._sharers:
             return
-        if hasattr(self, "tables"):
-            super().close()
         self.memory_map.unmap_range(0, 1 << 48)
         for hfn in self.blocks.values():
             self.host.pool.free(hfn, block_order(self.page_size), self.page_owner)

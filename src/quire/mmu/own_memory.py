@@ -75,9 +75,6 @@ class _OwnMemory(BackedMmu):
     _first_gfn = 0
     builds_tables = False
 
-    def start(self) -> None:
-        """Build nothing: the guest builds its tables."""
-
     def allocate(self, size: int) -> int | None:
         """Return None: there is nobody to ask."""
         del size

@@ -66,6 +66,7 @@ class PagedMmu(ABC):
     """
 
     name: str
+    tables: Tables  #: the guest's that are loaded, where they are Quire's to build
     page_faults_exit = False  #: whether every #PF leaves the guest
     builds_tables = True  #: whether the guest's tables are Quire's to build: it plays the guest's kernel
 
@@ -86,6 +87,7 @@ class PagedMmu(ABC):
         self.table_pages: dict[int, int] = {}  #: HPAs of guest tables by frame
         self.invalidations: dict[Operation, int] = {}  #: how often each operation was executed
         self._result = np.zeros(RESULT_WORDS, np.uint64)
+        self._sharers: list[PagedMmu] = [self]  # of all vCPUs of the guest
 
     @property
     def mapped(self) -> Mapped | None:
@@ -108,18 +110,23 @@ class PagedMmu(ABC):
             f"Memory of a guest under {self.name} is there from the start: nothing to back at GPA {gpa:#x}"
         )
 
-    def share(self, first: "PagedMmu") -> None:  # noqa: B027 - most have nothing to share
-        """Be the Mmu of another vCPU of the guest that `first` has the memory of."""
+    def share(self, first: "PagedMmu") -> None:
+        """Be the Mmu of another vCPU of the guest that `first`, of the same class, has the memory of."""
+        self._sharers = first._sharers
+        self._sharers.append(self)
 
-    def start(self) -> None:  # noqa: B027 - where memory is there, tables are too
-        """Build the guest's tables, if they are Quire's to build and lie in memory that exits."""
+    def start(self) -> None:
+        """Have the guest's tables, if they are Quire's to build: the first guest-physical accesses, which may exit."""
+        if self.builds_tables:
+            first = self._sharers[0]
+            self.tables = self.new_tables() if first is self else first.tables
+            self._point_at_tables()
 
     def new_tables(self) -> Tables:
         """Return an empty hierarchy of the guest's, for one more address space. Raises OutOfFrames."""
-        return Tables(GuestFrames(self), GUEST_FORMAT, self.changed)
+        return Tables(GuestFrames(self), GUEST_FORMAT, self.changed_for_all)
 
-    def _make_guest_tables(self) -> None:
-        self.tables = self.new_tables()
+    def _point_at_tables(self) -> None:
         self.guest_context[Context.CR3] = self.tables.root
         self.vmx.vmcs.write("guest_cr3", self.tables.root)
 
@@ -149,6 +156,11 @@ class PagedMmu(ABC):
         del start, size
         self.context[Context.VERSION] += np.uint64(1)
         self.table_pages.clear()
+
+    def changed_for_all(self, start: int = 0, size: int = 0) -> None:
+        """Do what :meth:`changed` does on every vCPU of the guest."""
+        for one in self._sharers:
+            one.changed(start, size)
 
     def follow(self) -> None:
         """The guest changed its control registers, and :attr:`guest_context` with them."""
@@ -322,8 +334,10 @@ class PagedMmu(ABC):
             )
 
     def close(self) -> None:
-        """Free the guest's tables."""
-        self.tables.close()
+        """Free the guest's tables with the Mmu of its last vCPU."""
+        self._sharers.remove(self)
+        if not self._sharers and hasattr(self, "tables"):
+            self.tables.close()
 
 
 class NativeMmu(PagedMmu):
@@ -337,7 +351,6 @@ class NativeMmu(PagedMmu):
         super().__init__(host, vmx, host.pool, placement)
         self._given = 0  # pages so far: what interleaving goes by
         self._limit = guest_bytes >> PAGE_SHIFT
-        self._make_guest_tables()
 
     @property
     def space(self) -> AddressSpace:

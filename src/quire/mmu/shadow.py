@@ -107,9 +107,10 @@ class ShadowMmu(BackedMmu):
         return self
 
     def start(self) -> None:
-        """Build the guest's tables, and a root for hardware."""
+        """Build the guest's tables, if they are Quire's to build, and a root for hardware."""
         super().start()
-        self.follow()
+        if self.builds_tables:
+            self.follow()
 
     @property
     def space(self) -> AddressSpace:

@@ -78,7 +78,7 @@ class SoftRegisters:
 
     def load(self, saved: "SavedRegisters") -> None:
         """Set all registers to what they were."""
-        saved.load()
+        saved.load(self._handle)
         self.fresh = False
 
     def refresh(self) -> None:
@@ -147,15 +147,14 @@ class SavedRegisters:
     """The registers of the engine `handle` as they are now."""
 
     def __init__(self, handle: ctypes.c_void_p) -> None:
-        self._handle = handle
         self._context = ctypes.c_void_p()
         uclib.uc_context_alloc(handle, ctypes.byref(self._context))
         uclib.uc_context_save(handle, self._context)
         weakref.finalize(self, uclib.uc_context_free, self._context)
 
-    def load(self) -> None:
-        """Set the engine's registers to these."""
-        uclib.uc_context_restore(self._handle, self._context)
+    def load(self, handle: ctypes.c_void_p) -> None:
+        """Set the registers of the engine `handle` to these: of the same, or of another vCPU."""
+        uclib.uc_context_restore(handle, self._context)
 
 
 class Batch:

@@ -34,7 +34,9 @@ class SharedFrames:
         self.runners: npt.NDArray[np.uint64] = np.zeros(frames, np.uint64)
         self.writers: npt.NDArray[np.uint64] = np.zeros(frames, np.uint64)
         self.inboxes: npt.NDArray[np.uint64] = np.zeros((MOST_VCPUS, 1 + INBOX_FRAMES), np.uint64)
-        self._first: ReferenceType[Sharer] | None = None  # weak: it leads to the machine, which would never go
+        self._first: ReferenceType[Sharer] | None = (
+            None  # weak: it leads to the machine, which would never go
+        )
         self._count = 0
 
     def join(self, one: Sharer) -> None:

@@ -48,6 +48,8 @@ class Calls(ABC):
     signals: Signals
     tid: int
     runs: bool  #: whether it goes on when the kernel has done its work: it neither waits, nor is stopped, nor has ended
+    home: int  #: the vCPU that it ran on last
+    ready_at: int  #: the moment since which it could run
     until: int | None  #: the moment at which its call has waited long enough
     _restart: int | None
 
@@ -64,6 +66,7 @@ class Calls(ABC):
         self._unbroken = False
         self._slots: list[int] = []
         self.awaits = 0
+        self.home = self.ready_at = 0
         self._names: dict[int, str] = {}
 
     @property
@@ -71,9 +74,22 @@ class Calls(ABC):
     def machine(self) -> ProcessMachine:
         """The vCPU, and the memory of the process."""
 
+    @property
+    @abstractmethod
+    def affinity(self) -> int:
+        """The vCPUs that may run it, a bit each."""
+
     @abstractmethod
     def enter(self, previous: Any) -> None:
         """Load its registers and its address space, in the place of those of `previous`."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """Keep its registers: another vCPU is to have them."""
+
+    @abstractmethod
+    def rest(self) -> None:
+        """The vCPU that it is on is not at work any more, or not for it."""
 
     @abstractmethod
     def resume(self) -> bool:
@@ -198,9 +214,12 @@ class Calls(ABC):
 
     def yields(self) -> None:
         """Let others run that can, before this one does again."""
-        if self.kernel.scheduler.has_others:
+        if self.kernel.scheduler.yields(self):
             self.runs = False
-            self.kernel.scheduler.add(self)
+
+    def moves(self) -> bool:
+        """Run on a vCPU that may run it; return whether it had its turn on one that may not."""
+        return self.kernel.scheduler.move(self)
 
     def goes_on(self) -> None:
         """The process is stopped no longer."""

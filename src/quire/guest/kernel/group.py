@@ -53,6 +53,10 @@ class ProcessThread(Protocol):
         """The process is stopped no longer."""
         ...
 
+    def moves(self) -> bool:
+        """Run on a vCPU that may run it; return whether it had its turn on one that may not."""
+        ...
+
     def notice(self) -> None:
         """Look at a signal that was sent: a call that waits ends for it."""
         ...

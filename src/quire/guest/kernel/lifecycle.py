@@ -220,6 +220,8 @@ class Lifecycle(Thread):
                 image.space.files.close_copies()
             return
         image.space.release()
+        if image.machine.vcpu_count > 1:  # another may have kept the tables of what ran there last
+            image.machine.leave(self.kernel.idle_machine(image.machine))
         image.machine.close()
         image.space.free_all()
 

@@ -6,6 +6,7 @@ violation that a call here runs into is serviced inside the call, and counted.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,11 +26,33 @@ class PageFault:
 
 
 class ProcessMachine(Protocol):
-    """One vCPU and its guest-physical memory, as a process guest's kernel uses them. Sizes are in bytes."""
+    """The vCPU that runs and its guest-physical memory, as a process guest's kernel uses them. Sizes are in bytes."""
 
     @property
     def registers(self) -> Registers:
-        """The vCPU's registers."""
+        """The registers of the vCPU that runs."""
+        ...
+
+    @property
+    def vcpu_count(self) -> int:
+        """How many vCPUs there are."""
+        ...
+
+    @property
+    def node(self) -> int:
+        """Where the vCPU runs."""
+        ...
+
+    def go_to(self, number: int) -> None:
+        """Work on vCPU `number` from now on."""
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """Return the context at whose end other vCPUs are told, once, of all pages that went meanwhile."""
+        ...
+
+    def leave(self, other: "ProcessMachine") -> None:
+        """Have no vCPU's CR3 point to these tables, but to those of `other`: they are about to be freed."""
         ...
 
     def begin_slice(self, blocks: int) -> None:
@@ -42,12 +65,12 @@ class ProcessMachine(Protocol):
         ...
 
     def instructions(self) -> int:
-        """Return how many instructions the guest has executed, 0 where nobody counts them."""
+        """Return how many instructions the vCPU that runs has executed, 0 where nobody counts them."""
         ...
 
     @property
     def loaded(self) -> bool:
-        """Whether the vCPU's CR3 points to the tables of this address space."""
+        """Whether CR3 points to the tables of this address space, and nothing that went is cached."""
         ...
 
     def load(self) -> bool:

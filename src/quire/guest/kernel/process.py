@@ -69,7 +69,9 @@ class ProcessGuest(Lifecycle):
         clock = (
             HostClock()
             if options.host_clock
-            else VirtualClock(machine.instructions, time.clock_gettime_ns(time.CLOCK_REALTIME))
+            else VirtualClock(
+                machine.instructions, time.clock_gettime_ns(time.CLOCK_REALTIME), machine.vcpu_count
+            )
         )
         kernel = Kernel(rng, clock, machine)
         space = AddressSpace(machine, rng, aslr=options.aslr)

@@ -1,25 +1,28 @@
-"""Who runs: one queue of tasks that can, turns of so many blocks, and what happens when none can.
+"""Who runs where: vCPUs that take turns at so many blocks, and what happens when no task can run.
 
-Deterministic: the order follows from what the tasks do, and the length of turns from the seed. What the outside does,
-input and signals, comes when it comes.
+Each vCPU has a time of its own, and the one that has come least far goes on: so they run side by side. Deterministic:
+the order follows from what the tasks do, and the length of turns from the seed. What the outside does, input and
+signals, comes when it comes.
 """
 
 import fcntl
 import os
 import random
 import select
-from collections import deque
-from typing import Any, Protocol
+from typing import Protocol
 
 from quire.guest.kernel.clock import HostClock, VirtualClock
+from quire.guest.kernel.lanes import Lane, Lanes, Runnable
 from quire.guest.kernel.outside import Outside
 from quire.guest.kernel.seat import Seat
 from quire.own_descriptors import FIRST_OWN, move_high
 
-__all__ = ["SLICE", "Runnable", "Scheduler", "Turns"]
+__all__ = ["SLICE", "Scheduler", "Turns"]
 
 #: Blocks of instructions in a turn, about; and the fewest, for a timer that is nearly due.
 SLICE, _LEAST = 20_000, 50
+#: The same where others run side by side: what they do to each other is seen sooner.
+_SLICE_OF_SEVERAL = 4_000
 #: What a block of instructions takes of virtual time, about.
 _BLOCK = 5
 _MILLION = 1_000_000
@@ -37,36 +40,13 @@ class Turns(Protocol):
         """Whether all of them have run."""
         ...
 
-
-class Runnable(Protocol):
-    """A task, as the scheduler knows it."""
-
-    tid: int
-
     @property
-    def seat(self) -> Seat:
-        """Where its calls are made."""
+    def vcpu_count(self) -> int:
+        """How many vCPUs there are."""
         ...
 
-    @property
-    def until(self) -> int | None:
-        """The moment at which its call has waited long enough."""
-        ...
-
-    def enter(self, previous: Any) -> None:
-        """Load its registers and its address space, in the place of those of `previous`, which may have ended."""
-        ...
-
-    def resume(self) -> bool:
-        """Go on in its call, take signals; return whether it runs then, or waits again."""
-        ...
-
-    def time_is_over(self) -> None:
-        """The moment :attr:`until` has come."""
-        ...
-
-    def is_ready(self) -> None:
-        """A descriptor that its call waits for is ready."""
+    def go_to(self, number: int) -> None:
+        """Work on vCPU `number` from now on."""
         ...
 
 
@@ -93,54 +73,93 @@ class Timekeeper(Protocol):
 
 
 class Scheduler:
-    """Of the tasks on one vCPU, whose engine is `cpu`."""
+    """Of the tasks on the vCPUs of `cpu`, of which one is at work at a time."""
 
     def __init__(
         self, cpu: Turns, clock: VirtualClock | HostClock, rng: random.Random, keeper: Timekeeper, first: Seat
     ) -> None:
         self.clock = clock
-        self.current: Runnable | None = None
         self.over = False  #: whether the guest has ended
         self.failure: BaseException | None = None  #: a bug, on its way to the first seat
-        self.switches = 0
         self.waiting: dict[Runnable, None] = {}  #: tasks whose call has a moment at which it ends
+        self.lanes = Lanes(cpu.vcpu_count, clock.at)
+        self.lane = self.lanes.all[0]  #: of the vCPU at work
         self._cpu, self._rng, self._keeper, self._first = cpu, rng, keeper, first
-        self._ready: deque[Runnable] = deque()
-        self._loaded: Runnable | None = None
         self._poll: select.epoll | None = None
         self._polled: dict[int, Runnable] = {}
-        self._sliced = False
+        self._ending: set[int] = set()  # vCPUs whose slice ends
+
+    @property
+    def current(self) -> Runnable | None:
+        """The task whose turn it is."""
+        return self.lane.current
+
+    @property
+    def switches(self) -> int:
+        """How often another task was given a vCPU."""
+        return sum(one.switches for one in self.lanes)
 
     def begin(self, task: Runnable) -> None:
         """`task`, the first, runs already."""
-        self.current = self._loaded = task
+        self.lane.current = self.lane.loaded = task
 
     def add(self, task: Runnable) -> None:
         """Let `task` run when its turn comes."""
-        self._ready.append(task)
+        task.ready_at = self.clock.now()
+        self.lanes.put(task)
+        current = self.lane.current
+        if current is not None and current.runs and self.lane.number not in self._ending:
+            self.begin_slice()
 
     def remove(self, task: object) -> None:
         """`task` is stopped or has ended: it gets no turn."""
-        if task in self._ready:
-            self._ready = deque(one for one in self._ready if one is not task)
+        for lane in self.lanes:
+            lane.remove(task)
 
-    @property
-    def has_others(self) -> bool:
-        """Whether a task waits for its turn."""
-        return bool(self._ready)
+    def move(self, task: Runnable) -> bool:
+        """Have `task` go where it may run, if it may no longer where it is; return whether it had its turn there."""
+        for lane in self.lanes:
+            if task.affinity >> lane.number & 1:
+                continue
+            ran = lane.current is task
+            if ran or task in lane.ready:
+                lane.remove(task)
+                self.add(task)
+                return ran
+        return False
+
+    def yields(self, task: Runnable) -> bool:
+        """Let others run here before `task` does again, whose turn it is; return whether there are any."""
+        if not self.lane.ready:
+            return False
+        task.ready_at = self.clock.now()
+        self.lane.current = None
+        self.lane.ready.append(task)
+        return True
 
     def __contains__(self, task: object) -> bool:
-        return task in self._ready
+        return task in self.lanes
+
+    def is_busy(self, number: int) -> bool:
+        """Whether a task is at work on vCPU `number`, or goes on when its turn comes."""
+        return self.lanes.all[number].current is not None
+
+    @property
+    def _has_others(self) -> bool:
+        """Whether another task can run, here or on another vCPU."""
+        return bool(self.lane.ready) or any(one.work for one in self.lanes if one is not self.lane)
 
     def begin_slice(self) -> None:
         """Say for how long the task may run that is about to: for ever, if nobody else can and no timer is near."""
-        moment = self._next_moment()
-        if not self._ready and moment is None and not self._polled:
-            if self._sliced:
+        moment, number = self._next_moment(), self.lane.number
+        if not self._has_others and moment is None and not self._polled:
+            if number in self._ending:
+                self._ending.remove(number)
                 self._cpu.begin_slice(1 << 62)
             return
-        self._sliced = True
-        blocks = SLICE + self._rng.randrange(SLICE // 4)
+        self._ending.add(number)
+        length = SLICE if len(self.lanes.all) == 1 else _SLICE_OF_SEVERAL
+        blocks = length + self._rng.randrange(length // 4)
         if moment is not None and self.clock.is_virtual:
             blocks = min(blocks, max((moment - self.clock.now()) // _BLOCK, _LEAST))
         self._cpu.begin_slice(blocks)
@@ -156,21 +175,25 @@ class Scheduler:
         self._keeper.collect()
         self._expire()
         self._look(0)
-        over = self._sliced and self._cpu.slice_over
-        if over and self._ready and self.current is not None:
-            self._ready.append(self.current)
-            self.current = None
+        lane = self.lane
+        if lane.number not in self._ending or not self._cpu.slice_over:
+            return True
+        if lane.ready and lane.current is not None:
+            self.yields(lane.current)
             return False
-        if over:
-            self.begin_slice()
+        if self._has_others:
+            return False
+        self.begin_slice()
         return True
 
     def switch(self, here: Seat) -> None:
         """Let others run until a task of `here` does, or its process has ended, or all have."""
         while True:
+            current = self.lane.current
+            if current is not None and not current.runs:
+                self.lane.current = None
             task = self._choose()
             seat = self._first if task is None else task.seat
-            self.current = task
             if seat is not here:
                 seat.give()
                 if here.over:
@@ -183,21 +206,45 @@ class Scheduler:
 
     def settle(self) -> bool:
         """Have the task that was chosen go on; return whether it runs."""
-        task = self.current
+        lane = self.lane
+        task = lane.current
         assert task is not None
-        if self._loaded is not task:
-            self.switches += 1
-            task.enter(self._loaded)
-            self._loaded = task
+        if lane.loaded is not task:
+            lane.switches += 1
+            self._bring(task)
+            task.enter(lane.loaded)
+            lane.loaded, task.home = task, lane.number
+        else:
+            task.enter(None)
         if not task.resume():
             return False
         self.begin_slice()
         return True
 
+    def _bring(self, task: Runnable) -> None:
+        """Have the registers of `task` at hand, which another vCPU may have."""
+        here = self.lane
+        for lane in self.lanes:
+            if lane.loaded is task:
+                self._go_to(lane)
+                task.leave()
+                lane.loaded = None
+        self._go_to(here)
+
+    def _go_to(self, lane: Lane) -> None:
+        """Have the vCPU of `lane` be at work."""
+        if lane is self.lane:
+            return
+        if self.lane.loaded is not None:
+            self.lane.loaded.rest()
+        self.clock.go_to(lane.number, lambda: self._cpu.go_to(lane.number))
+        self.lane = lane
+
     def forget(self, task: Runnable) -> None:
         """`task` has ended: its registers are nobody's."""
-        if self._loaded is task:
-            self._loaded = None
+        for lane in self.lanes:
+            if lane.loaded is task:
+                lane.loaded = None
 
     def prepare(self) -> select.epoll:
         """Return what watches descriptors: made before a second seat has its table, which must have it too."""
@@ -247,11 +294,16 @@ class Scheduler:
         while not self.over:
             if self._polled:
                 self._look(0)
-            if self._ready:
-                return self._ready.popleft()
+            lane = self.lanes.next()
+            if lane is not None:
+                self._go_to(lane)
+                if lane.current is None:
+                    lane.current = lane.ready.popleft()
+                    self.clock.begin_at(lane.current.ready_at)
+                return lane.current
             self._keeper.collect()
             self._expire()
-            if not self._ready:
+            if self.lanes.next() is None:
                 self._idle()
         return None
 

@@ -15,6 +15,7 @@ from quire.guest.kernel.usage import Usage
 from quire.guest.load.launch import Program
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.mm.uaccess import UserMemory
+from quire.guest.syscalls.state import thread_state
 
 __all__ = ["Thread"]
 
@@ -88,20 +89,34 @@ class Thread(Calls):
         """Whether the process has exited or died."""
         return self.process.ended
 
+    @property
+    def affinity(self) -> int:
+        """The vCPUs that may run it, a bit each."""
+        return thread_state(self).affinity
+
     def enter(self, previous: "Thread | None") -> None:
-        """Load its registers and its address space, in the place of those of `previous`, which may have ended."""
+        """Load its registers and its address space, in the place of those of `previous`, which may have ended.
+
+        None if the vCPU has its registers already, or nobody's.
+        """
         registers = self.machine.registers
         if previous is not None:
-            previous._saved = registers.save()
-            if previous.process is not self.process:
-                previous.process.usage.end_turn()
+            previous.leave()
+            previous.rest()
         if not self.machine.loaded:
             self.machine.load()
         if self._saved is not None:
             registers.load(self._saved)
             self._saved = None
-        if self.process.usage.since is None:
-            self.process.usage.begin_turn()
+        self.process.usage.begin_turn()
+
+    def leave(self) -> None:
+        """Keep its registers: another vCPU is to have them."""
+        self._saved = self.machine.registers.save()
+
+    def rest(self) -> None:
+        """The vCPU that it is on is not at work any more, or not for it."""
+        self.process.usage.end_turn()
 
     def come_back(self) -> None:
         """Have the address space loaded, and the registers that it had: for who looks when the guest has ended."""

@@ -21,7 +21,8 @@ class Usage:
 
     def begin_turn(self) -> None:
         """A thread of the process runs from now on."""
-        self.since = self.busy()
+        if self.since is None:
+            self.since = self.busy()
 
     def end_turn(self) -> None:
         """Another process runs from now on."""

@@ -1,11 +1,12 @@
-"""The machine that a process guest's kernel runs on: ProcessMachine over a vCPU, one for each address space.
+"""The machine that a process guest's kernel runs on: ProcessMachine over its vCPUs, one for each address space.
 
 An EPT violation met on the way is an exit like any other: recorded, counted, handled. Of an address space that is not
 loaded nothing is invalidated at once: it is noted, and the next MOV to CR3 that loads it drops what is cached under its
 PCID, as Linux does by its generations (arch/x86/mm/tlb.c).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
@@ -13,71 +14,89 @@ import numpy as np
 from quire.arch import PAGE_SIZE, Access, ExitReason
 from quire.errors import MisuseError
 from quire.guest.kernel.machine import PageFault, ProcessMachine, Registers
-from quire.machine import Vcpu
+from quire.guest.kernel.processors import Processors
 from quire.paging import Mapping, Rights, Status, Tables
 from quire.vcpu import Counting, Exit, Sliced, counting, sliced
 
 __all__ = ["VirtualMachine"]
 
 
-class VirtualMachine:
-    """One vCPU, its guest-physical memory, and one address space: `tables`, by default those that are loaded.
+#: Pages from which on all of an address space is dropped, as Linux has it (tlb_single_page_flush_ceiling).
+_MANY = 33
 
-    Sizes are in bytes. `pcid` tags its translations; `machine` is that of another address space on the vCPU.
+
+class VirtualMachine:
+    """The vCPU that runs, its guest-physical memory, and one address space: `tables`, by default those that are loaded.
+
+    Sizes are in bytes. `pcid` tags its translations; `machine` is that of another address space on the same vCPUs.
     """
 
     def __init__(
         self,
-        vcpu: Vcpu,
+        processors: Processors,
         tables: Tables | None = None,
         pcid: int = 0,
         machine: "VirtualMachine | None" = None,
     ) -> None:
-        self._vcpu = vcpu
-        self._mmu = mmu = vcpu.mmu
-        self._cpu = vcpu.cpu
-        self._bytes = vcpu.host.memory.octets.data
-        self._tables = mmu.tables if tables is None else tables
+        self.processors = processors
+        first = processors.all[0]
+        self._bytes = first.host.memory.octets.data
+        self._tables = first.mmu.tables if tables is None else tables
         self.pcid = pcid
-        #: The address spaces of the vCPU by their tables, and the last that was loaded under each PCID.
+        #: The address spaces of the vCPUs by their tables.
         self._known: dict[Tables, VirtualMachine] = {} if machine is None else machine._known
-        self._tagged: dict[int, VirtualMachine] = {} if machine is None else machine._tagged
         self._known[self._tables] = self
-        self.stale = False  #: whether translations may be cached that it no longer has
+        self._stale = 0  # by vCPU, a bit: whether translations may be cached there that it no longer has
+        self._gathered: list[int | None] | None = None  # what other vCPUs are to be told of together
         if machine is None:
-            self._tagged[pcid] = self
-        self.page_size = vcpu.machine.config.guest_page
+            for one in processors.tagged:
+                one[pcid] = self._tables
+        self.page_size = first.machine.config.guest_page
         self.map = self._tables.map
         self.dirty_pages = self._tables.dirty_pages
         self.lookup = self._tables.lookup
-        self.allocate = mmu.allocate
-        self.free = mmu.free
+        self.allocate = first.mmu.allocate
+        self.free = first.mmu.free
 
     @property
     def registers(self) -> Registers:
-        """The vCPU's registers."""
-        return self._cpu.registers
+        """The registers of the vCPU that runs."""
+        return self.processors.current.cpu.registers
 
-    @cached_property
-    def _sliced(self) -> Sliced:
-        return sliced(self._cpu)
+    @property
+    def vcpu_count(self) -> int:
+        """How many vCPUs there are."""
+        return len(self.processors.all)
 
-    @cached_property
-    def _counting(self) -> Counting:
-        return counting(self._cpu)
+    @property
+    def node(self) -> int:
+        """Where the vCPU runs."""
+        return self.processors.current.node
+
+    def go_to(self, number: int) -> None:
+        """Work on vCPU `number` from now on."""
+        self.processors.go_to(number)
 
     def begin_slice(self, blocks: int) -> None:
         """Interrupt the guest after so many blocks of instructions."""
-        self._sliced.begin_slice(blocks)
+        self._sliced[self.processors.number].begin_slice(blocks)
+
+    @cached_property
+    def _sliced(self) -> list[Sliced]:
+        return [sliced(one.cpu) for one in self.processors.all]
+
+    @cached_property
+    def _counting(self) -> list[Counting]:
+        return [counting(one.cpu) for one in self.processors.all]
 
     @property
     def slice_over(self) -> bool:
         """Whether all of them have run."""
-        return self._sliced.slice_over
+        return self._sliced[self.processors.number].slice_over
 
     def instructions(self) -> int:
-        """Return how many instructions the guest has executed, 0 where nobody counts them."""
-        return self._counting.instructions()
+        """Return how many instructions the vCPU that runs has executed, 0 where nobody counts them."""
+        return self._counting[self.processors.number].instructions()
 
     @property
     def table_count(self) -> int:
@@ -86,23 +105,40 @@ class VirtualMachine:
 
     @property
     def loaded(self) -> bool:
-        """Whether the vCPU's CR3 points to these tables."""
-        return self._mmu.tables is self._tables
+        """Whether CR3 points to these tables, and nothing that went is cached."""
+        on = self.processors
+        return on.current.mmu.tables is self._tables and not self._stale >> on.number & 1
 
     def load(self) -> bool:
         """Execute MOV to CR3; return whether it had to drop what was cached under this PCID."""
-        flushes = self.stale or self._tagged.get(self.pcid) is not self or not self._mmu.enable_pcids()
-        self.stale, self._tagged[self.pcid] = False, self
-        self._mmu.load_tables(self._tables, self.pcid, keep=not flushes)
+        on = self.processors
+        mmu, tagged, bit = on.current.mmu, on.tagged[on.number], 1 << on.number
+        flushes = (
+            bool(self._stale & bit) or tagged.get(self.pcid) is not self._tables or not mmu.enable_pcids()
+        )
+        self._stale &= ~bit
+        tagged[self.pcid] = self._tables
+        mmu.load_tables(self._tables, self.pcid, keep=not flushes)
         return flushes
 
     def loaded_one(self) -> "VirtualMachine":
         """Return the machine with the address space that CR3 points to."""
-        return self._known[self._mmu.tables]
+        return self._known[self.processors.current.mmu.tables]
 
     def another(self, pcid: int) -> "VirtualMachine":
         """Return the machine with an empty address space. Raises OutOfFrames."""
-        return VirtualMachine(self._vcpu, self._mmu.new_tables(), pcid * self._mmu.enable_pcids(), self)
+        mmu = self.processors.current.mmu
+        return VirtualMachine(self.processors, mmu.new_tables(), pcid * mmu.enable_pcids(), self)
+
+    def leave(self, other: ProcessMachine) -> None:
+        """Have no vCPU's CR3 point to these tables, but to those of `other`: they are about to be freed."""
+        on = self.processors
+        here = on.number
+        for number, one in enumerate(on.all):
+            if one.mmu.tables is self._tables:
+                on.go_to(number)
+                other.load()
+        on.go_to(here)
 
     def close(self) -> None:
         """Free the tables of this address space, which is not loaded and maps nothing."""
@@ -129,7 +165,7 @@ class VirtualMachine:
         mapping = self._tables.lookup(gva)
         self._tables.split(gva)
         if mapping is not None:
-            self._mmu.divide(mapping.target, mapping.size)
+            self.processors.current.mmu.divide(mapping.target, mapping.size)
         self._invalidate(gva)
 
     def move_tables(self, start: int, end: int, to: int) -> None:
@@ -146,40 +182,71 @@ class VirtualMachine:
             finally:
                 self._invalidate(None)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Have other vCPUs be told at the end, once, of all pages that go meanwhile."""
+        if self._gathered is not None or self.vcpu_count == 1:
+            yield
+            return
+        self._gathered = []
+        try:
+            yield
+        finally:
+            gathered, self._gathered = self._gathered, None
+            if gathered:
+                whole = None in gathered or len(gathered) > _MANY
+                self._tell_others([None] if whole else gathered)
+
     def _invalidate(self, gva: int | None) -> None:
         """Drop what is cached of the page at `gva`, or of all pages: if not now, then when it is loaded."""
+        on = self.processors
         if self.loaded:
-            self._mmu.invalidate(gva)
+            on.current.mmu.invalidate(gva)
         else:
-            self.stale = True
+            self._stale |= 1 << on.number
+        if len(on.all) > 1:
+            if self._gathered is None:
+                self._tell_others([gva])
+            else:
+                self._gathered.append(gva)
+
+    def _tell_others(self, pages: Sequence[int | None]) -> None:
+        on = self.processors
+        told = on.others_in(self._tables)
+        for number in told:
+            on.shoot_down(number, pages)
+        for number in range(len(on.all)):
+            if number != on.number and number not in told:
+                self._stale |= 1 << number
 
     def physical(self, gpa: int, length: int, *, write: bool = False) -> memoryview:
         """Return the bytes at `gpa`, which must not cross a 4 KiB boundary."""
         _check(gpa, length)
-        hpa = self._mmu.reach(gpa, write=write)
+        vcpu = self.processors.current
+        hpa = vcpu.mmu.reach(gpa, write=write)
         if write:
-            self._cpu.forget_code(hpa, length)
+            vcpu.machine.forget_code(hpa, length)
         return self._bytes[hpa : hpa + length]
 
     def user(self, gva: int, length: int, access: Access) -> memoryview | PageFault:
         """Return the bytes at user address `gva` as a user access reaches them, or the fault it meets."""
         _check(gva, length)
+        vcpu = self.processors.current
+        mmu = vcpu.mmu
         while True:
-            status, value = self._mmu.translate(gva, access)
+            status, value = mmu.translate(gva, access)
             if status == Status.OK:
                 if access is Access.WRITE:
-                    self._cpu.forget_code(value, length)
+                    vcpu.machine.forget_code(value, length)
                 return self._bytes[value : value + length]
             if status == Status.PAGE_FAULT:
                 return PageFault(gva, value)
             if status == Status.EPT_VIOLATION:
-                self._vcpu.handle_exit(Exit(ExitReason.EPT_VIOLATION, value, self._mmu.fault_gpa, gla=gva))
+                vcpu.handle_exit(Exit(ExitReason.EPT_VIOLATION, value, mmu.fault_gpa, gla=gva))
             elif status == Status.LOG_FULL:
-                self._vcpu.handle_exit(
-                    Exit(ExitReason.PAGE_MODIFICATION_LOG_FULL, gpa=self._mmu.fault_gpa, gla=gva)
-                )
+                vcpu.handle_exit(Exit(ExitReason.PAGE_MODIFICATION_LOG_FULL, gpa=mmu.fault_gpa, gla=gva))
             elif status == Status.EPT_MISCONFIGURATION:
-                self._vcpu.handle_exit(Exit(ExitReason.EPT_MISCONFIGURATION, gpa=self._mmu.fault_gpa))
+                vcpu.handle_exit(Exit(ExitReason.EPT_MISCONFIGURATION, gpa=mmu.fault_gpa))
             else:
                 return PageFault(gva, 0)
 

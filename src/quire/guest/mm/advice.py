@@ -45,7 +45,8 @@ def _drop(space: MemoryMap, vma: Vma, start: int, end: int) -> int:
         space.pages.split_edges(start, end)
     except OutOfFrames:
         return -errno.ENOMEM
-    space.pages.drop(start, end)
+    with space.machine.together():
+        space.pages.drop(start, end)
     return 0
 
 

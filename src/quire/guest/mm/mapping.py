@@ -185,7 +185,8 @@ class MemoryMap(ABC):
         except OutOfFrames:
             return -errno.ENOMEM
         # Pages first: what they hold of a file is written through the backing that the areas keep open.
-        self.pages.drop(start, end)
+        with self.machine.together():
+            self.pages.drop(start, end)
         self._last = Vma(*_NOWHERE)
         for vma in self.areas.carve(start, end):
             if vma.backing is not None:
@@ -301,5 +302,6 @@ class MemoryMap(ABC):
         if start < end:
             self._last = Vma(*_NOWHERE)
             self.areas.set_protection(page_down(start), end, prot)
-            self.pages.protect(start, end, RIGHTS[prot])
+            with self.machine.together():
+                self.pages.protect(start, end, RIGHTS[prot])
         return 0

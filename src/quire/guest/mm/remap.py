@@ -101,7 +101,8 @@ def _move(
         return -errno.ENOMEM
     try:
         space.pages.split_edges(old, old + old_size)
-        space.pages.move(old, old_size, target, vma.rights)
+        with space.machine.together():
+            space.pages.move(old, old_size, target, vma.rights)
     except OutOfFrames:
         return -errno.ENOMEM
     space.map_copy(vma, old, target, new_size)

@@ -102,10 +102,10 @@ def personality(task: Task, persona: int) -> int:
 
 @syscall(309, "getcpu", POINTER, POINTER, INT, effect=Effect.PLAYED)
 def getcpu(task: Task, cpu: int, node: int, _cache: int) -> int:
-    """Answer processor 0 of node 0."""
-    for pointer in (cpu, node):
+    """Answer the vCPU that the thread runs on, and its node."""
+    for pointer, number in ((cpu, task.kernel.scheduler.lane.number), (node, task.machine.node)):
         if pointer:
-            task.memory.write_u32(pointer, 0)
+            task.memory.write_u32(pointer, number)
     return 0
 
 

@@ -4,6 +4,7 @@ import errno
 import resource
 import struct
 
+from quire.guest.kernel.group import ProcessThread
 from quire.guest.kernel.task import Task
 from quire.guest.mm.linux import PAGE_4K
 from quire.guest.syscalls import host
@@ -13,8 +14,8 @@ from quire.guest.syscalls.kinds import INT, POINTER, S32, U32, Out, fail
 from quire.guest.syscalls.state import group_state, thread_state
 from quire.guest.syscalls.table import passes, syscall
 
-_ONE_CPU = 1  # the mask of processor 0
-_MASK_BYTES = 8
+#: Of a mask of vCPUs: what the kernel writes, and the most that it reads.
+_MASK_BYTES, _MOST_BYTES = 8, 128
 _GETPRIORITY, _SETPRIORITY = 140, 141
 _PROCESS, _GROUP, _USER = 0, 1, 2
 _NICEST, _LEAST_NICE = 19, -20
@@ -34,24 +35,39 @@ def _is_own(task: Task, target: int) -> bool:
     return not target or task.kernel.task(target) is not None
 
 
+def _thread(task: Task, target: int) -> ProcessThread:
+    """Return the thread with a number, this one for 0. ESRCH for a number that is nobody's."""
+    found = task.kernel.task(target or task.tid)
+    if found is None:
+        raise fail(errno.ESRCH)
+    return found
+
+
 @syscall(204, "sched_getaffinity", S32, U32, POINTER, effect=Effect.PLAYED)
 def sched_getaffinity(task: Task, target: int, size: int, pointer: int) -> int:
-    """Answer one processor: the guest has one vCPU."""
+    """Answer the vCPUs that may run a thread, as a mask."""
     if size < _MASK_BYTES or size % 8:
         return -errno.EINVAL
-    if not _is_own(task, target):
-        return -errno.ESRCH
-    task.memory.write_u64(pointer, _ONE_CPU)
+    mask = thread_state(_thread(task, target)).affinity & _all_vcpus(task)
+    task.memory.write_u64(pointer, mask)
     return _MASK_BYTES
 
 
 @syscall(203, "sched_setaffinity", S32, U32, POINTER, effect=Effect.PLAYED)
 def sched_setaffinity(task: Task, target: int, size: int, pointer: int) -> int:
-    """Accept a mask that has processor 0, else EINVAL."""
-    if not _is_own(task, target):
-        return -errno.ESRCH
-    mask = task.memory.read(pointer, min(size, 128))
-    return 0 if mask and mask[0] & _ONE_CPU else -errno.EINVAL
+    """Say which vCPUs may run a thread, by a mask; EINVAL if none of them is there. It moves at once."""
+    thread = _thread(task, target)
+    mask = int.from_bytes(task.memory.read(pointer, min(size, _MOST_BYTES)), "little") & _all_vcpus(task)
+    if not mask:
+        return -errno.EINVAL
+    thread_state(thread).affinity = mask
+    if thread.moves() and thread.tid == task.tid:
+        task.runs = False
+    return 0
+
+
+def _all_vcpus(task: Task) -> int:
+    return (1 << task.machine.vcpu_count) - 1
 
 
 def _check_target(target: int, pointer: int) -> None:

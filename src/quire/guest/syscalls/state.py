@@ -176,6 +176,7 @@ class ThreadState:
     #: Which memory node it asked for: how, and a set.
     policy: tuple[int, int] = (0, 0)
     keep_capabilities: int = 0
+    affinity: int = -1  #: the vCPUs that may run it, a bit each
     clear_child_tid: int = 0
 
     def __post_init__(self) -> None:

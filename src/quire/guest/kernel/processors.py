@@ -1,0 +1,60 @@
+"""The vCPUs of a process guest, of which one runs at a time, and what their TLBs may hold of which address space.
+
+The kernel that Quire plays does all its work on the vCPU that runs. What another one has to drop it is told at once, by
+an inter-processor interrupt, if it is busy in that address space; any other finds out when it loads it (Linux,
+arch/x86/mm/tlb.c).
+"""
+
+from collections.abc import Callable, Sequence
+
+from quire.machine import Vcpu
+from quire.paging import Tables
+from quire.vcpu import Exit
+
+__all__ = ["Processors"]
+
+
+class Processors:
+    """All vCPUs of one machine, in order; the first runs."""
+
+    def __init__(self, vcpus: Sequence[Vcpu]) -> None:
+        self.all = tuple(vcpus)
+        self.number = 0  #: of the one that runs
+        self.current = self.all[0]
+        #: How often each told others to drop translations, and was told.
+        self.sent, self.received = [0] * len(self.all), [0] * len(self.all)
+        #: Whose translations each last had under which PCID.
+        self.tagged: list[dict[int, Tables]] = [{} for _ in self.all]
+        #: Whether a task runs there that goes on when its turn comes; the scheduler sets it.
+        self.is_busy: Callable[[int], bool] = lambda number: False
+        for one in self.all:
+            one.mmu.on_exit = self._exit
+
+    def go_to(self, number: int) -> None:
+        """Work on vCPU `number` from now on."""
+        self.number, self.current = number, self.all[number]
+
+    def interrupt(self) -> None:
+        """Have the vCPU that runs stop. Any thread may call."""
+        self.current.cpu.interrupt()
+
+    def others_in(self, tables: Tables) -> list[int]:
+        """Return the vCPUs, but for the one that runs, where a task is at work whose tables these are."""
+        if len(self.all) == 1:
+            return []
+        return [
+            number
+            for number, one in enumerate(self.all)
+            if number != self.number and one.mmu.tables is tables and self.is_busy(number)
+        ]
+
+    def shoot_down(self, number: int, pages: Sequence[int | None]) -> None:
+        """Interrupt vCPU `number`, which drops what it has of `pages`, each None for all of its address space."""
+        self.sent[self.number] += 1
+        self.received[number] += 1
+        for page in pages:
+            self.all[number].mmu.invalidate(page)
+
+    def _exit(self, stop: Exit) -> None:
+        """Whichever Mmu met it: the vCPU that runs has exited."""
+        self.current.handle_exit(stop)
