@@ -92,3 +92,6 @@ class CountingToy(ToyCpu):
 
     def instructions(self) -> int:
         return 0
+
+    def walks(self) -> int:
+        return 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from quire.arch import Access
 from quire.guest.kernel.machine import PageFault
+from quire.guest.kernel.meter import Tally
 from quire.memory import OutOfFrames, Owner, OwnerKind
 from quire.paging import Mapping, Rights
 
@@ -95,6 +96,12 @@ class FakeMachine:
 
     def begin_slice(self, blocks):
         """Nobody takes turns."""
+
+    def tally(self):
+        return Tally(0, 0, 0)
+
+    def held(self):
+        return 0
 
     def instructions(self):
         return 0

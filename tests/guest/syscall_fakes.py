@@ -11,6 +11,7 @@ from quire.arch import Access
 from quire.guest.kernel.clock import HostClock
 from quire.guest.kernel.group import Image, Process
 from quire.guest.kernel.machine import PageFault
+from quire.guest.kernel.meter import Tally
 from quire.guest.kernel.siginfo import SignalInfo
 from quire.guest.kernel.system import FIRST_PID, Kernel
 from quire.guest.kernel.timers import Timers
@@ -46,6 +47,12 @@ class FakeMachine:
 
     def begin_slice(self, blocks: int) -> None:
         """Nobody takes turns."""
+
+    def tally(self) -> Tally:
+        return Tally(0, 0, 0)
+
+    def held(self) -> int:
+        return 0
 
     def instructions(self) -> int:
         return 0

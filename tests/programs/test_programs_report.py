@@ -132,7 +132,7 @@ def test_schema_and_sections() -> None:
     assert record["schema"] == 1
     assert list(record) == [
         "schema", "quire", "python", "program", "config", "outcome", "region", "instructions", "accesses", "tlb",
-        "walk_caches", "size_conflicts", "walks", "page_faults", "exits", "syscalls", "unimplemented", "tasks",
+        "walk_caches", "size_conflicts", "walks", "page_faults", "exits", "syscalls", "unimplemented", "tasks", "vcpus",
         "memory", "numa", "flushes", "working_set", "time",
     ]  # fmt: skip
     config = record["config"]

@@ -15,6 +15,21 @@ if TYPE_CHECKING:
 __all__ = ["numa_config", "numa_options", "topology_of"]
 
 _HOST = "host"
+_MOST_NODES = 64
+
+
+def _nodes(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """Return the nodes of a list such as 0,1. Raises click.BadParameter."""
+    found = []
+    for part in value.split(",") if value is not None else ():
+        if not (part.isascii() and part.isdigit() and int(part) < _MOST_NODES):
+            raise click.BadParameter(
+                f"{part!r} is no node: give 0 to {_MOST_NODES - 1}, or a list such as 0,1"
+            )
+        found.append(int(part))
+    return tuple(found)
+
+
 _OPTIONS = (
     click.option("--numa", metavar="NODES",
                  help="Nodes of the host: 4x8G, or 8G,8G,16G, or host for this machine's own."),
@@ -26,7 +41,8 @@ _OPTIONS = (
     click.option("--guest-tables", metavar="POLICY", help="Of the guest's page tables; by default as its pages."),
     click.option("--host-tables", metavar="POLICY",
                  help="Of EPT and shadow tables; by default first-touch."),
-    click.option("--vcpu-node", type=click.IntRange(0, 63), metavar="N", help="Where the guest runs; default 0."),
+    click.option("--vcpu-node", callback=_nodes, metavar="N[,M]...",
+                 help="Where the guest runs, one node or one for each vCPU; default 0."),
     click.option("--last-cache", type=SizeType(), metavar="SIZE",
                  help="Of the cache before memory, 16 ways; without one every reference reaches memory."),
     click.option("--replicate-tables", is_flag=True,
@@ -84,7 +100,7 @@ def numa_config(options: dict[str, Any]) -> "NumaConfig | None":
     if topology is None:
         if (
             any(given.values())
-            or options["vcpu_node"] is not None
+            or options["vcpu_node"]
             or options["replicate_tables"]
             or options["last_cache"]
         ):
@@ -97,7 +113,7 @@ def numa_config(options: dict[str, Any]) -> "NumaConfig | None":
         return NumaConfig(
             topology,
             **{name: Policy.parse(text) for name, text in given.items() if text is not None},
-            vcpu_node=options["vcpu_node"] or 0,
+            vcpu_node=options["vcpu_node"][0] if options["vcpu_node"] else 0,
             replicate=options["replicate_tables"],
             last_cache=options["last_cache"] or 0,
         )

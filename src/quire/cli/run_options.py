@@ -134,6 +134,7 @@ def guest_config(
     from quire.mmu import ShadowOptions
 
     check_host_page(options)
+    nodes = options.get("vcpu_node", ())
     shadow = ShadowOptions(options["shadow_pages"], int(options["shadow_prefetch"]), options["audit_shadow"])
     if not shape_of("process", options["mmu"]).shadows and shadow != ShadowOptions():
         raise click.UsageError(
@@ -155,6 +156,7 @@ def guest_config(
             tlb=_tlb_options(options),
             vpid=int(vpids),
             vcpus=options["vcpus"],
+            vcpu_nodes=nodes if len(nodes) > 1 else (),
         )
     except (MisuseError, FormatError) as error:
         raise click.UsageError(str(error)) from None

@@ -1,6 +1,9 @@
 """What a run's report says of NUMA nodes: where pages and tables went, and which references were remote."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from quire.machine import Vcpu
 from quire.memory import FRAME_SHIFT, OwnerKind
@@ -13,14 +16,14 @@ __all__ = ["numa_record"]
 _HOST_TABLES = (OwnerKind.EPT_TABLE, OwnerKind.SHADOW_TABLE)
 
 
-def numa_record(vcpu: Vcpu, *, full: bool) -> dict[str, Any] | None:
+def numa_record(vcpus: Sequence[Vcpu], *, full: bool) -> dict[str, Any] | None:
     """Return the nodes, what lies on each, and references from node to node; None on a host without nodes.
 
     Without `full` detail no data access was seen, and walks are those that the engine's own TLB missed.
     """
+    vcpu = vcpus[0]
     pools, numa = vcpu.machine.placement.node_pools, vcpu.machine.config.numa
-    references = vcpu.node_references
-    if pools is None or references is None:
+    if pools is None:
         return None
     topology = pools.topology
     kinds = [NodeCount.GUEST_TABLE, NodeCount.HOST_TABLE, *([NodeCount.DATA] if full else [])]
@@ -35,19 +38,26 @@ def numa_record(vcpu: Vcpu, *, full: bool) -> dict[str, Any] | None:
         "host_tables": None if numa is None else str(numa.host_tables),
         "replicated": numa is not None and numa.replicate,
         "vcpu_node": vcpu.node,
+        "vcpu_nodes": [one.node for one in vcpus],
         "last_cache": 0 if numa is None else numa.last_cache,
         "frames": _frames(vcpu, pools),
         "fell_back": pools.fell_back,
         "misplaced": vcpu.host.misplaced(),
-        "references": {
-            kind.name.lower(): {
-                "matrix": references.matrix(kind).tolist(),
-                "local": references.local(kind),
-                "remote": references.remote(kind),
-                "in_memory": references.matrix(kind, memory=True).tolist(),
-            }
-            for kind in kinds
-        },
+        "references": {kind.name.lower(): _references(vcpus, kind) for kind in kinds},
+    }
+
+
+def _references(vcpus: Sequence[Vcpu], kind: NodeCount) -> dict[str, Any]:
+    """Return the references of all vCPUs, from where each ran to where the memory is."""
+    counters = [one.node_references for one in vcpus if one.node_references is not None]
+    made, missed = (
+        np.sum([one.matrix(kind, memory=memory) for one in counters], axis=0) for memory in (False, True)
+    )
+    return {
+        "matrix": made.tolist(),
+        "local": sum(one.local(kind) for one in counters),
+        "remote": sum(one.remote(kind) for one in counters),
+        "in_memory": missed.tolist(),
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from quire import __version__
 from quire.cpu import Detail
 from quire.guest.kernel.process import ProcessGuest
+from quire.guest.kernel.processors import Processors
 from quire.guest.kernel.siginfo import GuestDeath, signal_name
 from quire.guest.kernel.system import Kernel
 from quire.guest.load.launch import Program
@@ -18,9 +19,9 @@ from quire.guest.load.symbols import Symbols
 from quire.guest.numa_record import numa_record
 from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
-from quire.machine import Machine, Vcpu
+from quire.guest.vcpu_record import all_events, all_exits, all_walk_hits, vcpu_rows
+from quire.machine import Vcpu
 from quire.mmu import PagedMmu
-from quire.vcpu import counting
 
 __all__ = ["SCHEMA", "run_record"]
 
@@ -31,7 +32,7 @@ SCHEMA = 1
 def run_record(
     program: Program,
     spec: RunSpec,
-    machine: Machine,
+    processors: Processors,
     guest: ProcessGuest,
     ended: tuple[int, GuestDeath | None],
     sampler: Sampler | None,
@@ -44,9 +45,9 @@ def run_record(
     `ended` is the exit status and the guest's death, if it died; `region` says which part of the run counts. Raises
     MisuseError for an engine that counts nothing.
     """
-    vcpu, (status, death) = machine.vcpu, ended
+    vcpus, (status, death) = processors.all, ended
     full = spec.detail is Detail.FULL
-    events = counting(vcpu.cpu).events()
+    events = all_events(vcpus)
     return {
         "schema": SCHEMA,
         "quire": __version__,
@@ -66,17 +67,18 @@ def run_record(
         "instructions": events.get("instructions"),
         "accesses": _accesses(events) if full else None,
         "tlb": _tlb(events) if full else None,
-        "walk_caches": vcpu.tlb.walk_hits() if full else None,
-        "size_conflicts": vcpu.tlb.conflicts if full else None,
+        "walk_caches": all_walk_hits(vcpus) if full else None,
+        "size_conflicts": sum(one.tlb.conflicts for one in vcpus) if full else None,
         "walks": _walks(events),
-        "page_faults": vcpu.page_faults,
-        "exits": {reason.name: count for reason, count in sorted(vcpu.exits.items())},
+        "page_faults": sum(one.page_faults for one in vcpus),
+        "exits": all_exits(vcpus),
         "syscalls": dict(sorted(guest.syscall_counts.items(), key=lambda item: (-item[1], item[0]))),
         "unimplemented": dict(guest.unimplemented),
         "tasks": _tasks(guest.kernel, spec),
-        "memory": _memory(vcpu.mmu, guest),
-        "numa": numa_record(vcpu, full=full),
-        "flushes": _flushes(vcpu, guest),
+        "vcpus": vcpu_rows(processors, guest.kernel.scheduler, full=full),
+        "memory": _memory(processors.current.mmu, guest),
+        "numa": numa_record(vcpus, full=full),
+        "flushes": _flushes(vcpus, guest),
         "working_set": None if sampler is None else sampler.record(),
         "time": times,
     }
@@ -101,15 +103,17 @@ def _config(spec: RunSpec, walls: Sequence[str]) -> dict[str, Any]:
         "largest_tlb_page": config.tlb.largest_page,
         "walk_caches": config.tlb.walk_caches,
         "vpid": config.vpid,
+        "vcpus": config.vcpus,
     }
 
 
 def _tasks(kernel: Kernel, spec: RunSpec) -> dict[str, Any]:
-    """Return how often another task was given the vCPU, and every process in the order of their numbers."""
-    return {
-        "deterministic": kernel.clock.is_virtual,
-        "switches": kernel.scheduler.switches,
-    } | kernel.history.record(kernel.processes, arguments=spec.record_arguments)
+    """Return how often another task was given a vCPU, and every process in the order of their numbers."""
+    found = kernel.history.record(kernel.processes, arguments=spec.record_arguments)
+    if spec.detail is not Detail.FULL:  # where no access is looked up in the modelled TLBs
+        for row in found["processes"]:
+            row["tlb_misses"] = row["refills"] = None
+    return {"deterministic": kernel.clock.is_virtual, "switches": kernel.scheduler.switches} | found
 
 
 def _accesses(events: Mapping[str, int]) -> dict[str, int]:
@@ -147,10 +151,13 @@ def _walks(events: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _flushes(vcpu: Vcpu, guest: ProcessGuest) -> dict[str, Any] | None:
-    """Return what a check of flushes found, None without one."""
-    check = vcpu.flush_check
-    return None if check is None else check.record(Symbols(guest.space).name)
+def _flushes(vcpus: Sequence[Vcpu], guest: ProcessGuest) -> dict[str, Any] | None:
+    """Return what a check of flushes found on all vCPUs, None without one."""
+    name = Symbols(guest.space).name
+    records = [one.flush_check.record(name) for one in vcpus if one.flush_check is not None]
+    if not records:
+        return None
+    return {key: [row for record in records for row in record[key]] for key in records[0]}
 
 
 def _memory(mmu: PagedMmu, guest: ProcessGuest) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class Session:
             guest.signals.inherit(signals.mask_before, signals.ignored_before)
             guest.kernel.outside = signals
             seats = Seats(machine.vcpus, guest.kernel, self.region, sampler)
-            self.region.begin(guest, cpu, lambda: self._begin_region(machine, guest))
+            self.region.begin(guest, cpu, lambda: self._begin_region(processors, guest))
             if self.spec.audit_every is not None:
                 seats.audit_after(self.spec.audit_every, lambda: self._audit(machine))
             try:
@@ -168,7 +168,7 @@ class Session:
         whole = run_record(
             self.program,
             self.spec,
-            machine,
+            processors,
             guest,
             (self.status, death),
             sampler,
@@ -190,9 +190,9 @@ class Session:
             "ended": self.region.ended,
         }
 
-    def _begin_region(self, machine: Machine, guest: ProcessGuest) -> None:
+    def _begin_region(self, processors: Processors, guest: ProcessGuest) -> None:
         """Note what was counted before the region."""
-        self._before = run_record(self.program, self.spec, machine, guest, (0, None), None, {})
+        self._before = run_record(self.program, self.spec, processors, guest, (0, None), None, {})
 
     def _tell_death(self, vcpu: Vcpu, guest: ProcessGuest, process: Process, death: GuestDeath) -> None:
         """Say how the first process died, while its memory and registers are there."""

@@ -65,7 +65,8 @@ def _log_tables(mmu: PagedMmu, log: TableLog, actor: Callable[[str], Actor]) -> 
         if not _log_copies(shadow.memory, log, actor):
             shadow.memory = LoggedEntries(shadow.memory, log, lambda: actor("hypervisor"))
     elif mmu.builds_tables:
-        mmu.tables.memory = LoggedTables(mmu.tables.memory, mmu.entry_hpa, log, lambda: actor("kernel"))
+        mmu.logged = lambda tables: LoggedTables(tables, mmu.entry_hpa, log, lambda: actor("kernel"))
+        mmu.tables.memory = mmu.logged(mmu.tables.memory)
     if mapped is not None and mapped.hardware_walks_map:
         memory_map = mapped.memory_map
         if not _log_copies(memory_map.memory, log, actor):

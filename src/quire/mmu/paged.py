@@ -25,6 +25,7 @@ from quire.paging import (
     Mapping,
     Result,
     Rights,
+    TableMemory,
     Tables,
     WalkRecord,
     new_context,
@@ -82,6 +83,8 @@ class PagedMmu(ABC):
         self.forget: Callable[[int | None], None] = lambda gva: None
         self.tlb: Tlb | None = None
         self.log: WriteLog | None = None  #: while the guest's writes are logged
+        #: Has writes of a memory of tables noted, while flushes are checked.
+        self.logged: Callable[[TableMemory], TableMemory] | None = None
         self.regions: MemoryRegions | None = None  #: of a machine guest that was given some
         self.pcid = 0  #: current process-context identifier
         self.table_pages: dict[int, int] = {}  #: HPAs of guest tables by frame
@@ -124,7 +127,8 @@ class PagedMmu(ABC):
 
     def new_tables(self) -> Tables:
         """Return an empty hierarchy of the guest's, for one more address space. Raises OutOfFrames."""
-        return Tables(GuestFrames(self), GUEST_FORMAT, self.changed_for_all)
+        memory, logged = GuestFrames(self), self._sharers[0].logged
+        return Tables(memory if logged is None else logged(memory), GUEST_FORMAT, self.changed_for_all)
 
     def _point_at_tables(self) -> None:
         self.guest_context[Context.CR3] = self.tables.root

@@ -67,7 +67,7 @@ def render_numa(record: Record, file: IO[str]) -> None:
 
 def numa_rows(numa: Record) -> list[tuple[str, str, str]]:
     """Return the rows of a run's report: what lies where, and what was remote."""
-    rows = [("policy", str(numa["policy"]), f"vCPU on node {numa['vcpu_node']}")]
+    rows = [("policy", str(numa["policy"]), f"vCPU on node {_nodes(numa)}")]
     for kind, title in _FRAMES.items():
         frames = numa["frames"][kind]
         if any(frames):
@@ -89,6 +89,12 @@ def numa_rows(numa: Record) -> list[tuple[str, str, str]]:
     return rows
 
 
+def _nodes(numa: Record) -> str:
+    """Return where each vCPU runs, once if all run on one node."""
+    nodes = numa["vcpu_nodes"]
+    return ", ".join(map(str, nodes if len(set(nodes)) > 1 else nodes[:1]))
+
+
 def _placement(sheet: Any, run: Record) -> None:
     numa = run["numa"]
     tables = "a copy on every node" if numa["replicated"] else numa["host_tables"]
@@ -96,7 +102,7 @@ def _placement(sheet: Any, run: Record) -> None:
     columns = [("node", "right"), *((title, "right") for title in _FRAMES.values()), ("free", "right")]
     frames = numa["frames"]
     rows = [
-        [f"{node} *" if node == numa["vcpu_node"] else str(node)]
+        [f"{node} *" if node in numa["vcpu_nodes"] else str(node)]
         + [format_count(frames[kind][node]) for kind in _FRAMES]
         + [format_size(frames["free"][node] * _PAGE)]
         for node in range(len(numa["topology"]["sizes"]))

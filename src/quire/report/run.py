@@ -4,6 +4,7 @@ Takes the record that a session made (see docs/reference/run-report.md for its f
 """
 
 import os
+from collections.abc import Sequence
 from typing import IO, Any
 
 from quire.report.flushes import render_advice, render_findings
@@ -74,6 +75,8 @@ def _sections(record: dict[str, Any]) -> list[tuple[str, Rows]]:
     tasks = record.get("tasks")
     if tasks is not None and (len(tasks["processes"]) > 1 or tasks["processes"][0]["threads"] > 1):
         sections.append(("tasks", _tasks(tasks)))
+    if len(record.get("vcpus") or ()) > 1:
+        sections.append(("vCPUs", _vcpus(record["vcpus"])))
     if record["unimplemented"]:
         sections.append(("not implemented (ENOSYS)", _counted(record["unimplemented"])))
     return sections
@@ -81,18 +84,34 @@ def _sections(record: dict[str, Any]) -> list[tuple[str, Rows]]:
 
 def _tasks(tasks: dict[str, Any]) -> Rows:
     """Return a row for each process, indented below its parent."""
-    rows = [("switches", format_count(tasks["switches"]), "of the vCPU from one task to another")]
+    rows = [("switches", format_count(tasks["switches"]), "of a vCPU from one task to another")]
     depth: dict[int, int] = {}
     for one in tasks["processes"][:_MOST_PROCESSES]:
         depth[one["pid"]] = level = min(depth.get(one["parent"], -1) + 1, 6)
         how = one["signal"] or (f"status {one['status']}" if one["status"] is not None else "was running")
         threads = f", {one['threads']} threads" if one["threads"] > 1 else ""
-        used = f"{format_count(one['page_faults'])} page faults, {format_size(one['peak'])} at most"
+        used = f"{format_count(one['walks'])} walks, {format_count(one['page_faults'])} page faults"
+        if one["tlb_misses"] is not None:
+            used = f"{format_count(one['tlb_misses'])} TLB misses, {used}"
+        used += f", {format_size(one['peak'])} at most"
         name = f"{'  ' * level}{one['pid']} {os.path.basename(one['command'][0])}"
         rows.append((name[:_NAME_WIDTH], f"{one['time'] / 1e6:.3f} ms", f"{how}, {used}{threads}"))
     more = len(tasks["processes"]) - _MOST_PROCESSES + tasks["left_out"]
     if more > 0:
         rows.append(("", "", f"and {format_count(more)} others: --json has them"))
+    return rows
+
+
+def _vcpus(vcpus: Sequence[dict[str, Any]]) -> Rows:
+    """Return a row for each vCPU."""
+    rows = []
+    for number, one in enumerate(vcpus):
+        misses = "" if one["tlb_misses"] is None else f"{format_count(one['tlb_misses'])} TLB misses, "
+        told = one["shootdowns"]
+        used = f"{misses}{format_count(one['walks'])} walks, {format_count(one['switches'])} switches"
+        shot = f"shootdowns {format_count(told['sent'])} sent, {format_count(told['received'])} received"
+        count = "-" if one["instructions"] is None else format_count(one["instructions"])
+        rows.append((f"{number}: instructions", count, f"{used}, {shot}"))
     return rows
 
 

@@ -73,6 +73,9 @@ class TlbEntry:
     stamp: int
 
 
+_SPACE_SHIFT = np.uint64(TAG.shift("space"))
+
+
 class Tlb:
     """See the module. `entries`, `state` and `shapes` are what the kernels take, as layout.py describes them.
 
@@ -209,6 +212,16 @@ class Tlb:
             found[f"l{level + 1}d_misses"] = load + store
             found[f"l{level + 1}i_misses"] = fetch
         return found
+
+    @property
+    def first_misses(self) -> int:
+        """How many look-ups the first level missed so far, of data and of code."""
+        return sum(int(self.state[TlbState.MISSES + side * LEVELS]) for side in range(SIDES))
+
+    def held(self) -> int:
+        """Return how many entries the current address space has, of all structures."""
+        owners = self.entries[: self.capacity] >> _SPACE_SHIFT
+        return int(np.count_nonzero(owners == self.state[TlbState.SPACE]))
 
     def walk_hits(self) -> dict[str, int]:
         """Return how often each walk cache answered, by what it holds: ``linear PDE``, ``guest-physical page``."""

@@ -159,6 +159,10 @@ class Counting(Protocol):
         """Return how many instructions were executed, 0 where nobody counts them."""
         ...
 
+    def walks(self) -> int:
+        """Return how many walks were made."""
+        ...
+
 
 @runtime_checkable
 class Slowed(Protocol):

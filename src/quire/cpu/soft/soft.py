@@ -4,6 +4,7 @@ import ctypes
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from threading import RLock, get_ident
 
 import numpy as np
@@ -95,9 +96,8 @@ class SoftCpu:
         self._recent = np.full((3, RECENT_SLOTS, len(Recent)), _NOWHERE, np.uint64)
         self._tlb_state = memoryview(tlb.state)  # type: ignore[arg-type]
         self._runner = 0  # the thread that runs the engine
-        self._telling = (
-            RLock()
-        )  # held by who tells the engine to stop, or has an instruction begin to run alone
+        # Held by who tells the engine to stop, or has an instruction begin to run alone.
+        self._telling = RLock()
         self._alone_at: int | None = None  # of an instruction that is to run alone, for what it touches
         self._then: Callable[[], None] | None = None
         self._state[SoftState.DETAIL] = detail
@@ -123,6 +123,7 @@ class SoftCpu:
             by_hooks=by_hooks,
         )
         self.instructions = self.counts.instructions
+        self.walks = partial(self._scalars.__getitem__, int(SoftState.WALKS))
         self._slices = Slices(self._engine, self.counts, self._scalars, self._pointers)
         if not self.counts.limits_fills:
             self._budget.lift()

@@ -6,12 +6,13 @@ Models the thread group of Linux (include/linux/sched/signal.h). It knows its th
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol
 
 from quire.guest.kernel.actions import signal_bit
 from quire.guest.kernel.machine import ProcessMachine
+from quire.guest.kernel.meter import Meter
 from quire.guest.kernel.seat import Seat
 from quire.guest.kernel.siginfo import GuestDeath, SignalInfo
 from quire.guest.kernel.signals import Signals
@@ -39,6 +40,7 @@ class ProcessThread(Protocol):
     process: "Process"
     runs: bool
     awaits: int  #: signals that its call waits for though it blocks them
+    meter: Meter
 
     @property
     def ended(self) -> bool:
@@ -127,9 +129,17 @@ class Process:
     vfork: WaitQueue = field(default_factory=WaitQueue)  #: its parent, until it has its own memory
     borrows: bool = False  #: whether its parent waits in :attr:`vfork`
     threads_made: int = 0
+    meter: Meter = field(default_factory=Meter)  #: what threads used that have ended
     children_time: int = 0  #: ns of processor time of children that were waited for
     children_faults: int = 0
     children_peak: int = 0
+
+    def used(self) -> Meter:
+        """Return what all of its threads used, but for the turns at hand."""
+        found = replace(self.meter)
+        for one in self.live():
+            found.join(one.meter)
+        return found
 
     @property
     def parent_pid(self) -> int:

@@ -1,6 +1,7 @@
 """What is told of the processes of a guest when it has ended: who came of whom, how each ended, what it used."""
 
 import os
+from dataclasses import asdict
 from typing import Any
 
 from quire.guest.kernel.group import Change, Process
@@ -51,6 +52,7 @@ def _describe(process: Process) -> dict[str, Any]:
         "signal": None if change is None or change is Change.EXITED else signal_name(number),
         "threads": process.threads_made,
         "time": process.usage.time(),
+        **asdict(process.used()),
         "page_faults": process.usage.faults,
         "peak": process.usage.peak,
     }

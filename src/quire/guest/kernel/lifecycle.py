@@ -235,7 +235,8 @@ class Lifecycle(Thread):
             return
         self.forget_thread_memory()
         self.ended, self.runs, self.blocked = True, False, False
-        self.process.usage.end_turn()
+        self.rest()
+        self.process.meter.join(self.meter)
         self._stop_waiting()
         self._release_slots()
         scheduler = self.kernel.scheduler

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from quire.arch import Access
+from quire.guest.kernel.meter import Tally
 from quire.paging import Mapping, Rights
 from quire.vcpu import Registers
 
@@ -66,6 +67,14 @@ class ProcessMachine(Protocol):
 
     def instructions(self) -> int:
         """Return how many instructions the vCPU that runs has executed, 0 where nobody counts them."""
+        ...
+
+    def tally(self) -> Tally:
+        """Return what the vCPU that runs has counted."""
+        ...
+
+    def held(self) -> int:
+        """Return how many entries of its TLBs the loaded address space has; 0 where accesses are not seen."""
         ...
 
     @property

@@ -84,7 +84,7 @@ class ProcessGuest(Lifecycle):
         kernel.processes[process.pid] = process
         kernel.scheduler.begin(self)
         self.watch_memory()
-        usage.begin_turn()
+        self.enter(None)
 
     @property
     def rng(self) -> random.Random:

@@ -255,7 +255,9 @@ class Scheduler:
         return self._poll
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """The run is over: nobody has a turn, nothing is watched any more."""
+        if self.lane.loaded is not None:
+            self.lane.loaded.rest()
         if self._poll is not None:
             self._poll.close()
 

@@ -7,6 +7,7 @@ from quire.guest.kernel.calls import Calls
 from quire.guest.kernel.frame import Trap
 from quire.guest.kernel.group import Process
 from quire.guest.kernel.machine import ProcessMachine
+from quire.guest.kernel.meter import Meter, Tally
 from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.system import Kernel
@@ -28,7 +29,10 @@ class Thread(Calls):
         self.kernel, self.process, self.tid, self.signals = kernel, process, tid, signals
         self.trap = Trap()  #: the last fault, as a signal frame reports it
         self.ended = False
+        self.meter = Meter()
+        self._since: Tally | None = None  # what the vCPU had counted when its turn began
         self._saved: object | None = None
+        self._held = 0  # translations that the TLBs had of its own when its registers were kept
         self._starts: list[Callable[[], None]] = []
         self._begin_calls()
         process.threads[tid] = self
@@ -99,23 +103,30 @@ class Thread(Calls):
 
         None if the vCPU has its registers already, or nobody's.
         """
-        registers = self.machine.registers
+        machine = self.machine
         if previous is not None:
             previous.leave()
             previous.rest()
-        if not self.machine.loaded:
-            self.machine.load()
+        if not machine.loaded:
+            machine.load()
         if self._saved is not None:
-            registers.load(self._saved)
+            machine.registers.load(self._saved)
             self._saved = None
+            self.meter.switches += 1
+            self.meter.refills += max(self._held - machine.held(), 0)
+        if self._since is None:
+            self._since = machine.tally()
         self.process.usage.begin_turn()
 
     def leave(self) -> None:
         """Keep its registers: another vCPU is to have them."""
-        self._saved = self.machine.registers.save()
+        self._saved, self._held = self.machine.registers.save(), self.machine.held()
 
     def rest(self) -> None:
         """The vCPU that it is on is not at work any more, or not for it."""
+        if self._since is not None:
+            self.meter.add(self._since, self.machine.tally())
+            self._since = None
         self.process.usage.end_turn()
 
     def come_back(self) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from quire.arch import PAGE_SIZE, Access, ExitReason
 from quire.errors import MisuseError
 from quire.guest.kernel.machine import PageFault, ProcessMachine, Registers
+from quire.guest.kernel.meter import Tally
 from quire.guest.kernel.processors import Processors
 from quire.paging import Mapping, Rights, Status, Tables
 from quire.vcpu import Counting, Exit, Sliced, counting, sliced
@@ -97,6 +98,17 @@ class VirtualMachine:
     def instructions(self) -> int:
         """Return how many instructions the vCPU that runs has executed, 0 where nobody counts them."""
         return self._counting[self.processors.number].instructions()
+
+    def tally(self) -> Tally:
+        """Return what the vCPU that runs has counted."""
+        on = self.processors
+        counts = self._counting[on.number]
+        return Tally(counts.instructions(), on.current.tlb.first_misses, counts.walks())
+
+    def held(self) -> int:
+        """Return how many entries of its TLBs the loaded address space has; 0 where accesses are not seen."""
+        tlb = self.processors.current.tlb
+        return tlb.held() if tlb.first_misses else 0
 
     @property
     def table_count(self) -> int:

@@ -1,0 +1,118 @@
+"""Guests on several vCPUs: they run side by side, tell each other what to drop, and the report says who did what."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from limits import PATIENCE
+from native import environment, quire, quire_report
+
+pytestmark = pytest.mark.programs
+
+PROBES = Path(__file__).parent / "probes"
+#: What quire run is without the interrupts by which vCPUs tell each other to drop translations.
+FORGETFUL = """
+import sys
+from quire.guest.kernel.processors import Processors
+Processors.shoot_down = lambda self, number, pages: None
+from quire.cli import command_line
+sys.argv[0] = "quire"
+command_line()
+"""
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder with the compiled programs."""
+    gcc = shutil.which("gcc")
+    if gcc is None:
+        pytest.skip("this machine has no gcc")
+    folder = tmp_path_factory.mktemp("vcpus")
+    for name in ("shootdowns", "vcpus"):
+        words = [gcc, "-O1", "-pthread", PROBES / f"tasks_{name}.c", "-o", folder / name]
+        subprocess.run(words, check=True, timeout=PATIENCE)
+    return folder
+
+
+def without_time(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != "time"}
+
+
+@pytest.mark.parametrize("mmu", ["native", "ept"])
+@pytest.mark.parametrize("vcpus", [1, 2, 4, 7])
+def test_threads_run_side_by_side(programs: Path, vcpus: int, mmu: str) -> None:
+    outcome = quire([programs / "vcpus"], "--vcpus", str(vcpus), "--mmu", mmu, "--report", "none")
+    expected = f"vcpus {vcpus} moved {vcpus} refused 1 side by side {min(vcpus, 4)}\n"
+    assert (outcome.stdout.decode(), outcome.status) == (expected, 0)
+
+
+@pytest.mark.parametrize("mmu", ["native", "ept"])
+def test_shootdowns_are_counted_and_none_is_missing(programs: Path, mmu: str) -> None:
+    """The program moves three pages forty times; all but the first time three threads look at what was there."""
+    options = ("--vcpus", "4", "--mmu", mmu, "--check-flushes", "--caching", "retain")
+    outcome, record = quire_report([programs / "shootdowns"], *options)
+    assert outcome.stdout == b"wrong 0\n" and record["flushes"]["findings"] == []
+    told = [one["shootdowns"] for one in record["vcpus"]]
+    each = 39 * 3  # that may no longer be written, that go, that take their place
+    assert told == [{"sent": 3 * each, "received": 0}, *[{"sent": 0, "received": each}] * 3]
+
+
+def test_a_kernel_that_forgets_them_is_found_out(programs: Path, tmp_path: Path) -> None:
+    options = ["run", "--vcpus", "4", "--check-flushes", "--report", "json", "-o", str(tmp_path / "report")]
+    words = [sys.executable, "-P", "-c", FORGETFUL, *options, "--", str(programs / "shootdowns")]
+    subprocess.run(words, env=environment(), capture_output=True, timeout=PATIENCE, check=True)
+    findings = json.loads((tmp_path / "report").read_text())["flushes"]["findings"]
+    assert {one["vcpu"] for one in findings} == {"vCPU 1", "vCPU 2", "vCPU 3"}
+    assert all(one["symbol"].startswith("look+") for one in findings)
+    assert all(one["changed"]["symbol"].startswith("mremap+") for one in findings)
+
+
+@pytest.mark.parametrize("caching", ["modelled", "evict"])
+def test_the_same_seed_gives_the_same_report(programs: Path, caching: str) -> None:
+    options = ("--vcpus", "3", "--detail", "full", "--caching", caching)
+    one, other = (quire_report([programs / "shootdowns"], *options)[1] for _ in range(2))
+    assert without_time(one) == without_time(other)
+
+
+def test_parts_make_the_whole(programs: Path) -> None:
+    """Of vCPUs and of processes: instructions, misses and walks; a switch to another program costs refills."""
+    script = f"{programs / 'shootdowns'} & {programs / 'shootdowns'} & wait"
+    _, record = quire_report(["sh", "-c", script], "--vcpus", "2", "--detail", "full")
+    processes, vcpus = record["tasks"]["processes"], record["vcpus"]
+    misses = record["tlb"]["l1d"]["misses"] + record["tlb"]["l1i"]["misses"]
+    walks = record["walks"]["count"]
+    whole = {"instructions": record["instructions"], "tlb_misses": misses, "walks": walks}
+    for parts in (vcpus, processes):
+        assert {name: sum(one[name] for one in parts) for name in whole} == whole
+    assert sum(one["switches"] for one in vcpus) == record["tasks"]["switches"]
+    assert sum(one["refills"] for one in processes) > 0
+    assert record["config"]["vcpus"] == 2
+
+
+def test_references_are_counted_from_each_vcpus_node(programs: Path) -> None:
+    options = ("--vcpus", "2", "--numa", "2x4G", "--vcpu-node", "0,1", "--detail", "full")
+    _, record = quire_report([programs / "shootdowns"], *options)
+    numa = record["numa"]
+    assert numa["vcpu_nodes"] == [0, 1] == [one["node"] for one in record["vcpus"]]
+    assert all(row[0] > 0 for row in numa["references"]["data"]["matrix"])
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--vcpus", "17"), "Invalid value for '--vcpus': 17 is not in the range 1<=x<=16."),
+        (("--vcpus", "2", "--mmu", "shadow"), "A process guest under shadow has one vCPU: several share the memory "
+         "of a guest under native or ept"),
+        (("--vcpus", "3", "--numa", "2x4G", "--vcpu-node", "0,1"),
+         "2 nodes cannot be given to 3 vCPUs: give numa, and one node for each vCPU"),
+        (("--numa", "2x4G", "--vcpu-node", "0,x"),
+         "Invalid value for '--vcpu-node': 'x' is no node: give 0 to 63, or a list such as 0,1"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_told(options: tuple[str, ...], line: str) -> None:
+    outcome = quire(["true"], *options)
+    assert (outcome.status, outcome.stderr.decode()) == (125, f"quire run: {line} (see quire run --help)\n")
