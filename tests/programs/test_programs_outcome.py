@@ -40,12 +40,11 @@ def elf(bits: int, machine: int, size: int = 4096) -> bytes:
 
 
 FILES = {
-    "text": (
-        b"hello world",
+    "data": (
+        b"hel\0lo world",
         126,
-        "not an ELF program or a script with an interpreter line (starts with 0x68656c6c)",
+        "not an ELF program or a script with an interpreter line (starts with 0x68656c00)",
     ),
-    "empty": (b"", 126, "not an ELF program or a script with an interpreter line (starts with 0x)"),
     "elf-32": (elf(32, 3), 126, "ELF for i386; Quire runs x86-64"),
     "elf-x32": (elf(32, 62), 126, "32-bit ELF; Quire runs 64-bit little-endian x86-64"),
     "elf-arm": (elf(32, 40), 126, "ELF for ARM; Quire runs x86-64"),
@@ -88,7 +87,7 @@ OPTIONS = {
         ["--seed", "-1"],
         "Invalid value for '--seed': -1 is not in the range 0<=x<=18446744073709551615. (see quire run --help)",
     ),
-    "unknown": (["--frob"], "No such option '--frob'. (see quire run --help)"),
+    "unknown": (["--xyzzy"], "No such option '--xyzzy'. (see quire run --help)"),
 }  # fmt: skip
 
 
@@ -364,3 +363,25 @@ def test_no_report_leaves_stderr_to_the_guest() -> None:
     outcome, text = quire_text([need("cat"), "no such file"], "--report", "none")
     assert outcome.status == 1 and text == ""
     assert outcome == execute([need("cat"), "no such file"])
+
+
+ILLEGAL = '#include <stdio.h>\nint main(void) { __asm__ volatile("vpaddd %ymm0,%ymm1,%ymm2"); return puts("after"); }'
+
+
+def test_an_instruction_that_the_engine_lacks_is_told_with_what_to_do(tmp_path: Path) -> None:
+    """Of the first process with all of its death, of another in one line."""
+    (tmp_path / "avx.c").write_text(ILLEGAL)
+    subprocess.run([need("gcc"), "avx.c", "-o", "avx"], cwd=tmp_path, check=True, timeout=PATIENCE)
+    advice = (
+        "avx uses AVX, which this engine lacks and CPUID does not claim: take a build for x86-64-v2 "
+        "(gcc -march=x86-64-v2, without -mavx)"
+    )
+    alone = quire(["./avx"], "--report", "none", cwd=tmp_path)
+    lines = alone.stderr.decode().splitlines()
+    assert alone.status == 128 + signal.SIGILL and len(lines) == 3
+    assert re.fullmatch("quire run: guest killed by SIGILL: #UD at rip 0x[0-9a-f]+", lines[0])
+    assert re.fullmatch(r"  at rip 0x[0-9a-f]{16}  c5 f5 fe d0  vpaddd ymm2, ymm1, ymm0", lines[1])
+    assert lines[2] == f"  {advice}"
+    beside = quire(["sh", "-c", "./avx; ./avx; echo $?"], "--report", "none", cwd=tmp_path)
+    assert beside.stdout == b"132\n"
+    assert beside.stderr.decode().count(f"quire run: {advice}\n") == 1

@@ -15,6 +15,7 @@ from quire.cpu import make_cpu
 from quire.errors import CANNOT_SET_UP, BackendError, MisuseError
 from quire.exits import GuestStopped
 from quire.guest.enclosure import enclose
+from quire.guest.hints import hint
 from quire.guest.host_signals import HostSignals
 from quire.guest.inherited import Inherited
 from quire.guest.kernel.group import Process
@@ -24,7 +25,7 @@ from quire.guest.kernel.processors import Processors
 from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.virtual_machine import VirtualMachine
 from quire.guest.load.launch import LaunchError, Program
-from quire.guest.obituary import obituary
+from quire.guest.obituary import obituary, read_code
 from quire.guest.own_process import freeze_loaded
 from quire.guest.point import Point, parse_point
 from quire.guest.region import Region, since
@@ -79,6 +80,7 @@ class Session:
         self.record: dict[str, Any] = {}
         self.audits: list[HostAudit] = []  #: of the host: after every so many system calls, and at the end
         self._environ = environ
+        self._advised: set[str] = set()
         self._started = time.perf_counter()
         self._interrupted: int | None = None
 
@@ -195,11 +197,16 @@ class Session:
         self._before = run_record(self.program, self.spec, processors, guest, (0, None), None, {})
 
     def _tell_death(self, vcpu: Vcpu, guest: ProcessGuest, process: Process, death: GuestDeath) -> None:
-        """Say how the first process died, while its memory and registers are there."""
-        if (
-            process is guest.process and death.signo != signal.SIGPIPE
-        ):  # nobody reads on: shells say nothing either
-            self.death_text = obituary(vcpu, death, guest.trap)
+        """Say how the first process died, while its memory and registers are there; of another, what would help it."""
+        area = process.image.space.areas.find(death.rip)
+        file = "" if area is None or area.backing is None else os.fsdecode(area.backing.name)
+        if process is not guest.process:
+            advice = hint(read_code(vcpu, death.rip), file) if death.signo == signal.SIGILL else None
+            if advice is not None and advice not in self._advised:
+                self._advised.add(advice)
+                self._say(advice)
+        elif death.signo != signal.SIGPIPE:  # nobody reads on: shells say nothing either
+            self.death_text = obituary(vcpu, death, guest.trap, file)
 
     def _tell_lack(self, name: str) -> None:
         self._say(f"the guest asked for {name}, which Quire lacks; it was told ENOSYS")
