@@ -4,11 +4,13 @@ from typing import Any
 
 import click
 
+from quire.arch import WORD
 from quire.cli.durations import DurationType
 from quire.cli.guest_files import open_image, open_report, write_file
 from quire.cli.notices import say, say_if_compiling, teller
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, guest_options, run_spec
+from quire.cli.schedules import explore
 
 __all__ = ["checked_status", "command"]
 
@@ -37,6 +39,10 @@ __all__ = ["checked_status", "command"]
               help="Sample every TIME, 100ms say, how much memory the guest used since.")  # fmt: skip
 @click.option("--clock", type=click.Choice(["virtual", "host"]), default="virtual", show_default=True,
               help="virtual: the guest's time passes with its instructions, and jumps where all wait.")  # fmt: skip
+@click.option("--schedules", type=click.IntRange(1, 1_000_000), metavar="N",
+              help="Run under N schedules, whose turns end at any instruction, and tell the outcomes; "
+              "the exit status is 1 if there are several.")  # fmt: skip
+@click.option("--schedule", type=click.IntRange(0, WORD), metavar="K", help="Run under schedule K of those.")
 @click.option("--error-exitcode", type=click.IntRange(1, 255), is_flag=False, flag_value=1, metavar="[N]",
               help="Exit with N (1 if left out) if --check-flushes finds a stale translation.")  # fmt: skip
 def command(**options: Any) -> int:
@@ -60,11 +66,21 @@ def command(**options: Any) -> int:
       quire run --numa 2x4G --numa-policy interleave --detail full -- ls /
       quire run --detail full --no-walk-caches --tlb-replacement plru -- ls /
       quire run --clock host -- date
+      quire run --vcpus 2 -- sh -c 'true | true'
+      quire run --schedules 3 -- sh -c 'echo 1 & echo 2; wait'
     """
     _check(options)
     config = guest_config(
         options, options["vpid"], check_flushes=options["check_flushes"], numa=numa_config(options)
     )
+    if options["schedules"] is not None:
+        spec = run_spec(options, config, options["detail"], clock=options["clock"])
+        return explore(
+            spec,
+            options["schedules"],
+            options["output"],
+            as_json=options["as_json"] or options["kind"] == "json",
+        )
     from quire.guest.own_process import prepare_process
 
     environ = prepare_process(config.memory)
@@ -77,7 +93,12 @@ def command(**options: Any) -> int:
 
     try:
         wanted = run_spec(
-            options, config, options["detail"], working_set=options["working_set"], clock=options["clock"]
+            options,
+            config,
+            options["detail"],
+            working_set=options["working_set"],
+            clock=options["clock"],
+            schedule=options["schedule"],
         )
         session = open_session(wanted, environ, image=image, with_ept=options["with_ept"], say=teller("run"))
         status = session.run()
@@ -104,6 +125,14 @@ def _check(options: dict[str, Any]) -> None:
     """Raise UsageError for options that say nothing together, or contradict each other."""
     from quire.machine import shape_of
 
+    given = [
+        name
+        for name in ("schedule", "save_image", "working_set", "error_exitcode")
+        if options[name] is not None
+    ]
+    if options["schedules"] is not None and given:
+        option = "--" + given[0].replace("_", "-")
+        raise click.UsageError(f"{option} is of one run, --schedules of many: leave one of them out")
     if options["error_exitcode"] is not None and not options["check_flushes"]:
         raise click.UsageError("--error-exitcode says nothing without --check-flushes: give both, or neither")
     if options["working_set"] is not None and not shape_of("process", options["mmu"]).hardware_walks_map:

@@ -96,6 +96,7 @@ def _config(spec: RunSpec, walls: Sequence[str]) -> dict[str, Any]:
         "caching": str(config.caching),
         "seed": spec.seed,
         "clock": spec.clock,
+        "schedule": spec.schedule,
         "sandbox": spec.sandbox,
         "walls": walls,
         "profile": config.profile.name,

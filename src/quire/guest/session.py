@@ -106,6 +106,7 @@ class Session:
                     HWCAP,
                     host_clock=options.clock == "host",
                     root=options.root,
+                    schedule=options.schedule,
                 ),
             )
             try:

@@ -29,6 +29,8 @@ _CHUNK = 1 << 16
 #: The module that reads the description of a run, executes it, and writes its record.
 _WORKER = "quire.guest.worker"
 _ERRORS_SHOWN = 2000
+#: Bytes that are kept of each run's output.
+_STARTS = 200
 #: What a run that is told to end may take for it.
 _SECONDS_TO_END = 2.0
 
@@ -61,12 +63,13 @@ Chosen = TypeVar("Chosen", bound=Setting)
 
 @dataclass(frozen=True, slots=True)
 class Running(Generic[Chosen]):
-    """What one run left: its record, and its output as a length and a digest."""
+    """What one run left: its record, and its output as a length, a digest and how it begins."""
 
     configuration: Chosen
     record: dict[str, Any]
     stdout_bytes: int
     stdout_sha256: str
+    stdout_start: bytes = b""
 
 
 def run_all(
@@ -202,10 +205,11 @@ def _finish(
 ) -> Running[Chosen]:
     """Return what the process leaves when it has ended; `show` gets its output."""
     assert process.stdout is not None
-    length, digest = 0, hashlib.sha256()
+    length, digest, start = 0, hashlib.sha256(), b""
     while data := os.read(process.stdout.fileno(), _CHUNK):
         length += len(data)
         digest.update(data)
+        start += data[: _STARTS - len(start)]
         show(data)
     process.stdout.close()
     status = process.wait()
@@ -215,7 +219,7 @@ def _finish(
         raise RunFailed(
             status, f"{configuration.name} could not be run: status {status} and no record"
         ) from None
-    return Running(configuration, record, length, digest.hexdigest())
+    return Running(configuration, record, length, digest.hexdigest(), start)
 
 
 def _feed(source: int, ended: int, process: subprocess.Popen[bytes], keep: Take) -> None:

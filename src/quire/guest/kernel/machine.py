@@ -60,6 +60,10 @@ class ProcessMachine(Protocol):
         """Interrupt the guest after so many blocks of instructions."""
         ...
 
+    def begin_steps(self, instructions: int) -> None:
+        """Interrupt the guest after so many instructions. Costs a call an instruction, from the first time on."""
+        ...
+
     @property
     def slice_over(self) -> bool:
         """Whether all of them have run."""

@@ -10,7 +10,7 @@ class GuestOptions:
     """How a guest runs. `hwcap` is CPUID.1:EDX, `cwd` where it starts, `seed` that of its randomness.
 
     `host_clock` gives it the host's time, by default its own is virtual. Absolute names are looked up under `root`
-    first.
+    first. With `schedule` turns are those of the schedule of that number.
     """
 
     seed: int
@@ -20,3 +20,4 @@ class GuestOptions:
     aslr: bool = True
     host_clock: bool = False
     root: str = ""
+    schedule: int | None = None

@@ -26,6 +26,7 @@ from quire.guest.kernel.options import GuestOptions
 from quire.guest.kernel.siginfo import BUS_ADRALN, SI_KERNEL, GuestDeath, SignalInfo
 from quire.guest.kernel.system import FIRST_PID, Kernel
 from quire.guest.kernel.timers import Timers
+from quire.guest.kernel.turns import ExploredTurns
 from quire.guest.kernel.usage import Usage
 from quire.guest.kernel.vsyscall import VSYSCALL_PAGE, call_vsyscall
 from quire.guest.load.launch import Program
@@ -73,7 +74,8 @@ class ProcessGuest(Lifecycle):
                 machine.instructions, time.clock_gettime_ns(time.CLOCK_REALTIME), machine.vcpu_count
             )
         )
-        kernel = Kernel(rng, clock, machine)
+        turns = None if options.schedule is None else ExploredTurns(options.schedule)
+        kernel = Kernel(rng, clock, machine, turns)
         space = AddressSpace(machine, rng, aslr=options.aslr)
         image = Image(machine, space, UserMemory(machine, space), replace(program, envp=envp))
         usage = Usage(space, clock.busy)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from quire.machine import Vcpu
 from quire.paging import Tables
-from quire.vcpu import Exit
+from quire.vcpu import Exit, breaking
 
 __all__ = ["Processors"]
 
@@ -27,6 +27,8 @@ class Processors:
         self.tagged: list[dict[int, Tables]] = [{} for _ in self.all]
         #: Whether a task runs there that goes on when its turn comes; the scheduler sets it.
         self.is_busy: Callable[[int], bool] = lambda number: False
+        #: The instructions that each is to stop after, counted from the first of all; empty if nobody counts.
+        self.steps: list[int] = []
         for one in self.all:
             one.mmu.on_exit = self._exit
 
@@ -37,6 +39,20 @@ class Processors:
     def interrupt(self) -> None:
         """Have the vCPU that runs stop. Any thread may call."""
         self.current.cpu.interrupt()
+
+    def begin_steps(self, instructions: int) -> None:
+        """Stop the vCPU that runs after so many instructions. Raises MisuseError if its engine cannot."""
+        places = breaking(self.current.cpu)
+        if not self.steps:
+            self.steps = [0] * len(self.all)
+        executed = self.steps[self.number] - places.left
+        self.steps[self.number] = executed + instructions
+        places.after(executed + instructions)
+
+    @property
+    def steps_over(self) -> bool:
+        """Whether the vCPU that runs has executed all of them."""
+        return breaking(self.current.cpu).left <= 0
 
     def others_in(self, tables: Tables) -> list[int]:
         """Return the vCPUs, but for the one that runs, where a task is at work whose tables these are."""

@@ -7,7 +7,6 @@ signals, comes when it comes.
 
 import fcntl
 import os
-import random
 import select
 from typing import Protocol
 
@@ -15,39 +14,14 @@ from quire.guest.kernel.clock import HostClock, VirtualClock
 from quire.guest.kernel.lanes import Lane, Lanes, Runnable
 from quire.guest.kernel.outside import Outside
 from quire.guest.kernel.seat import Seat
+from quire.guest.kernel.turns import TurnChoice, Turns
 from quire.own_descriptors import FIRST_OWN, move_high
 
-__all__ = ["SLICE", "Scheduler", "Turns"]
+__all__ = ["Scheduler"]
 
-#: Blocks of instructions in a turn, about; and the fewest, for a timer that is nearly due.
-SLICE, _LEAST = 20_000, 50
-#: The same where others run side by side: what they do to each other is seen sooner.
-_SLICE_OF_SEVERAL = 4_000
-#: What a block of instructions takes of virtual time, about.
-_BLOCK = 5
+#: The shortest turn, for a timer that is nearly due.
+_LEAST = 50
 _MILLION = 1_000_000
-
-
-class Turns(Protocol):
-    """The engine, as far as tasks take turns on it."""
-
-    def begin_slice(self, blocks: int) -> None:
-        """Interrupt the task after so many blocks."""
-        ...
-
-    @property
-    def slice_over(self) -> bool:
-        """Whether all of them have run."""
-        ...
-
-    @property
-    def vcpu_count(self) -> int:
-        """How many vCPUs there are."""
-        ...
-
-    def go_to(self, number: int) -> None:
-        """Work on vCPU `number` from now on."""
-        ...
 
 
 class Timekeeper(Protocol):
@@ -76,7 +50,7 @@ class Scheduler:
     """Of the tasks on the vCPUs of `cpu`, of which one is at work at a time."""
 
     def __init__(
-        self, cpu: Turns, clock: VirtualClock | HostClock, rng: random.Random, keeper: Timekeeper, first: Seat
+        self, cpu: Turns, clock: VirtualClock | HostClock, turns: TurnChoice, keeper: Timekeeper, first: Seat
     ) -> None:
         self.clock = clock
         self.over = False  #: whether the guest has ended
@@ -84,7 +58,7 @@ class Scheduler:
         self.waiting: dict[Runnable, None] = {}  #: tasks whose call has a moment at which it ends
         self.lanes = Lanes(cpu.vcpu_count, clock.at)
         self.lane = self.lanes.all[0]  #: of the vCPU at work
-        self._cpu, self._rng, self._keeper, self._first = cpu, rng, keeper, first
+        self._cpu, self._turns, self._keeper, self._first = cpu, turns, keeper, first
         self._poll: select.epoll | None = None
         self._polled: dict[int, Runnable] = {}
         self._ending: set[int] = set()  # vCPUs whose slice ends
@@ -155,14 +129,13 @@ class Scheduler:
         if not self._has_others and moment is None and not self._polled:
             if number in self._ending:
                 self._ending.remove(number)
-                self._cpu.begin_slice(1 << 62)
+                self._turns.begin(self._cpu, 1 << 62)
             return
         self._ending.add(number)
-        length = SLICE if len(self.lanes.all) == 1 else _SLICE_OF_SEVERAL
-        blocks = length + self._rng.randrange(length // 4)
+        length = self._turns.length(several=len(self.lanes.all) > 1)
         if moment is not None and self.clock.is_virtual:
-            blocks = min(blocks, max((moment - self.clock.now()) // _BLOCK, _LEAST))
-        self._cpu.begin_slice(blocks)
+            length = min(length, max((moment - self.clock.now()) // self._turns.unit, _LEAST))
+        self._turns.begin(self._cpu, length)
 
     def _next_moment(self) -> int | None:
         """Return when the next timer expires or the next call has waited long enough; None for never."""
@@ -300,7 +273,7 @@ class Scheduler:
             if lane is not None:
                 self._go_to(lane)
                 if lane.current is None:
-                    lane.current = lane.ready.popleft()
+                    lane.current = self._turns.take(lane.ready)
                     self.clock.begin_at(lane.current.ready_at)
                 return lane.current
             self._keeper.collect()

@@ -19,6 +19,7 @@ from quire.guest.kernel.outside import Nowhere, Outside
 from quire.guest.kernel.scheduler import Scheduler
 from quire.guest.kernel.seat import Seat
 from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo
+from quire.guest.kernel.turns import SteadyTurns, TurnChoice
 from quire.guest.kernel.waiting import WaitQueue
 
 __all__ = ["FIRST_PID", "Kernel"]
@@ -35,13 +36,19 @@ _LACKS_KEPT, _MORE_LACKS = 100, "more system calls"
 class Kernel:
     """One for `machine`, that of the first process."""
 
-    def __init__(self, rng: random.Random, clock: VirtualClock | HostClock, machine: ProcessMachine) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        clock: VirtualClock | HostClock,
+        machine: ProcessMachine,
+        turns: TurnChoice | None = None,
+    ) -> None:
         self.rng = rng
         self.host_memory = HostMemory(machine)
         self.clock = clock
         self.outside: Outside = Nowhere()
         self.first_seat = Seat()
-        self.scheduler = Scheduler(machine, clock, rng, self, self.first_seat)
+        self.scheduler = Scheduler(machine, clock, turns or SteadyTurns(rng), self, self.first_seat)
         self.processes: dict[int, Process] = {}
         self.futexes = Futexes()
         #: What the guest asked for and did not get: name and count, in the order of first use.

@@ -90,10 +90,15 @@ class VirtualMachine:
     def _counting(self) -> list[Counting]:
         return [counting(one.cpu) for one in self.processors.all]
 
+    def begin_steps(self, instructions: int) -> None:
+        """Interrupt the guest after so many instructions. Costs a call an instruction, from the first time on."""
+        self.processors.begin_steps(instructions)
+
     @property
     def slice_over(self) -> bool:
         """Whether all of them have run."""
-        return self._sliced[self.processors.number].slice_over
+        on = self.processors
+        return on.steps_over if on.steps else self._sliced[on.number].slice_over
 
     def instructions(self) -> int:
         """Return how many instructions the vCPU that runs has executed, 0 where nobody counts them."""
