@@ -179,12 +179,13 @@ class FakeMachine:
         assert rights
         leaf.rights = rights
 
-    def split(self, gva):
+    def split(self, gva, *, divide=True):
         start, leaf = self._find(gva)
         assert leaf.size == M2
         del self.leaves[start]
         for offset in range(0, M2, K4):
             self.leaves[start + offset] = Leaf(leaf.gpa + offset, K4, leaf.rights, leaf.accessed, leaf.dirty)
+        assert divide == (leaf.gpa in self.large_frames), "a block is divided once"
         self.large_frames.discard(leaf.gpa)
 
     def move_tables(self, start, end, to):

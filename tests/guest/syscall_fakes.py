@@ -113,7 +113,13 @@ class FakeSpace:
         self.allowance = Allowance()
         self.areas = VmaList()
         self.pages = SimpleNamespace(
-            small={}, large={}, peak_bytes=0, pause=lambda: None, shared=FakeStore(self.calls)
+            small={},
+            large={},
+            peak_bytes=0,
+            pause=lambda: None,
+            shared=FakeStore(self.calls),
+            residents=lambda: ([], []),
+            note_dirty=lambda: None,
         )
         self.mapped_bytes = self.resident_bytes = self.faults = 0
 

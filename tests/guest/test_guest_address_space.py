@@ -92,7 +92,12 @@ class TestMmap:
             ((0, K4, RW, MAP_PRIVATE, 887, 0), errno.EBADF),
             ((0, K4, RW, MAP_PRIVATE, -1, 0), errno.EBADF),
             ((0, K4, RW, MAP_PRIVATE, (1 << 64) - 1, 0), errno.EBADF),
-            ((0, K4, RW, ANON | MAP_HUGETLB, -1, 0), errno.ENOMEM),
+            ((0, K4, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0), errno.ENOMEM),
+            ((0, K4, RW, ANON | MAP_HUGETLB | 30 << 26, -1, 0), errno.ENOMEM),
+            ((0, K4, RW, ANON | MAP_HUGETLB | 16 << 26, -1, 0), errno.EINVAL),
+            ((0, K4, RW, MAP_PRIVATE | MAP_HUGETLB, 887, 0), errno.EINVAL),
+            ((AT + K4, K4, RW, ANON | MAP_HUGETLB | MAP_FIXED, -1, 0), errno.EINVAL),
+            ((0, 1 << 40, RW, ANON | MAP_HUGETLB, -1, 0), errno.ENOMEM),
             ((0, K4, RW, MAP_SHARED_VALIDATE | MAP_SYNC | MAP_ANONYMOUS, -1, 0), errno.EOPNOTSUPP),
         ],
     )

@@ -54,6 +54,9 @@ _OPTIONS = (
                  help="One dimension of tables, two, or a shadow that joins them."),
     click.option("--guest-page", type=click.Choice(list(PAGES)[:2]), default="4K", show_default=True,
                  help="Largest page of the guest's own tables."),
+    click.option("--thp", type=click.Choice(["always", "madvise", "never"]),
+                 help="Where the guest's kernel maps pages of 2M: wherever they fit, where the program asks for them, "
+                 "nowhere; by default always with --guest-page 2M, else madvise."),
     click.option("--host-page", type=click.Choice(list(PAGES)), default="4K", show_default=True,
                  help="Size of the pages that back guest memory: of EPT, of shadow's memory map."),
     click.option("--profile", default="skylake-x", show_default=True, metavar="NAME|FILE",
@@ -134,6 +137,11 @@ def guest_config(
     from quire.mmu import ShadowOptions
 
     check_host_page(options)
+    if options["thp"] == "never" and options["guest_page"] != _SMALLEST:
+        raise click.UsageError(
+            f"--guest-page {options['guest_page']} maps large pages where they fit, --thp never nowhere: "
+            "leave one of them out"
+        )
     nodes = options.get("vcpu_node", ())
     shadow = ShadowOptions(options["shadow_pages"], int(options["shadow_prefetch"]), options["audit_shadow"])
     if not shape_of("process", options["mmu"]).shadows and shadow != ShadowOptions():
@@ -146,7 +154,7 @@ def guest_config(
             mmu=options["mmu"],
             profile=profile_by_name(options["profile"]),
             memory=options["memory"],
-            guest_page=PAGES[options["guest_page"]],
+            guest_page=PAGES["2M" if options["thp"] == "always" else options["guest_page"]],
             host_page=PAGES[options["host_page"]],
             shadow=shadow,
             caching=CachingMode(options["caching"]),
@@ -200,6 +208,7 @@ def run_spec(options: dict[str, Any], config: "GuestConfig", detail: str, **more
         record_arguments=not options["no_argv"],
         allow_read=options["allow_read"],
         root=options["root"] or "",
+        thp=options["thp"] or ("madvise" if options["guest_page"] == _SMALLEST else None),
         environment=options["environment"],
         **more,
     )

@@ -56,7 +56,7 @@ def run_record(
             "path": program.path,
             "argv": spec.recorded(program.argv),
         },
-        "config": _config(spec, list(walls)),
+        "config": _config(spec, guest, list(walls)),
         "outcome": {
             "status": status,
             "signal": signal_name(death.signo) if death else None,
@@ -84,7 +84,7 @@ def run_record(
     }
 
 
-def _config(spec: RunSpec, walls: Sequence[str]) -> dict[str, Any]:
+def _config(spec: RunSpec, guest: ProcessGuest, walls: Sequence[str]) -> dict[str, Any]:
     """Return the hardware that the guest had, and how it was run."""
     config = spec.config
     return {
@@ -97,6 +97,7 @@ def _config(spec: RunSpec, walls: Sequence[str]) -> dict[str, Any]:
         "seed": spec.seed,
         "clock": spec.clock,
         "schedule": spec.schedule,
+        "thp": str(guest.space.commons.large.value),
         "sandbox": spec.sandbox,
         "walls": walls,
         "profile": config.profile.name,

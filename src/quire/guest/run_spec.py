@@ -40,6 +40,7 @@ class RunSpec:
     root: str = ""  #: directory under which absolute names are looked up first
     environment: tuple[str, ...] = ()  #: of the guest, NAME=VALUE, beside that of the process which runs it
     clock: str = "virtual"  #: the guest's time: its own, or the host's
+    thp: str | None = None  #: where the kernel maps pages of 2 MiB: always, madvise, never
     schedule: int | None = None  #: whose turns tasks take, None for the usual ones
     record_arguments: bool = True
     start: str | None = None  #: the point at which counting begins, as :mod:`quire.guest.point` reads it

@@ -25,6 +25,7 @@ from quire.guest.kernel.processors import Processors
 from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.virtual_machine import VirtualMachine
 from quire.guest.load.launch import LaunchError, Program
+from quire.guest.mm.commons import LargePages
 from quire.guest.obituary import obituary, read_code
 from quire.guest.own_process import freeze_loaded
 from quire.guest.point import Point, parse_point
@@ -107,6 +108,7 @@ class Session:
                     host_clock=options.clock == "host",
                     root=options.root,
                     schedule=options.schedule,
+                    large=None if options.thp is None else LargePages(options.thp),
                 ),
             )
             try:

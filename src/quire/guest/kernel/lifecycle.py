@@ -154,6 +154,7 @@ class Lifecycle(Thread):
             self._kill("no memory is left for its tables")
             return
         space = AddressSpace(machine, self.kernel.rng, layout=old.space.layout, commons=old.space.commons)
+        space.no_large = old.space.no_large
         space.stack_limit, space.allowance = old.space.stack_limit, replace(old.space.allowance)
         self.forget_thread_memory()
         process.image = Image(machine, space, UserMemory(machine, space), program)

@@ -127,8 +127,8 @@ class ProcessMachine(Protocol):
         """Change the rights of the page that maps `gva` and invalidate its cached translations."""
         ...
 
-    def split(self, gva: int) -> None:
-        """Turn the 2 MiB page that maps `gva` into 512 pages of 4 KiB, and its frames into single ones."""
+    def split(self, gva: int, *, divide: bool = True) -> None:
+        """Turn the 2 MiB page that maps `gva` into 512 pages of 4 KiB; with `divide` its frames into single ones."""
         ...
 
     def dirty_pages(self, region: int) -> list[int]:

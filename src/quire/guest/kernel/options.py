@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from quire.guest.mm.commons import LargePages
+
 __all__ = ["GuestOptions"]
 
 
@@ -10,7 +12,8 @@ class GuestOptions:
     """How a guest runs. `hwcap` is CPUID.1:EDX, `cwd` where it starts, `seed` that of its randomness.
 
     `host_clock` gives it the host's time, by default its own is virtual. Absolute names are looked up under `root`
-    first. With `schedule` turns are those of the schedule of that number.
+    first. With `schedule` turns are those of the schedule of that number. `large`
+    says where the kernel maps large pages, by default wherever the machine's largest page allows it.
     """
 
     seed: int
@@ -21,3 +24,4 @@ class GuestOptions:
     host_clock: bool = False
     root: str = ""
     schedule: int | None = None
+    large: LargePages | None = None

@@ -32,6 +32,7 @@ from quire.guest.kernel.vsyscall import VSYSCALL_PAGE, call_vsyscall
 from quire.guest.load.launch import Program
 from quire.guest.load.loader import load_program
 from quire.guest.mm.address_space import AddressSpace
+from quire.guest.mm.commons import Commons
 from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import UserMemory
 from quire.guest.syscalls.channels import reclaim
@@ -76,7 +77,7 @@ class ProcessGuest(Lifecycle):
         )
         turns = None if options.schedule is None else ExploredTurns(options.schedule)
         kernel = Kernel(rng, clock, machine, turns)
-        space = AddressSpace(machine, rng, aslr=options.aslr)
+        space = AddressSpace(machine, rng, aslr=options.aslr, commons=Commons(machine, options.large))
         image = Image(machine, space, UserMemory(machine, space), replace(program, envp=envp))
         usage = Usage(space, clock.busy)
         process = Process(FIRST_PID, None, image, kernel.first_seat, Timers(clock.now), usage)

@@ -177,11 +177,11 @@ class VirtualMachine:
         if before.rights & ~rights:
             self._invalidate(gva)
 
-    def split(self, gva: int) -> None:
-        """Turn the 2 MiB page that maps `gva` into 512 pages of 4 KiB, and its frames into single ones."""
+    def split(self, gva: int, *, divide: bool = True) -> None:
+        """Turn the 2 MiB page that maps `gva` into 512 pages of 4 KiB; with `divide` its frames into single ones."""
         mapping = self._tables.lookup(gva)
         self._tables.split(gva)
-        if mapping is not None:
+        if mapping is not None and divide:
             self.processors.current.mmu.divide(mapping.target, mapping.size)
         self._invalidate(gva)
 

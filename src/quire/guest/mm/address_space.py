@@ -12,16 +12,18 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 
-from quire.arch import PF_ERROR
+from quire.arch import PF_ERROR, WORD
 from quire.errors import InternalError
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.siginfo import BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SI_KERNEL, SignalInfo
 from quire.guest.mm.advice import madvise
 from quire.guest.mm.backing import Backing, FileBacking
-from quire.guest.mm.commons import Commons
+from quire.guest.mm.commons import Commons, LargePages
 from quire.guest.mm.file_pages import read_again
+from quire.guest.mm.huge_pages import map_huge
 from quire.guest.mm.layout import DEFAULT_STACK_LIMIT, Layout, choose_layout
 from quire.guest.mm.linux import (
+    MAP_HUGETLB,
     PAGE_2M,
     PAGE_4K,
     PROT_EXEC,
@@ -37,7 +39,7 @@ from quire.guest.mm.procmaps import Region, maps_text, regions
 from quire.guest.mm.ranges import lock, mincore, msync
 from quire.guest.mm.remap import mremap
 from quire.guest.mm.shared_pages import SharedPage
-from quire.guest.mm.vma import OnFork, Vma
+from quire.guest.mm.vma import Large, OnFork, Vma
 from quire.memory import OutOfFrames
 
 __all__ = ["OUT_OF_MEMORY", "AddressSpace"]
@@ -83,7 +85,8 @@ class AddressSpace(MemoryMap):
         self.faults = 0
         #: The SIGKILL of the first fault that found no frame; the process dies of it at the next kernel exit.
         self.exhausted: SignalInfo | None = None
-        self._large = machine.page_size >= PAGE_2M
+        #: Whether the process is to have no large pages (PR_SET_THP_DISABLE).
+        self.no_large = False
         self._left: list[Backing] = []  # behind areas that have gone, whose frames have not
 
     @property
@@ -128,11 +131,17 @@ class AddressSpace(MemoryMap):
     def _resolve(self, gva: int, vma: Vma, error_code: int) -> SignalInfo | None:
         """Give the page at `gva` a frame, or the rights that it lacks. Raises OutOfFrames."""
         page = gva & _SMALL_MASK
-        if page in self.pages.small or (self._large and (gva & _LARGE_MASK) in self.pages.large):
+        if page in self.pages.small or (gva & _LARGE_MASK) in self.pages.large:
             return self._present(page, vma, error_code)
         if vma.backing is None:
             return self._anonymous(page, vma)
         return self._shared(page, gva, vma) if vma.shared else self._of_file(page, gva, vma, error_code)
+
+    def mmap(self, addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int:
+        """Map `length` bytes; return their address or a negative errno."""
+        if flags & MAP_HUGETLB and length & WORD and not offset % PAGE_4K:
+            return map_huge(self, addr & WORD, length & WORD, prot, flags)
+        return super().mmap(addr, length, prot, flags, fd, offset)
 
     def mremap(self, old: int, old_size: int, new_size: int, flags: int, new_addr: int) -> int:
         """Resize or move the mapping at `old`; return its address or a negative errno."""
@@ -171,7 +180,8 @@ class AddressSpace(MemoryMap):
             page = page_down(start)
             if not self.pages.has(page) and self.fault(start, self._any_access(vma)) is not None:
                 return False
-            if self.pages.small.get(page, 0) & COW and not self.pages.own(page, vma.rights, self._frame):
+            entry = self.pages.small.get(page) or self.pages.large.get(page & _LARGE_MASK, 0)
+            if entry & COW and not self.pages.own(page, vma.rights, self._frame):
                 return False
             mapping = self.machine.lookup(start)
             if mapping is None:
@@ -187,6 +197,7 @@ class AddressSpace(MemoryMap):
         Raises OutOfFrames with all undone and `machine` closed.
         """
         made = AddressSpace(machine, random.Random(0), layout=self.layout, commons=self.commons)
+        made.no_large = self.no_large
         made.files, backings = self.files.fork()
         made.stack_limit, made.allowance = self.stack_limit, replace(self.allowance)
         made.brk_start, made.brk_end = self.brk_start, self.brk_end
@@ -275,9 +286,18 @@ class AddressSpace(MemoryMap):
             entry = self.pages.large[key]
         if entry & PARKED:
             self.pages.unpark(key, vma.rights)
-        if entry & COW and error_code & _WRITES and not self.pages.own(key, vma.rights, self._frame):
+        if entry & COW and error_code & _WRITES and not self.pages.own(page, vma.rights, self._frame):
             return self._out_of_memory()
         return None
+
+    def takes_large(self, vma: Vma) -> bool:
+        """Whether private anonymous memory of this area is mapped by large pages where they fit."""
+        how = self.commons.large
+        if vma.large is Large.ONLY:
+            return True
+        if how is LargePages.NEVER or self.no_large:
+            return False
+        return vma.large is Large.WANTED or (how is LargePages.ALWAYS and vma.large is not Large.UNWANTED)
 
     def _frame(self) -> int | None:
         """Return the GPA of a zeroed frame, None when there is none even after others gave theirs back."""
@@ -288,14 +308,16 @@ class AddressSpace(MemoryMap):
 
     def _anonymous(self, page: int, vma: Vma) -> SignalInfo | None:
         machine, pages = self.machine, self.pages
-        if self._large:
-            region = page & _LARGE_MASK
-            if vma.start <= region and region + PAGE_2M <= vma.end and region not in pages.crowded:
-                gpa = machine.allocate(PAGE_2M)
-                if gpa is not None:
-                    self._map(region, gpa, PAGE_2M, vma)
-                    pages.large[region] = gpa
-                    return None
+        region = page & _LARGE_MASK
+        fits = vma.start <= region and region + PAGE_2M <= vma.end
+        if fits and self.takes_large(vma) and pages.is_empty(region):
+            gpa = machine.allocate(PAGE_2M)
+            if gpa is not None:
+                self._map(region, gpa, PAGE_2M, vma)
+                pages.large[region] = gpa
+                return None
+            if vma.large is Large.ONLY:
+                return SignalInfo(signal.SIGBUS, BUS_ADRERR, addr=page, text="no page of 2 MiB is left")
         gpa = self._frame()
         if gpa is None:
             return self._out_of_memory()

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from quire.arch import WORD
 from quire.guest.mm import linux
 from quire.guest.mm.backing import FileBacking
-from quire.guest.mm.linux import PAGE_2M, PAGE_4K, page_up
+from quire.guest.mm.huge_pages import collapse, says
+from quire.guest.mm.linux import PAGE_4K, page_up
 from quire.guest.mm.mapping import MemoryMap
-from quire.guest.mm.vma import OnFork, Vma
+from quire.guest.mm.vma import Large, OnFork, Vma
 from quire.memory import OutOfFrames
 
 __all__ = ["madvise"]
@@ -80,11 +81,6 @@ def _remove(space: MemoryMap, vma: Vma, start: int, end: int) -> int:
     return failed
 
 
-def _collapse(space: MemoryMap, vma: Vma, start: int, end: int) -> int:
-    """Refuse an area that no 2 MiB page fits into."""
-    return 0 if -(-vma.start // PAGE_2M) * PAGE_2M + PAGE_2M <= vma.end else -errno.EINVAL
-
-
 def _populate(space: MemoryMap, vma: Vma, start: int, end: int, right: int) -> int:
     if not vma.prot & right:
         return -errno.EINVAL
@@ -114,5 +110,7 @@ _ACTS: dict[int, Callable[[MemoryMap, Vma, int, int], int]] = {
     linux.MADV_KEEPONFORK: _on_fork(OnFork.COPIED),
     linux.MADV_POPULATE_READ: _populate_read,
     linux.MADV_POPULATE_WRITE: _populate_write,
-    linux.MADV_COLLAPSE: _collapse,
+    linux.MADV_COLLAPSE: collapse,
+    linux.MADV_HUGEPAGE: says(Large.WANTED),
+    linux.MADV_NOHUGEPAGE: says(Large.UNWANTED),
 }

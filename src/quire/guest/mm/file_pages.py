@@ -34,7 +34,7 @@ def sync_file(pages: PageMap, fd: int, start: int = 0, length: int = WORD) -> in
     result = 0
     for page in _pages_of(pages, fd, start, length):
         if page.writer is not None:
-            result = pages.write_back(page) or result
+            result = pages.shared.write_back(page) or result
     return result
 
 
@@ -61,7 +61,7 @@ def read_again(pages: PageMap, file: FileBacking, stale: Sequence[SharedPage]) -
     size = file.version()[0]
     for page in stale:
         if page.index * PAGE_4K >= size:
-            pages.drop_shared(page)
+            pages.shared.drop(page)
             continue
         view = pages.machine.physical(page.gpa, PAGE_4K, write=True)
         count = max(file.read_page(page.index * PAGE_4K, view), 0)

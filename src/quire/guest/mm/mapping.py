@@ -14,11 +14,11 @@ from quire.guest.kernel.siginfo import SignalInfo
 from quire.guest.mm import linux
 from quire.guest.mm.allowance import Allowance
 from quire.guest.mm.backing import Backing, FileBacking, FileRegistry
-from quire.guest.mm.commons import Commons
+from quire.guest.mm.commons import Commons, LargePages
 from quire.guest.mm.layout import Layout, find_gap
 from quire.guest.mm.linux import PAGE_2M, PAGE_4K, TASK_SIZE, page_down, page_up
 from quire.guest.mm.pages import PageMap
-from quire.guest.mm.vma import RIGHTS, OnFork, Vma, VmaList
+from quire.guest.mm.vma import RIGHTS, Large, OnFork, Vma, VmaList
 from quire.memory import OutOfFrames
 
 __all__ = ["MemoryMap"]
@@ -109,7 +109,9 @@ class MemoryMap(ABC):
     def map_copy(self, vma: Vma, old: int, start: int, length: int) -> None:
         """Map `length` bytes at `start`, which must be free, like those of `vma` from address `old` on."""
         offset = vma.offset_at(old)
-        self._insert(Vma(start, start + length, vma.prot, vma.shared, False, vma.backing, offset, vma.name))
+        made = Vma(start, start + length, vma.prot, vma.shared, False, vma.backing, offset, vma.name)
+        made.large = vma.large
+        self._insert(made)
 
     def reserve(self, length: int, align: int) -> int:
         """Return a free, aligned address for `length` bytes, or -ENOMEM; nothing is mapped yet."""
@@ -120,7 +122,7 @@ class MemoryMap(ABC):
         """Unmap every page of the range; holes are no error."""
         addr, length = addr & WORD, length & WORD
         end = addr + page_up(length)
-        if addr % PAGE_4K or length == 0 or end > TASK_SIZE:
+        if addr % PAGE_4K or length == 0 or end > TASK_SIZE or self._cuts_huge(addr, end):
             return -errno.EINVAL
         return self.remove(addr, end)
 
@@ -141,11 +143,20 @@ class MemoryMap(ABC):
             if vma is None or not vma.grows_down:
                 return -errno.ENOMEM if vma is None else -errno.EINVAL
             addr = vma.start
+        if self._cuts_huge(addr, end):
+            return -errno.EINVAL
         try:
             self.pages.split_edges(addr, end)
         except OutOfFrames:
             return -errno.ENOMEM
         return self._protect(addr, end, prot & _PROT)
+
+    def _cuts_huge(self, start: int, end: int) -> bool:
+        """Whether a range ends within a page of 2 MiB, where the area takes no other."""
+        return any(
+            edge % PAGE_2M and (vma := self.areas.find(edge)) is not None and vma.large is Large.ONLY
+            for edge in (start, end)
+        )
 
     def brk(self, addr: int) -> int:
         """Move the end of the heap to `addr`; return the end afterwards, unmoved when that cannot be."""
@@ -175,8 +186,21 @@ class MemoryMap(ABC):
 
     def set_on_fork(self, start: int, end: int, what: OnFork) -> None:
         """Say what a child gets of the range."""
+
+        def change(vma: Vma) -> None:
+            vma.on_fork = what
+
         self._last = Vma(*_NOWHERE)
-        self.areas.set_on_fork(start, end, what)
+        self.areas.change(start, end, change)
+
+    def set_large(self, start: int, end: int, what: Large) -> None:
+        """Say what the program has said of large pages in the range; those that are there stay."""
+
+        def change(vma: Vma) -> None:
+            vma.large = what
+
+        self._last = Vma(*_NOWHERE)
+        self.areas.change(start, end, change)
 
     def remove(self, start: int, end: int) -> int:
         """Unmap the aligned range; return 0, or -ENOMEM when splitting a 2 MiB page needs a frame."""
@@ -218,8 +242,6 @@ class MemoryMap(ABC):
             return -errno.EINVAL
         if kind == linux.MAP_SHARED_VALIDATE and flags & LOW32 & ~_KNOWN_FLAGS:
             return -errno.EOPNOTSUPP
-        if flags & linux.MAP_HUGETLB:
-            return -errno.ENOMEM  # a host without reserved huge pages says the same
         shared = kind != linux.MAP_PRIVATE
         if not flags & linux.MAP_ANONYMOUS:
             signed = (fd & LOW32 ^ 0x8000_0000) - 0x8000_0000  # an int of 32 bits
@@ -250,7 +272,7 @@ class MemoryMap(ABC):
             hint = max(hint, linux.MMAP_MIN_ADDR)
             if hint + length <= TASK_SIZE and self._is_free(hint, length):
                 return hint
-        large = backing is None and length >= PAGE_2M and self.machine.page_size >= PAGE_2M
+        large = backing is None and length >= PAGE_2M and self.commons.large is LargePages.ALWAYS
         low = bool(flags & linux.MAP_32BIT)
         found = None
         if large:  # as Linux does since 6.7, so that large pages fit

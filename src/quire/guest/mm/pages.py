@@ -8,6 +8,7 @@ that ends within a 2 MiB page. OutOfFrames (no frame for a table) is raised befo
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from quire.errors import InternalError
 from quire.guest.kernel.machine import ProcessMachine
@@ -17,7 +18,7 @@ from quire.guest.mm.shared_pages import SharedPage
 from quire.memory import OutOfFrames
 from quire.paging import Rights
 
-__all__ = ["COW", "PARKED", "SHARED", "PageMap", "allowed"]
+__all__ = ["COW", "PARKED", "SHARED", "PageMap", "allowed", "frame_of"]
 
 #: Flags in the low bits of an entry, whose rest is the frame's GPA.
 SHARED = 1
@@ -45,9 +46,6 @@ class PageMap:
         #: Called during long work; raises when the process is to be killed, which ends the work.
         self.pause: Callable[[], None] = _go_on
         self._peak = 0  # of what is resident, as far as pages were taken away since
-        #: How many small pages each 2 MiB region holds; kept only when large pages are in use.
-        self.crowded: dict[int, int] = {}
-        self._counts_regions = machine.page_size >= PAGE_2M
 
     @property
     def resident_bytes(self) -> int:
@@ -63,9 +61,12 @@ class PageMap:
     def add(self, page: int, entry: int) -> None:
         """Record the small page that was just mapped."""
         self.small[page] = entry
-        if self._counts_regions:
-            region = page & _LARGE_MASK
-            self.crowded[region] = self.crowded.get(region, 0) + 1
+
+    def is_empty(self, region: int) -> bool:
+        """Whether no page of the 2 MiB at `region` has a frame."""
+        return region not in self.large and not any(
+            page in self.small for page in range(region, region + PAGE_2M, PAGE_4K)
+        )
 
     def has(self, address: int) -> bool:
         """Whether the 4 KiB page at `address` has a frame."""
@@ -99,7 +100,7 @@ class PageMap:
             entry = self.large.pop(page)
             if not entry & PARKED:
                 self.machine.unmap(page)
-            self.machine.free(entry & ~_FLAGS, PAGE_2M)
+            self._leave_large(entry)
 
     def protect(self, start: int, end: int, rights: Rights) -> None:
         """Give the pages of `start` to `end` new `rights`; none at all parks them. Parked ones stay so."""
@@ -129,22 +130,15 @@ class PageMap:
         pages = [self.shared.at(entry & ~_FLAGS) for entry in entries if entry & SHARED and not entry & COW]
         return [page for page in pages if page.is_file]
 
-    def write_back(self, page: SharedPage) -> int:
-        """Write shared file page `page` to its file if it is dirty; return 0 or a negative errno."""
-        for mapper, user in list(page.users):
-            page.dirty |= mapper.clean(user)
-        return self.shared.write(page)
-
     def free_all(self) -> None:
         """Let go of every frame: the tables have gone already."""
         self._peak = self.peak_bytes
         for page, entry in self.small.items():
             self._leave(page, entry, False)
         for entry in self.large.values():
-            self.machine.free(entry & ~_FLAGS, PAGE_2M)
+            self._leave_large(entry)
         self.small.clear()
         self.large.clear()
-        self.crowded.clear()
 
     def write_all_back(self) -> int:
         """Write every dirty shared file page to its file, for the last time: no flag is cleared. 0 or -errno."""
@@ -160,13 +154,6 @@ class PageMap:
                 if entry & SHARED and not entry & COW:
                     self.shared.at(entry & ~_FLAGS).dirty = True
 
-    def drop_shared(self, page: SharedPage) -> None:
-        """Take `page` away from all that map it, unwritten: its file no longer reaches so far."""
-        page.writer = None
-        for mapper, user in list(page.users):
-            mapper.drop_page(user)
-        self.shared.drop_idle([page])
-
     def _paced(self, pages: Iterable[int]) -> Iterator[int]:
         """Yield `pages`, with a pause after every so many."""
         for count, page in enumerate(pages, 1):
@@ -176,7 +163,7 @@ class PageMap:
 
     def drop_page(self, page: int) -> None:
         """Take the frame of the small page at `page` away; what a shared file page holds is written back."""
-        entry = self._remove(page)
+        entry = self.small.pop(page)
         dirty = False
         if not entry & PARKED:
             dirty = self.machine.unmap(page).dirty
@@ -189,11 +176,25 @@ class PageMap:
         elif self.counts.leave(entry & ~_FLAGS):
             self.machine.free(entry & ~_FLAGS, PAGE_4K)
 
+    def _leave_large(self, entry: int) -> None:
+        """Let go of a frame of 2 MiB."""
+        for gpa, size in self.counts.leave_large(entry & ~_FLAGS):
+            self.machine.free(gpa, size)
+
     def own(self, page: int, rights: Rights, frame: Callable[[], int | None]) -> bool:
         """Give `page`, which is copied on write, a frame of its own to write to; False when `frame` returns none.
 
-        The last that maps a private frame takes it over.
+        The last that maps a private frame takes it over. Of a large page that others map as well only the small page
+        is copied. Raises OutOfFrames.
         """
+        region = page & _LARGE_MASK
+        if page not in self.small:
+            gpa = self.large[region] & ~_FLAGS
+            if not self.counts.is_shared(gpa) and not self.counts.is_divided(gpa):
+                self.large[region] = gpa
+                self.machine.protect(region, rights)
+                return True
+            self._split(region)
         entry = self.small[page]
         gpa = entry & ~_FLAGS
         if not entry & SHARED and not self.counts.is_shared(gpa):
@@ -219,12 +220,13 @@ class PageMap:
         Pages that mappings share come back by faults. Raises OutOfFrames: then the tables of `child` are to be closed,
         and its frames let go.
         """
-        for region in list(self.large):
-            self._split(region)
+        for low, high in left_out:
+            self.split_edges(low, high)
+        self._fork_large(child, left_out)
         copied = sorted(
             page
             for page, entry in self.small.items()
-            if (not entry & SHARED or entry & COW) and not any(low <= page < high for low, high in left_out)
+            if (not entry & SHARED or entry & COW) and not _within_any(page, left_out)
         )
         mapped = [page for page in copied if not self.small[page] & PARKED]
         for page in copied:
@@ -237,15 +239,45 @@ class PageMap:
                 self.counts.share(entry & ~_FLAGS)
         self.machine.copy_pages(child.machine, mapped)
 
-    def _remove(self, page: int) -> int:
-        if self._counts_regions:
-            region = page & _LARGE_MASK
-            left = self.crowded[region] - 1
-            if left:
-                self.crowded[region] = left
-            else:
-                del self.crowded[region]
-        return self.small.pop(page)
+    def _fork_large(self, child: "PageMap", left_out: Sequence[tuple[int, int]]) -> None:
+        with self.machine.together():
+            for region, entry in self.large.items():
+                if _within_any(region, left_out):
+                    continue
+                self.large[region] = child.large[region] = entry | COW
+                self.counts.share_large(entry & ~_FLAGS)
+                if entry & PARKED:
+                    continue
+                leaf = self.machine.lookup(region)
+                assert leaf is not None, "what is not parked is mapped"
+                rights = allowed(COW, leaf.rights)
+                self.machine.protect(region, rights)
+                child.machine.map(region, entry & ~_FLAGS, PAGE_2M, rights)
+
+    def collapse(self, region: int, rights: Rights) -> bool:
+        """Give the 2 MiB at `region`, of private anonymous memory, one page; False when there is no frame of that size.
+
+        What had no frame reads as zero.
+        """
+        if region in self.large:
+            return True
+        gpa = self.machine.allocate(PAGE_2M)
+        if gpa is None and self.shared.reclaim():
+            gpa = self.machine.allocate(PAGE_2M)
+        if gpa is None:
+            return False
+        with self.machine.together():
+            for page in range(region, region + PAGE_2M, PAGE_4K):
+                entry = self.small.get(page)
+                if entry is not None:
+                    source = self.machine.physical(entry & ~_FLAGS, PAGE_4K)
+                    self.machine.physical(gpa + page - region, PAGE_4K, write=True)[:] = source
+                    self.drop_page(page)
+        self.large[region] = gpa | PARKED
+        if rights:
+            with suppress(OutOfFrames):  # no frame for a table now: the next access tries again
+                self.unpark(region, rights)
+        return True
 
     def _unmap_to_park(self, table: dict[int, int], page: int, entry: int) -> None:
         leaf = self.machine.unmap(page)
@@ -262,7 +294,7 @@ class PageMap:
         if not pages:
             return
         self.machine.move_tables(first, end, first + shift)
-        moved = {page + shift: self._remove(page) for page in pages}
+        moved = {page + shift: self.small.pop(page) for page in pages}
         for page, entry in moved.items():
             self.add(page, entry)
             if entry & SHARED:
@@ -275,16 +307,16 @@ class PageMap:
         if not entry & PARKED:
             dirty = self.machine.unmap(page).dirty
         if size == PAGE_4K:
-            self._remove(page)
+            self.small.pop(page)
         else:
             del table[page]
         gpa, entry = entry & ~_FLAGS, entry | PARKED
         if rights:
-            try:
+            with suppress(
+                OutOfFrames
+            ):  # no frame for a table now: it stays parked, and the next access tries again
                 self.machine.map(to, gpa, size, allowed(entry, rights))
                 entry &= ~PARKED
-            except OutOfFrames:
-                pass  # no frame for a table now: it stays parked, and the next access tries again
         if size == PAGE_4K:
             self.add(to, entry)
         else:
@@ -314,22 +346,23 @@ class PageMap:
 
     def _split(self, region: int) -> None:
         entry = self.large[region]
-        gpa = entry & ~_FLAGS
+        gpa, divided = entry & ~_FLAGS, self.counts.is_divided(entry & ~_FLAGS)
         if entry & PARKED:
             # The machine splits what is mapped, and its frames with it.
             self.machine.map(region, gpa, PAGE_2M, Rights.READ)
-            try:
-                self.shared.with_room(lambda: self.machine.split(region))
-            except OutOfFrames:
+        try:
+            self.shared.with_room(lambda: self.machine.split(region, divide=not divided))
+        except OutOfFrames:
+            if entry & PARKED:
                 self.machine.unmap(region)
-                raise
+            raise
+        if entry & PARKED:
             for offset in range(0, PAGE_2M, PAGE_4K):
                 self.machine.unmap(region + offset)
-        else:
-            self.shared.with_room(lambda: self.machine.split(region))
+        self.counts.divide(gpa)
         del self.large[region]
         for offset in range(0, PAGE_2M, PAGE_4K):
-            self.add(region + offset, (gpa + offset) | (entry & PARKED))
+            self.add(region + offset, (gpa + offset) | (entry & _FLAGS))
 
     @staticmethod
     def _within(table: dict[int, int], start: int, end: int, size: int) -> list[int]:
@@ -342,6 +375,15 @@ class PageMap:
         return sorted(page for page in table if first <= page < end)
 
 
+def frame_of(entry: int) -> int:
+    """Return the GPA of the frame that an entry has."""
+    return entry & ~_FLAGS
+
+
 def allowed(entry: int, rights: Rights) -> Rights:
     """Return the rights that the tables give a page with this entry, in an area with `rights`."""
     return rights & ~Rights.WRITE if entry & COW else rights
+
+
+def _within_any(page: int, ranges: Sequence[tuple[int, int]]) -> bool:
+    return any(low <= page < high for low, high in ranges)

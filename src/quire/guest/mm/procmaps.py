@@ -11,7 +11,7 @@ from quire.guest.mm.backing import FileBacking
 from quire.guest.mm.linux import PAGE_4K, PROT_EXEC, PROT_READ, PROT_WRITE, VSYSCALL
 from quire.guest.mm.vma import Vma
 
-__all__ = ["Region", "maps_text", "regions"]
+__all__ = ["VSYSCALL_REGION", "Region", "maps_line", "maps_text", "regions"]
 
 _NAME_COLUMN = 73
 
@@ -29,7 +29,8 @@ class Region:
     name: bytes
 
 
-_VSYSCALL = Region(VSYSCALL, VSYSCALL + PAGE_4K, "--xp", 0, 0, 0, b"[vsyscall]")
+#: The page that every process has, though no area is there.
+VSYSCALL_REGION = Region(VSYSCALL, VSYSCALL + PAGE_4K, "--xp", 0, 0, 0, b"[vsyscall]")
 
 
 def regions(areas: Iterable[Vma]) -> list[Region]:
@@ -39,7 +40,7 @@ def regions(areas: Iterable[Vma]) -> list[Region]:
 
 def maps_text(areas: Iterable[Vma]) -> bytes:
     """Return what a program reads from /proc/self/maps: its areas, and the page that every process has."""
-    return b"".join(_line(region) for region in (*regions(areas), _VSYSCALL))
+    return b"".join(map(maps_line, (*regions(areas), VSYSCALL_REGION)))
 
 
 def _region(vma: Vma) -> Region:
@@ -58,7 +59,8 @@ def _region(vma: Vma) -> Region:
     )
 
 
-def _line(region: Region) -> bytes:
+def maps_line(region: Region) -> bytes:
+    """Return the line of one area."""
     device = f"{os.major(region.device):02x}:{os.minor(region.device):02x}"
     where = f"{region.start:08x}-{region.end:08x} {region.permissions} {region.offset:08x}"
     text = f"{where} {device} {region.inode} ".encode()

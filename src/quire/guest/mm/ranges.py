@@ -46,7 +46,7 @@ def msync(space: MemoryMap, addr: int, length: int, flags: int) -> int:
         return -errno.ENOMEM
     result = 0
     for page in space.pages.shared_in(addr, end):
-        result = space.pages.write_back(page) or result
+        result = space.pages.shared.write_back(page) or result
     return result or (0 if space.areas.covered(addr, end) else -errno.ENOMEM)
 
 

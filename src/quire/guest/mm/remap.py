@@ -11,7 +11,7 @@ from quire.guest.mm import linux
 from quire.guest.mm.layout import find_gap
 from quire.guest.mm.linux import PAGE_2M, PAGE_4K, TASK_SIZE, page_up
 from quire.guest.mm.mapping import MemoryMap
-from quire.guest.mm.vma import Vma
+from quire.guest.mm.vma import Large, Vma
 from quire.memory import OutOfFrames
 
 __all__ = ["mremap"]
@@ -38,7 +38,7 @@ def mremap(space: MemoryMap, old: int, old_size: int, new_size: int, flags: int,
     vma = space.areas.find(old)
     if vma is None or old + old_size > vma.end:
         return -errno.EFAULT
-    if old_size == 0 and not vma.shared:
+    if (old_size == 0 and not vma.shared) or vma.large is Large.ONLY:
         return -errno.EINVAL
     writable = bool(vma.prot & linux.PROT_WRITE) and not vma.shared
     if new_size > old_size and space.allowance.refuses(space.areas, new_size - old_size, data=writable):

@@ -179,6 +179,19 @@ class SharedPages:
         else:
             self._free(page)
 
+    def write_back(self, page: SharedPage) -> int:
+        """Write a file page to its file if any that map it have written it; return 0 or a negative errno."""
+        for mapper, user in list(page.users):
+            page.dirty |= mapper.clean(user)
+        return self.write(page)
+
+    def drop(self, page: SharedPage) -> None:
+        """Take `page` away from all that map it, unwritten: its file no longer reaches so far."""
+        page.writer = None
+        for mapper, user in list(page.users):
+            mapper.drop_page(user)
+        self.drop_idle([page])
+
     def write(self, page: SharedPage) -> int:
         """Write a dirty file page back; return 0 or a negative errno. The page is clean afterwards."""
         if not page.dirty:

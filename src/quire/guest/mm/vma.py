@@ -7,7 +7,7 @@ backing.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -15,7 +15,7 @@ from quire.guest.mm.backing import Backing
 from quire.guest.mm.linux import PROT_EXEC, PROT_READ, PROT_WRITE, STACK_GUARD_GAP
 from quire.paging import Rights
 
-__all__ = ["RIGHTS", "OnFork", "Vma", "VmaList"]
+__all__ = ["RIGHTS", "Large", "OnFork", "Vma", "VmaList"]
 
 
 def _rights(prot: int) -> Rights:
@@ -42,6 +42,15 @@ class OnFork(Enum):
     LEFT_OUT = "nothing (MADV_DONTFORK)"
 
 
+class Large(Enum):
+    """What a program has said of pages of 2 MiB in an area."""
+
+    UNSAID = "nothing"
+    WANTED = "that it wants them (MADV_HUGEPAGE)"
+    UNWANTED = "that it does not (MADV_NOHUGEPAGE)"
+    ONLY = "that it takes no other (MAP_HUGETLB)"
+
+
 @dataclass(slots=True, eq=False)
 class Vma:
     """Addresses `start` to `end`. `backing` None is private anonymous memory; `offset` is that of `start` in
@@ -59,6 +68,7 @@ class Vma:
     offset: int = 0
     name: bytes = b""
     on_fork: OnFork = OnFork.COPIED
+    large: Large = Large.UNSAID
     rights: Rights = field(init=False)
 
     def __post_init__(self) -> None:
@@ -87,6 +97,7 @@ class Vma:
             self.offset_at(start),
             self.name,
             self.on_fork,
+            self.large,
         )
 
     def continues(self, other: "Vma") -> bool:
@@ -99,6 +110,7 @@ class Vma:
             and self.grows_down == other.grows_down
             and self.name == other.name
             and self.on_fork is other.on_fork
+            and self.large is other.large
             and (self.backing is None or self.offset == other.offset_at(other.end))
         )
 
@@ -163,21 +175,21 @@ class VmaList:
         self.mapped_bytes -= sum(vma.end - vma.start for vma in removed)
         return removed
 
-    def set_protection(self, start: int, end: int, prot: int) -> None:
-        """Give every address of `start` to `end` that lies in an area the protection `prot`."""
+    def change(self, start: int, end: int, how: Callable[[Vma], None]) -> None:
+        """Change every area between `start` and `end`, which are cut off the others for it."""
         first, last = self._isolate(start, end)
         for vma in self._areas[first:last]:
-            vma.prot, vma.rights = prot, RIGHTS[prot]
+            how(vma)
         for index in range(last, first - 1, -1):
             self._merge(index)
 
-    def set_on_fork(self, start: int, end: int, what: OnFork) -> None:
-        """Say what a child gets of every area between `start` and `end`."""
-        first, last = self._isolate(start, end)
-        for vma in self._areas[first:last]:
-            vma.on_fork = what
-        for index in range(last, first - 1, -1):
-            self._merge(index)
+    def set_protection(self, start: int, end: int, prot: int) -> None:
+        """Give every address of `start` to `end` that lies in an area the protection `prot`."""
+
+        def protect(vma: Vma) -> None:
+            vma.prot, vma.rights = prot, RIGHTS[prot]
+
+        self.change(start, end, protect)
 
     def extend(self, vma: Vma, end: int) -> None:
         """Move the end of `vma` up to `end`; the addresses must be free."""

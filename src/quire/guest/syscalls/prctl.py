@@ -82,7 +82,7 @@ def _give(value: Callable[[Task], int]) -> Callable[[Task, _Words], int]:
 def _set_large_pages(task: Task, words: _Words) -> int:
     if any(words[1:]):
         return -errno.EINVAL
-    group_state(task).no_large_pages = int(words[0] != 0)
+    task.space.no_large = words[0] != 0
     return 0
 
 
@@ -138,7 +138,7 @@ PRCTLS: dict[int, tuple[str, Callable[[Task, _Words], int]]] = {
     37: ("PR_GET_CHILD_SUBREAPER", _give(lambda task: int(task.process.subreaper))),
     40: ("PR_GET_TID_ADDRESS", _clear_tid_address),
     41: ("PR_SET_THP_DISABLE", _set_large_pages),
-    42: ("PR_GET_THP_DISABLE", lambda task, words: _unless(words, group_state(task).no_large_pages)),
+    42: ("PR_GET_THP_DISABLE", lambda task, words: _unless(words, int(task.space.no_large))),
     52: ("PR_GET_SPECULATION_CTRL", lambda task, words: -errno.ENODEV),
     66: ("PR_GET_MDWE", lambda task, words: _unless(words, 0)),
     29: ("PR_SET_TIMERSLACK", _set_timer_slack),

@@ -1,12 +1,12 @@
 """What /proc says of the guest's memory: statm, the lines of status that begin with Vm and Rss, smaps."""
 
-from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from quire.guest.kernel.task import ThreadGroup
-from quire.guest.mm.linux import PAGE_2M, PAGE_4K, PROT_EXEC, PROT_WRITE
-from quire.guest.mm.procmaps import maps_text
-from quire.guest.mm.vma import Vma
+from quire.guest.mm.linux import PAGE_2M, PAGE_4K, PROT_EXEC, PROT_READ, PROT_WRITE
+from quire.guest.mm.procmaps import VSYSCALL_REGION, maps_line, regions
+from quire.guest.mm.residence import Residence, residences
+from quire.guest.mm.vma import Large, OnFork, Vma
 
 __all__ = ["memory_lines", "smaps", "smaps_rollup", "statm"]
 
@@ -14,47 +14,31 @@ _KIB = 1024
 
 
 @dataclass(slots=True)
-class _Resident:
-    """What has a frame of each area, in bytes: small pages and large ones."""
-
-    small: list[int]
-    large: list[int]
-
-    def of(self, vma: Vma) -> tuple[int, int]:
-        counts = [
-            (bisect_left(pages, vma.end) - bisect_left(pages, vma.start)) * size
-            for pages, size in ((self.small, PAGE_4K), (self.large, PAGE_2M))
-        ]
-        return sum(counts), counts[1]
-
-
-def _resident(group: ThreadGroup) -> _Resident:
-    pages = group.space.pages
-    return _Resident(sorted(pages.small), sorted(pages.large))
-
-
-@dataclass(slots=True)
 class _Sums:
     """Bytes of an address space by what is in them."""
 
     size: int = 0
-    resident: int = 0
+    anonymous: int = 0
     files: int = 0
-    shared: int = 0
+    memory: int = 0
+    huge: int = 0
     text: int = 0
     data: int = 0
     stack: int = 0
 
+    @property
+    def resident(self) -> int:
+        return self.anonymous + self.files + self.memory
+
 
 def _sums(group: ThreadGroup) -> _Sums:
-    sums, resident = _Sums(size=group.space.mapped_bytes), _resident(group)
-    for vma in group.space.areas:
-        size, (here, _) = vma.end - vma.start, resident.of(vma)
-        sums.resident += here
-        if vma.shared:
-            sums.shared += here
-        elif vma.backing is not None and not vma.prot & PROT_WRITE:
-            sums.files += here
+    sums = _Sums(size=group.space.mapped_bytes)
+    for vma, here in residences(group.space):
+        size = vma.end - vma.start
+        sums.anonymous += here.anonymous
+        sums.files += here.files
+        sums.memory += here.memory
+        sums.huge += here.huge
         if vma.grows_down:
             sums.stack += size
         elif vma.prot & PROT_EXEC and not vma.prot & PROT_WRITE:
@@ -65,16 +49,15 @@ def _sums(group: ThreadGroup) -> _Sums:
 
 
 def statm(group: ThreadGroup) -> bytes:
-    """Return /proc/self/statm: pages in all, resident, of files, of code, 0, of data and stack, 0."""
+    """Return /proc/self/statm: pages in all, resident, of files and shared, of code, 0, of data and stack, 0."""
     sums = _sums(group)
-    words = (sums.size, sums.resident, sums.files + sums.shared, sums.text, 0, sums.data + sums.stack, 0)
+    words = (sums.size, sums.resident, sums.files + sums.memory, sums.text, 0, sums.data + sums.stack, 0)
     return (" ".join(str(word // PAGE_4K) for word in words) + "\n").encode()
 
 
 def memory_lines(group: ThreadGroup, peak: int) -> dict[str, str]:
     """Return the lines of /proc/self/status that are of memory, by name; `peak` is the most that was resident."""
     sums = _sums(group)
-    anonymous = sums.resident - sums.files - sums.shared
     sizes = {
         "VmPeak": sums.size,
         "VmSize": sums.size,
@@ -82,15 +65,15 @@ def memory_lines(group: ThreadGroup, peak: int) -> dict[str, str]:
         "VmPin": 0,
         "VmHWM": peak,
         "VmRSS": sums.resident,
-        "RssAnon": anonymous,
+        "RssAnon": sums.anonymous,
         "RssFile": sums.files,
-        "RssShmem": sums.shared,
+        "RssShmem": sums.memory,
         "VmData": sums.data,
         "VmStk": sums.stack,
         "VmExe": sums.text,
         "VmLib": 0,
         "VmSwap": 0,
-        "HugetlbPages": 0,
+        "HugetlbPages": sums.huge,
     }
     return {name: f"{size // _KIB:8} kB" for name, size in sizes.items()}
 
@@ -106,23 +89,28 @@ _SMAPS = (
 _ROLLUP = (*_SMAPS[3:6], "Pss_Anon", "Pss_File", "Pss_Shmem", *_SMAPS[6:])
 
 
-def _sizes(vma: Vma, here: int, large: int) -> dict[str, int]:
-    """Return what smaps says of an area, in bytes. Private pages count as dirty: they were filled here."""
-    anonymous = 0 if vma.shared else here
+def _sizes(size: int, page: int, here: Residence) -> dict[str, int]:
+    """Return what smaps says of `size` bytes of which `here` is resident, in pages of `page` bytes."""
+    of_files = here.pss * here.files // here.resident if here.resident else 0
+    of_memory = here.pss * here.memory // here.resident if here.resident else 0
     return {
-        "Size": vma.end - vma.start,
-        "KernelPageSize": PAGE_4K,
-        "MMUPageSize": PAGE_4K,
-        "Rss": here,
-        "Pss": here,
-        "Pss_Dirty": anonymous,
-        "Pss_Anon": anonymous,
-        "Pss_Shmem": here - anonymous,
-        "Private_Clean": here - anonymous,
-        "Private_Dirty": anonymous,
-        "Referenced": here,
-        "Anonymous": anonymous,
-        "AnonHugePages": large,
+        "Size": size,
+        "KernelPageSize": page,
+        "MMUPageSize": page,
+        "Rss": here.resident,
+        "Pss": here.pss,
+        "Pss_Dirty": here.pss_dirty,
+        "Pss_Anon": here.pss - of_files - of_memory,
+        "Pss_File": of_files,
+        "Pss_Shmem": of_memory,
+        "Shared_Clean": here.shared_clean,
+        "Shared_Dirty": here.shared_dirty,
+        "Private_Clean": here.private_clean,
+        "Private_Dirty": here.private_dirty,
+        "Referenced": here.resident,
+        "Anonymous": here.anonymous,
+        "AnonHugePages": here.large,
+        "Private_Hugetlb": here.huge,
     }
 
 
@@ -130,20 +118,53 @@ def _lines(sizes: dict[str, int], names: tuple[str, ...] = _SMAPS) -> str:
     return "".join(f"{name + ':':<16}{sizes.get(name, 0) // _KIB:8} kB\n" for name in names)
 
 
+def _flags(vma: Vma) -> str:
+    """Return the flags of an area as the kernel abbreviates them (show_smap_vma_flags)."""
+    shown = {
+        "rd": vma.prot & PROT_READ,
+        "wr": vma.prot & PROT_WRITE,
+        "ex": vma.prot & PROT_EXEC,
+        "sh": vma.shared,
+        "mr": True,
+        "mw": True,
+        "me": True,
+        "ms": vma.shared,
+        "gd": vma.grows_down,
+        "ac": vma.prot & PROT_WRITE and not vma.shared,
+        "dc": vma.on_fork is OnFork.LEFT_OUT,
+        "ht": vma.large is Large.ONLY,
+        "wf": vma.on_fork is OnFork.WIPED,
+        "hg": vma.large is Large.WANTED,
+        "nh": vma.large is Large.UNWANTED,
+    }
+    return "VmFlags: " + "".join(f"{name} " for name, is_set in shown.items() if is_set) + "\n"
+
+
+def _eligible(group: ThreadGroup, vma: Vma) -> str:
+    """Return whether the kernel maps large pages there."""
+    fits = -(-vma.start // PAGE_2M) * PAGE_2M + PAGE_2M <= vma.end
+    wanted = vma.backing is None and vma.large is not Large.ONLY and group.space.takes_large(vma)
+    return f"THPeligible:    {int(fits and wanted):8}\n"
+
+
 def smaps(group: ThreadGroup) -> bytes:
     """Return /proc/self/smaps."""
-    resident = _resident(group)
-    return b"".join(
-        maps_text([vma]) + (_lines(_sizes(vma, *resident.of(vma))) + "THPeligible:    0\n").encode()
-        for vma in group.space.areas
-    )
+    parts = []
+    for vma, here in residences(group.space):
+        page = PAGE_2M if vma.large is Large.ONLY else PAGE_4K
+        sizes = _lines(_sizes(vma.end - vma.start, page, here))
+        text = sizes + _eligible(group, vma) + _flags(vma)
+        parts.append(maps_line(regions([vma])[0]) + text.encode())
+    every = _lines(_sizes(PAGE_4K, PAGE_4K, Residence())) + f"THPeligible:    {0:8}\nVmFlags: ex \n"
+    return b"".join(parts) + maps_line(VSYSCALL_REGION) + every.encode()
 
 
 def smaps_rollup(group: ThreadGroup) -> bytes:
     """Return /proc/self/smaps_rollup: the sums over all areas."""
-    resident, sums, areas = _resident(group), dict.fromkeys((*_SMAPS, *_ROLLUP), 0), list(group.space.areas)
-    for vma in areas:
-        for name, size in _sizes(vma, *resident.of(vma)).items():
-            sums[name] += size
+    whole, areas = Residence(), []
+    for vma, here in residences(group.space):
+        areas.append(vma)
+        for field in fields(Residence):
+            setattr(whole, field.name, getattr(whole, field.name) + getattr(here, field.name))
     head = f"{areas[0].start:08x}-{areas[-1].end:08x} ---p 00000000 00:00 0 " if areas else ""
-    return f"{head:<73}[rollup]\n{_lines(sums, _ROLLUP)}".encode()
+    return f"{head:<73}[rollup]\n{_lines(_sizes(0, PAGE_4K, whole), _ROLLUP)}".encode()
