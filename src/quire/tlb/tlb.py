@@ -73,6 +73,7 @@ class TlbEntry:
     stamp: int
 
 
+_MISSES = int(TlbState.MISSES)
 _SPACE_SHIFT = np.uint64(TAG.shift("space"))
 
 
@@ -109,6 +110,7 @@ class Tlb:
         for sets, ways in listed:
             self.entries[3 * self.capacity :][sets] = _first_list(ways)
         self.state: npt.NDArray[np.uint64] = np.zeros(TlbState.END, np.uint64)
+        self._words = memoryview(self.state)  # type: ignore[arg-type] # the same, without NumPy's scalars
         for field, value in (
             (TlbState.CAPACITY, self.capacity),
             (TlbState.DEPTH, max((one.level for one in profile.tlbs), default=0)),
@@ -216,7 +218,8 @@ class Tlb:
     @property
     def first_misses(self) -> int:
         """How many look-ups the first level missed so far, of data and of code."""
-        return sum(int(self.state[TlbState.MISSES + side * LEVELS]) for side in range(SIDES))
+        words = self._words
+        return words[_MISSES] + words[_MISSES + LEVELS] + words[_MISSES + 2 * LEVELS]
 
     def held(self) -> int:
         """Return how many entries the current address space has, of all structures."""

@@ -98,7 +98,7 @@ class SoftRegisters:
                 return
             batch = self._batches[names] = Batch(names)
         batch.values[:] = list(values.values())
-        if not _KEPT.keys().isdisjoint(names):
+        if batch.has_kept:
             self.fresh = False
         _write_batch(self._handle, batch.numbers, batch.pointers, batch.count)
 
@@ -162,6 +162,7 @@ class Batch:
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.count = len(names)
+        self.has_kept = not _KEPT.keys().isdisjoint(names)
         self.numbers = (ctypes.c_int * self.count)(*map(_number, names))
         self.values = (ctypes.c_uint64 * self.count)()
         start = ctypes.addressof(self.values)

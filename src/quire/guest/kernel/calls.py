@@ -8,8 +8,7 @@ import errno
 import os
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from quire.arch import LOW32
 from quire.guest.kernel.group import Process
@@ -31,8 +30,7 @@ _SYSCALL_NUMBERS = 1024
 _LOOK_AGAIN = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     """A system call of the 64-bit table, or of the 32-bit one."""
 
     number: int
@@ -88,7 +86,7 @@ class Calls(ABC):
         """Keep its registers: another vCPU is to have them."""
 
     @abstractmethod
-    def rest(self) -> None:
+    def rest(self) -> object:
         """The vCPU that it is on is not at work any more, or not for it."""
 
     @abstractmethod

@@ -83,7 +83,7 @@ class Scheduler:
         self.lanes.put(task)
         current = self.lane.current
         if current is not None and current.runs and self.lane.number not in self._ending:
-            self.begin_slice()
+            self._begin_turn(None)
 
     def remove(self, task: object) -> None:
         """`task` is stopped or has ended: it gets no turn."""
@@ -125,17 +125,22 @@ class Scheduler:
 
     def begin_slice(self) -> None:
         """Say for how long the task may run that is about to: for ever, if nobody else can and no timer is near."""
-        moment, number = self._next_moment(), self.lane.number
-        if not self._has_others and moment is None and not self._polled:
-            if number in self._ending:
-                self._ending.remove(number)
-                self._turns.begin(self._cpu, 1 << 62)
-            return
-        self._ending.add(number)
+        moment = self._next_moment()
+        if self._has_others or moment is not None or self._polled:
+            self._begin_turn(moment)
+
+    def _begin_turn(self, moment: int | None) -> None:
+        """Have the turn end some time, at `moment` if that is sooner."""
+        self._ending.add(self.lane.number)
         length = self._turns.length(several=len(self.lanes.all) > 1)
         if moment is not None and self.clock.is_virtual:
             length = min(length, max((moment - self.clock.now()) // self._turns.unit, _LEAST))
         self._turns.begin(self._cpu, length)
+
+    def _end_no_more(self) -> None:
+        """Nobody else can run: the task at hand has its turn for ever, or until something changes that."""
+        self._ending.discard(self.lane.number)
+        self._turns.begin(self._cpu, 1 << 62)
 
     def _next_moment(self) -> int | None:
         """Return when the next timer expires or the next call has waited long enough; None for never."""
@@ -156,6 +161,7 @@ class Scheduler:
             return False
         if self._has_others:
             return False
+        self._end_no_more()
         self.begin_slice()
         return True
 

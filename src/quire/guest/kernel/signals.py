@@ -167,6 +167,8 @@ class Signals:
 
     def dequeue(self, signals: int) -> SignalInfo | None:
         """Take the next waiting signal in the set `signals` out of the queue, blocked or not."""
+        if not self._pending and not self.shared:
+            return None
         chosen: SignalInfo | None = None
         for info in (*self._pending, *self.shared):
             if signals & signal_bit(info.signo) and (chosen is None or _order(info) < _order(chosen)):

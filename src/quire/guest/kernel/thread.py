@@ -106,7 +106,7 @@ class Thread(Calls):
         machine = self.machine
         if previous is not None:
             previous.leave()
-            previous.rest()
+            self._since = previous.rest()
         if not machine.loaded:
             machine.load()
         if self._saved is not None:
@@ -122,12 +122,15 @@ class Thread(Calls):
         """Keep its registers: another vCPU is to have them."""
         self._saved, self._held = self.machine.registers.save(), self.machine.held()
 
-    def rest(self) -> None:
-        """The vCPU that it is on is not at work any more, or not for it."""
+    def rest(self) -> Tally | None:
+        """The vCPU that it is on is not at work any more, or not for it; return what that has counted, if it was."""
+        now = None
         if self._since is not None:
-            self.meter.add(self._since, self.machine.tally())
+            now = self.machine.tally()
+            self.meter.add(self._since, now)
             self._since = None
         self.process.usage.end_turn()
+        return now
 
     def come_back(self) -> None:
         """Have the address space loaded, and the registers that it had: for who looks when the guest has ended."""

@@ -105,6 +105,9 @@ class Timers:
 
         A clock of processor time stands while the guest waits: then nothing has expired at that moment.
         """
+        first, second, third = self.interval
+        if first.next is second.next is third.next is None and not self.made:
+            return None
         now = time.CLOCK_MONOTONIC
         running = [timer.left(self.now(timer.clock)) for timer in self._running()]
         return self.now(now) + min(running) if running else None

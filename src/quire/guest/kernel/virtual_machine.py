@@ -11,12 +11,12 @@ from functools import cached_property
 
 import numpy as np
 
-from quire.arch import PAGE_SIZE, Access, ExitReason
+from quire.arch import PAGE_SHIFT, PAGE_SIZE, Access, ExitReason
 from quire.errors import MisuseError
 from quire.guest.kernel.machine import PageFault, ProcessMachine, Registers
 from quire.guest.kernel.meter import Tally
 from quire.guest.kernel.processors import Processors
-from quire.paging import Mapping, Rights, Status, Tables
+from quire.paging import Context, Mapping, Rights, Status, Tables
 from quire.vcpu import Counting, Exit, Sliced, counting, sliced
 
 __all__ = ["VirtualMachine"]
@@ -24,6 +24,7 @@ __all__ = ["VirtualMachine"]
 
 #: Pages from which on all of an address space is dropped, as Linux has it (tlb_single_page_flush_ceiling).
 _MANY = 33
+_VERSION = int(Context.VERSION)
 
 
 class VirtualMachine:
@@ -48,6 +49,8 @@ class VirtualMachine:
         self._known: dict[Tables, VirtualMachine] = {} if machine is None else machine._known
         self._known[self._tables] = self
         self._stale = 0  # by vCPU, a bit: whether translations may be cached there that it no longer has
+        self._walked: dict[tuple[int, Access], int] = {}  # HPAs of pages, by what was walked for
+        self._walked_in: tuple[object, int] = (None, 0)  # the Mmu, and its version of the tables
         self._gathered: list[int | None] | None = None  # what other vCPUs are to be told of together
         if machine is None:
             for one in processors.tagged:
@@ -248,14 +251,32 @@ class VirtualMachine:
     def user(self, gva: int, length: int, access: Access) -> memoryview | PageFault:
         """Return the bytes at user address `gva` as a user access reaches them, or the fault it meets."""
         _check(gva, length)
+        mmu = self.processors.current.mmu
+        state = mmu, int(mmu.context[_VERSION])
+        if state != self._walked_in:
+            self._walked.clear()
+            self._walked_in = state
+        page = self._walked.get((gva >> PAGE_SHIFT, access))
+        if page is None:
+            found = self._walk(gva, access)
+            if isinstance(found, PageFault):
+                return found
+            page = found & -PAGE_SIZE
+            if state == (mmu, int(mmu.context[_VERSION])):  # and no exit has changed anything
+                self._walked[gva >> PAGE_SHIFT, access] = page
+        hpa = page | gva & PAGE_SIZE - 1
+        if access is Access.WRITE:
+            self.processors.current.machine.forget_code(hpa, length)
+        return self._bytes[hpa : hpa + length]
+
+    def _walk(self, gva: int, access: Access) -> int | PageFault:
+        """Return where a user access reaches `gva`, with accessed and dirty flags set, or the fault it meets."""
         vcpu = self.processors.current
         mmu = vcpu.mmu
         while True:
             status, value = mmu.translate(gva, access)
             if status == Status.OK:
-                if access is Access.WRITE:
-                    vcpu.machine.forget_code(value, length)
-                return self._bytes[value : value + length]
+                return value
             if status == Status.PAGE_FAULT:
                 return PageFault(gva, value)
             if status == Status.EPT_VIOLATION:

@@ -102,7 +102,10 @@ class UserMemory:
 
     def read_u32(self, gva: int) -> int:
         """Return the unsigned 32-bit number at `gva`."""
-        return int.from_bytes(self.read(gva, 4), "little")
+        if gva & _OFFSET_MASK > PAGE_4K - 4:
+            return int.from_bytes(self.read(gva, 4), "little")
+        self._check(gva, 4)
+        return int.from_bytes(self._view(gva, 4, Access.READ), "little")
 
     def read_i32(self, gva: int) -> int:
         """Return the signed 32-bit number at `gva`."""

@@ -9,7 +9,6 @@ Registers, addresses and sizes are taken as hostile. Calls that are not there an
 
 import errno
 
-from quire.arch import WORD
 from quire.errors import BackendError
 from quire.guest.kernel.task import Task
 from quire.guest.kernel.waiting import Blocks
@@ -69,11 +68,12 @@ def syscall_name(number: int) -> str:
 def dispatch(task: Task, number: int, arguments: tuple[int, int, int, int, int, int]) -> Result:
     """Do the system call `number` for `task` and return its result, -errno, or a :class:`Special`.
 
-    `arguments` are RDI, RSI, RDX, R10, R8, R9. RESTART means that a signal interrupted a call which Linux
+    `arguments` are RDI, RSI, RDX, R10, R8, R9, unsigned. RESTART means that a signal interrupted a call which Linux
     restarts; NO_RESULT that the registers are final. Raises nothing for what a guest does.
     """
     number = signed32(number)  # Linux looks at EAX only
-    return answer(task, SYSCALLS.get(number), arguments, syscall_name(number))
+    entry = SYSCALLS.get(number)
+    return answer(task, entry, arguments, syscall_name(number) if entry is None else entry.name)
 
 
 def answer(task: Task, entry: Syscall | None, arguments: tuple[int, ...], name: str) -> Result:
@@ -82,10 +82,9 @@ def answer(task: Task, entry: Syscall | None, arguments: tuple[int, ...], name: 
         key = f"{name} ({entry.note})" if entry is not None and entry.note else name
         task.lacks(key, ordinary=entry is not None and entry.ordinary)
         return -errno.ENOSYS
-    registers = tuple(register & WORD for register in arguments)
     while True:
         try:
-            result = _answer(task, entry, registers)
+            result = _answer(task, entry, arguments)
         except Blocks as wait:
             wait.restarts = entry.restart
             raise
