@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from quire.arch import Access
+from quire.arch import SKYLAKE_X, Access
+from quire.arch.cpuid import cpuid
 from quire.guest.kernel.machine import PageFault
 from quire.guest.kernel.meter import Tally
 from quire.memory import OutOfFrames, Owner, OwnerKind
@@ -96,6 +97,14 @@ class FakeMachine:
 
     def begin_slice(self, blocks):
         """Nobody takes turns."""
+
+    profile = SKYLAKE_X
+
+    def cpuid(self, leaf, subleaf):
+        return cpuid(self.profile, leaf, subleaf)
+
+    def memory_sizes(self):
+        return self.frames * K4, len(self.free_frames) * K4
 
     def tally(self):
         return Tally(0, 0, 0)

@@ -7,7 +7,8 @@ import struct
 from types import SimpleNamespace
 from typing import Any
 
-from quire.arch import Access
+from quire.arch import SKYLAKE_X, Access
+from quire.arch.cpuid import cpuid
 from quire.guest.kernel.clock import HostClock
 from quire.guest.kernel.group import Image, Process
 from quire.guest.kernel.machine import PageFault
@@ -47,6 +48,14 @@ class FakeMachine:
 
     def begin_slice(self, blocks: int) -> None:
         """Nobody takes turns."""
+
+    profile = SKYLAKE_X
+
+    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        return cpuid(self.profile, leaf, subleaf)
+
+    def memory_sizes(self) -> tuple[int, int]:
+        return 64 << 20, self.left
 
     def tally(self) -> Tally:
         return Tally(0, 0, 0)
@@ -99,6 +108,8 @@ class FakeStore:
 
     def drop_idle(self, pages: list[Any]) -> None:
         self._calls.append(("dropped",))
+
+    bytes = 0
 
     def reclaim(self) -> bool:
         return False

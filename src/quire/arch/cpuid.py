@@ -1,7 +1,8 @@
 """CPUID as a guest sees it: feature bits and the leaves that user programs read (SDM 2A, CPUID).
 
-The answer is what the soft Cpu executes and no more: SSE2 to SSE4.2, AES, no XSAVE and so no AVX, no RDRAND (a
-guest's randomness is seeded). Leaves that are not listed are zero.
+The answer is what the soft Cpu executes and no more: SSE2 to SSE4.2, AES, LZCNT, ADX, no XSAVE and so no AVX, no RDRAND
+(a guest's randomness is seeded), no BMI, of which it gets BLSI's CF, BZHI and BEXTR of 32 bits wrong. Leaves that are
+not listed are zero.
 """
 
 from quire.arch.layout import Layout, bit, bits, reserved
@@ -107,7 +108,8 @@ CPUID_7_EBX = Layout(
         bit(7, "SMEP", "supervisor-mode execution prevention"),
         reserved(8, 9),
         bit(10, "INVPCID", "INVPCID"),
-        reserved(11, 19),
+        reserved(11, 18),
+        bit(19, "ADX", "ADCX and ADOX"),
         bit(20, "SMAP", "supervisor-mode access prevention"),
         reserved(21, 31),
     ),
@@ -156,6 +158,8 @@ _FEATURES_EDX = CPUID_1_EDX.mask(
 _FEATURES_ECX = CPUID_1_ECX.mask(
     "SSE3", "PCLMULQDQ", "SSSE3", "CMPXCHG16B", "SSE4_1", "SSE4_2", "MOVBE", "POPCNT", "AES", "HYPERVISOR"
 )
+#: CPUID.80000001H:ECX: LAHF in 64-bit mode, LZCNT.
+_EXTENDED_ECX = 1 << 0 | 1 << 5
 #: What Linux passes as AT_HWCAP: CPUID.1:EDX.
 HWCAP = _FEATURES_EDX
 
@@ -184,8 +188,10 @@ def cpuid(profile: CpuProfile, leaf: int, subleaf: int) -> tuple[int, int, int, 
     """Return EAX, EBX, ECX, EDX of a CPUID leaf on `profile`; zeros for a leaf that is not modelled. SDM 2A §3.3."""
     if leaf == 4:
         return _cache(subleaf)
+    if leaf == 7 and subleaf == 0:
+        return 0, CPUID_7_EBX.mask("FSGSBASE", "ADX"), 0, 0
     if leaf == 0x80000001:
-        return 0, 0, 1, 1 << 11 | int(profile.nx) << 20 | int(profile.page_1g) << 26 | 1 << 29
+        return 0, 0, _EXTENDED_ECX, 1 << 11 | int(profile.nx) << 20 | int(profile.page_1g) << 26 | 1 << 29
     if leaf == 0x80000008:
         widths = CPUID_80000008_EAX.encode(physical_bits=profile.maxphyaddr, linear_bits=profile.linear_bits)
         return widths, 0, 0, 0
@@ -193,12 +199,12 @@ def cpuid(profile: CpuProfile, leaf: int, subleaf: int) -> tuple[int, int, int, 
 
 
 def machine_cpuid(profile: CpuProfile, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
-    """Return a leaf as a guest in ring 0 sees it: with PCID, INVPCID, SMEP, SMAP and FSGSBASE. SDM 2A §3.3."""
+    """Return a leaf as a guest in ring 0 sees it: with PCID, INVPCID, SMEP and SMAP. SDM 2A §3.3."""
     eax, ebx, ecx, edx = cpuid(profile, leaf, subleaf)
     if leaf == 1:
         ecx |= CPUID_1_ECX.mask("PCID")
     if leaf == 7 and subleaf == 0:
-        ebx |= CPUID_7_EBX.mask("FSGSBASE", "SMEP", "INVPCID", "SMAP")
+        ebx |= CPUID_7_EBX.mask("SMEP", "INVPCID", "SMAP")
     if leaf == 0x80000001:
         edx |= 1 << 27  # RDTSCP
     return (eax, ebx, ecx, edx)

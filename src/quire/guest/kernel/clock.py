@@ -34,6 +34,7 @@ class VirtualClock:
         self._skipped = [_UPTIME] * vcpus  # of it, what no task used
         self._seen = [0] * vcpus  # instructions of those that are not at work
         self._latest = 0
+        self.begun = _UPTIME  #: CLOCK_MONOTONIC of the first instruction
 
     def now(self, clock: int = MONOTONIC) -> int:
         """Return the time of a clock by its number, other than those of processor time."""
@@ -82,6 +83,9 @@ class HostClock:
     """The host's clocks."""
 
     is_virtual = False
+
+    def __init__(self) -> None:
+        self.begun = self.now()  #: CLOCK_MONOTONIC of the first instruction
 
     def now(self, clock: int = MONOTONIC) -> int:
         """Return the time of a clock by its number."""

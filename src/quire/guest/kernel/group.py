@@ -41,6 +41,7 @@ class ProcessThread(Protocol):
     runs: bool
     awaits: int  #: signals that its call waits for though it blocks them
     meter: Meter
+    blocked: bool  #: whether it waits in a call
 
     @property
     def ended(self) -> bool:

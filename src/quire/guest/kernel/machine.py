@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from quire.arch import Access
+from quire.arch import Access, CpuProfile
 from quire.guest.kernel.meter import Tally
 from quire.paging import Mapping, Rights
 from quire.vcpu import Registers
@@ -37,6 +37,19 @@ class ProcessMachine(Protocol):
     @property
     def vcpu_count(self) -> int:
         """How many vCPUs there are."""
+        ...
+
+    @property
+    def profile(self) -> CpuProfile:
+        """The processor."""
+        ...
+
+    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        """Return what CPUID answers."""
+        ...
+
+    def memory_sizes(self) -> tuple[int, int]:
+        """Return the bytes of guest memory, and of them those that nobody has."""
         ...
 
     @property

@@ -73,6 +73,11 @@ class Kernel:
         """The process that the guest began with."""
         return self.processes[FIRST_PID]
 
+    @property
+    def last_number(self) -> int:
+        """The number that was given last."""
+        return self._last
+
     def new_number(self) -> int:
         """Return a number that no task, group or session has."""
         while True:

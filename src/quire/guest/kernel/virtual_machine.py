@@ -11,11 +11,12 @@ from functools import cached_property
 
 import numpy as np
 
-from quire.arch import PAGE_SHIFT, PAGE_SIZE, Access, ExitReason
+from quire.arch import PAGE_SHIFT, PAGE_SIZE, Access, CpuProfile, ExitReason
 from quire.errors import MisuseError
 from quire.guest.kernel.machine import PageFault, ProcessMachine, Registers
 from quire.guest.kernel.meter import Tally
 from quire.guest.kernel.processors import Processors
+from quire.memory import OwnerKind
 from quire.paging import Context, Mapping, Rights, Status, Tables
 from quire.vcpu import Counting, Exit, Sliced, counting, sliced
 
@@ -71,6 +72,22 @@ class VirtualMachine:
     def vcpu_count(self) -> int:
         """How many vCPUs there are."""
         return len(self.processors.all)
+
+    @property
+    def profile(self) -> CpuProfile:
+        """The processor."""
+        return self.processors.current.vmx.profile
+
+    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        """Return what CPUID answers."""
+        return self.processors.current.cpuid(leaf, subleaf)
+
+    def memory_sizes(self) -> tuple[int, int]:
+        """Return the bytes of guest memory, and of them those that nobody has."""
+        vcpu = self.processors.current
+        total, frames = vcpu.machine.config.memory, vcpu.mmu.frames
+        used = frames.frames_of(OwnerKind.GUEST_PAGE) + frames.frames_of(OwnerKind.GUEST_TABLE)
+        return total, max(total - (used << PAGE_SHIFT), 0)
 
     @property
     def node(self) -> int:

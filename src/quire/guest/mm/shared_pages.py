@@ -73,6 +73,11 @@ class SharedPages:
     def __len__(self) -> int:
         return len(self._by_gpa)
 
+    @property
+    def bytes(self) -> int:
+        """How much memory they take, whether anybody maps them or not."""
+        return len(self._by_gpa) * PAGE_4K
+
     def find(self, key: Key, index: int) -> SharedPage | None:
         """Return the page `index` of `key` if it has a frame."""
         pages = self._by_key.get(key)

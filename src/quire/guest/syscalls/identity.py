@@ -1,16 +1,31 @@
 """Who and where a process is: its numbers, the machine, the processor it runs on."""
 
 import errno
+import struct
 
 from quire.arch import LOW32
 from quire.guest.kernel.group import Process
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import INT, POINTER, S32, U32, Out, fail
+from quire.guest.syscalls.proc_machine import busy_share
 from quire.guest.syscalls.table import passes, syscall
 
+_SYSINFO = struct.Struct("<q3Q6QHH4xQQI4x")  # with what aligns it
+_LOAD_ONE = 1 << 16  # SI_LOAD_SHIFT
+
 passes(63, "uname", Out(390), effect=Effect.GUEST)
-passes(99, "sysinfo", Out(112), effect=Effect.GUEST)
+
+
+@syscall(99, "sysinfo", POINTER, effect=Effect.GUEST)
+def sysinfo(task: Task, pointer: int) -> int:
+    """Tell uptime, load, memory and the number of threads of the guest's machine."""
+    total, free = task.machine.memory_sizes()
+    load = int(busy_share(task) * _LOAD_ONE)
+    threads = sum(1 for process in task.kernel.live() for _ in process.live())
+    up = task.kernel.clock.now() // 1_000_000_000
+    task.memory.write(pointer, _SYSINFO.pack(up, *3 * [load], total, free, *4 * [0], threads & 0xFFFF, 0, 0, 0, 1))
+    return 0
 
 
 @syscall(24, "sched_yield", effect=Effect.PLAYED)

@@ -14,6 +14,7 @@ from quire.guest.syscalls import host, procfs
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.fifos import open_fifo
 from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, U32, fail
+from quire.guest.syscalls.proc_machine import OF_SYSFS
 from quire.guest.syscalls.proc_names import host_name
 from quire.guest.syscalls.state import admit, creating, group_state
 from quire.guest.syscalls.table import syscall
@@ -180,6 +181,10 @@ def open_file(
             raise
         if place is not None:
             procfs.substitute(task, opened, place, flags)
+        elif path.startswith(b"/sys/") and not flags & os.O_PATH:
+            shown = host.path_of(opened)
+            if shown in OF_SYSFS:
+                procfs.replace_by_text(opened, os.path.basename(shown), OF_SYSFS[shown](task), flags)
     return opened
 
 

@@ -17,13 +17,14 @@ from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, POINTER, U32, fail
+from quire.guest.syscalls.proc_machine import OF_MACHINE
 from quire.guest.syscalls.proc_names import process_at, program_of
 from quire.guest.syscalls.proc_place import ProcPlace, place_of
 from quire.guest.syscalls.proc_texts import TEXTS, command_name, program_path
 from quire.guest.syscalls.table import syscall
 from quire.own_descriptors import FIRST_OWN
 
-__all__ = ["ProcPlace", "check", "command_name", "link_target", "substitute"]
+__all__ = ["ProcPlace", "check", "command_name", "link_target", "replace_by_text", "substitute"]
 
 #: What a task's directory says of the whole system, or of both the guest and Quire: read from the host.
 _COMMON = frozenset((
@@ -64,7 +65,7 @@ def check(task: ThreadGroup, descriptor: int, flags: int) -> ProcPlace | None:
     if not place.own:
         if place.name in _OF_THE_MACHINE:
             raise fail(errno.EACCES)
-        return None
+        return place if place.name in OF_MACHINE else None
     name = place.name
     if place.thread is not None and process_at(task, place.thread) is None:
         raise fail(errno.ENOENT)
@@ -80,15 +81,20 @@ def check(task: ThreadGroup, descriptor: int, flags: int) -> ProcPlace | None:
 
 def substitute(task: Task, descriptor: int, place: ProcPlace, flags: int) -> None:
     """Let a descriptor that was just opened on one of Quire's files read the guest's text instead."""
-    make = TEXTS.get(place.name)
+    make = (TEXTS if place.own else OF_MACHINE).get(place.name)
     if make is None or flags & os.O_PATH:
         return
-    process = process_at(task, place.thread)
+    process = process_at(task, place.thread) if place.own else None
     whose = task if process is None or process is task.process else task.kernel.task(process.pid)
-    memory_file = os.memfd_create(f"proc-{place.name}", os.MFD_CLOEXEC)
+    replace_by_text(descriptor, place.name, make(cast(Task, whose or task)), flags)
+
+
+def replace_by_text(descriptor: int, name: str, text: bytes, flags: int) -> None:
+    """Let a descriptor that was just opened with `flags` read `text`; `name` is for who looks at it."""
+    memory_file = os.memfd_create(f"proc-{name}", os.MFD_CLOEXEC)
     try:
         with open(memory_file, "wb", closefd=False) as file:
-            file.write(make(cast(Task, whose or task)))
+            file.write(text)
         # A second open file description, read-only as the real one is, with its offset at the start.
         readable = os.open(f"/proc/thread-self/fd/{memory_file}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
