@@ -16,6 +16,7 @@ from quire.errors import CANNOT_SET_UP, BackendError, MisuseError
 from quire.exits import GuestStopped
 from quire.guest.enclosure import enclose
 from quire.guest.host_signals import HostSignals
+from quire.guest.host_terminal import HostTerminal
 from quire.guest.inherited import Inherited
 from quire.guest.kernel.group import Process
 from quire.guest.kernel.options import GuestOptions
@@ -105,7 +106,10 @@ class Session:
                 ),
             )
             try:
-                with Inherited(guest):
+                terminal = HostTerminal.find()
+                with Inherited(guest), nullcontext() if terminal is None else terminal:
+                    if terminal is not None:
+                        guest.kernel.terminals.adopt(terminal, guest.process)
                     self._run(machine, guest)
             finally:
                 guest.abandon()

@@ -91,6 +91,7 @@ def setsid(task: Task) -> int:
     if task.kernel.group(own.pid):
         return -errno.EPERM
     own.session = own.group = own.pid
+    own.terminal = None
     return own.pid
 
 
