@@ -32,7 +32,7 @@ _LAST_PID = 4_194_303
 _OF_TERMINALS = frozenset((
     signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGWINCH, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU,
 ))  # fmt: skip
-#: When Quire was stopped and nothing says yet that it goes on, it looks again after so many ns.
+#: Quire goes on, and SIGCONT, which another thread takes from the host, is there within so many ns.
 _CONTINUED_SOON = 50_000_000
 #: Names of what a guest did not get are kept up to so many, then counted together.
 _LACKS_KEPT, _MORE_LACKS = 100, "more system calls"
@@ -269,6 +269,9 @@ class Kernel:
         self._stops_with, self._halted = False, True
         self.outside.stop(signo)
         self.collect()
+        if self._halted:
+            self.outside.sleep(_CONTINUED_SOON)
+            self.collect()
 
     def live(self) -> Iterator[Process]:
         """Yield the processes that have not ended."""
@@ -286,9 +289,6 @@ class Kernel:
         stopped = [one for one in self.live() if one.stopped]
         if stopped and not self.first.ended:
             self._halt(stopped[0].stopped)
-            if self.first.stopped:
-                self.outside.sleep(_CONTINUED_SOON)
-                self.collect()
             return False
         if self.first.ended:
             for process in self.live():

@@ -23,7 +23,7 @@ from quire.guest.kernel.terminal import Terminal
 from quire.guest.syscalls import host
 from quire.guest.syscalls.kinds import signed32
 from quire.guest.syscalls.state import admit
-from quire.guest.syscalls.terminals import CURRENT, MASTER, Modes, acquire, modes_of, named
+from quire.guest.syscalls.terminals import CURRENT, MASTER, Modes, acquire, modes_of, named, refused
 
 __all__ = ["follow_open", "keys_of", "open_current", "open_peer", "resize", "send_signal", "typed"]
 
@@ -106,7 +106,7 @@ def send_signal(task: Task, descriptor: int, signo: int) -> int:
     """Do TIOCSIG: send a signal to what is in front of a master's slave."""
     found = named(task, descriptor)
     if found is None or not found.master:
-        return -errno.ENOTTY
+        return refused(descriptor)
     signo = signed32(signo)
     if signo not in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):
         return -errno.EINVAL

@@ -36,6 +36,7 @@ __all__ = [
     "may_write",
     "modes_of",
     "named",
+    "refused",
     "set_controlling",
     "set_group",
 ]
@@ -154,7 +155,7 @@ def get_group(task: Task, descriptor: int, pointer: int) -> int:
     """Do TIOCGPGRP: the group in front of the caller's terminal, or of the slave of a master."""
     found = named(task, descriptor)
     if found is None:
-        return _refused(descriptor)
+        return refused(descriptor)
     if not found.master and not _is_own(task, found):
         return -errno.ENOTTY
     task.memory.write_u32(pointer, 0 if found.terminal is None else found.terminal.foreground)
@@ -165,7 +166,7 @@ def get_session(task: Task, descriptor: int, pointer: int) -> int:
     """Do TIOCGSID: the session that the caller's terminal controls, or the slave of a master."""
     found = named(task, descriptor)
     if found is None:
-        return _refused(descriptor)
+        return refused(descriptor)
     terminal = found.terminal
     if terminal is None or not terminal.session or not (found.master or _is_own(task, found)):
         return -errno.ENOTTY
@@ -177,7 +178,8 @@ def set_group(task: Task, descriptor: int, pointer: int) -> int:
     """Do TIOCSPGRP: put a group of the caller's session in front of its terminal."""
     found = named(task, descriptor)
     if found is None:
-        return _refused(descriptor)
+        answer = refused(descriptor)
+        return -errno.ENOTTY if answer == -errno.EIO else answer
     result = check_change(task, descriptor)
     if result:
         return -errno.ENOTTY if result == -errno.EIO else result
@@ -218,7 +220,7 @@ def set_controlling(task: Task, descriptor: int, argument: int) -> int:
     """
     found = named(task, descriptor)
     if found is None:
-        return _refused(descriptor)
+        return refused(descriptor)
     own, terminal = task.process, found.terminal
     leads = own.session == own.pid
     if leads and terminal is not None and terminal.session == own.session:
@@ -258,14 +260,13 @@ def give_up(task: Task, descriptor: int, argument: int) -> int:
     del argument
     found = named(task, descriptor)
     if found is None:
-        return _refused(descriptor)
+        return refused(descriptor)
     if found.master or not _is_own(task, found):
         return -errno.ENOTTY
     task.kernel.terminals.give_up(task.process)
     return 0
 
 
-def _refused(descriptor: int) -> int:
-    """Return what a request of terminals answers that something else gets."""
-    flags = host.call(72, descriptor, 3)
-    return flags if flags < 0 else -errno.ENOTTY
+def refused(descriptor: int) -> int:
+    """Return what a request of terminals answers of a descriptor that is none, or one that hung up."""
+    return min(host.call(_IOCTL, descriptor, _TIOCGDEV, host.HostBuffer(4).address), 0)
