@@ -356,6 +356,8 @@ static void losses(int gives_up)
             tcsetpgrp(0, getpid());
             tell(to_parent[1]);
             sigwait(&set, &number);
+            if (gives_up)
+                told(to_child[0]);
             SAY("in front gets %d\n", number);
             if (gives_up) {
                 sigwait(&set, &number);
@@ -370,6 +372,7 @@ static void losses(int gives_up)
             TRY(ioctl(0, TIOCNOTTY));
             TRY(ioctl(0, TIOCNOTTY));
             TRY(tcgetpgrp(0));
+            tell(to_child[1]);
             waitpid(inner, &status, 0);
             TRY(ioctl(0, TIOCSCTTY, 0));
             SAY("%d\n", tcgetpgrp(0) == getpid());

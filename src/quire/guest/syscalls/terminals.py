@@ -268,5 +268,6 @@ def give_up(task: Task, descriptor: int, argument: int) -> int:
 
 
 def refused(descriptor: int) -> int:
-    """Return what a request of terminals answers of a descriptor that is none, or one that hung up."""
-    return min(host.call(_IOCTL, descriptor, _TIOCGDEV, host.HostBuffer(4).address), 0)
+    """Return what a request of terminals answers that is not for this descriptor: one that hung up says EIO."""
+    answer = host.call(_IOCTL, descriptor, _TIOCGDEV, host.HostBuffer(4).address)
+    return answer if answer < 0 else -errno.ENOTTY
