@@ -1,15 +1,12 @@
-"""Terminals by the fakes: whose they are, who is in front, which keys are signals, and what the host is never asked."""
+"""Terminals by the fakes: whose they are, who is in front, whom signals reach, and what the host is never asked."""
 
 import errno
-import fcntl
 import os
 import pty
 import signal
-import stat
 import struct
 import termios
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,17 +15,15 @@ from syscall_fakes import BASE, FakeProcess
 from quire.guest.kernel.actions import SigAction
 from quire.guest.kernel.group import Process
 from quire.guest.kernel.orphans import tell_orphans
+from quire.guest.kernel.outside import Nowhere
+from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, SignalInfo
 from quire.guest.kernel.system import FIRST_PID
 from quire.guest.kernel.terminal import Terminal
 from quire.guest.syscalls import RESTART
 from quire.guest.syscalls.proc_texts import TEXTS
-from quire.guest.syscalls.ptys import keys_of
-from quire.guest.syscalls.terminals import Modes
 
 _READ, _WRITE, _OPEN, _CLOSE, _IOCTL, _SETSID = 0, 1, 2, 3, 16, 112
-_TCSETS, _TCFLSH, _SCTTY, _GPGRP, _SPGRP, _SWINSZ, _NOTTY, _GSID, _SIG = (
-    0x5402, 0x540B, 0x540E, 0x540F, 0x5410, 0x5414, 0x5422, 0x5429, 0x40045436,
-)  # fmt: skip
+_TCSETS, _TCFLSH, _SCTTY, _GPGRP, _SPGRP, _NOTTY, _GSID = 0x5402, 0x540B, 0x540E, 0x540F, 0x5410, 0x5422, 0x5429
 _TTIN, _TTOU = 1 << signal.SIGTTIN - 1, 1 << signal.SIGTTOU - 1
 
 
@@ -197,6 +192,91 @@ def test_a_stopped_group_that_becomes_orphaned_goes_on(seated: Seated) -> None:
     assert seated.pending(child) == wanted and not child.stopped
 
 
+class FakeOutside(Nowhere):
+    """Signals of the host, as a test says; what stops it is noted."""
+
+    def __init__(self, *numbers: int, code: int = SI_KERNEL) -> None:
+        self.infos = [SignalInfo(signo, code) for signo in numbers]
+        self.stops: list[int] = []
+
+    def take(self) -> list[SignalInfo]:
+        taken, self.infos = self.infos, []
+        return taken
+
+    def stop(self, signo: int) -> None:
+        self.stops.append(signo)
+        self.infos.append(SignalInfo(signal.SIGCONT, SI_USER))
+
+
+def _catch_all(*processes: Process) -> None:
+    for process in processes:
+        for signo in range(1, 65):
+            if signo not in (signal.SIGKILL, signal.SIGSTOP):
+                process.signals.set_action(signo, SigAction(0x1000))
+
+
+@pytest.mark.parametrize(
+    ("signo", "code", "led", "whom"),
+    [
+        (signal.SIGINT, SI_KERNEL, True, "job"),
+        (signal.SIGTSTP, SI_KERNEL, True, "job"),
+        (signal.SIGWINCH, SI_KERNEL, False, "job"),
+        (signal.SIGHUP, SI_KERNEL, False, "job"),
+        (signal.SIGHUP, SI_KERNEL, True, "first"),
+        (signal.SIGTTIN, SI_KERNEL, True, "first"),  # another of Quire's own group read from behind
+        (signal.SIGINT, SI_USER, True, "first"),
+        (signal.SIGTERM, SI_USER, True, "first"),
+        (signal.SIGCONT, SI_USER, True, "first"),
+    ],
+)
+def test_whom_a_signal_of_the_host_is_for(
+    seated: Seated, signo: int, code: int, led: bool, whom: str
+) -> None:
+    first, job, behind = seated.task.process, seated.child(), seated.child()
+    seated.terminal.group, seated.screen.led = job.group, led
+    _catch_all(first, job, behind)
+    seated.kernel.outside = FakeOutside(signo, code=code)
+    seated.kernel.collect()
+    found = {
+        name for name, one in (("first", first), ("job", job), ("behind", behind)) if seated.pending(one)
+    }
+    assert found == {whom}
+    hung_up = signo == signal.SIGHUP
+    assert (first.terminal is None, job.terminal is None) == (hung_up, hung_up)
+
+
+def test_what_was_in_front_hears_of_a_hang_up_when_the_leader_ends(seated: Seated) -> None:
+    first, job = seated.task.process, seated.child()
+    seated.terminal.group = job.group
+    _catch_all(first, job)
+    seated.kernel.outside = FakeOutside(signal.SIGHUP)
+    seated.kernel.collect()
+    assert not seated.pending(job)
+    seated.kernel.terminals.leave(first)
+    assert seated.pending(job) == 1 << signal.SIGHUP - 1 | 1 << signal.SIGCONT - 1
+
+
+def test_quire_stops_with_the_first_process_when_a_key_did_and_all_of_its_group_go_on(seated: Seated) -> None:
+    first, other = seated.task.process, seated.child(group=FIRST_PID)
+    seated.task.goes_on = lambda: None  # type: ignore[attr-defined]
+    outside = seated.kernel.outside = FakeOutside()
+    assert seated.kernel.stop(first, signal.SIGSTOP) and outside.stops == []  # by another of the guest's
+    first.stopped = 0
+    outside.infos.append(SignalInfo(signal.SIGTSTP, SI_KERNEL))
+    seated.kernel.collect()
+    assert other.signals.pending == 1 << signal.SIGTSTP - 1
+    assert seated.kernel.stop(first, signal.SIGTSTP) and outside.stops == [signal.SIGTSTP]
+    assert not first.stopped and not other.signals.pending  # SIGCONT took the stop that was on its way
+
+
+def test_time_passes_for_a_person_while_a_job_is_in_front(seated: Seated) -> None:
+    assert not seated.kernel.is_interactive
+    seated.put_behind()
+    assert seated.kernel.is_interactive
+    seated.terminal.free()
+    assert not seated.kernel.is_interactive
+
+
 def test_a_session_without_a_terminal_has_no_dev_tty(seated: Seated) -> None:
     own = seated.task.process
     own.group = seated.child().group
@@ -249,68 +329,6 @@ def test_a_terminal_of_others_is_not_had() -> None:
         os.close(descriptor)
 
 
-def _made() -> tuple[FakeProcess, int, int]:
-    """Return a process that opened a master, and then its slave, which controls its session now."""
-    task = FakeProcess()
-    master = task.call(_OPEN, task.path("/dev/ptmx"), os.O_RDWR)
-    fcntl.ioctl(master, 0x40045431, struct.pack("<i", 0))  # TIOCSPTLCK
-    (number,) = struct.unpack("<i", fcntl.ioctl(master, 0x80045430, bytes(4)))  # TIOCGPTN
-    slave = task.call(_OPEN, task.path(f"/dev/pts/{number}"), os.O_RDWR)
-    return task, master, slave
-
-
-def test_a_pty_controls_the_session_of_who_opens_it_and_not_quires() -> None:
-    before = Path("/proc/self/stat").read_bytes().split()[4:7]
-    task, master, slave = _made()
-    assert task.process.terminal is not None and task.process.terminal.session == FIRST_PID
-    assert Path("/proc/self/stat").read_bytes().split()[4:7] == before
-    assert task.call(_IOCTL, master, _GSID, BASE) == 0 and task.memory.read_u32(BASE) == FIRST_PID
-    current = task.call(_OPEN, task.path("/dev/tty"), os.O_RDWR)
-    assert os.fstat(current).st_rdev == task.process.terminal.device
-    assert stat.S_ISCHR(os.fstat(current).st_mode)
-    for descriptor in (master, slave, current):
-        os.close(descriptor)
-
-
-def test_keys_written_to_a_master_and_its_size_are_signals() -> None:
-    task, master, slave = _made()
-    signals = task.signals
-    signals.mask = (1 << 64) - 1
-    for data, wanted in (
-        (b"\x03", [signal.SIGINT]),
-        (b"a\x1a", [signal.SIGTSTP]),
-        (b"\x16\x1c", []),
-        (b"ab", []),
-    ):
-        task.memory.write(BASE, data)
-        assert task.call(_WRITE, master, BASE, len(data)) == len(data)
-        found = []
-        while (info := signals.dequeue(signals.pending)) is not None:
-            found.append(info.signo)
-        assert found == wanted, data
-    task.memory.write(BASE, struct.pack("<4H", 30, 90, 0, 0))
-    assert task.call(_IOCTL, slave, _SWINSZ, BASE) == 0 == task.call(_IOCTL, slave, _SWINSZ, BASE)
-    assert [info.signo for info in signals.shared] == [signal.SIGWINCH]
-    assert task.call(_IOCTL, master, _SIG, signal.SIGQUIT) == 0
-    assert task.call(_IOCTL, master, _SIG, 64) == -errno.EINVAL
-    assert task.call(_IOCTL, slave, _SIG, signal.SIGQUIT) == -errno.ENOTTY
-    assert signals.pending == 1 << signal.SIGWINCH - 1 | 1 << signal.SIGQUIT - 1
-    os.close(slave)
-    os.close(master)
-
-
-def test_the_last_close_of_a_master_hangs_its_slave_up() -> None:
-    task, master, slave = _made()
-    task.signals.mask = (1 << 64) - 1
-    copy = os.dup(master)
-    assert task.call(_CLOSE, master) == 0 and not task.signals.pending
-    assert task.call(_CLOSE, copy) == 0
-    assert task.signals.pending == 1 << signal.SIGHUP - 1 | 1 << signal.SIGCONT - 1
-    assert task.process.terminal is None and task.kernel.terminals.numbers == frozenset()
-    assert task.call(_IOCTL, slave, _GPGRP, BASE) == -errno.EIO
-    os.close(slave)
-
-
 def test_a_read_that_need_not_wait_for_keys_does_not(seated: Seated) -> None:
     modes = termios.tcgetattr(seated.slave)
     modes[3] &= ~(termios.ICANON | termios.ECHO)
@@ -322,38 +340,3 @@ def test_a_read_that_need_not_wait_for_keys_does_not(seated: Seated) -> None:
     assert seated.task.call(_READ, seated.slave, BASE, 10) == 0
     os.write(seated.master, b"k")
     assert seated.task.call(_READ, seated.slave, BASE, 10) == 1
-
-
-_INT, _QUIT, _TSTP = (int(signo) for signo in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP))
-_CC = bytes([3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0])
-_USUAL = 0o1 | 0o2 | 0o100000  # ISIG, ICANON, IEXTEN
-
-
-@pytest.mark.parametrize(
-    ("iflag", "lflag", "data", "wanted", "literal"),
-    [
-        (0, _USUAL, b"a\x03b\x1c\x1a", [_INT, _QUIT, _TSTP], False),
-        (0, _USUAL & ~0o1, b"\x03", [], False),
-        (0, _USUAL & ~0o1, b"\x16", [], True),
-        (0, _USUAL, b"\x16\x03\x03", [_INT], False),
-        (0, _USUAL, b"\x16\x16\x03", [_INT], False),
-        (0, _USUAL & ~0o2, b"\x16\x03", [_INT], False),
-        (0, _USUAL & ~0o100000, b"\x16\x03", [_INT], False),
-        (0, _USUAL | 0o200000, b"\x03\x16", [], False),
-        (0, _USUAL, b"\x83", [], False),
-        (0o40, _USUAL, b"\x83", [_INT], False),
-        (0, _USUAL, b"\x00", [], False),
-    ],
-)
-def test_which_bytes_are_keys(iflag: int, lflag: int, data: bytes, wanted: list[int], literal: bool) -> None:
-    terminal = Terminal(1)
-    assert keys_of(terminal, Modes(iflag, lflag, _CC), data) == wanted
-    assert terminal.literal is literal
-    if literal:
-        assert keys_of(terminal, Modes(iflag, lflag | 0o1, _CC), b"\x03\x03") == [_INT]
-
-
-def test_keys_in_capitals_are_those_in_small_letters_where_the_modes_say_so() -> None:
-    cc = b"i" + _CC[1:]
-    assert keys_of(Terminal(1), Modes(0o1000, _USUAL, cc), b"I") == [_INT]
-    assert keys_of(Terminal(1), Modes(0o1000, _USUAL & ~0o100000, cc), b"I") == []

@@ -3,7 +3,6 @@
 import fcntl
 import shlex
 import shutil
-import signal
 import struct
 import subprocess
 import sys
@@ -252,14 +251,22 @@ def test_a_shell_of_the_user_stops_and_continues_a_guest_as_a_whole(folder: Path
             assert typist.end().status == 2
 
 
-def test_what_only_the_shell_of_a_guest_ignores_stops_no_job() -> None:
-    """Keys reach the group in front alone: a shell that was stopped by none goes on, though its job ended."""
+_WAITS = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+print('ready', flush=True)
+print('job got', int(signal.sigwait({signal.SIGINT})), flush=True)
+raise SystemExit(9)
+"""
+
+
+def test_keys_reach_the_group_in_front_and_not_its_shell(tmp_path: Path) -> None:
+    (tmp_path / "waits").write_text(_WAITS)
     steps = [
-        (PROMPT, "trap 'echo shell' INT; sh -c 'trap \"echo job; exit 9\" INT; echo rea\"\"dy; read x'\n"),
+        (PROMPT, f"trap 'echo shell' INT; {python()} -IS {tmp_path}/waits\n"),
         ("ready", CTRL_C),
-        ("job", ""),
         (PROMPT, "echo status $?; exit\n"),
     ]
     native, guest = converse(_shell(), steps)
     assert guest == native
-    assert signal.SIGINT == 2 and "status 9" in native.text
+    assert "job got 2\r\n" in native.text and "status 9" in native.text and "\r\nshell" not in native.text
