@@ -23,7 +23,15 @@ from quire.guest.syscalls import RESTART
 from quire.guest.syscalls.proc_texts import TEXTS
 
 _READ, _WRITE, _OPEN, _CLOSE, _IOCTL, _SETSID = 0, 1, 2, 3, 16, 112
-_TCSETS, _TCFLSH, _SCTTY, _GPGRP, _SPGRP, _NOTTY, _GSID = 0x5402, 0x540B, 0x540E, 0x540F, 0x5410, 0x5422, 0x5429
+_TCSETS, _TCFLSH, _SCTTY, _GPGRP, _SPGRP, _NOTTY, _GSID = (
+    0x5402,
+    0x540B,
+    0x540E,
+    0x540F,
+    0x5410,
+    0x5422,
+    0x5429,
+)
 _TTIN, _TTOU = 1 << signal.SIGTTIN - 1, 1 << signal.SIGTTOU - 1
 
 
@@ -267,6 +275,18 @@ def test_quire_stops_with_the_first_process_when_a_key_did_and_all_of_its_group_
     assert other.signals.pending == 1 << signal.SIGTSTP - 1
     assert seated.kernel.stop(first, signal.SIGTSTP) and outside.stops == [signal.SIGTSTP]
     assert not first.stopped and not other.signals.pending  # SIGCONT took the stop that was on its way
+
+
+def test_quire_stops_with_the_first_process_that_reads_while_the_host_has_another_in_front(
+    seated: Seated,
+) -> None:
+    seated.task.goes_on = lambda: None  # type: ignore[attr-defined]
+    outside = seated.kernel.outside = FakeOutside()
+    seated.child()  # which runs on
+    seated.screen.front = False
+    assert seated.task.call(_READ, seated.slave, BASE, 1) is RESTART and seated.pending() == _TTIN
+    assert seated.kernel.stop(seated.task.process, signal.SIGTTIN)
+    assert outside.stops == [signal.SIGTTIN] and not seated.task.process.stopped
 
 
 def test_time_passes_for_a_person_while_a_job_is_in_front(seated: Seated) -> None:

@@ -14,6 +14,8 @@ from limits import PATIENCE
 from native import QUIRE, environment, need, python
 from typist import STARTS, Typist, converse, until
 
+from quire.guest.syscalls import SYSCALLS
+
 pytestmark = pytest.mark.programs
 
 HERE = Path(__file__).parent
@@ -213,6 +215,32 @@ def test_a_guest_makes_a_terminal_for_a_shell_of_its_own(folder: Path, there: bo
         for start in STARTS
     ]
     assert outputs[0].stdout == outputs[1].stdout and outputs[0].stdout.endswith(b"\n7\n")
+
+
+def test_a_shell_runs_in_a_terminal_that_python_made() -> None:
+    words = [python(), "-ISc", "import pty; print(pty.spawn(['bash', '--norc', '-i']))"]
+    _in_a_terminal_within(words)
+
+
+@pytest.mark.skipif(SYSCALLS[289].run is None, reason="script asks for signalfd4, which Quire lacks")
+def test_script_records_a_shell(tmp_path: Path) -> None:
+    _in_a_terminal_within([need("script"), "-q", "-c", "bash --norc -i", str(tmp_path / "typescript")])
+
+
+def _in_a_terminal_within(words: list[str]) -> None:
+    """Use job control of a shell in a terminal that a program makes, and that is shown on this one."""
+    steps = [
+        (PROMPT, "sh -c 'echo rea\"\"dy; exec cat'\n"),
+        ("ready", CTRL_Z),
+        (PROMPT, "jobs; echo status $?\n"),
+        (PROMPT, "fg\n"),
+        ("fg\r\nsh -c", "hello\n"),
+        ("hello\r\nhello\r\n", CTRL_C),
+        (PROMPT, "echo status $?; exit 3\n"),
+    ]
+    native, guest = converse(words, steps)
+    assert guest == native
+    assert "Stopped" in native.text and "status 130" in native.text
 
 
 @pytest.mark.parametrize("mmu", MMUS)

@@ -44,15 +44,15 @@ class HostTerminal:
     @classmethod
     def find(cls) -> "HostTerminal | None":
         """Return the terminal that controls Quire's session, None without one."""
-        with open("/proc/self/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-        device = int(fields[_DEVICE])
-        if not device:
-            return None
         try:
+            with open("/proc/self/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+            device = int(fields[_DEVICE])
+            if not device:
+                return None
             descriptor = move_high(os.open(_TTY, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
         except OSError:
-            return None  # hung up, or there is no such name: nobody can ask it anything
+            return None  # it hung up, or there are no such names: nobody can ask it anything
         return cls(descriptor, device, int(fields[_SESSION]) == os.getpid())
 
     def in_front(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
-from quire.guest.kernel.actions import SIG_IGN, STOPS
+from quire.guest.kernel.actions import SIG_IGN
 from quire.guest.kernel.clock import HostClock, VirtualClock
 from quire.guest.kernel.futexes import Futexes
 from quire.guest.kernel.group import INIT, Change, Process, ProcessThread
@@ -63,7 +63,6 @@ class Kernel:
         self._idle: ProcessMachine | None = None
         self._fifos: dict[tuple[int, int], WaitQueue] = {}
         self._watchers: dict[Process, list[str]] = {}
-        self._stops_with = False  # whether Quire stops when the first process does, whatever the others do
         self._halted = False  # whether it has stopped, and SIGCONT is for all that stopped with it
         #: Runs what has the turn at a seat until its process has ended; the session sets it.
         self.sit: Callable[[Seat], None] = _nobody_sits
@@ -168,7 +167,7 @@ class Kernel:
             one.runs = False
             self.scheduler.remove(one)
         self.changed(process, Change.STOPPED, signo)
-        if process is self.first and self._stops_with:
+        if process is self.first and self.terminals.halts:
             self._halt(signo)
         return True
 
@@ -256,8 +255,6 @@ class Kernel:
         whom = [] if first.ended else [first]
         if info.code == SI_KERNEL and info.signo in _OF_TERMINALS:
             whom = self.terminals.from_host(info, first)
-            if info.signo in STOPS:
-                self._stops_with = first in whom
         elif info.signo == signal.SIGCONT and self._halted:
             whom, self._halted = self.group(first.group), False
         live = [one for one in whom if not one.ended]
@@ -266,7 +263,7 @@ class Kernel:
 
     def _halt(self, signo: int) -> None:
         """Stop with the host, until something continues Quire."""
-        self._stops_with, self._halted = False, True
+        self.terminals.halts, self._halted = False, True
         self.outside.stop(signo)
         self.collect()
         if self._halted:

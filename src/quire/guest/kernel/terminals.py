@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from typing import Protocol
 
-from quire.guest.kernel.actions import SIG_IGN, signal_bit
+from quire.guest.kernel.actions import SIG_IGN, STOPS, signal_bit
 from quire.guest.kernel.group import Process
 from quire.guest.kernel.siginfo import SI_KERNEL, SignalInfo
 from quire.guest.kernel.signals import Signals
@@ -43,6 +43,8 @@ class Terminals:
     def __init__(self, groups: Groups) -> None:
         self._groups = groups
         self.host: Terminal | None = None  #: the one that controls Quire's own session
+        #: Whether the host's terminal sent a stop to the first process: Quire stops with it, whatever others do.
+        self.halts = False
         self._made: dict[int, Terminal] = {}
         self._lost: dict[Process, int] = {}  # leaders whose terminal hung up, and what was in front of it
 
@@ -133,6 +135,12 @@ class Terminals:
 
     def from_host(self, info: SignalInfo, first: Process) -> list[Process]:
         """Return whom a signal is for that the host's terminal sent to Quire's own group."""
+        whom = self._whom(info, first)
+        if info.signo in STOPS:
+            self.halts = first in whom
+        return whom
+
+    def _whom(self, info: SignalInfo, first: Process) -> list[Process]:
         host = self.host
         if host is None or not host.group or info.signo in (signal.SIGTTIN, signal.SIGTTOU):
             return self._groups.group(first.group)
@@ -168,5 +176,7 @@ class Terminals:
             return -errno.EIO if signo == signal.SIGTTIN else 0
         if self._groups.is_orphaned(process.group):
             return -errno.EIO
+        if not terminal.foreground:  # Quire itself is in the background
+            self.halts = True
         self.send(process.group, signo)
         return -errno.EINTR
