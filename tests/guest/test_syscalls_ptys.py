@@ -30,17 +30,30 @@ def _made() -> tuple[FakeProcess, int, int]:
     return task, master, slave
 
 
-def test_a_pty_controls_the_session_of_who_opens_it_and_not_quires() -> None:
-    before = Path("/proc/self/stat").read_bytes().split()[4:7]
+def test_a_pty_controls_the_session_of_who_opens_it() -> None:
     task, master, slave = _made()
     assert task.process.terminal is not None and task.process.terminal.session == FIRST_PID
-    assert Path("/proc/self/stat").read_bytes().split()[4:7] == before
     assert task.call(_IOCTL, master, _GSID, BASE) == 0 and task.memory.read_u32(BASE) == FIRST_PID
     current = task.call(_OPEN, task.path("/dev/tty"), os.O_RDWR)
     assert os.fstat(current).st_rdev == task.process.terminal.device
     assert stat.S_ISCHR(os.fstat(current).st_mode)
     for descriptor in (master, slave, current):
         os.close(descriptor)
+
+
+def test_a_pty_controls_no_session_of_the_host() -> None:
+    """Not even that of a process which leads one and has no terminal."""
+    child = os.fork()
+    if child == 0:
+        status = 9
+        try:
+            os.setsid()
+            task, *_ = _made()
+            fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+            status = int(fields[4] != b"0" or task.process.terminal is None)
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_keys_written_to_a_master_and_its_size_are_signals() -> None:
