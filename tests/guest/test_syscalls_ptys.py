@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import select
 import signal
 import stat
 import struct
@@ -79,6 +80,20 @@ def test_keys_written_to_a_master_and_its_size_are_signals() -> None:
     assert task.call(_IOCTL, master, _SIG, 64) == -errno.EINVAL
     assert task.call(_IOCTL, slave, _SIG, signal.SIGQUIT) == -errno.ENOTTY
     assert signals.pending == 1 << signal.SIGWINCH - 1 | 1 << signal.SIGQUIT - 1
+    os.close(slave)
+    os.close(master)
+
+
+def test_the_line_discipline_has_a_key_when_its_signal_comes() -> None:
+    """Its echo is there at once: what it flushes can be nothing that the signal's receiver writes."""
+    task, master, slave = _made()
+    task.signals.mask = (1 << 64) - 1
+    poll = select.poll()
+    poll.register(master, select.POLLIN)
+    for _ in range(300):
+        task.memory.write(BASE, b"\x03")
+        assert task.call(_WRITE, master, BASE, 1) == 1
+        assert poll.poll(0) and os.read(master, 10) == b"^C"
     os.close(slave)
     os.close(master)
 
