@@ -97,13 +97,35 @@ def test_a_signal_that_a_thread_of_a_library_gets_is_not_lost() -> None:
         thread.join()
 
 
-@pytest.mark.parametrize("handler", [0, 1, 0x400000])
-def test_a_terminal_is_told_what_the_guest_does_with_its_signals(handler: int) -> None:
-    with HostSignals(lambda: None) as signals:
-        signals.follow(signal.SIGTTIN, handler)
-        found = signal.getsignal(signal.SIGTTIN)
-        assert {0: found is signal.SIG_DFL, 1: found is signal.SIG_IGN}.get(handler, callable(found))
-    assert signal.getsignal(signal.SIGTTIN) is signal.SIG_DFL
+def test_a_stop_is_made_in_any_thread_and_ends_when_something_continues() -> None:
+    """In a process of its own, which is stopped and continued by this one."""
+    code = """
+import signal, threading
+from quire.guest.host_signals import HostSignals
+with HostSignals(lambda: None) as signals:
+    thread = threading.Thread(target=signals.stop, args=(signal.SIGTSTP,))
+    thread.start()
+    thread.join()
+    found = []
+    while not found:
+        found = signals.take()
+    print([info.signo for info in found], signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, process_group=0) as process:
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status) and os.WSTOPSIG(status) == signal.SIGTSTP
+        os.kill(process.pid, signal.SIGCONT)
+        assert process.communicate(timeout=PATIENCE)[0] == b"[18] False\n"
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_group_is_orphaned_whose_parents_are_of_other_sessions(leads: bool) -> None:
+    code = "from quire.guest.host_group import HostGroup; print(HostGroup.now().is_orphaned)"
+    own = {"start_new_session": True} if leads else {"process_group": 0}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True, **own
+    )
+    assert done.stdout == f"{leads}\n"
 
 
 def test_what_the_guest_inherits() -> None:

@@ -16,7 +16,6 @@ UNDONE = {
     "umask": "what new files do not get of their mode: the guest's is put up for the call alone",
     "channels": "memory behind pipes, memory files and event channels: gone with their descriptors",
     "locks": "locks of files: gone with their descriptors",
-    "signals": "what a signal of a terminal does to this process",
 }
 STAYS = {
     "files": "names, contents and attributes of files",
@@ -28,6 +27,7 @@ CHANGES = {
         accept accept4 close close_range creat dup dup2 dup3 epoll_create epoll_create1 eventfd eventfd2
         inotify_init inotify_init1 memfd_create open openat openat2 pipe pipe2 recvmsg socket socketpair
         timerfd_create pidfd_open fcntl.F_DUPFD fcntl.F_DUPFD_CLOEXEC fcntl.F_SETFD ioctl.FIOCLEX ioctl.FIONCLEX
+        ioctl.TIOCGPTPEER
     """,
     "open file": """
         copy_file_range epoll_ctl epoll_pwait epoll_pwait2 epoll_wait fcntl.F_SETFL fcntl.F_SETOWN fcntl.F_SETOWN_EX
@@ -47,7 +47,6 @@ CHANGES = {
         write
     """,
     "locks": "fcntl.F_OFD_SETLK fcntl.F_OFD_SETLKW fcntl.F_SETLK fcntl.F_SETLKW flock",
-    "signals": "rt_sigaction",
     "files": """
         bind chmod chown copy_file_range creat fadvise64 fallocate fchmod fchmodat fchmodat2 fchown fchownat
         fcntl.F_ADD_SEALS fcntl.F_SET_RW_HINT fdatasync fremovexattr fsetxattr fsync ftruncate futimesat
@@ -57,7 +56,8 @@ CHANGES = {
         utimensat utimes write writev
     """,
     "others": """
-        connect fcntl.F_SETFL ioctl.TCFLSH ioctl.TCSBRK ioctl.TCXONC ioctl.TIOCSPGRP recvfrom recvmsg
+        connect fcntl.F_SETFL ioctl.TCFLSH ioctl.TCSBRK ioctl.TCSBRKP ioctl.TCXONC ioctl.TIOCPKT ioctl.TIOCSPGRP
+        ioctl.TIOCSPTLCK recvfrom recvmsg
         sendmsg sendto sendmmsg recvmmsg setpriority shutdown write writev
     """,
 }
@@ -76,13 +76,14 @@ NOTHING = """
     getcpu getcwd getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp getpid getppid
     getpriority getrandom getresgid getresuid getrlimit getrusage getsid getsockname gettid gettimeofday getuid
     getxattr ioctl ioctl.BLKGETSIZE64 ioctl.BLKSSZGET ioctl.FIONREAD ioctl.FIOQSIZE ioctl.FS_IOC_GETFLAGS
-    ioctl.FS_IOC_GETVERSION ioctl.TCGETS ioctl.TCGETS2 ioctl.TIOCGPGRP ioctl.TIOCGPTN ioctl.TIOCGSID
+    ioctl.FS_IOC_GETVERSION ioctl.TCGETS ioctl.TCGETS2 ioctl.TIOCGDEV ioctl.TIOCGPGRP ioctl.TIOCGPKT
+    ioctl.TIOCGPTLCK ioctl.TIOCGPTN ioctl.TIOCGSID ioctl.TIOCNOTTY ioctl.TIOCSCTTY ioctl.TIOCSIG
     ioctl.TIOCGWINSZ ioctl.TIOCOUTQ ioprio_get lgetxattr listxattr llistxattr lstat madvise membarrier mincore
     mlock mlock2 mlockall mprotect mremap munlock munlockall nanosleep newfstatat pause personality poll ppoll
     prctl prctl.PR_CAPBSET_READ prctl.PR_GET_DUMPABLE prctl.PR_GET_NAME prctl.PR_GET_NO_NEW_PRIVS
     prctl.PR_GET_PDEATHSIG prctl.PR_GET_SECCOMP prctl.PR_GET_TIMERSLACK prctl.PR_SET_DUMPABLE prctl.PR_SET_NAME
     prctl.PR_SET_NO_NEW_PRIVS prctl.PR_SET_PDEATHSIG prctl.PR_SET_TIMERSLACK prctl.PR_SET_VMA pread64 preadv
-    prlimit64 pselect6 readlink readlinkat rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend
+    prlimit64 pselect6 readlink readlinkat rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend
     rt_sigtimedwait sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getparam
     sched_getscheduler sched_rr_get_interval sched_setaffinity sched_setscheduler sched_yield select
     set_robust_list set_tid_address setitimer setrlimit sigaltstack stat statfs statx sysinfo syslog time

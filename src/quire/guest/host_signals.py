@@ -4,8 +4,8 @@ All of them are blocked and read from a signalfd, so each arrives with its sigin
 often as they were sent, and none ends Quire. A thread reads, because no Python runs while the Cpu does. It also wakes
 the guest at the times that its timers ask for. Use as a context manager, in the main thread, which runs the guest.
 
-Left alone are SIGTTIN and SIGTTOU, by which the host's terminal stops a background process (when they are blocked, it
-answers EIO), and :data:`WAKE_UP`, which ends a call of the host in which the guest sleeps.
+Left alone is :data:`WAKE_UP`, which ends a call of the host in which the guest sleeps. SIGTTIN and SIGTTOU are blocked
+as all are, so that the host's terminal does not stop Quire in the background: the guest's kernel asks who is in front.
 
 A thread that some library made blocks nothing and may be given a signal: then Python's handler notes its number, and
 who sent it is not known.
@@ -23,7 +23,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
-from quire.guest.kernel.actions import SIG_DFL, SIG_IGN, SIGNAL_COUNT, signal_bit
+from quire.guest.host_group import HostGroup
+from quire.guest.kernel.actions import SIGNAL_COUNT, signal_bit
 from quire.guest.kernel.siginfo import SI_USER, SignalInfo
 from quire.guest.syscalls import host
 from quire.own_descriptors import move_high
@@ -32,8 +33,7 @@ __all__ = ["WAKE_UP", "HostSignals"]
 
 #: The C library keeps this number for itself (SIGSETXID), so no program can have it sent to Quire for the guest.
 WAKE_UP = 33
-_LEFT_ALONE = (WAKE_UP, signal.SIGTTIN, signal.SIGTTOU)
-_TAKEN = ((1 << SIGNAL_COUNT) - 1) & ~sum(signal_bit(number) for number in _LEFT_ALONE)
+_TAKEN = ((1 << SIGNAL_COUNT) - 1) & ~signal_bit(WAKE_UP)
 
 _SIGACTION, _SIGPROCMASK, _TGKILL, _SIGNALFD4 = 13, 14, 234, 289
 #: What is written to the pipe to wake the thread; signals write their number.
@@ -75,22 +75,21 @@ class HostSignals:
         self._nudge()
 
     def stop(self, signo: int) -> None:
-        """Stop this process as stop signal `signo` does; return when something continues it."""
+        """Stop this process as stop signal `signo` does; return when something continues it. Any thread may call it."""
         wanted, before = host.HostBuffer(8, signal_bit(signo).to_bytes(8, "little")), host.HostBuffer(8)
-        handler = None if signo == signal.SIGSTOP else signal.signal(signo, signal.SIG_DFL)
+        default, action = host.HostBuffer(_ACTION.size), host.HostBuffer(_ACTION.size)
+        host.call(_SIGACTION, signo, default.address, action.address, 8)  # which refuses it for SIGSTOP
         host.call(_SIGPROCMASK, _UNBLOCK, wanted.address, before.address, 8)
         try:
-            host.call(_TGKILL, os.getpid(), self._main, signo)
+            host.call(_TGKILL, os.getpid(), threading.get_native_id(), signo)
         finally:
             host.call(_SIGPROCMASK, _SETMASK, before.address, 0, 8)
-            if handler is not None:
-                signal.signal(signo, handler)
+            if signo != signal.SIGSTOP:
+                host.call(_SIGACTION, signo, action.address, 0, 8)
 
-    def follow(self, signo: int, handler: int) -> None:
-        """Have the host's terminal act as the guest's `handler` for SIGTTIN or SIGTTOU says: stop, ignore, or call."""
-        ways = {SIG_DFL: signal.SIG_DFL, SIG_IGN: signal.SIG_IGN}
-        before = signal.signal(signo, ways.get(handler, _handled_by_the_wakeup))
-        self._handlers.setdefault(signo, before)
+    def is_orphaned(self) -> bool:
+        """Whether this process's group is orphaned: nobody would bring it back if it stopped."""
+        return self._group.is_orphaned
 
     def sleep(self, left: int | None) -> None:
         """Wait for a signal, for up to `left` ns, None for ever."""
@@ -111,6 +110,7 @@ class HostSignals:
 
     def __enter__(self) -> Self:
         self._main = threading.get_native_id()
+        self._group = HostGroup.now()
         mask = host.HostBuffer(8, _TAKEN.to_bytes(8, "little"))
         self._mask_before = host.HostBuffer(8)
         self._wake_before = host.HostBuffer(_ACTION.size)

@@ -13,6 +13,7 @@ import termios
 from dataclasses import dataclass
 from typing import Any, Self
 
+from quire.guest.host_terminal import is_somebody_elses
 from quire.guest.kernel.task import ThreadGroup
 from quire.guest.syscalls import host
 from quire.guest.syscalls.state import group_state
@@ -74,10 +75,11 @@ class _OpenFile:
                 fcntl.fcntl(own, fcntl.F_SETSIG, self.signo)
             if fcntl.fcntl(own, _GETOWN_EX, bytes(_OWNER.size)) != self.owner:
                 fcntl.fcntl(own, _SETOWN_EX, self.owner)
-            if self.modes is not None and termios.tcgetattr(own) != self.modes:
-                termios.tcsetattr(own, termios.TCSANOW, self.modes)
-            if self.window is not None and fcntl.ioctl(own, termios.TIOCGWINSZ, bytes(8)) != self.window:
-                fcntl.ioctl(own, termios.TIOCSWINSZ, self.window)
+            if self.modes is not None and self.window is not None and not is_somebody_elses(own):
+                if termios.tcgetattr(own) != self.modes:
+                    termios.tcsetattr(own, termios.TCSANOW, self.modes)
+                if fcntl.ioctl(own, termios.TIOCGWINSZ, bytes(8)) != self.window:
+                    fcntl.ioctl(own, termios.TIOCSWINSZ, self.window)
         except (OSError, termios.error):
             pass  # its other end is gone: nobody sees what it was left like
         os.close(own)

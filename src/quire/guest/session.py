@@ -17,6 +17,7 @@ from quire.exits import GuestStopped
 from quire.guest.enclosure import enclose
 from quire.guest.hints import hint
 from quire.guest.host_signals import HostSignals
+from quire.guest.host_terminal import HostTerminal
 from quire.guest.inherited import Inherited
 from quire.guest.kernel.group import Process
 from quire.guest.kernel.options import GuestOptions
@@ -112,7 +113,10 @@ class Session:
                 ),
             )
             try:
-                with Inherited(guest):
+                terminal = HostTerminal.find()
+                with Inherited(guest), nullcontext() if terminal is None else terminal:
+                    if terminal is not None:
+                        guest.kernel.terminals.adopt(terminal, guest.process)
                     processors.is_busy = guest.kernel.scheduler.is_busy
                     self._run(machine, guest, processors)
             finally:

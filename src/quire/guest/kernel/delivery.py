@@ -61,8 +61,7 @@ def deliver(task: Task) -> GuestDeath | None:
         default = DEFAULT_ACTION.get(info.signo, "terminate")
         if default == "terminate":
             return _death(task, info)
-        if default == "stop":
-            task.stop_by(info.signo)
+        if default == "stop" and task.stop_by(info.signo):
             return None
     task.restart_call(None)
     if signals.saved_mask is not None:

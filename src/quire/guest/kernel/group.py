@@ -16,6 +16,7 @@ from quire.guest.kernel.meter import Meter
 from quire.guest.kernel.seat import Seat
 from quire.guest.kernel.siginfo import GuestDeath, SignalInfo
 from quire.guest.kernel.signals import Signals
+from quire.guest.kernel.terminal import Terminal
 from quire.guest.kernel.timers import Timers
 from quire.guest.kernel.usage import Usage
 from quire.guest.kernel.waiting import WaitQueue
@@ -114,6 +115,7 @@ class Process:
     usage: Usage
     group: int = 0  #: number of its process group
     session: int = 0
+    terminal: Terminal | None = None  #: the one that controls it
     exit_signal: int = signal.SIGCHLD
     children: dict[int, "Process"] = field(default_factory=dict)
     threads: dict[int, ProcessThread] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from quire.guest.kernel.clone_flags import Clone
 from quire.guest.kernel.frame import Trap
 from quire.guest.kernel.group import Image, Process
 from quire.guest.kernel.options import GuestOptions
+from quire.guest.kernel.orphans import tell_orphans
 from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.thread import Thread
@@ -115,6 +116,7 @@ class Lifecycle(Thread):
             Usage(image.space, kernel.clock.busy),
             own.group,
             own.session,
+            own.terminal,
             exit_signal,
             signals=signals,
             borrows=bool(flags & Clone.VFORK),
@@ -205,6 +207,7 @@ class Lifecycle(Thread):
                         os.close(number)
                 except OSError:
                     pass  # that of the listing itself
+        self.kernel.terminals.look()
         self._return_memory()
 
     def _return_memory(self) -> None:
@@ -280,8 +283,12 @@ class Lifecycle(Thread):
             self._close_descriptors()
             kernel.idle_machine(process.image.machine).load()
             self._release(process.image)
+        kernel.terminals.look()
+        kernel.terminals.leave(process)
         self._return_memory()
+        children = list(process.children.values())
         self._give_children_away()
+        tell_orphans(kernel, process, children)
         process.seat.processes -= 1
         process.seat.over = not process.seat.processes and process.seat is not kernel.first_seat
         kernel.tell_end(process)

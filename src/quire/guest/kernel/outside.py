@@ -24,8 +24,8 @@ class Outside(Protocol):
         """Interrupt the guest at `moment`, in ns of CLOCK_MONOTONIC, instead of when asked before; None for never."""
         ...
 
-    def follow(self, signo: int, handler: int) -> None:
-        """Have the host's terminal act as the guest's `handler` for SIGTTIN or SIGTTOU says: stop, ignore, or call."""
+    def is_orphaned(self) -> bool:
+        """Whether this process's group is orphaned: nobody would bring it back if it stopped."""
         ...
 
     def stop(self, signo: int) -> None:
@@ -51,8 +51,9 @@ class Nowhere:
     def wake_at(self, moment: int | None) -> None:
         """Wake nobody."""
 
-    def follow(self, signo: int, handler: int) -> None:
-        """No terminal is there."""
+    def is_orphaned(self) -> bool:
+        """Somebody is there."""
+        return False
 
     def stop(self, signo: int) -> None:
         """Go on."""

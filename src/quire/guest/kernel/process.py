@@ -208,9 +208,12 @@ class ProcessGuest(Lifecycle):
         else:
             registers.write_many({"rax": number, "rip": registers.read("rip") - _SYSCALL_BYTES})
 
-    def stop_by(self, signo: int) -> None:
-        """Stop the process for a signal that was delivered: none of its threads runs until it is continued."""
-        self.kernel.stop(self.process, signo)
+    def stop_by(self, signo: int) -> bool:
+        """Stop the process for a signal that was delivered: none of its threads runs until it is continued.
+
+        False if nobody could continue its group.
+        """
+        return self.kernel.stop(self.process, signo)
 
     def forget_thread_memory(self) -> None:
         """Do what the thread's memory is told at its end: its robust locks, its number."""

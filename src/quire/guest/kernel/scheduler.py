@@ -29,6 +29,11 @@ class Timekeeper(Protocol):
 
     outside: Outside
 
+    @property
+    def is_interactive(self) -> bool:
+        """Whether a person may type for a job in front: time passes for both."""
+        ...
+
     def next_timer(self) -> int | None:
         """Return the moment of the next timer, None without one."""
         ...
@@ -294,7 +299,7 @@ class Scheduler:
         if (moment is None and not self._polled) or self._keeper.gives_up(moment):
             self.over = self._keeper.all_wait()
             return
-        if self._polled or not self.clock.is_virtual:
+        if self._polled or not self.clock.is_virtual or self._keeper.is_interactive:
             left = None if moment is None else max(moment - self.clock.now(), 0)
             if self._look(left):
                 return
@@ -312,14 +317,12 @@ class Scheduler:
 
     def _look(self, left: int | None) -> bool:
         """Wake those whose descriptors are ready, waiting up to `left` ns, None for ever; return whether one was."""
-        if self._poll is None or not self._polled:
-            if left:
-                self._keeper.outside.sleep(left)
+        if left == 0:
+            return self._poll is not None and bool(self._polled) and self._wake(self._poll.poll(0))
+        if self._poll is None:
+            self._keeper.outside.sleep(left)
             return False
-        timeout = None if left is None else -(-left // _MILLION) / 1000
-        if left != 0:
-            return self._wait_outside(timeout)
-        return self._wake(self._poll.poll(0))
+        return self._wait_outside(None if left is None else -(-left // _MILLION) / 1000)
 
     def _wait_outside(self, timeout: float | None) -> bool:
         """Wait until a descriptor is ready or a signal comes."""

@@ -15,10 +15,12 @@ from quire.guest.kernel.group import INIT, Change, Process, ProcessThread
 from quire.guest.kernel.history import History
 from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.machine import ProcessMachine
+from quire.guest.kernel.orphans import is_orphaned
 from quire.guest.kernel.outside import Nowhere, Outside
 from quire.guest.kernel.scheduler import Scheduler
 from quire.guest.kernel.seat import Seat
 from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo
+from quire.guest.kernel.terminals import Terminals
 from quire.guest.kernel.turns import SteadyTurns, TurnChoice
 from quire.guest.kernel.waiting import WaitQueue
 
@@ -27,8 +29,12 @@ __all__ = ["FIRST_PID", "Kernel"]
 #: The number of the first process.
 FIRST_PID = 100
 _LAST_PID = 4_194_303
-#: What the keys of a terminal send: to the group of the first process.
-_OF_TERMINALS = frozenset((signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGWINCH, signal.SIGHUP))
+#: What a terminal sends: by its keys, when its size changes, when it is used from the background, at its end.
+_OF_TERMINALS = frozenset((
+    signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGWINCH, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU,
+))  # fmt: skip
+#: Quire goes on, and SIGCONT, which another thread takes from the host, is there within so many ns.
+_CONTINUED_SOON = 50_000_000
 #: Names of what a guest did not get are kept up to so many, then counted together.
 _LACKS_KEPT, _MORE_LACKS = 100, "more system calls"
 
@@ -50,6 +56,7 @@ class Kernel:
         self.first_seat = Seat()
         self.scheduler = Scheduler(machine, clock, turns or SteadyTurns(rng), self, self.first_seat)
         self.processes: dict[int, Process] = {}
+        self.terminals = Terminals(self)
         self.futexes = Futexes()
         #: What the guest asked for and did not get: name and count, in the order of first use.
         self.unimplemented: dict[str, int] = {}
@@ -63,6 +70,7 @@ class Kernel:
         self._idle: ProcessMachine | None = None
         self._fifos: dict[tuple[int, int], WaitQueue] = {}
         self._watchers: dict[Process, list[str]] = {}
+        self._halted = False  # whether it has stopped, and SIGCONT is for all that stopped with it
         #: Runs what has the turn at a seat until its process has ended; the session sets it.
         self.sit: Callable[[Seat], None] = _nobody_sits
         #: Hears that a signal ends a process, while all of it is still there.
@@ -83,7 +91,7 @@ class Kernel:
         while True:
             self._last = self._last + 1 if self._last < _LAST_PID else FIRST_PID + 200
             number = self._last
-            taken = number in self._tasks or number in self.processes
+            taken = number in self._tasks or number in self.processes or number in self.terminals.numbers
             if not taken and all(number not in (one.group, one.session) for one in self.processes.values()):
                 return number
 
@@ -150,13 +158,30 @@ class Kernel:
         thread.notice()
         return 0
 
-    def stop(self, process: Process, signo: int) -> None:
-        """A stop signal was delivered: no thread of the process runs until SIGCONT or SIGKILL."""
+    def is_orphaned(self, number: int) -> bool:
+        """Whether nobody is left who could bring a stopped group back."""
+        return is_orphaned(self, number)
+
+    @property
+    def is_interactive(self) -> bool:
+        """Whether a person may type for a job that a shell of the guest has put in front: time passes for both."""
+        return self.terminals.is_shared_out
+
+    def stop(self, process: Process, signo: int) -> bool:
+        """A stop signal was delivered: no thread of the process runs until SIGCONT or SIGKILL.
+
+        False, and it goes on, if nobody could continue its group: that stops for SIGSTOP alone.
+        """
+        if signo != signal.SIGSTOP and self.is_orphaned(process.group):
+            return False
         process.stopped = signo
         for one in process.live():
             one.runs = False
             self.scheduler.remove(one)
         self.changed(process, Change.STOPPED, signo)
+        if process is self.first and self.terminals.halts:
+            self._halt(signo)
+        return True
 
     def changed(self, process: Process, change: Change, number: int) -> None:
         """Have the parent hear of a stop or of going on."""
@@ -238,12 +263,24 @@ class Kernel:
 
     def _forward(self, info: SignalInfo) -> None:
         """Send a signal from outside to whom it is for."""
-        of_terminal = info.code == SI_KERNEL and info.signo in _OF_TERMINALS
-        whom: list[Process] = self.group(self.first.group) if of_terminal else []
-        if not whom:
-            whom = [self.first] if not self.first.ended else list(self.live())
-        for process in whom:
+        first = self.first
+        whom = [] if first.ended else [first]
+        if info.code == SI_KERNEL and info.signo in _OF_TERMINALS:
+            whom = self.terminals.from_host(info, first)
+        elif info.signo == signal.SIGCONT and self._halted:
+            whom, self._halted = self.group(first.group), False
+        live = [one for one in whom if not one.ended]
+        for process in live or (self.live() if first.ended else ()):
             self.send(process, info)
+
+    def _halt(self, signo: int) -> None:
+        """Stop with the host, until something continues Quire."""
+        self.terminals.halts, self._halted = False, True
+        self.outside.stop(signo)
+        self.collect()
+        if self._halted:
+            self.outside.sleep(_CONTINUED_SOON)
+            self.collect()
 
     def live(self) -> Iterator[Process]:
         """Yield the processes that have not ended."""
@@ -260,8 +297,7 @@ class Kernel:
         """Nobody will run again by himself: stop with the host, wait for it, or end; return whether all is over."""
         stopped = [one for one in self.live() if one.stopped]
         if stopped and not self.first.ended:
-            self.outside.stop(stopped[0].stopped)
-            self.collect()
+            self._halt(stopped[0].stopped)
             return False
         if self.first.ended:
             for process in self.live():

@@ -163,8 +163,8 @@ class Task(ThreadGroup, Interruptible, Protocol):
         """Let others run that can, before this one does again."""
         ...
 
-    def stop_by(self, signo: int) -> None:
-        """Stop the process for a signal that was delivered."""
+    def stop_by(self, signo: int) -> bool:
+        """Stop the process for a signal that was delivered; False if nobody could continue its group."""
         ...
 
     def restart_call(self, action: SigAction | None) -> None:

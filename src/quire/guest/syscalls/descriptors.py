@@ -34,7 +34,9 @@ passes(287, "timerfd_gettime", FD, Out(_TIMER), effect=Effect.GUEST)
 def close(task: Task, descriptor: int) -> int:
     """Close a descriptor. After EINTR it is closed, as Linux has it: no restart."""
     group_state(task).opened.discard(descriptor)
-    return host.call(_CLOSE, descriptor)
+    result = host.call(_CLOSE, descriptor)
+    task.kernel.terminals.look()
+    return result
 
 
 @syscall(_CLOSE_RANGE, "close_range", U32, U32, U32, effect=Effect.GUEST)
@@ -48,6 +50,7 @@ def close_range(task: Task, first: int, last: int, flags: int) -> int:
     if result == 0 and not flags & _CLOSE_RANGE_CLOEXEC:
         state = group_state(task)
         state.opened = {number for number in state.opened if not first <= number <= last}
+        task.kernel.terminals.look()
     return result
 
 
@@ -66,6 +69,7 @@ def _check_target(task: Task, target: int) -> None:
 def _note(task: Task, source: int, result: int) -> int:
     if result >= 0 and result != source:
         group_state(task).opened.add(result)
+        task.kernel.terminals.look()  # what had that number before is closed
     return result
 
 

@@ -24,7 +24,9 @@ def sysinfo(task: Task, pointer: int) -> int:
     load = int(busy_share(task) * _LOAD_ONE)
     threads = sum(1 for process in task.kernel.live() for _ in process.live())
     up = task.kernel.clock.now() // 1_000_000_000
-    task.memory.write(pointer, _SYSINFO.pack(up, *3 * [load], total, free, *4 * [0], threads & 0xFFFF, 0, 0, 0, 1))
+    task.memory.write(
+        pointer, _SYSINFO.pack(up, *3 * [load], total, free, *4 * [0], threads & 0xFFFF, 0, 0, 0, 1)
+    )
     return 0
 
 
@@ -106,6 +108,7 @@ def setsid(task: Task) -> int:
     if task.kernel.group(own.pid):
         return -errno.EPERM
     own.session = own.group = own.pid
+    own.terminal = None
     return own.pid
 
 

@@ -5,12 +5,13 @@ does not know it would. TIOCSTI (typing on behalf of the user) is left out on pu
 """
 
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 from quire.arch import LOW32
 from quire.guest.kernel.task import Task
-from quire.guest.syscalls import host
+from quire.guest.syscalls import host, ptys, terminals
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, U32
 from quire.guest.syscalls.sandbox import verdict
@@ -27,51 +28,77 @@ class Way(Enum):
     NUMBER = "a number or nothing"
     IN = "bytes that the host reads"
     OUT = "bytes that the host writes"
+    PLAYED = "what Quire's own answer makes of it"
 
 
 _TERMIOS, _TERMIOS2 = 36, 44
-_GUEST, _TERMINAL, _OTHERS = Effect.GUEST, Effect.OUTPUT, Effect.OTHERS
+_GUEST, _TERMINAL, _OTHERS, _PLAYED = Effect.GUEST, Effect.OUTPUT, Effect.OTHERS, Effect.PLAYED
 
 
 @dataclass(frozen=True, slots=True)
 class Ioctl:
-    """A request: its name, which way its argument goes, how many bytes that are, what it may change."""
+    """A request: its name, which way its argument goes, how many bytes that are, what it may change.
+
+    `front`: a process in the background gets SIGTTOU for it.
+    """
 
     name: str
     way: Way
     size: int
     effect: Effect
+    front: bool = False
 
 
 #: The requests by their numbers.
 IOCTLS: dict[int, Ioctl] = {
     0x5401: Ioctl("TCGETS", Way.OUT, _TERMIOS, _GUEST),
-    0x5402: Ioctl("TCSETS", Way.IN, _TERMIOS, _TERMINAL),
-    0x5403: Ioctl("TCSETSW", Way.IN, _TERMIOS, _TERMINAL),
-    0x5404: Ioctl("TCSETSF", Way.IN, _TERMIOS, _TERMINAL),
-    0x5409: Ioctl("TCSBRK", Way.NUMBER, 0, _TERMINAL),
-    0x540A: Ioctl("TCXONC", Way.NUMBER, 0, _OTHERS),
-    0x540B: Ioctl("TCFLSH", Way.NUMBER, 0, _TERMINAL),
-    0x540F: Ioctl("TIOCGPGRP", Way.OUT, 4, _GUEST),
-    0x5410: Ioctl("TIOCSPGRP", Way.IN, 4, _OTHERS),
+    0x5402: Ioctl("TCSETS", Way.IN, _TERMIOS, _TERMINAL, front=True),
+    0x5403: Ioctl("TCSETSW", Way.IN, _TERMIOS, _TERMINAL, front=True),
+    0x5404: Ioctl("TCSETSF", Way.IN, _TERMIOS, _TERMINAL, front=True),
+    0x5409: Ioctl("TCSBRK", Way.NUMBER, 0, _TERMINAL, front=True),
+    0x540A: Ioctl("TCXONC", Way.NUMBER, 0, _OTHERS, front=True),
+    0x540B: Ioctl("TCFLSH", Way.NUMBER, 0, _TERMINAL, front=True),
+    0x540E: Ioctl("TIOCSCTTY", Way.PLAYED, 0, _PLAYED),
+    0x540F: Ioctl("TIOCGPGRP", Way.PLAYED, 0, _PLAYED),
+    0x5410: Ioctl("TIOCSPGRP", Way.PLAYED, 0, _PLAYED),
     0x5411: Ioctl("TIOCOUTQ", Way.OUT, 4, _GUEST),
     0x5413: Ioctl("TIOCGWINSZ", Way.OUT, 8, _GUEST),
-    0x5414: Ioctl("TIOCSWINSZ", Way.IN, 8, _OTHERS),
+    0x5414: Ioctl("TIOCSWINSZ", Way.PLAYED, 0, _OTHERS),
     0x541B: Ioctl("FIONREAD", Way.OUT, 4, _GUEST),
+    0x5420: Ioctl("TIOCPKT", Way.IN, 4, _OTHERS),
     0x5421: Ioctl("FIONBIO", Way.IN, 4, Effect.DESCRIPTION),
-    0x5429: Ioctl("TIOCGSID", Way.OUT, 4, _GUEST),
+    0x5422: Ioctl("TIOCNOTTY", Way.PLAYED, 0, _PLAYED),
+    0x5425: Ioctl("TCSBRKP", Way.NUMBER, 0, _OTHERS, front=True),
+    0x5429: Ioctl("TIOCGSID", Way.PLAYED, 0, _PLAYED),
+    0x5441: Ioctl("TIOCGPTPEER", Way.PLAYED, 0, _OTHERS),
     0x5450: Ioctl("FIONCLEX", Way.NUMBER, 0, _GUEST),
     0x5451: Ioctl("FIOCLEX", Way.NUMBER, 0, _GUEST),
     0x5460: Ioctl("FIOQSIZE", Way.OUT, 8, _GUEST),
     0x802C542A: Ioctl("TCGETS2", Way.OUT, _TERMIOS2, _GUEST),
-    0x402C542B: Ioctl("TCSETS2", Way.IN, _TERMIOS2, _TERMINAL),
-    0x402C542C: Ioctl("TCSETSW2", Way.IN, _TERMIOS2, _TERMINAL),
-    0x402C542D: Ioctl("TCSETSF2", Way.IN, _TERMIOS2, _TERMINAL),
+    0x402C542B: Ioctl("TCSETS2", Way.IN, _TERMIOS2, _TERMINAL, front=True),
+    0x402C542C: Ioctl("TCSETSW2", Way.IN, _TERMIOS2, _TERMINAL, front=True),
+    0x402C542D: Ioctl("TCSETSF2", Way.IN, _TERMIOS2, _TERMINAL, front=True),
     0x80045430: Ioctl("TIOCGPTN", Way.OUT, 4, _GUEST),
+    0x40045431: Ioctl("TIOCSPTLCK", Way.IN, 4, _OTHERS),
+    0x80045432: Ioctl("TIOCGDEV", Way.OUT, 4, _GUEST),
+    0x40045436: Ioctl("TIOCSIG", Way.PLAYED, 0, _PLAYED),
+    0x80045438: Ioctl("TIOCGPKT", Way.OUT, 4, _GUEST),
+    0x80045439: Ioctl("TIOCGPTLCK", Way.OUT, 4, _GUEST),
     0x80086601: Ioctl("FS_IOC_GETFLAGS", Way.OUT, 8, _GUEST),
     0x80087601: Ioctl("FS_IOC_GETVERSION", Way.OUT, 8, _GUEST),
     0x80081272: Ioctl("BLKGETSIZE64", Way.OUT, 8, _GUEST),
     0x1268: Ioctl("BLKSSZGET", Way.OUT, 4, _GUEST),
+}
+#: Who answers the requests that the host does not get as they stand.
+_PLAYERS: dict[str, Callable[[Task, int, int], int]] = {
+    "TIOCSCTTY": terminals.set_controlling,
+    "TIOCNOTTY": terminals.give_up,
+    "TIOCGPGRP": terminals.get_group,
+    "TIOCSPGRP": terminals.set_group,
+    "TIOCGSID": terminals.get_session,
+    "TIOCSWINSZ": ptys.resize,
+    "TIOCGPTPEER": ptys.open_peer,
+    "TIOCSIG": ptys.send_signal,
 }
 _UNSUPPORTED = {
     0x40049409,  # FICLONE
@@ -93,6 +120,12 @@ def ioctl(task: Task, descriptor: int, request: int, argument: int) -> int:
         answer = verdict(task, entry.effect, (descriptor & LOW32,))
         if answer is not None:
             return -errno.EPERM
+    if entry.way is Way.PLAYED:
+        return _PLAYERS[entry.name](task, descriptor, argument)
+    if entry.front:
+        refused = terminals.check_change(task, descriptor, by_master=entry.way is Way.IN)
+        if refused:
+            return refused
     if entry.way is Way.NUMBER:
         return host.call(_IOCTL, descriptor, request, argument)
     if entry.way is Way.IN:

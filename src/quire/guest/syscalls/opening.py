@@ -16,8 +16,10 @@ from quire.guest.syscalls.fifos import open_fifo
 from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, U32, fail
 from quire.guest.syscalls.proc_machine import OF_SYSFS
 from quire.guest.syscalls.proc_names import host_name
+from quire.guest.syscalls.ptys import follow_open, open_current
 from quire.guest.syscalls.state import admit, creating, group_state
 from quire.guest.syscalls.table import syscall
+from quire.guest.syscalls.terminals import CURRENT
 from quire.own_descriptors import FIRST_OWN
 
 __all__ = ["open_file", "refuse_quires_memory"]
@@ -140,6 +142,35 @@ def _host_open(directory: int, path: bytes, flags: int, mode: int, resolve: int 
     return host.call(_OPENAT2, directory, name.address, how.address, _HOW_SIZE)
 
 
+def _names_current(directory: int, path: bytes, flags: int, resolve: int | None) -> bool:
+    """Whether a path names the device /dev/tty."""
+    looked_up = _host_open(directory, path, flags & _LOOKED_UP_BY | os.O_PATH | os.O_CLOEXEC, 0, resolve)
+    if looked_up < 0:
+        return False
+    try:
+        status = os.fstat(looked_up)
+        return stat.S_ISCHR(status.st_mode) and status.st_rdev == CURRENT
+    finally:
+        os.close(looked_up)
+
+
+def _make_open(task: Task, directory: int, path: bytes, flags: int, mode: int, resolve: int | None) -> int:
+    """Have the host open a file as a sandbox lets it; no terminal becomes Quire's own. /dev/tty is the guest's."""
+    noted = flags if flags & os.O_PATH else flags | os.O_NOCTTY
+    if task.options.sandbox and _changes(flags):
+        opened = _open_harmless(task, directory, path, noted)
+    else:
+        if task.options.sandbox and not flags & os.O_PATH:
+            _check_unshared(task, directory, path, flags, resolve)
+        if flags & os.O_TRUNC:
+            refuse_quires_memory(task, directory, path)
+        with creating(task):
+            fifo = open_fifo(task, directory, path, noted)
+            opened = _host_open(directory, path, noted, mode, resolve) if fifo is None else fifo
+    names = opened == -errno.ENXIO and _names_current(directory, path, flags, resolve)
+    return open_current(task, opened, names, flags)
+
+
 def open_file(
     task: Task, directory: int, path: bytes, flags: int, mode: int, resolve: int | None = None
 ) -> int:
@@ -155,18 +186,7 @@ def open_file(
         readable.check_name(directory, target or path)
     if target is not None and not flags & os.O_NOFOLLOW:
         directory, path = _AT_FDCWD, target
-    if task.options.sandbox and not flags & os.O_PATH:
-        flags |= os.O_NOCTTY  # nobody's terminal becomes Quire's
-    if task.options.sandbox and _changes(flags):
-        opened = _open_harmless(task, directory, path, flags)
-    else:
-        if task.options.sandbox and not flags & os.O_PATH:
-            _check_unshared(task, directory, path, flags, resolve)
-        if flags & os.O_TRUNC:
-            refuse_quires_memory(task, directory, path)
-        with creating(task):
-            fifo = open_fifo(task, directory, path, flags)
-            opened = _host_open(directory, path, flags, mode, resolve) if fifo is None else fifo
+    opened = _make_open(task, directory, path, flags, mode, resolve)
     if opened < 0:
         return opened
     opened = admit(task, opened)
@@ -181,10 +201,12 @@ def open_file(
             raise
         if place is not None:
             procfs.substitute(task, opened, place, flags)
-        elif path.startswith(b"/sys/") and not flags & os.O_PATH:
+        elif path.startswith(b"/sys/"):
             shown = host.path_of(opened)
-            if shown in OF_SYSFS:
+            if shown in OF_SYSFS and not flags & os.O_PATH:
                 procfs.replace_by_text(opened, os.path.basename(shown), OF_SYSFS[shown](task), flags)
+        else:
+            follow_open(task, opened, flags)
     return opened
 
 

@@ -80,7 +80,10 @@ def _stat(task: Task) -> bytes:
         19: nice,
     }
     process = task.process
+    terminal = process.terminal
     own |= {4: process.parent_pid, 5: process.group, 6: process.session}
+    # tty_nr is the device in 32 bits, tpgid the group in its foreground.
+    own |= {7: 0, 8: -1} if terminal is None else {7: terminal.device, 8: terminal.foreground}
     own |= {
         20: sum(1 for _ in process.live()),
         22: _START,

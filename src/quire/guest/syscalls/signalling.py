@@ -36,8 +36,6 @@ def rt_sigaction(task: Task, signo: int, new: int, old: int, size: int) -> int:
     before = task.signals.action(signo)
     if action is not None:
         task.signals.set_action(signo, action)
-        if signo in (signal.SIGTTIN, signal.SIGTTOU) and task.process is task.kernel.first:
-            task.kernel.outside.follow(signo, action.handler)
     if old:
         task.memory.write(old, before.pack())
     return 0

@@ -18,7 +18,9 @@ from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import file_size, host
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.pidfds import is_pidfd
+from quire.guest.syscalls.ptys import typed
 from quire.guest.syscalls.state import group_state
+from quire.guest.syscalls.terminals import MASTER, await_key, may_read, may_write
 from quire.guest.syscalls.waiting import (
     await_ready,
     doomed,
@@ -217,12 +219,27 @@ def read_file(task: Task, descriptor: int, segments: Segments, offset: int = _CU
         if start >= 0:
             sync_file(task.space.pages, descriptor, start, min(_bytes(segments), left))
         return _move(task, _PREADV2, descriptor, clip(segments, left), offset, flags)
-    if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+    if stat.S_ISCHR(status.st_mode):
+        return _read_device(task, descriptor, status, segments, offset, flags)
+    if stat.S_ISBLK(status.st_mode):
         return _move(task, _PREADV2, descriptor, segments, offset, flags)
     if is_pidfd(task, status):
         return -errno.EINVAL
     # One call only: more might have to be waited for, and a short read is what a program must expect here.
     return _move(task, _PREADV2, descriptor, clip(segments, _UNSIZED_BATCH), offset, flags)
+
+
+def _read_device(
+    task: Task, descriptor: int, status: os.stat_result, segments: Segments, offset: int, flags: int
+) -> int:
+    """Read from a character device: a terminal may be used from the foreground alone."""
+    refused = may_read(task, status)
+    if refused or await_key(task, descriptor, status):
+        return refused
+    moved = _move(task, _PREADV2, descriptor, segments, offset, flags)
+    if moved == -errno.EIO:  # of Quire itself, which may be in the background by now, as of what hung up
+        return may_read(task, status) or moved
+    return moved
 
 
 def _host_zero(number: int, descriptor: int, offset: int, flags: int) -> int:
@@ -264,9 +281,15 @@ def write_file(
         segments = clip(segments, file_size.writable(task, descriptor, end - size, size))
         sync_file(task.space.pages, descriptor, end - size, size)
         reserve_file(task, descriptor, end)
+    device = stat.S_ISCHR(status.st_mode)
+    refused = may_write(task, descriptor, status) if device else 0
+    if refused:
+        return refused
     moved = _move(task, _PWRITEV2, descriptor, segments, offset, flags)
     if moved == -errno.EPIPE:
         raise_sigpipe(task)
+    if moved > 0 and device and status.st_rdev == MASTER:
+        typed(task, descriptor, b"".join(task.memory.read(*part) for part in clip(segments, moved)))
     if moved > 0 and regular and mapped:
         end = _position(descriptor, offset)
         start = end - moved if offset == _CURRENT else offset
