@@ -11,6 +11,7 @@ from quire.guest.kernel.clock import VirtualClock
 from quire.guest.kernel.outside import Nowhere
 from quire.guest.kernel.scheduler import Scheduler
 from quire.guest.kernel.seat import Seat
+from quire.guest.kernel.turns import SteadyTurns
 
 _SECOND = 1_000_000_000
 _LONG = 1000 * _SECOND
@@ -19,12 +20,18 @@ _LONG = 1000 * _SECOND
 class Sleeper:
     """A task whose call waits until a moment."""
 
+    runs, affinity = True, -1
+
     def __init__(self, scheduler: Scheduler, seat: Seat, tid: int, until: int) -> None:
+        self.home = self.ready_at = 0
         self.scheduler, self.seat, self.tid, self.until = scheduler, seat, tid, until
         scheduler.waiting[self] = None
 
     def enter(self, previous: Any) -> None:
         """There are no registers."""
+
+    def rest(self) -> None:
+        """It uses nothing."""
 
     def resume(self) -> bool:
         return True
@@ -69,8 +76,8 @@ class Keeper:
 
 def _scheduler(keeper: Keeper) -> tuple[Scheduler, VirtualClock, Seat]:
     clock, seat = VirtualClock(lambda: 0, 0), Seat()
-    cpu = SimpleNamespace(begin_slice=lambda blocks: None, slice_over=False)
-    return Scheduler(cpu, clock, random.Random(1), keeper, seat), clock, seat  # type: ignore[arg-type]
+    cpu = SimpleNamespace(begin_slice=lambda blocks: None, slice_over=False, vcpu_count=1)
+    return Scheduler(cpu, clock, SteadyTurns(random.Random(1)), keeper, seat), clock, seat  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("interactive", [False, True])
