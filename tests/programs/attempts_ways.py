@@ -72,7 +72,6 @@ way move_pages | = SC(279, victim, 0, 0, 0, 0, 0) | ENOSYS
 way migrate_pages | = SC(256, victim, 1, &(long){1}, &(long){1}) | ENOSYS
 way process_madvise | = SC(440, DATA, &vector, 1, 0, 0) | ENOSYS
 way fanotify_init | = SC(300, 0, 0) | ENOSYS
-way signalfd4 | = SC(289, -1, zeros, 8, 0) | ENOSYS
 way vhangup | = SC(153) | ENOSYS
 way acct | = SC(163, "file") | ENOSYS
 way iopl | = SC(172, 3) | ENOSYS

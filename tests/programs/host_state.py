@@ -27,7 +27,8 @@ CHANGES = {
     "descriptors": """
         accept accept4 close close_range creat dup dup2 dup3 epoll_create epoll_create1 eventfd eventfd2
         inotify_init inotify_init1 memfd_create open openat openat2 pipe pipe2 recvmsg socket socketpair
-        timerfd_create pidfd_open fcntl.F_DUPFD fcntl.F_DUPFD_CLOEXEC fcntl.F_SETFD ioctl.FIOCLEX ioctl.FIONCLEX
+        timerfd_create pidfd_open signalfd signalfd4 fcntl.F_DUPFD fcntl.F_DUPFD_CLOEXEC fcntl.F_SETFD
+        ioctl.FIOCLEX ioctl.FIONCLEX
     """,
     "open file": """
         copy_file_range epoll_ctl epoll_pwait epoll_pwait2 epoll_wait fcntl.F_SETFL fcntl.F_SETOWN fcntl.F_SETOWN_EX

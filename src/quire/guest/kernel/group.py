@@ -57,6 +57,10 @@ class ProcessThread(Protocol):
         """Look at a signal that was sent: a call that waits ends for it."""
         ...
 
+    def looks_again(self) -> None:
+        """What descriptors say to the process may have changed: a call that watches some is made again."""
+        ...
+
 
 class Change(Enum):
     """What a parent may ask about: si_code of SIGCHLD (include/uapi/asm-generic/siginfo.h)."""

@@ -16,6 +16,7 @@ from quire.guest.kernel.history import History
 from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.outside import Nowhere, Outside
+from quire.guest.kernel.played_files import PlayedFiles
 from quire.guest.kernel.scheduler import Scheduler
 from quire.guest.kernel.seat import Seat
 from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo
@@ -44,6 +45,7 @@ class Kernel:
         self.scheduler = Scheduler(machine, clock, rng, self, self.first_seat)
         self.processes: dict[int, Process] = {}
         self.futexes = Futexes()
+        self.files = PlayedFiles(self._seats)
         #: What the guest asked for and did not get: name and count, in the order of first use.
         self.unimplemented: dict[str, int] = {}
         #: Hears of each such name once, at the first time; the session sets it.
@@ -60,6 +62,11 @@ class Kernel:
         self.sit: Callable[[Seat], None] = _nobody_sits
         #: Hears that a signal ends a process, while all of it is still there.
         self.tell_death: Callable[[Process, GuestDeath], None] = _nobody_mourns
+
+    def _seats(self) -> Iterator[Seat]:
+        """Yield the seats where processes have descriptors."""
+        found = {one.seat: None for one in self.processes.values() if not one.ended}
+        yield from found
 
     @property
     def first(self) -> Process:
@@ -113,7 +120,16 @@ class Kernel:
                 self.changed(process, Change.CONTINUED, signal.SIGCONT)
             for one in process.live():
                 one.goes_on()
-        return process.send(info)
+        sent = process.send(info)
+        self._tell_files(process, info.signo)
+        return sent
+
+    def _tell_files(self, process: Process, signo: int) -> None:
+        """Have those look again who watch descriptors by which signals are read."""
+        if self.files and not process.ended:
+            self.files.sent(signo)
+            for one in process.live():
+                one.looks_again()
 
     def kill(self, sender: Process, target: Process, signo: int) -> int:
         """Send a signal for a process; 0 only asks whether the target is there. Return 0 or a negative errno."""
@@ -136,6 +152,7 @@ class Kernel:
         if not thread.signals.queue(info):
             return -errno.EAGAIN
         thread.notice()
+        self._tell_files(thread.process, info.signo)
         return 0
 
     def stop(self, process: Process, signo: int) -> None:
@@ -212,6 +229,7 @@ class Kernel:
     def next_timer(self) -> int | None:
         """Return the moment of the next timer of all processes, None without one."""
         moments = [one.timers.moment() for one in self.processes.values() if not one.ended]
+        moments.append(self.files.moment())
         return min((moment for moment in moments if moment is not None), default=None)
 
     def collect(self) -> None:
@@ -221,6 +239,8 @@ class Kernel:
         for process in list(self.processes.values()):
             if not process.ended and process.timers.moment() is not None:
                 process.timers.send_expired(process.signals, partial(self.send, process))
+        if self.files:
+            self.files.expire()
         if not self.clock.is_virtual:
             self.outside.wake_at(self.next_timer())
 

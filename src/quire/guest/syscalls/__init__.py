@@ -36,9 +36,11 @@ from quire.guest.syscalls import (  # noqa: F401 - each module declares its call
     polling,
     prctl,
     scheduling,
+    signalfds,
     signalling,
     sockets,
     threads,
+    timerfds,
     timers,
     unsupported,
 )

@@ -12,7 +12,7 @@ from quire.guest.kernel.siginfo import SI_TKILL, SIGINFO_BYTES, SignalInfo
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import INT, POINTER, S32, fail
-from quire.guest.syscalls.table import NO_RESULT, Result, absent, syscall
+from quire.guest.syscalls.table import NO_RESULT, Result, syscall
 from quire.guest.syscalls.waiting import deadline, replaced_mask, wait_for_signal
 
 _SET_BYTES = 8
@@ -20,9 +20,6 @@ _ACTION_BYTES = 32
 _STACK_BYTES = 24
 _BLOCK, _UNBLOCK, _SETMASK = 0, 1, 2
 _UNCATCHABLE = (signal.SIGKILL, signal.SIGSTOP)
-
-absent(282, "signalfd")
-absent(289, "signalfd4")
 
 
 @syscall(13, "rt_sigaction", S32, POINTER, POINTER, INT, effect=Effect.PLAYED)

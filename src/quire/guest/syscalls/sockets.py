@@ -266,7 +266,9 @@ def _receive_message(task: Task, descriptor: int, pointer: int, flags: int) -> i
     if name is not None:
         task.memory.write(source, name.take(got_name))
     if got_control:
-        group_state(task).opened.update(_passed(extra.take(got_control)))
+        for passed in _passed(extra.take(got_control)):
+            group_state(task).opened.add(passed)
+            task.kernel.files.adopt(task.process.seat, passed)
         task.memory.write(control, extra.take(got_control))
     answer = (source, got_name, pad, vectors, count, control, got_control, got_flags, pad2)
     task.memory.write(pointer, _MESSAGE.pack(*answer))

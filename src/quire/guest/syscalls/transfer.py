@@ -11,6 +11,7 @@ import select
 import stat
 
 from quire.arch import Access
+from quire.guest.kernel.played_files import PlayedFile
 from quire.guest.kernel.task import Task
 from quire.guest.mm.file_pages import refresh_file, sync_file
 from quire.guest.mm.linux import TASK_SIZE
@@ -18,6 +19,7 @@ from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import file_size, host
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.pidfds import is_pidfd
+from quire.guest.syscalls.played import read_played
 from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.waiting import (
     await_ready,
@@ -221,8 +223,19 @@ def read_file(task: Task, descriptor: int, segments: Segments, offset: int = _CU
         return _move(task, _PREADV2, descriptor, segments, offset, flags)
     if is_pidfd(task, status):
         return -errno.EINVAL
+    played = task.kernel.files.find(status)
+    if played is not None:
+        return _read_played_at(task, descriptor, played, segments, offset, flags)
     # One call only: more might have to be waited for, and a short read is what a program must expect here.
     return _move(task, _PREADV2, descriptor, clip(segments, _UNSIZED_BATCH), offset, flags)
+
+
+def _read_played_at(
+    task: Task, descriptor: int, played: PlayedFile, segments: Segments, offset: int, flags: int
+) -> int:
+    if offset != _CURRENT:
+        return -errno.ESPIPE
+    return read_played(task, descriptor, played, segments, waits=not flags & os.RWF_NOWAIT)
 
 
 def _host_zero(number: int, descriptor: int, offset: int, flags: int) -> int:
@@ -252,7 +265,7 @@ def write_file(
     except OSError:
         return -errno.EBADF
     regular = stat.S_ISREG(status.st_mode)
-    if stat.S_ISFIFO(status.st_mode) and is_pidfd(task, status):
+    if stat.S_ISFIFO(status.st_mode) and (is_pidfd(task, status) or task.kernel.files.find(status)):
         return -errno.EINVAL
     outside = _leaves_user_space(segments)
     segments = clip(segments)
