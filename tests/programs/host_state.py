@@ -70,6 +70,7 @@ NOTHING = """
     prctl.PR_SET_KEEPCAPS prctl.PR_SET_THP_DISABLE prctl.PR_SET_TIMING prctl.PR_SET_TSC
     clone clone3 execve execveat fork futex_waitv kill pidfd_send_signal rt_sigqueueinfo rt_tgsigqueueinfo setpgid
     setsid tgkill tkill vfork
+    msgctl msgget msgrcv msgsnd semctl semget semop semtimedop shmat shmctl shmdt shmget
     access alarm arch_prctl brk capget capset clock_getres clock_gettime clock_nanosleep exit exit_group
     faccessat faccessat2 fcntl fcntl.F_GETFD fcntl.F_GETFL fcntl.F_GETLEASE fcntl.F_GETLK fcntl.F_GETOWN
     fcntl.F_GETOWN_EX fcntl.F_GETPIPE_SZ fcntl.F_GETSIG fcntl.F_GET_FILE_RW_HINT fcntl.F_GET_RW_HINT

@@ -277,6 +277,7 @@ class Lifecycle(Thread):
             kernel.idle_machine(process.image.machine).load()
             self._release(process.image)
         self._return_memory()
+        kernel.ipc.leave(process)
         self._give_children_away()
         process.seat.processes -= 1
         process.seat.over = not process.seat.processes and process.seat is not kernel.first_seat

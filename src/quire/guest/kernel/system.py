@@ -14,6 +14,7 @@ from quire.guest.kernel.futexes import Futexes
 from quire.guest.kernel.group import INIT, Change, Process, ProcessThread
 from quire.guest.kernel.history import History
 from quire.guest.kernel.host_memory import HostMemory
+from quire.guest.kernel.ipc import Ipc
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.outside import Nowhere, Outside
 from quire.guest.kernel.played_files import PlayedFiles
@@ -46,6 +47,7 @@ class Kernel:
         self.processes: dict[int, Process] = {}
         self.futexes = Futexes()
         self.files = PlayedFiles(self._seats)
+        self.ipc = Ipc(clock, self.host_memory)
         #: What the guest asked for and did not get: name and count, in the order of first use.
         self.unimplemented: dict[str, int] = {}
         #: Hears of each such name once, at the first time; the session sets it.

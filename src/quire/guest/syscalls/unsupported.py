@@ -7,17 +7,6 @@ reach into Quire's own process); the others because no program needed them so fa
 from quire.guest.syscalls.table import absent
 
 _ABSENT = {
-    29: "shmget",
-    30: "shmat",
-    31: "shmctl",
-    64: "semget",
-    65: "semop",
-    66: "semctl",
-    67: "shmdt",
-    68: "msgget",
-    69: "msgsnd",
-    70: "msgrcv",
-    71: "msgctl",
     101: "ptrace",
     134: "uselib",
     136: "ustat",
@@ -57,7 +46,6 @@ _ABSENT = {
     214: "epoll_ctl_old",
     215: "epoll_wait_old",
     219: "restart_syscall",
-    220: "semtimedop",
     236: "vserver",
     240: "mq_open",
     241: "mq_unlink",
