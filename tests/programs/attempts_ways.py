@@ -59,7 +59,6 @@ way bpf | = SC(321, 0, buffer, 64) | ENOSYS
 way userfaultfd | = SC(323, 0) | ENOSYS
 way perf_event_open | = SC(298, buffer, victim, -1, -1, 0) | ENOSYS
 way vmsplice | = SC(278, PIPE_IN, &vector, 1, 0) | ENOSYS
-way mq_open | = SC(240, "new", O_CREAT|O_RDWR, 0666, 0) | ENOSYS
 way add_key | = SC(248, "user", "new", "z", 1, -2) | ENOSYS
 way sethostname | = SC(170, "new", 3) | ENOSYS
 way reboot | = SC(169, 0xfee1dead, 672274793, 0, 0) | ENOSYS

@@ -77,7 +77,7 @@ if not pid: os._exit(0)
 time.sleep(0.1); print(os.waitpid(pid, 0)[1])""",
 }
 #: Programs in C, in a file each beside this one.
-C_PROGRAMS = ("pthreads", "forks", "futexes", "stops", "edges", "events", "ipc")
+C_PROGRAMS = ("pthreads", "forks", "futexes", "stops", "edges", "events", "ipc", "queues")
 
 
 def _both(command: list[str], folder: Path, mmu: str) -> None:
@@ -121,7 +121,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("this machine has no gcc")
     folder = tmp_path_factory.mktemp("tasks")
     for name in C_PROGRAMS:
-        words = [gcc, "-O1", "-pthread", "-w", HERE / "probes" / f"tasks_{name}.c", "-o", folder / name]
+        words = [gcc, "-O1", "-pthread", "-w", HERE / "probes" / f"tasks_{name}.c", "-o", folder / name, "-lrt"]
         subprocess.run(words, check=True, timeout=PATIENCE)
     return folder
 

@@ -9,13 +9,16 @@ from quire.guest.kernel.group import Process
 from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.ipc_objects import IpcObject, IpcTable
 from quire.guest.kernel.messages import MessageQueue
+from quire.guest.kernel.named_queues import NamedQueue
 from quire.guest.kernel.semaphores import SemSet, Undo, undo_all
 from quire.guest.kernel.sleepers import Asleep
 from quire.guest.mm.backing import SharedMemory
 
-__all__ = ["MSGMNI", "SEMMNI", "SHMMNI", "Ipc", "Segment"]
+__all__ = ["MESSAGE_BYTES", "MSGMNI", "SEMMNI", "SHMMNI", "Ipc", "Segment"]
 
 SHMMNI, SEMMNI, MSGMNI = 4096, 32000, 32000
+#: What a message takes of the host's memory beside its text.
+MESSAGE_BYTES = 64
 _SECOND = 1_000_000_000
 #: What is counted of the host's memory is counted in such steps.
 _STEP = 64 << 10
@@ -52,6 +55,8 @@ class Ipc:
         self.segments: IpcTable[Segment] = IpcTable(SHMMNI)
         self.semaphores: IpcTable[SemSet] = IpcTable(SEMMNI)
         self.queues: IpcTable[MessageQueue] = IpcTable(MSGMNI)
+        self.named: dict[bytes, NamedQueue] = {}
+        self._named: list[NamedQueue] = []  # those too that have no name any more
         self.asleep = Asleep()
         self._undo: WeakKeyDictionary[Process, Undo] = WeakKeyDictionary()
 
@@ -60,14 +65,21 @@ class Ipc:
         return self._clock.now(time.CLOCK_REALTIME) // _SECOND
 
     def hold(self, more: int) -> bool:
-        """Count so many bytes more, or less, of the host's memory; False when the guest's memory has no room."""
+        """Count so many bytes more of the host's memory; False when the guest's memory has no room for them."""
         wanted = -(-(self._held + more) // _STEP) * _STEP
-        if wanted != self._counted:
-            if not self._host_memory.count_own(wanted) and more > 0:
+        if wanted > self._counted:
+            if not self._host_memory.count_own(wanted):
                 return False
             self._counted = wanted
         self._held += more
         return True
+
+    def give_back(self, less: int) -> None:
+        """Count so many bytes less; negative: more of them, which are there already."""
+        self._held -= less
+        wanted = -(-self._held // _STEP) * _STEP
+        if wanted != self._counted and self._host_memory.count_own(wanted):
+            self._counted = wanted
 
     def undo(self, process: Process) -> Undo:
         """Return what a process undoes at its end."""
@@ -77,11 +89,27 @@ class Ipc:
         """Return what all processes do."""
         return list(self._undo.values())
 
+    def note(self, queue: NamedQueue) -> None:
+        """A queue of :attr:`named` has been opened."""
+        if queue not in self._named:
+            self._named.append(queue)
+
+    def queues_there(self) -> list[NamedQueue]:
+        """Return the queues that have a name or a descriptor; what the others held is given back."""
+        names = set(self.named.values())
+        gone = [one for one in self._named if one not in names and not one.is_open]
+        for one in gone:
+            self.give_back(sum(len(text) + MESSAGE_BYTES for _, _, text in one.messages))
+            self._named.remove(one)
+        return list(self._named)
+
     def leave(self, process: Process) -> None:
         """A process has ended."""
         undo = self._undo.pop(process, None)
         if undo:
             undo_all(undo, process.pid, self.now())
+        for one in self._named:
+            one.leave(process.pid)
 
     def forget_segments(self) -> None:
         """Take those segments out that were removed, and that nobody maps any more."""

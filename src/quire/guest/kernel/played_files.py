@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from quire.guest.kernel.ready_pipe import Key, ReadyPipe
+from quire.guest.kernel.ready_pipe import Key, ReadyPipe, close_lonely
 from quire.guest.kernel.seat import Seat
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.waiting import WaitQueue
@@ -55,6 +55,9 @@ class PlayedFile(ABC):
     def heed(self, reader: Reader) -> None:  # noqa: B027 - most are the same for everybody
         """Be as ready as it is for `reader`, who is about to look."""
 
+    def closed(self, pid: int) -> None:  # noqa: B027 - it makes no difference to most
+        """A process closes a descriptor of it."""
+
     def sent(self, signo: int) -> None:  # noqa: B027 - and not about signals
         """A signal was sent."""
 
@@ -86,11 +89,16 @@ class PlayedFiles:
 
     def open(self, file: PlayedFile, seat: Seat, flags: int, *, writable: bool = False) -> int:
         """Return a new descriptor of `file` for a program at `seat`, the caller's. Raises OSError."""
+        self.forget_closed(seat)
         file.pipe = ReadyPipe(self._seats)
         descriptor = file.pipe.open(seat, flags, writable=writable)
         self._files[file.pipe.key] = file
-        self._forget_dead()
         return descriptor
+
+    def forget_closed(self, seat: Seat) -> None:
+        """Forget those of which no program has a descriptor, as far as it is seen at `seat`, the caller's."""
+        close_lonely(seat)
+        self._forget_dead()
 
     def adopt(self, seat: Seat, descriptor: int) -> None:
         """A program at `seat`, the caller's, has got a descriptor by a message."""

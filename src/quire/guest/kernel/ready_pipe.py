@@ -13,11 +13,12 @@ from contextlib import suppress
 from quire.guest.kernel.seat import Seat
 from quire.own_descriptors import move_high
 
-__all__ = ["Key", "ReadyPipe"]
+__all__ = ["Key", "ReadyPipe", "close_lonely"]
 
 #: Device and inode.
 Key = tuple[int, int]
-_SIZE = 4096
+#: Two pages: one that holds something leaves room.
+_SIZE = 8192
 
 
 class ReadyPipe:
@@ -34,7 +35,6 @@ class ReadyPipe:
 
         Raises OSError.
         """
-        _close_lonely(seat)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
             with suppress(PermissionError):  # where a sandbox has walls of the host's
@@ -72,7 +72,7 @@ class ReadyPipe:
         """Have it be neither readable nor full (0), readable (1), or readable and full (2)."""
         if level == self._level:
             return
-        if level < self._level:
+        if level < self._level or level == 2:
             self._drain()
         self._level = level
         if level:
@@ -127,7 +127,7 @@ def _is_lonely(writer: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _close_lonely(seat: Seat) -> None:
+def close_lonely(seat: Seat) -> None:
     """Close the kernel's ends at `seat`, the caller's, of pipes of which no program has an end."""
     poll = select.poll()
     numbers = {number: pipe for pipe, number in seat.pipes.items()}

@@ -30,6 +30,7 @@ from quire.guest.syscalls import (  # noqa: F401 - each module declares its call
     limits,
     memory,
     messages,
+    named_queues,
     opening,
     own_memory,
     pidfds,

@@ -30,6 +30,10 @@ passes(319, "memfd_create", PATH, INT, effect=Effect.GUEST, opens=True, owned=Tr
 def close(task: Task, descriptor: int) -> int:
     """Close a descriptor. After EINTR it is closed, as Linux has it: no restart."""
     group_state(task).opened.discard(descriptor)
+    if task.kernel.files:
+        file = task.kernel.files.named(descriptor)
+        if file is not None:
+            file.closed(task.process.pid)
     return host.call(_CLOSE, descriptor)
 
 

@@ -3,7 +3,7 @@
 import errno
 import struct
 
-from quire.guest.kernel.ipc import MSGMNI
+from quire.guest.kernel.ipc import MESSAGE_BYTES, MSGMNI
 from quire.guest.kernel.ipc_objects import IPC_NOWAIT, READ, WRITE, refuse
 from quire.guest.kernel.messages import Message, MessageQueue, Receiver, Wish
 from quire.guest.kernel.task import Task
@@ -18,7 +18,6 @@ from quire.guest.syscalls.table import syscall
 _MOST, _QUEUE, _POOL, _UNIT, _UNITS = 8192, 16384, 512_000, 16, 0xFFFF
 _CUT, _EXCEPT, _COPY = 0o10000, 0o20000, 0o40000
 _MSG_STAT, _MSG_INFO, _STAT_ANY = 11, 12, 13
-_BYTES = 64  # of the host, that a message takes beside its text
 _QUEUE_BYTES, _PERM_BYTES, _LIMIT_AT = 120, 48, 88
 
 
@@ -66,10 +65,10 @@ def msgsnd(task: Task, ident: int, pointer: int, size: int, flags: int) -> int:
             return -errno.EAGAIN
         task.kept["waits"] = 1
         raise Blocks(queues=((queue.room, 0),))
-    if not ipc.hold(size + _BYTES):
+    if not ipc.hold(size + MESSAGE_BYTES):
         return -errno.ENOMEM
     if not queue.put(Message(kind, text), task.process.pid, ipc.now()):
-        ipc.hold(-size - _BYTES)
+        ipc.give_back(size + MESSAGE_BYTES)
     return 0
 
 
@@ -85,7 +84,7 @@ def _receive(task: Task, ident: int, wish: Wish, flags: int) -> Message:
     queue.check(READ, caller(task))
     message = queue.take(wish, task.process.pid, ipc.now())
     if message is not None:
-        ipc.hold(-len(message.text) - _BYTES)
+        ipc.give_back(len(message.text) + MESSAGE_BYTES)
         return message
     if flags & IPC_NOWAIT:
         raise refuse(errno.ENOMSG)
@@ -141,7 +140,7 @@ def _change(task: Task, ident: int, words: bytes) -> None:
 def _remove(task: Task, found: MessageQueue) -> None:
     ipc = task.kernel.ipc
     ipc.queues.remove(found)
-    ipc.hold(-found.bytes - len(found.messages) * _BYTES)
+    ipc.give_back(found.bytes + len(found.messages) * MESSAGE_BYTES)
     found.end()
 
 

@@ -172,7 +172,7 @@ def _set(task: Task, ident: int, number: int, command: int, argument: int) -> in
 def _remove(task: Task, found: SemSet) -> None:
     ipc = task.kernel.ipc
     ipc.semaphores.remove(found)
-    ipc.hold(-len(found.values) * _BYTES)
+    ipc.give_back(len(found.values) * _BYTES)
     for undo in ipc.undos():
         undo.pop(found, None)
     found.sleepers.wake_all(-errno.EIDRM)
