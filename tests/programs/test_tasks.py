@@ -77,7 +77,7 @@ if not pid: os._exit(0)
 time.sleep(0.1); print(os.waitpid(pid, 0)[1])""",
 }
 #: Programs in C, in a file each beside this one.
-C_PROGRAMS = ("pthreads", "forks", "futexes", "stops", "edges", "events", "ipc", "queues")
+C_PROGRAMS = ("pthreads", "forks", "futexes", "stops", "edges", "events", "ipc", "queues", "rights", "sockets")
 
 
 def _both(command: list[str], folder: Path, mmu: str) -> None:

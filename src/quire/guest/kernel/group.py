@@ -142,6 +142,11 @@ class Process:
         return self.exit_status is not None or self.death is not None
 
     @property
+    def leader(self) -> ProcessThread:
+        """Its first thread, though that may have exited."""
+        return self.threads[self.pid]
+
+    @property
     def ending(self) -> tuple[Change, int]:
         """How it ended, and the status or the signal."""
         if self.death is not None:

@@ -24,7 +24,7 @@ from quire.guest.kernel.usage import Usage
 from quire.guest.load.launch import LaunchError, Program
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.mm.uaccess import BadAddress, UserMemory
-from quire.guest.syscalls.state import copy_group_state, copy_thread_state, thread_state
+from quire.guest.syscalls.state import copy_group_state, copy_thread_state, group_state, thread_state
 from quire.memory import OutOfFrames
 from quire.own_descriptors import FIRST_OWN
 
@@ -194,6 +194,7 @@ class Lifecycle(Thread):
         self.trap = Trap()
         self.process.executed = True
         self.process.timers.made.clear()
+        group_state(self).barriers = 0
         state = thread_state(self)
         state.name, state.robust_list, state.clear_child_tid = None, (0, 24), 0
         for name in os.listdir("/proc/thread-self/fd"):

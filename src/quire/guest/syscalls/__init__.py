@@ -16,8 +16,10 @@ from quire.guest.kernel.waiting import Blocks
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import (  # noqa: F401 - each module declares its calls in the table
     accounting,
+    barriers,
     beginnings,
     clocks,
+    connections,
     descriptors,
     fcntl,
     files,
@@ -93,7 +95,7 @@ def answer(task: Task, entry: Syscall | None, arguments: tuple[int, ...], name: 
         try:
             result = _answer(task, entry, registers)
         except Blocks as wait:
-            wait.restarts = entry.restart
+            wait.restarts = entry.restart and not wait.timed
             raise
         # A signal that the guest blocks or ignores wakes the host's call, but not the guest's.
         if result != -errno.EINTR or not entry.retries or interrupted(task):

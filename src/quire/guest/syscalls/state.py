@@ -85,6 +85,8 @@ class GroupState:
     dumpable: int = 1
     #: Whether large pages are not wanted.
     no_large_pages: int = 0
+    #: What it registered for of membarrier.
+    barriers: int = 0
     #: What new files and directories do not get of their mode. Quire's own process keeps the host's.
     umask: int = field(default_factory=lambda: UMASK_BEFORE)
     #: (device, inode) of all that the guest was started with: Quire has copies of it, but it is no secret.
