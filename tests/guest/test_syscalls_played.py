@@ -67,6 +67,14 @@ def test_what_a_timer_refuses(process: FakeProcess) -> None:
     assert process.call(0, timer, BASE, 7) == -errno.EINVAL
     assert process.call(1, timer, BASE, 8) == -errno.EINVAL
     assert process.call(17, timer, BASE, 8, 0) == -errno.ESPIPE
+    reader, writer = os.pipe()
+    assert (
+        process.call(275, timer, 0, writer, 0, 8, 0)
+        == process.call(276, timer, writer, 8, 0)
+        == -errno.EINVAL
+    )
+    os.close(reader)
+    os.close(writer)
     os.close(timer)
     assert process.call(GETTIME, timer, BASE) == -errno.EBADF
 

@@ -103,13 +103,17 @@ class Ipc:
             self._named.remove(one)
         return list(self._named)
 
+    def execute(self, process: Process) -> None:
+        """A process begins another program, which has none of its queues open."""
+        for one in self._named:
+            one.leave(process.pid)
+
     def leave(self, process: Process) -> None:
         """A process has ended."""
+        self.execute(process)
         undo = self._undo.pop(process, None)
         if undo:
             undo_all(undo, process.pid, self.now())
-        for one in self._named:
-            one.leave(process.pid)
 
     def forget_segments(self) -> None:
         """Take those segments out that were removed, and that nobody maps any more."""

@@ -195,6 +195,7 @@ class Lifecycle(Thread):
         self.process.executed = True
         self.process.timers.made.clear()
         group_state(self).barriers = 0
+        self.kernel.ipc.execute(self.process)
         state = thread_state(self)
         state.name, state.robust_list, state.clear_child_tid = None, (0, 24), 0
         for name in os.listdir("/proc/thread-self/fd"):

@@ -16,6 +16,7 @@ __all__ = ["NamedQueue", "NamedReceiver", "NamedSender", "Notification", "QueueF
 
 #: What Linux counts for a message beside its text, and for a priority: struct msg_msg, struct posix_msg_tree_node.
 _MESSAGE, _PRIORITY, _PRIORITIES = 48, 48, 32768
+_MANY = 16
 
 
 class Notification(NamedTuple):
@@ -53,6 +54,7 @@ class NamedQueue(IpcObject):
     senders: Sleepers[NamedSender] = field(default_factory=Sleepers)
     notification: Notification | None = None
     sent: int = 0
+    many: int = _MANY  #: open files before those are dropped of which no program has a descriptor
 
     @property
     def cost(self) -> int:
@@ -63,6 +65,13 @@ class NamedQueue(IpcObject):
     def is_full(self) -> bool:
         """Whether a message has to wait."""
         return len(self.messages) >= self.most
+
+    def add(self, file: "QueueFile") -> None:
+        """A program has opened it."""
+        if len(self.files) >= self.many:
+            self.files = [one for one in self.files if not one.pipe.dead]
+            self.many = max(_MANY, 2 * len(self.files))
+        self.files.append(file)
 
     @property
     def is_open(self) -> bool:

@@ -95,6 +95,9 @@ class Seat:
                 seat.give()
             thread.join()
         self._others.clear()
+        for number in self.pipes.values():
+            os.close(number)
+        self.pipes.clear()
         if self._processors:
             os.sched_setaffinity(0, self._processors)
             self._processors.clear()

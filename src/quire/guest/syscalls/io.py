@@ -152,7 +152,10 @@ def _copy(task: Task, number: int, words: tuple[int, ...], source: _End, target:
 
     EINVAL for /dev/urandom: only read() gives its seeded numbers, and a program falls back to that.
     """
-    if is_seeded(source.descriptor):
+    files = task.kernel.files
+    if is_seeded(source.descriptor) or (
+        files and (files.named(source.descriptor) or files.named(target.descriptor))
+    ):
         return -errno.EINVAL
     if count >> 63:
         return host.call(number, *words)  # which refuses it
@@ -203,4 +206,6 @@ def splice(task: Task, source: int, from_: int, target: int, to: int, count: int
 @syscall(276, "tee", FD, FD, INT, U32, effect=Effect.TEES, restart=True)
 def tee(task: Task, source: int, target: int, count: int, flags: int) -> int:
     """Duplicate what is in a pipe."""
+    if task.kernel.files and (task.kernel.files.named(source) or task.kernel.files.named(target)):
+        return -errno.EINVAL
     return host.call(276, source, target, min(count, MAX_TRANSFER), flags)

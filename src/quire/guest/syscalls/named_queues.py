@@ -93,7 +93,7 @@ def mq_open(task: Task, name: bytes, flags: int, mode: int, attributes: int) -> 
     descriptor = open_played(task, file, flags | os.O_CLOEXEC, writable=True)
     if descriptor >= 0:
         named[name] = queue
-        queue.files.append(file)
+        queue.add(file)
         task.kernel.ipc.note(queue)
         queue.tell()
     return descriptor
