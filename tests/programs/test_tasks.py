@@ -149,14 +149,15 @@ def test_the_same_seed_gives_the_same_order_and_another_another(programs: Path) 
 
 
 APART = """
-import os, threading
+import os, sys, threading
+timer = f"{sys.executable} -S -c 'import ctypes; ctypes.CDLL(None).timerfd_create(1, 0)'"
 from quire.guest.run_spec import RunSpec
 from quire.guest.session import open_session
 def state():
     here = os.listdir("/proc/self/fd")
     return os.sched_getaffinity(0), threading.active_count(), sorted(here), os.getcwd(), os.umask(18)
 before = state()
-for script, end in (("cd /; umask 77; true | true", None), ("(sleep 3) & true | true; true", "40sys")):
+for script, end in (("cd /; umask 77; true | true", None), ("(sleep 3) & true | true; true", "40sys"), (timer, None)):
     session = open_session(RunSpec(("sh", "-c", script), end=end), dict(os.environb))
     assert session.run() == 0
     assert state() == before, (before, state())
