@@ -1,6 +1,7 @@
 """System V IPC, call by call: numbers that a guest controls are checked first, and what it holds is counted."""
 
 import errno
+import os
 import struct
 
 import pytest
@@ -135,6 +136,30 @@ def test_a_wait_ends_by_time(process: FakeProcess) -> None:
     assert process.call(SEMTIMEDOP, one, operation(process, (0, -1, 0)), 1, BASE + 64) == -errno.EAGAIN
     process.words(BASE + 64, -1, 0)
     assert process.call(SEMTIMEDOP, one, operation(process, (0, -1, 0)), 1, BASE + 64) == -errno.EINVAL
+
+
+def test_the_lists_of_all_objects_are_the_guests(process: FakeProcess) -> None:
+    own = thread_state(process).credentials  # type: ignore[arg-type]
+    user, group = own.users.effective, own.groups.effective
+    found = [process.call(SHMGET, -7, 5000, CREAT | 0o640), process.call(SEMGET, 8, 3, CREAT | 0o600)]
+    found.append(process.call(MSGGET, 9, CREAT | 0o622))
+    process.words(BASE, 5)
+    assert found == [0, 0, 0] and process.call(MSGSND, 0, BASE, 40, 0) == 0
+    ids = [user, group, user, group]
+    for name, wanted in (
+        ("shm", [-7, 0, 640, 5000, process.process.pid, 0, 0, *ids]),
+        ("sem", [8, 0, 600, 3, *ids]),
+        ("msg", [9, 0, 622, 40, 1, process.process.pid, 0, *ids]),
+    ):
+        descriptor = process.call(2, process.path(f"/proc/sysvipc/{name}"), os.O_RDONLY)
+        assert descriptor >= 0
+        text = process.memory.read(BASE, process.call(0, descriptor, BASE, 65536)).decode()
+        titles, line = text.splitlines()
+        with open(f"/proc/sysvipc/{name}", encoding="ascii") as file:
+            assert titles == file.readline().rstrip("\n")
+        assert [int(word) for word in line.split()][: len(wanted)] == wanted
+        assert len(line.split()) == len(titles.split())
+        os.close(descriptor)
 
 
 def test_structures_have_the_kernels_layout(process: FakeProcess) -> None:

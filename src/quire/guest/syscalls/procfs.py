@@ -16,6 +16,7 @@ from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
+from quire.guest.syscalls.ipc_texts import IPC_TEXTS
 from quire.guest.syscalls.kinds import FD, POINTER, U32, fail
 from quire.guest.syscalls.proc_names import process_at, program_of
 from quire.guest.syscalls.proc_place import ProcPlace, place_of
@@ -64,7 +65,8 @@ def check(task: ThreadGroup, descriptor: int, flags: int) -> ProcPlace | None:
     if not place.own:
         if place.name in _OF_THE_MACHINE:
             raise fail(errno.EACCES)
-        return None
+        path = host.path_of(descriptor)
+        return ProcPlace(path) if path in IPC_TEXTS else None
     name = place.name
     if place.thread is not None and process_at(task, place.thread) is None:
         raise fail(errno.ENOENT)
@@ -80,12 +82,12 @@ def check(task: ThreadGroup, descriptor: int, flags: int) -> ProcPlace | None:
 
 def substitute(task: Task, descriptor: int, place: ProcPlace, flags: int) -> None:
     """Let a descriptor that was just opened on one of Quire's files read the guest's text instead."""
-    make = TEXTS.get(place.name)
+    make = IPC_TEXTS.get(place.name) or TEXTS.get(place.name)
     if make is None or flags & os.O_PATH:
         return
     process = process_at(task, place.thread)
     whose = task if process is None or process is task.process else task.kernel.task(process.pid)
-    memory_file = os.memfd_create(f"proc-{place.name}", os.MFD_CLOEXEC)
+    memory_file = os.memfd_create(f"proc-{os.path.basename(place.name)}", os.MFD_CLOEXEC)
     try:
         with open(memory_file, "wb", closefd=False) as file:
             file.write(make(cast(Task, whose or task)))
