@@ -62,7 +62,7 @@ static void rights(void)
 	SAY("ended %d\n", WEXITSTATUS(status));
 }
 
-static uint32_t word, lock, turns, waiting;
+static uint32_t word, lock, turns, over;
 
 static long futex(uint32_t *address, int operation, long value, void *timeout, uint32_t *other, long third)
 {
@@ -71,7 +71,6 @@ static long futex(uint32_t *address, int operation, long value, void *timeout, u
 
 static void *waiter(void *number)
 {
-	__atomic_fetch_add(&waiting, 1, __ATOMIC_SEQ_CST);
 	long got = futex(&word, FUTEX_WAIT_REQUEUE_PI, 0, 0, &lock, 0);
 	int mine = (lock & FUTEX_TID_MASK) == syscall(SYS_gettid);
 	turns += got == 0 && mine;
@@ -80,16 +79,28 @@ static void *waiter(void *number)
 	return number;
 }
 
-/* Have `count` threads sleep on the word, and return when all of them do. */
+/* Have `count` threads sleep on the word, which stays 0, so that one that is late sleeps too. */
 static void sleepers(pthread_t *threads, int count)
 {
-	waiting = turns = 0;
-	word = 0;
+	turns = 0;
 	for (long i = 0; i < count; i++)
 		pthread_create(threads + i, 0, waiter, (void *)i);
-	while (__atomic_load_n(&waiting, __ATOMIC_SEQ_CST) != count)
+}
+
+/* Move sleepers, as they come, until so many were. */
+static void move(int count, long most)
+{
+	int moved = 0;
+	while (moved < count) {
+		long found = futex(&word, FUTEX_CMP_REQUEUE_PI, 1, (void *)most, &lock, 0);
+		if (found < 0) {
+			SAY("move: %s\n", strerror(errno));
+			return;
+		}
+		moved += found;
 		usleep(1000);
-	usleep(20000);
+	}
+	SAY("moved %d\n", moved);
 }
 
 static void requeues(void)
@@ -108,19 +119,17 @@ static void requeues(void)
 	sleepers(threads, 4);
 	TRY("lock", futex(&lock, FUTEX_LOCK_PI2, 0, 0, 0, 0));
 	SAY("mine %d\n", lock == self);
-	word = 1;
-	TRY("moved", futex(&word, FUTEX_CMP_REQUEUE_PI, 1, (void *)9, &lock, 1));
+	move(4, 9);
 	SAY("waited for %d, had %d\n", lock == (self | FUTEX_WAITERS), turns);
 	TRY("unlock", futex(&lock, FUTEX_UNLOCK_PI, 0, 0, 0, 0));
 	for (int i = 0; i < 4; i++)
 		pthread_join(threads[i], 0);
 	SAY("had %d, free %d\n", turns, lock == 0);
 	sleepers(threads, 3);
-	word = 1;
-	TRY("to who waits", futex(&word, FUTEX_CMP_REQUEUE_PI, 1, (void *)0, &lock, 1));
+	move(1, 0);
 	while (__atomic_load_n(&turns, __ATOMIC_SEQ_CST) != 1 || __atomic_load_n(&lock, __ATOMIC_SEQ_CST))
 		usleep(1000);
-	TRY("the others", futex(&word, FUTEX_CMP_REQUEUE_PI, 1, (void *)9, &lock, 1));
+	move(2, 9);
 	for (int i = 0; i < 3; i++)
 		pthread_join(threads[i], 0);
 	SAY("had %d, free %d\n", turns, lock == 0);
@@ -130,6 +139,38 @@ static void requeues(void)
 	wait(0);
 	TRY("no owner", futex(&lock, FUTEX_LOCK_PI2, 0, &soon, 0, 0) < 0);
 	lock = 0;
+}
+
+static void on_signal(int number)
+{
+	(void)number;
+}
+
+static int timed;
+
+static void *interrupter(void *thread)
+{
+	do {
+		usleep(2000);
+		pthread_kill(*(pthread_t *)thread, SIGUSR2);
+		usleep(2000);
+	} while (!__atomic_load_n(&over, __ATOMIC_SEQ_CST) && (timed || !futex(&word, FUTEX_WAKE, 9, 0, 0, 0)));
+	return 0;
+}
+
+static void interruptions(void)
+{
+	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+	struct timespec time = {5, 0};
+	pthread_t self = pthread_self(), thread;
+	sigaction(SIGUSR2, &action, 0);
+	for (timed = 0; timed < 2; timed++) { /* what has a time ends, whatever the handler says */
+		over = 0;
+		pthread_create(&thread, 0, interrupter, &self);
+		TRY("wait", futex(&word, FUTEX_WAIT, 0, timed ? &time : NULL, 0, 0));
+		over = 1;
+		pthread_join(thread, 0);
+	}
 }
 
 static void barriers(int again)
@@ -157,6 +198,7 @@ int main(int count, char **words)
 	}
 	rights();
 	requeues();
+	interruptions();
 	barriers(0);
 	execl(words[0], words[0], "again", NULL);
 	return 1;

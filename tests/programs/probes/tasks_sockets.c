@@ -41,10 +41,14 @@ static void on_signal(int number)
 	(void)number;
 }
 
+static int over;
+
 static void *interrupter(void *thread)
 {
-	usleep(20000);
-	pthread_kill(*(pthread_t *)thread, SIGUSR1);
+	while (!__atomic_load_n(&over, __ATOMIC_SEQ_CST)) { /* one comes when it waits */
+		pthread_kill(*(pthread_t *)thread, SIGUSR1);
+		usleep(5000);
+	}
 	return 0;
 }
 
@@ -120,17 +124,20 @@ static void signals(void)
 	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
 	sigaction(SIGUSR1, &action, 0);
 	socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
-	patience(pair[0], SO_RCVTIMEO, 900); /* what has a time is not begun anew */
+	patience(pair[0], SO_RCVTIMEO, 990); /* what has a time is not begun anew */
 	pthread_create(&thread, 0, interrupter, &self);
 	TRY("interrupted", recv(pair[0], text, 9, 0));
+	over = 1;
 	pthread_join(thread, 0);
 	if (write(pair[1], "ab", 2) != 2)
 		return;
 	action.sa_flags = 0;
 	sigaction(SIGUSR1, &action, 0);
 	patience(pair[0], SO_RCVTIMEO, 0);
+	over = 0;
 	pthread_create(&thread, 0, interrupter, &self);
 	TRY("what had come", recv(pair[0], text, 9, MSG_WAITALL));
+	over = 1;
 	pthread_join(thread, 0);
 	close(pair[0]), close(pair[1]);
 }

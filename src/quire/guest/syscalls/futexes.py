@@ -79,9 +79,8 @@ def _wait(task: Task, key: Key, expected: int, address: int, until: int | None, 
         task.kept["waits"] = 1
     if until is not None and task.kernel.clock.now() >= until:
         return -errno.ETIMEDOUT
-    if task.signals.deliverable and until is not None:
-        return -errno.EINTR
-    raise Blocks(queues=((task.kernel.futexes.queue(key), bits),), until=until)
+    timed = until is not None
+    raise Blocks(queues=((task.kernel.futexes.queue(key), bits),), until=until, timed=timed)
 
 
 def _wake_op(task: Task, keys: tuple[Key, Key], counts: tuple[int, int], target: int, coded: int) -> int:
