@@ -7,15 +7,24 @@ from quire.guest.kernel.played_files import PlayedFile
 from quire.guest.kernel.task import Task
 from quire.guest.kernel.waiting import Blocks
 from quire.guest.mm.uaccess import BadAddress
+from quire.guest.syscalls.host import identity_of
 from quire.guest.syscalls.state import admit
 from quire.guest.syscalls.waiting import is_blocking
 
-__all__ = ["all_played", "open_played", "read_played"]
+__all__ = ["all_played", "is_played", "open_played", "read_played"]
 
 
 def open_played(task: Task, file: PlayedFile, flags: int, *, writable: bool = False) -> int:
     """Return a new descriptor of `file`, with O_CLOEXEC and O_NONBLOCK of `flags`: -EMFILE. Raises OSError."""
     return admit(task, task.kernel.files.open(file, task.process.seat, flags, writable=writable))
+
+
+def is_played(task: Task, *descriptors: int) -> bool:
+    """Whether one of these descriptors is open on such a file."""
+    if not task.kernel.files:
+        return False
+    identities = (identity_of(descriptor) for descriptor in descriptors)
+    return any(one is not None and task.kernel.files.known(one) is not None for one in identities)
 
 
 def read_played(
