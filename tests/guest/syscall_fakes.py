@@ -1,6 +1,7 @@
 """A process guest without a machine: user memory is one bytearray with a hole, the host is real."""
 
 import errno
+import itertools
 import random
 import select
 import struct
@@ -19,6 +20,7 @@ from quire.guest.kernel.timers import Timers
 from quire.guest.kernel.usage import Usage
 from quire.guest.kernel.waiting import Blocks
 from quire.guest.mm.allowance import Allowance
+from quire.guest.mm.backing import FileRegistry, SharedMemory
 from quire.guest.mm.uaccess import UserMemory
 from quire.guest.mm.vma import VmaList
 from quire.guest.syscalls import RESTART, dispatch
@@ -106,6 +108,9 @@ class FakeStore:
         self._calls.append(("pages", key[1], first, last))
         return []
 
+    def of(self, key: tuple[int, int]) -> list[Any]:
+        return []
+
     def drop_idle(self, pages: list[Any]) -> None:
         self._calls.append(("dropped",))
 
@@ -132,10 +137,14 @@ class FakeSpace:
             residents=lambda: ([], []),
             note_dirty=lambda: None,
         )
+        self.files = FileRegistry(itertools.count(1).__next__)
         self.mapped_bytes = self.resident_bytes = self.faults = 0
 
     def fault(self, gva: int, error_code: int) -> SignalInfo:
         return SignalInfo(11, 1, addr=gva)
+
+    def let_go(self, memory: SharedMemory) -> None:
+        self.files.release(memory)
 
     def maps_text(self) -> bytes:
         return b"00400000-00401000 r-xp 00000000 00:00 0 guest\n"
@@ -198,6 +207,9 @@ class FakeProcess:
         """Stay the same."""
 
     def notice(self) -> None:
+        """Nothing waits."""
+
+    def looks_again(self) -> None:
         """Nothing waits."""
 
     def yields(self) -> None:

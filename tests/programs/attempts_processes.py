@@ -13,6 +13,25 @@ tkill | victim, SIGKILL | ESRCH
 tgkill | victim, victim, SIGKILL | ESRCH
 rt_sigqueueinfo | victim, SIGKILL, buffer | ESRCH
 rt_tgsigqueueinfo | victim, victim, SIGKILL, buffer | EPERM ESRCH
+shmget | 0x51, 4096, 01666 | ok
+shmat | 0, 0, 0 | ok
+shmctl | 0, IPC_RMID, 0 | ok
+shmdt | 0 | EINVAL
+semget | 0x51, 1, 01666 | ok
+semop | 0, &(struct sembuf){0, 1, 0}, 1 | ok
+semtimedop | 0, &(struct sembuf){0, -1, 0}, 1, 0 | ok
+semctl | 0, 0, IPC_RMID, 0 | ok
+msgget | 0x51, 01666 | ok
+msgsnd | 0, &(struct msgbuf){1, "z"}, 1, 0 | ok
+msgrcv | 0, buffer, 1, 0, 0 | ok
+msgctl | 0, IPC_RMID, 0 | ok
+mq_open | "new", O_CREAT|O_RDWR, 0666, 0 | ok
+mq_timedsend | SC(N_mq_open, "new", O_WRONLY), "z", 1, 0, 0 | ok
+mq_timedreceive | SC(N_mq_open, "new", O_RDONLY), buffer, 8192, 0, 0 | ok
+mq_timedreceive | DATA, buffer, 8192, 0, 0 | EBADF
+mq_notify | SC(N_mq_open, "new", O_RDONLY), 0 | ok
+mq_getsetattr | SC(N_mq_open, "new", O_RDONLY), 0, buffer | ok
+mq_unlink | "new" | ok
 setpgid | victim, 0 | ESRCH
 setpgid | 0, 0 | EPERM
 setsid | | EPERM

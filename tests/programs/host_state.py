@@ -26,8 +26,8 @@ CHANGES = {
     "descriptors": """
         accept accept4 close close_range creat dup dup2 dup3 epoll_create epoll_create1 eventfd eventfd2
         inotify_init inotify_init1 memfd_create open openat openat2 pipe pipe2 recvmsg socket socketpair
-        timerfd_create pidfd_open fcntl.F_DUPFD fcntl.F_DUPFD_CLOEXEC fcntl.F_SETFD ioctl.FIOCLEX ioctl.FIONCLEX
-        ioctl.TIOCGPTPEER
+        timerfd_create pidfd_open signalfd signalfd4 fcntl.F_DUPFD fcntl.F_DUPFD_CLOEXEC fcntl.F_SETFD
+        mq_open ioctl.FIOCLEX ioctl.FIONCLEX ioctl.TIOCGPTPEER
     """,
     "open file": """
         copy_file_range epoll_ctl epoll_pwait epoll_pwait2 epoll_wait fcntl.F_SETFL fcntl.F_SETOWN fcntl.F_SETOWN_EX
@@ -69,6 +69,8 @@ NOTHING = """
     prctl.PR_SET_KEEPCAPS prctl.PR_SET_THP_DISABLE prctl.PR_SET_TIMING prctl.PR_SET_TSC
     clone clone3 execve execveat fork futex_waitv kill pidfd_send_signal rt_sigqueueinfo rt_tgsigqueueinfo setpgid
     setsid tgkill tkill vfork
+    mq_getsetattr mq_notify mq_timedreceive mq_timedsend mq_unlink
+    msgctl msgget msgrcv msgsnd semctl semget semop semtimedop shmat shmctl shmdt shmget
     access alarm arch_prctl brk capget capset clock_getres clock_gettime clock_nanosleep exit exit_group
     faccessat faccessat2 fcntl fcntl.F_GETFD fcntl.F_GETFL fcntl.F_GETLEASE fcntl.F_GETLK fcntl.F_GETOWN
     fcntl.F_GETOWN_EX fcntl.F_GETPIPE_SZ fcntl.F_GETSIG fcntl.F_GET_FILE_RW_HINT fcntl.F_GET_RW_HINT

@@ -36,7 +36,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if gcc is None:
         pytest.skip("this machine has no gcc")
     made = tmp_path_factory.mktemp("hoststate") / "hoststate"
-    subprocess.run([gcc, "-w", HERE / "probes" / "hoststate.c", "-o", made], check=True, timeout=PATIENCE)
+    subprocess.run([gcc, "-w", HERE / "probes" / "hoststate.c", "-o", made, "-lrt"], check=True, timeout=PATIENCE)
     return made
 
 

@@ -78,7 +78,7 @@ if not pid: os._exit(0)
 time.sleep(0.1); print(os.waitpid(pid, 0)[1])""",
 }
 #: Programs in C, in a file each beside this one.
-C_PROGRAMS = ("pthreads", "forks", "futexes", "stops", "edges")
+C_PROGRAMS = ("pthreads", "forks", "futexes", "stops", "edges", "events", "ipc", "queues", "rights", "sockets")
 
 
 def _both(command: list[str], folder: Path, hardware: tuple[str, int]) -> None:
@@ -123,7 +123,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("this machine has no gcc")
     folder = tmp_path_factory.mktemp("tasks")
     for name in C_PROGRAMS:
-        words = [gcc, "-O1", "-pthread", "-w", HERE / "probes" / f"tasks_{name}.c", "-o", folder / name]
+        words = [gcc, "-O1", "-pthread", "-w", HERE / "probes" / f"tasks_{name}.c", "-o", folder / name, "-lrt"]
         subprocess.run(words, check=True, timeout=PATIENCE)
     return folder
 
@@ -151,14 +151,15 @@ def test_the_same_seed_gives_the_same_order_and_another_another(programs: Path) 
 
 
 APART = """
-import os, threading
+import os, sys, threading
+timer = f"{sys.executable} -S -c 'import ctypes; ctypes.CDLL(None).timerfd_create(1, 0)'"
 from quire.guest.run_spec import RunSpec
 from quire.guest.session import open_session
 def state():
     here = os.listdir("/proc/self/fd")
     return os.sched_getaffinity(0), threading.active_count(), sorted(here), os.getcwd(), os.umask(18)
 before = state()
-for script, end in (("cd /; umask 77; true | true", None), ("(sleep 3) & true | true; true", "40sys")):
+for script, end in (("cd /; umask 77; true | true", None), ("(sleep 3) & true | true; true", "40sys"), (timer, None)):
     session = open_session(RunSpec(("sh", "-c", script), end=end), dict(os.environb))
     assert session.run() == 0
     assert state() == before, (before, state())

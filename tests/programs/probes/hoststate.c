@@ -9,15 +9,22 @@
 #include <sys/file.h>
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
 #include <grp.h>
+#include <mqueue.h>
 
 static void must(int line, long result)
 {
@@ -61,6 +68,14 @@ int main(void)
     MUST(fcntl(6, F_DUPFD, 70));
     MUST(pipe((int[2]){0, 0}));
     MUST(epoll_create1(0));
+    int left = timerfd_create(CLOCK_MONOTONIC, 0);
+    MUST(left);
+    MUST(timerfd_settime(left, 0, &later, 0));
+    MUST(signalfd(-1, &(sigset_t){0}, 0));
+    MUST(mq_open("/left", O_CREAT | O_RDWR, 0600, 0));
+    MUST(shmat(shmget(0x51, 4096, IPC_CREAT | 0600), 0, 0));
+    MUST(semget(0x51, 3, IPC_CREAT | 0600));
+    MUST(msgget(0x51, IPC_CREAT | 0600));
     MUST(memfd_create("left", 0));
     MUST(fcntl(6, F_SETLK, &lock));
     MUST(lockf(6, F_TLOCK, 1));

@@ -210,6 +210,11 @@ class Calls(ABC):
         if self.blocked and (self._breaks(self._unbroken) or self.signals.pending & self.awaits):
             self._rouse(Woken.SIGNAL)
 
+    def looks_again(self) -> None:
+        """What descriptors say to the process may have changed: a call that watches some is made again."""
+        if self._slots:
+            self._rouse(Woken.READY)
+
     def yields(self) -> None:
         """Let others run that can, before this one does again."""
         if self.kernel.scheduler.yields(self):

@@ -65,6 +65,10 @@ class ProcessThread(Protocol):
         """Look at a signal that was sent: a call that waits ends for it."""
         ...
 
+    def looks_again(self) -> None:
+        """What descriptors say to the process may have changed: a call that watches some is made again."""
+        ...
+
 
 class Change(Enum):
     """What a parent may ask about: si_code of SIGCHLD (include/uapi/asm-generic/siginfo.h)."""
@@ -153,6 +157,11 @@ class Process:
     def ended(self) -> bool:
         """Whether it is over: what is left tells how."""
         return self.exit_status is not None or self.death is not None
+
+    @property
+    def leader(self) -> ProcessThread:
+        """Its first thread, though that may have exited."""
+        return self.threads[self.pid]
 
     @property
     def ending(self) -> tuple[Change, int]:

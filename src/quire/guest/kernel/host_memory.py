@@ -13,6 +13,8 @@ __all__ = ["HostMemory"]
 
 #: What a memory file or a pipe is known by: device and inode.
 Identity = tuple[int, int]
+#: What no file has.
+_OWN: Identity = (-1, 0)
 
 
 class HostMemory:
@@ -36,10 +38,17 @@ class HostMemory:
         self._sizes[identity] = size
         return True
 
+    def count_own(self, size: int) -> bool:
+        """Count `size` bytes for what the kernel itself keeps for the guest; return as :meth:`count` does."""
+        return self.count(_OWN, size)
+
     def count_only(self, sizes: Mapping[Identity, int]) -> bool:
         """Count what is there and forget what went; return whether that gave memory back."""
         before = self._bytes
+        own = self.size_of(_OWN)
         self._sizes = {identity: sizes[identity] for identity in self._sizes if identity in sizes}
+        if own:
+            self._sizes[_OWN] = own
         self._set_aside(sum(self._sizes.values()))
         return self._bytes < before
 

@@ -25,7 +25,7 @@ from quire.guest.kernel.usage import Usage
 from quire.guest.load.launch import LaunchError, Program
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.mm.uaccess import BadAddress, UserMemory
-from quire.guest.syscalls.state import copy_group_state, copy_thread_state, thread_state
+from quire.guest.syscalls.state import copy_group_state, copy_thread_state, group_state, thread_state
 from quire.memory import OutOfFrames
 from quire.own_descriptors import FIRST_OWN
 
@@ -197,6 +197,8 @@ class Lifecycle(Thread):
         self.trap = Trap()
         self.process.executed = True
         self.process.timers.made.clear()
+        group_state(self).barriers = 0
+        self.kernel.ipc.execute(self.process)
         state = thread_state(self)
         state.name, state.robust_list, state.clear_child_tid = None, (0, 24), 0
         for name in os.listdir("/proc/thread-self/fd"):
@@ -286,6 +288,7 @@ class Lifecycle(Thread):
         kernel.terminals.look()
         kernel.terminals.leave(process)
         self._return_memory()
+        kernel.ipc.leave(process)
         children = list(process.children.values())
         self._give_children_away()
         tell_orphans(kernel, process, children)

@@ -31,6 +31,7 @@ class Seat:
         self.over = False  #: whether its process has ended
         self.processes = 1  #: whose calls are made here
         self.slots: set[int] = set()  #: numbers of descriptors by which calls of other tasks here wait
+        self.pipes: dict[object, int] = {}  #: the kernel's ends of pipes that tell of readiness
         self.native_id = threading.get_native_id()
         self._processors: set[int] = set()  # on which its thread might run before all seats shared one
         self._others: dict[Seat, threading.Thread] = {}  # seats that were started, by this or by one of those
@@ -51,6 +52,7 @@ class Seat:
         self._pin()
         made = Seat()
         made.processes = 0
+        made.pipes = dict(self.pipes)
         made._processors, made._others = self._processors, self._others
         begun = threading.Lock()
         begun.acquire()
@@ -93,6 +95,9 @@ class Seat:
                 seat.give()
             thread.join()
         self._others.clear()
+        for number in self.pipes.values():
+            os.close(number)
+        self.pipes.clear()
         if self._processors:
             os.sched_setaffinity(0, self._processors)
             self._processors.clear()

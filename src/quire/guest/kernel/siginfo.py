@@ -14,10 +14,12 @@ __all__ = [
     "BUS_ADRALN",
     "BUS_ADRERR",
     "FAULT_SIGNALS",
+    "POLL_LAST",
     "SEGV_ACCERR",
     "SEGV_MAPERR",
     "SIGINFO_BYTES",
     "SI_KERNEL",
+    "SI_MESGQ",
     "SI_QUEUE",
     "SI_TIMER",
     "SI_TKILL",
@@ -33,13 +35,14 @@ SI_USER = 0
 SI_KERNEL = 0x80
 SI_QUEUE = -1
 SI_TIMER = -2
+SI_MESGQ = -3
 SI_TKILL = -6
 SEGV_MAPERR = 1
 SEGV_ACCERR = 2
 BUS_ADRALN = 1
 BUS_ADRERR = 2
 #: POLL_IN to POLL_HUP: what F_SETSIG and O_ASYNC say of a descriptor.
-_POLL_LAST = 6
+POLL_LAST = 6
 
 #: Signals that an instruction causes; their siginfo carries an address.
 FAULT_SIGNALS = frozenset(
@@ -83,7 +86,7 @@ class SignalInfo:
             rest = struct.pack("<Q", self.addr & WORD)
         elif self.signo == signal.SIGCHLD and self.code > 0:
             rest = struct.pack("<IIi", self.pid & LOW32, self.uid & LOW32, self.status)
-        elif 0 < self.code <= _POLL_LAST:
+        elif 0 < self.code <= POLL_LAST:
             rest = struct.pack("<Qi", self.band & WORD, self.fd)
         else:
             rest = struct.pack("<IIQ", self.pid & LOW32, self.uid & LOW32, self.value & WORD)

@@ -14,9 +14,11 @@ from quire.guest.kernel.futexes import Futexes
 from quire.guest.kernel.group import INIT, Change, Process, ProcessThread
 from quire.guest.kernel.history import History
 from quire.guest.kernel.host_memory import HostMemory
+from quire.guest.kernel.ipc import Ipc
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.orphans import is_orphaned
 from quire.guest.kernel.outside import Nowhere, Outside
+from quire.guest.kernel.played_files import PlayedFiles
 from quire.guest.kernel.scheduler import Scheduler
 from quire.guest.kernel.seat import Seat
 from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo
@@ -58,6 +60,8 @@ class Kernel:
         self.processes: dict[int, Process] = {}
         self.terminals = Terminals(self)
         self.futexes = Futexes()
+        self.files = PlayedFiles(self._seats)
+        self.ipc = Ipc(clock, self.host_memory)
         #: What the guest asked for and did not get: name and count, in the order of first use.
         self.unimplemented: dict[str, int] = {}
         #: Hears of each such name once, at the first time; the session sets it.
@@ -75,6 +79,11 @@ class Kernel:
         self.sit: Callable[[Seat], None] = _nobody_sits
         #: Hears that a signal ends a process, while all of it is still there.
         self.tell_death: Callable[[Process, GuestDeath], None] = _nobody_mourns
+
+    def _seats(self) -> Iterator[Seat]:
+        """Yield the seats where processes have descriptors."""
+        found = {one.seat: None for one in self.processes.values() if not one.ended}
+        yield from found
 
     @property
     def first(self) -> Process:
@@ -133,7 +142,16 @@ class Kernel:
                 self.changed(process, Change.CONTINUED, signal.SIGCONT)
             for one in process.live():
                 one.goes_on()
-        return process.send(info)
+        sent = process.send(info)
+        self._tell_files(process, info.signo)
+        return sent
+
+    def _tell_files(self, process: Process, signo: int) -> None:
+        """Have those look again who watch descriptors by which signals are read."""
+        if self.files and not process.ended:
+            self.files.sent(signo)
+            for one in process.live():
+                one.looks_again()
 
     def kill(self, sender: Process, target: Process, signo: int) -> int:
         """Send a signal for a process; 0 only asks whether the target is there. Return 0 or a negative errno."""
@@ -156,6 +174,7 @@ class Kernel:
         if not thread.signals.queue(info):
             return -errno.EAGAIN
         thread.notice()
+        self._tell_files(thread.process, info.signo)
         return 0
 
     def is_orphaned(self, number: int) -> bool:
@@ -249,6 +268,7 @@ class Kernel:
     def next_timer(self) -> int | None:
         """Return the moment of the next timer of all processes, None without one."""
         moments = [one.timers.moment() for one in self.processes.values() if not one.ended]
+        moments.append(self.files.moment())
         return min((moment for moment in moments if moment is not None), default=None)
 
     def collect(self) -> None:
@@ -258,6 +278,8 @@ class Kernel:
         for process in list(self.processes.values()):
             if not process.ended and process.timers.moment() is not None:
                 process.timers.send_expired(process.signals, partial(self.send, process))
+        if self.files:
+            self.files.expire()
         if not self.clock.is_virtual:
             self.outside.wake_at(self.next_timer())
 

@@ -92,7 +92,11 @@ class Blocks(Exception):
         files: tuple[tuple[int, int], ...] = (),
         until: int | None = None,
         unbroken: bool = False,
+        timed: bool = False,
     ) -> None:
         super().__init__("a system call waits")
         self.queues, self.files, self.until, self.unbroken = queues, files, until, unbroken
+        self.timed = (
+            timed  #: whether a signal ends the call for good, since a restart would begin its time anew
+        )
         self.restarts = False  #: whether the call is made again after a signal, if its handler says so

@@ -21,7 +21,9 @@ __all__ = [
     "FileBacking",
     "FileRegistry",
     "Key",
+    "ReadOnlyMemory",
     "SharedAnonymous",
+    "SharedMemory",
     "Version",
     "identity_of",
     "version_of",
@@ -76,6 +78,35 @@ class Backing:
 
 class SharedAnonymous(Backing):
     """Memory that two mappings share though no file is behind it; it dies with the last of them."""
+
+
+class SharedMemory(Backing):
+    """Memory that the kernel keeps for whoever attaches it, until it is removed and nobody maps it."""
+
+    def read_only(self) -> "ReadOnlyMemory":
+        """Return the same memory for mappings that may never be written."""
+        return ReadOnlyMemory(self)
+
+
+class ReadOnlyMemory(Backing):
+    """Shared memory behind mappings that may only read it: their references are the memory's."""
+
+    def __init__(self, memory: SharedMemory) -> None:
+        self.memory = memory
+        self.key, self.name = memory.key, memory.name
+
+    @property
+    def references(self) -> int:
+        """How many areas map the memory, either way."""
+        return self.memory.references
+
+    @references.setter
+    def references(self, value: int) -> None:
+        self.memory.references = value
+
+    @property
+    def writable(self) -> bool:
+        return False
 
 
 @dataclass(slots=True, eq=False)
@@ -199,6 +230,10 @@ class FileRegistry:
     def shared_anonymous(self) -> SharedAnonymous:
         """Return new shared memory, unreferenced."""
         return SharedAnonymous((-1, self.new_memory()), b"/dev/zero (deleted)")
+
+    def shared_memory(self, name: bytes) -> SharedMemory:
+        """Return new shared memory that the kernel keeps: one reference is its own."""
+        return SharedMemory((-1, self.new_memory()), name, 1)
 
     def fork(self) -> tuple["FileRegistry", dict[FileBacking, FileBacking]]:
         """Return a copy for a process whose descriptors are copies of these, and which file stands for which in it."""

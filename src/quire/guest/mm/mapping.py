@@ -13,7 +13,7 @@ from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.siginfo import SignalInfo
 from quire.guest.mm import linux
 from quire.guest.mm.allowance import Allowance
-from quire.guest.mm.backing import Backing, FileBacking, FileRegistry
+from quire.guest.mm.backing import Backing, FileBacking, FileRegistry, ReadOnlyMemory, SharedMemory
 from quire.guest.mm.commons import Commons, LargePages
 from quire.guest.mm.layout import Layout, find_gap
 from quire.guest.mm.linux import PAGE_2M, PAGE_4K, TASK_SIZE, page_down, page_up
@@ -82,6 +82,42 @@ class MemoryMap(ABC):
         if start >= 0 and flags & linux.MAP_POPULATE:
             self.populate(start, start + length)  # best effort, as on Linux: what is missing faults later
         return start
+
+    def attach(self, addr: int, length: int, prot: int, backing: Backing, *, replaces: bool) -> int:
+        """Map memory that the kernel keeps at `addr`, 0 for anywhere; return the address or a negative errno.
+
+        EINVAL where something is mapped already, unless it `replaces` that.
+        """
+        length = page_up(length)
+        if addr and not replaces and (addr + length > WORD or self.areas.overlapping(addr, addr + length)):
+            return -errno.EINVAL
+        if length > TASK_SIZE or len(self.areas) >= linux.MAX_MAP_COUNT:
+            return -errno.ENOMEM
+        flags = linux.MAP_SHARED | linux.MAP_NORESERVE | (linux.MAP_FIXED if addr else 0)
+        start = self._place(addr, length, flags, backing)
+        if start >= 0 and self._too_much(start, length, prot, flags):
+            start = -errno.ENOMEM
+        return self._map_at(start, length, prot, flags, backing, 0) if start >= 0 else start
+
+    def detach(self, addr: int) -> SharedMemory | None:
+        """Unmap what :meth:`attach` mapped at `addr`, in however many parts; return whose memory it was."""
+        memory: SharedMemory | None = None
+        for vma in self.areas.overlapping(addr, TASK_SIZE):
+            backing = vma.backing
+            own = backing.memory if isinstance(backing, ReadOnlyMemory) else backing
+            if (
+                not isinstance(own, SharedMemory)
+                or vma.start - addr != vma.offset
+                or memory not in (None, own)
+            ):
+                continue
+            memory = own
+            self.remove(vma.start, vma.end)
+        return memory
+
+    def let_go(self, memory: SharedMemory) -> None:
+        """The kernel keeps `memory` no longer: it goes with its last mapping."""
+        self._unreference(memory)
 
     def _too_much(self, start: int, length: int, prot: int, flags: int) -> bool:
         """Whether the process may not map so much more; what lies where it goes is replaced."""

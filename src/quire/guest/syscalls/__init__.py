@@ -15,8 +15,10 @@ from quire.guest.kernel.waiting import Blocks
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import (  # noqa: F401 - each module declares its calls in the table
     accounting,
+    barriers,
     beginnings,
     clocks,
+    connections,
     descriptors,
     fcntl,
     files,
@@ -28,6 +30,8 @@ from quire.guest.syscalls import (  # noqa: F401 - each module declares its call
     lifecycle,
     limits,
     memory,
+    messages,
+    named_queues,
     opening,
     own_memory,
     pidfds,
@@ -35,9 +39,13 @@ from quire.guest.syscalls import (  # noqa: F401 - each module declares its call
     polling,
     prctl,
     scheduling,
+    semaphores,
+    shared_memory,
+    signalfds,
     signalling,
     sockets,
     threads,
+    timerfds,
     timers,
     unsupported,
 )
@@ -86,7 +94,7 @@ def answer(task: Task, entry: Syscall | None, arguments: tuple[int, ...], name: 
         try:
             result = _answer(task, entry, arguments)
         except Blocks as wait:
-            wait.restarts = entry.restart
+            wait.restarts = entry.restart and not wait.timed
             raise
         # A signal that the guest blocks or ignores wakes the host's call, but not the guest's.
         if result != -errno.EINTR or not entry.retries or interrupted(task):

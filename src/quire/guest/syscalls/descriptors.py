@@ -11,7 +11,7 @@ from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.channels import note_pipe
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, S32, U32, In, Out, fail
+from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, S32, U32, fail
 from quire.guest.syscalls.state import admit, group_state
 from quire.guest.syscalls.table import passes, syscall
 from quire.own_descriptors import FIRST_OWN
@@ -20,20 +20,20 @@ __all__ = ["deliver_pair"]
 
 _CLOSE, _DUP3, _CLOSE_RANGE, _PIPE2 = 3, 292, 436, 293
 _CLOSE_RANGE_CLOEXEC = 4
-_TIMER = 32  # struct itimerspec
 
 passes(284, "eventfd", INT, effect=Effect.GUEST, opens=True, owned=True)
 passes(290, "eventfd2", INT, INT, effect=Effect.GUEST, opens=True, owned=True)
 passes(319, "memfd_create", PATH, INT, effect=Effect.GUEST, opens=True, owned=True)
-passes(283, "timerfd_create", INT, INT, effect=Effect.GUEST, opens=True)
-passes(286, "timerfd_settime", FD, INT, In(_TIMER), Out(_TIMER, nullable=True), effect=Effect.DESCRIPTION)
-passes(287, "timerfd_gettime", FD, Out(_TIMER), effect=Effect.GUEST)
 
 
 @syscall(_CLOSE, "close", FD, effect=Effect.GUEST)
 def close(task: Task, descriptor: int) -> int:
     """Close a descriptor. After EINTR it is closed, as Linux has it: no restart."""
     group_state(task).opened.discard(descriptor)
+    if task.kernel.files:
+        file = task.kernel.files.named(descriptor)
+        if file is not None:
+            file.closed(task.process.pid)
     result = host.call(_CLOSE, descriptor)
     task.kernel.terminals.look()
     return result

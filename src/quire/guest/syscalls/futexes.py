@@ -29,6 +29,8 @@ _ROBUST_HEAD, _ROBUST_LIMIT = 24, 2048
 _WAITERS, _OWNER_DIED, _TID = 0x8000_0000, 0x4000_0000, 0x3FFF_FFFF
 _WAITV = struct.Struct("<QQII")
 _MOST_WAITV = 128
+#: Above the bits by which others are woken: the number of a task that waits to be moved to a lock.
+_OF_REQUEUE = 32
 _SIZE_U32, _WAITV_PRIVATE = 2, 128
 
 absent(334, "rseq", ordinary=True)  # the C library asks at the start of every program, and can do without
@@ -77,9 +79,8 @@ def _wait(task: Task, key: Key, expected: int, address: int, until: int | None, 
         task.kept["waits"] = 1
     if until is not None and task.kernel.clock.now() >= until:
         return -errno.ETIMEDOUT
-    if task.signals.deliverable and until is not None:
-        return -errno.EINTR
-    raise Blocks(queues=((task.kernel.futexes.queue(key), bits),), until=until)
+    timed = until is not None
+    raise Blocks(queues=((task.kernel.futexes.queue(key), bits),), until=until, timed=timed)
 
 
 def _wake_op(task: Task, keys: tuple[Key, Key], counts: tuple[int, int], target: int, coded: int) -> int:
@@ -148,6 +149,52 @@ def _unlock_pi(task: Task, key: Key, address: int) -> int:
     return 0
 
 
+def _wait_requeue_pi(
+    task: Task, keys: tuple[Key, Key], expected: int, address: int, until: int | None
+) -> Result:
+    """Wait on a word until somebody has the lock of the second key be this task's, perhaps after it waited there."""
+    if keys[0] == keys[1]:
+        return -errno.EINVAL
+    if task.woken:
+        return 0  # the lock's word says already that it is this task's
+    if "waits" in task.kept:
+        if until is not None and task.kernel.clock.now() >= until:
+            return -errno.ETIMEDOUT
+        return -errno.EAGAIN  # a signal came: whoever moved it on changed the word
+    if task.memory.read_u32(address) != expected:
+        return -errno.EAGAIN
+    task.kept["waits"] = 1
+    raise Blocks(queues=((task.kernel.futexes.queue(keys[0]), task.tid << _OF_REQUEUE),), until=until)
+
+
+def _requeue_pi(task: Task, keys: tuple[Key, Key], lock: int, most: int) -> int:
+    """Give a lock to who has waited the longest on a word, or have him wait for it, and up to `most` others too."""
+    futexes = task.kernel.futexes
+    queue, target = futexes.queue(keys[0]), futexes.queue(keys[1])
+    waiters = list(queue)[: most + 1]
+    if any(not one.tag >> _OF_REQUEUE for one in waiters):
+        return -errno.EINVAL  # it waits for no lock
+    if not waiters:
+        return 0
+    word = task.memory.read_u32(lock)
+    owner, moved = word & _TID, waiters
+    if owner and task.kernel.task(owner) is None:
+        return -errno.ESRCH
+    if owner in (one.tag >> _OF_REQUEUE for one in waiters):
+        return -errno.EDEADLK
+    if not owner:
+        moved = waiters[1:]
+        word = waiters[0].tag >> _OF_REQUEUE | word & (_OWNER_DIED | _WAITERS)
+    task.memory.write_u32(lock, word | (_WAITERS if moved else 0))
+    if not owner:
+        queue.wake(1, lambda one: one is waiters[0])
+    for one in moved:
+        queue.remove(one)
+        one.tag >>= _OF_REQUEUE
+        target.add(one)
+    return len(waiters)
+
+
 @syscall(202, "futex", POINTER, U32, U32, INT, POINTER, U32, effect=Effect.PLAYED, restart=True)
 def futex(
     task: Task, address: int, operation: int, value: int, timeout: int, other: int, third: int
@@ -176,6 +223,16 @@ def futex(
             return -errno.EAGAIN
         woken, moved = futexes.requeue(key, counts[0], target, counts[1])
         return woken + moved
+    if command == _WAIT_REQUEUE_PI:
+        until = _timeout(task, operation, timeout, absolute=True)
+        return _wait_requeue_pi(task, (key, _key(task, other, private)), value, address, until)
+    if command == _CMP_REQUEUE_PI:
+        target = _key(task, other, private)
+        if signed32(value) != 1 or signed32(timeout) < 0 or key == target:
+            return -errno.EINVAL
+        if task.memory.read_u32(address) != third:
+            return -errno.EAGAIN
+        return _requeue_pi(task, (key, target), other, signed32(timeout))
     if command == _WAKE_OP:
         keys = key, _key(task, other, private)
         return _wake_op(task, keys, (signed32(value), signed32(timeout)), other, third)

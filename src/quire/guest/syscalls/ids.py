@@ -1,10 +1,12 @@
 """Ids of users and groups: Quire's record decides, and the host judges the guest's files by them."""
 
 import errno
+import signal
 import struct
 from dataclasses import replace
 
 from quire.guest.kernel.credentials import UNCHANGED, Credentials, Ids
+from quire.guest.kernel.group import ProcessThread
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
@@ -12,7 +14,7 @@ from quire.guest.syscalls.kinds import POINTER, S32, U32
 from quire.guest.syscalls.state import group_state, thread_state
 from quire.guest.syscalls.table import syscall
 
-__all__ = ["become", "capable", "restore"]
+__all__ = ["become", "capable", "may_signal", "restore"]
 
 _SETGROUPS, _SETRESUID, _SETRESGID, _SETFSUID, _SETFSGID, _CAPGET = 116, 117, 119, 122, 123, 125
 _GROUPS_MAX = 65536
@@ -71,6 +73,19 @@ def _dumpable_after_change() -> int:
 def capable(task: Task) -> bool:
     """Whether the thread has the rights of user 0."""
     return thread_state(task).credentials.capable
+
+
+def may_signal(task: Task, target: ProcessThread, signo: int) -> bool:
+    """Whether the thread may send a signal to another: its own process, the same user, or as user 0; else SIGCONT only
+    within its session. Models kill_ok_by_cred and check_kill_permission of Linux's kernel/signal.c.
+    """
+    if target.process is task.process:
+        return True
+    own, its = thread_state(task).credentials, thread_state(target).credentials
+    targets = (its.users.real, its.users.saved)
+    if own.capable or own.users.effective in targets or own.users.real in targets:
+        return True
+    return signo == signal.SIGCONT and target.process.session == task.process.session
 
 
 def restore(task: Task) -> None:

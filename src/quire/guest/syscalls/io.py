@@ -11,6 +11,7 @@ from quire.guest.syscalls import file_size, host
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, OPEN_FD, POINTER, U32, fail, signed64
+from quire.guest.syscalls.played import is_played
 from quire.guest.syscalls.table import syscall
 from quire.guest.syscalls.transfer import MAX_TRANSFER, Segments, is_seeded, read_file, write_file
 
@@ -152,7 +153,7 @@ def _copy(task: Task, number: int, words: tuple[int, ...], source: _End, target:
 
     EINVAL for /dev/urandom: only read() gives its seeded numbers, and a program falls back to that.
     """
-    if is_seeded(source.descriptor):
+    if is_seeded(source.descriptor) or is_played(task, source.descriptor, target.descriptor):
         return -errno.EINVAL
     if count >> 63:
         return host.call(number, *words)  # which refuses it
@@ -203,4 +204,6 @@ def splice(task: Task, source: int, from_: int, target: int, to: int, count: int
 @syscall(276, "tee", FD, FD, INT, U32, effect=Effect.TEES, restart=True)
 def tee(task: Task, source: int, target: int, count: int, flags: int) -> int:
     """Duplicate what is in a pipe."""
+    if is_played(task, source, target):
+        return -errno.EINVAL
     return host.call(276, source, target, min(count, MAX_TRANSFER), flags)

@@ -129,15 +129,4 @@ def munlockall(task: Task) -> int:
     return 0
 
 
-@syscall(324, "membarrier", S32, INT, INT, effect=Effect.GUEST)
-def membarrier(task: Task, command: int, flags: int, _cpu: int) -> int:
-    """Order memory between threads: with one thread there is nothing to do. Query says what is accepted."""
-    supported = 0x1F
-    if flags or command < 0:
-        return -errno.EINVAL
-    if command == 0:
-        return supported
-    return 0 if command & supported and not command & (command - 1) else -errno.EINVAL
-
-
 absent(216, "remap_file_pages")

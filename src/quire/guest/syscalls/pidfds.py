@@ -8,6 +8,7 @@ from quire.guest.kernel.group import Process
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
+from quire.guest.syscalls.ids import may_signal
 from quire.guest.syscalls.kinds import FD, POINTER, S32, U32, fail
 from quire.guest.syscalls.state import admit
 from quire.guest.syscalls.table import syscall
@@ -74,4 +75,6 @@ def pidfd_send_signal(task: Task, descriptor: int, signo: int, info: int, flags:
         raise fail(errno.EBADF)
     if process.pid not in task.kernel.processes:
         return -errno.ESRCH
+    if not may_signal(task, process.leader, signo):
+        return -errno.EPERM
     return task.kernel.kill(task.process, process, signo)

@@ -10,6 +10,7 @@ from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, U32, fail
+from quire.guest.syscalls.played import all_played
 from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.table import passes, syscall
 from quire.guest.syscalls.waiting import deadline, interrupted, read_mask, replaced_mask
@@ -50,7 +51,10 @@ def _or_wait(task: Task, result: int, files: tuple[tuple[int, int], ...], until:
         return result
     if interrupted(task):
         return -errno.EINTR
-    raise Blocks(files=files, until=until)
+    played = task.kernel.files
+    found = [(one, played.named(one[0]) if played else None) for one in files]
+    queues = tuple((file.queue, 0) for _, file in found if file is not None)
+    raise Blocks(queues=queues, files=tuple(one for one, file in found if file is None), until=until)
 
 
 def _poll(task: Task, pointer: int, count: int, until: int | None) -> int:
@@ -58,6 +62,7 @@ def _poll(task: Task, pointer: int, count: int, until: int | None) -> int:
         return -errno.EINVAL
     entries = task.memory.read(pointer, count * _POLLFD.size) if count else b""
     visible, hidden = _hide(entries)
+    task.kernel.files.heed(task)
     buffer = host.HostBuffer(len(visible), visible)
     result = host.call(_PPOLL, buffer.address, count, _NOW.address, 0, 8)
     if not hidden:
@@ -148,6 +153,7 @@ def _select(task: Task, count: int, pointers: tuple[int, int, int], until: int |
     sets = [_read_set(task, pointer, size) for pointer in pointers]
     words = [bits.address if bits else 0 for bits in sets]
     asked = [bits.take() if bits else b"" for bits in sets]
+    task.kernel.files.heed(task)
     result = host.call(_PSELECT6, count, *words, _NOW.address, 0)
     result = _or_wait(task, result, _select_files(asked), until)
     if result >= 0:
@@ -196,10 +202,23 @@ def pselect6(
 @syscall(_EPOLL_CTL, "epoll_ctl", FD, S32, FD, POINTER, effect=Effect.DESCRIPTION)
 def epoll_ctl(task: Task, descriptor: int, operation: int, target: int, pointer: int) -> int:
     """Change what an epoll set waits for."""
+    task.kernel.files.regrouped.wake()
     if operation == _EPOLL_CTL_DEL:
         return host.call(_EPOLL_CTL, descriptor, operation, target)
     event = host.HostBuffer(_EVENT, task.memory.read(pointer, _EVENT))
     return host.call(_EPOLL_CTL, descriptor, operation, target, event.address)
+
+
+def _or_wait_for_set(task: Task, result: int, descriptor: int, until: int | None) -> int:
+    """Do as :func:`_or_wait` does for an epoll set; of one that the kernel plays alone it knows when it is ready."""
+    played = all_played(task, descriptor) if not result and task.kernel.files else None
+    try:
+        return _or_wait(task, result, () if played else ((descriptor, _READS),), until)
+    except Blocks as wait:
+        if played:
+            regrouped = task.kernel.files.regrouped
+            wait.queues = tuple((queue, 0) for queue in (regrouped, *(file.queue for file in played)))
+        raise
 
 
 def _epoll_wait(task: Task, descriptor: int, pointer: int, count: int, until: int | None) -> int:
@@ -207,8 +226,9 @@ def _epoll_wait(task: Task, descriptor: int, pointer: int, count: int, until: in
         return host.call(_EPOLL_PWAIT, descriptor, 0, count, 0, 0, 8)  # which says what is wrong
     count = min(count, _MAX_EVENTS)
     events = host.HostBuffer(count * _EVENT)
+    task.kernel.files.heed(task)
     result = host.call(_EPOLL_PWAIT, descriptor, events.address, count, 0, 0, 8)
-    result = _or_wait(task, result, ((descriptor, _READS),), until)
+    result = _or_wait_for_set(task, result, descriptor, until)
     if result > 0:
         task.memory.write(pointer, events.take(result * _EVENT))
     return result

@@ -16,6 +16,7 @@ from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
+from quire.guest.syscalls.ipc_texts import IPC_TEXTS
 from quire.guest.syscalls.kinds import FD, POINTER, U32, fail
 from quire.guest.syscalls.proc_machine import OF_MACHINE
 from quire.guest.syscalls.proc_names import process_at, program_of
@@ -65,6 +66,9 @@ def check(task: ThreadGroup, descriptor: int, flags: int) -> ProcPlace | None:
     if not place.own:
         if place.name in _OF_THE_MACHINE:
             raise fail(errno.EACCES)
+        path = host.path_of(descriptor)
+        if path in IPC_TEXTS:
+            return ProcPlace(path)
         return place if place.name in OF_MACHINE else None
     name = place.name
     if place.thread is not None and process_at(task, place.thread) is None:
@@ -81,12 +85,12 @@ def check(task: ThreadGroup, descriptor: int, flags: int) -> ProcPlace | None:
 
 def substitute(task: Task, descriptor: int, place: ProcPlace, flags: int) -> None:
     """Let a descriptor that was just opened on one of Quire's files read the guest's text instead."""
-    make = (TEXTS if place.own else OF_MACHINE).get(place.name)
+    make = TEXTS.get(place.name) if place.own else OF_MACHINE.get(place.name) or IPC_TEXTS.get(place.name)
     if make is None or flags & os.O_PATH:
         return
     process = process_at(task, place.thread) if place.own else None
     whose = task if process is None or process is task.process else task.kernel.task(process.pid)
-    replace_by_text(descriptor, place.name, make(cast(Task, whose or task)), flags)
+    replace_by_text(descriptor, os.path.basename(place.name), make(cast(Task, whose or task)), flags)
 
 
 def replace_by_text(descriptor: int, name: str, text: bytes, flags: int) -> None:

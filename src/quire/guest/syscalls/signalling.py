@@ -11,8 +11,9 @@ from quire.guest.kernel.group import INIT, Process, ProcessThread
 from quire.guest.kernel.siginfo import SI_TKILL, SIGINFO_BYTES, SignalInfo
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls.effects import Effect
+from quire.guest.syscalls.ids import may_signal
 from quire.guest.syscalls.kinds import INT, POINTER, S32, fail
-from quire.guest.syscalls.table import NO_RESULT, Result, absent, syscall
+from quire.guest.syscalls.table import NO_RESULT, Result, syscall
 from quire.guest.syscalls.waiting import deadline, replaced_mask, wait_for_signal
 
 _SET_BYTES = 8
@@ -20,9 +21,6 @@ _ACTION_BYTES = 32
 _STACK_BYTES = 24
 _BLOCK, _UNBLOCK, _SETMASK = 0, 1, 2
 _UNCATCHABLE = (signal.SIGKILL, signal.SIGSTOP)
-
-absent(282, "signalfd")
-absent(289, "signalfd4")
 
 
 @syscall(13, "rt_sigaction", S32, POINTER, POINTER, INT, effect=Effect.PLAYED)
@@ -170,10 +168,16 @@ def kill(task: Task, target: int, signo: int) -> int:
     found = _processes(task, target)
     if not found:
         return -errno.ESRCH
-    result = 0
-    for process in found:
-        result = task.kernel.kill(task.process, process, signo) or result
-    return result
+    results = [_kill(task, process, signo) for process in found]
+    if target == -1:  # of those that it may not send to it need not know
+        return next((one for one in results if one not in (0, -errno.EPERM)), 0)
+    return 0 if 0 in results else results[-1]
+
+
+def _kill(task: Task, process: Process, signo: int) -> int:
+    if not may_signal(task, process.leader, signo):
+        return -errno.EPERM
+    return task.kernel.kill(task.process, process, signo)
 
 
 def _thread(task: Task, number: int, group: int | None) -> ProcessThread:
@@ -189,6 +193,8 @@ def _to_thread(task: Task, number: int, group: int | None, info: SignalInfo) -> 
     if number <= 0 or (group is not None and group <= 0):
         return -errno.EINVAL
     target = _thread(task, number, group)
+    if not may_signal(task, target, info.signo):
+        return -errno.EPERM
     return task.kernel.send_thread(target, info) if info.signo else 0
 
 
@@ -227,6 +233,8 @@ def rt_sigqueueinfo(task: Task, target: int, signo: int, pointer: int) -> int:
     if process is None:
         return -errno.ESRCH
     if process is not task.process and (info.code >= 0 or info.code == SI_TKILL):
+        return -errno.EPERM
+    if not may_signal(task, process.leader, signo):
         return -errno.EPERM
     return 0 if not signo or task.kernel.send(process, info) else -errno.EAGAIN
 

@@ -1,125 +1,36 @@
-"""Sockets: the host's own, refused in a sandbox."""
+"""What goes through sockets: bytes, messages, and descriptors with them; refused in a sandbox."""
 
 import errno
 import select
 import socket as posix
 import struct
-import time
 from collections.abc import Callable, Iterator
 
 from quire.arch import Access
 from quire.guest.kernel.task import Task
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
-from quire.guest.syscalls.descriptors import deliver_pair
+from quire.guest.syscalls.connections import ADDRESS_MAX, asked_length
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.io import segments_of
-from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, SOCKET, U32, Arg, In, fail
-from quire.guest.syscalls.state import admit, group_state
-from quire.guest.syscalls.table import passes, syscall
-from quire.guest.syscalls.transfer import MAX_TRANSFER, Segments, check_ranges, gather
-from quire.guest.syscalls.waiting import await_ready, is_blocking, patiently, raise_sigpipe, ready
+from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, SOCKET, U32, fail
+from quire.guest.syscalls.state import group_state
+from quire.guest.syscalls.table import syscall
+from quire.guest.syscalls.transfer import MAX_TRANSFER, Segments, check_ranges, gather, skip
+from quire.guest.syscalls.waiting import is_blocking, patiently, raise_sigpipe
 from quire.own_descriptors import FIRST_OWN
 
 _OTHERS = Effect.OTHERS
-_ADDRESS_MAX = 128  # struct sockaddr_storage
-_OPTION_MAX = 4096
 _CONTROL_MAX = 20480  # net.core.optmem_max
 _MESSAGE = struct.Struct("<QIIQQQQIi")  # struct msghdr
 _CONTROL = struct.Struct("<Qii")  # struct cmsghdr
-_SENDMSG, _RECVMSG = 46, 47
+_SENDMSG, _RECVMSG, _GETSOCKOPT = 46, 47, 55
+#: What never waits for all of its bytes.
+_NOT_ALL = posix.MSG_DONTWAIT | posix.MSG_PEEK | posix.MSG_ERRQUEUE
 _BATCH = 4 << 20
 _MESSAGES_MAX = 1024  # UIO_MAXIOV
 _MESSAGE_IN_ARRAY = 64  # struct mmsghdr
 _WAIT_FOR_ONE = 0x10000  # MSG_WAITFORONE
-_ADDRESS = In(Arg(2, bits=32), limit=_ADDRESS_MAX)
-
-passes(41, "socket", INT, INT, INT, opens=True, effect=_OTHERS)
-passes(42, "connect", SOCKET, _ADDRESS, INT, effect=_OTHERS, restart=True)
-passes(49, "bind", SOCKET, _ADDRESS, INT, effect=_OTHERS, creates=True)
-passes(50, "listen", FD, INT, effect=_OTHERS)
-passes(48, "shutdown", FD, INT, effect=_OTHERS)
-_OPTION = In(Arg(4, bits=32), nullable=True, limit=_OPTION_MAX)
-passes(54, "setsockopt", FD, INT, INT, _OPTION, INT, effect=_OTHERS)
-
-
-@syscall(53, "socketpair", S32, S32, S32, POINTER, effect=_OTHERS)
-def socketpair(task: Task, family: int, kind: int, protocol: int, pointer: int) -> int:
-    """Make two connected sockets."""
-    ends = host.HostBuffer(8)
-    result = host.call(53, family, kind, protocol, ends.address)
-    return result if result < 0 else deliver_pair(task, ends.take(), pointer)
-
-
-def _asked_length(task: Task, pointer: int, limit: int) -> int:
-    """Return a socklen_t that the guest gives by reference, cut to what the host could want."""
-    length = task.memory.read_i32(pointer)
-    if length < 0:
-        raise fail(errno.EINVAL)
-    return min(length, limit)
-
-
-def _with_address(
-    task: Task, number: int, descriptor: int, pointer: int, length_pointer: int, *more: int
-) -> int:
-    """Make a call that returns an address: in a buffer, and its true length by reference."""
-    if not pointer:
-        return host.call(number, descriptor, 0, 0, *more)
-    asked = _asked_length(task, length_pointer, _ADDRESS_MAX)
-    address = host.HostBuffer(_ADDRESS_MAX)
-    length = host.HostBuffer(4, struct.pack("<i", asked))
-    result = host.call(number, descriptor, address.address, length.address, *more)
-    if result >= 0:
-        true_length = int.from_bytes(length.take(), "little")
-        task.memory.write(pointer, address.take(min(asked, true_length)))
-        task.memory.write_u32(length_pointer, true_length)
-    return result
-
-
-def _accept(task: Task, descriptor: int, pointer: int, length_pointer: int, flags: int) -> int:
-    if is_blocking(descriptor) and not ready(descriptor, select.POLLIN):
-        await_ready(descriptor, select.POLLIN)
-    result = _with_address(task, 288, descriptor, pointer, length_pointer, flags)
-    return admit(task, result) if result >= 0 else result
-
-
-@syscall(43, "accept", FD, POINTER, POINTER, effect=_OTHERS, restart=True)
-def accept(task: Task, descriptor: int, pointer: int, length: int) -> int:
-    """Take a connection."""
-    return _accept(task, descriptor, pointer, length, 0)
-
-
-@syscall(288, "accept4", FD, POINTER, POINTER, U32, effect=_OTHERS, restart=True)
-def accept4(task: Task, descriptor: int, pointer: int, length: int, flags: int) -> int:
-    """Take a connection, with flags for its descriptor."""
-    return _accept(task, descriptor, pointer, length, flags)
-
-
-@syscall(51, "getsockname", FD, POINTER, POINTER, effect=Effect.GUEST)
-def getsockname(task: Task, descriptor: int, pointer: int, length: int) -> int:
-    """Return the address of this end."""
-    return _with_address(task, 51, descriptor, pointer or 1, length)
-
-
-@syscall(52, "getpeername", FD, POINTER, POINTER, effect=Effect.GUEST)
-def getpeername(task: Task, descriptor: int, pointer: int, length: int) -> int:
-    """Return the address of the other end."""
-    return _with_address(task, 52, descriptor, pointer or 1, length)
-
-
-@syscall(55, "getsockopt", FD, S32, S32, POINTER, POINTER, effect=Effect.INPUT)
-def getsockopt(
-    task: Task, descriptor: int, level: int, option: int, pointer: int, length_pointer: int
-) -> int:
-    """Return an option of a socket."""
-    asked = _asked_length(task, length_pointer, _OPTION_MAX)
-    value, length = host.HostBuffer(asked), host.HostBuffer(4, struct.pack("<i", asked))
-    result = host.call(55, descriptor, level, option, value.address, length.address)
-    if result >= 0:
-        got = int.from_bytes(length.take(), "little")
-        task.memory.write(pointer, value.take(min(got, asked)))
-        task.memory.write_u32(length_pointer, got)
-    return result
 
 
 def _chunks(task: Task, segments: list[tuple[int, int]], access: Access) -> tuple[host.HostBuffer, int]:
@@ -135,22 +46,64 @@ def _vectors(task: Task, pointer: int, count: int) -> Segments:
     return segments_of(task, pointer, count)
 
 
-def _plain_message(name: host.HostBuffer | None, vector: tuple[host.HostBuffer, int]) -> host.HostBuffer:
-    return host.HostBuffer(
-        _MESSAGE.size,
-        _MESSAGE.pack(
-            name.address if name else 0, name.size if name else 0, 0, vector[0].address, vector[1], 0, 0, 0, 0
-        ),
-    )
+def _message(
+    name: host.HostBuffer | None, vector: tuple[host.HostBuffer, int], extra: host.HostBuffer | None
+) -> host.HostBuffer:
+    """Return struct msghdr for an address, ranges and control data."""
+    words = (name.address, name.size) if name else (0, 0)
+    more = (extra.address, extra.size) if extra and extra.size else (0, 0)
+    return host.HostBuffer(_MESSAGE.size, _MESSAGE.pack(*words, 0, vector[0].address, vector[1], *more, 0, 0))
 
 
-def _send(task: Task, descriptor: int, message: host.HostBuffer, flags: int) -> int:
-    result = patiently(
-        descriptor,
-        select.POLLOUT,
-        flags | posix.MSG_NOSIGNAL,
-        lambda how: host.call(_SENDMSG, descriptor, message.address, how),
-    )
+def _is_stream(descriptor: int) -> bool:
+    kind, length = host.HostBuffer(4), host.HostBuffer(4, struct.pack("<i", 4))
+    result = host.call(_GETSOCKOPT, descriptor, posix.SOL_SOCKET, posix.SO_TYPE, kind.address, length.address)
+    return result >= 0 and int.from_bytes(kind.take(), "little") == posix.SOCK_STREAM
+
+
+def _waits_for_all(descriptor: int, flags: int) -> bool:
+    """Whether a call goes on until all of its bytes are moved."""
+    return not flags & _NOT_ALL and is_blocking(descriptor) and _is_stream(descriptor)
+
+
+def _move(task: Task, segments: Segments, key: str, whole: bool, once: Callable[[Segments], int]) -> int:
+    """Move bytes by `once`, again and again until all are if `whole`; `key` is where the call keeps how many were."""
+    total = sum(length for _, length in segments)
+    while True:
+        done = task.kept.get(key, 0)
+        try:
+            result = once(skip(segments, done))
+        except BlockingIOError:  # the socket's time is over
+            result = -errno.EAGAIN
+        if result > 0 and whole and done + result < total:
+            task.kept[key] = done + result
+            continue
+        task.kept.pop(key, None)
+        return done + result if result >= 0 else done or result
+
+
+def _send(
+    task: Task,
+    descriptor: int,
+    name: host.HostBuffer | None,
+    extra: host.HostBuffer | None,
+    segments: Segments,
+    flags: int,
+    key: str = "moved",
+) -> int:
+    def once(left: Segments) -> int:
+        more = None if key in task.kept else extra
+        vector = _chunks(task, left, Access.READ)  # here as long as the host looks at it
+        message = _message(name, vector, more)
+        return patiently(
+            task,
+            descriptor,
+            select.POLLOUT,
+            flags | posix.MSG_NOSIGNAL,
+            lambda how: host.call(_SENDMSG, descriptor, message.address, how),
+        )
+
+    result = _move(task, segments, key, _waits_for_all(descriptor, flags), once)
     if result == -errno.EPIPE and not flags & posix.MSG_NOSIGNAL:
         raise_sigpipe(task)
     return result
@@ -161,17 +114,39 @@ def sendto(task: Task, descriptor: int, pointer: int, count: int, flags: int, to
     """Send bytes, to an address if one is given."""
     name = None
     if to:
-        if not 0 <= length <= _ADDRESS_MAX:
+        if not 0 <= length <= ADDRESS_MAX:
             return -errno.EINVAL
         name = host.HostBuffer(length, task.memory.read(to, length))
-    vector = _chunks(task, [(pointer, min(count, MAX_TRANSFER))], Access.READ)
-    return _send(task, descriptor, _plain_message(name, vector), flags)
+    return _send(task, descriptor, name, None, [(pointer, min(count, MAX_TRANSFER))], flags)
 
 
-def _receive(descriptor: int, message: host.HostBuffer, flags: int) -> int:
-    return patiently(
-        descriptor, select.POLLIN, flags, lambda how: host.call(_RECVMSG, descriptor, message.address, how)
-    )
+class _Received:
+    """What a call that receives gets beside the bytes: an address and control data, in buffers of the host's."""
+
+    def __init__(self, name: host.HostBuffer | None, extra: host.HostBuffer | None) -> None:
+        self.name, self.extra = name, extra
+        self.name_length = self.extra_length = self.flags = 0
+
+    def take(self, task: Task, descriptor: int, segments: Segments, flags: int, key: str = "moved") -> int:
+        """Receive; return how many bytes, or -errno."""
+
+        def once(left: Segments) -> int:
+            vector = _chunks(task, left, Access.WRITE)  # here as long as the host looks at it
+            message = _message(self.name, vector, self.extra)
+            result = patiently(
+                task,
+                descriptor,
+                select.POLLIN,
+                flags,
+                lambda how: host.call(_RECVMSG, descriptor, message.address, how),
+            )
+            _, self.name_length, _, _, _, _, self.extra_length, self.flags, _ = _MESSAGE.unpack(
+                message.take()
+            )
+            return result
+
+        whole = bool(flags & posix.MSG_WAITALL) and not self.extra and _waits_for_all(descriptor, flags)
+        return _move(task, segments, key, whole, once)
 
 
 @syscall(45, "recvfrom", FD, POINTER, INT, U32, POINTER, POINTER, effect=_OTHERS, restart=True)
@@ -179,15 +154,12 @@ def recvfrom(
     task: Task, descriptor: int, pointer: int, count: int, flags: int, source: int, length: int
 ) -> int:
     """Receive bytes, and where they came from if that is asked for."""
-    asked = _asked_length(task, length, _ADDRESS_MAX) if source else 0
-    name = host.HostBuffer(_ADDRESS_MAX) if source else None
-    vector = _chunks(task, [(pointer, min(count, MAX_TRANSFER))], Access.WRITE)
-    message = _plain_message(name, vector)
-    result = _receive(descriptor, message, flags)
-    if result >= 0 and name is not None:
-        true_length = _MESSAGE.unpack(message.take())[1]
-        task.memory.write(source, name.take(min(asked, true_length)))
-        task.memory.write_u32(length, true_length)
+    asked = asked_length(task, length, ADDRESS_MAX) if source else 0
+    received = _Received(host.HostBuffer(ADDRESS_MAX) if source else None, None)
+    result = received.take(task, descriptor, [(pointer, min(count, MAX_TRANSFER))], flags)
+    if result >= 0 and received.name is not None:
+        task.memory.write(source, received.name.take(min(asked, received.name_length)))
+        task.memory.write_u32(length, received.name_length)
     return result
 
 
@@ -205,12 +177,12 @@ def _passed(control: bytes) -> Iterator[int]:
         at += (length + 7) & ~7
 
 
-def _send_message(task: Task, descriptor: int, pointer: int, flags: int) -> int:
+def _send_message(task: Task, descriptor: int, pointer: int, flags: int, key: str = "moved") -> int:
     fields = _MESSAGE.unpack(task.memory.read(pointer, _MESSAGE.size))
     to, length, _, vectors, count, control, control_length, _, _ = fields
     if length >> 31:
         return -errno.EINVAL
-    length = min(length, _ADDRESS_MAX)
+    length = min(length, ADDRESS_MAX)
     if control_length > _CONTROL_MAX:
         return -errno.ENOBUFS
     name = host.HostBuffer(length, task.memory.read(to, length)) if to and length else None
@@ -218,19 +190,7 @@ def _send_message(task: Task, descriptor: int, pointer: int, flags: int) -> int:
     if any(number >= FIRST_OWN for number in _passed(data)):
         return -errno.EBADF  # one of Quire's
     extra = host.HostBuffer(len(data), data)
-    vector, chunks = _chunks(task, _vectors(task, vectors, count), Access.READ)
-    packed = _MESSAGE.pack(
-        name.address if name else 0,
-        name.size if name else 0,
-        0,
-        vector.address,
-        chunks,
-        extra.address if data else 0,
-        len(data),
-        0,
-        0,
-    )
-    return _send(task, descriptor, host.HostBuffer(_MESSAGE.size, packed), flags)
+    return _send(task, descriptor, name, extra, _vectors(task, vectors, count), flags, key)
 
 
 @syscall(_SENDMSG, "sendmsg", SOCKET, POINTER, U32, effect=_OTHERS, restart=True)
@@ -239,36 +199,26 @@ def sendmsg(task: Task, descriptor: int, pointer: int, flags: int) -> int:
     return _send_message(task, descriptor, pointer, flags)
 
 
-def _receive_message(task: Task, descriptor: int, pointer: int, flags: int) -> int:
+def _receive_message(task: Task, descriptor: int, pointer: int, flags: int, key: str = "moved") -> int:
     fields = _MESSAGE.unpack(task.memory.read(pointer, _MESSAGE.size))
     source, length, pad, vectors, count, control, control_length, _, pad2 = fields
     if length >> 31:
         return -errno.EINVAL
-    name = host.HostBuffer(min(length, _ADDRESS_MAX)) if source else None
-    extra = host.HostBuffer(min(control_length, _CONTROL_MAX) if control else 0)
-    vector, chunks = _chunks(task, _vectors(task, vectors, count), Access.WRITE)
-    packed = _MESSAGE.pack(
-        name.address if name else 0,
-        name.size if name else 0,
-        0,
-        vector.address,
-        chunks,
-        extra.address if extra.size else 0,
-        extra.size,
-        0,
-        0,
-    )
-    message = host.HostBuffer(_MESSAGE.size, packed)
-    result = _receive(descriptor, message, flags)
+    name = host.HostBuffer(min(length, ADDRESS_MAX)) if source else None
+    extra = host.HostBuffer(min(control_length, _CONTROL_MAX)) if control and control_length else None
+    received = _Received(name, extra)
+    result = received.take(task, descriptor, _vectors(task, vectors, count), flags, key)
     if result < 0:
         return result
-    _, got_name, _, _, _, _, got_control, got_flags, _ = _MESSAGE.unpack(message.take())
+    got_control = received.extra_length
     if name is not None:
-        task.memory.write(source, name.take(got_name))
-    if got_control:
-        group_state(task).opened.update(_passed(extra.take(got_control)))
+        task.memory.write(source, name.take(received.name_length))
+    if extra is not None and got_control:
+        for passed in _passed(extra.take(got_control)):
+            group_state(task).opened.add(passed)
+            task.kernel.files.adopt(task.process.seat, passed)
         task.memory.write(control, extra.take(got_control))
-    answer = (source, got_name, pad, vectors, count, control, got_control, got_flags, pad2)
+    answer = (source, received.name_length, pad, vectors, count, control, got_control, received.flags, pad2)
     task.memory.write(pointer, _MESSAGE.pack(*answer))
     return result
 
@@ -285,20 +235,20 @@ def _each_message(
     pointer: int,
     count: int,
     flags: int,
-    one: Callable[[Task, int, int, int], int],
+    one: Callable[[Task, int, int, int, str], int],
 ) -> int:
     """Send or receive messages one by one until one cannot be; return how many, or the error of the first."""
-    done = 0
+    done = task.kept.get("moved", 0)
     try:
         while done < min(count, _MESSAGES_MAX):
             place = pointer + done * _MESSAGE_IN_ARRAY
             moved = one(
-                task, descriptor, place, flags if not done else flags & ~_WAIT_FOR_ONE | _later(flags)
+                task, descriptor, place, flags if not done else flags & ~_WAIT_FOR_ONE | _later(flags), "part"
             )
             if moved < 0:
                 return done or moved
             task.memory.write_u32(place + _MESSAGE.size, moved)
-            done += 1
+            task.kept["moved"] = done = done + 1
     except (BadAddress, OSError):
         if not done:
             raise
@@ -323,15 +273,16 @@ def recvmmsg(task: Task, descriptor: int, pointer: int, count: int, flags: int, 
     seconds, nanos = struct.unpack("<qq", task.memory.read(timeout, 16))
     if seconds < 0 or not 0 <= nanos < 1_000_000_000:
         return -errno.EINVAL
-    end = time.monotonic() + min(seconds, 1 << 40) + nanos / 1e9
+    clock = task.kernel.clock
+    end = task.kept.setdefault("end", clock.now() + min(seconds, 1 << 32) * 1_000_000_000 + nanos)
 
-    def until_then(task: Task, descriptor: int, place: int, flags: int) -> int:
-        if place != pointer and time.monotonic() >= end:
+    def until_then(task: Task, descriptor: int, place: int, flags: int, key: str) -> int:
+        if place != pointer and clock.now() >= end:
             return -errno.EAGAIN
-        return _receive_message(task, descriptor, place, flags)
+        return _receive_message(task, descriptor, place, flags, key)
 
     done = _each_message(task, descriptor, pointer, count, flags, until_then)
     if done > 0:
-        left = max(int((end - time.monotonic()) * 1e9), 0)
+        left = max(end - clock.now(), 0)
         task.memory.write(timeout, struct.pack("<qq", *divmod(left, 1_000_000_000)))
     return done

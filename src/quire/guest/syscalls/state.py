@@ -83,7 +83,8 @@ class GroupState:
     #: Resource limits, soft and hard, by number. Virtual: a guest's limit must not hit Quire itself.
     limits: dict[int, tuple[int, int]] = field(default_factory=_initial_limits)
     dumpable: int = 1
-    #: Whether large pages are not wanted.
+    #: What it registered for of membarrier.
+    barriers: int = 0
     #: What new files and directories do not get of their mode. Quire's own process keeps the host's.
     umask: int = field(default_factory=lambda: UMASK_BEFORE)
     #: (device, inode) of all that the guest was started with: Quire has copies of it, but it is no secret.

@@ -13,8 +13,10 @@ from quire.guest.syscalls.kinds import POINTER, S32, U32, fail
 from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.table import syscall
 
+__all__ = ["ITIMERSPEC", "nanoseconds", "packed_times"]
+
 _ITIMERVAL = struct.Struct("<qqqq")  # interval, value, each in seconds and microseconds
-_ITIMERSPEC = _ITIMERVAL  # the same in nanoseconds
+ITIMERSPEC = _ITIMERVAL  # the same in nanoseconds
 _SIGEVENT = struct.Struct("<Qiii")  # value, signal, how to notify, thread
 _SIGEVENT_BYTES = 64
 _SECOND = 1_000_000_000
@@ -36,14 +38,14 @@ def _changed(task: Task) -> None:
     task.kernel.timers_changed()
 
 
-def _nanoseconds(seconds: int, parts: int, unit: int) -> int:
+def nanoseconds(seconds: int, parts: int, unit: int) -> int:
     """Return seconds and parts of one as ns. EINVAL for what is no time."""
     if seconds < 0 or not 0 <= parts < _SECOND // unit:
         raise fail(errno.EINVAL)
     return min(seconds * _SECOND + parts * unit, _LONGEST)
 
 
-def _packed(left: int, interval: int, unit: int) -> bytes:
+def packed_times(left: int, interval: int, unit: int) -> bytes:
     """Return what is left and the interval as the guest's structure, rounded up: a timer that runs is never at 0."""
     left, interval = -(-left // unit), -(-interval // unit)
     second = _SECOND // unit
@@ -62,7 +64,7 @@ def _interval_timer(group: ThreadGroup, which: int) -> Timer:
 
 
 def _state(timers: Timers, timer: Timer, unit: int) -> bytes:
-    return _packed(timer.left(timers.now(timer.clock)), timer.interval, unit)
+    return packed_times(timer.left(timers.now(timer.clock)), timer.interval, unit)
 
 
 @syscall(36, "getitimer", S32, POINTER, effect=Effect.PLAYED)
@@ -76,8 +78,8 @@ def getitimer(task: Task, which: int, old: int) -> int:
 def setitimer(task: Task, which: int, new: int, old: int) -> int:
     """Start or stop a timer of real time, of the guest's time, or of both, and return what was left of it."""
     words = _ITIMERVAL.unpack(task.memory.read(new, _ITIMERVAL.size)) if new else (0, 0, 0, 0)
-    interval = _nanoseconds(words[0], words[1], _MICRO)
-    value = _nanoseconds(words[2], words[3], _MICRO)
+    interval = nanoseconds(words[0], words[1], _MICRO)
+    value = nanoseconds(words[2], words[3], _MICRO)
     timer = _interval_timer(task, which)
     before = _state(task.timers, timer, _MICRO)
     _start(task.timers, timer, value, interval)
@@ -135,8 +137,8 @@ def timer_settime(task: Task, ident: int, flags: int, new: int, old: int) -> int
     """Start a timer, in a time or at one, or stop it; return what was left of it."""
     if not new:
         return -errno.EINVAL
-    words = _ITIMERSPEC.unpack(task.memory.read(new, _ITIMERSPEC.size))
-    interval, value = _nanoseconds(words[0], words[1], 1), _nanoseconds(words[2], words[3], 1)
+    words = ITIMERSPEC.unpack(task.memory.read(new, ITIMERSPEC.size))
+    interval, value = nanoseconds(words[0], words[1], 1), nanoseconds(words[2], words[3], 1)
     timers, timer = task.timers, _made(task, ident)
     before = _state(timers, timer, 1)
     if value and flags & _ABSOLUTE:

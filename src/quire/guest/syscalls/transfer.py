@@ -11,6 +11,7 @@ import select
 import stat
 
 from quire.arch import Access
+from quire.guest.kernel.played_files import PlayedFile
 from quire.guest.kernel.task import Task
 from quire.guest.mm.file_pages import refresh_file, sync_file
 from quire.guest.mm.linux import TASK_SIZE
@@ -18,6 +19,7 @@ from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import file_size, host
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.pidfds import is_pidfd
+from quire.guest.syscalls.played import read_played
 from quire.guest.syscalls.ptys import typed
 from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.terminals import MASTER, await_key, may_read, may_write
@@ -39,6 +41,7 @@ __all__ = [
     "gather",
     "is_seeded",
     "read_file",
+    "skip",
     "write_file",
 ]
 
@@ -83,7 +86,8 @@ def check_ranges(segments: Segments) -> None:
         raise BadAddress(segments[0][0])
 
 
-def _skip(segments: Segments, count: int) -> Segments:
+def skip(segments: Segments, count: int) -> Segments:
+    """Return `segments` without their first `count` bytes."""
     rest: Segments = []
     for gva, length in segments:
         passed = min(count, length)
@@ -150,7 +154,7 @@ def _move(task: Task, number: int, descriptor: int, segments: Segments, offset: 
     """Make as many preadv2 or pwritev2 calls as it takes; return the bytes moved, or -errno when none did."""
     access = Access.WRITE if number == _PREADV2 else Access.READ
     done = task.kept.get("moved", 0)
-    segments = _skip(segments, done)
+    segments = skip(segments, done)
     while segments:
         chunks = gather(task, segments, access, _BATCH)
         size = sum(length for _, length in chunks)
@@ -159,7 +163,10 @@ def _move(task: Task, number: int, descriptor: int, segments: Segments, offset: 
         # The position is two words, low and high; on a 64-bit machine the low one has all of it.
         whole = number == _PWRITEV2 and offset == _CURRENT and not flags
         words = (vector.address, len(chunks), where, 0, flags)
-        moved = _move_once(number, descriptor, words, patient=whole or not done)
+        try:
+            moved = _move_once(task, number, descriptor, words, patient=whole or not done)
+        except BlockingIOError:  # the socket's time is over
+            moved = -errno.EAGAIN
         if moved < 0:
             return done or moved
         done += moved
@@ -167,13 +174,13 @@ def _move(task: Task, number: int, descriptor: int, segments: Segments, offset: 
             if not (whole and moved and is_streaming(descriptor)):
                 break
             task.kept["moved"] = done  # what a write that waits for room has written so far
-        segments = _skip(segments, moved)
+        segments = skip(segments, moved)
         if segments and doomed(task):
             break
     return done
 
 
-def _move_once(number: int, descriptor: int, words: tuple[int, ...], *, patient: bool) -> int:
+def _move_once(task: Task, number: int, descriptor: int, words: tuple[int, ...], *, patient: bool) -> int:
     """Make one call that does not wait; where the guest's would, have it made again when it need not."""
     *rest, flags = words
     moved = host.call(number, descriptor, *rest, flags | os.RWF_NOWAIT)
@@ -181,7 +188,7 @@ def _move_once(number: int, descriptor: int, words: tuple[int, ...], *, patient:
         # Of what knows no such flag: regular files of some kinds, which never wait, terminals and event channels.
         events = select.POLLIN if number == _PREADV2 else select.POLLOUT
         if patient and not ready(descriptor, events) and is_blocking(descriptor):
-            await_ready(descriptor, events)
+            await_ready(task, descriptor, events)
         return host.call(number, descriptor, *rest, flags)
     if moved == -errno.EAGAIN and not flags & os.RWF_NOWAIT and is_blocking(descriptor):
         if host.is_regular(descriptor):
@@ -189,7 +196,7 @@ def _move_once(number: int, descriptor: int, words: tuple[int, ...], *, patient:
                 number, descriptor, *rest, flags
             )  # not in the host's memory yet: it will be soon
         if patient:
-            await_ready(descriptor, select.POLLIN if number == _PREADV2 else select.POLLOUT)
+            await_ready(task, descriptor, select.POLLIN if number == _PREADV2 else select.POLLOUT)
     return moved
 
 
@@ -225,6 +232,9 @@ def read_file(task: Task, descriptor: int, segments: Segments, offset: int = _CU
         return _move(task, _PREADV2, descriptor, segments, offset, flags)
     if is_pidfd(task, status):
         return -errno.EINVAL
+    played = task.kernel.files.find(status)
+    if played is not None:
+        return _read_played_at(task, descriptor, played, segments, offset, flags)
     # One call only: more might have to be waited for, and a short read is what a program must expect here.
     return _move(task, _PREADV2, descriptor, clip(segments, _UNSIZED_BATCH), offset, flags)
 
@@ -240,6 +250,14 @@ def _read_device(
     if moved == -errno.EIO:  # of Quire itself, which may be in the background by now, as of what hung up
         return may_read(task, status) or moved
     return moved
+
+
+def _read_played_at(
+    task: Task, descriptor: int, played: PlayedFile, segments: Segments, offset: int, flags: int
+) -> int:
+    if offset != _CURRENT:
+        return -errno.ESPIPE
+    return read_played(task, descriptor, played, segments, waits=not flags & os.RWF_NOWAIT)
 
 
 def _host_zero(number: int, descriptor: int, offset: int, flags: int) -> int:
@@ -269,7 +287,7 @@ def write_file(
     except OSError:
         return -errno.EBADF
     regular = stat.S_ISREG(status.st_mode)
-    if stat.S_ISFIFO(status.st_mode) and is_pidfd(task, status):
+    if stat.S_ISFIFO(status.st_mode) and (is_pidfd(task, status) or task.kernel.files.find(status)):
         return -errno.EINVAL
     outside = _leaves_user_space(segments)
     segments = clip(segments)

@@ -4,11 +4,12 @@ import os
 import select
 import signal
 import stat
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EAGAIN, EINTR, EINVAL
-from socket import MSG_DONTWAIT
+from socket import MSG_DONTWAIT, SOL_SOCKET
 from typing import NoReturn
 
 from quire.guest.kernel.siginfo import SI_USER, SignalInfo
@@ -30,6 +31,7 @@ __all__ = [
     "ready",
     "replaced_mask",
     "wait_for_lock",
+    "wait_for_room",
     "wait_for_signal",
 ]
 
@@ -38,6 +40,7 @@ _MASK_BYTES = 8
 _LOCK_WAIT, _LOCK_SECONDS = 1_000_000, 0.001
 _POLL = 7
 _FCNTL, _GETFL = 72, 3
+_GETSOCKOPT, _SO_RCVTIMEO, _SO_SNDTIMEO = 55, 20, 21
 
 Wait = Callable[[Callable[[], int]], int]
 
@@ -86,16 +89,34 @@ def is_streaming(descriptor: int) -> bool:
     return (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)) and is_blocking(descriptor)
 
 
-def await_ready(descriptor: int, events: int) -> NoReturn:
-    """Wait until a descriptor has one of `events` (poll(2)): the call is made again then."""
-    raise Blocks(files=((descriptor, events),))
+def _patience(descriptor: int, events: int) -> int | None:
+    """Return for how many ns a socket is to be waited for, by SO_RCVTIMEO or SO_SNDTIMEO; None for ever."""
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        return None
+    option = _SO_RCVTIMEO if events & select.POLLIN else _SO_SNDTIMEO
+    value, length = host.HostBuffer(16), host.HostBuffer(4, struct.pack("<i", 16))
+    if host.call(_GETSOCKOPT, descriptor, SOL_SOCKET, option, value.address, length.address) < 0:
+        return None
+    seconds, micros = struct.unpack("<qq", value.take())
+    return (min(seconds, 1 << 32) * 1_000_000 + micros) * 1000 or None
 
 
-def patiently(descriptor: int, events: int, flags: int, make: Callable[[int], int]) -> int:
+def await_ready(task: Task, descriptor: int, events: int, late: int = EAGAIN) -> NoReturn:
+    """Wait until a descriptor has one of `events` (poll(2)): the call is made again then.
+
+    A socket may have a time to wait: when that is over the call fails with `late`.
+    """
+    until = deadline(task, _patience(descriptor, events))
+    if until is not None and task.kernel.clock.now() >= until:
+        raise fail(late)
+    raise Blocks(files=((descriptor, events),), until=until, timed=until is not None)
+
+
+def patiently(task: Task, descriptor: int, events: int, flags: int, make: Callable[[int], int]) -> int:
     """Make a call of a socket with MSG_DONTWAIT; where the guest's would wait, have it made again when it need not."""
     result = make(flags | MSG_DONTWAIT)
     if result == -EAGAIN and not flags & MSG_DONTWAIT and is_blocking(descriptor):
-        await_ready(descriptor, events)
+        await_ready(task, descriptor, events)
     return result
 
 
@@ -106,6 +127,17 @@ def wait_for_lock(task: Task) -> NoReturn:
     if not task.kernel.has_company:
         time.sleep(_LOCK_SECONDS)
     raise Blocks(until=task.kernel.clock.now() + _LOCK_WAIT)
+
+
+def wait_for_room(task: Task, descriptor: int) -> NoReturn:
+    """Wait a little for room in the queue of a socket that listens, for as long as SO_SNDTIMEO says: EAGAIN."""
+    end = deadline(task, _patience(descriptor, select.POLLOUT))
+    now = task.kernel.clock.now()
+    if end is not None and now >= end:
+        raise fail(EAGAIN)
+    if not task.kernel.has_company:
+        time.sleep(_LOCK_SECONDS)
+    raise Blocks(until=min(now + _LOCK_WAIT, end or now + _LOCK_WAIT), timed=end is not None)
 
 
 def ready(descriptor: int, events: int) -> bool:
