@@ -44,7 +44,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=" ".join,
 )
 def test_large_pages_are_where_linux_has_them(program: Path, options: tuple[str, ...]) -> None:
-    outcome = quire([program], *options, "--check-flushes", "--report", "none")
+    outcome = quire([program], *options, "--report", "none")
     assert outcome.stdout.decode() == EXPECTED
     assert (outcome.stderr, outcome.status) == (b"huge aligned 1 refused 1\n", 0)
 
@@ -57,12 +57,12 @@ def test_modes(program: Path) -> None:
     ]
     assert "advised   large 0" in never and "collapsed large 2" in never and "parted    large 0" in never
     tables = {}
-    for mode in ("always", "madvise", "never"):
-        script = "import os; x = b'x' * (64 << 20); os._exit(0)"
+    for mode in ("always", "madvise"):
+        script = "import os; x = b'x' * (16 << 20); os._exit(0)"
         _, record = quire_report(["python3", "-S", "-c", script], "--thp", mode)
         tables[mode] = record["memory"]["guest"]["table_pages"]
         assert record["config"]["thp"] == mode
-    assert tables["always"] < tables["madvise"] == tables["never"]
+    assert tables["always"] < tables["madvise"]
 
 
 def test_what_says_nothing_together_is_told() -> None:

@@ -67,7 +67,7 @@ def command(**options: Any) -> int:
       quire run --detail full --no-walk-caches --tlb-replacement plru -- ls /
       quire run --clock host -- date
       quire run --vcpus 2 -- sh -c 'true | true'
-      quire run --schedules 3 -- sh -c 'echo 1 & echo 2; wait'
+      quire run --schedules 3 -- sh -c 'true & wait'
     """
     _check(options)
     config = guest_config(
