@@ -1,8 +1,10 @@
 // What tasks cost: `tasks WHAT COUNT` does one thing so often. fork: a child that executes /bin/true is waited for;
-// switch: two processes hand a byte to each other through pipes; futex: two threads wake each other; threads: so many
+// yield: two processes
+// let each other run, alone: one lets nobody; pipe: two processes hand a byte to each other; futex: two threads wake each other; threads: so many
 // threads that all wait at once.
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +54,12 @@ int main(int words, char **what) {
             if (!fork()) execl("/bin/true", "true", (char *)0), _exit(1);
             wait(0);
         }
-    } else if (!strcmp(what[1], "switch")) {
+    } else if (!strcmp(what[1], "yield") || !strcmp(what[1], "alone")) {
+        int child = what[1][0] == 'y' && fork() == 0;
+        for (int round = 0; round < count; round++) sched_yield();
+        if (child) _exit(0);
+        wait(0);
+    } else if (!strcmp(what[1], "pipe")) {
         int there[2], back[2];
         if (pipe(there) || pipe(back)) return 1;
         if (!fork()) hand_over(there[0], back[1], 0), _exit(0);

@@ -58,7 +58,7 @@ class FakeRegisters:
         for name, value in values.items():
             self.write(name, value)
 
-    def save(self):
+    def save(self, into=None):
         return dict(self.values), self.fpu
 
     def load(self, saved):

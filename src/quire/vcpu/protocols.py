@@ -44,8 +44,8 @@ class Registers(Protocol):
         """Set several registers."""
         ...
 
-    def save(self) -> object:
-        """Return all that a program has in registers, for :meth:`load`."""
+    def save(self, into: Any = None) -> object:
+        """Return all that a program has in registers, for :meth:`load`: in what was returned before, if it is given."""
         ...
 
     def load(self, saved: Any) -> None:

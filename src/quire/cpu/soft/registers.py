@@ -72,9 +72,11 @@ class SoftRegisters:
         _read_batch(self._handle, batch.numbers, batch.pointers, batch.count)
         return batch.values[:]
 
-    def save(self) -> "SavedRegisters":
-        """Return all that a program has in registers, for :meth:`load`."""
-        return SavedRegisters(self._handle)
+    def save(self, into: "SavedRegisters | None" = None) -> "SavedRegisters":
+        """Return all that a program has in registers, for :meth:`load`: in what was returned before, if it is given."""
+        saved = SavedRegisters(self._handle) if into is None else into
+        saved.save(self._handle)
+        return saved
 
     def load(self, saved: "SavedRegisters") -> None:
         """Set all registers to what they were."""
@@ -144,13 +146,16 @@ class SoftRegisters:
 
 
 class SavedRegisters:
-    """The registers of the engine `handle` as they are now."""
+    """Room for the registers of engines like the one of `handle`."""
 
     def __init__(self, handle: ctypes.c_void_p) -> None:
         self._context = ctypes.c_void_p()
         uclib.uc_context_alloc(handle, ctypes.byref(self._context))
-        uclib.uc_context_save(handle, self._context)
         weakref.finalize(self, uclib.uc_context_free, self._context)
+
+    def save(self, handle: ctypes.c_void_p) -> None:
+        """Keep the registers of the engine `handle` as they are now."""
+        uclib.uc_context_save(handle, self._context)
 
     def load(self, handle: ctypes.c_void_p) -> None:
         """Set the registers of the engine `handle` to these: of the same, or of another vCPU."""

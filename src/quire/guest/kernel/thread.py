@@ -32,6 +32,7 @@ class Thread(Calls):
         self.meter = Meter()
         self._since: Tally | None = None  # what the vCPU had counted when its turn began
         self._saved: object | None = None
+        self._room: object | None = None  # where its registers were kept before
         self._held = 0  # translations that the TLBs had of its own when its registers were kept
         self._starts: list[Callable[[], None]] = []
         self._begin_calls()
@@ -111,7 +112,7 @@ class Thread(Calls):
             machine.load()
         if self._saved is not None:
             machine.registers.load(self._saved)
-            self._saved = None
+            self._room, self._saved = self._saved, None
             self.meter.switches += 1
             self.meter.refills += max(self._held - machine.held(), 0)
         if self._since is None:
@@ -120,7 +121,7 @@ class Thread(Calls):
 
     def leave(self) -> None:
         """Keep its registers: another vCPU is to have them."""
-        self._saved, self._held = self.machine.registers.save(), self.machine.held()
+        self._saved, self._held = self.machine.registers.save(self._room), self.machine.held()
 
     def rest(self) -> Tally | None:
         """The vCPU that it is on is not at work any more, or not for it; return what that has counted, if it was."""
