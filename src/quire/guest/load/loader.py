@@ -21,6 +21,7 @@ from quire.guest.mm import linux
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.mm.linux import PAGE_4K, PROT_EXEC, PROT_READ, PROT_WRITE, page_down, page_up
 from quire.guest.mm.uaccess import BadAddress, UserMemory
+from quire.memory import OutOfFrames
 
 __all__ = ["Start", "load_program"]
 
@@ -82,7 +83,7 @@ def load_program(
     space.map_area(start, top, prot, grows_down=True, name=b"[stack]")
     try:
         memory.write(stack.rsp, stack.data)
-    except BadAddress:
+    except (BadAddress, OutOfFrames):
         raise LaunchError(CANNOT_SET_UP, _no_memory(space)) from None
     return Start(entry, stack.rsp, bias)
 

@@ -19,7 +19,7 @@ from quire.guest.kernel.siginfo import BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SI_
 from quire.guest.mm.advice import madvise
 from quire.guest.mm.backing import Backing, FileBacking
 from quire.guest.mm.commons import Commons, LargePages
-from quire.guest.mm.file_pages import read_again
+from quire.guest.mm.file_pages import fill, known_page
 from quire.guest.mm.huge_pages import map_huge
 from quire.guest.mm.layout import DEFAULT_STACK_LIMIT, Layout, choose_layout
 from quire.guest.mm.linux import (
@@ -342,7 +342,7 @@ class AddressSpace(MemoryMap):
         assert backing is not None
         file = backing if isinstance(backing, FileBacking) else None
         store, index = self.pages.shared, vma.offset_at(page) // PAGE_4K
-        known = self._known(backing, index)
+        known = known_page(self.pages, backing, index)
         if known is None:
             version = None if file is None else file.version()
             gpa = self._filled(file, index * PAGE_4K, gva)
@@ -361,28 +361,19 @@ class AddressSpace(MemoryMap):
         self.pages.add(page, known.gpa | flags)
         return None
 
-    def _known(self, backing: Backing, index: int) -> SharedPage | None:
-        """Return the frame with page `index` of `backing`, if there is one and it holds what the file does now."""
-        store = self.pages.shared
-        if isinstance(backing, FileBacking):
-            read_again(self.pages, backing, store.changed(backing))
-        return store.find(backing.key, index)
-
     def _filled(self, file: FileBacking | None, offset: int, gva: int) -> int | SignalInfo:
         """Return the GPA of a new frame with the page of `file` at `offset` (zeros without one)."""
         gpa = self._frame()
         if gpa is None:
             return self._out_of_memory()
-        known = None if file is None else self._known(file, offset // PAGE_4K)
-        if known is not None:  # newer than the file, as far as a mapping wrote to it
-            self.machine.physical(gpa, PAGE_4K, write=True)[:] = self.machine.physical(known.gpa, PAGE_4K)
-        elif file is not None:
-            count = file.read_page(offset, self.machine.physical(gpa, PAGE_4K, write=True))
-            if count <= 0:
-                self.machine.free(gpa, PAGE_4K)
-                failed = f"the file cannot be read (errno {-count})"
-                why = failed if count else "the file ends before that page"
-                return SignalInfo(signal.SIGBUS, BUS_ADRERR, addr=gva, text=why)
+        try:
+            failed = "" if file is None else fill(self.pages, gpa, file, offset)
+        except OutOfFrames:  # the host has none for it
+            self.machine.free(gpa, PAGE_4K)
+            raise
+        if failed:
+            self.machine.free(gpa, PAGE_4K)
+            return SignalInfo(signal.SIGBUS, BUS_ADRERR, addr=gva, text=failed)
         return gpa
 
     def _map(self, page: int, gpa: int, size: int, vma: Vma) -> None:

@@ -9,13 +9,13 @@ import os
 from collections.abc import Sequence
 
 from quire.arch import WORD
-from quire.guest.mm.backing import FileBacking, identity_of
+from quire.guest.mm.backing import Backing, FileBacking, identity_of
 from quire.guest.mm.linux import PAGE_4K
 from quire.guest.mm.pages import PageMap
 from quire.guest.mm.shared_pages import SharedPage
 from quire.guest.mm.vma import VmaList
 
-__all__ = ["read_again", "refresh_file", "sync_file", "writes_to"]
+__all__ = ["fill", "known_page", "read_again", "refresh_file", "sync_file", "writes_to"]
 
 
 def writes_to(areas: VmaList, fd: int) -> bool:
@@ -54,6 +54,29 @@ def refresh_file(pages: PageMap, fd: int, start: int, length: int) -> None:
         read_again(pages, FileBacking(mapped[0].key, b"", fd=own), mapped)
     finally:
         os.close(own)
+
+
+def known_page(pages: PageMap, backing: Backing, index: int) -> SharedPage | None:
+    """Return the frame with page `index` of `backing`, if there is one and it holds what the file does now."""
+    if isinstance(backing, FileBacking):
+        read_again(pages, backing, pages.shared.changed(backing))
+    return pages.shared.find(backing.key, index)
+
+
+def fill(pages: PageMap, gpa: int, file: FileBacking, offset: int) -> str:
+    """Copy the page of `file` at `offset` to the frame at `gpa`; return why not if it cannot be read.
+
+    Raises OutOfFrames.
+    """
+    view = pages.machine.physical(gpa, PAGE_4K, write=True)
+    known = known_page(pages, file, offset // PAGE_4K)
+    if known is not None:  # newer than the file, as far as a mapping wrote to it
+        view[:] = pages.machine.physical(known.gpa, PAGE_4K)
+        return ""
+    count = file.read_page(offset, view)
+    if count > 0:
+        return ""
+    return f"the file cannot be read (errno {-count})" if count else "the file ends before that page"
 
 
 def read_again(pages: PageMap, file: FileBacking, stale: Sequence[SharedPage]) -> None:

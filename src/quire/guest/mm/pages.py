@@ -207,11 +207,15 @@ class PageMap:
         if self.small.get(page) != entry:  # whoever made room for it took this one away
             self.machine.free(made, PAGE_4K)
             return True
-        self.machine.physical(made, PAGE_4K, write=True)[:] = self.machine.physical(gpa, PAGE_4K)
+        try:
+            self.machine.physical(made, PAGE_4K, write=True)[:] = self.machine.physical(gpa, PAGE_4K)
+        except OutOfFrames:
+            self.machine.free(made, PAGE_4K)
+            raise
         self.machine.unmap(page)
         self._leave(page, entry, False)
-        self.small[page] = made
-        self.machine.map(page, made, PAGE_4K, rights)
+        self.small[page] = made | PARKED
+        self.unpark(page, rights)
         return True
 
     def fork(self, child: "PageMap", left_out: Sequence[tuple[int, int]] = ()) -> None:
@@ -266,13 +270,17 @@ class PageMap:
             gpa = self.machine.allocate(PAGE_2M)
         if gpa is None:
             return False
+        pages = self._within(self.small, region, region + PAGE_2M, PAGE_4K)
+        try:
+            for page in pages:
+                source = self.machine.physical(self.small[page] & ~_FLAGS, PAGE_4K)
+                self.machine.physical(gpa + page - region, PAGE_4K, write=True)[:] = source
+        except OutOfFrames:
+            self.machine.free(gpa, PAGE_2M)
+            return False
         with self.machine.together():
-            for page in range(region, region + PAGE_2M, PAGE_4K):
-                entry = self.small.get(page)
-                if entry is not None:
-                    source = self.machine.physical(entry & ~_FLAGS, PAGE_4K)
-                    self.machine.physical(gpa + page - region, PAGE_4K, write=True)[:] = source
-                    self.drop_page(page)
+            for page in pages:
+                self.drop_page(page)
         self.large[region] = gpa | PARKED
         if rights:
             with suppress(OutOfFrames):  # no frame for a table now: the next access tries again
