@@ -78,7 +78,7 @@ if not pid: os._exit(0)
 time.sleep(0.1); print(os.waitpid(pid, 0)[1])""",
 }
 #: Programs in C, in a file each beside this one.
-C_PROGRAMS = tuple("pthreads forks futexes litmus stops edges events ipc queues rights sockets".split())
+C_PROGRAMS = ("pthreads", "forks", "futexes", "litmus", "stops", "edges", "events", "ipc", "queues", "rights", "net")
 
 
 def _both(command: list[str], folder: Path, hardware: tuple[str, int]) -> None:
