@@ -53,17 +53,16 @@ def _check(
         _log_tables(mmu, log, actor)
     else:
         log, watched = first.log, first.watched
+        _log_shadow(mmu, log, actor)
     retain = config.caching is CachingMode.RETAIN
     return FlushCheck(mmu, log, actor, vcpu=vcpu, retain=retain, watched=watched)
 
 
 def _log_tables(mmu: PagedMmu, log: TableLog, actor: Callable[[str], Actor]) -> None:
     """Have writes of tables that hardware walks noted from now on."""
-    mapped, shadowed = mmu.mapped, mmu.shadowed
-    if shadowed is not None:
-        shadow = shadowed.shadow.tables
-        if not _log_copies(shadow.memory, log, actor):
-            shadow.memory = LoggedEntries(shadow.memory, log, lambda: actor("hypervisor"))
+    mapped = mmu.mapped
+    if mmu.shadowed is not None:
+        _log_shadow(mmu, log, actor)
     elif mmu.builds_tables:
         mmu.logged = lambda tables: LoggedTables(tables, mmu.entry_hpa, log, lambda: actor("kernel"))
         mmu.tables.memory = mmu.logged(mmu.tables.memory)
@@ -71,6 +70,14 @@ def _log_tables(mmu: PagedMmu, log: TableLog, actor: Callable[[str], Actor]) -> 
         memory_map = mapped.memory_map
         if not _log_copies(memory_map.memory, log, actor):
             memory_map.memory = LoggedTables(memory_map.memory, int, log, lambda: actor("hypervisor"))
+
+
+def _log_shadow(mmu: PagedMmu, log: TableLog, actor: Callable[[str], Actor]) -> None:
+    """Have writes of a vCPU's own shadow tables noted from now on, if it has some."""
+    if mmu.shadowed is not None:
+        shadow = mmu.shadowed.shadow.tables
+        if not _log_copies(shadow.memory, log, actor):
+            shadow.memory = LoggedEntries(shadow.memory, log, lambda: actor("hypervisor"))
 
 
 def _log_copies(memory: object, log: TableLog, actor: Callable[[str], Actor]) -> bool:

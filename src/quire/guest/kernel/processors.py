@@ -65,11 +65,19 @@ class Processors:
         ]
 
     def shoot_down(self, number: int, pages: Sequence[int | None]) -> None:
-        """Interrupt vCPU `number`, which drops what it has of `pages`, each None for all of its address space."""
-        self.sent[self.number] += 1
+        """Interrupt vCPU `number`, which drops what it has of `pages`, each None for all of its address space.
+
+        It executes the instructions itself: where they exit, it is the one that does.
+        """
+        here = self.number
+        self.sent[here] += 1
         self.received[number] += 1
-        for page in pages:
-            self.all[number].mmu.invalidate(page)
+        self.go_to(number)
+        try:
+            for page in pages:
+                self.current.mmu.invalidate(page)
+        finally:
+            self.go_to(here)
 
     def _exit(self, stop: Exit) -> None:
         """Whichever Mmu met it: the vCPU that runs has exited."""
