@@ -24,6 +24,19 @@ from quire.cli import command_line
 sys.argv[0] = "quire"
 command_line()
 """
+#: What it is under a hypervisor that takes the shadow of a vCPU away and does not flush, where it is to drop pages.
+FORGETFUL_HYPERVISOR = """
+import sys
+from quire.guest.kernel.processors import Processors
+def zap(self, number, pages):
+    shadow = self.all[number].mmu.shadow
+    shadow._flush = lambda: None
+    shadow.zap()
+Processors.shoot_down = zap
+from quire.cli import command_line
+sys.argv[0] = "quire"
+command_line()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +75,10 @@ def test_shootdowns_are_counted_and_none_is_missing(programs: Path, mmu: str) ->
     assert told == [{"sent": 3 * each, "received": 0}, *[{"sent": 0, "received": each}] * 3]
 
 
-def forgets(programs: Path, folder: Path, mmu: str) -> tuple[bytes, list[dict[str, Any]]]:
-    """Return what the program says under a kernel that forgets shootdowns, and what the check of flushes finds."""
+def forgets(programs: Path, folder: Path, mmu: str, script: str = FORGETFUL) -> tuple[bytes, list[dict[str, Any]]]:
+    """Return what the program says where a flush is forgotten, as in `script`, and what the check of flushes finds."""
     options = ["run", "--mmu", mmu, "--vcpus", "4", "--check-flushes", "--report", "json", "-o", str(folder / "report")]
-    words = [sys.executable, "-P", "-c", FORGETFUL, *options, "--", str(programs / "shootdowns")]
+    words = [sys.executable, "-P", "-c", script, *options, "--", str(programs / "shootdowns")]
     done = subprocess.run(words, env=environment(), capture_output=True, timeout=PATIENCE, check=True)
     findings = json.loads((folder / "report").read_text())["flushes"]["findings"]
     return done.stdout, findings
@@ -84,6 +97,15 @@ def test_under_shadow_the_guest_itself_sees_that_its_kernel_forgets_them(program
     said, findings = forgets(programs, tmp_path, "shadow")
     assert said.startswith(b"wrong ") and int(said.split()[1]) > 0
     assert findings == []
+
+
+def test_a_hypervisor_that_does_not_flush_another_vcpu_is_found_out(programs: Path, tmp_path: Path) -> None:
+    """Each vCPU's own shadow is looked at; who changed it is the vCPU whose kernel was at work."""
+    _, findings = forgets(programs, tmp_path, "shadow", FORGETFUL_HYPERVISOR)
+    assert {one["vcpu"] for one in findings} == {"vCPU 1", "vCPU 2", "vCPU 3"}
+    changes = [one["changed"] for one in findings]
+    assert {(one["by"], one["vcpu"]) for one in changes} == {("hypervisor", "vCPU 0")}
+    assert all(one["symbol"].startswith(("mprotect+", "mremap+")) for one in changes)
 
 
 def tree(depth: int) -> bytes:

@@ -206,12 +206,14 @@ class ShadowMmu(BackedMmu):
     def store(self, gpa: int, entry: int) -> None:
         """Write an entry of the guest's tables; of a table that is in sync on any vCPU, that is an exit."""
         hpa = self.entry_hpa(gpa, write=True)
-        in_sync = [shadow for shadow in self._shadows if shadow.write_exits(gpa)]
-        if not in_sync:
+        for shadow in self._shadows:
+            if shadow.write_exits(gpa):
+                break
+        else:
             self.host.memory.store(hpa, entry)
             return
         self._exit_at(gpa, _TABLE_WRITE)
-        following = [shadow for shadow in in_sync if shadow.release(gpa)]
+        following = [one for one in self._shadows if one.write_exits(gpa) and one.release(gpa)]
         self.host.memory.store(hpa, entry)
         for shadow in following:
             shadow.written(gpa)
