@@ -151,8 +151,7 @@ class Machine:
             nodes = None if config.numa is None else config.numa.topology
             tables = 0
             if shape.shadows:  # there is room for those of one
-                most = min(config.shadow.limit(config.memory), config.memory >> PAGE_SHIFT)
-                tables = (config.vcpus - 1) * most << PAGE_SHIFT
+                tables = (config.vcpus - 1) * config.shadow.limit(config.memory) << PAGE_SHIFT
             self.host = shape.make_host(config.memory + tables, page, nodes)
             undo.callback(self.host.close)
         elif shape.shares_host:

@@ -59,8 +59,9 @@ class ShadowOptions:
 
     def limit(self, guest_bytes: int) -> int:
         """Return how many shadow pages one vCPU may have of a guest with so much memory."""
-        usual = max(LEAST_PAGES, (guest_bytes >> PAGE_SHIFT) * _PER_MILLE // 1000)
-        return usual if self.pages is None else self.pages
+        frames = guest_bytes >> PAGE_SHIFT
+        usual = max(LEAST_PAGES, frames * _PER_MILLE // 1000)
+        return usual if self.pages is None else min(self.pages, frames)  # no guest has more tables
 
 
 class ShadowMmu(BackedMmu):
