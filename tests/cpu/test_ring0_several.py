@@ -177,7 +177,8 @@ def test_what_cannot_be_made() -> None:
     with pytest.raises(MisuseError) as error:
         BareGuest(b"\xf4", bare_config(mmu="shadow", vcpus=2))
     assert str(error.value) == (
-        "A machine guest under shadow has one vCPU: several share the memory of a guest under native or ept"
+        "A machine guest under shadow has one vCPU: several share the memory of a process guest, or of a machine guest "
+        "under native or ept"
     )
 
 

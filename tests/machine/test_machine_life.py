@@ -49,6 +49,7 @@ CONFIGS = [
 ]
 #: One of each two-dimensional kind, with 4 KiB pages.
 BACKED = [CONFIGS[1], CONFIGS[3]]
+SEVERAL = [GuestConfig(mmu=mmu, memory=8 << 20, vcpus=3) for mmu in ("ept", "shadow")]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.mmu}-{c.host_page:#x}")
@@ -75,8 +76,8 @@ def test_failure_at_each_step_leaves_the_pool_as_it_was(config: GuestConfig, ste
     host.close()
 
 
-@pytest.mark.parametrize("config", BACKED, ids=lambda c: c.mmu)
-@pytest.mark.parametrize("allocation", range(12))
+@pytest.mark.parametrize("config", BACKED + SEVERAL, ids=lambda c: f"{c.mmu}-{c.vcpus}")
+@pytest.mark.parametrize("allocation", range(14))
 def test_failure_of_each_allocation_leaves_the_pool_as_it_was(
     allocation: int, config: GuestConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

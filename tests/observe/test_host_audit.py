@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from test_machine_life import FakeCpu
 
-from quire.arch import PTE
+from quire.arch import PTE, Access
 from quire.errors import InternalError
 from quire.machine import GuestConfig, Machine
 from quire.memory import FRAME_SHIFT, Fill, Owner, OwnerKind
@@ -189,11 +189,25 @@ def test_each_breach_is_named(break_it: Callable[[World], str]) -> None:
         found.check()
 
 
-def test_a_shadow_entry_that_nothing_justifies() -> None:
+def test_shadows_of_several_vcpus_in_order() -> None:
+    host = Host.for_guest(64 * MIB, 4096)
+    machine = make(host, "shadow", vcpus=3)
+    for vcpu in machine.vcpus[1:]:
+        assert vcpu.mmu.translate(0x400000, Access.READ)[0] == 0
+    found = audit_host(host, [machine])
+    assert found.breaches == []
+    assert found.tables > sum(len(one.mmu.shadow.tables.pages) for one in machine.vcpus) >= 1 + 4 + 4
+    machine.close()
+    assert audit_host(host, []).breaches == []
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_shadow_entry_that_nothing_justifies(number: int) -> None:
     host = Host.for_guest(32 * MIB, 4096)
-    machine = make(host, "shadow")
-    assert isinstance(machine.mmu, BackedMmu)
-    shadow = machine.mmu.shadow
+    machine = make(host, "shadow", vcpus=2)
+    mmu = machine.vcpus[number].mmu
+    assert isinstance(mmu, BackedMmu)
+    shadow = mmu.shadow
     page = next(iter(shadow.tables.pages))
     host.memory.store(page.table + 8 * 200, 0x1000 | PTE.encode(P=1, RW=1, US=1, A=1))
     assert any("shadow entry" in breach for breach in audit_host(host, [machine]).breaches)

@@ -9,16 +9,30 @@ from typing import Any
 
 import pytest
 from limits import PATIENCE
-from native import environment, quire, quire_report
+from native import environment, execute, loaded_quire, quire, quire_report
 
 pytestmark = pytest.mark.programs
 
 PROBES = Path(__file__).parent / "probes"
+MMUS = ("native", "ept", "shadow")
 #: What quire run is without the interrupts by which vCPUs tell each other to drop translations.
 FORGETFUL = """
 import sys
 from quire.guest.kernel.processors import Processors
 Processors.shoot_down = lambda self, number, pages: None
+from quire.cli import command_line
+sys.argv[0] = "quire"
+command_line()
+"""
+#: What it is under a hypervisor that takes the shadow of a vCPU away and does not flush, where it is to drop pages.
+FORGETFUL_HYPERVISOR = """
+import sys
+from quire.guest.kernel.processors import Processors
+def zap(self, number, pages):
+    shadow = self.all[number].mmu.shadow
+    shadow._flush = lambda: None
+    shadow.zap()
+Processors.shoot_down = zap
 from quire.cli import command_line
 sys.argv[0] = "quire"
 command_line()
@@ -32,7 +46,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if gcc is None:
         pytest.skip("this machine has no gcc")
     folder = tmp_path_factory.mktemp("vcpus")
-    for name in ("shootdowns", "vcpus"):
+    for name in ("shootdowns", "tree", "vcpus"):
         words = [gcc, "-O1", "-pthread", PROBES / f"tasks_{name}.c", "-o", folder / name]
         subprocess.run(words, check=True, timeout=PATIENCE)
     return folder
@@ -42,7 +56,7 @@ def without_time(record: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key != "time"}
 
 
-@pytest.mark.parametrize("mmu", ["native", "ept"])
+@pytest.mark.parametrize("mmu", MMUS)
 @pytest.mark.parametrize("vcpus", [1, 2, 4, 7])
 def test_threads_run_side_by_side(programs: Path, vcpus: int, mmu: str) -> None:
     outcome = quire([programs / "vcpus"], "--vcpus", str(vcpus), "--mmu", mmu, "--report", "none")
@@ -50,7 +64,7 @@ def test_threads_run_side_by_side(programs: Path, vcpus: int, mmu: str) -> None:
     assert (outcome.stdout.decode(), outcome.status) == (expected, 0)
 
 
-@pytest.mark.parametrize("mmu", ["native", "ept"])
+@pytest.mark.parametrize("mmu", MMUS)
 def test_shootdowns_are_counted_and_none_is_missing(programs: Path, mmu: str) -> None:
     """The program moves three pages forty times; all but the first time three threads look at what was there."""
     options = ("--vcpus", "4", "--mmu", mmu, "--check-flushes", "--caching", "retain")
@@ -61,19 +75,73 @@ def test_shootdowns_are_counted_and_none_is_missing(programs: Path, mmu: str) ->
     assert told == [{"sent": 3 * each, "received": 0}, *[{"sent": 0, "received": each}] * 3]
 
 
-def test_a_kernel_that_forgets_them_is_found_out(programs: Path, tmp_path: Path) -> None:
-    options = ["run", "--vcpus", "4", "--check-flushes", "--report", "json", "-o", str(tmp_path / "report")]
-    words = [sys.executable, "-P", "-c", FORGETFUL, *options, "--", str(programs / "shootdowns")]
-    subprocess.run(words, env=environment(), capture_output=True, timeout=PATIENCE, check=True)
-    findings = json.loads((tmp_path / "report").read_text())["flushes"]["findings"]
+def forgets(programs: Path, folder: Path, mmu: str, script: str = FORGETFUL) -> tuple[bytes, list[dict[str, Any]]]:
+    """Return what the program says where a flush is forgotten, as in `script`, and what the check of flushes finds."""
+    options = ["run", "--mmu", mmu, "--vcpus", "4", "--check-flushes", "--report", "json", "-o", str(folder / "report")]
+    words = [sys.executable, "-P", "-c", script, *options, "--", str(programs / "shootdowns")]
+    done = subprocess.run(words, env=environment(), capture_output=True, timeout=PATIENCE, check=True)
+    findings = json.loads((folder / "report").read_text())["flushes"]["findings"]
+    return done.stdout, findings
+
+
+@pytest.mark.parametrize("mmu", ["native", "ept"])
+def test_a_kernel_that_forgets_them_is_found_out(programs: Path, tmp_path: Path, mmu: str) -> None:
+    _, findings = forgets(programs, tmp_path, mmu)
     assert {one["vcpu"] for one in findings} == {"vCPU 1", "vCPU 2", "vCPU 3"}
     assert all(one["symbol"].startswith("look+") for one in findings)
     assert all(one["changed"]["symbol"].startswith("mremap+") for one in findings)
 
 
+def test_under_shadow_the_guest_itself_sees_that_its_kernel_forgets_them(programs: Path, tmp_path: Path) -> None:
+    """Each vCPU's shadow stays as it was, as a TLB might: hardware walks the shadow, and that is what it says."""
+    said, findings = forgets(programs, tmp_path, "shadow")
+    assert said.startswith(b"wrong ") and int(said.split()[1]) > 0
+    assert findings == []
+
+
+def test_a_hypervisor_that_does_not_flush_another_vcpu_is_found_out(programs: Path, tmp_path: Path) -> None:
+    """Each vCPU's own shadow is looked at; who changed it is the vCPU whose kernel was at work."""
+    _, findings = forgets(programs, tmp_path, "shadow", FORGETFUL_HYPERVISOR)
+    assert {one["vcpu"] for one in findings} == {"vCPU 1", "vCPU 2", "vCPU 3"}
+    changes = [one["changed"] for one in findings]
+    assert {(one["by"], one["vcpu"]) for one in changes} == {("hypervisor", "vCPU 0")}
+    assert all(one["symbol"].startswith(("mprotect+", "mremap+")) for one in changes)
+
+
+def tree(depth: int) -> bytes:
+    """Return what the processes of the tree say, the last one first."""
+    return b"".join(b"%d %d right\n" % (n, n + 1 if n < depth else 0) for n in range(depth, -1, -1))
+
+
+@pytest.mark.parametrize("options", [(), ("--shadow-prefetch", "8", "--host-page", "2M")])
+def test_every_shadow_is_justified_after_every_exit(programs: Path, options: tuple[str, ...]) -> None:
+    words = ("--mmu", "shadow", "--vcpus", "3", "--audit-shadow", *options)
+    outcome, record = quire_report([programs / "tree"], *words)
+    assert (outcome.stdout, outcome.status) == (tree(3), 0), outcome.stderr
+    assert all(one["exits"] > 100 for one in record["vcpus"])
+    assert record["memory"]["shadow"]["roots_built"] > 3 + 4  # of four processes on three vCPUs
+
+
+def test_the_bound_on_shadow_pages_is_each_vcpus(programs: Path) -> None:
+    words = ("--mmu", "shadow", "--vcpus", "2", "--shadow-pages", "64")
+    outcome, record = quire_report([programs / "tree", "10"], *words)
+    assert (outcome.stdout, outcome.status) == (tree(10), 0), outcome.stderr
+    shadow = record["memory"]["shadow"]
+    assert shadow["reclaimed"] > 0 and 64 < shadow["table_pages"] <= 2 * 64
+
+
+def test_every_frame_of_several_shadows_has_one_owner(programs: Path, tmp_path: Path) -> None:
+    words = ["audit", "--mmu", "shadow", "--vcpus", "4", "--every", "1", "--json", "-o", str(tmp_path / "report")]
+    done = execute([*loaded_quire(), *words, "--", programs / "shootdowns"])
+    record = json.loads((tmp_path / "report").read_text())
+    assert (done.stdout, done.status, record["breaches"]) == (b"wrong 0\n", 0, [])
+    assert record["audits"] > 100 and record["frames"]["by_owner"]["shadow_table"] >= 4 * 4
+
+
+@pytest.mark.parametrize("mmu", ["native", "shadow"])
 @pytest.mark.parametrize("caching", ["modelled", "evict"])
-def test_the_same_seed_gives_the_same_report(programs: Path, caching: str) -> None:
-    options = ("--vcpus", "3", "--detail", "full", "--caching", caching)
+def test_the_same_seed_gives_the_same_report(programs: Path, caching: str, mmu: str) -> None:
+    options = ("--vcpus", "3", "--mmu", mmu, "--detail", "full", "--caching", caching)
     one, other = (quire_report([programs / "shootdowns"], *options)[1] for _ in range(2))
     assert without_time(one) == without_time(other)
 
@@ -105,8 +173,6 @@ def test_references_are_counted_from_each_vcpus_node(programs: Path) -> None:
     ("options", "line"),
     [
         (("--vcpus", "17"), "Invalid value for '--vcpus': 17 is not in the range 1<=x<=16."),
-        (("--vcpus", "2", "--mmu", "shadow"), "A process guest under shadow has one vCPU: several share the memory "
-         "of a guest under native or ept"),
         (("--vcpus", "3", "--numa", "2x4G", "--vcpu-node", "0,1"),
          "2 nodes cannot be given to 3 vCPUs: give numa, and one node for each vCPU"),
         (("--numa", "2x4G", "--vcpu-node", "0,x"),

@@ -19,7 +19,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if gcc is None:
         pytest.skip("this machine has no gcc")
     made = tmp_path_factory.mktemp("failures") / "tree"
-    source = HERE / "probes" / "tasks_tree.c"
+    source = HERE / "probes" / "tasks_failures.c"
     subprocess.run([gcc, "-O1", "-pthread", source, "-o", made], check=True, timeout=PATIENCE)
     return made
 

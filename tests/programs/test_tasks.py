@@ -13,7 +13,7 @@ from native import environment
 
 HERE = Path(__file__).parent
 #: Mmu and number of vCPUs.
-HARDWARE = (("native", 1), ("ept", 4), ("shadow", 1), ("native", 4), ("ept", 1))
+HARDWARE = (("native", 1), ("ept", 4), ("shadow", 1), ("native", 4), ("ept", 1), ("shadow", 4))
 
 SCRIPTS = {
     "pipeline": "ls / | sort -r | head -3 | tr a-z A-Z",
@@ -106,13 +106,13 @@ def _both(command: list[str], folder: Path, hardware: tuple[str, int]) -> None:
 def test_scripts(name: str, tmp_path: Path) -> None:
     number = list(SCRIPTS).index(name)
     shell = shutil.which("bash" if number % 2 else "dash") or "/bin/sh"
-    _both([shell, "-c", SCRIPTS[name]], tmp_path, HARDWARE[number % 5])
+    _both([shell, "-c", SCRIPTS[name]], tmp_path, HARDWARE[number % len(HARDWARE)])
 
 
 @pytest.mark.parametrize("name", PYTHONS)
 def test_python(name: str, tmp_path: Path) -> None:
     number = list(PYTHONS).index(name)
-    _both([os.path.realpath(sys.executable), "-S", "-c", PYTHONS[name]], tmp_path, HARDWARE[number % 5])
+    _both([os.path.realpath(sys.executable), "-S", "-c", PYTHONS[name]], tmp_path, HARDWARE[number % len(HARDWARE)])
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ _OPTIONS = (
     click.option("--vcpus", type=click.IntRange(1, MOST_VCPUS), default=1, show_default=True, metavar="N",
                  help="Virtual CPUs, each with TLBs of its own; threads and processes run side by side on them."),
     click.option("--shadow-pages", type=click.IntRange(64), metavar="N",
-                 help="Bound on shadow pages under shadow; by default 2 % of guest memory."),
+                 help="Bound on each vCPU's shadow pages under shadow; by default 2 % of guest memory."),
     click.option("--shadow-prefetch", type=click.Choice(["1", "2", "4", "8", "16", "32", "64"]), default="1",
                  show_default=True, help="Neighbouring shadow entries that one fault fills."),
     click.option("--audit-shadow", is_flag=True, help="Prove every shadow entry after every exit; slow."),

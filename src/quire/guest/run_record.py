@@ -19,9 +19,8 @@ from quire.guest.load.symbols import Symbols
 from quire.guest.numa_record import numa_record
 from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
-from quire.guest.vcpu_record import all_events, all_exits, all_walk_hits, vcpu_rows
+from quire.guest.vcpu_record import all_events, all_exits, all_shadows, all_walk_hits, vcpu_rows
 from quire.machine import Vcpu
-from quire.mmu import PagedMmu
 
 __all__ = ["SCHEMA", "run_record"]
 
@@ -76,7 +75,7 @@ def run_record(
         "unimplemented": dict(guest.unimplemented),
         "tasks": _tasks(guest.kernel, spec),
         "vcpus": vcpu_rows(processors, guest.kernel.scheduler, full=full),
-        "memory": _memory(processors.current.mmu, guest),
+        "memory": _memory(processors, guest),
         "numa": numa_record(vcpus, full=full),
         "flushes": _flushes(vcpus, guest),
         "working_set": None if sampler is None else sampler.record(),
@@ -162,7 +161,8 @@ def _flushes(vcpus: Sequence[Vcpu], guest: ProcessGuest) -> dict[str, Any] | Non
     return {key: [row for record in records for row in record[key]] for key in records[0]}
 
 
-def _memory(mmu: PagedMmu, guest: ProcessGuest) -> dict[str, Any]:
+def _memory(processors: Processors, guest: ProcessGuest) -> dict[str, Any]:
+    mmu = processors.current.mmu
     mapped = mmu.mapped
     record: dict[str, Any] = {
         "guest": {
@@ -171,7 +171,7 @@ def _memory(mmu: PagedMmu, guest: ProcessGuest) -> dict[str, Any]:
             "table_pages": mmu.tables.table_count,
         },
         "host": None,
-        "shadow": None,
+        "shadow": all_shadows(processors.all),
     }
     if mapped is not None:
         record["host"] = {
@@ -179,6 +179,4 @@ def _memory(mmu: PagedMmu, guest: ProcessGuest) -> dict[str, Any]:
             "resident": mmu.resident_bytes(),
             "table_pages": mapped.memory_map.table_count,
         }
-    if mmu.shadowed is not None:
-        record["shadow"] = mmu.shadowed.counts()
     return record

@@ -9,7 +9,7 @@ from quire.guest.kernel.scheduler import Scheduler
 from quire.machine import Vcpu
 from quire.vcpu import counting
 
-__all__ = ["all_events", "all_exits", "all_walk_hits", "vcpu_rows"]
+__all__ = ["all_events", "all_exits", "all_shadows", "all_walk_hits", "vcpu_rows"]
 
 
 def all_events(vcpus: Sequence[Vcpu]) -> dict[str, int]:
@@ -25,6 +25,12 @@ def all_exits(vcpus: Sequence[Vcpu]) -> dict[str, int]:
     """Return how often they exited, by the name of the reason, in the order of the reasons' numbers."""
     found = sum((Counter(one.exits) for one in vcpus), Counter())
     return {reason.name: count for reason, count in sorted(found.items())}
+
+
+def all_shadows(vcpus: Sequence[Vcpu]) -> dict[str, int] | None:
+    """Return what their shadows have and did, by name; None if they have none."""
+    rows = [one.mmu.shadowed.counts() for one in vcpus if one.mmu.shadowed is not None]
+    return {name: sum(row[name] for row in rows) for name in rows[0]} if rows else None
 
 
 def all_walk_hits(vcpus: Sequence[Vcpu]) -> dict[str, int]:

@@ -49,33 +49,40 @@ def _check(
 
     if first is None:
         watches = shape.own_kernel and not shape.shadows
-        log, watched = TableLog(), Watched() if watches else None
-        _log_tables(mmu, log, actor)
+        log, watched = TableLog(actor), Watched() if watches else None
+        _log_tables(mmu, log)
     else:
         log, watched = first.log, first.watched
+        _log_shadow(mmu, log)
     retain = config.caching is CachingMode.RETAIN
     return FlushCheck(mmu, log, actor, vcpu=vcpu, retain=retain, watched=watched)
 
 
-def _log_tables(mmu: PagedMmu, log: TableLog, actor: Callable[[str], Actor]) -> None:
+def _log_tables(mmu: PagedMmu, log: TableLog) -> None:
     """Have writes of tables that hardware walks noted from now on."""
-    mapped, shadowed = mmu.mapped, mmu.shadowed
-    if shadowed is not None:
-        shadow = shadowed.shadow.tables
-        if not _log_copies(shadow.memory, log, actor):
-            shadow.memory = LoggedEntries(shadow.memory, log, lambda: actor("hypervisor"))
+    mapped = mmu.mapped
+    if mmu.shadowed is not None:
+        _log_shadow(mmu, log)
     elif mmu.builds_tables:
-        mmu.logged = lambda tables: LoggedTables(tables, mmu.entry_hpa, log, lambda: actor("kernel"))
+        mmu.logged = lambda tables: LoggedTables(tables, mmu.entry_hpa, log, lambda: log.acting("kernel"))
         mmu.tables.memory = mmu.logged(mmu.tables.memory)
     if mapped is not None and mapped.hardware_walks_map:
         memory_map = mapped.memory_map
-        if not _log_copies(memory_map.memory, log, actor):
-            memory_map.memory = LoggedTables(memory_map.memory, int, log, lambda: actor("hypervisor"))
+        if not _log_copies(memory_map.memory, log):
+            memory_map.memory = LoggedTables(memory_map.memory, int, log, lambda: log.acting("hypervisor"))
 
 
-def _log_copies(memory: object, log: TableLog, actor: Callable[[str], Actor]) -> bool:
+def _log_shadow(mmu: PagedMmu, log: TableLog) -> None:
+    """Have writes of a vCPU's own shadow tables noted from now on, if it has some."""
+    if mmu.shadowed is not None:
+        shadow = mmu.shadowed.shadow.tables
+        if not _log_copies(shadow.memory, log):
+            shadow.memory = LoggedEntries(shadow.memory, log, lambda: log.acting("hypervisor"))
+
+
+def _log_copies(memory: object, log: TableLog) -> bool:
     """Have writes of each copy noted where that lies, if `memory` is of tables with copies; return whether it is."""
     if not isinstance(memory, ReplicatedTables):
         return False
-    memory.entries = LoggedEntries(memory.entries, log, lambda: actor("hypervisor"))
+    memory.entries = LoggedEntries(memory.entries, log, lambda: log.acting("hypervisor"))
     return True

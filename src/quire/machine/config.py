@@ -157,6 +157,6 @@ def check_several(config: GuestConfig) -> None:
     """Raise MisuseError if such a guest has one vCPU and no more."""
     if not config.shape.several_vcpus:
         raise MisuseError(
-            f"A {config.kind} guest under {config.mmu} has one vCPU: several share the memory of a guest under "
-            "native or ept"
+            f"A {config.kind} guest under {config.mmu} has one vCPU: several share the memory of a process guest, "
+            "or of a machine guest under native or ept"
         )

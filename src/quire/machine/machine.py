@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
-from quire.arch import ExitReason
+from quire.arch import PAGE_SHIFT, ExitReason
 from quire.devices.ports import Ports
 from quire.errors import MisuseError
 from quire.exits.context import Handler
@@ -149,7 +149,10 @@ class Machine:
         if self._given_host is None:
             page = config.host_page if shape.has_map else config.guest_page
             nodes = None if config.numa is None else config.numa.topology
-            self.host = shape.make_host(config.memory, page, nodes)
+            tables = 0
+            if shape.shadows:  # there is room for those of one
+                tables = (config.vcpus - 1) * config.shadow.limit(config.memory) << PAGE_SHIFT
+            self.host = shape.make_host(config.memory + tables, page, nodes)
             undo.callback(self.host.close)
         elif shape.shares_host:
             self.host = self._given_host

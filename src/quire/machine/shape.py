@@ -108,7 +108,9 @@ _SHAPES: Mapping[tuple[str, str], Shape] = MappingProxyType(
     {
         ("process", "native"): Shape(_plain(NativeMmu), has_map=False, own_kernel=False, several_vcpus=True),
         ("process", "ept"): Shape(_ept(EptMmu), has_map=True, own_kernel=False, several_vcpus=True),
-        ("process", "shadow"): Shape(_shadow(ShadowMmu), has_map=True, own_kernel=False, shadows=True),
+        ("process", "shadow"): Shape(
+            _shadow(ShadowMmu), has_map=True, own_kernel=False, shadows=True, several_vcpus=True
+        ),
         ("machine", "native"): Shape(
             _plain(MachineNativeMmu),
             has_map=False,

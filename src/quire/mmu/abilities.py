@@ -53,9 +53,9 @@ class Shadowed(Protocol):
         ...
 
     def check(self) -> None:
-        """Audit the shadow. Raises InternalError with every breach."""
+        """Audit the shadows of all vCPUs of the guest. Raises InternalError with every breach."""
         ...
 
     def counts(self) -> dict[str, int]:
-        """Return what the shadow has and did so far, by name."""
+        """Return what the shadow of this vCPU has and did so far, by name."""
         ...

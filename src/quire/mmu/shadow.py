@@ -6,6 +6,7 @@ guest writes its tables and touches guest-physical memory through a direct map o
 """
 
 from dataclasses import asdict, dataclass
+from typing import cast
 
 from quire.arch import (
     EPT_VIOLATION_QUALIFICATION,
@@ -23,6 +24,7 @@ from quire.errors import InternalError
 from quire.memory import Owner, OwnerKind
 from quire.mmu.backed import BackedMmu, table_memory
 from quire.mmu.host import Host
+from quire.mmu.paged import PagedMmu
 from quire.mmu.placement import Placement
 from quire.mmu.replicated_tables import ReplicatedTables
 from quire.paging import GUEST_FORMAT, Context, Status, Tables
@@ -48,16 +50,26 @@ _FILLED = Resolution(Verdict.FILLED)
 @dataclass(frozen=True, slots=True)
 class ShadowOptions:
     """How shadow tables are kept: `pages` bounds them (None: 2 % of guest memory), `prefetch` entries are filled
-    together, with `audit` every entry is justified anew after every exit.
+    together, with `audit` every entry is justified anew after every exit. Each vCPU has a shadow of its own.
     """
 
     pages: int | None = None
     prefetch: int = 1
     audit: bool = False
 
+    def limit(self, guest_bytes: int) -> int:
+        """Return how many shadow pages one vCPU may have of a guest with so much memory."""
+        frames = guest_bytes >> PAGE_SHIFT
+        usual = max(LEAST_PAGES, frames * _PER_MILLE // 1000)
+        return usual if self.pages is None else min(self.pages, frames)  # no guest has more tables
+
 
 class ShadowMmu(BackedMmu):
-    """One dimension for hardware. `context` is hardware's, `guest_context` is the guest's, over the memory map."""
+    """One dimension for hardware. `context` is hardware's, `guest_context` is the guest's, over the memory map.
+
+    Each vCPU has a shadow of its own: what its own TLB may still hold, it may still say. What every one of them has to
+    follow, whichever vCPU runs, is done to all: writes of the guest's tables, changes of the memory map.
+    """
 
     name = "shadow"
     page_faults_exit = True
@@ -78,9 +90,7 @@ class ShadowMmu(BackedMmu):
         self.guest_context = self.context.copy()
         eptp = EPTP.encode(MT=MemoryType.WB, walk_length=3, addr=memory_map.root)
         self.guest_context[Context.EPTP] = eptp
-        count = guest_bytes >> PAGE_SHIFT
-        limit = max(LEAST_PAGES, count * _PER_MILLE // 1000) if options.pages is None else options.pages
-        limit = min(limit, host.pool.frame_count)  # there are no frames for more
+        limit = min(options.limit(guest_bytes), host.pool.frame_count)  # there are no frames for more
         frames = table_memory(host, _SHADOW_TABLE, GUEST_FORMAT, self.placement)
         #: The memory of the shadow's tables, where every node has its own.
         self.copies = frames if isinstance(frames, ReplicatedTables) else None
@@ -98,13 +108,22 @@ class ShadowMmu(BackedMmu):
             self.shadow.tables.memory = self.copies
         memory_map.on_change = self._map_changes
         self._next: tuple[Tables, int, bool] | None = None  # what MOV to CR3 is about to load
-        self._asked: int | None = None  # the GPA of a software access whose exit is being dealt with
+        self._direct_map = _DirectMap()
+        self._shadows = [self.shadow]  # of all vCPUs of the guest
         vmx.intercept_paging()
 
     @property
     def shadowed(self) -> "ShadowMmu":
         """This Mmu."""
         return self
+
+    def share(self, first: PagedMmu) -> None:
+        """Be the Mmu of another vCPU of the guest that `first`, of the same class, has the memory of."""
+        super().share(first)
+        first = cast(ShadowMmu, first)
+        self._shadows, self._direct_map = first._shadows, first._direct_map
+        self._shadows.append(self.shadow)
+        self.memory_map.on_change = first._map_changes
 
     def start(self) -> None:
         """Build the guest's tables, if they are Quire's to build, and a root for hardware."""
@@ -140,10 +159,11 @@ class ShadowMmu(BackedMmu):
 
     def resolve(self, gva: int, error_code: int) -> Resolution:
         """Return what a #PF exit comes to, everything done that the hypervisor can do. Raises OutOfFrames."""
-        if self._asked is not None:
-            missing = self.memory_map.target(self._asked) is None
-            if missing and not self.back(self._asked):
-                return Resolution(Verdict.NO_MEMORY, gpa=self._asked)
+        asked = self._direct_map.asked
+        if asked is not None:
+            missing = self.memory_map.target(asked) is None
+            if missing and not self.back(asked):
+                return Resolution(Verdict.NO_MEMORY, gpa=asked)
             return _FILLED
         while True:
             found = self.shadow.resolve(gva, error_code)
@@ -178,22 +198,26 @@ class ShadowMmu(BackedMmu):
         self._exit_at(gpa, _WRITE_FAULT if write else _READ_FAULT)
 
     def reach(self, gpa: int, *, write: bool = False) -> int:
-        """Return the HPA of `gpa`; a shadow of a frame that is to be written is emptied: writes are not followed."""
+        """Return the HPA of `gpa`; each shadow of a frame that is to be written is emptied: writes are not followed."""
         if write:
-            self.shadow.forget_frame(gpa)
+            for shadow in self._shadows:
+                shadow.forget_frame(gpa)
         return super().reach(gpa, write=write)
 
     def store(self, gpa: int, entry: int) -> None:
-        """Write an entry of the guest's tables; of a table that is in sync, that is an exit."""
+        """Write an entry of the guest's tables; of a table that is in sync on any vCPU, that is an exit."""
         hpa = self.entry_hpa(gpa, write=True)
-        if not self.shadow.write_exits(gpa):
+        for shadow in self._shadows:
+            if shadow.write_exits(gpa):
+                break
+        else:
             self.host.memory.store(hpa, entry)
             return
         self._exit_at(gpa, _TABLE_WRITE)
-        follow = self.shadow.release(gpa)
+        following = [one for one in self._shadows if one.write_exits(gpa) and one.release(gpa)]
         self.host.memory.store(hpa, entry)
-        if follow:
-            self.shadow.written(gpa)
+        for shadow in following:
+            shadow.written(gpa)
 
     def invalidate(self, gva: int | None) -> None:
         """INVLPG or MOV to CR3 of the played kernel: an exit, whose handler calls :meth:`perform_invalidation`."""
@@ -235,11 +259,10 @@ class ShadowMmu(BackedMmu):
         super().apply(operation, pcid=pcid, gva=gva, gpa=gpa)
 
     def check(self) -> None:
-        """Audit the shadow, unless an instruction is passing. Raises InternalError with every breach."""
-        if not self.shadow.stepping:
-            breaches = audit(self.shadow)
-            if breaches:
-                raise InternalError("; ".join(str(one) for one in breaches) + ".")
+        """Audit the shadow of each vCPU where no instruction is passing. Raises InternalError with every breach."""
+        breaches = [one for shadow in self._shadows if not shadow.stepping for one in audit(shadow)]
+        if breaches:
+            raise InternalError("; ".join(str(one) for one in breaches) + ".")
 
     def counts(self) -> dict[str, int]:
         """Return what the shadow has and did so far, by name."""
@@ -247,19 +270,22 @@ class ShadowMmu(BackedMmu):
 
     def close(self) -> None:
         """Free the shadow, then the rest."""
+        self._shadows.remove(self.shadow)
         self.shadow.close()
         super().close()
 
     def _exit_at(self, gpa: int, error: int) -> None:
-        self._asked = gpa
+        """Exit on the vCPU that runs, which need not be that of this Mmu."""
+        self._direct_map.asked = gpa
         try:
             self.on_exit(_page_fault(_DIRECT_MAP + gpa, error))
         finally:
-            self._asked = None
+            self._direct_map.asked = None
 
     def _map_changes(self, start: int, size: int) -> None:
-        self.changed()
-        self.shadow.drop_range(start, size)
+        self.changed_for_all()
+        for shadow in self._shadows:
+            shadow.drop_range(start, size)
 
     def _flush(self) -> None:
         """What hardware may have cached is gone: INVVPID, and the engine's own TLB."""
@@ -267,6 +293,13 @@ class ShadowMmu(BackedMmu):
         self.forget(None)
         if self.tlb is not None:
             self.tlb.invalidate(Operation.INVVPID_CONTEXT, vpid=self.vmx.vpid)
+
+
+@dataclass(slots=True)
+class _DirectMap:
+    """That of the guest's kernel, which has one on all vCPUs: `asked` is the GPA whose exit is being dealt with."""
+
+    asked: int | None = None
 
 
 def _page_fault(gva: int, error: int) -> Exit:

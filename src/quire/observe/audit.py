@@ -89,8 +89,9 @@ class _Audit:
         mmu = machine.mmu
         if mmu.mapped is not None:
             yield from self._memory_map(number, mmu.mapped.memory_map)
-            if mmu.shadowed is not None:
-                yield from self._shadow(number, mmu.shadowed)
+            for one in machine.vcpus:
+                if one.mmu.shadowed is not None:
+                    yield from self._shadow(number, one.mmu.shadowed)
         elif mmu.builds_tables:
             what, tables = f"tables of machine {number}", mmu.tables
             yield from self._walk(what, tables.root, _TOP, tables.form, OwnerKind.GUEST_TABLE, number)

@@ -1,34 +1,37 @@
-// Threads, forks, a child that executes a program, memory that is shared and copied: what a sweep of failures goes through.
+// A tree of processes with threads: each child writes what it shares with its parent while the parent does.
 #include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char *memory;
+enum { THREADS = 2, PAGES = 3, SIZE = 4096 };
+static int deepest;
+static char page[PAGES * SIZE];
 
-static void *touch(void *unused) {
-    memset(memory + 8192, 2, 8192);
-    return unused;
+static void *flip(void *number) {
+    for (long at = (long)number; at < PAGES * SIZE; at += 64) page[at] ^= 1;
+    return 0;
 }
 
-int main(void) {
-    int status;
-    pthread_t thread;
-    memory = mmap(0, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    char *shared = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    memory[0] = 1;
-    pthread_create(&thread, 0, touch, 0);
-    pthread_join(thread, 0);
-    if (!fork()) {
-        if (!fork()) {
-            execl("/bin/true", "true", (char *)0);
-            _exit(9);
-        }
-        wait(&status);
-        memory[0] = shared[0] = 3;
-        _exit(status != 0);
-    }
-    wait(&status);
-    return memory[0] + shared[0] != 4 || status;
+static int grow(int depth) {
+    pthread_t threads[THREADS];
+    memset(page, depth, sizeof page);
+    for (long number = 0; number < THREADS; number++) pthread_create(&threads[number], 0, flip, (void *)number);
+    pid_t child = depth < deepest ? fork() : 0;  // the threads are halfway, or done, or have not begun
+    if (depth < deepest && !child) _exit(grow(depth + 1));
+    for (int number = 0; number < THREADS; number++) pthread_join(threads[number], 0);
+    int status = 0, right = 1;
+    if (child) waitpid(child, &status, 0);
+    for (int at = 0; at < PAGES * SIZE; at++) right &= page[at] == (at % 64 < THREADS ? depth ^ 1 : depth);
+    char line[64];
+    int length = snprintf(line, sizeof line, "%d %d %s\n", depth, WEXITSTATUS(status), right ? "right" : "wrong");
+    return write(1, line, length) == length ? depth : 99;
+}
+
+int main(int count, char **words) {
+    deepest = count > 1 ? atoi(words[1]) : 3;
+    return grow(0);
 }

@@ -8,6 +8,7 @@ arch/x86/mm/tlb.c).
 from collections.abc import Callable, Sequence
 
 from quire.machine import Vcpu
+from quire.observe.flushes import Actor
 from quire.paging import Tables
 from quire.vcpu import Exit, breaking
 
@@ -31,6 +32,8 @@ class Processors:
         self.steps: list[int] = []
         for one in self.all:
             one.mmu.on_exit = self._exit
+            if one.flush_check is not None:
+                one.flush_check.log.acting = self._acting
 
     def go_to(self, number: int) -> None:
         """Work on vCPU `number` from now on."""
@@ -65,11 +68,24 @@ class Processors:
         ]
 
     def shoot_down(self, number: int, pages: Sequence[int | None]) -> None:
-        """Interrupt vCPU `number`, which drops what it has of `pages`, each None for all of its address space."""
-        self.sent[self.number] += 1
+        """Interrupt vCPU `number`, which drops what it has of `pages`, each None for all of its address space.
+
+        It executes the instructions itself: where they exit, it is the one that does.
+        """
+        here = self.number
+        self.sent[here] += 1
         self.received[number] += 1
-        for page in pages:
-            self.all[number].mmu.invalidate(page)
+        self.go_to(number)
+        try:
+            for page in pages:
+                self.current.mmu.invalidate(page)
+        finally:
+            self.go_to(here)
+
+    def _acting(self, kind: str) -> Actor:
+        """Whichever vCPU's tables are written: the one that runs has them written, in a checked run."""
+        assert self.current.flush_check is not None
+        return self.current.flush_check.actor(kind)
 
     def _exit(self, stop: Exit) -> None:
         """Whichever Mmu met it: the vCPU that runs has exited."""

@@ -71,7 +71,8 @@ class FlushCheck:
         if watched is not None:
             words = mmu.host.memory.words
             self.watch = Watch(words, self.retained, log, watched, lambda: mmu.forget(None))
-        self._mmu, self._vcpu, self._retain, self._actor = mmu, vcpu, retain, actor
+        self._mmu, self._vcpu, self._retain = mmu, vcpu, retain
+        self.actor = actor  #: returns who acts now, of a kind, on this vCPU
         self._findings: dict[tuple[object, ...], StaleUse] = {}
         self._advice: dict[tuple[object, ...], Advice] = {}
         self._admitted: set[tuple[object, ...]] = set()
@@ -146,7 +147,7 @@ class FlushCheck:
         elif what == "flush":
             self._mmu.forget(None)
         else:
-            self._writer = self._actor("guest")
+            self._writer = self.actor("guest")
         return what == "step"
 
     def settle(self) -> None:
@@ -160,7 +161,7 @@ class FlushCheck:
         before = None if self.watch is None else self.watch.snapshot(hpa)
         yield
         if self.watch is not None and before is not None:
-            self.watch.changed(hpa >> 12, before, self._actor("hypervisor"))
+            self.watch.changed(hpa >> 12, before, self.actor("hypervisor"))
 
     def invalidated(self, operation: Operation, operand: Operand, dropped: list[AnyKept]) -> None:
         """`operation` has dropped `dropped`: note it, and whether anything required it."""
@@ -171,7 +172,7 @@ class FlushCheck:
         self.log.executed(self._vcpu, operation, operand)
         if not dropped:
             return
-        actor = self._actor("")
+        actor = self.actor("")
         advice = self._advice.setdefault((operation, actor.kind, actor.rip), Advice(operation, actor))
         roots = roots_of(self._mmu.context)
         if any(self._changed(kept, roots) for kept in dropped):

@@ -55,9 +55,13 @@ class Done(NamedTuple):
 
 
 class TableLog:
-    """`step` is the time, `version` grows with each change. `listeners` are called when an entry in use has changed."""
+    """`step` is the time, `version` grows with each change. `listeners` are called when an entry in use has changed.
 
-    def __init__(self) -> None:
+    `acting` returns who acts now, of a kind, in the name of the vCPU that runs.
+    """
+
+    def __init__(self, acting: Callable[[str], Actor]) -> None:
+        self.acting = acting
         self.step = 0
         self.version = 0
         self.listeners: list[Callable[[], None]] = []
