@@ -78,7 +78,9 @@ if not pid: os._exit(0)
 time.sleep(0.1); print(os.waitpid(pid, 0)[1])""",
 }
 #: Programs in C, in a file each beside this one.
-C_PROGRAMS = ("pthreads", "forks", "futexes", "stops", "edges", "events", "ipc", "queues", "rights", "sockets")
+C_PROGRAMS = (
+    "pthreads", "forks", "futexes", "stops", "edges", "events", "ipc", "owners", "queues", "rights", "sockets",
+)  # fmt: skip
 
 
 def _both(command: list[str], folder: Path, hardware: tuple[str, int]) -> None:
