@@ -245,7 +245,10 @@ class Kernel:
             process.parent.children.pop(process.pid, None)
 
     def idle_machine(self, machine: ProcessMachine) -> ProcessMachine:
-        """Return the machine with an address space that is nobody's, to load when a process has ended."""
+        """Return the machine with an address space that is nobody's, to load when a process has ended.
+
+        Whoever makes what may end asks for it first: an end takes no memory. Raises OutOfFrames at the first time.
+        """
         if self._idle is None:
             self._idle = machine.another(0)
         return self._idle
