@@ -1,7 +1,10 @@
 """Signals that the host sends Quire: what is taken, with what it says, who is woken, and what is left as it was."""
 
+import fcntl
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -11,7 +14,7 @@ import pytest
 from limits import PATIENCE
 
 from quire.guest.host_signals import WAKE_UP, HostSignals
-from quire.guest.kernel.siginfo import SignalInfo
+from quire.guest.kernel.siginfo import Owner, OwnerKind, SignalInfo
 
 
 def _taken(signals: HostSignals, count: int) -> list[SignalInfo]:
@@ -138,3 +141,42 @@ def test_what_the_guest_inherits() -> None:
     finally:
         signal.signal(signal.SIGHUP, before)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _owned(signals: HostSignals, owner: Owner, there: set[Owner]) -> tuple[socket.socket, socket.socket]:
+    mine, theirs = socket.socketpair()
+    thread = signals.stand_in(owner, there.__contains__)
+    fcntl.fcntl(mine, 15, struct.pack("<Ii", 0, thread))  # F_SETOWN_EX
+    fcntl.fcntl(mine, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+    assert signals.owner_of(thread) == owner
+    return mine, theirs
+
+
+def test_who_owns_an_open_file_is_told_by_a_thread_that_stands_in() -> None:
+    """What the host has sent is there at once; an owner that has gone is nobody's; nothing is left behind."""
+    before = _state()
+    one, other = Owner(OwnerKind.PROCESS, 100), Owner(OwnerKind.GROUP, 100)
+    with HostSignals(lambda: None) as signals:
+        there = {one, other}
+        sockets = [*_owned(signals, one, there), *_owned(signals, other, there)]
+        for ready, owner in ((sockets[1], one), (sockets[3], other), (sockets[1], one)):
+            ready.send(b"x")
+            assert [(info.signo, info.to) for info in signals.take()] == [(signal.SIGIO, owner)]
+        os.kill(os.getpid(), signal.SIGIO)
+        assert [(info.signo, info.to) for info in _taken(signals, 1)] == [(signal.SIGIO, None)]
+        there.clear()
+        fresh = Owner(OwnerKind.THREAD, 7)
+        signals.stand_in(fresh, there.__contains__)
+        sockets[1].send(b"x")
+        assert signals.take() == [] and struct.unpack("<Ii", fcntl.fcntl(sockets[0], 16, bytes(8)))[1] == 0
+        for one_end in sockets:
+            one_end.close()
+    assert _state() == before
+
+
+def test_so_many_stand_in_and_no_more() -> None:
+    with HostSignals(lambda: None) as signals:
+        for number in range(64):
+            signals.stand_in(Owner(OwnerKind.PROCESS, number + 1), lambda _: True)
+        with pytest.raises(BlockingIOError):
+            signals.stand_in(Owner(OwnerKind.PROCESS, 900), lambda _: True)

@@ -172,14 +172,18 @@ ioctl FIONBIO | own_pipe[0], &(int){1} | ok
 ioctl FIOCLEX | DATA, 0 | ok
 ioctl FIONCLEX | DATA, 0 | ok
 ioctl FIOQSIZE | DATA, buffer | ok
+ioctl FIOASYNC | PIPE_IN, &(int){1} | EPERM
+ioctl FIOASYNC | own_pipe[0], &(int){1} | EPERM
+ioctl FIOSETOWN | SOCKET, &victim | EPERM
+ioctl SIOCSPGRP | SOCKET, &victim | EPERM
+ioctl FIOGETOWN | SOCKET, buffer | ok
+ioctl SIOCGPGRP | SOCKET, buffer | ok
 ioctl FS_IOC_GETFLAGS | DATA, buffer | ok ENOTTY EOPNOTSUPP
 ioctl FS_IOC_GETVERSION | DATA, buffer | ok ENOTTY EOPNOTSUPP
 ioctl BLKGETSIZE64 | DATA, buffer | ENOTTY
 ioctl BLKSSZGET | DATA, buffer | ENOTTY
 ioctl | TERMINAL, TIOCSTI, "z" | ENOTTY
 ioctl | TERMINAL, TIOCEXCL, 0 | ENOTTY
-ioctl | PIPE_IN, FIOASYNC, &(int){1} | ENOTTY
-ioctl | SOCKET, FIOSETOWN, &victim | ENOTTY
 ioctl | DATA, 0x40086602, &(long){0} | ENOTTY
 ioctl | own_memory, 0x40049409, DATA | EOPNOTSUPP
 """

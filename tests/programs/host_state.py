@@ -32,7 +32,8 @@ CHANGES = {
     "open file": """
         copy_file_range epoll_ctl epoll_pwait epoll_pwait2 epoll_wait fcntl.F_SETFL fcntl.F_SETOWN fcntl.F_SETOWN_EX
         fcntl.F_SETSIG fcntl.F_SET_FILE_RW_HINT getdents getdents64 getsockopt inotify_add_watch
-        inotify_rm_watch ioctl.FIONBIO listen lseek preadv2 pwritev2 read readv sendfile setsockopt shutdown
+        inotify_rm_watch ioctl.FIOASYNC ioctl.FIONBIO ioctl.FIOSETOWN ioctl.SIOCSPGRP
+        listen lseek preadv2 pwritev2 read readv sendfile setsockopt shutdown
         splice tee timerfd_settime write writev
     """,
     "terminal": """
@@ -77,7 +78,8 @@ NOTHING = """
     fcntl.F_GET_SEALS fcntl.F_OFD_GETLK fgetxattr flistxattr fstat fstatfs futex get_mempolicy get_robust_list
     getcpu getcwd getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp getpid getppid
     getpriority getrandom getresgid getresuid getrlimit getrusage getsid getsockname gettid gettimeofday getuid
-    getxattr ioctl ioctl.BLKGETSIZE64 ioctl.BLKSSZGET ioctl.FIONREAD ioctl.FIOQSIZE ioctl.FS_IOC_GETFLAGS
+    getxattr ioctl ioctl.BLKGETSIZE64 ioctl.BLKSSZGET ioctl.FIOGETOWN ioctl.FIONREAD ioctl.SIOCGPGRP
+    ioctl.FIOQSIZE ioctl.FS_IOC_GETFLAGS
     ioctl.FS_IOC_GETVERSION ioctl.TCGETS ioctl.TCGETS2 ioctl.TIOCGDEV ioctl.TIOCGPGRP ioctl.TIOCGPKT
     ioctl.TIOCGPTLCK ioctl.TIOCGPTN ioctl.TIOCGSID ioctl.TIOCNOTTY ioctl.TIOCSCTTY ioctl.TIOCSIG
     ioctl.TIOCGWINSZ ioctl.TIOCOUTQ ioprio_get lgetxattr listxattr llistxattr lstat madvise membarrier mincore

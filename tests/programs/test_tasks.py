@@ -79,6 +79,7 @@ time.sleep(0.1); print(os.waitpid(pid, 0)[1])""",
 }
 #: Programs in C, in a file each beside this one.
 C_PROGRAMS = ("pthreads", "forks", "futexes", "litmus", "stops", "edges", "events", "ipc", "queues", "rights", "net")
+C_PROGRAMS += ("owners",)
 
 
 def _both(command: list[str], folder: Path, hardware: tuple[str, int]) -> None:
@@ -122,7 +123,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if gcc is None:
         pytest.skip("this machine has no gcc")
     folder = tmp_path_factory.mktemp("tasks")
-    for name in C_PROGRAMS:
+    for name in (*C_PROGRAMS, "greedy"):
         words = [gcc, "-O1", "-pthread", "-w", HERE / "probes" / f"tasks_{name}.c", "-o", folder / name, "-lrt"]
         subprocess.run(words, check=True, timeout=PATIENCE)
     return folder
@@ -148,6 +149,21 @@ def test_the_same_seed_gives_the_same_order_and_another_another(programs: Path) 
         )
         outputs.append(done.stdout)
     assert outputs[0] == outputs[1] and len(set(outputs)) > 1
+
+
+@pytest.mark.parametrize("hardware", [("native", 1), ("ept", 4)], ids=str)
+def test_a_child_that_takes_all_memory_ends_alone(hardware: tuple[str, int], programs: Path) -> None:
+    """What its end needs of memory was there before."""
+    options = ["--mmu", hardware[0], "--vcpus", str(hardware[1]), "--memory", "24M", "--report", "none"]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "quire", "run", *options, "--", programs / "greedy"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "killed by 9\n" * 3, "")
 
 
 APART = """

@@ -25,7 +25,8 @@ from typing import Any, Self
 
 from quire.guest.host_group import HostGroup
 from quire.guest.kernel.actions import SIGNAL_COUNT, signal_bit
-from quire.guest.kernel.siginfo import SI_USER, SignalInfo
+from quire.guest.kernel.siginfo import SI_USER, Owner, SignalInfo
+from quire.guest.stand_ins import INFO_BYTES, StandIns
 from quire.guest.syscalls import host
 from quire.own_descriptors import move_high
 
@@ -43,7 +44,6 @@ _ACTION = struct.Struct("<QQQQ")  # the kernel's struct sigaction: handler, flag
 _RESTORER = 0x0400_0000
 #: struct signalfd_siginfo as far as a guest can see it.
 _INFO = struct.Struct("<IiiIIiIIIIiiQQQQ")
-_INFO_BYTES = 128
 #: A sleeping call that began just after it was looked for is ended this much later (seconds).
 _AGAIN = 0.02
 #: The most that a wait may last, in ms: a C int; a longer one is made of several.
@@ -66,6 +66,7 @@ class HostSignals:
     def take(self) -> list[SignalInfo]:
         """Return the signals that came since the last call, oldest first."""
         self._drain_awake()
+        self._stand_ins.settle()
         self._read()  # what was sent to the main thread alone, which no other thread can read
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
@@ -102,6 +103,19 @@ class HostSignals:
         """Return a descriptor that can be read when a signal has come since :meth:`take`."""
         return self._awake
 
+    def stand_in(self, owner: Owner, is_there: Callable[[Owner], bool]) -> int:
+        """Return the number of a thread that gets what the host sends `owner`. Raises OSError."""
+        return self._stand_ins.find(owner, is_there)
+
+    def owner_of(self, thread: int) -> Owner | None:
+        """Return whom a thread stands in for."""
+        return self._stand_ins.owner_of(thread)
+
+    def _hear(self, info: SignalInfo) -> None:
+        """Take what a thread got that stands in for an owner."""
+        self._waiting.append(info)
+        self._nudge()
+
     def _drain_awake(self) -> None:
         try:
             os.eventfd_read(self._awake)
@@ -121,6 +135,7 @@ class HostSignals:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._awake = move_high(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         self._reader, self._writer = move_high(reader), move_high(writer)
+        self._stand_ins = StandIns(_info, self._hear, self._writer)
         for number in _signals(_TAKEN):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, _handled_by_the_wakeup)
@@ -135,6 +150,7 @@ class HostSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stand_ins.close()
         self._closing = True
         self._nudge()
         self._thread.join()
@@ -171,12 +187,10 @@ class HostSignals:
         """Put what waits in the host's queue into ours."""
         while True:
             try:
-                data = os.read(self._signals, 16 * _INFO_BYTES)
+                data = os.read(self._signals, 16 * INFO_BYTES)
             except BlockingIOError:
                 return
-            self._waiting.extend(
-                _info(data[at : at + _INFO_BYTES]) for at in range(0, len(data), _INFO_BYTES)
-            )
+            self._waiting.extend(_info(data[at : at + INFO_BYTES]) for at in range(0, len(data), INFO_BYTES))
 
     def _watch(self) -> None:
         poll = select.poll()

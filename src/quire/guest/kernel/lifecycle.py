@@ -81,14 +81,14 @@ class Lifecycle(Thread):
         return child
 
     def _image_of_child(self, flags: Clone) -> Image:
-        own = self.process.image
-        if flags & Clone.VM:
-            return own
-        self.kernel.scheduler.prepare()
+        own, room = self.process.image, self.process.image.space.commons.pages
         try:
-            space = own.space.commons.pages.with_room(
-                lambda: own.space.fork(own.machine.another(self.kernel.new_pcid()))
-            )
+            if not flags & Clone.THREAD:  # at its end there may be no memory left
+                room.with_room(lambda: self.kernel.idle_machine(own.machine))
+            if flags & Clone.VM:
+                return own
+            self.kernel.scheduler.prepare()
+            space = room.with_room(lambda: own.space.fork(own.machine.another(self.kernel.new_pcid())))
         except OutOfFrames:
             raise OSError(errno.ENOMEM, "no memory") from None
         return Image(space.machine, space, UserMemory(space.machine, space), own.program, own.bias)
@@ -150,8 +150,10 @@ class Lifecycle(Thread):
             if one is not self:
                 one.end_thread()
         self._take_first_number()
+        room = old.space.commons.pages
         try:
-            machine = old.space.commons.pages.with_room(lambda: old.machine.another(self.kernel.new_pcid()))
+            room.with_room(lambda: self.kernel.idle_machine(old.machine))
+            machine = room.with_room(lambda: old.machine.another(self.kernel.new_pcid()))
         except OutOfFrames:
             self._kill("no memory is left for its tables")
             return

@@ -4,11 +4,13 @@ The kernel that Quire plays asks for what came, says when it wants to be woken, 
 says so. :class:`quire.guest.host_signals.HostSignals` is the real one.
 """
 
+import errno
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from quire.errors import InternalError
-from quire.guest.kernel.siginfo import SignalInfo
+from quire.guest.kernel.siginfo import Owner, SignalInfo
 
 __all__ = ["Nowhere", "Outside"]
 
@@ -40,6 +42,17 @@ class Outside(Protocol):
         """Return a descriptor that can be read when a signal has come; None when none ever does."""
         ...
 
+    def stand_in(self, owner: Owner, is_there: Callable[[Owner], bool]) -> int:
+        """Return the number of a thread of the host's that gets what the host sends `owner`, as long as he is there.
+
+        Raises OSError: EAGAIN for one too many.
+        """
+        ...
+
+    def owner_of(self, thread: int) -> Owner | None:
+        """Return whom a thread stands in for, None if it does for nobody."""
+        ...
+
 
 class Nowhere:
     """Nothing comes from outside, and nobody can stop."""
@@ -66,4 +79,12 @@ class Nowhere:
 
     def wake_descriptor(self) -> int | None:
         """Return none."""
+        return None
+
+    def stand_in(self, owner: Owner, is_there: Callable[[Owner], bool]) -> int:
+        """Nobody can: EAGAIN."""
+        raise OSError(errno.EAGAIN, "no signals come")
+
+    def owner_of(self, thread: int) -> Owner | None:
+        """Nobody does."""
         return None

@@ -7,6 +7,7 @@ Models ``siginfo_t`` as Linux x86-64 lays it out (128 bytes). Does not model whi
 import signal
 import struct
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 from quire.arch import LOW32, WORD
 
@@ -21,10 +22,13 @@ __all__ = [
     "SI_KERNEL",
     "SI_MESGQ",
     "SI_QUEUE",
+    "SI_SIGIO",
     "SI_TIMER",
     "SI_TKILL",
     "SI_USER",
     "GuestDeath",
+    "Owner",
+    "OwnerKind",
     "SignalInfo",
     "signal_name",
 ]
@@ -36,6 +40,8 @@ SI_KERNEL = 0x80
 SI_QUEUE = -1
 SI_TIMER = -2
 SI_MESGQ = -3
+#: A descriptor is ready, of a signal below SIGRTMIN that has codes of its own.
+SI_SIGIO = -5
 SI_TKILL = -6
 SEGV_MAPERR = 1
 SEGV_ACCERR = 2
@@ -60,12 +66,28 @@ def signal_name(signo: int) -> str:
 _NAMES = {int(s): s.name for s in signal.Signals if s.value < 32}
 
 
+class OwnerKind(IntEnum):
+    """Who may own an open file: F_OWNER_TID and its like (include/uapi/asm-generic/fcntl.h)."""
+
+    THREAD = 0
+    PROCESS = 1
+    GROUP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who of the guest gets signals of an open file: what F_SETOWN says."""
+
+    kind: OwnerKind
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class SignalInfo:
     """One signal and its cause. `addr` is for faults, `value` for queued signals, `status` for SIGCHLD, `fd` and
     `band` for a descriptor that is ready. Of a timer, `pid` and `uid` are its number and its overrun.
 
-    `text` is for the report when the guest dies of it; the guest never sees it.
+    `text` is for the report when the guest dies of it, `to` says for whom the host sent it; the guest sees neither.
     """
 
     signo: int
@@ -78,6 +100,7 @@ class SignalInfo:
     fd: int = 0
     band: int = 0
     text: str = ""
+    to: Owner | None = None
 
     def pack(self) -> bytes:
         """Return the 128 bytes of ``siginfo_t``; the code says which member of the union is filled."""
@@ -86,7 +109,7 @@ class SignalInfo:
             rest = struct.pack("<Q", self.addr & WORD)
         elif self.signo == signal.SIGCHLD and self.code > 0:
             rest = struct.pack("<IIi", self.pid & LOW32, self.uid & LOW32, self.status)
-        elif 0 < self.code <= POLL_LAST:
+        elif 0 < self.code <= POLL_LAST or self.code == SI_SIGIO:
             rest = struct.pack("<Qi", self.band & WORD, self.fd)
         else:
             rest = struct.pack("<IIQ", self.pid & LOW32, self.uid & LOW32, self.value & WORD)
@@ -95,6 +118,10 @@ class SignalInfo:
     def with_text(self, text: str) -> "SignalInfo":
         """Return the same signal with another `text`."""
         return replace(self, text=text)
+
+    def addressed(self, to: Owner) -> "SignalInfo":
+        """Return the same signal, sent for the owner of an open file."""
+        return replace(self, to=to)
 
 
 @dataclass(frozen=True, slots=True)

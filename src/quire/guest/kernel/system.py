@@ -6,6 +6,7 @@ import random
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from quire.guest.kernel.actions import SIG_IGN
@@ -18,6 +19,7 @@ from quire.guest.kernel.ipc import Ipc
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.orphans import is_orphaned
 from quire.guest.kernel.outside import Nowhere, Outside
+from quire.guest.kernel.owners import send_to_owner
 from quire.guest.kernel.played_files import PlayedFiles
 from quire.guest.kernel.scheduler import Scheduler
 from quire.guest.kernel.seat import Seat
@@ -243,7 +245,10 @@ class Kernel:
             process.parent.children.pop(process.pid, None)
 
     def idle_machine(self, machine: ProcessMachine) -> ProcessMachine:
-        """Return the machine with an address space that is nobody's, to load when a process has ended."""
+        """Return the machine with an address space that is nobody's, to load when a process has ended.
+
+        Whoever makes what may end asks for it first: an end takes no memory. Raises OutOfFrames at the first time.
+        """
         if self._idle is None:
             self._idle = machine.another(0)
         return self._idle
@@ -285,6 +290,9 @@ class Kernel:
 
     def _forward(self, info: SignalInfo) -> None:
         """Send a signal from outside to whom it is for."""
+        if info.to is not None:
+            send_to_owner(self, info.to, replace(info, to=None))
+            return
         first = self.first
         whom = [] if first.ended else [first]
         if info.code == SI_KERNEL and info.signo in _OF_TERMINALS:

@@ -4,8 +4,8 @@ A command that is not in the table is EINVAL, as a kernel answers that does not 
 """
 
 import errno
-import os
 import signal
+import struct
 from dataclasses import dataclass
 from enum import Enum
 
@@ -15,7 +15,8 @@ from quire.guest.mm.file_pages import writes_to
 from quire.guest.syscalls import host
 from quire.guest.syscalls.channels import reserve_pipe
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.kinds import FD, INT, OPEN_FD, S32, fail, signed32
+from quire.guest.syscalls.kinds import FD, INT, OPEN_FD, S32, signed32
+from quire.guest.syscalls.owners import get_owner, set_owner, signed, whom, whom_by
 from quire.guest.syscalls.pidfds import process_of
 from quire.guest.syscalls.sandbox import verdict
 from quire.guest.syscalls.state import admit, group_state
@@ -26,14 +27,14 @@ __all__ = ["FCNTLS", "Fcntl"]
 
 _FCNTL = 72
 _GETFD = 1
-_GETFL, _GETOWN, _GETOWN_EX = 3, 9, 16
+_GETFL, _GETOWN = 3, 9
 _LARGE_FILE = 0o100000
 #: Commands that wait for a lock, and those that do not.
 _PATIENT = {7: 6, 38: 37}
 _O_ASYNC = 0o20000
 _PIPE_MAX = 1 << 31
 _SEAL_WRITE = 8
-_OWNER_EX = 8  # struct f_owner_ex: what kind of number, and the number
+_OWNER_EX = struct.Struct("<Ii")  # struct f_owner_ex: what kind of number, and the number
 
 
 class Takes(Enum):
@@ -45,6 +46,7 @@ class Takes(Enum):
     LOCK = "a lock, of which nothing is handed back"
     OWNER = "who gets signals of the open file"
     OWNER_EX = "the same as a structure"
+    OWNED_EX = "the same, handed back"
     SIGNAL = "which signal that is"
     PIPE_SIZE = "how many bytes a pipe holds"
     SEALS = "what is no longer allowed of a memory file"
@@ -78,8 +80,8 @@ FCNTLS: dict[int, Fcntl] = {
     9: Fcntl("F_GETOWN", Takes.NUMBER, _GUEST),
     10: Fcntl("F_SETSIG", Takes.SIGNAL, _OTHERS),
     11: Fcntl("F_GETSIG", Takes.NUMBER, _GUEST),
-    15: Fcntl("F_SETOWN_EX", Takes.OWNER_EX, _OTHERS, _OWNER_EX),
-    16: Fcntl("F_GETOWN_EX", Takes.IN_OUT, _GUEST, _OWNER_EX),
+    15: Fcntl("F_SETOWN_EX", Takes.OWNER_EX, _OTHERS, _OWNER_EX.size),
+    16: Fcntl("F_GETOWN_EX", Takes.OWNED_EX, _GUEST, _OWNER_EX.size),
     36: Fcntl("F_OFD_GETLK", Takes.IN_OUT, _GUEST, _LOCK_BYTES),
     37: Fcntl("F_OFD_SETLK", Takes.LOCK, Effect.LOCKS, _LOCK_BYTES),
     38: Fcntl("F_OFD_SETLKW", Takes.LOCK, Effect.LOCKS, _LOCK_BYTES),
@@ -101,32 +103,28 @@ def _is_open(descriptor: int) -> int:
     return min(host.call(_FCNTL, descriptor, _GETFD), 0)
 
 
-def _owner(task: Task, owner: int) -> int:
-    """Return an owner as the host knows him, which is Quire; EPERM for one that is neither the process nor nobody."""
-    if owner not in (0, task.process.pid):
-        raise fail(errno.EPERM)
-    return os.getpid() if owner else 0
-
-
 def _structure(task: Task, descriptor: int, command: int, pointer: int, entry: Fcntl) -> int:
+    if entry.takes is Takes.OWNED_EX:
+        task.memory.write(pointer, _OWNER_EX.pack(*get_owner(task, descriptor)))
+        return 0
     data = task.memory.read(pointer, entry.size)
     if entry.takes is Takes.OWNER_EX:
-        data = data[:4] + _owner(task, signed32(int.from_bytes(data[4:8], "little"))).to_bytes(4, "little")
+        return set_owner(task, descriptor, whom_by(*_OWNER_EX.unpack(data)))
     buffer = host.HostBuffer(entry.size, data)
     result = host.call(_FCNTL, descriptor, _PATIENT.get(command, command), buffer.address)
     if command in _PATIENT and result in (-errno.EAGAIN, -errno.EACCES):
         wait_for_lock(task)
     if result >= 0 and entry.takes is Takes.IN_OUT:
-        answer = buffer.take()
-        if command == _GETOWN_EX and int.from_bytes(answer[4:8], "little") == os.getpid():
-            answer = answer[:4] + task.process.pid.to_bytes(4, "little")
-        task.memory.write(pointer, answer)
+        task.memory.write(pointer, buffer.take())
     return result
 
 
 def _number(task: Task, descriptor: int, command: int, argument: int, entry: Fcntl) -> int:
     if entry.takes is Takes.OWNER:
-        argument = _owner(task, signed32(argument))
+        OPEN_FD.value(task, descriptor)
+        return set_owner(task, descriptor, whom(signed32(argument)))
+    if command == _GETOWN:
+        return signed(*get_owner(task, descriptor))
     if entry.takes is Takes.SIGNAL and argument in (signal.SIGKILL, signal.SIGSTOP):
         return -errno.EINVAL  # it would be Quire that they end or stop
     if entry.takes is Takes.FLAGS and task.options.sandbox and argument & _O_ASYNC:
@@ -140,7 +138,7 @@ def _number(task: Task, descriptor: int, command: int, argument: int, entry: Fcn
     result = host.call(_FCNTL, descriptor, command, argument)
     if command == _GETFL and result & _LARGE_FILE and process_of(task, descriptor) is not None:
         result &= ~_LARGE_FILE  # a descriptor of a process is no file
-    return task.process.pid if command == _GETOWN and result == os.getpid() else result
+    return result
 
 
 @syscall(_FCNTL, "fcntl", FD, S32, INT, effect=Effect.CHOOSES, restart=True)

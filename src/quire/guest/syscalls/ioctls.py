@@ -11,7 +11,7 @@ from enum import Enum
 
 from quire.arch import LOW32
 from quire.guest.kernel.task import Task
-from quire.guest.syscalls import host, ptys, terminals
+from quire.guest.syscalls import host, owners, ptys, terminals
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, U32
 from quire.guest.syscalls.sandbox import verdict
@@ -73,6 +73,7 @@ IOCTLS: dict[int, Ioctl] = {
     0x5441: Ioctl("TIOCGPTPEER", Way.PLAYED, 0, _OTHERS),
     0x5450: Ioctl("FIONCLEX", Way.NUMBER, 0, _GUEST),
     0x5451: Ioctl("FIOCLEX", Way.NUMBER, 0, _GUEST),
+    0x5452: Ioctl("FIOASYNC", Way.IN, 4, _OTHERS),
     0x5460: Ioctl("FIOQSIZE", Way.OUT, 8, _GUEST),
     0x802C542A: Ioctl("TCGETS2", Way.OUT, _TERMIOS2, _GUEST),
     0x402C542B: Ioctl("TCSETS2", Way.IN, _TERMIOS2, _TERMINAL, front=True),
@@ -88,6 +89,10 @@ IOCTLS: dict[int, Ioctl] = {
     0x80087601: Ioctl("FS_IOC_GETVERSION", Way.OUT, 8, _GUEST),
     0x80081272: Ioctl("BLKGETSIZE64", Way.OUT, 8, _GUEST),
     0x1268: Ioctl("BLKSSZGET", Way.OUT, 4, _GUEST),
+    0x8901: Ioctl("FIOSETOWN", Way.PLAYED, 0, _OTHERS),
+    0x8902: Ioctl("SIOCSPGRP", Way.PLAYED, 0, _OTHERS),
+    0x8903: Ioctl("FIOGETOWN", Way.PLAYED, 0, _GUEST),
+    0x8904: Ioctl("SIOCGPGRP", Way.PLAYED, 0, _GUEST),
 }
 #: Who answers the requests that the host does not get as they stand.
 _PLAYERS: dict[str, Callable[[Task, int, int], int]] = {
@@ -99,6 +104,10 @@ _PLAYERS: dict[str, Callable[[Task, int, int], int]] = {
     "TIOCSWINSZ": ptys.resize,
     "TIOCGPTPEER": ptys.open_peer,
     "TIOCSIG": ptys.send_signal,
+    "FIOSETOWN": owners.set_owner_of_socket,
+    "SIOCSPGRP": owners.set_owner_of_socket,
+    "FIOGETOWN": owners.get_owner_of_socket,
+    "SIOCGPGRP": owners.get_owner_of_socket,
 }
 _UNSUPPORTED = {
     0x40049409,  # FICLONE
