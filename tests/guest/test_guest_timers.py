@@ -65,6 +65,38 @@ def test_a_clock_of_processor_time_is_looked_at_when_it_may_be_due() -> None:
     assert not signals.pending and timers.moment() == 207
 
 
+def test_processor_time_stands_while_others_run() -> None:
+    clocks, timers, _ = made()
+    used = [0]
+    timers = Timers.of(clocks.now, lambda: used[0])
+    clocks.times[MONOTONIC] = 1000
+    timers.interval[1].set(600, 0)
+    assert timers.moment(at_work=False) is None and timers.moment() == 1600
+    used[0] = 599
+    assert timers.moment() == 1001
+    timers.interval[0].set(5000, 0)
+    assert timers.moment(at_work=False) == 5000 and timers.moment() == 1001
+
+
+def test_a_limit_of_processor_time() -> None:
+    """The soft one is told once a second, the hard one ends the process; 0 is 1, what no machine reaches is none."""
+    second = 1_000_000_000
+    clocks, _, signals = made()
+    used, sent = [0], []
+    timers = Timers.of(clocks.now, lambda: used[0])
+    timers.limit((1 << 64) - 1, 1 << 62)
+    assert timers.moment() is None
+    timers.limit(0, 3)
+    for used[0] in (second - 1, second, 2 * second - 1, 2 * second, 3 * second):
+        timers.send_expired(signals, lambda info: sent.append((used[0] // second, info.signo, info.code)))
+    assert sent == [
+        (1, signal.SIGXCPU, SI_KERNEL),
+        (2, signal.SIGXCPU, SI_KERNEL),
+        (3, signal.SIGXCPU, SI_KERNEL),
+        (3, signal.SIGKILL, SI_KERNEL),
+    ]
+
+
 def test_a_signal_that_waits_counts_what_it_misses() -> None:
     clocks, timers, signals = made()
     timer = timers.make(REAL, signal.SIGUSR1, None)

@@ -64,7 +64,7 @@ class Keeper:
         self.outside, self.is_interactive = Person(), interactive
         self.collected = lambda: None
 
-    def next_timer(self) -> None:
+    def next_timer(self, at_work: object) -> None:
         """Nobody has a timer."""
 
     def collect(self) -> None:

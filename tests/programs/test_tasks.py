@@ -31,6 +31,12 @@ SCRIPTS = {
 }
 PYTHONS = {
     "subprocess": "import subprocess as s; print(s.run(['echo', 'hi'], capture_output=True), s.getoutput('exit 3'))",
+    "profiling": """
+import signal, time
+signal.signal(signal.SIGPROF, lambda *_: print("no time for that"))
+signal.setitimer(signal.ITIMER_PROF, 0.5)
+time.sleep(0.6)
+print(signal.getitimer(signal.ITIMER_PROF)[0] > 0)""",
     "threading": """
 import threading
 lock, total = threading.Lock(), [0]
@@ -164,6 +170,10 @@ def test_a_child_that_takes_all_memory_ends_alone(hardware: tuple[str, int], pro
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "killed by 9\n" * 3, "")
+
+
+def test_a_limit_of_processor_time_ends_a_loop(tmp_path: Path) -> None:
+    _both(["sh", "-c", "(ulimit -t 1; while :; do :; done) 2>&-; echo $?"], tmp_path, HARDWARE[0])
 
 
 APART = """

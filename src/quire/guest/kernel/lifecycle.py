@@ -107,13 +107,14 @@ class Lifecycle(Thread):
         kernel.scheduler.prepare()
         seat = own.seat if flags & Clone.FILES else own.seat.start(lambda: kernel.sit(seat))
         parent = own.parent if flags & Clone.PARENT else own
+        usage = Usage(image.space, kernel.clock.busy)
         made = Process(
             kernel.new_number(),
             parent,
             image,
             seat,
-            Timers(kernel.clock.now),
-            Usage(image.space, kernel.clock.busy),
+            Timers.of(kernel.clock.now, usage.time),
+            usage,
             own.group,
             own.session,
             own.terminal,

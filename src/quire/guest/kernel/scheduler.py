@@ -34,8 +34,8 @@ class Timekeeper(Protocol):
         """Whether a person may type for a job in front: time passes for both."""
         ...
 
-    def next_timer(self) -> int | None:
-        """Return the moment of the next timer, None without one."""
+    def next_timer(self, at_work: Runnable | None) -> int | None:
+        """Return the moment of the next timer, None without one: those of processor time run for who is at work."""
         ...
 
     def collect(self) -> None:
@@ -130,7 +130,7 @@ class Scheduler:
 
     def begin_slice(self) -> None:
         """Say for how long the task may run that is about to: for ever, if nobody else can and no timer is near."""
-        moment = self._next_moment()
+        moment = self._next_moment(self.lane.current)
         if self._has_others or moment is not None or self._polled:
             self._begin_turn(moment)
 
@@ -147,10 +147,10 @@ class Scheduler:
         self._ending.discard(self.lane.number)
         self._turns.begin(self._cpu, 1 << 62)
 
-    def _next_moment(self) -> int | None:
+    def _next_moment(self, at_work: Runnable | None) -> int | None:
         """Return when the next timer expires or the next call has waited long enough; None for never."""
         moments = [one.until for one in self.waiting]
-        moments.append(self._keeper.next_timer())
+        moments.append(self._keeper.next_timer(at_work))
         return min((moment for moment in moments if moment is not None), default=None)
 
     def interrupted(self) -> bool:
@@ -295,7 +295,7 @@ class Scheduler:
 
     def _idle(self) -> None:
         """Nobody can run: wait for the world, or let time pass."""
-        moment = self._next_moment()
+        moment = self._next_moment(None)
         if (moment is None and not self._polled) or self._keeper.gives_up(moment):
             self.over = self._keeper.all_wait()
             return

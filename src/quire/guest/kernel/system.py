@@ -16,6 +16,7 @@ from quire.guest.kernel.group import INIT, Change, Process, ProcessThread
 from quire.guest.kernel.history import History
 from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.ipc import Ipc
+from quire.guest.kernel.lanes import Runnable
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.orphans import is_orphaned
 from quire.guest.kernel.outside import Nowhere, Outside
@@ -268,11 +269,14 @@ class Kernel:
         if self.clock.is_virtual:
             self.scheduler.begin_slice()
         else:
-            self.outside.wake_at(self.next_timer())
+            self.outside.wake_at(self.next_timer(self.scheduler.lane.current))
 
-    def next_timer(self) -> int | None:
-        """Return the moment of the next timer of all processes, None without one."""
-        moments = [one.timers.moment() for one in self.processes.values() if not one.ended]
+    def next_timer(self, at_work: Runnable | None) -> int | None:
+        """Return the moment of the next timer, None without one: those of processor time run for who is at work."""
+        task = None if at_work is None else self._tasks.get(at_work.tid)
+        busy = None if task is None else task.process
+        alive = (one for one in self.processes.values() if not one.ended)
+        moments = [one.timers.moment(at_work=one is busy) for one in alive]
         moments.append(self.files.moment())
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -286,7 +290,7 @@ class Kernel:
         if self.files:
             self.files.expire()
         if not self.clock.is_virtual:
-            self.outside.wake_at(self.next_timer())
+            self.outside.wake_at(self.next_timer(self.scheduler.lane.current))
 
     def _forward(self, info: SignalInfo) -> None:
         """Send a signal from outside to whom it is for."""

@@ -1,4 +1,4 @@
-"""The timers of a process: those of setitimer and alarm, and those of timer_create.
+"""The timers of a process: those of setitimer and alarm, those of timer_create, and its limit of processor time.
 
 They are records here and none is the host's, whose timers would end Quire. Models Linux's kernel/time/itimer.c and
 posix-timers.c: a periodic timer whose signal still waits counts the expirations that it missed (its overrun). Times are
@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 from quire.guest.kernel.siginfo import SI_KERNEL, SI_TIMER, SignalInfo
 from quire.guest.kernel.signals import Signals
@@ -20,6 +21,10 @@ INTERVAL_SIGNALS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
 #: CLOCK_PROCESS_CPUTIME_ID and CLOCK_THREAD_CPUTIME_ID: they pass while the guest runs.
 CPU_CLOCKS = frozenset((2, 3))
 _INTERVAL_CLOCKS = (1, 2, 2)
+_PROCESSOR = 2
+_SECOND = 1_000_000_000
+#: Longer than any machine runs, in seconds.
+_NEVER = 1 << 32
 _OVERRUN_MAX = (1 << 31) - 1
 
 
@@ -77,7 +82,21 @@ class Timers:
         )
     )
     made: dict[int, Timer] = field(default_factory=dict)
+    #: What RLIMIT_CPU sends: SIGXCPU at the soft limit and each second from then on, SIGKILL at the hard one.
+    limits: tuple[Timer, Timer] = field(
+        default_factory=lambda: (Timer(_PROCESSOR, signal.SIGXCPU), Timer(_PROCESSOR, signal.SIGKILL))
+    )
     _idents: int = 0
+
+    @classmethod
+    def of(cls, now: Callable[[int], int], used: Callable[[], int]) -> Self:
+        """Return the timers of a process that took `used()` ns of processor time; `now` tells the other clocks."""
+        return cls(lambda clock: used() if clock in CPU_CLOCKS else now(clock))
+
+    def limit(self, soft: int, hard: int) -> None:
+        """Have the process end by its processor time, in seconds: RLIMIT_CPU. 0 is 1, as for Linux."""
+        for timer, seconds, again in zip(self.limits, (soft, hard), (_SECOND, 0), strict=True):
+            timer.set(max(seconds, 1) * _SECOND if seconds < _NEVER else None, again)
 
     def make(self, clock: int, signo: int, value: int | None) -> Timer:
         """Return a new timer of timer_create, stopped; without a `value` its own number is sent."""
@@ -100,18 +119,22 @@ class Timers:
             timer.last, timer.overrun = timer.overrun, min(times - 1, _OVERRUN_MAX)
             (send or signals.queue)(timer.info())
 
-    def moment(self) -> int | None:
+    def moment(self, *, at_work: bool = True) -> int | None:
         """Return when to look next, on CLOCK_MONOTONIC; None when no timer runs.
 
-        A clock of processor time stands while the guest waits: then nothing has expired at that moment.
+        The clocks of processor time stand while the process is not `at_work`.
         """
         first, second, third = self.interval
-        if first.next is second.next is third.next is None and not self.made:
+        soft, hard = self.limits
+        if first.next is second.next is third.next is soft.next is hard.next is None and not self.made:
             return None
-        now = time.CLOCK_MONOTONIC
-        running = [timer.left(self.now(timer.clock)) for timer in self._running()]
-        return self.now(now) + min(running) if running else None
+        running = [
+            timer.left(self.now(timer.clock))
+            for timer in self._running()
+            if at_work or timer.clock not in CPU_CLOCKS
+        ]
+        return self.now(time.CLOCK_MONOTONIC) + min(running) if running else None
 
     def _running(self) -> list[Timer]:
-        timers = (*self.interval, *self.made.values())
+        timers = (*self.interval, *self.limits, *self.made.values())
         return [timer for timer in timers if timer.next is not None]

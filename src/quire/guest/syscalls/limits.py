@@ -9,7 +9,7 @@ from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.ids import capable
 from quire.guest.syscalls.kinds import POINTER, S32, U32
-from quire.guest.syscalls.state import RLIMITS, group_state, limit_space
+from quire.guest.syscalls.state import RLIMITS, group_state, limit_process
 from quire.guest.syscalls.table import syscall
 from quire.own_descriptors import FIRST_OWN
 
@@ -27,7 +27,9 @@ def _set(task: Task, number: int, pointer: int) -> int:
     if hard > limits[number][1] and not privileged:
         return -errno.EPERM
     limits[number] = (soft, hard)
-    limit_space(task.space, number, soft)
+    limit_process(task.process, number, soft, hard)
+    if number == resource.RLIMIT_CPU:
+        task.kernel.timers_changed()
     return 0
 
 

@@ -15,7 +15,6 @@ from quire.arch import WORD
 from quire.guest.kernel.credentials import Credentials
 from quire.guest.kernel.group import Process
 from quire.guest.kernel.task import ThreadGroup
-from quire.guest.mm.address_space import AddressSpace
 from quire.guest.syscalls.host import identity_of, is_nameless
 from quire.guest.syscalls.readable import Readable
 from quire.own_descriptors import DESCRIPTOR_LIMITS, FIRST_OWN
@@ -31,7 +30,7 @@ __all__ = [
     "copy_thread_state",
     "creating",
     "group_state",
-    "limit_space",
+    "limit_process",
     "thread_state",
 ]
 
@@ -196,19 +195,22 @@ def group_state(group: OfProcess) -> GroupState:
         state = _GROUPS[process] = GroupState()
         hard = state.limits[resource.RLIMIT_STACK][1]
         state.limits[resource.RLIMIT_STACK] = (min(process.image.space.stack_limit, hard), hard)
-        for number, (soft, _) in state.limits.items():
-            limit_space(process.image.space, number, soft)
+        for number, (soft, hard) in state.limits.items():
+            limit_process(process, number, soft, hard)
     return state
 
 
-def limit_space(space: AddressSpace, number: int, soft: int) -> None:
-    """Have an address space keep to a soft limit, if it is one of those that bound it."""
+def limit_process(process: Process, number: int, soft: int, hard: int) -> None:
+    """Have a process keep to a limit, if it is one of those that its memory and its timers look after."""
+    space = process.image.space
     if number == resource.RLIMIT_STACK:
         space.stack_limit = soft
     elif number == resource.RLIMIT_AS:
         space.allowance.total = soft
     elif number == resource.RLIMIT_DATA:
         space.allowance.data = soft
+    elif number == resource.RLIMIT_CPU:
+        process.timers.limit(soft, hard)
 
 
 def thread_state(task: OfProcess) -> ThreadState:
@@ -231,6 +233,7 @@ def copy_group_state(parent: OfProcess, child: OfProcess) -> None:
     for name, value in sets.items():
         setattr(made, name, value)
     made.limits = dict(old.limits)
+    child.process.timers.limit(*made.limits[resource.RLIMIT_CPU])
     _GROUPS[child.process] = made
 
 
