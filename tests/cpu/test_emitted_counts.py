@@ -3,6 +3,7 @@
 import ctypes
 import dataclasses
 import gc
+from collections.abc import Iterator
 
 import pytest
 from soft_guest import CODE, DATA, DATA_HPA, Guest
@@ -115,26 +116,54 @@ def test_several_engines_count_for_themselves(by_hooks: bool) -> None:
     assert guests[1].cpu.events()["reads"] == 50
 
 
-def test_an_engine_too_many_counts_by_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
-    gc.collect()  # engines that are gone have no place there any more
-    monkeypatch.setattr(interposition, "_table", lambda table=[0] * (2 * CONTEXTS): table)
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """A table of contexts that is empty. No engine that is gone leaves it: the one in force would keep its place."""
+    gc.collect()
+    gc.disable()
+    made = [0] * (2 * CONTEXTS)
+    monkeypatch.setattr(interposition, "_table", lambda: made)
+    yield made
+    monkeypatch.undo()
+    gc.enable()
+
+
+def test_an_engine_too_many_counts_by_hooks(table: list[int]) -> None:
     assert all(interposition.register(16 * (n + 1), 1) for n in range(CONTEXTS))
     assert not interposition.register(8, 1)
     assert isinstance(Guest(Detail.FULL, LOOP).cpu.counts, HookedCounts)
-    interposition.unregister(32)
+    interposition.unregister(32, 1)
     assert interposition.register(8, 1) and not interposition.register(24, 1)
 
 
-def test_places_of_engines_that_are_gone_end_searches(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = [0] * (2 * CONTEXTS)
-    monkeypatch.setattr(interposition, "_table", lambda: table)
+def test_places_of_engines_that_are_gone_end_searches(table: list[int]) -> None:
     for env in (0x10, 0x20, 0x30, 0x30 + 16 * CONTEXTS):  # the last two want one place
         assert interposition.register(env, 1)
     for env in (0x20, 0x30):
-        interposition.unregister(env)
+        interposition.unregister(env, 1)
     assert [one for one in table[0::2] if one] == [0x10, 1, 1, 0x30 + 16 * CONTEXTS]
-    interposition.unregister(0x30 + 16 * CONTEXTS)
+    interposition.unregister(0x30 + 16 * CONTEXTS, 1)
     assert [one for one in table[0::2] if one] == [0x10]
+
+
+def test_an_engine_where_another_was_has_its_own_context(table: list[int]) -> None:
+    """Emitted code would count in cells that are gone: the process would end by SIGSEGV."""
+    for context in (1, 2):
+        assert interposition.register(0x10, 5) and interposition.register(0x20, context)
+    interposition.unregister(0x20, 1)  # the first is told late that it is gone
+    assert table[2:6] == [0x10, 5, 0x20, 2]
+    interposition.unregister(0x20, 2)
+    assert 0x20 not in table[0::2]
+
+
+def test_an_engine_may_be_freed_while_another_takes_its_place(table: list[int]) -> None:
+    """As the collector does it, in the midst of anything."""
+    assert interposition.register(0x10, 1)
+    with interposition._registering:
+        interposition.unregister(0x10, 1)
+        assert 0x10 in table[0::2]
+    assert interposition.register(0x20, 2)
+    assert 0x10 not in table[0::2] and 0x20 in table[0::2]
 
 
 def test_there_is_room_near_many_engines() -> None:

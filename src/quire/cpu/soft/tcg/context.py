@@ -62,8 +62,7 @@ def repair(engine: Stoppable) -> Callable[[], object]:
 
 def _unregister(env: int, words: _Words) -> None:
     """Take a context away whose `words` were kept until now."""
-    del words
-    interposition.unregister(env)
+    interposition.unregister(env, words.ctypes.data)
 
 
 class Context:
@@ -100,7 +99,7 @@ class Context:
             | repair_cells()
         )
         # Another engine may get the memory of this one as soon as it is gone, whoever keeps the context.
-        self._close = weakref.finalize(engine, interposition.unregister, env)
+        self._close = weakref.finalize(engine, interposition.unregister, env, self.address)
         weakref.finalize(self, interposition.unmap, near, Near.END)
 
     @classmethod

@@ -5,6 +5,7 @@ An engine that has no context, here or of somebody else's, gets what the library
 
 import ctypes
 import threading
+from collections import deque
 from functools import cache
 from typing import Any
 
@@ -28,6 +29,7 @@ __all__ = [
 _REACH, _STEP = (1 << 31) - (4 << 20), 4 << 20
 _PROT_READ_WRITE, _MAP_PRIVATE_ANONYMOUS_FIXED = 3, 0x100022
 _registering = threading.Lock()
+_gone: deque[tuple[int, int]] = deque()
 _FREED = 1  # a key that no CPU state has, and that does not end a search
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -115,29 +117,55 @@ def _turn(library: Library, functions: dict[str, Any], kinds: tuple[int, ...]) -
 
 
 def register(env: int, context: int) -> bool:
-    """Let the engine with CPU state `env` have `context`; False if there are too many engines."""
+    """Let the engine with CPU state `env` have `context`; False if there are too many engines.
+
+    What an engine had that was there before, and is gone, is forgotten.
+    """
     keys, first = _table(), env >> 4
+    _forget_gone()
     with _registering:
+        _forget(keys, env, None)
         for n in range(CONTEXTS):
             at = 2 * ((first + n) % CONTEXTS)
             if keys[at] in (0, _FREED):
                 keys[at + 1] = context
                 keys[at] = env
-                return True
-    return False
-
-
-def unregister(env: int) -> None:
-    """Take the context of `env` away."""
-    keys, first = _table(), env >> 4
-    with _registering:
-        for n in range(CONTEXTS):
-            at = 2 * ((first + n) % CONTEXTS)
-            if keys[at] == env:
-                keys[at] = _FREED
-                _end_searches(keys, at)
-            if keys[at] == 0:
                 break
+        else:
+            return False
+    _forget_gone()
+    return True
+
+
+def unregister(env: int, context: int) -> None:
+    """Take `context` away from `env`, unless another engine is there by now that has one of its own."""
+    _gone.append((env, context))
+    _forget_gone()
+
+
+def _forget_gone() -> None:
+    """Free the places of engines that are gone, or let whoever is at the table do it.
+
+    The collector may free an engine at any time, also while this thread is at the table: waiting would be for ever.
+    """
+    while _gone and _registering.acquire(blocking=False):
+        try:
+            while _gone:
+                _forget(_table(), *_gone.popleft())
+        finally:
+            _registering.release()
+
+
+def _forget(keys: "ctypes.Array[ctypes.c_uint64]", env: int, context: int | None) -> None:
+    """Free the place of `env`, if it has this context; None is any."""
+    first = env >> 4
+    for n in range(CONTEXTS):
+        at = 2 * ((first + n) % CONTEXTS)
+        if keys[at] == env and (context is None or keys[at + 1] == context):
+            keys[at] = _FREED
+            _end_searches(keys, at)
+        if keys[at] == 0:
+            break
 
 
 def _end_searches(keys: "ctypes.Array[ctypes.c_uint64]", at: int) -> None:
