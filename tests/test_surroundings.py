@@ -35,7 +35,10 @@ def test_nothing(monkeypatch, tmp_path):
 
 def test_process():
     global process
-    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)  # it ends with this process
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # it ends with this process
+    process.stdin.write(b"\\n")
+    process.stdin.flush()
+    process.stdout.readline()  # now it has its name
 """
 
 

@@ -147,7 +147,7 @@ kernels = {id(one): one for room in rooms for one in vars(room).values() if isin
 print(len(kernels) > 80, sorted((one.__name__, one.origin) for one in kernels if one.origin))
 print([name for name in ("numba", "llvmlite") if name in sys.modules])
 """
-    used = [(name, "stored") for name in ("allocate", "free", "walk")]
+    used = [(name, "stored") for name in ("allocate", "walk")]
     assert run(code).splitlines() == [f"True {used}", "[]"]
 
 
