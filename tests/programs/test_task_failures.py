@@ -24,7 +24,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize(("mmu", "first", "step"), [("ept", 46, 35), ("shadow", 47, 45), ("native", 20, 30)])
+@pytest.mark.parametrize(("mmu", "first", "step"), [("ept", 46, 71), ("shadow", 47, 97), ("native", 20, 61)])
 def test_what_fails_leaves_nothing_that_is_nobodys(mmu: str, first: int, step: int, program: Path) -> None:
     command = [sys.executable, CAMPAIGN, mmu, program, str(first), str(step)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
