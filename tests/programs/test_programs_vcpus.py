@@ -46,7 +46,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if gcc is None:
         pytest.skip("this machine has no gcc")
     folder = tmp_path_factory.mktemp("vcpus")
-    for name in ("shootdowns", "tree", "vcpus"):
+    for name in ("apart", "shootdowns", "tree", "vcpus"):
         words = [gcc, "-O1", "-pthread", PROBES / f"tasks_{name}.c", "-o", folder / name]
         subprocess.run(words, check=True, timeout=PATIENCE)
     return folder
@@ -158,6 +158,14 @@ def test_parts_make_the_whole(programs: Path) -> None:
     assert sum(one["switches"] for one in vcpus) == record["tasks"]["switches"]
     assert sum(one["refills"] for one in processes) > 0
     assert record["config"]["vcpus"] == 2
+
+
+@pytest.mark.parametrize("mmu", ["native", "ept", "shadow"])
+def test_memory_is_on_the_node_of_the_vcpu_that_touches_it_first(programs: Path, mmu: str) -> None:
+    options = ("--mmu", mmu, "--vcpus", "2", "--numa", "2x4G", "--vcpu-node", "0,1", "--detail", "full")
+    _, record = quire_report([programs / "apart"], *options)
+    (first, far), (_, own) = record["numa"]["references"]["data"]["matrix"]
+    assert not far and own > 100 and first > 100, record["numa"]["references"]["data"]["matrix"]
 
 
 def test_references_are_counted_from_each_vcpus_node(programs: Path) -> None:

@@ -20,8 +20,7 @@ class Processors:
 
     def __init__(self, vcpus: Sequence[Vcpu]) -> None:
         self.all = tuple(vcpus)
-        self.number = 0  #: of the one that runs
-        self.current = self.all[0]
+        self.go_to(0)
         #: How often each told others to drop translations, and was told.
         self.sent, self.received = [0] * len(self.all), [0] * len(self.all)
         #: Whose translations each last had under which PCID.
@@ -36,8 +35,9 @@ class Processors:
                 one.flush_check.log.acting = self._acting
 
     def go_to(self, number: int) -> None:
-        """Work on vCPU `number` from now on."""
+        """Work on vCPU `number` from now on: memory that is wanted is wanted on its node."""
         self.number, self.current = number, self.all[number]
+        self.current.machine.placement.toucher = self.current.node
 
     def interrupt(self) -> None:
         """Have the vCPU that runs stop. Any thread may call."""
