@@ -46,7 +46,7 @@ def test_a_shell_stops_continues_and_interrupts_its_jobs(folder: Path) -> None:
     steps = [
         (PROMPT, "sh -c 'echo rea\"\"dy; exec sleep 1000'\n"),
         ("ready", CTRL_Z),
-        (PROMPT, "echo status $?; kill -9 %1; wait 2>/dev/null\n"),
+        (PROMPT, "echo status $?; dead=$(jobs -p); disown 2>&-; kill -9 $dead\n"),
         (PROMPT, f"{job}\n"),
         ("in front", CTRL_Z),
         (PROMPT, "echo status $?; jobs\n"),
@@ -92,7 +92,7 @@ def test_who_reads_or_changes_modes_in_the_background_stops() -> None:
         ("fg\r\ncat\r\n", "hello\n"),
         ("hello\r\nhello\r\n", CTRL_D),
         (PROMPT, f"stty -echo & {STOPPED}"),
-        (PROMPT, "jobs; kill -9 %1; wait 2>/dev/null; stty tostop\n"),
+        (PROMPT, "jobs; disown 2>&-; kill -9 $!; stty tostop\n"),
         (PROMPT, f"echo written & {STOPPED}"),
         (PROMPT, "stty -tostop; fg\n"),
         (PROMPT, "echo no\"\"w; read x < /dev/tty; echo \"<$x>\"; exit\n"),
