@@ -10,7 +10,7 @@ from quire.guest.kernel.task import Task
 from quire.guest.kernel.waiting import Blocks
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.ids import capable
-from quire.guest.syscalls.ipc import INFO, REMOVE, SET, STAT, caller, described, owned, sleep, slept
+from quire.guest.syscalls.ipc import INFO, REMOVE, SET, STAT, caller, describe, origin, owned, sleep, slept
 from quire.guest.syscalls.kinds import POINTER, S32, S64
 from quire.guest.syscalls.table import syscall
 
@@ -22,17 +22,7 @@ _QUEUE_BYTES, _PERM_BYTES, _LIMIT_AT = 120, 48, 88
 
 
 def _make(task: Task, key: int, flags: int) -> MessageQueue:
-    ipc, who = task.kernel.ipc, caller(task)
-    users = who.users.effective, who.groups.effective
-    return MessageQueue(
-        key=key,
-        uid=users[0],
-        gid=users[1],
-        creator=users,
-        mode=flags & 0o777,
-        changed=ipc.now(),
-        limit=_QUEUE,
-    )
+    return MessageQueue(**origin(task, key, flags), limit=_QUEUE)
 
 
 @syscall(68, "msgget", S32, S32, effect=Effect.PLAYED)
@@ -154,10 +144,8 @@ def msgctl(task: Task, ident: int, command: int, pointer: int) -> int:
         task.memory.write(pointer, _info(task, command))
         return queues.highest
     if command in (STAT, _MSG_STAT, _STAT_ANY):
-        any_of = command == _STAT_ANY
-        found = described(task, queues, ident, by_index=command != STAT, by_anybody=any_of)
-        task.memory.write(pointer, _structure(found))
-        return 0 if command == STAT else found.ident
+        index, anybody = command != STAT, command == _STAT_ANY
+        return describe(task, queues, ident, pointer, _structure, by_index=index, by_anybody=anybody)
     if command == SET:
         _change(task, ident, task.memory.read(pointer, _QUEUE_BYTES))
         return 0

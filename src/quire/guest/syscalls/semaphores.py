@@ -10,7 +10,7 @@ from quire.guest.kernel.ipc_objects import READ, WRITE, refuse
 from quire.guest.kernel.semaphores import SEMVMX, Operation, SemSet, SemSleeper
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.ipc import INFO, REMOVE, SET, STAT, caller, described, owned, sleep, slept
+from quire.guest.syscalls.ipc import INFO, REMOVE, SET, STAT, caller, describe, origin, owned, sleep, slept
 from quire.guest.syscalls.kinds import INT, POINTER, S32, U32, signed32
 from quire.guest.syscalls.table import syscall
 from quire.guest.syscalls.waiting import deadline
@@ -27,21 +27,15 @@ _SET_BYTES, _PERM_BYTES = 104, 48
 
 def _make(task: Task, key: int, count: int, flags: int) -> SemSet:
     """Return a new set, all of it 0. EINVAL for none, ENOSPC, ENOMEM."""
-    ipc, who = task.kernel.ipc, caller(task)
+    ipc = task.kernel.ipc
     if not count:
         raise refuse(errno.EINVAL)
     if sum(len(one.values) for one in ipc.semaphores) + count > _MOST:
         raise refuse(errno.ENOSPC)
     if not ipc.hold(count * _BYTES):
         raise refuse(errno.ENOMEM)
-    users = who.users.effective, who.groups.effective
     return SemSet(
-        key=key,
-        uid=users[0],
-        gid=users[1],
-        creator=users,
-        mode=flags & 0o777,
-        changed=ipc.now(),
+        **origin(task, key, flags),
         values=array("i", bytes(4 * count)),
         pids=array("i", bytes(4 * count)),
     )
@@ -189,10 +183,8 @@ def semctl(task: Task, ident: int, number: int, command: int, argument: int) -> 
         task.memory.write(argument, _info(task, command))
         return sets.highest
     if command in (STAT, _SEM_STAT, _STAT_ANY):
-        any_of = command == _STAT_ANY
-        found = described(task, sets, ident, by_index=command != STAT, by_anybody=any_of)
-        task.memory.write(argument, _structure(found))
-        return 0 if command == STAT else found.ident
+        index, anybody = command != STAT, command == _STAT_ANY
+        return describe(task, sets, ident, argument, _structure, by_index=index, by_anybody=anybody)
     if command in (_GETALL, _GETVAL, _GETPID, _GETNCNT, _GETZCNT):
         return _look(task, sets.find(ident), number, command, argument)
     if command in (_SETVAL, _SETALL):

@@ -10,7 +10,7 @@ from quire.guest.kernel.task import Task
 from quire.guest.mm.linux import PAGE_4K, PROT_EXEC, PROT_READ, PROT_WRITE, page_up
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.ids import capable
-from quire.guest.syscalls.ipc import INFO, REMOVE, SET, STAT, caller, described, owned
+from quire.guest.syscalls.ipc import INFO, REMOVE, SET, STAT, caller, describe, origin, owned
 from quire.guest.syscalls.kinds import INT, POINTER, S32
 from quire.guest.syscalls.table import syscall
 
@@ -25,20 +25,13 @@ _PERM_BYTES, _SEGMENT_BYTES = 48, 112
 
 def _make(task: Task, key: int, size: int, flags: int) -> Segment:
     """Return a new segment. EINVAL for its size, ENOMEM for more than the guest can have."""
-    ipc, who = task.kernel.ipc, caller(task)
     if not 0 < size < 1 << 63:  # files cannot be longer
         raise refuse(errno.EINVAL)
     if flags & _HUGE or (not flags & _NORESERVE and size > task.space.allowance.at_once):
         raise refuse(errno.ENOMEM)
-    users = who.users.effective, who.groups.effective
     memory = task.space.files.shared_memory(b"/SYSV%08x (deleted)" % (key & LOW32))
     return Segment(
-        key=key,
-        uid=users[0],
-        gid=users[1],
-        creator=users,
-        mode=flags & 0o777,
-        changed=ipc.now(),
+        **origin(task, key, flags),
         size=size,
         memory=memory,
         maker=task.process.pid,
@@ -151,10 +144,8 @@ def shmctl(task: Task, ident: int, command: int, pointer: int) -> int:
         task.memory.write(pointer, _limits() if command == INFO else _usage(task))
         return segments.highest
     if command in (STAT, _SHM_STAT, _STAT_ANY):
-        any_of = command == _STAT_ANY
-        found = described(task, segments, ident, by_index=command != STAT, by_anybody=any_of)
-        task.memory.write(pointer, _structure(found))
-        return 0 if command == STAT else found.ident
+        index, anybody = command != STAT, command == _STAT_ANY
+        return describe(task, segments, ident, pointer, _structure, by_index=index, by_anybody=anybody)
     if command == REMOVE:
         _remove(task, owned(task, segments, ident))
         return 0
