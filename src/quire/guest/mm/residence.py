@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from quire.guest.mm.backing import FileBacking
 from quire.guest.mm.linux import PAGE_2M, PAGE_4K
@@ -36,6 +36,11 @@ class Residence:
     def resident(self) -> int:
         """All of them but huge ones."""
         return self.anonymous + self.files + self.memory
+
+    def include(self, other: "Residence") -> None:
+        """There are those of another area too."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
     def add(self, size: int, users: int, *, dirty: bool) -> None:
         """There is a page more, which so many processes map."""

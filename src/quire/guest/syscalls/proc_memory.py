@@ -1,6 +1,6 @@
 """What /proc says of the guest's memory: statm, the lines of status that begin with Vm and Rss, smaps."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 
 from quire.guest.kernel.task import ThreadGroup
 from quire.guest.mm.linux import PAGE_2M, PAGE_4K, PROT_EXEC, PROT_READ, PROT_WRITE
@@ -15,30 +15,20 @@ _KIB = 1024
 
 @dataclass(slots=True)
 class _Sums:
-    """Bytes of an address space by what is in them."""
+    """Bytes of an address space by what is mapped, and `pages`: by what has a frame."""
 
-    size: int = 0
-    anonymous: int = 0
-    files: int = 0
-    memory: int = 0
-    huge: int = 0
+    size: int
+    pages: Residence = field(default_factory=Residence)
     text: int = 0
     data: int = 0
     stack: int = 0
-
-    @property
-    def resident(self) -> int:
-        return self.anonymous + self.files + self.memory
 
 
 def _sums(group: ThreadGroup) -> _Sums:
     sums = _Sums(size=group.space.mapped_bytes)
     for vma, here in residences(group.space):
         size = vma.end - vma.start
-        sums.anonymous += here.anonymous
-        sums.files += here.files
-        sums.memory += here.memory
-        sums.huge += here.huge
+        sums.pages.include(here)
         if vma.grows_down:
             sums.stack += size
         elif vma.prot & PROT_EXEC and not vma.prot & PROT_WRITE:
@@ -51,7 +41,8 @@ def _sums(group: ThreadGroup) -> _Sums:
 def statm(group: ThreadGroup) -> bytes:
     """Return /proc/self/statm: pages in all, resident, of files and shared, of code, 0, of data and stack, 0."""
     sums = _sums(group)
-    words = (sums.size, sums.resident, sums.files + sums.memory, sums.text, 0, sums.data + sums.stack, 0)
+    pages = sums.pages
+    words = (sums.size, pages.resident, pages.files + pages.memory, sums.text, 0, sums.data + sums.stack, 0)
     return (" ".join(str(word // PAGE_4K) for word in words) + "\n").encode()
 
 
@@ -64,16 +55,16 @@ def memory_lines(group: ThreadGroup, peak: int) -> dict[str, str]:
         "VmLck": 0,
         "VmPin": 0,
         "VmHWM": peak,
-        "VmRSS": sums.resident,
-        "RssAnon": sums.anonymous,
-        "RssFile": sums.files,
-        "RssShmem": sums.memory,
+        "VmRSS": sums.pages.resident,
+        "RssAnon": sums.pages.anonymous,
+        "RssFile": sums.pages.files,
+        "RssShmem": sums.pages.memory,
         "VmData": sums.data,
         "VmStk": sums.stack,
         "VmExe": sums.text,
         "VmLib": 0,
         "VmSwap": 0,
-        "HugetlbPages": sums.huge,
+        "HugetlbPages": sums.pages.huge,
     }
     return {name: f"{size // _KIB:8} kB" for name, size in sizes.items()}
 
@@ -164,7 +155,6 @@ def smaps_rollup(group: ThreadGroup) -> bytes:
     whole, areas = Residence(), []
     for vma, here in residences(group.space):
         areas.append(vma)
-        for field in fields(Residence):
-            setattr(whole, field.name, getattr(whole, field.name) + getattr(here, field.name))
+        whole.include(here)
     head = f"{areas[0].start:08x}-{areas[-1].end:08x} ---p 00000000 00:00 0 " if areas else ""
     return f"{head:<73}[rollup]\n{_lines(_sizes(0, PAGE_4K, whole), _ROLLUP)}".encode()
