@@ -23,7 +23,7 @@ from quire.testing.suite import Setting
 from quire.testing.suites.counts import SUITES
 from quire.testing.tally import Tally
 from quire.tlb import Tlb, TlbOptions
-from quire.vcpu import Syscall, Trap, TrapKind
+from quire.vcpu import Interrupted, Syscall, Trap, TrapKind
 
 _CASES = {case.name: case for case in SUITES[0].cases}
 #: One of each policy, split first levels, both page sizes, no TLB, one without bound, two vCPUs.
@@ -216,6 +216,24 @@ def test_room_for_more_blocks_loses_no_count() -> None:
     after = events(guest)
     for name in ("reads", "writes", "instructions", "blocks"):
         assert after[name] == 2 * before[name]
+
+
+@pytest.mark.parametrize("detail", Detail)
+def test_sums_of_blocks_in_slices_are_those_of_counts(detail: Detail) -> None:
+    """From the first slice on blocks sum instructions up themselves, as far as the last one ran."""
+    guest = Guest(detail, LOOP + "48ffc0 488b042500000000 0f05")  # behind the first call: a load from 0
+    cpu = guest.cpu
+    cpu.registers.write("rcx", 50)
+    assert cpu.run() == Syscall() and cpu.instructions() == 201
+    cpu.registers.write_many({"rip": CODE, "rcx": 50})
+    stops = []
+    while not stops or stops[-1] == Interrupted():
+        cpu.begin_slice(7)
+        stops.append(cpu.run())
+        assert cpu.instructions() == cpu.events()["instructions"]
+    assert len(stops) > 7 and stops[-1] == Syscall() and cpu.instructions() == 402
+    assert isinstance(cpu.run(), Trap)
+    assert cpu.instructions() == cpu.events()["instructions"] == 403
 
 
 def test_a_slot_that_two_pages_share_keeps_their_order() -> None:

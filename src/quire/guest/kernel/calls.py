@@ -16,7 +16,7 @@ from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.seat import Seat
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.system import Kernel
-from quire.guest.kernel.waiting import Blocks, Waiter, Woken
+from quire.guest.kernel.waiting import Blocks, Waiter
 from quire.guest.syscalls import NO_RESULT, RESTART, dispatch, syscall_name
 from quire.guest.syscalls.i386 import I386_REGISTERS, dispatch_i386, i386_name
 from quire.guest.syscalls.table import Result
@@ -36,6 +36,8 @@ class _Call(NamedTuple):
     number: int
     arguments: tuple[int, ...]
     old: bool = False
+    rip: int = 0  #: where SYSCALL came from, which leaves it in RCX, and RFLAGS in R11; of the 64-bit table
+    rflags: int = 0
 
 
 class Calls(ABC):
@@ -58,9 +60,9 @@ class Calls(ABC):
         self.until = None
         self.blocked = False
         self.runs = True
-        self._resumed: Woken | None = None
         self._restart = None
         self._call: _Call | None = None
+        self._answer: int | None = None  # of the call that waits, once a queue has woken it
         self._unbroken = False
         self._slots: list[int] = []
         self.awaits = 0
@@ -86,7 +88,7 @@ class Calls(ABC):
         """Keep its registers: another vCPU is to have them."""
 
     @abstractmethod
-    def rest(self) -> object:
+    def rest(self) -> None:
         """The vCPU that it is on is not at work any more, or not for it."""
 
     @abstractmethod
@@ -119,7 +121,7 @@ class Calls(ABC):
             if known < _SYSCALL_NUMBERS:
                 self._names[known] = name
         self._count(name)
-        self._do(_Call(number, (rdi, rsi, rdx, r10, r8, r9)), rip, rflags)
+        self._do(_Call(number, (rdi, rsi, rdx, r10, r8, r9), False, rip, rflags))
 
     def syscall_i386(self) -> None:
         """Do the call of the 32-bit table that the registers ask for: of them, only RAX is changed."""
@@ -133,8 +135,8 @@ class Calls(ABC):
         counts[name] = counts.get(name, 0) + 1
         self.kernel.clock.pass_call()
 
-    def _do(self, call: _Call, rip: int = 0, rflags: int = 0) -> None:
-        """Make a call, or make it again; put it aside if it waits. RIP and RFLAGS are those of its SYSCALL."""
+    def _do(self, call: _Call) -> None:
+        """Make a call, or make it again; put it aside if it waits."""
         try:
             if call.old:
                 result = dispatch_i386(self, call.number, call.arguments)  # type: ignore[arg-type]
@@ -142,26 +144,24 @@ class Calls(ABC):
                 result = dispatch(self, call.number, call.arguments)  # type: ignore[arg-type]
         except Blocks as wait:
             if not self._breaks(wait.unbroken):
-                if not call.old and self._resumed is None:
-                    self.machine.registers.write_many({"rcx": rip, "r11": rflags})
                 self._put_aside(call, wait)
                 return
             result = self.kept.get("moved") or (RESTART if wait.restarts else -errno.EINTR)
-        first, self._resumed = self._resumed is None, None
+        self._end_call(call, result)
+
+    def _end_call(self, call: _Call, result: Result) -> None:
         if self.kept:
             self.kept = {}
         self.awaits = 0
         self.waiters = ()
-        self._end_call(call, result, {"rcx": rip, "r11": rflags} if first and not call.old else {})
-
-    def _end_call(self, call: _Call, result: Result, written: dict[str, int]) -> None:
         if result is RESTART:
             self._restart = call.number
-            if written:
-                self.machine.registers.write_many(written)
+            if not call.old:
+                self.machine.registers.write_many({"rcx": call.rip, "r11": call.rflags})
         elif result is not NO_RESULT:
             assert isinstance(result, int)
-            self.machine.registers.write_many({"rax": result, **written})
+            written = {"rax": result} if call.old else {"rax": result, "rcx": call.rip, "r11": call.rflags}
+            self.machine.registers.write_many(written)
         self.deliver_signals()
 
     def _breaks(self, unbroken: bool) -> bool:
@@ -172,6 +172,7 @@ class Calls(ABC):
         """Have the thread wait for what `wait` says, and other tasks run."""
         scheduler = self.kernel.scheduler
         self._call, self._unbroken, self.until = call, wait.unbroken, wait.until
+        self._answer = wait.answer
         self.blocked, self.runs = True, False
         self.waiters = tuple(Waiter(self._wake, tag) for _, tag in wait.queues)
         for waiter, (queue, _) in zip(self.waiters, wait.queues, strict=True):
@@ -195,25 +196,25 @@ class Calls(ABC):
             time.sleep(_LOOK_AGAIN / 1e9)
 
     def _wake(self) -> None:
-        self._rouse(Woken.READY)
+        self._rouse()
 
     def time_is_over(self) -> None:
         """The moment :attr:`until` has come."""
-        self._rouse(Woken.TIMEOUT)
+        self._rouse()
 
     def is_ready(self) -> None:
         """A descriptor that its call waits for is ready."""
-        self._rouse(Woken.READY)
+        self._rouse()
 
     def notice(self) -> None:
         """Look at a signal that was sent: a call that waits ends for it."""
         if self.blocked and (self._breaks(self._unbroken) or self.signals.pending & self.awaits):
-            self._rouse(Woken.SIGNAL)
+            self._rouse()
 
     def looks_again(self) -> None:
         """What descriptors say to the process may have changed: a call that watches some is made again."""
         if self._slots:
-            self._rouse(Woken.READY)
+            self._rouse()
 
     def yields(self) -> None:
         """Let others run that can, before this one does again."""
@@ -229,11 +230,11 @@ class Calls(ABC):
         if not self.blocked and self not in self.kernel.scheduler:
             self.kernel.scheduler.add(self)
 
-    def _rouse(self, why: Woken) -> None:
+    def _rouse(self) -> None:
         """Let the thread run again, for the call that waits to be made again."""
         if not self.blocked:
             return
-        self.blocked, self._resumed = False, why
+        self.blocked = False
         self._stop_waiting()
         if not self.process.stopped:
             self.kernel.scheduler.add(self)
@@ -254,5 +255,9 @@ class Calls(ABC):
     def _call_again(self) -> None:
         """Make the call again that waited, if there is one."""
         call, self._call = self._call, None
-        if call is not None:
+        if call is None:
+            return
+        if self._answer is not None and self.woken:
+            self._end_call(call, self._answer)
+        else:
             self._do(call)

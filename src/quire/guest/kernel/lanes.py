@@ -45,7 +45,7 @@ class Runnable(Protocol):
         """Keep its registers: another vCPU is to have them."""
         ...
 
-    def rest(self) -> object:
+    def rest(self) -> None:
         """The vCPU that it is on is not at work any more."""
         ...
 

@@ -107,7 +107,9 @@ class Thread(Calls):
         machine = self.machine
         if previous is not None:
             previous.leave()
-            self._since = previous.rest()
+            self._since = previous.end_counting()
+            if previous.process is not self.process:
+                previous.process.usage.end_turn()
         if not machine.loaded:
             machine.load()
         if self._saved is not None:
@@ -123,14 +125,18 @@ class Thread(Calls):
         """Keep its registers: another vCPU is to have them."""
         self._saved, self._held = self.machine.registers.save(self._room), self.machine.held()
 
-    def rest(self) -> Tally | None:
-        """The vCPU that it is on is not at work any more, or not for it; return what that has counted, if it was."""
+    def rest(self) -> None:
+        """The vCPU that it is on is not at work any more, or not for it."""
+        self.end_counting()
+        self.process.usage.end_turn()
+
+    def end_counting(self) -> Tally | None:
+        """What the vCPU counts from now on is not for it; return what that has counted, if it was."""
         now = None
         if self._since is not None:
             now = self.machine.tally()
             self.meter.add(self._since, now)
             self._since = None
-        self.process.usage.end_turn()
         return now
 
     def come_back(self) -> None:

@@ -7,17 +7,8 @@ the time or a signal wakes it. Looking and queueing are one step, because no oth
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 
-__all__ = ["Blocks", "WaitQueue", "Waiter", "Woken"]
-
-
-class Woken(Enum):
-    """Why a call is made again."""
-
-    READY = "what it waits for may have happened"
-    TIMEOUT = "its time is over"
-    SIGNAL = "a signal waits"
+__all__ = ["Blocks", "WaitQueue", "Waiter"]
 
 
 @dataclass(eq=False, slots=True)
@@ -83,6 +74,7 @@ class Blocks(Exception):
     """A system call waits: in `queues`, with a tag each, for events of poll(2) on `files`, or until a moment.
 
     `until` is in ns of the guest's CLOCK_MONOTONIC, None for never. `unbroken`: no signal ends it but one that kills.
+    `answer` is what the call returns if a queue wakes it, where that is all it waits for: it is not made again then.
     """
 
     def __init__(
@@ -93,8 +85,10 @@ class Blocks(Exception):
         until: int | None = None,
         unbroken: bool = False,
         timed: bool = False,
+        answer: int | None = None,
     ) -> None:
         super().__init__("a system call waits")
+        self.answer = answer
         self.queues, self.files, self.until, self.unbroken = queues, files, until, unbroken
         self.timed = (
             timed  #: whether a signal ends the call for good, since a restart would begin its time anew

@@ -71,8 +71,6 @@ def _timeout(task: Task, operation: int, pointer: int, *, absolute: bool) -> int
 
 
 def _wait(task: Task, key: Key, expected: int, address: int, until: int | None, bits: int) -> Result:
-    if task.woken:
-        return 0
     if "waits" not in task.kept:
         if task.memory.read_u32(address) != expected:
             return -errno.EAGAIN
@@ -80,7 +78,8 @@ def _wait(task: Task, key: Key, expected: int, address: int, until: int | None, 
     if until is not None and task.kernel.clock.now() >= until:
         return -errno.ETIMEDOUT
     timed = until is not None
-    raise Blocks(queues=((task.kernel.futexes.queue(key), bits),), until=until, timed=timed)
+    queues = ((task.kernel.futexes.queue(key), bits),)
+    raise Blocks(queues=queues, until=until, timed=timed, answer=0)
 
 
 def _wake_op(task: Task, keys: tuple[Key, Key], counts: tuple[int, int], target: int, coded: int) -> int:
@@ -111,8 +110,6 @@ def _wake_op(task: Task, keys: tuple[Key, Key], counts: tuple[int, int], target:
 
 def _lock_pi(task: Task, key: Key, address: int, until: int | None, *, tries: bool) -> Result:
     """Take a lock that knows its owner; who has it hands it on."""
-    if task.woken:
-        return 0  # it was handed on: the word says so already
     word = task.memory.read_u32(address)
     owner = word & _TID
     if owner == task.tid:
@@ -127,7 +124,8 @@ def _lock_pi(task: Task, key: Key, address: int, until: int | None, *, tries: bo
     if until is not None and task.kernel.clock.now() >= until:
         return -errno.ETIMEDOUT
     task.memory.write_u32(address, word | _WAITERS)
-    raise Blocks(queues=((task.kernel.futexes.queue(key), task.tid),), until=until)
+    # Who hands it on has the word say so already.
+    raise Blocks(queues=((task.kernel.futexes.queue(key), task.tid),), until=until, answer=0)
 
 
 def _hand_on(task: Task, key: Key, address: int, flags: int = 0) -> None:
@@ -155,8 +153,6 @@ def _wait_requeue_pi(
     """Wait on a word until somebody has the lock of the second key be this task's, perhaps after it waited there."""
     if keys[0] == keys[1]:
         return -errno.EINVAL
-    if task.woken:
-        return 0  # the lock's word says already that it is this task's
     if "waits" in task.kept:
         if until is not None and task.kernel.clock.now() >= until:
             return -errno.ETIMEDOUT
@@ -164,7 +160,9 @@ def _wait_requeue_pi(
     if task.memory.read_u32(address) != expected:
         return -errno.EAGAIN
     task.kept["waits"] = 1
-    raise Blocks(queues=((task.kernel.futexes.queue(keys[0]), task.tid << _OF_REQUEUE),), until=until)
+    # Who wakes it has the lock's word say already that it is this task's.
+    queues = ((task.kernel.futexes.queue(keys[0]), task.tid << _OF_REQUEUE),)
+    raise Blocks(queues=queues, until=until, answer=0)
 
 
 def _requeue_pi(task: Task, keys: tuple[Key, Key], lock: int, most: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from quire.errors import InternalError
 from quire.guest.kernel.task import Task
@@ -95,9 +95,10 @@ def syscall(
     """
 
     def declare(handler: _H) -> _H:
+        takers = [kind.value for kind in kinds]
+
         def run(task: Task, arguments: tuple[int, ...]) -> Result:
-            values: list[Any] = [kind.value(task, raw) for kind, raw in zip(kinds, arguments, strict=False)]
-            return handler(task, *values)
+            return handler(task, *[take(task, raw) for take, raw in zip(takers, arguments, strict=False)])
 
         _declare(Syscall(number, name, kinds, run, effect, restart, retries))
         return handler

@@ -41,8 +41,10 @@ _C = {cell: U(8 * cell) for cell in Cell}
 _FULL, _NEXT, _OFFSET, _RECORDS = _C[Cell.FULL], _C[Cell.NEXT], _C[Cell.NEAR_OFFSET], _C[Cell.RECORDS]
 _MOVE, _PATCHED, _PATCHES = _C[Cell.PAGE_MOVE], _C[Cell.PATCHED], _C[Cell.PATCHES]
 _FETCH, _SLICE_ENDS = _C[Cell.FETCH], _C[Cell.SLICE_ENDS]
+_SLICED, _SUM_MOVE = _C[Cell.SLICED], _C[Cell.SUM_MOVE]
 _N_CLOCK, _N_FETCH, _N_BLOCK = U(Near.CLOCK), U(Near.LAST_FETCH), U(Near.LAST_BLOCK)
 _N_SLICE, _N_COUNTS, _R_WORDS = U(Near.SLICE), U(Near.COUNTS), U(8 * Record.WORDS)
+_N_EXECUTED = U(Near.EXECUTED)
 _EXIT = U(Offset.ENV_EXIT & WORD)
 _LD_I32 = np.int32(Opcode.LD_I32)
 _GE, _EQ = np.int32(Condition.GE), np.int32(Condition.EQ)
@@ -107,6 +109,11 @@ def emit_prologue(tcg, context, arguments):
     clock, accesses = temp_of(tcg, context, _0), temp_of(tcg, context, _1)
     emit_move(tcg, accesses, number)
     emit3(tcg, ST, accesses, env, near + _N_BLOCK)
+    if load64(context + _SLICED):
+        emit3(tcg, LD, clock, env, near + _N_EXECUTED)
+        store64(context + _SUM_MOVE, emit_move(tcg, accesses, _0))
+        emit3(tcg, ADD, clock, clock, accesses)
+        emit3(tcg, ST, clock, env, near + _N_EXECUTED)
     if load64(context + _FULL) == _0:
         return
     emit3(tcg, LD, clock, env, near + _N_CLOCK)

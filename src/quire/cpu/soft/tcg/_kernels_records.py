@@ -27,7 +27,7 @@ _FULL, _NEXT, _RECORDS, _LOGGED = _C[Cell.FULL], _C[Cell.NEXT], _C[Cell.RECORDS]
 _COUNTS = _C[Cell.COUNTS]
 _SAVED, _STARTS, _STARTED, _TCG = _C[Cell.SAVED], _C[Cell.STARTS], _C[Cell.STARTED], _C[Cell.TCG]
 _BEGUN, _LABELLED, _ACCESSES = _C[Cell.BEGUN], _C[Cell.LABELLED], _C[Cell.ACCESSES]
-_WRITES, _TEMPS = _C[Cell.WRITES], _C[Cell.TEMPS]
+_WRITES, _TEMPS, _SUM_MOVE = _C[Cell.WRITES], _C[Cell.TEMPS], _C[Cell.SUM_MOVE]
 _MOVE, _PATCHED, _PATCHES = _C[Cell.PAGE_MOVE], _C[Cell.PATCHED], _C[Cell.PATCHES]
 _R = {word: U(8 * word) for word in Record}
 _R_WORDS = U(8 * Record.WORDS)
@@ -86,13 +86,18 @@ def on_generate(cpu, tb, most):
     number, pc = load64(context + _NEXT), load64(tb)
     record = load64(context + _RECORDS) + number * _R_WORDS
     store64(record, pc)
-    for cell in (_BEGUN, _LABELLED, _ACCESSES, _WRITES, _MOVE, _PATCHED, _TEMPS, _TEMPS + _8, _TEMPS + _16):
+    for cell in (_BEGUN, _LABELLED, _ACCESSES, _WRITES, _MOVE, _PATCHED, _SUM_MOVE):
+        store64(context + cell, _0)
+    for cell in (_TEMPS, _TEMPS + _8, _TEMPS + _16):
         store64(context + cell, _0)
     logged = load64(context + _LOGGED)
     _generate(cpu, tb, most)
     size = U(load16(tb + _TB_SIZE))
     store64(record + _R_SIZE, size)
-    store64(record + _R_INSTRUCTIONS, U(load16(tb + _TB_INSTRUCTIONS)))
+    instructions = U(load16(tb + _TB_INSTRUCTIONS))
+    store64(record + _R_INSTRUCTIONS, instructions)
+    if load64(context + _SUM_MOVE):
+        store64(load64(context + _SUM_MOVE) + _ARGUMENTS + _8, instructions)
     accesses = load64(context + _ACCESSES)
     store64(record + _R_ACCESSES, accesses)
     store64(record + _R_WRITES, load64(context + _WRITES))

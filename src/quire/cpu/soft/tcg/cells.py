@@ -69,6 +69,7 @@ class Near(IntEnum):
     NOT_READ = 96
     NOT_WRITTEN = 104
     SLICE = 56  #: blocks that are left of a slice
+    EXECUTED = 112  #: instructions of blocks that were translated since a slice was first asked for
     FILLED = 48  #: 1: the engine's TLB took an entry in since its victims were looked through: they may have any page
     STAMPS = (
         4096  #: of loads, or of all data; then those of stores, where these have a structure of their own
@@ -177,4 +178,5 @@ class Cell(IntEnum):
     SEEN_DROPS = 60
     SEEN_SPACE = 61
     SEEN_GLOBAL = 62
-    CELLS = 63
+    SUM_MOVE = 63  #: operation of the block at hand whose constant is to be how many instructions it has
+    CELLS = 64

@@ -19,7 +19,7 @@ __all__ = ["EmittedBlocks", "Words"]
 
 _NONE = WORD
 _STOP, _UNENDED = int(SoftState.STOP), int(SoftState.UNENDED)
-_SLICE, _NOT_EXECUTED = Near.SLICE // 8, Near.NOT_EXECUTED // 8
+_SLICE, _NOT_EXECUTED, _EXECUTED = Near.SLICE // 8, Near.NOT_EXECUTED // 8, Near.EXECUTED // 8
 _NEXT, _LOGGED, _STARTED = int(Cell.NEXT), int(Cell.LOGGED), int(Cell.STARTED)
 Words = npt.NDArray[np.uint64]
 
@@ -37,6 +37,7 @@ class EmittedBlocks(Counts):
         #: Instructions, reads, writes and executions of blocks that are gone.
         self._forgotten = np.zeros(4, np.int64)
         self._buffer: AccessBuffer | None = None
+        self._before: int | None = None  # instructions before those that blocks sum up themselves
         self._end = ctypes.CFUNCTYPE(None, *(ctypes.c_uint64,) * 3, ctypes.c_bool)(
             _kernels_runs.on_end_run.address or 0
         )
@@ -61,7 +62,11 @@ class EmittedBlocks(Counts):
             self._buffer.drain()
 
     def slice_cell(self) -> tuple["memoryview[int]", int]:
-        """Have each block take one off a cell, and the run end in front of the first block that finds none."""
+        """Have each block take one off a cell, and the run end in front of the first block that finds none.
+
+        Who asks for slices often asks how many instructions were executed, too: blocks sum these up then.
+        """
+        self._before = self._of_counts()
         self._context.set_cells({Cell.SLICED: 1, Cell.SLICE_ENDS: _kernels_upkeep.on_slice_end.address or 0})
         return self._near, _SLICE
 
@@ -92,12 +97,18 @@ class EmittedBlocks(Counts):
 
     def instructions(self) -> int:
         """Return how many instructions were executed, sooner than :meth:`events` does."""
-        counted: int = self._count(self._context.address)
-        return int(self._forgotten[0]) + counted - self._near[_NOT_EXECUTED]
+        before = self._before
+        executed = self._of_counts() if before is None else before + self._near[_EXECUTED]
+        return executed - self._near[_NOT_EXECUTED]
 
     def close(self) -> None:
         """Give the context back."""
         self._context.close()
+
+    def _of_counts(self) -> int:
+        """Return the instructions of all blocks, as often as each has begun."""
+        counted: int = self._count(self._context.address)
+        return int(self._forgotten[0]) + counted
 
     def _accesses(self, reads: int, writes: int) -> dict[str, int]:
         """Return what is counted of accesses, of which blocks made so many."""
