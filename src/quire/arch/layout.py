@@ -40,8 +40,11 @@ LOW32 = (1 << 32) - 1
 
 # The one form in which Quire cites manuals; the test of the arch room greps for it. Besides Intel's manual (SDM) there
 # are AMD's (APM), Intel's specification of FRED, and its Instruction Set Extensions reference (ISE), whose chapters
-# change their numbers from edition to edition and are cited by name.
-_SECTION = re.compile(r"(SDM [1-4][A-D]?|APM [1-5]|FRED|ISE) §[0-9A-Z]+(\.[0-9]+)*")
+# change their numbers from edition to edition and are cited by name; and, for devices, the data sheets of their chips
+# and the specifications of ACPI and virtio.
+_SECTION = re.compile(
+    r"(SDM [1-4][A-D]?|APM [1-5]|FRED|ISE|PC16550D|82093AA|ACPI|VIRTIO) §[0-9A-Z]+(\.[0-9]+)*"
+)
 
 
 class Kind(Enum):

@@ -16,14 +16,18 @@ class Msr(IntEnum):
 
     TSC = 0x10
     APIC_BASE = 0x1B
+    FEATURE_CONTROL = 0x3A
     MICROCODE = 0x8B
     MTRR_CAP = 0xFE
+    MCG_CAP = 0x179
+    MCG_STATUS = 0x17A
     SYSENTER_CS = 0x174
     SYSENTER_ESP = 0x175
     SYSENTER_EIP = 0x176
     MISC_ENABLE = 0x1A0
     PAT = 0x277
     MTRR_DEF_TYPE = 0x2FF
+    TSC_DEADLINE = 0x6E0
     PKRS = 0x6E1
     EFER = 0xC0000080
     STAR = 0xC0000081
@@ -48,7 +52,12 @@ class PlainMsr:
 #: MSRs that only hold a value, by number. Writing a bit that is not writable is #GP unless it keeps its value.
 PLAIN_MSRS: dict[Msr, PlainMsr] = {
     Msr.APIC_BASE: PlainMsr(0xFEE00900, 0),
-    Msr.MICROCODE: PlainMsr(0, 0xFFFFFFFF_00000000),
+    Msr.FEATURE_CONTROL: PlainMsr(1, 0),  # locked: no VMX
+    Msr.MCG_CAP: PlainMsr(0, 0),  # no bank of machine checks
+    Msr.MCG_STATUS: PlainMsr(),
+    Msr.MICROCODE: PlainMsr(
+        0x0200_0014 << 32, WORD & ~LOW32
+    ),  # with which the APIC timer keeps TSC deadlines
     Msr.MTRR_CAP: PlainMsr(0, 0),
     Msr.MTRR_DEF_TYPE: PlainMsr(6, 0xCFF),
     Msr.MISC_ENABLE: PlainMsr(1, 1),

@@ -3,8 +3,10 @@
 A port that nobody has reads as all ones and swallows what is written to it, as an empty bus does.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
+from quire.devices.bus import Device
 from quire.errors import MisuseError
 
 __all__ = ["DEBUG_PORT", "EXIT_PORT", "DebugConsole", "ExitPort", "Port", "Ports"]
@@ -23,6 +25,20 @@ class Port(Protocol):
     def write(self, value: int, size: int) -> None:
         """Take what OUT writes."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Register:
+    """One port of a device that has several: `offset` is what the device knows it by."""
+
+    device: Device
+    offset: int
+
+    def read(self, size: int) -> int:
+        return self.device.read(self.offset, size)
+
+    def write(self, value: int, size: int) -> None:
+        self.device.write(self.offset, value, size)
 
 
 class DebugConsole:
@@ -71,6 +87,11 @@ class Ports:
         if number in self._devices:
             raise MisuseError(f"Port {number:#x} has a device already: attach to another")
         self._devices[number] = device
+
+    def attach_several(self, first: int, count: int, device: Device, *, offset: int = 0) -> None:
+        """Put `device` at `count` ports from `first` on, which it knows by their distance, and `offset`."""
+        for number in range(count):
+            self.attach(first + number, _Register(device, offset + number))
 
     def read(self, number: int, size: int) -> int:
         """Return what IN of `size` bytes reads from port `number`."""

@@ -5,8 +5,21 @@ and makes the walk's context and the modelled TLB follow. What the guest does wr
 gets. Not modelled: leaving IA-32e mode (#GP, as within 64-bit code), debug breakpoints, MTRRs beyond values.
 """
 
-from quire.arch import CR0, CR4, EFER, LOW32, MOV_TO_CR3, WORD, Vector, is_canonical, paging_mode, pcid
+from quire.arch import (
+    CR0,
+    CR4,
+    EFER,
+    LOW32,
+    MOV_TO_CR3,
+    WORD,
+    X2APIC_MSRS,
+    Vector,
+    is_canonical,
+    paging_mode,
+    pcid,
+)
 from quire.arch.instruction_exits import INVPCID_DESCRIPTOR
+from quire.devices.clock import Clock
 from quire.devices.local_apic import LocalApic
 from quire.devices.msrs import PLAIN_MSRS, Msr, legal_pat
 from quire.mmu.paged import PagedMmu
@@ -39,7 +52,7 @@ _CR0_OWNED = CR0.mask("PE", "WP", "CD", "PG")
 _CR4_OWNED = CR4.mask("PSE", "PAE", "PGE", "PCIDE", "SMEP", "SMAP", "LA57")
 _NXE = EFER.mask("NXE")
 _EFER_KNOWN = EFER.mask("SCE", "LME", "LMA", "NXE")
-_TICKS = 1000  # that the time-stamp counter grows by each time it is read: time is what the guest sees of it
+_TICKS = 1000  # that the time-stamp counter grows by each time it is read, in ticks that are nanoseconds
 _VMCS_MSRS = {
     Msr.SYSENTER_CS: "guest_ia32_sysenter_cs",
     Msr.SYSENTER_ESP: "guest_ia32_sysenter_esp",
@@ -48,7 +61,7 @@ _VMCS_MSRS = {
     Msr.GS_BASE: "guest_gs_base",
 }
 _REGISTER_MSRS = {Msr.STAR: "star", Msr.KERNEL_GS_BASE: "kernel_gs_base"}
-_X2APIC = range(0x800, 0x900)
+_OF_APIC = frozenset((Msr.APIC_BASE, Msr.TSC_DEADLINE, *X2APIC_MSRS))
 _ADDRESSES = (Msr.SYSENTER_ESP, Msr.SYSENTER_EIP, Msr.FS_BASE, Msr.GS_BASE, Msr.KERNEL_GS_BASE)
 
 
@@ -58,8 +71,9 @@ class Processor:
     registers: Registers
 
     def __init__(self, vmx: VmxState, mmu: PagedMmu) -> None:
-        self.cr2 = self.cr8 = 0
-        self.apic: LocalApic | None = None  #: of a guest with several vCPUs
+        self.cr2 = self._cr8 = 0
+        self.apic: LocalApic | None = None  #: of a guest with several vCPUs, or with devices
+        self.clock: Clock | None = None  #: by which the time-stamp counter runs, of a guest with devices
         self.debug = [0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400]
         self._vmx, self._mmu = vmx, mmu
         self._msrs = {number: msr.reset for number, msr in PLAIN_MSRS.items()}
@@ -137,7 +151,7 @@ class Processor:
         """Return control register `number` as MOV from CR reads it."""
         if number in (0, 4):
             return self.visible(number)
-        return {2: self.cr2, 3: self._read("cr3"), 8: self.cr8}[number]
+        return {2: self.cr2, 3: self._read("cr3"), 8: self._task_priority()}[number]
 
     def write_cr(self, number: int, value: int) -> Event | None:
         """Write control register `number` as MOV to CR does."""
@@ -151,9 +165,47 @@ class Processor:
             self.cr2 = value
         elif value > 0xF:
             return _GP
+        elif self.apic is not None:
+            self.apic.task_priority = value
         else:
-            self.cr8 = value
+            self._cr8 = value
         return None
+
+    def _task_priority(self) -> int:
+        return self._cr8 if self.apic is None else self.apic.task_priority
+
+    def _read_tsc(self) -> int:
+        """Return the time-stamp counter; without a clock it is the guest's reading that makes time pass."""
+        if self.clock is not None:
+            self.clock.spend(
+                _TICKS
+            )  # or a guest that waits for time to pass would read it a hundred times as often
+            return self.clock.now() + self._tsc & WORD
+        self._tsc = self._tsc + _TICKS & WORD
+        return self._tsc
+
+    def _write_tsc(self, value: int) -> None:
+        if self.clock is None:
+            self._tsc = value
+            return
+        self._tsc = value - self.clock.now()
+        if self.apic is not None:
+            self.apic.timer.set_deadline(self.apic.timer.deadline, value)
+
+    def _write_apic(self, number: int, value: int) -> Event | None:
+        assert self.apic is not None
+        if number == Msr.APIC_BASE:
+            return self.apic.write_base(value)
+        if number == Msr.TSC_DEADLINE:
+            self.apic.timer.set_deadline(value, self._read_tsc())
+            return None
+        return self.apic.write_msr(number, value)
+
+    def _read_apic(self, number: int) -> int | Event:
+        assert self.apic is not None
+        if number == Msr.APIC_BASE:
+            return self.apic.base
+        return self.apic.timer.deadline if number == Msr.TSC_DEADLINE else self.apic.read_msr(number)
 
     def read_msr(self, number: int) -> int | Event:
         """Return MSR `number`, or the #GP for one that does not exist."""
@@ -164,10 +216,9 @@ class Processor:
         if number == Msr.EFER:
             return self._read("ia32_efer")
         if number == Msr.TSC:
-            self._tsc = self._tsc + _TICKS & WORD
-            return self._tsc
-        if number in _X2APIC and self.apic is not None:
-            return self.apic.read(number)
+            return self._read_tsc()
+        if self.apic is not None and number in _OF_APIC:
+            return self._read_apic(number)
         plain = self._msrs.get(number)  # type: ignore[call-overload]
         return _GP if plain is None else plain
 
@@ -182,9 +233,9 @@ class Processor:
         elif number == Msr.EFER:
             return self._write_efer(value)
         elif number == Msr.TSC:
-            self._tsc = value
-        elif number in _X2APIC and self.apic is not None:
-            return self.apic.write(number, value)
+            self._write_tsc(value)
+        elif self.apic is not None and number in _OF_APIC:
+            return self._write_apic(number, value)
         else:
             return self._write_plain(number, value)
         return None

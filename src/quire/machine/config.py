@@ -11,11 +11,13 @@ from quire.mmu.regions import MemoryRegions, Region, RegionKind
 from quire.mmu.shadow import ShadowOptions
 from quire.tlb import TlbOptions
 
-__all__ = ["MOST_VCPUS", "GuestConfig", "check_several"]
+__all__ = ["BUS_MEMORY", "MOST_VCPUS", "GuestConfig", "check_several"]
 
 #: Of one guest.
 MOST_VCPUS = 16
 
+#: The most memory of a guest with a bus, in bytes.
+BUS_MEMORY = 3 << 30
 _LEAST_MEMORY = 4 << 20
 
 
@@ -31,7 +33,8 @@ class GuestConfig:
     guest-physical addresses, up to `memory`; without any it has RAM with all rights. With `wxorx` no page of theirs is
     ever writable and executable. `name` tells the frames of guests apart that share a host. `vcpus` is how many
     vCPUs there are, each with a VPID of its own if there are any, and `vcpu_nodes` where each runs, by default all on
-    the first's.
+    the first's. With `bus` data beyond the memory of a machine guest, up to 4 GiB, are devices', on the machine's bus;
+    without it such an access ends the guest.
     """
 
     mmu: str = "ept"
@@ -52,6 +55,7 @@ class GuestConfig:
     name: str = ""
     vcpus: int = 1
     vcpu_nodes: tuple[int, ...] = ()
+    bus: bool = False
 
     def __post_init__(self) -> None:
         shape = self.shape
@@ -87,6 +91,7 @@ class GuestConfig:
             )
         self._check_vcpus()
         self._check_regions()
+        self._check_bus()
 
     @property
     def shape(self) -> Shape:
@@ -121,6 +126,15 @@ class GuestConfig:
             for node in self.vcpu_nodes:
                 self.numa.topology.checked(node)
             object.__setattr__(self, "numa", replace(self.numa, vcpu_node=self.vcpu_nodes[0]))
+
+    def _check_bus(self) -> None:
+        if self.bus and not self.shape.own_kernel:
+            raise MisuseError("A process guest reaches no device: give kind='machine', or leave the bus out")
+        if self.bus and self.memory > BUS_MEMORY:
+            raise MisuseError(
+                f"Guest memory of {self.memory:_} bytes leaves no room for devices below 4 GiB: "
+                f"give at most {BUS_MEMORY >> 20} MiB"
+            )
 
     def _check_regions(self) -> None:
         object.__setattr__(self, "regions", tuple(self.regions))

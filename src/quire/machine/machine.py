@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from quire.arch import PAGE_SHIFT, ExitReason
+from quire.devices.bus import Bus
 from quire.devices.ports import Ports
 from quire.errors import MisuseError
 from quire.exits.context import Handler
@@ -59,6 +60,7 @@ class Machine:
         self.config = config
         self.handlers: dict[ExitReason, Handler] = dict(HANDLERS)
         self.ports = Ports()
+        self.bus = Bus()
         self.vcpus: list[Vcpu] = []  #: in order
         self.dirty_log: DirtyLogging | None = None  #: while the guest's writes are logged
         self._make_cpu = make_cpu

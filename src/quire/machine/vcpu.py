@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Protocol
 
 from quire.arch import PAGE_SHIFT, RFLAGS, WORD, ExitReason, Vector
+from quire.devices.bus import Bus
 from quire.devices.ports import Ports
 from quire.errors import MisuseError
 from quire.exits.context import Handler, SystemRegisters
@@ -50,6 +51,7 @@ class Hardware(Protocol):
     memory_map: Tables | None
     handlers: dict[ExitReason, Handler]
     ports: Ports
+    bus: Bus
 
     @property
     def vcpus(self) -> "Sequence[Vcpu]":
@@ -174,6 +176,7 @@ class Vcpu:
     def _go_on(self, stop: Exit, then: Next) -> None:
         """Do what a handler of `stop` said: the one place where RIP moves past an instruction that exited."""
         if isinstance(then, Skip):
+            self.vmx.end_shadow()
             if not stop.passes and self._registers is not None:
                 length = stop.instruction_length if then.length is None else then.length
                 self._registers.write("rip", self._registers.read("rip") + length & WORD)

@@ -27,11 +27,12 @@ from quire.vcpu.stop import Exit, Interrupted, Stop, Syscall, Trap, TrapKind
 from quire.vcpu.vm_functions import vmfunc
 from quire.vcpu.vmcs import LaunchState, Vmcs
 from quire.vcpu.vmx import Vmx
-from quire.vcpu.vmx_state import EntryFailure, VmxState
+from quire.vcpu.vmx_state import SHADOW, EntryFailure, VmxState
 from quire.vcpu.walk_exit import exit_of_walk
 
 __all__ = [
     "RULES",
+    "SHADOW",
     "Breakpoints",
     "BrokenRule",
     "Counting",

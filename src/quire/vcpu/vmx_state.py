@@ -6,6 +6,7 @@ control registers in the VMCS are those of a 64-bit kernel with NX and write pro
 
 from quire.arch import (
     EPT_VIOLATION_QUALIFICATION,
+    INTERRUPTIBILITY,
     INTERRUPTION_INFO,
     PRIMARY_CONTROLS,
     SECONDARY_CONTROLS,
@@ -21,11 +22,15 @@ from quire.vcpu.result import VmSucceed
 from quire.vcpu.stop import Exit
 from quire.vcpu.vmcs import LaunchState, Vmcs, word_of
 
-__all__ = ["EntryFailure", "VmxState"]
+__all__ = ["SHADOW", "EntryFailure", "VmxState"]
+
+#: What keeps interrupts from coming in front of one instruction (SDM 3C §24.4.2).
+SHADOW = INTERRUPTIBILITY.mask("blocking_by_sti", "blocking_by_mov_ss")
 
 _VALID = INTERRUPTION_INFO.mask("valid")
 _GLA_VALID = EPT_VIOLATION_QUALIFICATION.mask("gla_valid")
 _CLEAR = LaunchState.CLEAR
+_BLOCKING = word_of("guest_interruptibility_state")
 # Every exit writes these: words of the region spare the look-up of each name.
 _REASON, _QUALIFICATION, _LENGTH = map(
     word_of, ("exit_reason", "exit_qualification", "vm_exit_instruction_length")
@@ -122,6 +127,17 @@ class VmxState:
         if not information & _VALID:
             return None
         return Event.of(information, words[_ERROR_CODE], words[_ENTRY_LENGTH], injected=True)
+
+    @property
+    def in_shadow(self) -> bool:
+        """Whether STI or MOV SS blocks events in front of the next instruction."""
+        return bool(self.vmcs.words[_BLOCKING] & SHADOW)
+
+    def end_shadow(self) -> None:
+        """The instruction behind STI or MOV SS has been carried out."""
+        if self.in_shadow:
+            blocking = self.vmcs.read("guest_interruptibility_state")
+            self.vmcs.write("guest_interruptibility_state", blocking & ~SHADOW)
 
     def take_exception(self) -> int | None:
         """Return the error code of the exception that VM entry injects, None without one, and take it: delivered."""

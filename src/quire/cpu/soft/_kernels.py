@@ -10,6 +10,7 @@ import numpy as np
 
 from quire.arch import WORD, Access
 from quire.cpu.detail import Detail
+from quire.cpu.soft._kernels_bus import fill_device
 from quire.cpu.soft._kernels_casts import HANDLE, USER, emu_stop, words
 from quire.cpu.soft._kernels_frames import has_code, may_do_both, may_execute, may_store, note_given
 from quire.cpu.soft._kernels_lookups import counted_walk, counter_of, look_up, recall_page, remember
@@ -116,6 +117,9 @@ def fill(gva, kind, entry, user):
     else:
         status = counted_walk(user, gva, access)
     if status != _OK:
+        if fill_device(user, access, status, entry):
+            note_given(user, gva, result[_R_GSHIFT])
+            return True
         state[_STOP] = _S_FAULT
         state[_FAULT_ACCESS] = access
         return False

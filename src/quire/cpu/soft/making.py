@@ -33,7 +33,7 @@ def _make(vcpu: Vcpu, detail: Detail, *, by_hooks: bool) -> SoftCpu:
 def _make_alone(vcpu: Vcpu, detail: Detail, *, by_hooks: bool) -> SoftCpu:
     config = vcpu.machine.config
     if config.shape.own_kernel:
-        return MachineCpu(vcpu, detail, in_slices=config.vcpus > 1, by_hooks=by_hooks)
+        return MachineCpu(vcpu, detail, in_slices=config.vcpus > 1 or config.bus, by_hooks=by_hooks)
     return ProcessCpu(
         vcpu.host.memory,
         vcpu.mmu.context,

@@ -5,7 +5,17 @@ Hooks are compiled and run without Python; each gets the pointer array as its us
 
 from enum import IntEnum, unique
 
-__all__ = ["EVENTS", "RECENT_SLOTS", "Emitted", "Pointer", "Recent", "SoftState", "StopCode"]
+__all__ = [
+    "BUS_END",
+    "DEVICES",
+    "EVENTS",
+    "RECENT_SLOTS",
+    "Emitted",
+    "Pointer",
+    "Recent",
+    "SoftState",
+    "StopCode",
+]
 
 
 @unique
@@ -78,6 +88,7 @@ class SoftState(IntEnum):
     LEFT = 36  #: instructions until AT_ADDRESS, of a run that ends after so many; as a signed number
     LAST_COUNTED = 37  #: linear address of the instruction taken off LEFT last
     EMITTED = 38  #: an Emitted
+    BUS = 41  #: guest-physical address from which on, to 4 GiB, data are devices'; 0 without any
     CELLS = 40  #: address of the context of emitted operations, 0 without
     UNENDED = 39  #: 1: what the last run's last block did not do is still to be taken off, once RIP is known
 
@@ -137,5 +148,7 @@ class Recent(IntEnum):
     TAG = 2  #: that it held
 
 
+#: Where the engine finds devices, above any host memory: there plus their guest-physical address, which is below 4 GiB.
+DEVICES, BUS_END = 1 << 44, 1 << 32
 #: Slots of each recent-page array; a power of two.
 RECENT_SLOTS = 256

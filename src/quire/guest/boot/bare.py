@@ -11,31 +11,19 @@ no IDT and no TSS; interrupts are off. CR0 has PG, WP, NE, ET, MP and PE, CR4 ha
 SCE, LME, LMA and NXE. Port 0xE9 collects output, a write to port 0xF4 ends the guest with a status, HLT halts it.
 """
 
-import struct
 import threading
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from quire.arch import (
-    ACCESS_RIGHTS,
-    CR0,
-    CR4,
-    EFER,
-    LOW32,
-    PAGE_SIZE,
-    PDE_2M,
-    PDPTE,
-    PML4E,
-    RFLAGS,
-    ExitReason,
-    InterruptionType,
-)
+from quire.arch import PAGE_SIZE, ExitReason, InterruptionType
 from quire.arch.guest_state import ActivityState
 from quire.cpu import Detail, make_cpu
-from quire.devices import DEBUG_PORT, EXIT_PORT, DebugConsole, ExitPort, LocalApic
+from quire.devices import DEBUG_PORT, EXIT_PORT, ApicBus, DebugConsole, ExitPort, LocalApic
 from quire.errors import MisuseError
 from quire.exits import GuestStopped
+from quire.guest.boot.long_mode import CODE_64, FLAT_DATA, TABLES, build_tables, start_long_mode
+from quire.guest.boot.memory import GuestMemory
 from quire.guest.boot.turns import SLICE, Turns
 from quire.machine import GuestConfig, Machine, Vcpu
 from quire.memory import OutOfFrames
@@ -44,19 +32,11 @@ from quire.vcpu import Counting, Cpu, EntryFailure, Event
 
 __all__ = ["FIRST_FREE", "BareGuest", "BareOutcome", "bare_config"]
 
-_GDT, _PML4, _PDPT, _DIRECTORIES = 0x1000, 0x2000, 0x3000, 0x4000
 #: Where the boot tables and the first stack end, and an image may begin.
 FIRST_FREE = 0x10000
-_MOST_DIRECTORIES = 4
-_LARGE = 2 << 20
 _HLT = int(ActivityState.HLT)
 _CODE, _DATA = 0x08, 0x10
-_DESCRIPTORS = (0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF)
-_FLAT = LOW32
-_CODE_RIGHTS = ACCESS_RIGHTS.encode(type=11, S=1, P=1, L=1, G=1)
-_DATA_RIGHTS = ACCESS_RIGHTS.encode(type=3, S=1, P=1, DB=1, G=1)
-_TSS_RIGHTS = ACCESS_RIGHTS.encode(type=11, P=1)
-_UNUSABLE = ACCESS_RIGHTS.mask("unusable")
+_DESCRIPTORS = (0, CODE_64, FLAT_DATA)
 _STACK = 1 << 10
 
 
@@ -124,15 +104,24 @@ class BareGuest:
             self.machine.discard()
             raise
         if config.vcpus > 1:
-            peers: list[LocalApic] = []
+            bus = ApicBus()
             for one in self.vcpus:
-                one.processor.apic = LocalApic(one.number, peers)
+                one.processor.apic = LocalApic(one.number, bus)
         self.machine.ports.attach(DEBUG_PORT, self.console)
         self.machine.ports.attach(EXIT_PORT, self.exit_port)
-        self._build_tables(memory)
+        self._memory = GuestMemory(self.machine)
+        build_tables(self.write, memory, _DESCRIPTORS)
         self.write(load_gpa, image)
         for one in self.vcpus:
-            _set_state(one, load_gpa if entry is None else entry, memory)
+            start_long_mode(one, _CODE, _DATA, len(_DESCRIPTORS))
+            stack = FIRST_FREE - one.number * _STACK
+            start = {
+                "rip": load_gpa if entry is None else entry,
+                "rsp": stack,
+                "rdi": memory,
+                "rsi": one.number,
+            }
+            one.cpu.registers.write_many(start)
 
     @property
     def vcpus(self) -> list[Vcpu]:
@@ -156,16 +145,11 @@ class BareGuest:
 
     def write(self, gpa: int, data: bytes) -> None:
         """Write `data` to guest-physical memory; backs it first if need be."""
-        for at, count in _pages(gpa, len(data)):
-            hpa = self.machine.mmu.reach(at, write=True)
-            self.machine.forget_code(hpa, count)
-            with self.machine.vcpu.noting_writes(hpa):
-                self.machine.host.memory.write(hpa, data[at - gpa : at - gpa + count])
+        self._memory.write(gpa, data)
 
     def read(self, gpa: int, length: int) -> bytes:
         """Return guest-physical memory."""
-        reach, read = self.machine.mmu.reach, self.machine.host.memory.read
-        return b"".join(bytes(read(reach(at), count)) for at, count in _pages(gpa, length))
+        return self._memory.read(gpa, length)
 
     def interrupt(self, vector: int) -> None:
         """Have the next :meth:`run` begin with external interrupt `vector`; it wakes a halted guest."""
@@ -231,66 +215,16 @@ class BareGuest:
             events={name: events[name] for name in events if name in counted},
         )
 
-    def _build_tables(self, memory: int) -> None:
-        """Write the GDT and the tables of the boot protocol."""
-        self.write(_GDT, struct.pack(f"<{len(_DESCRIPTORS)}Q", *_DESCRIPTORS))
-        large = min(memory // _LARGE, _MOST_DIRECTORIES * 512)
-        directories = -(-large // 512)
-        self.write(_PML4, PML4E.encode(P=1, RW=1, addr=_PDPT).to_bytes(8, "little"))
-        entries = [PDPTE.encode(P=1, RW=1, addr=_DIRECTORIES + PAGE_SIZE * n) for n in range(directories)]
-        self.write(_PDPT, struct.pack(f"<{directories}Q", *entries))
-        pages = [PDE_2M.encode(P=1, RW=1, PS=1, addr=_LARGE * n) for n in range(large)]
-        self.write(_DIRECTORIES, struct.pack(f"<{large}Q", *pages))
-
 
 def _check_memory(config: GuestConfig, load_gpa: int, length: int) -> None:
     """Raise MisuseError when a machine's regions have no memory where it starts."""
     regions = config.memory_regions()
     pages = -(-length // PAGE_SIZE) * PAGE_SIZE
     for what, start, size in (
-        ("The boot protocol's tables", _GDT, FIRST_FREE - _GDT),
+        ("The boot protocol's tables", TABLES, FIRST_FREE - TABLES),
         ("The image", load_gpa, pages),
     ):
         if regions is not None and not regions.has_memory(start, size):
             raise MisuseError(
                 f"{what} at GPA {start:#x} to {start + size:#x} would lie in no region with memory: give RAM there"
             )
-
-
-def _set_state(vcpu: Vcpu, entry: int, memory: int) -> None:
-    """Put the first state of `vcpu` into its VMCS and its registers."""
-    vcpu.processor.reset(
-        CR0.encode(PE=1, MP=1, ET=1, NE=1, WP=1, PG=1),
-        _PML4,
-        CR4.encode(PAE=1, OSFXSR=1, OSXMMEXCPT=1),
-        EFER.encode(SCE=1, LME=1, LMA=1, NXE=1),
-    )
-    fields = {
-        "guest_gdtr_base": _GDT,
-        "guest_gdtr_limit": 8 * len(_DESCRIPTORS) - 1,
-        "guest_idtr_base": 0,
-        "guest_idtr_limit": 0,
-    }
-    for name in ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"):
-        rights = {"cs": _CODE_RIGHTS, "tr": _TSS_RIGHTS, "ldtr": _UNUSABLE}.get(name, _DATA_RIGHTS)
-        selector = {"cs": _CODE, "tr": 0, "ldtr": 0}.get(name, _DATA)
-        fields[f"guest_{name}_selector"] = selector
-        fields[f"guest_{name}_base"] = 0
-        fields[f"guest_{name}_limit"] = 0xFFFF if name in ("tr", "ldtr") else _FLAT
-        fields[f"guest_{name}_access_rights"] = rights
-    vcpu.vmcs.write_many(**fields)
-    stack = FIRST_FREE - vcpu.number * _STACK
-    rflags = RFLAGS.encode(always_1=1)
-    vcpu.cpu.registers.write_many(
-        {"rip": entry, "rsp": stack, "rdi": memory, "rsi": vcpu.number, "rflags": rflags}
-    )
-
-
-def _pages(gpa: int, length: int) -> list[tuple[int, int]]:
-    """Return address and length of the pieces of a range that cross no page."""
-    pieces = []
-    while length > 0:
-        count = min(length, PAGE_SIZE - (gpa & PAGE_SIZE - 1))
-        pieces.append((gpa, count))
-        gpa, length = gpa + count, length - count
-    return pieces

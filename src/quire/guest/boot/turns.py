@@ -1,36 +1,64 @@
-"""The vCPUs of a bare guest take turns: each runs a number of blocks, in order, so that a run is deterministic.
+"""The vCPUs of a machine guest take turns: each runs a number of blocks, in order, so that a run is deterministic.
 
 Before its turn a vCPU takes the interrupt that its local APIC has for it, if RFLAGS.IF lets it; a halted one sleeps
-until then. An interrupt that it cannot take yet waits for its next turn. Stores of one vCPU are seen by the others at
-once; code that one has compiled is not dropped when another writes over it.
+until then. An interrupt that it cannot take yet ends the turn soon, and is looked at again. Where a guest has devices
+with a sense of time, turns end when the next of them is due, and a guest that has nothing to do jumps there.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from quire.arch import RFLAGS, InterruptionType, Vector
 from quire.arch.guest_state import ActivityState
 from quire.machine import Vcpu
 from quire.vcpu import Event, Sliced, sliced
 
-__all__ = ["SLICE", "Turns"]
+__all__ = ["SLICE", "Timing", "Turns"]
 
 #: Blocks of instructions in a turn.
 SLICE = 500
+#: The same while an interrupt waits that cannot be taken yet.
+_SOON = 20
+_FOR_EVER = 1 << 62
 _HLT, _ACTIVE = int(ActivityState.HLT), int(ActivityState.ACTIVE)
 _POINTERS = ("rip", "rsp", "rflags")
 _IF = RFLAGS.mask("IF")
 
 
+class Timing(Protocol):
+    """Devices with a sense of time."""
+
+    def begin_turn(self, number: int, at_work: int) -> None:
+        """vCPU `number` is about to run, one of so many that are `at_work`; what is due by now happens first."""
+        ...
+
+    def blocks_left(self) -> int:
+        """Return after about how many blocks something is due, at least 1."""
+        ...
+
+    def idle(self) -> bool:
+        """Nobody has anything to do: wait for what is due; return False if nothing ever is."""
+        ...
+
+
 class Turns:
     """The vCPUs of a guest and the order in which they run, until `ended` says that the guest has ended.
 
-    One vCPU alone runs without end; several change after `slice_blocks` blocks.
+    One vCPU alone runs without end, unless `timing` says when; several change after `slice_blocks` blocks.
     """
 
-    def __init__(self, vcpus: Sequence[Vcpu], slice_blocks: int, ended: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        vcpus: Sequence[Vcpu],
+        slice_blocks: int,
+        ended: Callable[[], bool],
+        timing: Timing | None = None,
+    ) -> None:
         self._vcpus = vcpus
-        self._slice = slice_blocks if len(vcpus) > 1 else 0
-        self._sliced = [sliced(one.cpu) if self._slice else None for one in vcpus]
+        self._timing = timing
+        self._slice = slice_blocks if len(vcpus) > 1 else _FOR_EVER
+        several = timing is not None or len(vcpus) > 1
+        self._sliced = [sliced(one.cpu) if several else None for one in vcpus]
         self.ended = ended
         self.interrupted = False  #: from outside, since the last run has ended
         self._running: Vcpu | None = None
@@ -52,21 +80,31 @@ class Turns:
 
     def _round(self) -> bool:
         """Let each vCPU have its turn; return whether there is another round."""
-        ran = False
+        ran, timing = False, self._timing
+        at_work = sum(not _halted(one) for one in self._vcpus)
         try:
             for one, cpu in zip(self._vcpus, self._sliced, strict=True):
                 self._running = one  # before the flag is looked at: who sets it later finds whom to interrupt
                 if self.interrupted or self.ended():
                     return False
+                if timing is not None:
+                    timing.begin_turn(one.number, at_work)
                 if self._wakes(one):
                     ran = True
                     if cpu is not None:
-                        cpu.begin_slice(self._slice)
+                        cpu.begin_slice(self._length(one))
                     one.enter(*one.cpu.registers.read_many(_POINTERS))
                     one.run(_Turn(one, self, cpu))
         finally:
             self._running = None
-        return ran
+        return ran or (timing is not None and timing.idle())
+
+    def _length(self, one: Vcpu) -> int:
+        """Return how many blocks the turn of `one` has."""
+        apic = one.processor.apic
+        waits = apic is not None and apic.next_vector() is not None
+        blocks = min(self._slice, _SOON) if waits else self._slice
+        return blocks if self._timing is None else min(blocks, self._timing.blocks_left())
 
     def _wakes(self, one: Vcpu) -> bool:
         """Give `one` the interrupt that it can take; return whether it has anything to do."""
@@ -86,7 +124,8 @@ class Turns:
         if apic.nmi:
             apic.nmi = False
             return Event(Vector.NMI, InterruptionType.NMI)
-        vector = apic.next_vector() if one.cpu.registers.read("rflags") & _IF else None
+        open_to_them = one.cpu.registers.read("rflags") & _IF and not one.vmx.in_shadow
+        vector = apic.next_vector() if open_to_them else None
         if vector is None:
             return None
         apic.accept(vector)

@@ -20,6 +20,7 @@ from quire.cpu.soft.decode import MAX_LENGTH, decode
 from quire.cpu.soft.registers import SoftRegisters
 from quire.cpu.soft.ring0 import _kernels as ring0_kernels
 from quire.cpu.soft.ring0.codes import ALWAYS_UNDEFINED, INTERCEPT, Intercept
+from quire.cpu.soft.ring0.device_window import DeviceWindow
 from quire.cpu.soft.ring0.environment import SegmentName
 from quire.cpu.soft.ring0.guest_mode import enter_guest_mode
 from quire.cpu.soft.ring0.guest_state import GuestState
@@ -74,9 +75,23 @@ class MachineCpu(SoftCpu):
         self._linear = vcpu.linear_memory
         vmcs = self._vmx.vmcs
         self._guest = GuestState(self._environment, self._machine_registers, vmcs)
+        self._window = self._open_window(vcpu) if vcpu.machine.config.bus else None
         self._intercepts = Intercepts(
             vcpu, self._processor, self._machine_registers, self._environment, self._linear
         )
+
+    def _open_window(self, vcpu: Vcpu) -> DeviceWindow:
+        """Have data beyond guest memory be devices'."""
+        exits = vcpu.exits
+        by_ept = vcpu.machine.config.shape.hardware_walks_map
+
+        def met() -> None:
+            if by_ept:  # no memory is mapped there: each access is a VM exit (SDM 3C §28.3.2)
+                exits[ExitReason.EPT_VIOLATION] = exits.get(ExitReason.EPT_VIOLATION, 0) + 1
+
+        start = vcpu.machine.config.memory
+        self._scalars[SoftState.BUS] = start
+        return DeviceWindow(self._engine, vcpu.machine.bus, start, self, met)
 
     def run(self) -> Stop:
         """Execute guest instructions until a VM exit or an interruption, or until the guest halts for good."""
@@ -118,6 +133,8 @@ class MachineCpu(SoftCpu):
         """Return `stop` if it leaves the guest; deal with it and return None if not."""
         self._set_privilege()
         self._guest.save()
+        if self._window is not None:
+            self._window.settle()
         if not isinstance(stop, Trap):
             return stop
         if stop.kind is _PAGE_FAULT:

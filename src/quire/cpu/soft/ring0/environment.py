@@ -34,6 +34,7 @@ _SEGMENTS_END = _SEGMENTS + 10 * SEGMENT_BYTES  # one for each SegmentName
 #: Index in 32-bit words of the hidden flags and of RFLAGS, for compiled hooks.
 HFLAGS_INDEX, EFLAGS_INDEX = _HFLAGS // 4, 136 // 4
 _CPL, _CODE_32, _STACK_32, _ADD_BASES, _CODE_64 = 3, 1 << 4, 1 << 5, 1 << 6, 1 << 15
+_IN_SHADOW = 1 << 3
 _FPU_SHIFT, _SSE, _SMAP = 8, 1 << 22, 1 << 23
 _DPL_SHIFT, _BIG, _LONG = 13, 22, 1 << 21
 _STAR, _KERNEL_GS_BASE, _EFER = 0xC0000081, 0xC0000102, 0xC0000080
@@ -89,6 +90,16 @@ class Environment:
     def cpl(self) -> int:
         """The current privilege level."""
         return self.hidden_flags & _CPL
+
+    @property
+    def in_shadow(self) -> bool:
+        """Whether the instruction before, STI or a load of SS, keeps interrupts from coming in front of the next."""
+        return bool(self.hidden_flags & _IN_SHADOW)
+
+    @in_shadow.setter
+    def in_shadow(self, value: bool) -> None:
+        flags = self.hidden_flags & ~_IN_SHADOW
+        self._halves[HFLAGS_INDEX] = flags | (_IN_SHADOW if value else 0)
 
     @property
     def guest_mode(self) -> bool:

@@ -3,10 +3,10 @@
 The VMCS is the truth while Python is in control, the engine while it runs. Nothing is copied that did not change.
 """
 
-from quire.arch import ACCESS_RIGHTS, LOW32, RFLAGS
+from quire.arch import ACCESS_RIGHTS, INTERRUPTIBILITY, LOW32, RFLAGS
 from quire.cpu.soft.ring0.environment import SEGMENT_BYTES, Environment, Segment, SegmentName
 from quire.cpu.soft.ring0.registers import MachineRegisters
-from quire.vcpu import DescriptorTable, EventState, Vmcs
+from quire.vcpu import SHADOW, DescriptorTable, EventState, Vmcs
 
 __all__ = ["CODE_RIGHTS", "DATA_RIGHTS", "FLAT", "GuestState"]
 
@@ -27,6 +27,7 @@ class GuestState:
         self._environment, self._registers, self._vmcs = environment, registers, vmcs
         self._generation = -1
         self._saved = b""
+        self._in_shadow = False
 
     def load(self) -> bool:
         """Give the engine what the VMCS holds, if a field changed since; return whether one did."""
@@ -47,6 +48,7 @@ class GuestState:
         environment.settle()
         environment.set_control(read("guest_cr0"), read("guest_cr4"))
         environment.set_efer(read("guest_ia32_efer"))
+        environment.in_shadow = self._in_shadow = bool(read("guest_interruptibility_state") & SHADOW)
         self._generation = vmcs.generation
         self._saved = environment.segments()
         return True
@@ -56,18 +58,28 @@ class GuestState:
         self._generation = -1
 
     def save(self) -> None:
-        """Bring the VMCS up to date with the segments that the engine changed."""
-        now, before = self._environment.segments(), self._saved
-        if now == before:
+        """Bring the VMCS up to date with segments that the engine changed, and the shadow of STI and MOV SS."""
+        now, before, in_shadow = self._environment.segments(), self._saved, self._environment.in_shadow
+        if now == before and in_shadow is self._in_shadow:
             return
         self._saved = now
         generation, vmcs = self._vmcs.generation, self._vmcs
+        if in_shadow is not self._in_shadow:
+            self._in_shadow = in_shadow
+            self._save_shadow()
         for name in SegmentName:
             part = slice(name * SEGMENT_BYTES, (name + 1) * SEGMENT_BYTES)
             if now[part] != before[part]:
                 self._save_segment(name)
         if self._generation == generation:
             self._generation = vmcs.generation  # the engine knows of these changes
+
+    def _save_shadow(self) -> None:
+        """Say what blocks events: the engine does not know which of both, but STI has left RFLAGS.IF = 1."""
+        kept = self._vmcs.read("guest_interruptibility_state") & ~SHADOW
+        by_sti = RFLAGS.get(self._registers.read("rflags"), "IF")
+        blocking = INTERRUPTIBILITY.mask("blocking_by_sti" if by_sti else "blocking_by_mov_ss")
+        self._vmcs.write("guest_interruptibility_state", kept | (blocking if self._in_shadow else 0))
 
     def _save_segment(self, name: SegmentName) -> None:
         write, segment = self._vmcs.write, self._environment.segment(name)
@@ -116,6 +128,7 @@ class GuestState:
             SegmentName.SS, Segment(state.ss, stack.base, stack.limit, state.ss_access_rights)
         )
         environment.settle()
+        environment.in_shadow = False
         self._registers.write_many(
             {"rip": state.rip, "rsp": state.rsp, "rflags": state.rflags | RFLAGS.mask("always_1")}
         )

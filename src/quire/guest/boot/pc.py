@@ -1,0 +1,156 @@
+"""A PC: a machine guest with a bus of devices, a clock, interrupts, a serial console, and a way to switch it off."""
+
+from collections.abc import Callable
+
+from quire.arch import APIC_BASE, CPUID_1_ECX, CPUID_1_EDX, ExitReason
+from quire.cpu import Detail, make_cpu
+from quire.devices import (
+    APIC_PAGE,
+    COM1,
+    COM1_PIN,
+    EXIT_PORT,
+    IO_APIC_PAGE,
+    SERIAL_PORTS,
+    ApicBus,
+    Ending,
+    ExitPort,
+    IoApic,
+    LocalApic,
+    MachineClock,
+    Power,
+    SerialPort,
+)
+from quire.devices.clock import CRYSTAL_HZ, TSC_HZ
+from quire.devices.power import KEYBOARD_COMMAND, RESET_CONTROL, SLEEP_CONTROL
+from quire.exits import SKIP, ExitContext, Next
+from quire.guest.boot.memory import GuestMemory
+from quire.guest.boot.turns import Turns
+from quire.machine import GuestConfig, Machine, Vcpu
+from quire.vcpu import Exit, counting
+
+__all__ = ["Pc"]
+
+#: Blocks in a turn of one of several vCPUs.
+_TURN = 5_000
+#: About how many nanoseconds of the clock a block takes.
+_BLOCK = 5
+_PAGE = 4096
+_MHZ = 1_000_000
+_MOST_LEAVES = 0x16
+
+
+class Pc:
+    """The machine that `config` describes, which has a bus, run by `engine`, recording as `detail` says.
+
+    `sent` gets each byte that the guest sends to its console; `wants_input` is asked for more when the guest has read
+    all, and returns none if there is none now. Raises what making a machine raises.
+    """
+
+    def __init__(
+        self,
+        config: GuestConfig,
+        sent: Callable[[int], None],
+        *,
+        detail: Detail = Detail.EXITS,
+        engine: str = "soft",
+    ) -> None:
+        self.machine = machine = Machine(config, make_cpu(engine, detail))
+        self.memory = GuestMemory(machine)
+        self.ending: Ending | None = None  #: how the guest ended itself
+        self.exit_port = ExitPort()
+        self.clock = MachineClock([counting(one.cpu).instructions for one in machine.vcpus])
+        self.apic_bus = ApicBus()
+        self.apics = [self._add_apic(one) for one in machine.vcpus]
+        self.io_apic = IoApic(self.apic_bus)
+        self.serial = SerialPort(sent)
+        self.serial.changed = self.io_apic.attach(COM1_PIN, self.serial.interrupts)
+        power, ports = Power(self._end), machine.ports
+        ports.attach_several(COM1, SERIAL_PORTS, self.serial)
+        ports.attach(EXIT_PORT, self.exit_port)
+        for first, count in ((KEYBOARD_COMMAND, 1), (RESET_CONTROL, 1), (SLEEP_CONTROL, 2)):
+            ports.attach_several(first, count, power, offset=first)
+        machine.bus.attach(IO_APIC_PAGE, _PAGE, self.io_apic)
+        machine.bus.attach(APIC_PAGE, _PAGE, _OwnApic(self))
+        machine.handlers[ExitReason.CPUID] = self._cpuid
+        self.turns = Turns(machine.vcpus, _TURN, lambda: self.ended, self)
+        self._number = 0  # of the vCPU at work
+
+    @property
+    def ended(self) -> bool:
+        """Whether the guest has ended itself."""
+        return self.ending is not None or self.exit_port.status is not None
+
+    @property
+    def apic(self) -> LocalApic:
+        """The local APIC of the vCPU at work."""
+        return self.apics[self._number]
+
+    def begin_turn(self, number: int, at_work: int) -> None:
+        """vCPU `number` is about to run; what is due by now happens first."""
+        self._number = number
+        self.clock.begin_turn(number, at_work)
+        for one in self.apics:
+            one.expire()
+
+    def blocks_left(self) -> int:
+        """Return after about how many blocks a timer is due."""
+        moment = self._next_moment()
+        return 1 << 30 if moment is None else max((moment - self.clock.now()) // _BLOCK, 1)
+
+    def idle(self) -> bool:
+        """Nobody has anything to do: let time pass until a timer is due; return False if none ever is."""
+        moment = self._next_moment()
+        if moment is None:
+            return False
+        self.clock.skip_to(moment)
+        return True
+
+    def close(self) -> None:
+        """Give memory and engines back."""
+        self.machine.discard()
+
+    def _next_moment(self) -> int | None:
+        moments = [one.timer.moment for one in self.apics]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def _end(self, how: Ending) -> None:
+        self.ending = how
+
+    def _add_apic(self, vcpu: Vcpu) -> LocalApic:
+        base = APIC_BASE.encode(EN=1, BSP=vcpu.number == 0, base=APIC_PAGE)
+        made = vcpu.processor.apic = LocalApic(vcpu.number, self.apic_bus, self.clock, base=base)
+        vcpu.processor.clock = self.clock
+        return made
+
+    def _cpuid(self, context: ExitContext, stop: Exit) -> Next:
+        """Answer CPUID as a processor of this PC: with its APIC's ID and the frequencies of its clocks."""
+        del stop
+        registers = context.cpu.registers
+        leaf, subleaf = (value & 0xFFFFFFFF for value in registers.read_many(("rax", "rcx")))
+        eax, ebx, ecx, edx = context.cpuid(leaf, subleaf)
+        count = len(self.apics)
+        if leaf == 0:
+            eax = _MOST_LEAVES
+        elif leaf == 1:
+            ebx = ebx & 0xFFFF | count << 16 | self._number << 24
+            ecx = ecx & ~CPUID_1_ECX.mask("HYPERVISOR") | CPUID_1_ECX.mask("x2APIC", "TSC_DEADLINE")
+            edx |= CPUID_1_EDX.mask("HTT") if count > 1 else 0
+        elif leaf == 0x15:
+            eax, ebx, ecx, edx = 1, TSC_HZ // CRYSTAL_HZ, CRYSTAL_HZ, 0
+        elif leaf == 0x16:
+            eax, ebx, ecx, edx = TSC_HZ // _MHZ, TSC_HZ // _MHZ, 100, 0
+        registers.write_many({"rax": eax, "rbx": ebx, "rcx": ecx, "rdx": edx})
+        return SKIP
+
+
+class _OwnApic:
+    """The page of local APICs: each vCPU finds its own there."""
+
+    def __init__(self, pc: Pc) -> None:
+        self._pc = pc
+
+    def read(self, offset: int, size: int) -> int:
+        return self._pc.apic.read(offset, size)
+
+    def write(self, offset: int, value: int, size: int) -> None:
+        self._pc.apic.write(offset, value, size)
