@@ -4,10 +4,10 @@ So that a run is deterministic, and a guest whose vCPUs all wait jumps to what t
 side by side: of several, an instruction of one takes its share. The time-stamp counter ticks once a nanosecond.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["CRYSTAL_HZ", "TSC_HZ", "Clock", "MachineClock"]
+__all__ = ["CRYSTAL_HZ", "TSC_HZ", "Clock", "MachineClock", "Pace"]
 
 #: Ticks of the time-stamp counter a second: one a nanosecond.
 TSC_HZ = 1_000_000_000
@@ -18,6 +18,8 @@ CRYSTAL_HZ = 25_000_000
 class Clock(Protocol):
     """Who tells a device the time."""
 
+    share: int  #: how many instructions the vCPU at work executes in a nanosecond, since others run beside it
+
     def now(self) -> int:
         """Return the nanoseconds since the machine was switched on."""
         ...
@@ -27,23 +29,38 @@ class Clock(Protocol):
         ...
 
 
-class MachineClock:
-    """Of the vCPUs whose executed instructions `counters` return."""
+class Pace(Protocol):
+    """A vCPU, as far as time passes with what it does."""
 
-    def __init__(self, counters: Sequence[Callable[[], int]]) -> None:
-        self._counters = counters
+    def instructions(self) -> int:
+        """Return how many instructions were executed."""
+        ...
+
+    def tsc_time(self) -> int:
+        """Return the nanoseconds that reads of the time-stamp counter took which nobody heard of."""
+        ...
+
+
+class MachineClock:
+    """Of vCPUs that go at these `paces`. Of :attr:`share` at work, an instruction takes that part of a nanosecond."""
+
+    def __init__(self, paces: Sequence[Pace]) -> None:
+        self._paces = paces
         self._passed = 0
-        self._number = self._begun = 0  # the vCPU at work, its instructions when its turn began
-        self._share = 1
+        self._at_work = paces[0]
+        self._begun = self._read = 0  # what the vCPU at work had executed and read when its turn began
+        self.share = 1
 
     def now(self) -> int:
         """Return the nanoseconds since the machine was switched on."""
-        return self._passed + (self._counters[self._number]() - self._begun) // self._share
+        one = self._at_work
+        return self._passed + (one.instructions() - self._begun) // self.share + one.tsc_time() - self._read
 
     def begin_turn(self, number: int, at_work: int) -> None:
         """vCPU `number` runs from now on, one of so many that are `at_work`."""
         self._passed = self.now()
-        self._number, self._begun, self._share = number, self._counters[number](), max(at_work, 1)
+        self._at_work = one = self._paces[number]
+        self._begun, self._read, self.share = one.instructions(), one.tsc_time(), max(at_work, 1)
 
     def spend(self, nanoseconds: int) -> None:
         """Something took so long that no instruction accounts for."""

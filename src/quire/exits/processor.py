@@ -25,7 +25,7 @@ from quire.devices.msrs import PLAIN_MSRS, Msr, legal_pat
 from quire.mmu.paged import PagedMmu
 from quire.paging import Context
 from quire.tlb import Operation
-from quire.vcpu import Event, Registers, VmxState
+from quire.vcpu import Event, Registers, TimeStamps, VmxState
 
 __all__ = ["Processor"]
 
@@ -74,6 +74,7 @@ class Processor:
         self.cr2 = self._cr8 = 0
         self.apic: LocalApic | None = None  #: of a guest with several vCPUs, or with devices
         self.clock: Clock | None = None  #: by which the time-stamp counter runs, of a guest with devices
+        self.time_stamps: TimeStamps | None = None  #: an engine that reads it itself
         self.debug = [0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400]
         self._vmx, self._mmu = vmx, mmu
         self._msrs = {number: msr.reset for number, msr in PLAIN_MSRS.items()}
@@ -189,8 +190,15 @@ class Processor:
             self._tsc = value
             return
         self._tsc = value - self.clock.now()
+        self.follow_clock()
         if self.apic is not None:
             self.apic.timer.set_deadline(self.apic.timer.deadline, value)
+
+    def follow_clock(self) -> None:
+        """Have the engine read the time-stamp counter as the clock goes now: its vCPU is about to run."""
+        if self.clock is not None and self.time_stamps is not None:
+            value = self.clock.now() + self._tsc & WORD
+            self.time_stamps.set_tsc(value, self.clock.share, self._msrs[Msr.TSC_AUX])
 
     def _write_apic(self, number: int, value: int) -> Event | None:
         assert self.apic is not None
@@ -346,4 +354,6 @@ class Processor:
             self._vmx.vmcs.write("guest_ia32_pat", value)
             self._mmu.guest_context[Context.PAT] = value
         self._msrs[msr] = value
+        if msr is Msr.TSC_AUX:
+            self.follow_clock()
         return None

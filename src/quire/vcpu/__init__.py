@@ -17,9 +17,11 @@ from quire.vcpu.protocols import (
     Registers,
     Sliced,
     Slowed,
+    TimeStamps,
     breaking,
     counting,
     sliced,
+    time_stamps,
     why_slow,
 )
 from quire.vcpu.result import EntryExit, VmFailInvalid, VmFailValid, VmSucceed, VmxResult
@@ -55,6 +57,7 @@ __all__ = [
     "Slowed",
     "Stop",
     "Syscall",
+    "TimeStamps",
     "Trap",
     "TrapKind",
     "VmFailInvalid",
@@ -73,6 +76,7 @@ __all__ = [
     "enter",
     "exit_of_walk",
     "sliced",
+    "time_stamps",
     "vmfunc",
     "why_slow",
 ]

@@ -18,9 +18,11 @@ __all__ = [
     "Registers",
     "Sliced",
     "Slowed",
+    "TimeStamps",
     "breaking",
     "counting",
     "sliced",
+    "time_stamps",
     "why_slow",
 ]
 
@@ -165,6 +167,26 @@ class Counting(Protocol):
 
 
 @runtime_checkable
+class TimeStamps(Protocol):
+    """An engine by whose instructions time passes, and which reads the time-stamp counter itself.
+
+    Times are in ticks, which are nanoseconds.
+    """
+
+    def instructions(self) -> int:
+        """Return how many instructions were executed."""
+        ...
+
+    def set_tsc(self, value: int, share: int, aux: int) -> None:
+        """From `value` on, have it grow by one with each `share` instructions; RDTSCP reads `aux` too."""
+        ...
+
+    def tsc_time(self) -> int:
+        """Return the time that the reads took which it has answered."""
+        ...
+
+
+@runtime_checkable
 class Slowed(Protocol):
     """An engine that has a faster way to count, which it cannot always take."""
 
@@ -193,6 +215,16 @@ def breaking(cpu: Cpu) -> Places:
             f"The {cpu.name} engine cannot stop in front of an instruction: name a system call, or another engine"
         )
     return cpu.places
+
+
+def time_stamps(cpu: Cpu) -> TimeStamps:
+    """Return `cpu` as one by whose instructions time passes. Raises MisuseError if it cannot."""
+    if not isinstance(cpu, TimeStamps):
+        raise MisuseError(
+            f"The {cpu.name} engine counts no instructions, by which a machine with devices tells the time: "
+            "take another engine"
+        )
+    return cpu
 
 
 def counting(cpu: Cpu) -> Counting:

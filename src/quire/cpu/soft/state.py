@@ -10,6 +10,7 @@ __all__ = [
     "DEVICES",
     "EVENTS",
     "RECENT_SLOTS",
+    "TSC_READ",
     "Emitted",
     "Pointer",
     "Recent",
@@ -89,6 +90,12 @@ class SoftState(IntEnum):
     LAST_COUNTED = 37  #: linear address of the instruction taken off LEFT last
     EMITTED = 38  #: an Emitted
     BUS = 41  #: guest-physical address from which on, to 4 GiB, data are devices'; 0 without any
+    TSC_SHARE = (
+        42  #: instructions a tick of the time-stamp counter takes; 0: the hook of RDTSC does not answer
+    )
+    TSC_BASE = 43  #: its value but for instructions executed and for reads, modulo 2**64
+    TSC_READS = 44  #: how often it was read
+    TSC_AUX = 45
     CELLS = 40  #: address of the context of emitted operations, 0 without
     UNENDED = 39  #: 1: what the last run's last block did not do is still to be taken off, once RIP is known
 
@@ -150,5 +157,8 @@ class Recent(IntEnum):
 
 #: Where the engine finds devices, above any host memory: there plus their guest-physical address, which is below 4 GiB.
 DEVICES, BUS_END = 1 << 44, 1 << 32
+#: Ticks that pass when a guest reads the time-stamp counter: or one that waits for time to pass would read it a hundred
+#: times as often.
+TSC_READ = 1000
 #: Slots of each recent-page array; a power of two.
 RECENT_SLOTS = 256

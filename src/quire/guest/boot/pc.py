@@ -26,7 +26,7 @@ from quire.exits import SKIP, ExitContext, Next
 from quire.guest.boot.memory import GuestMemory
 from quire.guest.boot.turns import Turns
 from quire.machine import GuestConfig, Machine, Vcpu
-from quire.vcpu import Exit, counting
+from quire.vcpu import Exit, time_stamps
 
 __all__ = ["Pc"]
 
@@ -58,7 +58,7 @@ class Pc:
         self.memory = GuestMemory(machine)
         self.ending: Ending | None = None  #: how the guest ended itself
         self.exit_port = ExitPort()
-        self.clock = MachineClock([counting(one.cpu).instructions for one in machine.vcpus])
+        self.clock = MachineClock([time_stamps(one.cpu) for one in machine.vcpus])
         self.apic_bus = ApicBus()
         self.apics = [self._add_apic(one) for one in machine.vcpus]
         self.io_apic = IoApic(self.apic_bus)
@@ -89,6 +89,7 @@ class Pc:
         """vCPU `number` is about to run; what is due by now happens first."""
         self._number = number
         self.clock.begin_turn(number, at_work)
+        self.machine.vcpus[number].processor.follow_clock()
         for one in self.apics:
             one.expire()
 
@@ -120,6 +121,7 @@ class Pc:
         base = APIC_BASE.encode(EN=1, BSP=vcpu.number == 0, base=APIC_PAGE)
         made = vcpu.processor.apic = LocalApic(vcpu.number, self.apic_bus, self.clock, base=base)
         vcpu.processor.clock = self.clock
+        vcpu.processor.time_stamps = time_stamps(vcpu.cpu)
         return made
 
     def _cpuid(self, context: ExitContext, stop: Exit) -> Next:

@@ -9,11 +9,12 @@ are exact there (found by experiment, Unicorn 2.1.4).
 
 import numpy as np
 
-from quire.arch import RFLAGS
-from quire.cpu.soft._kernels_casts import HANDLE, USER
+from quire.arch import CR4, LOW32, RFLAGS
+from quire.cpu.soft._kernels_casts import HANDLE, USER, words
 from quire.cpu.soft.ring0.codes import Intercept
-from quire.cpu.soft.ring0.environment import EFLAGS_INDEX, HFLAGS_INDEX
-from quire.cpu.soft.state import Pointer, SoftState
+from quire.cpu.soft.ring0.environment import CR4_INDEX, EFLAGS_INDEX, HFLAGS_INDEX
+from quire.cpu.soft.state import TSC_READ, Pointer, SoftState
+from quire.cpu.soft.tcg.cells import Near
 from quire.kernels import callback, carray, kernel, types
 from quire.paging import Context
 
@@ -24,11 +25,23 @@ _C_USER, _C_AC, _C_IMPLICIT = int(Context.USER), int(Context.AC), int(Context.IM
 _IMPLICIT_PAGE = int(SoftState.IMPLICIT_PAGE)
 _HFLAGS, _EFLAGS = HFLAGS_INDEX, EFLAGS_INDEX
 _HALVES = max(HFLAGS_INDEX, EFLAGS_INDEX) + 1
+_P_NEAR = int(Pointer.NEAR)
+_SHARE, _BASE, _READS, _AUX = (
+    int(one) for one in (SoftState.TSC_SHARE, SoftState.TSC_BASE, SoftState.TSC_READS, SoftState.TSC_AUX)
+)
+_EXECUTED, _NOT_EXECUTED = Near.EXECUTED // 8, Near.NOT_EXECUTED // 8
+_RAX, _RCX, _RDX = 0, 1, 2
+_TSC_READ, _TSD, _LOW32, _32 = (
+    np.uint64(TSC_READ),
+    np.uint64(CR4.mask("TSD")),
+    np.uint64(LOW32),
+    np.uint64(32),
+)
 _CPL = np.uint32(3)
 _AC_SHIFT = np.uint32(RFLAGS.shift("AC"))
 _ONE32 = np.uint32(1)
 _0, _1, _12 = np.uint64(0), np.uint64(1), np.uint64(12)
-_IO, _SYSCALL = np.uint32(Intercept.IO), np.uint32(Intercept.SYSCALL)
+_IO, _SYSCALL, _RDTSC = (np.uint32(one) for one in (Intercept.IO, Intercept.SYSCALL, Intercept.RDTSC))
 
 _intercept = types.ExternalFunction(
     "cpu_vmexit_x86_64", types.void(types.voidptr, types.uint32, types.uint64, types.uint64)
@@ -83,3 +96,40 @@ def on_out(handle, port, size, value, user):
 def on_system_call(handle, user):
     """UC_HOOK_INSN for SYSCALL, which the engine does not execute."""
     _intercept(user[_P_ENVIRONMENT], _SYSCALL, _0, _0)
+
+
+@kernel(types.boolean(USER))
+def read_tsc(user):
+    """Put the time-stamp counter into EDX and EAX; False if that is somebody else's to do, who may make it fault."""
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    environment = words(user[_P_ENVIRONMENT])
+    if state[_SHARE] == _0 or (
+        environment[CR4_INDEX] & _TSD
+        and carray(user[_P_ENVIRONMENT], (_HALVES,), np.uint32)[_HFLAGS] & _CPL != np.uint32(0)
+    ):
+        return False
+    near = words(user[_P_NEAR])
+    state[_READS] += _1
+    executed = (near[_EXECUTED] - near[_NOT_EXECUTED]) // state[_SHARE]
+    value = state[_BASE] + executed + state[_READS] * _TSC_READ
+    environment[_RAX] = value & _LOW32
+    environment[_RDX] = value >> _32
+    return True
+
+
+@callback(types.int32(HANDLE, USER))
+def on_rdtsc(handle, user):
+    """UC_HOOK_INSN for RDTSC: done here, or an intercept that the engine does not raise."""
+    if not read_tsc(user):
+        _intercept(user[_P_ENVIRONMENT], _RDTSC, _0, _0)
+    return np.int32(1)
+
+
+@callback(types.int32(HANDLE, USER))
+def on_rdtscp(handle, user):
+    """UC_HOOK_INSN for RDTSCP, likewise."""
+    if not read_tsc(user):
+        _intercept(user[_P_ENVIRONMENT], _RDTSC, _0, _0)
+    state = carray(user[_P_STATE], (_N_STATE,), np.uint64)
+    words(user[_P_ENVIRONMENT])[_RCX] = state[_AUX]
+    return np.int32(1)

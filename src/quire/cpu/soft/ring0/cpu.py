@@ -27,7 +27,7 @@ from quire.cpu.soft.ring0.guest_state import GuestState
 from quire.cpu.soft.ring0.intercepts import Answer, Intercepts
 from quire.cpu.soft.ring0.registers import MachineRegisters
 from quire.cpu.soft.soft import SoftCpu
-from quire.cpu.soft.state import SoftState
+from quire.cpu.soft.state import TSC_READ, SoftState
 from quire.machine import Vcpu
 from quire.paging import Context, Status
 from quire.paging._kernels import walk
@@ -106,6 +106,18 @@ class MachineCpu(SoftCpu):
         """Drop cached translations before the next instruction, and where they were found: the space may change."""
         super().forget(gva)
         self._recent.fill(_NOWHERE)
+
+    def set_tsc(self, value: int, share: int, aux: int) -> None:
+        """Answer RDTSC and RDTSCP from `value` on, if instructions are counted where the hook finds them."""
+        state = self._scalars
+        if not state[SoftState.EMITTED] or not self._in_slices:
+            return
+        state[SoftState.TSC_BASE] = value - self.instructions() // share - self.tsc_time() & WORD
+        state[SoftState.TSC_SHARE], state[SoftState.TSC_AUX] = share, aux
+
+    def tsc_time(self) -> int:
+        """Return the nanoseconds that reads took which the hook has answered."""
+        return self._scalars[SoftState.TSC_READS] * TSC_READ
 
     def _enter(self) -> Stop | None:
         """Load the guest's state and deliver the event that VM entry injects, if any."""
@@ -243,6 +255,8 @@ class MachineCpu(SoftCpu):
         engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_system_call.address, user, x86.UC_X86_INS_SYSCALL)
         engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_in.address, user, x86.UC_X86_INS_IN)
         engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_out.address, user, x86.UC_X86_INS_OUT)
+        engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_rdtsc.address, user, x86.UC_X86_INS_RDTSC)
+        engine.hook(uc.UC_HOOK_INSN, ring0_kernels.on_rdtscp.address, user, x86.UC_X86_INS_RDTSCP)
         if self._in_slices:
             self._slices.start()
         self.counts.add_hooks()

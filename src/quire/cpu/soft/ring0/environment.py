@@ -19,6 +19,7 @@ from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.tcg.offsets import GUEST_MODE
 
 __all__ = [
+    "CR4_INDEX",
     "EFLAGS_INDEX",
     "HFLAGS_INDEX",
     "SEGMENT_BYTES",
@@ -33,6 +34,8 @@ SEGMENT_BYTES = 24
 _SEGMENTS_END = _SEGMENTS + 10 * SEGMENT_BYTES  # one for each SegmentName
 #: Index in 32-bit words of the hidden flags and of RFLAGS, for compiled hooks.
 HFLAGS_INDEX, EFLAGS_INDEX = _HFLAGS // 4, 136 // 4
+#: Index of CR4, in 64-bit words.
+CR4_INDEX = _CONTROL // 8 + 4
 _CPL, _CODE_32, _STACK_32, _ADD_BASES, _CODE_64 = 3, 1 << 4, 1 << 5, 1 << 6, 1 << 15
 _IN_SHADOW = 1 << 3
 _FPU_SHIFT, _SSE, _SMAP = 8, 1 << 22, 1 << 23
@@ -176,7 +179,7 @@ class Environment:
     def set_control(self, cr0: int, cr4: int) -> None:
         """Give the engine the control registers as far as it acts on them: FPU, SSE, SMAP, TSD, FSGSBASE, UMIP."""
         self._words[_CONTROL // 8] = cr0 & ~CR0.mask("PG")
-        self._words[_CONTROL // 8 + 4] = cr4
+        self._words[CR4_INDEX] = cr4
         flags = self.hidden_flags & ~(CR0.mask("MP", "EM", "TS") << _FPU_SHIFT | _SSE | _SMAP)
         flags |= (cr0 & CR0.mask("MP", "EM", "TS")) << _FPU_SHIFT
         flags |= (_SSE if CR4.get(cr4, "OSFXSR") else 0) | (_SMAP if CR4.get(cr4, "SMAP") else 0)
