@@ -22,6 +22,7 @@ __all__ = [
     "guest_config",
     "guest_options",
     "guest_parameters",
+    "hardware_options",
     "no_argv_option",
     "run_spec",
     "sandbox_options",
@@ -49,14 +50,10 @@ def _variables(context: click.Context, option: click.Parameter, values: tuple[st
     return values
 
 
-_OPTIONS = (
-    click.option("--mmu", type=click.Choice(MMUS), default="ept", show_default=True,
-                 help="One dimension of tables, two, or a shadow that joins them."),
-    click.option("--guest-page", type=click.Choice(list(PAGES)[:2]), default="4K", show_default=True,
-                 help="Largest page of the guest's own tables."),
-    click.option("--thp", type=click.Choice(["always", "madvise", "never"]),
-                 help="Where the guest's kernel maps pages of 2M: wherever they fit, where the program asks for them, "
-                 "nowhere; by default always with --guest-page 2M, else madvise."),
+_MMU = click.option("--mmu", type=click.Choice(MMUS), default="ept", show_default=True,
+                 help="One dimension of tables, two, or a shadow that joins them.")  # fmt: skip
+#: What hardware a guest gets, whoever its kernel is.
+_HARDWARE = (
     click.option("--host-page", type=click.Choice(list(PAGES)), default="4K", show_default=True,
                  help="Size of the pages that back guest memory: of EPT, of shadow's memory map."),
     click.option("--profile", default="skylake-x", show_default=True, metavar="NAME|FILE",
@@ -82,6 +79,15 @@ _OPTIONS = (
                  help="retain: a stale translation is used until a flush; evict: any may go at any time."),
     click.option("--seed", type=click.IntRange(0, WORD), default=0, show_default=True,
                  help="Seed of the guest's randomness and address layout, and of --caching evict."),
+)  # fmt: skip
+_OPTIONS = (
+    _MMU,
+    click.option("--guest-page", type=click.Choice(list(PAGES)[:2]), default="4K", show_default=True,
+                 help="Largest page of the guest's own tables."),
+    click.option("--thp", type=click.Choice(["always", "madvise", "never"]),
+                 help="Where the guest's kernel maps pages of 2M: wherever they fit, where the program asks for them, "
+                 "nowhere; by default always with --guest-page 2M, else madvise."),
+    *_HARDWARE,
     click.option("--root", metavar="DIR", type=click.Path(exists=True, file_okay=False, resolve_path=True),
                  help="Look absolute names up under DIR first: another system's programs and libraries."),
     click.option("-E", "environment", multiple=True, metavar="NAME=VALUE", callback=_variables,
@@ -96,6 +102,13 @@ _OPTIONS = (
 def guest_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give `command` the options that say how a guest runs, and the program with its arguments."""
     for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def hardware_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give `command` the options that say what hardware a guest with a kernel of its own gets."""
+    for option in reversed((_MMU, *_HARDWARE)):
         command = option(command)
     return command
 
@@ -129,8 +142,9 @@ def guest_config(
     *,
     check_flushes: bool = False,
     numa: "NumaConfig | None" = None,
+    kind: str = "process",
 ) -> "GuestConfig":
-    """Return the guest's hardware. Raises click.UsageError for what cannot be."""
+    """Return the hardware of a guest of this `kind`. Raises click.UsageError for what cannot be."""
     from quire.arch import profile_by_name
     from quire.errors import FormatError, MisuseError
     from quire.machine import CachingMode, GuestConfig, shape_of
@@ -151,6 +165,8 @@ def guest_config(
         )
     try:
         return GuestConfig(
+            kind=kind,
+            bus=kind == "machine",
             mmu=options["mmu"],
             profile=profile_by_name(options["profile"]),
             memory=options["memory"],

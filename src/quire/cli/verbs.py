@@ -14,6 +14,7 @@ __all__ = ["group", "invoke", "named_verb"]
 #: Verb: what it is for, as the overview shows it. The module of the same name holds the command.
 _VERBS = {
     "run": "Run a program under Quire's page tables and EPT, and report what its memory cost.",
+    "boot": "Boot an operating system as a guest, and report what its memory cost.",
     "compare": "Run a program under each Mmu and page size, and say what each would cost and why.",
     "tlb": "Run a program and show what its TLBs and walk caches hold, at its end or at a breakpoint.",
     "explain": "Say what a pasted log or dump shows: the rule that was broken, the bits, the fix.",

@@ -42,11 +42,15 @@ class Msr(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlainMsr:
-    """An MSR that only holds a value: at reset, which bits may be written, whether it holds a linear address."""
+    """An MSR that only holds a value: at reset, which bits may be written, whether it holds a linear address.
+
+    One that is not `kept` may be written so, and holds what it held.
+    """
 
     reset: int = 0
     writable: int = WORD
     address: bool = False
+    kept: bool = True
 
 
 #: MSRs that only hold a value, by number. Writing a bit that is not writable is #GP unless it keeps its value.
@@ -55,7 +59,8 @@ PLAIN_MSRS: dict[Msr, PlainMsr] = {
     Msr.FEATURE_CONTROL: PlainMsr(1, 0),  # locked: no VMX
     Msr.MCG_CAP: PlainMsr(0, 0),  # no bank of machine checks
     Msr.MCG_STATUS: PlainMsr(),
-    Msr.MICROCODE: PlainMsr(
+    # CPUID puts the revision there again (SDM 3A §9.11.7.1): one with which the APIC timer keeps TSC deadlines.
+    Msr.MICROCODE: PlainMsr(0x0200_0014 << 32, WORD & ~LOW32, kept=False),
         0x0200_0014 << 32, WORD & ~LOW32
     ),  # with which the APIC timer keeps TSC deadlines
     Msr.MTRR_CAP: PlainMsr(0, 0),

@@ -348,6 +348,8 @@ class Processor:
         msr = Msr(number)
         if (value ^ self._msrs[msr]) & ~known.writable or (known.address and not is_canonical(value)):
             return _GP
+        if not known.kept:
+            return None
         if msr is Msr.PAT:
             if not legal_pat(value):
                 return _GP

@@ -10,6 +10,15 @@ from typing import Any
 
 from quire import __version__
 from quire.cpu import Detail
+from quire.guest.counted_record import (
+    access_counts,
+    all_events,
+    all_exits,
+    all_shadows,
+    all_walk_hits,
+    tlb_counts,
+    walk_counts,
+)
 from quire.guest.kernel.process import ProcessGuest
 from quire.guest.kernel.processors import Processors
 from quire.guest.kernel.siginfo import GuestDeath, signal_name
@@ -19,7 +28,7 @@ from quire.guest.load.symbols import Symbols
 from quire.guest.numa_record import numa_record
 from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
-from quire.guest.vcpu_record import all_events, all_exits, all_shadows, all_walk_hits, vcpu_rows
+from quire.guest.vcpu_record import vcpu_rows
 from quire.machine import Vcpu
 
 __all__ = ["SCHEMA", "run_record"]
@@ -64,11 +73,11 @@ def run_record(
         },
         "region": region,
         "instructions": events.get("instructions"),
-        "accesses": _accesses(events) if full else None,
-        "tlb": _tlb(events) if full else None,
+        "accesses": access_counts(events) if full else None,
+        "tlb": tlb_counts(events) if full else None,
         "walk_caches": all_walk_hits(vcpus) if full else None,
         "size_conflicts": sum(one.tlb.conflicts for one in vcpus) if full else None,
-        "walks": _walks(events),
+        "walks": walk_counts(events),
         "page_faults": sum(one.page_faults for one in vcpus),
         "exits": all_exits(vcpus),
         "syscalls": dict(sorted(guest.syscall_counts.items(), key=lambda item: (-item[1], item[0]))),
@@ -115,41 +124,6 @@ def _tasks(kernel: Kernel, spec: RunSpec) -> dict[str, Any]:
         for row in found["processes"]:
             row["tlb_misses"] = row["refills"] = None
     return {"deterministic": kernel.clock.is_virtual, "switches": kernel.scheduler.switches} | found
-
-
-def _accesses(events: Mapping[str, int]) -> dict[str, int]:
-    return {"read": events["reads"], "write": events["writes"], "fetch": events["instructions"]}
-
-
-def _tlb(events: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """Hits and misses by level. An access is looked up once a page: one that crosses a page, twice."""
-    data = events["reads"] + events["writes"] + events["splits"]
-    fetch = events["instructions"] + events["fetch_pages"]
-    found = {
-        "l1d": {"hits": data - events["l1d_misses"], "misses": events["l1d_misses"]},
-        "l1i": {"hits": fetch - events["l1i_misses"], "misses": events["l1i_misses"]},
-    }
-    lookups, level = events["l1d_misses"] + events["l1i_misses"], 2
-    while f"l{level}d_misses" in events:
-        misses = events[f"l{level}d_misses"] + events[f"l{level}i_misses"]
-        found[f"l{level}"] = {"hits": lookups - misses, "misses": misses}
-        lookups, level = misses, level + 1
-    return found
-
-
-def _walks(events: Mapping[str, int]) -> dict[str, Any]:
-    count = events["walks"]
-    guest, host = events["guest_references"], events["host_references"]
-    return {
-        "count": count,
-        "faulted": events["faulted_walks"],
-        "to_set_dirty": events["dirty_walks"],
-        "references": {"guest": guest, "host": host},
-        "references_per_walk": {
-            "guest": round(guest / count, 4) if count else 0.0,
-            "host": round(host / count, 4) if count else 0.0,
-        },
-    }
 
 
 def _flushes(vcpus: Sequence[Vcpu], guest: ProcessGuest) -> dict[str, Any] | None:

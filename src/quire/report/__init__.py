@@ -3,6 +3,7 @@
 Contract: what a report shows is in the record; the same record gives the same bytes.
 """
 
+from quire.report.boot import render_boot
 from quire.report.compare import render_compare_table
 from quire.report.flushes import render_advice, render_findings
 from quire.report.page import render_json
@@ -15,6 +16,7 @@ __all__ = [
     "format_cycles",
     "format_size",
     "render_advice",
+    "render_boot",
     "render_compare_table",
     "render_findings",
     "render_json",

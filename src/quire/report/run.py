@@ -16,7 +16,15 @@ from quire.report.working_set import working_set_rows
 
 Rows = list[tuple[str, str, str]]
 
-__all__ = ["render_table"]
+__all__ = [
+    "counted_rows",
+    "execution_rows",
+    "memory_rows",
+    "print_sections",
+    "render_table",
+    "shadow_rows",
+    "translation_rows",
+]
 
 _NOT_COUNTED = "not counted (--detail full counts it)"
 _NAME_WIDTH, _VALUE_WIDTH = 30, 15
@@ -25,14 +33,21 @@ _MOST_PROCESSES = 30  # of which the table tells
 
 def render_table(record: dict[str, Any], file: IO[str]) -> None:
     """Write the record to `file` as aligned text, coloured if `file` is a terminal that wants colour."""
+    record = cleaned(record)
+    print_sections(_sections(record), file)
+    if record.get("flushes") is not None:
+        file.write(_flushes(record["flushes"]))
+
+
+def print_sections(sections: Sequence[tuple[str, Rows]], file: IO[str]) -> None:
+    """Write sections of aligned rows, coloured if `file` is a terminal that wants colour."""
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    record = cleaned(record)
     console = open_console(file, PAGE_WIDTH)
     with console.capture() as captured:
-        for title, rows in _sections(record):
+        for title, rows in sections:
             console.print(Text(title, "bold"))
             table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
             table.add_column(min_width=_NAME_WIDTH, no_wrap=True)
@@ -42,8 +57,6 @@ def render_table(record: dict[str, Any], file: IO[str]) -> None:
                 table.add_row(*map(Text, (name, value, note)))
             console.print(Padding(table, (0, 0, 0, 2)))
     file.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
-    if record.get("flushes") is not None:
-        file.write(_flushes(record["flushes"]))
 
 
 def _flushes(flushes: dict[str, Any]) -> str:
@@ -58,27 +71,27 @@ def _flushes(flushes: dict[str, Any]) -> str:
 def _sections(record: dict[str, Any]) -> list[tuple[str, Rows]]:
     sections = [
         (_title(record), _outcome(record)),
-        ("execution", _execution(record)),
-        ("translation", _translation(record)),
-        ("memory", _memory(record)),
+        ("execution", execution_rows(record)),
+        ("translation", translation_rows(record)),
+        ("memory", memory_rows(record)),
     ]
     if record["memory"].get("shadow") is not None:
-        sections.append(("shadow", _shadow(record["memory"]["shadow"])))
+        sections.append(("shadow", shadow_rows(record["memory"]["shadow"])))
     if record.get("numa") is not None:
         sections.append(("NUMA", numa_rows(record["numa"])))
     if record.get("working_set") is not None:
         sections.append(("working set", working_set_rows(record["working_set"])))
     if record["exits"]:
-        sections.append(("VM exits", _counted(record["exits"])))
+        sections.append(("VM exits", counted_rows(record["exits"])))
     if record["syscalls"]:
-        sections.append(("system calls", _counted(record["syscalls"])))
+        sections.append(("system calls", counted_rows(record["syscalls"])))
     tasks = record.get("tasks")
     if tasks is not None and (len(tasks["processes"]) > 1 or tasks["processes"][0]["threads"] > 1):
         sections.append(("tasks", _tasks(tasks)))
     if len(record.get("vcpus") or ()) > 1:
         sections.append(("vCPUs", _vcpus(record["vcpus"])))
     if record["unimplemented"]:
-        sections.append(("not implemented (ENOSYS)", _counted(record["unimplemented"])))
+        sections.append(("not implemented (ENOSYS)", counted_rows(record["unimplemented"])))
     return sections
 
 
@@ -139,7 +152,8 @@ def _outcome(record: dict[str, Any]) -> Rows:
     return rows
 
 
-def _execution(record: dict[str, Any]) -> Rows:
+def execution_rows(record: dict[str, Any]) -> Rows:
+    """Return what was executed."""
     accesses = record["accesses"]
     if accesses is None:
         instructions = record["instructions"]
@@ -153,7 +167,8 @@ def _execution(record: dict[str, Any]) -> Rows:
     ]
 
 
-def _translation(record: dict[str, Any]) -> Rows:
+def translation_rows(record: dict[str, Any]) -> Rows:
+    """Return look-ups, walks and faults."""
     rows: Rows = []
     tlb = record["tlb"]
     if tlb is None:
@@ -187,7 +202,8 @@ def _translation(record: dict[str, Any]) -> Rows:
     return rows
 
 
-def _memory(record: dict[str, Any]) -> Rows:
+def memory_rows(record: dict[str, Any]) -> Rows:
+    """Return what memory the guest had."""
     rows: Rows = []
     backed_by = "EPT" if record["config"]["mmu"] == "ept" else "memory map"
     for name, title in (("guest", "guest-virtual"), ("host", f"guest-physical ({backed_by})")):
@@ -201,7 +217,8 @@ def _memory(record: dict[str, Any]) -> Rows:
     return rows
 
 
-def _shadow(counts: dict[str, int]) -> Rows:
+def shadow_rows(counts: dict[str, int]) -> Rows:
+    """Return what the shadow has and did."""
     notes = {
         "table_pages": "of 4 KiB",
         "filled": "#PF exits that were gaps in the shadow",
@@ -220,5 +237,6 @@ def _shadow(counts: dict[str, int]) -> Rows:
     return [(name.replace("_", " "), format_count(counts[name]), note) for name, note in notes.items()]
 
 
-def _counted(counts: dict[str, int]) -> Rows:
+def counted_rows(counts: dict[str, int]) -> Rows:
+    """Return a row for each name."""
     return [(name, format_count(count), "") for name, count in counts.items()]

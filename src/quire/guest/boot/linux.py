@@ -8,9 +8,11 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from quire.errors import CANNOT_SET_UP
+from quire.guest.boot.long_mode import CODE_64, FLAT_DATA
 from quire.guest.load.launch import LaunchError
 
-__all__ = ["LinuxImage", "LinuxStart"]
+__all__ = ["DESCRIPTORS", "STACK", "LinuxImage", "LinuxStart"]
 
 _SETUP_SECTS, _BOOT_FLAG, _JUMP, _MAGIC, _VERSION = 0x1F1, 0x1FE, 0x201, 0x202, 0x206
 _LOADER, _LOAD_FLAGS, _RAMDISK, _RAMDISK_SIZE = 0x210, 0x211, 0x218, 0x21C
@@ -24,6 +26,10 @@ _UNKNOWN_LOADER, _LOADED_HIGH = 0xFF, 1 << 0
 _RAM, _RESERVED = 1, 2
 _SECTOR = 512
 _PAGE = 4096
+#: Flat code and data where the protocol wants them: selectors 0x10 and 0x18.
+DESCRIPTORS = (0, 0, CODE_64, FLAT_DATA)
+#: Where the stack of the start ends.
+STACK = 0xF000
 #: Where the zero page and the command line go; the page tables and the stack of the start are below.
 ZERO_PAGE, COMMAND_LINE = 0x10000, 0x20000
 #: What is not ordinary memory below 1 MiB: from the extended BIOS data area to the end of the BIOS.
@@ -49,12 +55,12 @@ class LinuxImage:
             or data[_MAGIC : _MAGIC + 4] != b"HdrS"
         ):
             raise LaunchError(
-                125, f"{path} is no Linux kernel: give a bzImage, such as /boot/vmlinuz-VERSION"
+                CANNOT_SET_UP, f"{path} is no Linux kernel: give a bzImage, such as /boot/vmlinuz-VERSION"
             )
         version = self._field("<H", _VERSION)
         if version < _OLDEST or not self._field("<H", _XLOAD) & _KERNEL_64:
             raise LaunchError(
-                125,
+                CANNOT_SET_UP,
                 f"{path} has boot protocol {version >> 8}.{version & 0xFF:02} and no 64-bit entry: "
                 "give a 64-bit kernel of Linux 3.8 or newer",
             )
@@ -76,7 +82,8 @@ class LinuxImage:
         most = self._field("<I", _COMMAND_SIZE)
         if len(text) > most:
             raise LaunchError(
-                125, f"The command line has {len(text)} bytes, {self._path} takes {most}: append less"
+                CANNOT_SET_UP,
+                f"The command line has {len(text)} bytes, {self._path} takes {most}: append less",
             )
         at = self._initrd_at(len(initrd), memory, end)
         write(start, kernel)
@@ -97,7 +104,8 @@ class LinuxImage:
         if start + need > memory:
             least = -(-(start + need) >> 20)
             raise LaunchError(
-                125, f"{self._path} needs {least} MiB of memory to start: give --memory {least}M or more"
+                CANNOT_SET_UP,
+                f"{self._path} needs {least} MiB of memory to start: give --memory {least}M or more",
             )
         return start, start + need
 
@@ -109,7 +117,7 @@ class LinuxImage:
         at = (top - size) & -_PAGE
         if at < kernel_end:
             raise LaunchError(
-                125,
+                CANNOT_SET_UP,
                 f"An initrd of {size >> 20} MiB does not fit behind the kernel, which ends at {kernel_end >> 20} MiB: "
                 "give more --memory",
             )

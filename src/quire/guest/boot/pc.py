@@ -1,6 +1,7 @@
 """A PC: a machine guest with a bus of devices, a clock, interrupts, a serial console, and a way to switch it off."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from quire.arch import APIC_BASE, CPUID_1_ECX, CPUID_1_EDX, ExitReason
 from quire.cpu import Detail, make_cpu
@@ -28,35 +29,60 @@ from quire.guest.boot.turns import Turns
 from quire.machine import GuestConfig, Machine, Vcpu
 from quire.vcpu import Exit, time_stamps
 
-__all__ = ["Pc"]
+__all__ = ["Pc", "Typed"]
 
 #: Blocks in a turn of one of several vCPUs.
 _TURN = 5_000
 #: About how many nanoseconds of the clock a block takes.
 _BLOCK = 5
 _PAGE = 4096
+_SECOND = 1_000_000_000
+#: Seconds after which a guest that waits for input alone is looked at again.
+_LONGEST = 0.1
+#: Bytes that the guest gets at a time: what the port's FIFO holds.
+_INPUT = 16
 _MHZ = 1_000_000
 _MOST_LEAVES = 0x16
+
+
+class Typed(Protocol):
+    """Where the guest's input comes from."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more may come by and by."""
+        ...
+
+    def take(self, most: int) -> bytes:
+        """Return up to `most` bytes that are there."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Wait for more, for so long at most."""
+        ...
 
 
 class Pc:
     """The machine that `config` describes, which has a bus, run by `engine`, recording as `detail` says.
 
-    `sent` gets each byte that the guest sends to its console; `wants_input` is asked for more when the guest has read
-    all, and returns none if there is none now. Raises what making a machine raises.
+    `sent` gets each byte that the guest sends to its console; `typed` is asked for more whenever the guest has read all
+    that was there. Raises what making a machine raises.
     """
 
     def __init__(
         self,
         config: GuestConfig,
         sent: Callable[[int], None],
+        typed: Typed,
         *,
         detail: Detail = Detail.EXITS,
         engine: str = "soft",
     ) -> None:
         self.machine = machine = Machine(config, make_cpu(engine, detail))
         self.memory = GuestMemory(machine)
+        self._typed = typed
         self.ending: Ending | None = None  #: how the guest ended itself
+        self.given_up: Callable[[], bool] = lambda: False  #: whether the guest does nothing useful any more
         self.exit_port = ExitPort()
         self.clock = MachineClock([time_stamps(one.cpu) for one in machine.vcpus])
         self.apic_bus = ApicBus()
@@ -77,8 +103,8 @@ class Pc:
 
     @property
     def ended(self) -> bool:
-        """Whether the guest has ended itself."""
-        return self.ending is not None or self.exit_port.status is not None
+        """Whether the guest has ended itself, or has given up."""
+        return self.ending is not None or self.exit_port.status is not None or self.given_up()
 
     @property
     def apic(self) -> LocalApic:
@@ -92,6 +118,8 @@ class Pc:
         self.machine.vcpus[number].processor.follow_clock()
         for one in self.apics:
             one.expire()
+        if self.serial.wants_input and (data := self._typed.take(_INPUT)):
+            self.serial.put(data)
 
     def blocks_left(self) -> int:
         """Return after about how many blocks a timer is due."""
@@ -99,10 +127,17 @@ class Pc:
         return 1 << 30 if moment is None else max((moment - self.clock.now()) // _BLOCK, 1)
 
     def idle(self) -> bool:
-        """Nobody has anything to do: let time pass until a timer is due; return False if none ever is."""
+        """Nobody has anything to do: let time pass until a timer is due; return False if none ever is.
+
+        While somebody may type, time passes for both: a guest that waits for a second waits for one.
+        """
         moment = self._next_moment()
+        awaits = self.serial.wants_input and self._typed.is_open
+        if awaits:
+            left = _LONGEST if moment is None else (moment - self.clock.now()) / _SECOND
+            self._typed.wait(min(left, _LONGEST))
         if moment is None:
-            return False
+            return awaits
         self.clock.skip_to(moment)
         return True
 

@@ -61,6 +61,7 @@ class Turns:
         self._sliced = [sliced(one.cpu) if several else None for one in vcpus]
         self.ended = ended
         self.interrupted = False  #: from outside, since the last run has ended
+        self.stopped = False  #: whether the last run ended for that
         self._running: Vcpu | None = None
 
     def run(self) -> None:
@@ -69,7 +70,7 @@ class Turns:
             while self._round():
                 pass
         finally:
-            self.interrupted = False
+            self.stopped, self.interrupted = self.interrupted, False
 
     def interrupt(self) -> None:
         """End this :meth:`run`, or the next if none is on. Any thread may call."""
@@ -97,7 +98,11 @@ class Turns:
                     one.run(_Turn(one, self, cpu))
         finally:
             self._running = None
-        return ran or (timing is not None and timing.idle())
+        return ran or (timing is not None and self._may_wake() and timing.idle())
+
+    def _may_wake(self) -> bool:
+        """Whether a vCPU that is halted takes interrupts: a guest that has none of these has halted for good."""
+        return any(one.cpu.registers.read("rflags") & _IF for one in self._vcpus)
 
     def _length(self, one: Vcpu) -> int:
         """Return how many blocks the turn of `one` has."""

@@ -1,0 +1,127 @@
+"""``quire boot``: an operating system as a guest, with its console, then its report."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quire.cli.guest_files import open_report, write_file
+from quire.cli.notices import say, say_if_compiling
+from quire.cli.numa_options import numa_config, numa_options
+from quire.cli.run_options import guest_config, hardware_options
+
+if TYPE_CHECKING:
+    from quire.guest.boot.boot_spec import BootSpec
+
+__all__ = ["command"]
+
+_KERNELS = "vmlinuz*"
+_DEFAULT_MEMORY = 512 << 20
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--kernel", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
+              help="The kernel: a bzImage, such as /boot/vmlinuz-VERSION.")  # fmt: skip
+@click.option("--initrd", "initrds", multiple=True, metavar="FILE", type=click.Path(exists=True, dir_okay=False),
+              help="Its initial RAM disk; of several, one lies behind the other.")  # fmt: skip
+@click.option("--append", default="console=ttyS0", show_default=True, metavar="STRING",
+              help="The kernel's command line.")  # fmt: skip
+@hardware_options
+@numa_options
+@click.option("--vpid/--no-vpid", default=True, show_default=True,
+              help="Without, every VM entry and exit flushes the guest's translations.")  # fmt: skip
+@click.option("--detail", type=click.Choice(["exits", "full"]), default="exits", show_default=True,
+              help="full: every access goes through the modelled TLB.")  # fmt: skip
+@click.option("--report", "kind", type=click.Choice(["table", "json", "none"]), default="table",
+              show_default=True, help="What to write when the guest has ended.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="The same as --report json.")
+@click.option("-o", "--output", metavar="FILE", help="Write the report there, not to stderr; - is stdout.")
+def command(**options: Any) -> int:
+    """Boot an operating system as a guest: Linux, as Debian ships it. Its serial console is the terminal.
+
+    On a terminal Ctrl-A X ends the guest. From a pipe or a file, input comes when the guest reads it, and its end is
+    Ctrl-D. The status is 0 after the guest's own shutdown, 1 if its kernel panics or cannot go on. Without --kernel
+    it says where kernels are, and how to make an initial RAM disk.
+
+    \b
+    Examples:
+      quire boot --kernel /boot/vmlinuz-6.1.0-50-cloud-amd64 --initrd initrd.cpio
+      quire boot --kernel vmlinuz --initrd initrd.cpio --mmu native --memory 256M
+      echo poweroff | quire boot --kernel vmlinuz --initrd initrd.cpio --report none
+    """
+    if options["kernel"] is None:
+        click.echo(_advice())
+        return 0
+    hardware = options | {"guest_page": "4K", "thp": None}
+    context = click.get_current_context()
+    if context.get_parameter_source("memory") is click.core.ParameterSource.DEFAULT:
+        hardware["memory"] = _DEFAULT_MEMORY
+    config = guest_config(hardware, options["vpid"], numa=numa_config(options), kind="machine")
+    from quire.cpu import Detail
+    from quire.guest.boot.boot_spec import BootSpec
+
+    spec = BootSpec(
+        options["kernel"], options["initrds"], options["append"], config, Detail[options["detail"].upper()]
+    )
+    kind = "json" if options["as_json"] else options["kind"]
+    return _boot(spec, kind, options["output"])
+
+
+def _boot(spec: "BootSpec", kind: str, output: str | None) -> int:
+    from quire.guest.boot.boot_session import BootSession
+    from quire.guest.boot.input import HostInput
+    from quire.guest.load.launch import LaunchError
+
+    sink = None if kind == "none" else open_report(output)
+    say_if_compiling()
+    typed = HostInput(lambda asked: session.end())
+    try:
+        session = BootSession(spec, _write, typed)
+    except LaunchError as error:
+        say(f"quire boot: {error}")
+        return error.status
+    try:
+        with typed:
+            status = session.run()
+    finally:
+        session.close()
+    if session.reason is not None:
+        say(f"quire boot: the guest ended: {session.reason}")
+    if sink is not None:
+        from quire.report import render_boot, render_json
+
+        record = session.record
+        write_file(
+            sink,
+            "report",
+            lambda file: file.write(render_json(record)) if kind == "json" else render_boot(record, file),
+        )
+    return status
+
+
+def _write(data: bytes) -> None:
+    """Pass on what the guest sends. A reader that has left is no reason to stop the guest."""
+    try:
+        os.write(1, data)
+    except OSError:
+        pass
+
+
+def _advice() -> str:
+    """Return where kernels are on this machine, and how to come by one, and by an initial RAM disk."""
+    found = sorted(str(path) for path in Path("/boot").glob(_KERNELS) if path.is_file())
+    lines = ["Give --kernel FILE, a Linux kernel."]
+    if found:
+        lines += ["On this machine:", *(f"  {path}" for path in found)]
+    else:
+        lines += ["There is none in /boot. Debian's, downloaded and not installed:"]
+    lines += [
+        "  apt-get download $(apt-cache depends linux-image-cloud-amd64 | sed -n 's/ *Depends: //p')",
+        "  dpkg-deb -x linux-image-*.deb . && ls boot",
+        "An initial RAM disk of busybox:",
+        "  mkdir -p root/bin root/dev root/proc && cp /bin/busybox root/bin",
+        "  printf '#!/bin/busybox sh\\n/bin/busybox --install /bin; mount -t proc proc /proc; exec sh\\n' > root/init",
+        "  chmod +x root/init && (cd root && find . | cpio -o -H newc) > initrd.cpio",
+    ]
+    return "\n".join(lines)

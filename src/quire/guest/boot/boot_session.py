@@ -1,0 +1,118 @@
+"""One boot of one guest: the machine, what is loaded into it, the console, and how it ended."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from quire.errors import CANNOT_SET_UP, BackendError, MisuseError
+from quire.exits import GuestStopped
+from quire.guest.boot.acpi import place_tables
+from quire.guest.boot.boot_record import boot_record
+from quire.guest.boot.boot_spec import BootSpec
+from quire.guest.boot.console import Console
+from quire.guest.boot.linux import DESCRIPTORS, STACK, LinuxImage
+from quire.guest.boot.long_mode import build_tables, start_long_mode
+from quire.guest.boot.pc import Pc, Typed
+from quire.guest.load.launch import LaunchError
+from quire.memory import OutOfFrames
+from quire.vcpu import EntryFailure
+
+__all__ = ["BootSession"]
+
+#: Where the ACPI tables go, within what the BIOS has on a PC.
+_TABLES = 0xE0000
+_MAPPED = 4 << 30
+_FAILED = 1
+
+
+class BootSession:
+    """Boots what `spec` describes. Make it, :meth:`run` it, read :attr:`record` and :attr:`status`.
+
+    `write` gets what the guest sends to its console, `typed` has what people or programs type. Close it. Raises
+    LaunchError for what cannot be booted.
+    """
+
+    def __init__(self, spec: BootSpec, write: Callable[[bytes], object], typed: Typed) -> None:
+        self.spec = spec
+        self._started = time.perf_counter()
+        self.console = Console(write)
+        kernel = LinuxImage(_read(spec.kernel, "kernel"), spec.kernel)
+        initrd = b"".join(_read(name, "initrd") for name in spec.initrds)
+        try:
+            self.pc = Pc(spec.config, self.console.sent, typed, detail=spec.detail, engine=spec.engine)
+        except (BackendError, MisuseError, OutOfFrames) as error:
+            raise LaunchError(CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
+        self.pc.given_up = lambda: self.console.over
+        try:
+            self._load(kernel, initrd)
+        except BaseException:
+            self.pc.close()
+            raise
+        self.status = CANNOT_SET_UP
+        self.reason: str | None = None  #: why it ended, if not as it should
+        self.record: dict[str, Any] = {}
+
+    def run(self) -> int:
+        """Run the guest until it ends; return the exit status for Quire.
+
+        0 after the guest's own shutdown, 1 when its kernel panicked or cannot go on, 130 when it was interrupted; of
+        a guest that writes to the exit port, twice what it wrote, plus 1.
+        """
+        pc, running = self.pc, time.perf_counter()
+        try:
+            pc.turns.run()
+        except (GuestStopped, EntryFailure) as end:
+            self.reason = str(end)
+        except OutOfFrames as end:
+            self.reason = f"host memory exhausted: {end}"
+        ended = time.perf_counter()
+        self.status, how = self._outcome()
+        times = {
+            "wall_seconds": ended - self._started,
+            "setup_seconds": running - self._started,
+            "guest_seconds": ended - running,
+        }
+        self.record = boot_record(self.spec, pc, (self.status, how, self.reason), times)
+        return self.status
+
+    def end(self) -> None:
+        """End the guest from outside. Any thread may call."""
+        self.pc.turns.interrupt()
+
+    def close(self) -> None:
+        """Give memory and engines back."""
+        self.pc.close()
+
+    def _outcome(self) -> tuple[int, str]:
+        pc = self.pc
+        if self.reason is not None:
+            return _FAILED, "stopped"
+        if self.console.panic is not None:
+            self.reason = f"its kernel panicked: {self.console.panic}"
+            return _FAILED, "panicked"
+        if pc.exit_port.status is not None:
+            return (pc.exit_port.status << 1 | 1) & 0xFF, "ended itself"
+        if pc.ending is not None:
+            return 0, pc.ending.value
+        if pc.turns.stopped:
+            return 130, "interrupted"
+        return 0, "halted"
+
+    def _load(self, kernel: LinuxImage, initrd: bytes) -> None:
+        """Put everything into memory, and the first vCPU where the kernel begins."""
+        pc, config = self.pc, self.spec.config
+        write = pc.memory.write
+        rsdp = place_tables(write, _TABLES, config.vcpus)
+        start = kernel.place(write, config.memory, self.spec.append, initrd, rsdp)
+        build_tables(write, _MAPPED, DESCRIPTORS)
+        vcpu = pc.machine.vcpu
+        start_long_mode(vcpu, 0x10, 0x18, len(DESCRIPTORS))
+        vcpu.cpu.registers.write_many({"rip": start.entry, "rsi": start.zero_page, "rsp": STACK})
+
+
+def _read(name: str, what: str) -> bytes:
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise LaunchError(CANNOT_SET_UP, f"cannot read the {what} {name}: {error.strerror}") from None
