@@ -61,8 +61,6 @@ PLAIN_MSRS: dict[Msr, PlainMsr] = {
     Msr.MCG_STATUS: PlainMsr(),
     # CPUID puts the revision there again (SDM 3A §9.11.7.1): one with which the APIC timer keeps TSC deadlines.
     Msr.MICROCODE: PlainMsr(0x0200_0014 << 32, WORD & ~LOW32, kept=False),
-        0x0200_0014 << 32, WORD & ~LOW32
-    ),  # with which the APIC timer keeps TSC deadlines
     Msr.MTRR_CAP: PlainMsr(0, 0),
     Msr.MTRR_DEF_TYPE: PlainMsr(6, 0xCFF),
     Msr.MISC_ENABLE: PlainMsr(1, 1),
