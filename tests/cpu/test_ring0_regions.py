@@ -48,7 +48,7 @@ class Device:
         rip = registers.read("rip")
         code = vcpu.linear_memory.read(rip, 15, supervisor=True)
         assert isinstance(code, bytes)
-        found = decode(code, long_code=True)
+        found = decode(code)
         assert found is not None and found.name == "mov"
         if said["W"]:
             self.word = registers.read(found.register(1))

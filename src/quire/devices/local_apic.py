@@ -65,6 +65,10 @@ class LocalApic:
         on = APIC_BASE.encode(EN=1, EXTD=1, BSP=number == 0, base=APIC_PAGE)
         self.base = on if base is None else base
         self.timer = ApicTimer(clock)
+        self.init = False  #: an INIT waits
+        self.startup: int | None = (
+            None  #: vector of a start-up message that waits, after that INIT if there is one
+        )
         self.reset()
         if base is None:
             self._spurious |= _ENABLED
@@ -79,8 +83,6 @@ class LocalApic:
         self._lvt = dict.fromkeys(_LVT_WRITABLE, _MASKED)
         self.timer.stop()
         self.nmi = False  #: a non-maskable interrupt waits
-        self.init = False  #: an INIT waits
-        self.startup: int | None = None  #: vector of a start-up message that waits
 
     @property
     def is_x2apic(self) -> bool:
@@ -196,7 +198,7 @@ class LocalApic:
         if interrupt.mode is DeliveryMode.NMI:
             self.nmi = True
         elif interrupt.mode is DeliveryMode.INIT:
-            self.init = True
+            self.init, self.startup = True, None
         elif interrupt.mode is DeliveryMode.STARTUP:
             self.startup = interrupt.vector
         elif interrupt.mode in (DeliveryMode.FIXED, DeliveryMode.LOWEST):

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from quire.devices.ports import Ports
 from quire.exits.next_step import Next
+from quire.exits.processor import Processor
 from quire.mmu.paged import PagedMmu
 from quire.vcpu import Cpu, Event, Exit, MemoryFault, Vmcs
 
@@ -78,6 +79,11 @@ class ExitContext(Protocol):
     @property
     def system(self) -> SystemRegisters:
         """The guest's system registers."""
+        ...
+
+    @property
+    def processor(self) -> Processor:
+        """The same, of a guest with a kernel of its own."""
         ...
 
     @property

@@ -2,13 +2,15 @@
 
 The VMCS guest-state area is where CR0, CR3, CR4, EFER and PAT are; this class changes them by the rules of the manual
 and makes the walk's context and the modelled TLB follow. What the guest does wrong is a value, the exception that it
-gets. Not modelled: leaving IA-32e mode (#GP, as within 64-bit code), debug breakpoints, MTRRs beyond values.
+gets. Not modelled: debug breakpoints, MTRRs beyond values.
 """
 
 from quire.arch import (
+    ACCESS_RIGHTS,
     CR0,
     CR4,
     EFER,
+    ENTRY_CONTROLS,
     LOW32,
     MOV_TO_CR3,
     WORD,
@@ -50,7 +52,7 @@ _CR4_FIXED, _CR0_FIXED = CR4.mask("VMXE"), CR0.mask("NE")
 #: What shadow entries depend on: changes of it must exit.
 _CR0_OWNED = CR0.mask("PE", "WP", "CD", "PG")
 _CR4_OWNED = CR4.mask("PSE", "PAE", "PGE", "PCIDE", "SMEP", "SMAP", "LA57")
-_NXE = EFER.mask("NXE")
+_NXE, _LMA = EFER.mask("NXE"), EFER.mask("LMA")
 _EFER_KNOWN = EFER.mask("SCE", "LME", "LMA", "NXE")
 _TICKS = 1000  # that the time-stamp counter grows by each time it is read, in ticks that are nanoseconds
 _VMCS_MSRS = {
@@ -98,7 +100,7 @@ class Processor:
             cr4_read_shadow=cr4 & ~_CR4_FIXED,
         )
         self._write("cr3", cr3)
-        self._write("ia32_efer", efer)
+        self._set_long_mode(efer)
 
     def _read(self, name: str) -> int:
         """Return CR3 or EFER as the guest has it."""
@@ -277,17 +279,38 @@ class Processor:
     def _write_cr0(self, value: int) -> Event | None:
         """SDM 2B §4.3, MOV to CR0."""
         value |= CR0.mask("ET")
-        flags = CR0.decode(value)
+        flags, paged = CR0.decode(value), CR0.get(self.visible(0), "PG")
         if (
             value & CR0.reserved_mask
-            or not flags["PG"]
-            or not flags["PE"]
+            or (flags["PG"] and not flags["PE"])
             or (flags["NW"] and not flags["CD"])
+            or not self._switch_paging(bool(flags["PG"]), bool(paged))
         ):
             return _GP
         self._flip(0, value & ~CR0.ignored_mask, self._cr0_fixed)
-        self._mmu.apply(Operation.MOV_CR0_OTHER)
+        leaves = paged and not flags["PG"]
+        self._mmu.execute(Operation.MOV_CR0_PG) if leaves else self._mmu.apply(Operation.MOV_CR0_OTHER)
         return None
+
+    def _switch_paging(self, paged: bool, before: bool) -> bool:
+        """Enter or leave IA-32e mode with paging, as EFER.LME says; return False where that is #GP (SDM 3A §9.8.5)."""
+        efer = self._read("ia32_efer")
+        if paged and not before and EFER.get(efer, "LME"):
+            if not CR4.get(self.visible(4), "PAE"):
+                return False
+            self._set_long_mode(efer | _LMA)
+        elif before and not paged and efer & _LMA:
+            rights = self._vmx.vmcs.read("guest_cs_access_rights")
+            if ACCESS_RIGHTS.get(rights, "L") or CR4.get(self.visible(4), "PCIDE"):
+                return False
+            self._set_long_mode(efer & ~_LMA)
+        return True
+
+    def _set_long_mode(self, efer: int) -> None:
+        """Set EFER with another LMA; VM entry's control says the same (SDM 3C §27.2, §26.3.1.1)."""
+        self._write("ia32_efer", efer)
+        vmcs, mask = self._vmx.vmcs, ENTRY_CONTROLS.mask("ia32e_guest")
+        vmcs.write("vm_entry_controls", vmcs.read("vm_entry_controls") & ~mask | (mask if efer & _LMA else 0))
 
     def _write_cr3(self, value: int) -> Event | None:
         """SDM 2B §4.3, MOV to CR3, and SDM 3A §4.10.4.1."""
@@ -304,10 +327,11 @@ class Processor:
     def _write_cr4(self, value: int) -> Event | None:
         """SDM 2B §4.3, MOV to CR4, and SDM 3A §4.10.4.1."""
         before = CR4.decode(self.visible(4))
-        if value & ~_CR4_KNOWN or not value & CR4.mask("PAE"):
+        if value & ~_CR4_KNOWN or (self._read("ia32_efer") & _LMA and not value & CR4.mask("PAE")):
             return _GP
         after = CR4.decode(value)
-        if after["PCIDE"] and not before["PCIDE"] and pcid(self._read("cr3")):
+        sets_pcide = after["PCIDE"] and not before["PCIDE"]
+        if sets_pcide and (pcid(self._read("cr3")) or not self._read("ia32_efer") & _LMA):
             return _GP
         self._flip(4, value, _CR4_FIXED)
         operations = [
@@ -315,6 +339,7 @@ class Processor:
             for operation, happened in (
                 (Operation.MOV_CR4_PGE, before["PGE"] != after["PGE"]),
                 (Operation.MOV_CR4_PCIDE, before["PCIDE"] > after["PCIDE"]),
+                (Operation.MOV_CR4_PAE, before["PAE"] != after["PAE"]),
                 (Operation.MOV_CR4_SMEP, before["SMEP"] < after["SMEP"]),
             )
             if happened
@@ -332,12 +357,11 @@ class Processor:
         self.settle()
 
     def _write_efer(self, value: int) -> Event | None:
-        """SDM 3A §2.2.1. LMA is the processor's; LME cannot change while paging is on, which it always is here."""
+        """SDM 3A §2.2.1. LMA is the processor's; LME cannot change while paging is on."""
         before = self._read("ia32_efer")
-        if value & ~_EFER_KNOWN or (value ^ before) & EFER.mask("LME"):
+        if value & ~_EFER_KNOWN or ((value ^ before) & EFER.mask("LME") and CR0.get(self.visible(0), "PG")):
             return _GP
-        lma = EFER.mask("LMA")
-        self._write("ia32_efer", value & ~lma | before & lma)
+        self._write("ia32_efer", value & ~_LMA | before & _LMA)
         self.settle()
         return None
 

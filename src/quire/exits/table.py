@@ -8,6 +8,7 @@ from quire.exits import system_instructions as system
 from quire.exits.context import Handler
 from quire.exits.io_instructions import io_instruction
 from quire.exits.memory_exits import ept_violation, exception
+from quire.exits.startup import init_signal, startup_ipi
 
 __all__ = ["HANDLERS"]
 
@@ -16,6 +17,8 @@ HANDLERS: Mapping[ExitReason, Handler] = MappingProxyType(
     {
         ExitReason.EPT_VIOLATION: ept_violation,
         ExitReason.EXCEPTION_OR_NMI: exception,
+        ExitReason.INIT_SIGNAL: init_signal,
+        ExitReason.STARTUP_IPI: startup_ipi,
         ExitReason.CPUID: system.cpuid,
         ExitReason.HLT: system.hlt,
         ExitReason.IO_INSTRUCTION: io_instruction,

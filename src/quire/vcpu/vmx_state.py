@@ -5,6 +5,7 @@ control registers in the VMCS are those of a 64-bit kernel with NX and write pro
 """
 
 from quire.arch import (
+    CR0,
     EPT_VIOLATION_QUALIFICATION,
     INTERRUPTIBILITY,
     INTERRUPTION_INFO,
@@ -30,7 +31,8 @@ SHADOW = INTERRUPTIBILITY.mask("blocking_by_sti", "blocking_by_mov_ss")
 _VALID = INTERRUPTION_INFO.mask("valid")
 _GLA_VALID = EPT_VIOLATION_QUALIFICATION.mask("gla_valid")
 _CLEAR = LaunchState.CLEAR
-_BLOCKING = word_of("guest_interruptibility_state")
+_BLOCKING, _CR0 = word_of("guest_interruptibility_state"), word_of("guest_cr0")
+_PAGED = CR0.mask("PE", "PG")
 # Every exit writes these: words of the region spare the look-up of each name.
 _REASON, _QUALIFICATION, _LENGTH = map(
     word_of, ("exit_reason", "exit_qualification", "vm_exit_instruction_length")
@@ -63,6 +65,9 @@ class VmxState:
         self.profile = profile
         self.vpid = vpid
         self.entries = 0
+        self.emulations = (
+            0  #: entries that did not take place: Quire emulates a guest that no processor could enter
+        )
         self.exits: dict[ExitReason, int] = {}
         self.delivered: dict[int, int] = {}  #: events delivered through the guest's IDT, by vector
         vmcs.write_many(**process_state(profile, vpid))
@@ -73,6 +78,15 @@ class VmxState:
         controls = self.vmcs.read("secondary_processor_based_controls")
         controls |= SECONDARY_CONTROLS.mask("enable_ept")
         self.vmcs.write("secondary_processor_based_controls", controls)
+
+    def allow_unrestricted(self) -> None:
+        """Let the guest be without protection and paging, if EPT is on and the processor can do that."""
+        controls = self.vmcs.read("secondary_processor_based_controls")
+        if SECONDARY_CONTROLS.get(controls, "enable_ept") and self.profile.vmx.offers(
+            "secondary", "unrestricted_guest"
+        ):
+            controls |= SECONDARY_CONTROLS.mask("unrestricted_guest")
+            self.vmcs.write("secondary_processor_based_controls", controls)
 
     def intercept_paging(self) -> None:
         """Make every #PF, MOV to and from CR3, and INVLPG a VM exit: what shadow paging lives on."""
@@ -86,14 +100,23 @@ class VmxState:
     def enter(self, rip: int, rsp: int, rflags: int) -> None:
         """Enter the guest: save the state that it starts from and check it. Raises EntryFailure.
 
-        VMLAUNCH the first time, VMRESUME from then on; see :func:`quire.vcpu.entry.enter`.
+        VMLAUNCH the first time, VMRESUME from then on; see :func:`quire.vcpu.entry.enter`. A guest without protection
+        or paging is entered only if it may be unrestricted, which takes EPT; otherwise its hypervisor emulates it.
         """
         vmcs = self.vmcs
         vmcs.save_pointers(rip, rsp, rflags)
+        if ~vmcs.words[_CR0] & _PAGED and not self._is_unrestricted:
+            self.emulations += 1
+            return
         result = enter(vmcs, self.profile, launch=vmcs.launch_state is _CLEAR)
         if not isinstance(result, VmSucceed):
             raise EntryFailure(result.broken)
         self.entries += 1
+
+    @property
+    def _is_unrestricted(self) -> bool:
+        controls = self.vmcs.read("secondary_processor_based_controls")
+        return bool(SECONDARY_CONTROLS.get(controls, "unrestricted_guest"))
 
     def exit(self, stop: Exit, rip: int, rsp: int, rflags: int) -> None:
         """Record a VM exit: reason, qualification, addresses, guest state (SDM 3C §27.2 and §27.3)."""

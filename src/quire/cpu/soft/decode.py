@@ -118,18 +118,18 @@ def _part(registers: Registers, name: str) -> int:
 
 
 @cache
-def _decoder(*, long_code: bool) -> "Cs":
-    from capstone import CS_ARCH_X86, CS_MODE_32, CS_MODE_64, Cs
+def _decoder(bits: int) -> "Cs":
+    from capstone import CS_ARCH_X86, CS_MODE_16, CS_MODE_32, CS_MODE_64, Cs
 
-    decoder = Cs(CS_ARCH_X86, CS_MODE_64 if long_code else CS_MODE_32)
+    decoder = Cs(CS_ARCH_X86, {16: CS_MODE_16, 32: CS_MODE_32, 64: CS_MODE_64}[bits])
     decoder.detail = True
     return decoder
 
 
 @lru_cache(4096)  # a guest repeats itself, and what Capstone returns is never changed
-def decode(code: bytes, *, long_code: bool) -> Decoded | None:
-    """Return the instruction that `code` begins with, or None if it is none that Capstone knows."""
-    for one in _decoder(long_code=long_code).disasm(code, 0, 1):
+def decode(code: bytes, bits: int = 64) -> Decoded | None:
+    """Return the instruction that `code` of so many `bits` begins with, or None if Capstone knows none."""
+    for one in _decoder(bits).disasm(code, 0, 1):
         name = one.mnemonic.split()[-1]
         rep = one.prefix[0] in _REP
         return Decoded(name, one.size, rep, tuple(one.operands), tuple(one.opcode), one)

@@ -51,7 +51,7 @@ class ProcessCpu(SoftCpu):
         rip, end = self._scalars[_LAST_BLOCK], self._scalars[_LAST_BLOCK] + self._scalars[_LAST_SIZE]
         code = self._code(rip, end - rip)
         while code:
-            found = decode(code, long_code=True)
+            found = decode(code)
             if found is None or found.name in _PORT_INSTRUCTIONS:
                 break
             rip, code = rip + found.length, code[found.length :]
@@ -69,7 +69,7 @@ class ProcessCpu(SoftCpu):
         """Whether the instruction at RIP met a fault in the descriptor table because it reads a descriptor there."""
         if stop.kind is not _PAGE_FAULT or stop.error_code & _FETCH:
             return False
-        found = decode(self._code(self._registers.read("rip"), MAX_LENGTH), long_code=True)
+        found = decode(self._code(self._registers.read("rip"), MAX_LENGTH))
         return found is not None and found.reads_descriptor and not found.touches(stop.gva, self._registers)
 
     def _exception(self) -> Trap:
@@ -82,7 +82,7 @@ class ProcessCpu(SoftCpu):
 
     def _undefined(self) -> Trap:
         rip = self._registers.read("rip")
-        found = decode(self._code(rip, MAX_LENGTH), long_code=True)
+        found = decode(self._code(rip, MAX_LENGTH))
         name = "" if found is None else found.name
         if found is not None and name in ("int", "int1"):  # the engine takes INT 6, too, for undefined
             self._registers.write("rip", rip + found.length)

@@ -98,6 +98,10 @@ class Pc:
         machine.bus.attach(IO_APIC_PAGE, _PAGE, self.io_apic)
         machine.bus.attach(APIC_PAGE, _PAGE, _OwnApic(self))
         machine.handlers[ExitReason.CPUID] = self._cpuid
+        for one in machine.vcpus:
+            one.vmx.allow_unrestricted()
+        for one in machine.vcpus[1:]:
+            one.handle_exit(Exit(ExitReason.INIT_SIGNAL))
         self.turns = Turns(machine.vcpus, _TURN, lambda: self.ended, self)
         self._number = 0  # of the vCPU at work
 

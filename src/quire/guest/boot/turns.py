@@ -8,10 +8,10 @@ with a sense of time, turns end when the next of them is due, and a guest that h
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from quire.arch import RFLAGS, InterruptionType, Vector
+from quire.arch import RFLAGS, ExitReason, InterruptionType, Vector
 from quire.arch.guest_state import ActivityState
 from quire.machine import Vcpu
-from quire.vcpu import Event, Sliced, sliced
+from quire.vcpu import Event, Exit, Sliced, sliced
 
 __all__ = ["SLICE", "Timing", "Turns"]
 
@@ -20,7 +20,7 @@ SLICE = 500
 #: The same while an interrupt waits that cannot be taken yet.
 _SOON = 20
 _FOR_EVER = 1 << 62
-_HLT, _ACTIVE = int(ActivityState.HLT), int(ActivityState.ACTIVE)
+_ACTIVE, _WAITS = int(ActivityState.ACTIVE), int(ActivityState.WAIT_FOR_SIPI)
 _POINTERS = ("rip", "rsp", "rflags")
 _IF = RFLAGS.mask("IF")
 
@@ -113,6 +113,9 @@ class Turns:
 
     def _wakes(self, one: Vcpu) -> bool:
         """Give `one` the interrupt that it can take; return whether it has anything to do."""
+        self._start(one)
+        if one.vmcs.read("guest_activity_state") == _WAITS:
+            return False
         if one.vmx.injection is not None:
             return True
         event = self._next_event(one)
@@ -120,6 +123,19 @@ class Turns:
             one.vmx.inject(event)
             one.vmcs.write("guest_activity_state", _ACTIVE)
         return event is not None or not _halted(one)
+
+    def _start(self, one: Vcpu) -> None:
+        """Reset `one`, or start it, if it was sent a message that says so."""
+        apic = one.processor.apic
+        if apic is None:
+            return
+        if apic.init:
+            apic.init = False
+            apic.reset()
+            one.handle_exit(Exit(ExitReason.INIT_SIGNAL))
+        if apic.startup is not None:
+            one.handle_exit(Exit(ExitReason.STARTUP_IPI, apic.startup))
+            apic.startup = None
 
     def _next_event(self, one: Vcpu) -> Event | None:
         """Return what the local APIC of `one` delivers now, taken from it."""
@@ -168,4 +184,4 @@ class _Turn:
 
 
 def _halted(vcpu: Vcpu) -> bool:
-    return vcpu.vmcs.read("guest_activity_state") == _HLT
+    return vcpu.vmcs.read("guest_activity_state") != _ACTIVE

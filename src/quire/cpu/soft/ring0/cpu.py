@@ -174,8 +174,9 @@ class MachineCpu(SoftCpu):
         tables = (self._environment.segment(name) for name in (SegmentName.GDTR, SegmentName.LDTR))
         if not any(table.base <= gva <= table.base + table.limit for table in tables):
             return False
-        code = self._code(self._registers.read("rip"), MAX_LENGTH)
-        found = decode(code, long_code=self._environment.long_code)
+        environment = self._environment
+        code = self._code(environment.code_address(self._registers.read("rip")), MAX_LENGTH)
+        found = decode(code, environment.code_bits)
         return found is not None and found.reads_descriptor and not found.touches(gva, self._registers)
 
     def _read_table(self, gva: int, access: Access) -> Stop | None:
@@ -193,14 +194,14 @@ class MachineCpu(SoftCpu):
 
     def _intercepted(self, code: int) -> Answer:
         """Return what the instruction or exception of an intercept comes to."""
-        rip = self._registers.read("rip")
-        text = self._code(rip, MAX_LENGTH)
+        address = self._environment.code_address(self._registers.read("rip"))
+        text = self._code(address, MAX_LENGTH)
         if not text:
             # The guest took its page away, which the engine's TLB has not noticed: it is to fetch again.
-            self._processor.page_fault(rip)
+            self._processor.page_fault(address)
             self.forget(None)
             return None
-        found = decode(text, long_code=self._environment.long_code)
+        found = decode(text, self._environment.code_bits)
         if code not in _EXCEPTIONS:
             return Event.exception(Vector.UD) if found is None else self._intercepts.answer(found)
         vector = code - _FIRST_EXCEPTION

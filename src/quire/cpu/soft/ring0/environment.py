@@ -13,7 +13,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from quire.arch import ACCESS_RIGHTS, CR0, CR4, EFER
+from quire.arch import ACCESS_RIGHTS, CR0, CR4, EFER, LOW32
 from quire.cpu.soft.cpu_state import STATE_BYTES, different_layout
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.tcg.offsets import GUEST_MODE
@@ -37,6 +37,8 @@ HFLAGS_INDEX, EFLAGS_INDEX = _HFLAGS // 4, 136 // 4
 #: Index of CR4, in 64-bit words.
 CR4_INDEX = _CONTROL // 8 + 4
 _CPL, _CODE_32, _STACK_32, _ADD_BASES, _CODE_64 = 3, 1 << 4, 1 << 5, 1 << 6, 1 << 15
+_PROTECTED, _LONG_MODE = 1 << 7, 1 << 14
+_OF_MODE = _CPL | _CODE_32 | _STACK_32 | _ADD_BASES | _CODE_64 | _PROTECTED | _LONG_MODE
 _IN_SHADOW = 1 << 3
 _FPU_SHIFT, _SSE, _SMAP = 8, 1 << 22, 1 << 23
 _DPL_SHIFT, _BIG, _LONG = 13, 22, 1 << 21
@@ -115,6 +117,17 @@ class Environment:
         return bool(self.hidden_flags & _CODE_64)
 
     @property
+    def code_bits(self) -> int:
+        """The default size of operands and addresses, as an instruction is decoded by: 64, 32 or 16."""
+        if self.long_code:
+            return 64
+        return 32 if self.hidden_flags & _CODE_32 else 16
+
+    def code_address(self, rip: int) -> int:
+        """Return the linear address of code at `rip` (SDM 1 §3.3.3)."""
+        return rip if self.long_code else self.segment(SegmentName.CS).base + rip & LOW32
+
+    @property
     def error_code(self) -> int:
         """The error code of the last exception that the engine raised."""
         return self._engine.last_exception.error_code
@@ -164,12 +177,15 @@ class Environment:
         self._halves[at // 4 + 5] = (segment.rights & 0xF0FF) << 8
 
     def settle(self) -> None:
-        """Make the hidden flags follow from CS, SS, DS and ES, as a segment load of the engine does."""
+        """Make the hidden flags follow from CS, SS, DS and ES, CR0 and EFER, which are loaded before."""
         code = self._halves[(_SEGMENTS + SegmentName.CS * SEGMENT_BYTES) // 4 + 5]
         stack = self._halves[(_SEGMENTS + SegmentName.SS * SEGMENT_BYTES) // 4 + 5]
-        flags = self.hidden_flags & ~(_CPL | _CODE_32 | _STACK_32 | _ADD_BASES | _CODE_64)
-        flags |= stack >> _DPL_SHIFT & _CPL
-        if code & _LONG:
+        flags = self.hidden_flags & ~_OF_MODE
+        if CR0.get(self._words[_CONTROL // 8], "PE"):
+            flags |= _PROTECTED | stack >> _DPL_SHIFT & _CPL
+        long_mode = EFER.get(self._words[self._efer], "LMA")
+        flags |= _LONG_MODE if long_mode else 0
+        if code & _LONG and long_mode:
             flags |= _CODE_32 | _STACK_32 | _CODE_64
         else:
             flags |= (_CODE_32 if code >> _BIG & 1 else 0) | (_STACK_32 if stack >> _BIG & 1 else 0)

@@ -45,9 +45,9 @@ class GuestState:
             if rights & _UNUSABLE:
                 rights &= ~ACCESS_RIGHTS.mask("P")
             environment.set_segment(name, Segment(read(f"{prefix}_selector"), base, limit, rights))
-        environment.settle()
         environment.set_control(read("guest_cr0"), read("guest_cr4"))
         environment.set_efer(read("guest_ia32_efer"))
+        environment.settle()
         environment.in_shadow = self._in_shadow = bool(read("guest_interruptibility_state") & SHADOW)
         self._generation = vmcs.generation
         self._saved = environment.segments()
