@@ -7,8 +7,8 @@ from test_isolation_machine import QuietCpu
 
 from quire.arch import PAGE_SIZE, Access, ExitReason
 from quire.errors import InternalError
-from quire.guest.kernel.processors import Processors
 from quire.guest.counted_record import all_shadows
+from quire.guest.kernel.processors import Processors
 from quire.machine import GuestConfig, Machine
 from quire.memory import OwnerKind
 from quire.mmu import Host, ShadowMmu

@@ -287,3 +287,13 @@ def test_a_program_that_lacks_nothing_hears_nothing() -> None:
 def test_report_to_standard_output() -> None:
     outcome = quire([need("true")], "--report", "json", "-o", "-")
     assert json.loads(outcome.stdout)["outcome"]["status"] == 0 and outcome.stderr == b""
+
+
+def test_the_report_keeps_what_its_file_has_from_others(tmp_path: Path) -> None:
+    """As of ``quire run ... > file 2>&1``: output and report follow each other, and nothing is emptied."""
+    place = tmp_path / "both"
+    with place.open("w") as file:
+        command = [native.QUIRE, "run", "--mmu", "native", "--", "echo", "from the guest"]
+        subprocess.run(command, stdout=file, stderr=file, timeout=PATIENCE, check=True)
+    said = place.read_text()
+    assert said.startswith("from the guest\nquire run: echo under native")

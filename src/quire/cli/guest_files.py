@@ -6,7 +6,8 @@ A file is emptied when there is something to write to it: what it held is not lo
 import os
 import sys
 from collections.abc import Callable
-from typing import IO, AnyStr, BinaryIO
+from typing import IO, Any, AnyStr, BinaryIO, TypeVar
+from weakref import WeakSet
 
 import click
 
@@ -17,6 +18,9 @@ from quire.own_descriptors import empty, move_high
 __all__ = ["open_image", "open_picture", "open_report", "open_text", "write_file"]
 
 _STDOUT = "-"
+_File = TypeVar("_File", bound=IO[Any])
+#: Files that an option named.
+_named: "WeakSet[IO[Any]]" = WeakSet()
 
 
 def open_report(output: str | None) -> IO[str]:
@@ -27,7 +31,7 @@ def open_report(output: str | None) -> IO[str]:
 def open_text(name: str, what: str, option: str) -> IO[str]:
     """Open the file that `option` names for text, ``-`` for stdout. Raises click.ClickException."""
     if name != _STDOUT:
-        return os.fdopen(_open(name, what, option), "w", encoding="utf-8", errors="backslashreplace")
+        return _own(os.fdopen(_open(name, what, option), "w", encoding="utf-8", errors="backslashreplace"))
     if sys.stdout is None:
         raise _cannot_write(what, name, "standard output is closed", option)
     return sys.stdout
@@ -36,7 +40,7 @@ def open_text(name: str, what: str, option: str) -> IO[str]:
 def open_picture(name: str, what: str, option: str) -> IO[bytes]:
     """Open the file that `option` names for a picture, ``-`` for stdout. Raises click.ClickException."""
     if name != _STDOUT:
-        return os.fdopen(_open(name, what, option), "wb")
+        return _own(os.fdopen(_open(name, what, option), "wb"))
     return open_text(name, what, option).buffer  # type: ignore[attr-defined, no-any-return]
 
 
@@ -48,23 +52,23 @@ def open_image(name: str) -> BinaryIO:
 def write_file(file: IO[AnyStr], what: str, write: Callable[[IO[AnyStr]], object]) -> None:
     """Have `write` fill `file`, and close it. A reader that leaves is no error; another failure is one line."""
     try:
-        if file in _shared():  # others will write there
-            write(file)
-            file.flush()
-        else:
+        if file in _named:
             with file:
                 empty(file.fileno())
                 write(file)
+        else:  # a stream of Quire's, into whose file others write too
+            write(file)
+            file.flush()
     except BrokenPipeError:
         pass
     except OSError as error:
         say(f"quire {_verb()}: the {what} could not be written: {error.strerror}")
 
 
-def _shared() -> tuple[object, ...]:
-    """Return the streams that are not this verb's own, of text and of bytes."""
-    streams = (sys.stdout, sys.stderr)
-    return (*streams, *(getattr(stream, "buffer", None) for stream in streams))
+def _own(file: _File) -> _File:
+    """Return `file`, which an option named: it is emptied and closed when it is written."""
+    _named.add(file)
+    return file
 
 
 def _open(name: str, what: str, option: str) -> int:
