@@ -208,6 +208,11 @@ class PagedMmu(ABC):
     def space(self) -> AddressSpace:
         """The tags of the guest's translations."""
 
+    def open_bus(self, start: int, end: int) -> int:
+        """Have guest-physical `start` to `end` be devices'; return what hardware's addresses there have added."""
+        del start, end
+        return 0
+
     @abstractmethod
     def reach(self, gpa: int, *, write: bool = False) -> int:
         """Return the HPA of guest-physical `gpa`, making it present first if need be."""

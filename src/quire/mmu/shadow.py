@@ -28,7 +28,7 @@ from quire.mmu.paged import PagedMmu
 from quire.mmu.placement import Placement
 from quire.mmu.replicated_tables import ReplicatedTables
 from quire.paging import GUEST_FORMAT, Context, Status, Tables
-from quire.paging.shadow import LEAST_PAGES, Resolution, Shadow, Verdict, audit
+from quire.paging.shadow import LEAST_PAGES, DeviceRange, Resolution, Shadow, Verdict, audit
 from quire.tlb import AddressSpace, Operation
 from quire.vcpu import Event, Exit, VmxState
 from quire.vcpu.vmcs import word_of
@@ -192,6 +192,12 @@ class ShadowMmu(BackedMmu):
             own = self.vmx.take_exception()
             if own is not None:
                 return status, own
+
+    def open_bus(self, start: int, end: int) -> int:
+        """Mark the leaves of devices by an address that no memory has: half of all that there can be."""
+        base = 1 << self.vmx.profile.maxphyaddr - 1
+        self.shadow.devices = DeviceRange(start, end, base)
+        return base
 
     def software_exit(self, gpa: int, *, write: bool) -> None:
         """A #PF in the direct map of the guest's kernel."""

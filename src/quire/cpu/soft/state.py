@@ -90,6 +90,7 @@ class SoftState(IntEnum):
     LAST_COUNTED = 37  #: linear address of the instruction taken off LEFT last
     EMITTED = 38  #: an Emitted
     BUS = 41  #: guest-physical address from which on, to 4 GiB, data are devices'; 0 without any
+    BUS_BASE = 46  #: what hardware's addresses of devices have added to those of the guest
     TSC_SHARE = (
         42  #: instructions a tick of the time-stamp counter takes; 0: the hook of RDTSC does not answer
     )

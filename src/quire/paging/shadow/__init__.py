@@ -6,6 +6,7 @@ to and follows what the guest does; :func:`audit` proves the contract. Names and
 """
 
 from quire.paging.shadow.audit import Breach, audit
+from quire.paging.shadow.devices import DeviceRange
 from quire.paging.shadow.page import LEAST_PAGES, FrameSource, ShadowPage
 from quire.paging.shadow.role import Role
 from quire.paging.shadow.shadow import Resolution, Shadow, Verdict
@@ -13,6 +14,7 @@ from quire.paging.shadow.shadow import Resolution, Shadow, Verdict
 __all__ = [
     "LEAST_PAGES",
     "Breach",
+    "DeviceRange",
     "FrameSource",
     "Resolution",
     "Role",

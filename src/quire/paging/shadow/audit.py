@@ -135,6 +135,11 @@ def _target(shadow: Shadow, frame: int, level: int, entry: int) -> Iterator[str]
     """Yield how the leaf differs from the memory map."""
     size = 1 << PAGE_SHIFT + 9 * (level - 1)
     gpa = frame << PAGE_SHIFT
+    device = None if shadow.devices is None else shadow.devices.target(gpa)
+    if device is not None:
+        if level > 1 or entry & _ADDRESS != device or not entry & _XD:
+            yield f"GPA {gpa:#x} is a device, whose leaf is of one page, at {device:#x}, without fetches"
+        return
     place = shadow.memory_map.lookup(gpa)
     if place is None or place.start + place.size < gpa + size:
         yield f"the memory map has no page of {size:#x} bytes at GPA {gpa:#x}"

@@ -17,6 +17,7 @@ from quire.errors import MisuseError
 from quire.memory import HostMemory
 from quire.paging.context import RESULT_WORDS, Context, Result, Rights, Status, Words
 from quire.paging.shadow.coherence import Coherence
+from quire.paging.shadow.devices import DeviceRange
 from quire.paging.shadow.hierarchy import Hierarchy
 from quire.paging.shadow.page import FrameSource, ShadowPage
 from quire.paging.shadow.role import Role, combine
@@ -116,6 +117,7 @@ class Shadow:
         self.guest, self.hardware, self.memory_map = guest, hardware, memory_map
         self.filled = self.guest_faults = self.prefetched = 0
         self.flushes = 0
+        self.devices: DeviceRange | None = None  #: of a guest that has some
         self._words, self._flush, self._prefetch = memory.words, flush, prefetch
         self._walk = walk
         self._result = np.zeros(RESULT_WORDS, np.uint64)
@@ -142,7 +144,7 @@ class Shadow:
         access = _FETCH if error_code & _E_ID else _WRITE if error_code & _E_W else _READ
         user = error_code & _E_U != 0
         status = self.walk(gva, access, user=user, implicit=not user and self._hardware[_USER] != 0)
-        if status == _OK:
+        if status == _OK or (status != _PAGE_FAULT and self._meets_device()):
             done = self._fill(gva, access)
             if done is _STEP:
                 return done
@@ -154,6 +156,15 @@ class Shadow:
             return Resolution(Verdict.NO_MEMORY, self._found[_ERROR], self._found[_FAULT_GPA])
         self._finish()
         return done
+
+    def _meets_device(self) -> bool:
+        """Whether the last walk ended at a device; if so, have its result say where the marked leaf is to point."""
+        found, gpa = self._found, self._found[_FAULT_GPA]
+        target = None if self.devices is None else self.devices.target(gpa)
+        if target is None or found[_GPA] != gpa:  # a table that lies there is none
+            return False
+        found[_HPA], found[_HOST_SHIFT], found[_HOST_ENTRY] = target, PAGE_SHIFT, _MAY_READ | _MAY_WRITE
+        return True
 
     def walk(self, gva: int, access: Access, *, user: bool, implicit: bool) -> int:
         """Walk the guest's tables and the memory map as the guest's own access would; return the status.

@@ -27,7 +27,7 @@ from quire.cpu.soft.ring0.guest_state import GuestState
 from quire.cpu.soft.ring0.intercepts import Answer, Intercepts
 from quire.cpu.soft.ring0.registers import MachineRegisters
 from quire.cpu.soft.soft import SoftCpu
-from quire.cpu.soft.state import TSC_READ, SoftState
+from quire.cpu.soft.state import BUS_END, TSC_READ, SoftState
 from quire.machine import Vcpu
 from quire.paging import Context, Status
 from quire.paging._kernels import walk
@@ -82,15 +82,20 @@ class MachineCpu(SoftCpu):
 
     def _open_window(self, vcpu: Vcpu) -> DeviceWindow:
         """Have data beyond guest memory be devices'."""
-        exits = vcpu.exits
-        by_ept = vcpu.machine.config.shape.hardware_walks_map
+        exits, shape = vcpu.exits, vcpu.machine.config.shape
+        reason = ExitReason.EPT_VIOLATION if shape.hardware_walks_map else None
+        if shape.shadows:
+            reason = ExitReason.EXCEPTION_OR_NMI
 
         def met() -> None:
-            if by_ept:  # no memory is mapped there: each access is a VM exit (SDM 3C §28.3.2)
-                exits[ExitReason.EPT_VIOLATION] = exits.get(ExitReason.EPT_VIOLATION, 0) + 1
+            if (
+                reason is not None
+            ):  # no memory is mapped there: each access is a VM exit (SDM 3C §28.3.2, §25.2)
+                exits[reason] = exits.get(reason, 0) + 1
 
         start = vcpu.machine.config.memory
         self._scalars[SoftState.BUS] = start
+        self._scalars[SoftState.BUS_BASE] = vcpu.mmu.open_bus(start, BUS_END)
         return DeviceWindow(self._engine, vcpu.machine.bus, start, self, met)
 
     def run(self) -> Stop:
