@@ -41,7 +41,7 @@ class Clocks:
     def change(self, late: int = 0, *, fine: bool = False) -> int:
         """Change a file in a call that the host takes `late` ns for; return its stamp."""
         if not self.times.begin():
-            self.times.wait()
+            self.times.delay()
         self.host += late
         stamp = self.read(0 if fine else 5)
         self.times.end()

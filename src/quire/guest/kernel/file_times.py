@@ -31,7 +31,7 @@ class FileTimes(Protocol):
         """A call begins that may change files; return whether its stamps can be told from those before."""
         ...
 
-    def wait(self) -> None:
+    def delay(self) -> None:
         """Have what the call stamps be later than what was stamped before."""
         ...
 
@@ -55,7 +55,7 @@ class HostFileTimes:
         """Return True: each stamp is what it is."""
         return True
 
-    def wait(self) -> None:
+    def delay(self) -> None:
         """Nothing is waited for."""
 
     def end(self) -> None:
@@ -102,7 +102,7 @@ class GuestFileTimes:
                 self._open = True
         return self._open
 
-    def wait(self) -> None:
+    def delay(self) -> None:
         """Wait for the host's next tick."""
         for _ in range(_WAITS):
             time.sleep(_WAIT)

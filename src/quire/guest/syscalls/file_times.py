@@ -32,7 +32,7 @@ def prepare_stamps(task: Task, entry: Syscall, registers: tuple[int, ...]) -> No
     """Have the stamps of a call be those of the guest's time, which waits for the host's clock if need be."""
     times = task.kernel.file_times
     if not times.begin() and _stamps(entry, registers):
-        times.wait()
+        times.delay()
 
 
 def _stamps(entry: Syscall, registers: tuple[int, ...]) -> bool:
