@@ -318,6 +318,10 @@ class Kernel:
             self.outside.sleep(_CONTINUED_SOON)
             self.collect()
 
+    def with_memory(self, ending: Process) -> set[Process]:
+        """Return the processes that have memory while one ends: the first keeps it until all have ended."""
+        return {self.first, ending, *self.live()}
+
     def live(self) -> Iterator[Process]:
         """Yield the processes that have not ended."""
         return (one for one in list(self.processes.values()) if not one.ended)
