@@ -109,6 +109,8 @@ class FakeMachine:
     def tally(self):
         return Tally(0, 0, 0)
 
+    table_count = 0
+
     def held(self):
         return 0
 

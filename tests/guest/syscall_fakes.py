@@ -62,6 +62,8 @@ class FakeMachine:
     def tally(self) -> Tally:
         return Tally(0, 0, 0)
 
+    table_count = 0
+
     def held(self) -> int:
         return 0
 

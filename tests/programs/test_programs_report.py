@@ -297,3 +297,16 @@ def test_the_report_keeps_what_its_file_has_from_others(tmp_path: Path) -> None:
         subprocess.run(command, stdout=file, stderr=file, timeout=PATIENCE, check=True)
     said = place.read_text()
     assert said.startswith("from the guest\nquire run: echo under native")
+
+
+def test_memory_is_that_of_all_processes_where_they_had_most() -> None:
+    """The shell has little, each of the two children that are there together much, one before them less."""
+    fill = "import os; x = b'x' * (%d << 20); os.%s"
+    words = [need("sh"), "-c", 'python=$0; $python -Sc "$1"; $python -Sc "$2"; true', python()]
+    words += [fill % (8, "_exit(0)"), fill % (16, "fork() and os.wait(); os._exit(0)")]
+    outcome, record = quire_report(words)
+    assert outcome.status == 0
+    memory, peaks = record["memory"]["guest"], [one["peak"] for one in record["tasks"]["processes"]]
+    assert 2 * (16 << 20) < memory["resident"] <= memory["mapped"]
+    assert max(peaks) < memory["resident"] < sum(peaks)
+    assert memory["table_pages"] > 2 * (16 << 20 >> 21)

@@ -136,14 +136,12 @@ def _flushes(vcpus: Sequence[Vcpu], guest: ProcessGuest) -> dict[str, Any] | Non
 
 
 def _memory(processors: Processors, guest: ProcessGuest) -> dict[str, Any]:
-    mmu = processors.current.mmu
+    mmu, kernel = processors.current.mmu, guest.kernel
+    history = kernel.history
+    history.weigh(kernel.with_memory(kernel.first))
     mapped = mmu.mapped
     record: dict[str, Any] = {
-        "guest": {
-            "mapped": guest.space.mapped_bytes,
-            "resident": guest.space.resident_bytes,
-            "table_pages": mmu.tables.table_count,
-        },
+        "guest": history.most._asdict(),
         "host": None,
         "shadow": all_shadows(processors.all),
     }

@@ -28,6 +28,7 @@ class VirtualClock:
     def __init__(self, instructions: Callable[[], int], date: int, vcpus: int = 1) -> None:
         self._instructions = instructions
         self._counted: int | None = None  # of instructions, as long as none has been executed since
+        self.date = date
         self._date = date - _UPTIME
         self._number = 0  # of the vCPU at work
         self._extra = [_UPTIME] * vcpus

@@ -1,22 +1,32 @@
 """What is told of the processes of a guest when it has ended: who came of whom, how each ended, what it used."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from quire.guest.kernel.group import Change, Process
 from quire.guest.kernel.siginfo import signal_name
 
-__all__ = ["History"]
+__all__ = ["History", "Together"]
 
 #: Of so many processes that have ended a report tells.
 _MOST = 1000
+
+
+class Together(NamedTuple):
+    """What processes have of memory together: bytes of address spaces, of them those with a frame; frames of tables."""
+
+    mapped: int = 0
+    resident: int = 0
+    table_pages: int = 0
 
 
 class History:
     """Of one machine: the processes that have ended, as rows of a report."""
 
     def __init__(self) -> None:
+        self.most = Together()  #: what all had when they had most resident, of the moments at which one ended
         self._rows: dict[int, dict[str, Any]] = {}
         self._left_out = 0
 
@@ -26,6 +36,16 @@ class History:
             self._rows[process.pid] = _describe(process)
         else:
             self._left_out += 1
+
+    def weigh(self, processes: Iterable[Process]) -> None:
+        """One of the processes ends, and all still have their memory: keep what they have if it is the most so far."""
+        images = {id(one.image): one.image for one in processes}.values()  # threads of vfork share one
+        now = Together(
+            sum(image.space.mapped_bytes for image in images),
+            sum(image.space.resident_bytes for image in images),
+            sum(image.machine.table_count for image in images),
+        )
+        self.most = max(self.most, now, key=lambda each: each.resident)
 
     def record(self, others: dict[int, Process], *, arguments: bool) -> dict[str, Any]:
         """Return all rows, by the numbers of the processes, and those of `others`, which run still.

@@ -280,6 +280,7 @@ class Lifecycle(Thread):
         for one in list(process.live()):
             one.end_thread()
         kernel.history.note(process)
+        kernel.history.weigh(kernel.with_memory(process))
         if process is kernel.first:  # whose memory and registers are looked at when all has ended
             if any(True for _ in kernel.live()):
                 self._saved = self.machine.registers.save()

@@ -90,6 +90,11 @@ class ProcessMachine(Protocol):
         """Return what the vCPU that runs has counted."""
         ...
 
+    @property
+    def table_count(self) -> int:
+        """How many frames the tables of this address space take."""
+        ...
+
     def held(self) -> int:
         """Return how many entries of its TLBs the loaded address space has; 0 where accesses are not seen."""
         ...

@@ -11,6 +11,7 @@ from functools import partial
 
 from quire.guest.kernel.actions import SIG_IGN
 from quire.guest.kernel.clock import HostClock, VirtualClock
+from quire.guest.kernel.file_times import file_times
 from quire.guest.kernel.futexes import Futexes
 from quire.guest.kernel.group import INIT, Change, Process, ProcessThread
 from quire.guest.kernel.history import History
@@ -57,6 +58,7 @@ class Kernel:
         self.rng = rng
         self.host_memory = HostMemory(machine)
         self.clock = clock
+        self.file_times = file_times(clock)
         self.outside: Outside = Nowhere()
         self.first_seat = Seat()
         self.scheduler = Scheduler(machine, clock, turns or SteadyTurns(rng), self, self.first_seat)
@@ -315,6 +317,10 @@ class Kernel:
         if self._halted:
             self.outside.sleep(_CONTINUED_SOON)
             self.collect()
+
+    def with_memory(self, ending: Process) -> set[Process]:
+        """Return the processes that have memory while one ends: the first keeps it until all have ended."""
+        return {self.first, ending, *self.live()}
 
     def live(self) -> Iterator[Process]:
         """Yield the processes that have not ended."""

@@ -50,6 +50,7 @@ from quire.guest.syscalls import (  # noqa: F401 - each module declares its call
     unsupported,
 )
 from quire.guest.syscalls.effects import Effect
+from quire.guest.syscalls.file_times import may_stamp, prepare_stamps
 from quire.guest.syscalls.kinds import signed32
 from quire.guest.syscalls.sandbox import check_names, verdict
 from quire.guest.syscalls.table import NO_RESULT, RESTART, SYSCALLS, Result, Special, Syscall
@@ -111,7 +112,13 @@ def _answer(task: Task, entry: Syscall, registers: tuple[int, ...]) -> Result:
                 return answer
             if entry.effect in (Effect.READS, Effect.WATCHES):
                 check_names(task, entry.kinds, registers)
-        return entry.run(task, registers)
+        if not may_stamp(task, entry):
+            return entry.run(task, registers)
+        prepare_stamps(task, entry, registers)
+        try:
+            return entry.run(task, registers)
+        finally:
+            task.kernel.file_times.end()
     except BadAddress:
         return -errno.EFAULT
     except BackendError:

@@ -16,6 +16,7 @@ from quire.guest.syscalls import host, procfs
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.file_size import check_new_size
+from quire.guest.syscalls.file_times import STAT, STATX, TIMES, TIMEVALS, UTIMBUF
 from quire.guest.syscalls.kinds import (
     DIRECTORY,
     FD,
@@ -39,10 +40,7 @@ from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.table import passes, syscall
 from quire.guest.syscalls.waiting import wait_for_lock
 
-_STAT = Out(144)
-_STATX = Out(256)
 _STATFS = Out(120)
-_TIMES = In(32, nullable=True)
 _FILES = Effect.FILES
 _FLOCK, _LOCK_NB = 73, 4
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE
@@ -51,11 +49,11 @@ _VALUE = In(Arg(3), limit=_XATTR_MAX, too_big=errno.E2BIG)
 _VALUE_OUT = Out(Arg(3), limit=_XATTR_MAX, by_result=True)
 _LIST_OUT = Out(Arg(2), limit=_XATTR_MAX, by_result=True)
 
-passes(4, "stat", PATH, _STAT, effect=Effect.READS)
-passes(5, "fstat", FD, _STAT, effect=Effect.GUEST)
-passes(6, "lstat", LINK, _STAT, effect=Effect.READS)
-passes(262, "newfstatat", DIRECTORY, Path(nullable=True, flags=3), _STAT, INT, effect=Effect.READS)
-passes(332, "statx", DIRECTORY, Path(nullable=True, flags=2), INT, INT, _STATX, effect=Effect.READS)
+passes(4, "stat", PATH, STAT, effect=Effect.READS)
+passes(5, "fstat", FD, STAT, effect=Effect.GUEST)
+passes(6, "lstat", LINK, STAT, effect=Effect.READS)
+passes(262, "newfstatat", DIRECTORY, Path(nullable=True, flags=3), STAT, INT, effect=Effect.READS)
+passes(332, "statx", DIRECTORY, Path(nullable=True, flags=2), INT, INT, STATX, effect=Effect.READS)
 passes(137, "statfs", PATH, _STATFS, effect=Effect.READS)
 passes(138, "fstatfs", FD, _STATFS, effect=Effect.GUEST)
 passes(21, "access", PATH, INT, effect=Effect.READS)
@@ -86,10 +84,10 @@ passes(92, "chown", PATH, INT, INT, effect=_FILES)
 passes(93, "fchown", FD, INT, INT, effect=_FILES)
 passes(94, "lchown", LINK, INT, INT, effect=_FILES)
 passes(260, "fchownat", FD, Path(flags=4), INT, INT, INT, effect=_FILES)
-passes(132, "utime", PATH, In(16, nullable=True), effect=_FILES)
-passes(235, "utimes", PATH, _TIMES, effect=_FILES)
-passes(261, "futimesat", FD, OPTIONAL_PATH, _TIMES, effect=_FILES)
-passes(280, "utimensat", DIRECTORY, Path(nullable=True, flags=3), _TIMES, INT, effect=_FILES)
+passes(132, "utime", PATH, UTIMBUF, effect=_FILES)
+passes(235, "utimes", PATH, TIMEVALS, effect=_FILES)
+passes(261, "futimesat", FD, OPTIONAL_PATH, TIMEVALS, effect=_FILES)
+passes(280, "utimensat", DIRECTORY, Path(nullable=True, flags=3), TIMES, INT, effect=_FILES)
 passes(188, "setxattr", PATH, NAME, _VALUE, INT, INT, effect=_FILES)
 passes(189, "lsetxattr", LINK, NAME, _VALUE, INT, INT, effect=_FILES)
 passes(190, "fsetxattr", FD, NAME, _VALUE, INT, INT, effect=_FILES)
