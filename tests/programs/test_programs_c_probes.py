@@ -66,7 +66,19 @@ def _refusal(gcc: str, flags: list[str], folder: Path) -> str:
 
 
 def _probe(build: Build, name: str, link: str, folder: Path, *options: str) -> dict[str, Any]:
-    return compare([build(name, link), *ARGS.get(name, [])], *options, cwd=folder, env=ENV)
+    argv = [build(name, link), *ARGS.get(name, [])]
+    return compare(argv, *options, cwd=folder, env=ENV | _without_int1(argv, name))
+
+
+def _without_int1(argv: list[Any], name: str) -> dict[str, str]:
+    """Return what keeps the probe of traps from INT1 on a host below which a hypervisor has it wrong.
+
+    It is a trap, reported behind itself (SDM 3A table 6-1); some hypervisors report it at itself, as a fault.
+    """
+    if name != "traps":
+        return {}
+    at_itself = b'"\\xf1": signal 5 code 1 trap 1 error 0 rip 0'
+    return {"NO_INT1": "1"} if at_itself in execute(argv).stdout else {}
 
 
 @pytest.mark.parametrize("name", NAMES)
