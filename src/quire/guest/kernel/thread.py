@@ -8,6 +8,7 @@ from quire.guest.kernel.frame import Trap
 from quire.guest.kernel.group import Process
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.meter import Meter, Tally
+from quire.guest.kernel.rseq import Rseq
 from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.system import Kernel
@@ -35,6 +36,7 @@ class Thread(Calls):
         self._room: object | None = None  # where its registers were kept before
         self._held = 0  # translations that the TLBs had of its own when its registers were kept
         self._starts: list[Callable[[], None]] = []
+        self.rseq: Rseq | None = None  #: what it registered of restartable sequences
         self._begin_calls()
         process.threads[tid] = self
         process.threads_made += 1
@@ -122,6 +124,8 @@ class Thread(Calls):
     def leave(self) -> None:
         """Keep its registers: another vCPU is to have them."""
         self._saved, self._held = self.machine.registers.save(self._room), self.machine.held()
+        if self.rseq is not None:
+            self.rseq.release()
 
     def rest(self) -> Tally | None:
         """The vCPU that it is on is not at work any more, or not for it; return what that has counted, if it was."""
