@@ -68,7 +68,7 @@ def test_a_clock_of_processor_time_is_looked_at_when_it_may_be_due() -> None:
 def test_processor_time_stands_while_others_run() -> None:
     clocks, timers, _ = made()
     used = [0]
-    timers = Timers.of(clocks.now, lambda: used[0])
+    timers = Timers.of(clocks.now, lambda _clock: used[0])
     clocks.times[MONOTONIC] = 1000
     timers.interval[1].set(600, 0)
     assert timers.moment(at_work=False) is None and timers.moment() == 1600
@@ -83,7 +83,7 @@ def test_a_limit_of_processor_time() -> None:
     second = 1_000_000_000
     clocks, _, signals = made()
     used, sent = [0], []
-    timers = Timers.of(clocks.now, lambda: used[0])
+    timers = Timers.of(clocks.now, lambda _clock: used[0])
     timers.limit((1 << 64) - 1, 1 << 62)
     assert timers.moment() is None
     timers.limit(0, 3)

@@ -115,7 +115,7 @@ class Lifecycle(Thread):
             parent,
             image,
             seat,
-            Timers.of(kernel.clock.now, usage.time),
+            Timers.of(kernel.clock.now, usage.at),
             usage,
             own.group,
             own.session,
@@ -185,6 +185,7 @@ class Lifecycle(Thread):
         if self.tid != process.pid:
             self.kernel.leave(self)
             process.threads.pop(self.tid)
+            process.usage.rename(self.tid, process.pid)
             self.tid = process.pid
             self.kernel.enter(self)
             process.threads[self.tid] = self
@@ -248,6 +249,7 @@ class Lifecycle(Thread):
         self.forget_thread_memory()
         self.ended, self.runs, self.blocked = True, False, False
         self.rest()
+        self.process.usage.leave(self.tid)
         if self.rseq is not None:
             self.rseq.release()
         self.process.meter.join(self.meter)

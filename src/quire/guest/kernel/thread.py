@@ -119,7 +119,7 @@ class Thread(Calls):
             self.meter.refills += max(self._held - machine.held(), 0)
         if self._since is None:
             self._since = machine.tally()
-        self.process.usage.begin_turn()
+        self.process.usage.begin_turn(self.tid)
 
     def leave(self) -> None:
         """Keep its registers: another vCPU is to have them."""
@@ -134,7 +134,7 @@ class Thread(Calls):
             now = self.machine.tally()
             self.meter.add(self._since, now)
             self._since = None
-        self.process.usage.end_turn()
+        self.process.usage.end_turn(self.tid)
         return now
 
     def come_back(self) -> None:
