@@ -48,6 +48,8 @@ class NamedQueue(IpcObject):
 
     most: int
     size: int
+    name: bytes
+    unlinked: bool = False
     messages: list[tuple[int, int, bytes]] = field(default_factory=list)  #: -priority, order, text
     files: list["QueueFile"] = field(default_factory=list)
     receivers: Sleepers[NamedReceiver] = field(default_factory=Sleepers)
@@ -140,6 +142,11 @@ class QueueFile(PlayedFile):
         super().__init__()
         self.messages, self.reads, self.writes = messages, reads, writes
         self._position = 0
+
+    @property
+    def link(self) -> bytes:
+        """Its name, as that of a file in a file system of its own."""
+        return b"/" + self.messages.name + b" (deleted)" * self.messages.unlinked
 
     def read(self, reader: Reader, size: int) -> bytes:
         """Return the text that tells how much is there and who is notified."""

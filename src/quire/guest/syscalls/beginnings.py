@@ -11,7 +11,7 @@ from quire.guest.kernel.waiting import Blocks
 from quire.guest.load.launch import LaunchError, Program, prepare_file
 from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.kinds import AT_FDCWD, DIRECTORY, INT, POINTER, PROGRAM, S32, fail
+from quire.guest.syscalls.kinds import AT_FDCWD, DIRECTORY, GIVEN, INT, POINTER, S32, fail
 from quire.guest.syscalls.pidfds import open_pidfd
 from quire.guest.syscalls.table import NO_RESULT, Result, syscall
 
@@ -148,14 +148,14 @@ def _prepared(path: bytes, name: bytes, words: list[bytes], environment: list[by
         raise fail(error.errno) from None
 
 
-@syscall(59, "execve", PROGRAM, POINTER, POINTER, effect=Effect.PLAYED)
+@syscall(59, "execve", GIVEN, POINTER, POINTER, effect=Effect.PLAYED)
 def execve(task: Task, program: tuple[bytes, bytes], argv: int, envp: int) -> Result:
     """Be another program."""
     name, path = program
     return _execute(task, path, name, argv, envp)
 
 
-@syscall(322, "execveat", DIRECTORY, PROGRAM, POINTER, POINTER, S32, effect=Effect.PLAYED)
+@syscall(322, "execveat", DIRECTORY, GIVEN, POINTER, POINTER, S32, effect=Effect.PLAYED)
 def execveat(
     task: Task, directory: int, program: tuple[bytes, bytes], argv: int, envp: int, flags: int
 ) -> Result:

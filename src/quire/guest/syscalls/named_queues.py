@@ -42,7 +42,7 @@ def _check_name(name: bytes) -> None:
         raise fail(errno.ENAMETOOLONG)
 
 
-def _make(task: Task, mode: int, attributes: int) -> NamedQueue:
+def _make(task: Task, name: bytes, mode: int, attributes: int) -> NamedQueue:
     """Return a new queue. EINVAL for its sizes, EMFILE over RLIMIT_MSGQUEUE, ENOSPC for too many."""
     most, size = _MESSAGES, _SIZE
     if attributes:
@@ -63,6 +63,7 @@ def _make(task: Task, mode: int, attributes: int) -> NamedQueue:
         changed=ipc.now(),
         most=most,
         size=size,
+        name=name,
     )
     task.kernel.files.forget_closed(task.process.seat)
     held = sum(one.cost for one in ipc.queues_there() if one.uid == made.uid)
@@ -84,7 +85,7 @@ def mq_open(task: Task, name: bytes, flags: int, mode: int, attributes: int) -> 
     if queue is None:
         if not flags & os.O_CREAT:
             return -errno.ENOENT
-        queue = _make(task, mode, attributes)
+        queue = _make(task, name, mode, attributes)
     elif flags & os.O_CREAT and flags & os.O_EXCL:
         return -errno.EEXIST
     else:
@@ -110,6 +111,7 @@ def mq_unlink(task: Task, name: bytes) -> int:
     if caller(task).users.fs != queue.uid and not capable(task):
         return -errno.EPERM
     del named[name]
+    queue.unlinked = True
     return 0
 
 
