@@ -121,3 +121,18 @@ def test_a_timer_without_a_signal_sends_none() -> None:
     timers.make(REAL, 0, None).set(1, 1)
     timers.send_expired(signals)
     assert not signals.pending
+
+
+def test_the_soft_limit_of_processor_time_rises_with_each_signal() -> None:
+    second = 1_000_000_000
+    clocks, _, signals = made()
+    used = [0]
+    timers = Timers.of(clocks.now, lambda _clock: used[0])
+    assert timers.raised(7) == 7
+    for soft in (0, 1):
+        timers.limit(soft, 9)
+        seen = []
+        for used[0] in (0, second, 2 * second + 5):
+            timers.send_expired(signals, lambda info: None)
+            seen.append(timers.raised(soft))
+        assert seen == [soft, 2, 3]

@@ -101,6 +101,11 @@ class Timers:
         for timer, seconds, again in zip(self.limits, (soft, hard), (_SECOND, 0), strict=True):
             timer.set(max(seconds, 1) * _SECOND if seconds < _NEVER else None, again)
 
+    def raised(self, soft: int) -> int:
+        """Return the soft limit of processor time, in s, which was set to `soft`: each SIGXCPU raises it by one."""
+        moment = self.limits[0].next
+        return soft if moment is None or moment <= max(soft, 1) * _SECOND else moment // _SECOND
+
     def make(self, clock: int, signo: int, value: int | None) -> Timer:
         """Return a new timer of timer_create, stopped; without a `value` its own number is sent."""
         ident, self._idents = self._idents, self._idents + 1
