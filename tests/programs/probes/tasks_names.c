@@ -154,9 +154,11 @@ static void names(void) {
     printf(" link %d\n", !strcmp(link_at(AT_FDCWD, "self"), number));
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     setvbuf(stdout, 0, _IONBF, 0);
+    if (argc > 1) return printf("%s as itself\n", argv[1]), 0;
     files();
     names();
-    return 0;
+    execl("/proc/self/exe", "names", "executed", NULL);
+    return 1;
 }

@@ -13,6 +13,7 @@ from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import AT_FDCWD, DIRECTORY, GIVEN, INT, POINTER, S32, fail
 from quire.guest.syscalls.pidfds import open_pidfd
+from quire.guest.syscalls.procfs import link_target
 from quire.guest.syscalls.table import NO_RESULT, Result, syscall
 
 _EXIT_SIGNAL = 0xFF
@@ -136,6 +137,7 @@ def _strings(task: Task, pointer: int, left: int) -> list[bytes]:
 def _execute(task: Task, path: bytes, name: bytes, argv: int, envp: int) -> Result:
     words = _strings(task, argv, _STRINGS_MOST)
     environment = _strings(task, envp, _STRINGS_MOST - sum(map(len, words)))
+    path = link_target(task, path) or path  # /proc/self/exe: on the host that is Quire's interpreter
     program = _prepared(path, name, words or [b""], environment, task.options.root)
     task.execute(program)
     return NO_RESULT
