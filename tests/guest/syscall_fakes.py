@@ -188,6 +188,7 @@ class FakeProcess:
         self.woken = self.ended = False
         self.runs = True
         self.awaits = 0
+        self.rseq = None
         self.until = None
         self.unimplemented: dict[str, int] = {}
         self.heard: list[str] = []

@@ -68,7 +68,7 @@ def test_a_clock_of_processor_time_is_looked_at_when_it_may_be_due() -> None:
 def test_processor_time_stands_while_others_run() -> None:
     clocks, timers, _ = made()
     used = [0]
-    timers = Timers.of(clocks.now, lambda: used[0])
+    timers = Timers.of(clocks.now, lambda _clock: used[0])
     clocks.times[MONOTONIC] = 1000
     timers.interval[1].set(600, 0)
     assert timers.moment(at_work=False) is None and timers.moment() == 1600
@@ -83,7 +83,7 @@ def test_a_limit_of_processor_time() -> None:
     second = 1_000_000_000
     clocks, _, signals = made()
     used, sent = [0], []
-    timers = Timers.of(clocks.now, lambda: used[0])
+    timers = Timers.of(clocks.now, lambda _clock: used[0])
     timers.limit((1 << 64) - 1, 1 << 62)
     assert timers.moment() is None
     timers.limit(0, 3)
@@ -121,3 +121,18 @@ def test_a_timer_without_a_signal_sends_none() -> None:
     timers.make(REAL, 0, None).set(1, 1)
     timers.send_expired(signals)
     assert not signals.pending
+
+
+def test_the_soft_limit_of_processor_time_rises_with_each_signal() -> None:
+    second = 1_000_000_000
+    clocks, _, signals = made()
+    used = [0]
+    timers = Timers.of(clocks.now, lambda _clock: used[0])
+    assert timers.raised(7) == 7
+    for soft in (0, 1):
+        timers.limit(soft, 9)
+        seen = []
+        for used[0] in (0, second, 2 * second + 5):
+            timers.send_expired(signals, lambda info: None)
+            seen.append(timers.raised(soft))
+        assert seen == [soft, 2, 3]

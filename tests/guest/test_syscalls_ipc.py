@@ -173,3 +173,22 @@ def test_structures_have_the_kernels_layout(process: FakeProcess) -> None:
     assert struct.unpack("<2Q", process.memory.read(BASE, 16)) == (1, 2)
     assert process.call(SHMCTL, 0, 13, BASE) == 0 and process.call(SHMCTL, 1, 13, BASE) == -errno.EINVAL
     assert process.call(SHMCTL, 0, 2, HOLE) == -errno.EFAULT
+
+
+def test_a_message_is_copied_by_its_number_and_stays(process: FakeProcess) -> None:
+    """MSG_COPY, as a kernel of Linux answered the same calls."""
+    queue = process.call(MSGGET, 0, 0o600)
+    for kind, text in ((5, b"one\0"), (9, b"three\0")):
+        process.memory.write(BASE, struct.pack("<q", kind) + text)
+        assert process.call(MSGSND, queue, BASE, len(text), 0) == 0
+    cut, excepted, copy = 0o10000, 0o20000, 0o40000
+
+    def ask(number: int, size: int = 16, flags: int = NOWAIT) -> int:
+        return process.call(MSGRCV, queue, BASE, size, number & MINUS, flags | copy)
+
+    assert ask(0) == 4 and process.memory.read(BASE, 12) == struct.pack("<q", 5) + b"one\0"
+    assert ask(1) == 6 and process.memory.read(BASE, 8) == struct.pack("<q", 9)
+    assert ask(2) == ask(-1) == -errno.ENOMSG
+    assert ask(0, flags=0) == ask(0, flags=NOWAIT | excepted) == -errno.EINVAL
+    assert ask(0, 2) == -errno.E2BIG and ask(0, 2, NOWAIT | cut) == -errno.EINVAL
+    assert ask(0) == 4 and process.call(MSGRCV, queue, BASE, 16, 0, NOWAIT) == 4 and ask(0) == 6

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import struct
 
 import pytest
@@ -10,7 +11,7 @@ from syscall_fakes import BASE, HOLE, FakeProcess
 from quire.guest.kernel.siginfo import SI_MESGQ
 
 OPEN, UNLINK, SEND, RECEIVE, NOTIFY, ATTRIBUTES = 240, 241, 242, 243, 244, 245
-LIMIT = 12
+LIMIT, RECVFROM = 12, 45
 MADE = os.O_CREAT | os.O_RDWR | os.O_NONBLOCK
 
 
@@ -112,8 +113,31 @@ def test_who_wants_to_know_is_told_once(process: FakeProcess) -> None:
     assert process.signals.dequeue(-1) is None
     text = os.fsdecode(bytes(process.memory.read(BASE, process.call(0, queue, BASE, 4096))))
     assert text == f"QSIZE:{16:<10} NOTIFY:{0:<5} SIGNO:{0:<5} NOTIFY_PID:{0:<6}\n"
-    process.memory.write(BASE, struct.pack("<Qii", 0, 0, 2).ljust(64, b"\0"))
-    assert process.call(NOTIFY, queue, BASE) == -errno.ENOSYS
-    assert process.unimplemented == {"mq_notify (SIGEV_THREAD)": 1}
     assert process.call(NOTIFY, queue, HOLE) == process.call(ATTRIBUTES, queue, HOLE, 0) == -errno.EFAULT
+    os.close(queue)
+
+
+def test_a_thread_is_told_by_cookies(process: FakeProcess) -> None:
+    """What it listens to is a netlink socket; nothing else is."""
+    queue, cookie = opened(process, "t", 2, 8), bytes(range(32))
+    process.memory.write(BASE + 512, cookie)
+
+    def ask(descriptor: int, value: int = BASE + 512) -> int:
+        process.memory.write(BASE, struct.pack("<Qii", value, descriptor, 2).ljust(64, b"\0"))
+        return process.call(NOTIFY, queue, BASE)
+
+    assert ask(9999) == -errno.EBADF and ask(queue) == -errno.ENOTSOCK and ask(queue, HOLE) == -errno.EFAULT
+    with socket.socket() as stream:
+        assert ask(stream.fileno()) == -errno.EINVAL
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as listener:
+        assert ask(listener.fileno()) == 0 and ask(listener.fileno()) == -errno.EBUSY
+        dontwait = socket.MSG_DONTWAIT
+        assert process.call(RECVFROM, listener.fileno(), BASE, 32, dontwait, 0, 0) == -errno.EAGAIN
+        assert process.call(SEND, queue, BASE, 1, 0, 0) == process.call(SEND, queue, BASE, 1, 0, 0) == 0
+        assert process.call(RECVFROM, listener.fileno(), BASE, 32, dontwait, 0, 0) == 32
+        assert process.memory.read(BASE, 32) == cookie[:-1] + b"\1"
+        assert ask(listener.fileno()) == 0 and process.call(NOTIFY, queue, 0) == 0
+        assert process.call(RECVFROM, listener.fileno(), BASE, 32, 0, 0, 0) == 32
+        assert process.memory.read(BASE, 32) == cookie[:-1] + b"\2"
+        assert process.call(RECVFROM, listener.fileno(), BASE, 32, dontwait, 0, 0) == -errno.EAGAIN
     os.close(queue)

@@ -105,7 +105,6 @@ def test_segment_bases(process: FakeProcess) -> None:
     assert process.call(158, 0x1003, BASE) == 0 and process.memory.read_u64(BASE) == 0x7FFF12345678
     assert process.call(158, 0x1002, 1 << 63) == -errno.EPERM
     assert process.call(158, 0x3001, 0) == -errno.EINVAL
-    assert process.call(334, BASE, 32, 0, 0) == -errno.ENOSYS
 
 
 def test_prctl_name(process: FakeProcess) -> None:

@@ -111,6 +111,7 @@ mlockall | MCL_CURRENT | ok
 munlockall | | ok
 munmap | page, 4096 | ok
 membarrier | 0, 0, 0 | ok
+rseq | buffer, 1, 0, 0 | EINVAL
 get_mempolicy | 0, 0, 0, 0, 0 | ok
 prctl PR_SET_PDEATHSIG | SIGKILL | ok
 prctl PR_GET_PDEATHSIG | buffer | ok

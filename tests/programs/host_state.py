@@ -87,7 +87,7 @@ NOTHING = """
     prctl prctl.PR_CAPBSET_READ prctl.PR_GET_DUMPABLE prctl.PR_GET_NAME prctl.PR_GET_NO_NEW_PRIVS
     prctl.PR_GET_PDEATHSIG prctl.PR_GET_SECCOMP prctl.PR_GET_TIMERSLACK prctl.PR_SET_DUMPABLE prctl.PR_SET_NAME
     prctl.PR_SET_NO_NEW_PRIVS prctl.PR_SET_PDEATHSIG prctl.PR_SET_TIMERSLACK prctl.PR_SET_VMA pread64 preadv
-    prlimit64 pselect6 readlink readlinkat rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend
+    prlimit64 pselect6 readlink readlinkat rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend
     rt_sigtimedwait sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getparam
     sched_getscheduler sched_rr_get_interval sched_setaffinity sched_setscheduler sched_yield select
     set_robust_list set_tid_address setitimer setrlimit sigaltstack stat statfs statx sysinfo syslog time

@@ -88,7 +88,7 @@ class Calls(ABC):
         """Keep its registers: another vCPU is to have them."""
 
     @abstractmethod
-    def rest(self) -> None:
+    def rest(self) -> object:
         """The vCPU that it is on is not at work any more, or not for it."""
 
     @abstractmethod

@@ -46,10 +46,23 @@ __all__ = ["deliver", "sigreturn"]
 #: Clear when a handler starts.
 _HANDLER_CLEARS = RFLAGS.mask("RF", "DF", "TF")
 _SEGV = SignalInfo(signal.SIGSEGV, SI_KERNEL, text="the signal frame cannot be written or read")
+_SEQUENCE = SignalInfo(signal.SIGSEGV, SI_KERNEL, text="the restartable sequence (rseq) is described wrong")
 
 
 def deliver(task: Task) -> GuestDeath | None:
-    """Act on every signal that waits and is not blocked, before the guest runs; return its death."""
+    """Act on all that the task must find before its next instruction: signals, sequences; return its death."""
+    death, rseq = _take_signals(task), task.rseq
+    if rseq is None or not rseq.due or death is not None or not task.runs:
+        return death
+    vcpu, node = task.kernel.scheduler.lane.number, task.machine.node
+    if rseq.come_back(task.memory, task.machine.registers, vcpu, node):
+        return None
+    task.signals.force(_SEQUENCE)
+    return _take_signals(task)
+
+
+def _take_signals(task: Task) -> GuestDeath | None:
+    """Act on every signal that waits and is not blocked; return the death of the guest."""
     signals = task.signals
     while (info := signals.dequeue(~signals.mask)) is not None:
         action = signals.action(info.signo)
@@ -88,17 +101,25 @@ def sigreturn(task: Task) -> None:
 def _enter(task: Task, info: SignalInfo, action: SigAction) -> None:
     """Make the guest run the handler of `info` next."""
     task.restart_call(action)
-    signals = task.signals
+    if task.rseq is not None and not task.rseq.break_off(task.memory, task.machine.registers):
+        _refuse(task, info, _SEQUENCE)
+        return
     try:
         _push(task, info, action)
     except (BadAddress, FrameError):
-        if info.signo == signal.SIGSEGV:
-            signals.actions[info.signo] = SigAction()
-        signals.force(_SEGV)
+        _refuse(task, info, _SEGV)
         return
+    signals = task.signals
     if action.flags & SA_RESETHAND:
         signals.actions[info.signo] = replace(action, handler=SIG_DFL)
     signals.mask |= action.mask | (0 if action.flags & SA_NODEFER else signal_bit(info.signo))
+
+
+def _refuse(task: Task, info: SignalInfo, why: SignalInfo) -> None:
+    """Send SIGSEGV because the handler of `info` cannot be run; that of SIGSEGV itself cannot either."""
+    if info.signo == signal.SIGSEGV:
+        task.signals.actions[info.signo] = SigAction()
+    task.signals.force(why)
 
 
 def _push(task: Task, info: SignalInfo, action: SigAction) -> None:

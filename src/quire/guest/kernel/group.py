@@ -13,6 +13,7 @@ from typing import Protocol
 from quire.guest.kernel.actions import signal_bit
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.meter import Meter
+from quire.guest.kernel.rseq import Rseq
 from quire.guest.kernel.seat import Seat
 from quire.guest.kernel.siginfo import GuestDeath, SignalInfo
 from quire.guest.kernel.signals import Signals
@@ -43,6 +44,7 @@ class ProcessThread(Protocol):
     awaits: int  #: signals that its call waits for though it blocks them
     meter: Meter
     blocked: bool  #: whether it waits in a call
+    rseq: Rseq | None  #: what it registered of restartable sequences
 
     @property
     def ended(self) -> bool:
@@ -91,6 +93,7 @@ class Image:
     program: Program
     bias: int = 0
     users: int = 1  #: processes that use it
+    concurrent: list[Rseq | None] = field(default_factory=list)  #: which thread has which number of rseq(2)
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class Runnable(Protocol):
         """Keep its registers: another vCPU is to have them."""
         ...
 
-    def rest(self) -> None:
+    def rest(self) -> object:
         """The vCPU that it is on is not at work any more."""
         ...
 

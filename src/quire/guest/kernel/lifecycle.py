@@ -68,6 +68,8 @@ class Lifecycle(Thread):
         thread_state(child).clear_child_tid = pointers[1] if flags & Clone.CHILD_CLEARTID else 0
         child._starts.append(lambda: child._begin(flags, stack, tls, pointers[1]))
         child._saved = self.machine.registers.save()
+        if self.rseq is not None and not flags & Clone.VM:
+            child.rseq = self.rseq.copy(image.concurrent)
         child.runs = False
         if process is not self.process:
             self.kernel.processes[process.pid] = process
@@ -113,7 +115,7 @@ class Lifecycle(Thread):
             parent,
             image,
             seat,
-            Timers.of(kernel.clock.now, usage.time),
+            Timers.of(kernel.clock.now, usage.at),
             usage,
             own.group,
             own.session,
@@ -183,6 +185,7 @@ class Lifecycle(Thread):
         if self.tid != process.pid:
             self.kernel.leave(self)
             process.threads.pop(self.tid)
+            process.usage.rename(self.tid, process.pid)
             self.tid = process.pid
             self.kernel.enter(self)
             process.threads[self.tid] = self
@@ -198,6 +201,7 @@ class Lifecycle(Thread):
         self.signals.actions = actions
         self.signals.altstack = AltStack()
         self.trap = Trap()
+        self.rseq = None
         self.process.executed = True
         self.process.timers.made.clear()
         group_state(self).barriers = 0
@@ -245,6 +249,9 @@ class Lifecycle(Thread):
         self.forget_thread_memory()
         self.ended, self.runs, self.blocked = True, False, False
         self.rest()
+        self.process.usage.leave(self.tid)
+        if self.rseq is not None:
+            self.rseq.release()
         self.process.meter.join(self.meter)
         self._stop_waiting()
         self._release_slots()

@@ -106,6 +106,17 @@ class MessageQueue(IpcObject):
         self.room.wake()
         return found
 
+    def copy(self, number: int, wish: Wish) -> Message | None:
+        """Return the message with this number, which stays in the queue; None if there is none. E2BIG, EINVAL."""
+        if not 0 <= number < len(self.messages):
+            return None
+        found = self.messages[number]
+        if wish.too_long(found):
+            raise OSError(errno.E2BIG, "the message is longer")
+        if len(found.text) > wish.size:
+            raise OSError(errno.EINVAL, "a copy is never cut")
+        return found
+
     def end(self) -> None:
         """It is removed: all calls that wait end."""
         self.receivers.wake_all(-errno.EIDRM)

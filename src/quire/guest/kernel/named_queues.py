@@ -4,6 +4,7 @@ A message that somebody sleeps for is handed to him, and what a sender sleeps wi
 """
 
 from bisect import insort
+from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,20 +12,34 @@ from quire.guest.kernel.ipc_objects import IpcObject
 from quire.guest.kernel.played_files import PlayedFile, Reader
 from quire.guest.kernel.siginfo import SI_MESGQ, SignalInfo
 from quire.guest.kernel.sleepers import Sleeper, Sleepers
+from quire.guest.kernel.waiting import Blocks
 
-__all__ = ["NamedQueue", "NamedReceiver", "NamedSender", "Notification", "QueueFile"]
+__all__ = ["NamedQueue", "NamedReceiver", "NamedSender", "Notification", "NotifyFile", "QueueFile"]
 
 #: What Linux counts for a message beside its text, and for a priority: struct msg_msg, struct posix_msg_tree_node.
 _MESSAGE, _PRIORITY, _PRIORITIES = 48, 48, 32768
 _MANY = 16
+_COOKIES = 4096  # that nobody has received; a socket drops what is too much
+#: What the last byte of a cookie says: a message came, or nobody is told any more. (NOTIFY_WOKENUP, NOTIFY_REMOVED)
+_CAME, _LEFT = 1, 2
 
 
 class Notification(NamedTuple):
-    """Who is told of a message that comes to an empty queue: process `pid`, by signal `signo`, 0 for none."""
+    """Who is told of a message that comes to an empty queue: process `pid`, by signal `signo`, 0 for none.
+
+    Or a thread of its, which reads `cookie` from `listener`.
+    """
 
     pid: int
     signo: int
     value: int
+    listener: "NotifyFile | None" = None
+    cookie: bytes = b""
+
+    @property
+    def way(self) -> int:
+        """How it is told: SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD."""
+        return 2 if self.listener is not None else int(not self.signo)
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -48,6 +63,8 @@ class NamedQueue(IpcObject):
 
     most: int
     size: int
+    name: bytes
+    unlinked: bool = False
     messages: list[tuple[int, int, bytes]] = field(default_factory=list)  #: -priority, order, text
     files: list["QueueFile"] = field(default_factory=list)
     receivers: Sleepers[NamedReceiver] = field(default_factory=Sleepers)
@@ -115,6 +132,8 @@ class NamedQueue(IpcObject):
         found, self.notification = self.notification, None
         if found is None:
             return None
+        if found.listener is not None:
+            found.listener.post(found.cookie, _CAME)
         if not found.signo:
             return found.pid, None
         pid, uid = sender
@@ -129,8 +148,38 @@ class NamedQueue(IpcObject):
 
     def leave(self, pid: int) -> None:
         """A process has closed it or has ended: it wants to be told no longer."""
-        if self.notification is not None and self.notification.pid == pid:
+        found = self.notification
+        if found is not None and found.pid == pid:
             self.notification = None
+            if found.listener is not None:
+                found.listener.post(found.cookie, _LEFT)
+
+
+class NotifyFile(PlayedFile):
+    """What a C library listens to for SIGEV_THREAD: a netlink socket, from which it receives nothing but cookies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cookies: deque[bytes] = deque(maxlen=_COOKIES)
+
+    @property
+    def link(self) -> bytes:
+        """A socket, by its number."""
+        return b"socket:[%d]" % self.pipe.key[1]
+
+    def post(self, cookie: bytes, what: int) -> None:
+        """Have the listener hear what happened."""
+        self._cookies.append(cookie[:-1] + bytes((what,)))
+        self.ring()
+
+    def read(self, reader: Reader, size: int) -> bytes:
+        """Take one cookie, cut to `size` bytes."""
+        if not self._cookies:
+            raise Blocks(queues=((self.queue, 0),))
+        found = self._cookies.popleft()
+        if not self._cookies:
+            self.pipe.set_level(0)
+        return found[:size]
 
 
 class QueueFile(PlayedFile):
@@ -141,11 +190,16 @@ class QueueFile(PlayedFile):
         self.messages, self.reads, self.writes = messages, reads, writes
         self._position = 0
 
+    @property
+    def link(self) -> bytes:
+        """Its name, as that of a file in a file system of its own."""
+        return b"/" + self.messages.name + b" (deleted)" * self.messages.unlinked
+
     def read(self, reader: Reader, size: int) -> bytes:
         """Return the text that tells how much is there and who is notified."""
         found, used = self.messages.notification, sum(len(one[2]) for one in self.messages.messages)
         pid, signo = (found.pid, found.signo) if found is not None else (0, 0)
-        way = 0 if found is None or found.signo else 1
+        way = 0 if found is None else found.way
         text = f"QSIZE:{used:<10} NOTIFY:{way:<5} SIGNO:{signo:<5} NOTIFY_PID:{pid:<6}\n".encode()
         part = text[self._position : self._position + size]
         self._position += len(part)

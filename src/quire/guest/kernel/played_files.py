@@ -33,6 +33,11 @@ class PlayedFile(ABC):
 
     pipe: ReadyPipe
 
+    @property
+    @abstractmethod
+    def link(self) -> bytes:
+        """What a link of /proc/PID/fd says that it is."""
+
     def __init__(self) -> None:
         self.queue = WaitQueue()  #: calls that wait for it to be ready, and need no descriptor for that
 

@@ -80,7 +80,7 @@ class ProcessGuest(Lifecycle):
         space = AddressSpace(machine, rng, aslr=options.aslr, commons=Commons(machine, options.large))
         image = Image(machine, space, UserMemory(machine, space), replace(program, envp=envp))
         usage = Usage(space, clock.busy)
-        process = Process(FIRST_PID, None, image, kernel.first_seat, Timers.of(clock.now, usage.time), usage)
+        process = Process(FIRST_PID, None, image, kernel.first_seat, Timers.of(clock.now, usage.at), usage)
         process.group = process.session = process.pid
         kernel.new_number()
         self.join(kernel, process, FIRST_PID, process.signals)

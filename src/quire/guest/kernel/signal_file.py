@@ -21,6 +21,8 @@ _BYTES = 128
 class SignalFile(PlayedFile):
     """Signals of the set `mask`, by bits; SIGKILL and SIGSTOP are never among them."""
 
+    link = b"anon_inode:[signalfd]"
+
     def __init__(self, mask: int) -> None:
         super().__init__()
         self.select(mask)

@@ -15,6 +15,7 @@ from quire.guest.kernel.frame import Trap
 from quire.guest.kernel.group import Process
 from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.machine import ProcessMachine
+from quire.guest.kernel.rseq import Rseq
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.system import Kernel
 from quire.guest.kernel.timers import Timers
@@ -135,6 +136,7 @@ class Task(ThreadGroup, Interruptible, Protocol):
     kept: dict[str, int]  #: what a call that waits remembers until it is made again
     waiters: tuple[Waiter, ...]  #: what the call at hand waited in
     awaits: int  #: signals that it waits for though it blocks them
+    rseq: Rseq | None  #: what it registered of restartable sequences
 
     @property
     def woken(self) -> bool:

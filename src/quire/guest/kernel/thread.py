@@ -8,6 +8,7 @@ from quire.guest.kernel.frame import Trap
 from quire.guest.kernel.group import Process
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.meter import Meter, Tally
+from quire.guest.kernel.rseq import Rseq
 from quire.guest.kernel.siginfo import GuestDeath
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.system import Kernel
@@ -35,6 +36,7 @@ class Thread(Calls):
         self._room: object | None = None  # where its registers were kept before
         self._held = 0  # translations that the TLBs had of its own when its registers were kept
         self._starts: list[Callable[[], None]] = []
+        self.rseq: Rseq | None = None  #: what it registered of restartable sequences
         self._begin_calls()
         process.threads[tid] = self
         process.threads_made += 1
@@ -107,9 +109,7 @@ class Thread(Calls):
         machine = self.machine
         if previous is not None:
             previous.leave()
-            self._since = previous.end_counting()
-            if previous.process is not self.process:
-                previous.process.usage.end_turn()
+            self._since = previous.rest()
         if not machine.loaded:
             machine.load()
         if self._saved is not None:
@@ -119,24 +119,22 @@ class Thread(Calls):
             self.meter.refills += max(self._held - machine.held(), 0)
         if self._since is None:
             self._since = machine.tally()
-        self.process.usage.begin_turn()
+        self.process.usage.begin_turn(self.tid)
 
     def leave(self) -> None:
         """Keep its registers: another vCPU is to have them."""
         self._saved, self._held = self.machine.registers.save(self._room), self.machine.held()
+        if self.rseq is not None:
+            self.rseq.release()
 
-    def rest(self) -> None:
-        """The vCPU that it is on is not at work any more, or not for it."""
-        self.end_counting()
-        self.process.usage.end_turn()
-
-    def end_counting(self) -> Tally | None:
-        """What the vCPU counts from now on is not for it; return what that has counted, if it was."""
+    def rest(self) -> Tally | None:
+        """The vCPU that it is on is not at work any more, or not for it; return what that has counted, if it was."""
         now = None
         if self._since is not None:
             now = self.machine.tally()
             self.meter.add(self._since, now)
             self._since = None
+        self.process.usage.end_turn(self.tid)
         return now
 
     def come_back(self) -> None:

@@ -21,6 +21,8 @@ _COUNT = struct.Struct("<Q")
 class TimerFile(PlayedFile):
     """A timer on `clock`, stopped; `now` returns the time of a clock by its number, in ns."""
 
+    link = b"anon_inode:[timerfd]"
+
     def __init__(self, clock: int, now: Callable[[int], int]) -> None:
         super().__init__()
         self.timer = Timer(clock, 0)

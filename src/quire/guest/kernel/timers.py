@@ -14,18 +14,21 @@ from typing import Self
 from quire.guest.kernel.siginfo import SI_KERNEL, SI_TIMER, SignalInfo
 from quire.guest.kernel.signals import Signals
 
-__all__ = ["CPU_CLOCKS", "INTERVAL_SIGNALS", "Timer", "Timers"]
+__all__ = ["INTERVAL_SIGNALS", "Timer", "Timers"]
 
 #: What each timer of setitimer sends: ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF.
 INTERVAL_SIGNALS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
-#: CLOCK_PROCESS_CPUTIME_ID and CLOCK_THREAD_CPUTIME_ID: they pass while the guest runs.
-CPU_CLOCKS = frozenset((2, 3))
 _INTERVAL_CLOCKS = (1, 2, 2)
-_PROCESSOR = 2
+_PROCESSOR = 2  # CLOCK_PROCESS_CPUTIME_ID
 _SECOND = 1_000_000_000
 #: Longer than any machine runs, in seconds.
 _NEVER = 1 << 32
 _OVERRUN_MAX = (1 << 31) - 1
+
+
+def _is_used(clock: int) -> bool:
+    """Whether a clock is one of processor time, which passes while the process or the thread runs."""
+    return clock == _PROCESSOR or clock < 0
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +36,7 @@ class Timer:
     """One timer: it expires at `next` on `clock`, None for never, and again each `interval` if that is not 0.
 
     `signo` 0 sends nothing. `ident` and `value` are those of timer_create, None for a timer of setitimer. `overrun` is
-    what its newest signal missed, `last` what the one before it did.
+    what its newest signal missed, `last` what the one before it did. A negative clock is that of a thread.
     """
 
     clock: int
@@ -89,14 +92,19 @@ class Timers:
     _idents: int = 0
 
     @classmethod
-    def of(cls, now: Callable[[int], int], used: Callable[[], int]) -> Self:
-        """Return the timers of a process that took `used()` ns of processor time; `now` tells the other clocks."""
-        return cls(lambda clock: used() if clock in CPU_CLOCKS else now(clock))
+    def of(cls, now: Callable[[int], int], used: Callable[[int], int]) -> Self:
+        """Return the timers of a process: `used` tells clocks of processor time, `now` the others."""
+        return cls(lambda clock: used(clock) if _is_used(clock) else now(clock))
 
     def limit(self, soft: int, hard: int) -> None:
         """Have the process end by its processor time, in seconds: RLIMIT_CPU. 0 is 1, as for Linux."""
         for timer, seconds, again in zip(self.limits, (soft, hard), (_SECOND, 0), strict=True):
             timer.set(max(seconds, 1) * _SECOND if seconds < _NEVER else None, again)
+
+    def raised(self, soft: int) -> int:
+        """Return the soft limit of processor time, in s, which was set to `soft`: each SIGXCPU raises it by one."""
+        moment = self.limits[0].next
+        return soft if moment is None or moment <= max(soft, 1) * _SECOND else moment // _SECOND
 
     def make(self, clock: int, signo: int, value: int | None) -> Timer:
         """Return a new timer of timer_create, stopped; without a `value` its own number is sent."""
@@ -131,7 +139,7 @@ class Timers:
         running = [
             timer.left(self.now(timer.clock))
             for timer in self._running()
-            if at_work or timer.clock not in CPU_CLOCKS
+            if at_work or not _is_used(timer.clock)
         ]
         return self.now(time.CLOCK_MONOTONIC) + min(running) if running else None
 

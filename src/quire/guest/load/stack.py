@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quire.errors import NOT_EXECUTABLE
+from quire.guest.kernel.rseq import RSEQ_ALIGN, RSEQ_FEATURES
 from quire.guest.load.launch import LaunchError
 from quire.guest.mm.linux import PAGE_4K
 
@@ -33,6 +34,7 @@ _AT_UID, _AT_EUID, _AT_GID, _AT_EGID, _AT_PLATFORM, _AT_HWCAP, _AT_CLKTCK, _AT_S
     23,
 )
 _AT_RANDOM, _AT_HWCAP2, _AT_EXECFN, _AT_MINSIGSTKSZ = 25, 26, 31, 51
+_AT_RSEQ_FEATURE_SIZE, _AT_RSEQ_ALIGN = 27, 28
 _CLOCK_TICKS = 100
 
 
@@ -120,6 +122,8 @@ def _auxiliary(aux: AuxValues, random_at: int, execfn_at: int, platform_at: int)
         (_AT_HWCAP2, 0),
         (_AT_EXECFN, execfn_at),
         (_AT_PLATFORM, platform_at),
+        (_AT_RSEQ_FEATURE_SIZE, RSEQ_FEATURES),
+        (_AT_RSEQ_ALIGN, RSEQ_ALIGN),
         (_AT_NULL, 0),
     )
     return [word for pair in pairs for word in pair]

@@ -11,8 +11,9 @@ from quire.guest.kernel.waiting import Blocks
 from quire.guest.load.launch import LaunchError, Program, prepare_file
 from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.kinds import AT_FDCWD, DIRECTORY, INT, POINTER, PROGRAM, S32, fail
+from quire.guest.syscalls.kinds import AT_FDCWD, DIRECTORY, GIVEN, INT, POINTER, S32, fail
 from quire.guest.syscalls.pidfds import open_pidfd
+from quire.guest.syscalls.procfs import link_target
 from quire.guest.syscalls.table import NO_RESULT, Result, syscall
 
 _EXIT_SIGNAL = 0xFF
@@ -136,6 +137,7 @@ def _strings(task: Task, pointer: int, left: int) -> list[bytes]:
 def _execute(task: Task, path: bytes, name: bytes, argv: int, envp: int) -> Result:
     words = _strings(task, argv, _STRINGS_MOST)
     environment = _strings(task, envp, _STRINGS_MOST - sum(map(len, words)))
+    path = link_target(task, path) or path  # /proc/self/exe: on the host that is Quire's interpreter
     program = _prepared(path, name, words or [b""], environment, task.options.root)
     task.execute(program)
     return NO_RESULT
@@ -148,14 +150,14 @@ def _prepared(path: bytes, name: bytes, words: list[bytes], environment: list[by
         raise fail(error.errno) from None
 
 
-@syscall(59, "execve", PROGRAM, POINTER, POINTER, effect=Effect.PLAYED)
+@syscall(59, "execve", GIVEN, POINTER, POINTER, effect=Effect.PLAYED)
 def execve(task: Task, program: tuple[bytes, bytes], argv: int, envp: int) -> Result:
     """Be another program."""
     name, path = program
     return _execute(task, path, name, argv, envp)
 
 
-@syscall(322, "execveat", DIRECTORY, PROGRAM, POINTER, POINTER, S32, effect=Effect.PLAYED)
+@syscall(322, "execveat", DIRECTORY, GIVEN, POINTER, POINTER, S32, effect=Effect.PLAYED)
 def execveat(
     task: Task, directory: int, program: tuple[bytes, bytes], argv: int, envp: int, flags: int
 ) -> Result:

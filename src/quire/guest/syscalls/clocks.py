@@ -7,17 +7,15 @@ import time
 from quire.guest.kernel.task import Task
 from quire.guest.kernel.waiting import Blocks
 from quire.guest.syscalls import host
-from quire.guest.syscalls.accounting import guest_time
+from quire.guest.syscalls.accounting import processor_time
 from quire.guest.syscalls.effects import Effect
-from quire.guest.syscalls.kinds import INT, POINTER, S32, Out
-from quire.guest.syscalls.table import passes, syscall
+from quire.guest.syscalls.kinds import POINTER, S32
+from quire.guest.syscalls.table import syscall
 from quire.guest.syscalls.waiting import deadline, interrupted
 
 _CLOCK_NANOSLEEP = 230
 _TIMESPEC = struct.Struct("<qq")
 _TIMER_ABSTIME = 1
-#: CLOCK_PROCESS_CPUTIME_ID and CLOCK_THREAD_CPUTIME_ID, and the same as the C library names them.
-_PROCESSOR_TIME = frozenset((2, 3, -6, -2))
 _SECOND = 1_000_000_000
 #: CLOCK_REALTIME, MONOTONIC, RAW, the coarse ones, BOOTTIME, TAI; those of a machine that wakes itself are not there.
 _KNOWN = frozenset((0, 1, 4, 5, 6, 7, 11))
@@ -26,7 +24,18 @@ _FOUND = host.HostBuffer(16)
 _SLEEPS_BY, _SLEEPLESS = frozenset((0, 1, 2, -6, 7, 11)), frozenset((3, 4, 5, 6, 8, 9))
 _TIMEX = 208  # struct timex
 
-passes(229, "clock_getres", INT, Out(16, nullable=True), effect=Effect.GUEST)
+
+@syscall(229, "clock_getres", S32, POINTER, effect=Effect.GUEST)
+def clock_getres(task: Task, clock: int, answer: int) -> int:
+    """Return the resolution of a clock: the host's."""
+    if clock < 0:
+        if processor_time(task, clock) is None:
+            return -errno.EINVAL
+        clock = -8 | clock & 7  # that of the caller
+    result = host.call(229, clock, _FOUND.address)
+    if result == 0 and answer:
+        task.memory.write(answer, _FOUND.take())
+    return result
 
 
 @syscall(96, "gettimeofday", POINTER, POINTER, effect=Effect.GUEST)
@@ -85,12 +94,11 @@ def clock_adjtime(task: Task, clock: int, pointer: int) -> int:
 @syscall(228, "clock_gettime", S32, POINTER, effect=Effect.GUEST)
 def clock_gettime(task: Task, clock: int, answer: int) -> int:
     """Return the time of a clock; those of processor time count what the guest took."""
-    if clock in _PROCESSOR_TIME:
-        now = guest_time(task)
-    elif clock in _KNOWN:
-        now = task.kernel.clock.now(clock)
-    else:
-        return host.call(228, clock, _FOUND.address)  # which says what is wrong with it
+    now = task.kernel.clock.now(clock) if clock in _KNOWN else processor_time(task, clock)
+    if now is None:
+        return (
+            -errno.EINVAL if clock < 0 else host.call(228, clock, _FOUND.address)
+        )  # which says what is wrong
     task.memory.write(answer, _TIMESPEC.pack(*divmod(now, _SECOND)))
     return 0
 

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls.effects import PARTS, Effect
-from quire.guest.syscalls.kinds import HostCall, In, Out, signed32
+from quire.guest.syscalls.kinds import HostCall, In, signed32
 from quire.guest.syscalls.table import Syscall
 
-__all__ = ["STAT", "STATX", "TIMES", "TIMEVALS", "UTIMBUF", "may_stamp", "prepare_stamps"]
+__all__ = ["TIMES", "TIMEVALS", "UTIMBUF", "may_stamp", "prepare_stamps", "stat_times", "statx_times"]
 
 _SECOND = 1_000_000_000
+#: Where times are: st_atim, st_mtim, st_ctim; stx_atime, stx_btime, stx_ctime, stx_mtime.
+_STAT_TIMES, _TIMESPEC = (72, 88, 104), struct.Struct("<qq")
+_STATX_TIMES, _STATX_TIMESTAMP = (64, 80, 96, 112), struct.Struct("<qI")
 _BIND = 49
 #: Calls that open a file by name, and the argument that has the flags; None where a structure or nothing has them.
 _OPENS = {2: 1, 85: None, 257: 2, 437: None}
@@ -53,27 +56,22 @@ def _has_times(descriptor: int) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
-class _Stamped(Out):
-    """A structure of the host's with times at `_places`, which the guest sees on its clock."""
-
-    _places: tuple[int, ...] = ()
-    _layout = struct.Struct("<qq")
-
-    def finish(self, call: HostCall, index: int, result: int) -> None:
-        data, shown = bytearray(call.buffers[index].take()), call.task.kernel.file_times.shown
-        for place in self._places:
-            seconds, nanos = self._layout.unpack_from(data, place)
-            self._layout.pack_into(data, place, *divmod(shown(seconds * _SECOND + nanos), _SECOND))
-        call.task.memory.write(call.raw[index], bytes(data))
+def stat_times(task: Task, data: bytes) -> bytes:
+    """Return a struct stat of the host's with its times on the guest's clock."""
+    return _on_guests_clock(task, data, _STAT_TIMES, _TIMESPEC)
 
 
-class _Stat(_Stamped):
-    _places = (72, 88, 104)  # st_atim, st_mtim, st_ctim
+def statx_times(task: Task, data: bytes) -> bytes:
+    """Return a struct statx of the host's, likewise."""
+    return _on_guests_clock(task, data, _STATX_TIMES, _STATX_TIMESTAMP)
 
 
-class _Statx(_Stamped):
-    _places = (64, 80, 96, 112)  # stx_atime, stx_btime, stx_ctime, stx_mtime
-    _layout = struct.Struct("<qI")
+def _on_guests_clock(task: Task, data: bytes, places: tuple[int, ...], layout: struct.Struct) -> bytes:
+    changed, shown = bytearray(data), task.kernel.file_times.shown
+    for place in places:
+        seconds, nanos = layout.unpack_from(changed, place)
+        layout.pack_into(changed, place, *divmod(shown(seconds * _SECOND + nanos), _SECOND))
+    return bytes(changed)
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,6 @@ class _Given(In):
                 call.task.kernel.file_times.keep(seconds * _SECOND + parts * self.part)
 
 
-STAT = _Stat(144)
-STATX = _Statx(256)
 #: Of struct timespec, of struct timeval, and struct utimbuf, which has seconds alone.
 TIMES, TIMEVALS = _Given(32, nullable=True), _Given(32, nullable=True, part=1000)
 UTIMBUF = _Given(16, nullable=True, part=0)

@@ -16,26 +16,31 @@ from quire.guest.syscalls import host, procfs
 from quire.guest.syscalls.channels import reserve_file
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.file_size import check_new_size
-from quire.guest.syscalls.file_times import STAT, STATX, TIMES, TIMEVALS, UTIMBUF
+from quire.guest.syscalls.file_times import TIMES, TIMEVALS, UTIMBUF
 from quire.guest.syscalls.kinds import (
+    AT_FDCWD,
     DIRECTORY,
     FD,
     INT,
     LINK,
+    LINK_AT,
     NAME,
-    OPTIONAL_PATH,
     PATH,
+    PATH_AT,
     PATH_MAX,
     POINTER,
     S32,
     S64,
     U32,
     Arg,
+    GivenPath,
     In,
     Out,
     Path,
 )
 from quire.guest.syscalls.opening import refuse_quires_memory
+from quire.guest.syscalls.played_status import STAT, STATX, guests_link
+from quire.guest.syscalls.proc_names import host_name, own_link
 from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.table import passes, syscall
 from quire.guest.syscalls.waiting import wait_for_lock
@@ -52,42 +57,42 @@ _LIST_OUT = Out(Arg(2), limit=_XATTR_MAX, by_result=True)
 passes(4, "stat", PATH, STAT, effect=Effect.READS)
 passes(5, "fstat", FD, STAT, effect=Effect.GUEST)
 passes(6, "lstat", LINK, STAT, effect=Effect.READS)
-passes(262, "newfstatat", DIRECTORY, Path(nullable=True, flags=3), STAT, INT, effect=Effect.READS)
-passes(332, "statx", DIRECTORY, Path(nullable=True, flags=2), INT, INT, STATX, effect=Effect.READS)
+passes(262, "newfstatat", DIRECTORY, Path(nullable=True, flags=3, at=0), STAT, INT, effect=Effect.READS)
+passes(332, "statx", DIRECTORY, Path(nullable=True, flags=2, at=0), INT, INT, STATX, effect=Effect.READS)
 passes(137, "statfs", PATH, _STATFS, effect=Effect.READS)
 passes(138, "fstatfs", FD, _STATFS, effect=Effect.GUEST)
 passes(21, "access", PATH, INT, effect=Effect.READS)
-passes(269, "faccessat", DIRECTORY, PATH, INT, effect=Effect.READS)
-passes(439, "faccessat2", DIRECTORY, PATH, INT, INT, effect=Effect.READS)
+passes(269, "faccessat", DIRECTORY, PATH_AT, INT, effect=Effect.READS)
+passes(439, "faccessat2", DIRECTORY, PATH_AT, INT, INT, effect=Effect.READS)
 passes(79, "getcwd", Out(Arg(1), limit=2 * PATH_MAX, by_result=True), INT, effect=Effect.GUEST)
 passes(80, "chdir", PATH, effect=Effect.READS)
 passes(81, "fchdir", FD, effect=Effect.INPUT)
 passes(83, "mkdir", PATH, INT, effect=_FILES, creates=True)
-passes(258, "mkdirat", FD, PATH, INT, effect=_FILES, creates=True)
+passes(258, "mkdirat", FD, PATH_AT, INT, effect=_FILES, creates=True)
 passes(133, "mknod", PATH, INT, INT, effect=_FILES, creates=True)
-passes(259, "mknodat", FD, PATH, INT, INT, effect=_FILES, creates=True)
+passes(259, "mknodat", FD, PATH_AT, INT, INT, effect=_FILES, creates=True)
 passes(84, "rmdir", LINK, effect=_FILES)
 passes(87, "unlink", LINK, effect=_FILES)
-passes(263, "unlinkat", FD, LINK, INT, effect=_FILES)
+passes(263, "unlinkat", FD, LINK_AT, INT, effect=_FILES)
 passes(82, "rename", LINK, LINK, effect=_FILES)
-passes(264, "renameat", FD, LINK, FD, LINK, effect=_FILES)
-passes(316, "renameat2", FD, LINK, FD, LINK, INT, effect=_FILES)
+passes(264, "renameat", FD, LINK_AT, FD, Path(follow=False, at=2), effect=_FILES)
+passes(316, "renameat2", FD, LINK_AT, FD, Path(follow=False, at=2), INT, effect=_FILES)
 passes(86, "link", LINK, LINK, effect=_FILES)
-passes(265, "linkat", FD, LINK, FD, LINK, INT, effect=_FILES)
+passes(265, "linkat", FD, LINK_AT, FD, Path(follow=False, at=2), INT, effect=_FILES)
 passes(88, "symlink", NAME, LINK, effect=_FILES)
-passes(266, "symlinkat", NAME, FD, LINK, effect=_FILES)
+passes(266, "symlinkat", NAME, FD, Path(follow=False, at=1), effect=_FILES)
 passes(90, "chmod", PATH, INT, effect=_FILES)
 passes(91, "fchmod", FD, INT, effect=_FILES)
-passes(268, "fchmodat", FD, PATH, INT, effect=_FILES)
-passes(452, "fchmodat2", FD, PATH, INT, INT, effect=_FILES)
+passes(268, "fchmodat", FD, PATH_AT, INT, effect=_FILES)
+passes(452, "fchmodat2", FD, PATH_AT, INT, INT, effect=_FILES)
 passes(92, "chown", PATH, INT, INT, effect=_FILES)
 passes(93, "fchown", FD, INT, INT, effect=_FILES)
 passes(94, "lchown", LINK, INT, INT, effect=_FILES)
-passes(260, "fchownat", FD, Path(flags=4), INT, INT, INT, effect=_FILES)
+passes(260, "fchownat", FD, Path(flags=4, at=0), INT, INT, INT, effect=_FILES)
 passes(132, "utime", PATH, UTIMBUF, effect=_FILES)
 passes(235, "utimes", PATH, TIMEVALS, effect=_FILES)
-passes(261, "futimesat", FD, OPTIONAL_PATH, TIMEVALS, effect=_FILES)
-passes(280, "utimensat", DIRECTORY, Path(nullable=True, flags=3), TIMES, INT, effect=_FILES)
+passes(261, "futimesat", FD, Path(nullable=True, at=0), TIMEVALS, effect=_FILES)
+passes(280, "utimensat", DIRECTORY, Path(nullable=True, flags=3, at=0), TIMES, INT, effect=_FILES)
 passes(188, "setxattr", PATH, NAME, _VALUE, INT, INT, effect=_FILES)
 passes(189, "lsetxattr", LINK, NAME, _VALUE, INT, INT, effect=_FILES)
 passes(190, "fsetxattr", FD, NAME, _VALUE, INT, INT, effect=_FILES)
@@ -192,28 +197,30 @@ def truncate(task: Task, path: bytes, length: int) -> int:
     return host.call(76, buffer.address, length)
 
 
-def _readlink(task: Task, directory: int, path: bytes, pointer: int, size: int) -> int:
+def _readlink(task: Task, directory: int, given: bytes, path: bytes, pointer: int, size: int) -> int:
     if size <= 0:
         return -errno.EINVAL
-    target = procfs.link_target(task, path)
+    target = own_link(task, task.tid, given, directory) or procfs.link_target(task, path)
     if target is None:
         name, out = host.HostBuffer(len(path), path), host.HostBuffer(PATH_MAX)
         result = host.call(267, directory, name.address, out.address, PATH_MAX)
         if result < 0:
             return result
-        target = out.take(result)
+        target = guests_link(task, out.take(result))
     target = target[:size]
     task.memory.write(pointer, target)
     return len(target)
 
 
-@syscall(89, "readlink", LINK, POINTER, S32, effect=Effect.READS)
-def readlink(task: Task, path: bytes, pointer: int, size: int) -> int:
+@syscall(89, "readlink", GivenPath(follow=False), POINTER, S32, effect=Effect.READS)
+def readlink(task: Task, names: tuple[bytes, bytes], pointer: int, size: int) -> int:
     """Read a symbolic link. /proc/self/exe is the guest's program, not Quire's interpreter."""
-    return _readlink(task, -100, path, pointer, size)
+    return _readlink(task, AT_FDCWD, *names, pointer, size)
 
 
-@syscall(267, "readlinkat", DIRECTORY, LINK, POINTER, S32, effect=Effect.READS)
-def readlinkat(task: Task, directory: int, path: bytes, pointer: int, size: int) -> int:
+@syscall(267, "readlinkat", DIRECTORY, GivenPath(follow=False, at=0), POINTER, S32, effect=Effect.READS)
+def readlinkat(task: Task, directory: int, names: tuple[bytes, bytes], pointer: int, size: int) -> int:
     """Read a symbolic link relative to a directory."""
-    return _readlink(task, directory, path, pointer, size)
+    given, path = names
+    path = path if path.startswith(b"/") else host_name(task, path, directory)
+    return _readlink(task, directory, given, path, pointer, size)

@@ -15,7 +15,7 @@ from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import INT, POINTER, S32, U32, fail, signed32
 from quire.guest.syscalls.state import thread_state
-from quire.guest.syscalls.table import Result, absent, syscall
+from quire.guest.syscalls.table import Result, syscall
 from quire.guest.syscalls.waiting import deadline
 
 __all__ = ["leave_memory"]
@@ -32,8 +32,6 @@ _MOST_WAITV = 128
 #: Above the bits by which others are woken: the number of a task that waits to be moved to a lock.
 _OF_REQUEUE = 32
 _SIZE_U32, _WAITV_PRIVATE = 2, 128
-
-absent(334, "rseq", ordinary=True)  # the C library asks at the start of every program, and can do without
 
 
 def _key(task: Task, address: int, private: bool) -> Key:

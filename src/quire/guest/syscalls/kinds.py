@@ -23,21 +23,23 @@ __all__ = [
     "AT_FDCWD",
     "DIRECTORY",
     "FD",
+    "GIVEN",
     "INT",
     "LINK",
+    "LINK_AT",
     "NAME",
     "OPEN_FD",
-    "OPTIONAL_PATH",
     "PATH",
+    "PATH_AT",
     "PATH_MAX",
     "POINTER",
-    "PROGRAM",
     "S32",
     "S64",
     "SOCKET",
     "U32",
     "Arg",
     "Fd",
+    "GivenPath",
     "HostCall",
     "In",
     "InOut",
@@ -54,8 +56,8 @@ PATH_MAX = 4096
 AT_FDCWD = -100
 _AT_SYMLINK_NOFOLLOW = 0x100
 _FCNTL, _GETFL = 72, 3
-#: How names begin that may be of a process: absolute ones, and numbers in /proc itself.
-_OF_PROC = tuple(bytes((one,)) for one in b"/0123456789")
+#: How names begin that may be of a process: absolute ones; numbers, self and thread-self in /proc itself.
+_OF_PROC = tuple(bytes((one,)) for one in b"/0123456789st")
 #: The most that a size from a guest's register makes Quire allocate for a bounce buffer.
 _BOUNCE_LIMIT = 1 << 20
 
@@ -101,8 +103,8 @@ class Kind:
         """Return the descriptor to which a path that follows is relative: `before`, unless this is one."""
         return before
 
-    def file_of(self, group: ThreadGroup, raw: int) -> bytes | None:
-        """Return the path of the file that this names; None when it names none."""
+    def file_of(self, group: ThreadGroup, raw: int, directory: int) -> bytes | None:
+        """Return the path of the file that this names, relative to `directory`; None when it names none."""
         return None
 
     def lower(self, call: HostCall, index: int) -> None:
@@ -154,19 +156,22 @@ class Path(Kind):
     """A path: a pointer to bytes that end with a zero. EFAULT, ENAMETOOLONG.
 
     `is_file` is not set for names of other things, such as attributes, `follow` not for calls that are about links;
-    `flags` is the argument by which AT_SYMLINK_NOFOLLOW says so.
+    `flags` is the argument by which AT_SYMLINK_NOFOLLOW says so, `at` the one with the directory to which it is
+    relative: a handler, which has both, asks itself what such a name means in /proc.
     """
 
     nullable: bool = False
     is_file: bool = True
     follow: bool = True
     flags: int | None = None
+    at: int | None = None
 
-    def file_of(self, group: ThreadGroup, raw: int) -> bytes | None:
-        return self._read(group, raw, self.follow) if self.is_file and (raw or not self.nullable) else None
+    def file_of(self, group: ThreadGroup, raw: int, directory: int) -> bytes | None:
+        named = self.is_file and (raw or not self.nullable)
+        return self._read(group, raw, self.follow, directory) if named else None
 
     def value(self, task: Task, raw: int) -> bytes:
-        return self._read(task, raw, self.follow)
+        return self._read(task, raw, self.follow, AT_FDCWD if self.at is None else None)
 
     @staticmethod
     def _given(group: ThreadGroup, raw: int) -> bytes:
@@ -176,11 +181,11 @@ class Path(Kind):
             raise fail(errno.ENAMETOOLONG)
         return path
 
-    def _read(self, group: ThreadGroup, raw: int, follow: bool) -> bytes:
+    def _read(self, group: ThreadGroup, raw: int, follow: bool, directory: int | None) -> bytes:
         path = self._given(group, raw)
-        if path[:1] not in _OF_PROC or not self.is_file:
+        if path[:1] not in _OF_PROC or not self.is_file or (directory is None and path[:1] != b"/"):
             return path
-        found = host_name(group, path)
+        found = host_name(group, path, AT_FDCWD if directory is None else directory)
         root = group.options.root
         if root and found == path:
             return os.fsencode(under_root(root, os.fsdecode(path), follow=follow))
@@ -190,16 +195,17 @@ class Path(Kind):
         if self.nullable and not call.raw[index]:
             return
         follow = self.follow if self.flags is None else not call.raw[self.flags] & _AT_SYMLINK_NOFOLLOW
-        path = self._read(call.task, call.raw[index], follow)
+        directory = AT_FDCWD if self.at is None else signed32(call.raw[self.at])
+        path = self._read(call.task, call.raw[index], follow, directory)
         buffer = call.buffers[index] = HostBuffer(len(path) + 1, path)
         call.values[index] = buffer.address
 
 
-class PathOfProgram(Path):
+class GivenPath(Path):
     """A path, as the guest calls it and as the host does."""
 
     def value(self, task: Task, raw: int) -> tuple[bytes, bytes]:  # type: ignore[override]
-        return self._given(task, raw), self._read(task, raw, True)
+        return self._given(task, raw), super().value(task, raw)
 
 
 @dataclass(frozen=True)
@@ -306,8 +312,8 @@ OPEN_FD = Fd(opened=True)
 SOCKET = Fd(opened=True, socket=True)
 DIRECTORY = Fd(directory=True)
 PATH = Path()
-OPTIONAL_PATH = Path(nullable=True)
 
-PROGRAM = PathOfProgram()
+GIVEN = GivenPath()
 LINK = Path(follow=False)
+PATH_AT, LINK_AT = Path(at=0), Path(follow=False, at=0)
 NAME = Path(is_file=False)

@@ -9,7 +9,7 @@ from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.ids import capable
 from quire.guest.syscalls.kinds import POINTER, S32, U32
-from quire.guest.syscalls.state import RLIMITS, group_state, limit_process
+from quire.guest.syscalls.state import RLIMITS, group_state, limit_of, limit_process
 from quire.guest.syscalls.table import syscall
 from quire.own_descriptors import FIRST_OWN
 
@@ -34,7 +34,7 @@ def _set(task: Task, number: int, pointer: int) -> int:
 
 
 def _get(group: ThreadGroup, number: int, pointer: int) -> int:
-    group.memory.write(pointer, _LIMIT.pack(*group_state(group).limits[number]))
+    group.memory.write(pointer, _LIMIT.pack(*limit_of(group, number)))
     return 0
 
 
@@ -65,7 +65,7 @@ def prlimit64(task: Task, target: int, number: int, new: int, old: int) -> int:
         if result == 0 and old:
             task.memory.write(old, buffer.take())
         return result
-    previous = group_state(task).limits[number]
+    previous = limit_of(task, number)
     result = _set(task, number, new) if new else 0
     if result == 0 and old:
         task.memory.write(old, _LIMIT.pack(*previous))

@@ -8,13 +8,20 @@ from quire.arch import LOW32
 from quire.guest.kernel.actions import SIGNAL_COUNT
 from quire.guest.kernel.ipc import MESSAGE_BYTES
 from quire.guest.kernel.ipc_objects import READ, WRITE, refuse
-from quire.guest.kernel.named_queues import NamedQueue, NamedReceiver, NamedSender, Notification, QueueFile
+from quire.guest.kernel.named_queues import (
+    NamedQueue,
+    NamedReceiver,
+    NamedSender,
+    Notification,
+    NotifyFile,
+    QueueFile,
+)
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.ids import capable
 from quire.guest.syscalls.ipc import caller, sleep, slept
-from quire.guest.syscalls.kinds import FD, INT, NAME, POINTER, S32, U32, fail
+from quire.guest.syscalls.kinds import FD, INT, NAME, OPEN_FD, POINTER, S32, U32, fail
 from quire.guest.syscalls.played import open_played
 from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.table import syscall
@@ -31,6 +38,8 @@ _SIGEVENT_BYTES = 64
 _SIGNAL, _NONE, _THREAD = 0, 1, 2
 _SECOND = 1_000_000_000
 _FCNTL, _GETFL, _SETFL = 72, 3, 4
+_COOKIE_BYTES = 32
+_GETSOCKOPT, _SOL_SOCKET, _SO_DOMAIN, _NETLINK = 55, 1, 39, 16
 
 
 def _check_name(name: bytes) -> None:
@@ -42,7 +51,7 @@ def _check_name(name: bytes) -> None:
         raise fail(errno.ENAMETOOLONG)
 
 
-def _make(task: Task, mode: int, attributes: int) -> NamedQueue:
+def _make(task: Task, name: bytes, mode: int, attributes: int) -> NamedQueue:
     """Return a new queue. EINVAL for its sizes, EMFILE over RLIMIT_MSGQUEUE, ENOSPC for too many."""
     most, size = _MESSAGES, _SIZE
     if attributes:
@@ -63,6 +72,7 @@ def _make(task: Task, mode: int, attributes: int) -> NamedQueue:
         changed=ipc.now(),
         most=most,
         size=size,
+        name=name,
     )
     task.kernel.files.forget_closed(task.process.seat)
     held = sum(one.cost for one in ipc.queues_there() if one.uid == made.uid)
@@ -84,7 +94,7 @@ def mq_open(task: Task, name: bytes, flags: int, mode: int, attributes: int) -> 
     if queue is None:
         if not flags & os.O_CREAT:
             return -errno.ENOENT
-        queue = _make(task, mode, attributes)
+        queue = _make(task, name, mode, attributes)
     elif flags & os.O_CREAT and flags & os.O_EXCL:
         return -errno.EEXIST
     else:
@@ -110,6 +120,7 @@ def mq_unlink(task: Task, name: bytes) -> int:
     if caller(task).users.fs != queue.uid and not capable(task):
         return -errno.EPERM
     del named[name]
+    queue.unlinked = True
     return 0
 
 
@@ -212,16 +223,39 @@ def mq_timedreceive(task: Task, descriptor: int, pointer: int, size: int, priori
     return len(text)
 
 
+def _listener(task: Task, descriptor: int) -> NotifyFile:
+    """Return what the netlink socket `descriptor` stands for from now on: the host's would hear nothing of queues."""
+    OPEN_FD.value(task, descriptor)
+    files = task.kernel.files
+    known = files.named(descriptor)
+    if isinstance(known, NotifyFile):
+        return known
+    domain, length = host.HostBuffer(4), host.HostBuffer(4, struct.pack("<i", 4))
+    result = host.call(_GETSOCKOPT, descriptor, _SOL_SOCKET, _SO_DOMAIN, domain.address, length.address)
+    if result < 0:
+        raise fail(-result)
+    if int.from_bytes(domain.take(), "little") != _NETLINK:
+        raise fail(errno.EINVAL)
+    file = NotifyFile()
+    made = files.open(file, task.process.seat, host.call(_FCNTL, descriptor, _GETFL) & os.O_NONBLOCK)
+    try:
+        os.dup2(made, descriptor, inheritable=os.get_inheritable(descriptor))
+    finally:
+        os.close(made)
+    for one in task.process.live():
+        one.looks_again()  # who receives from it already
+    return file
+
+
 @syscall(244, "mq_notify", FD, POINTER, effect=Effect.PLAYED)
 def mq_notify(task: Task, descriptor: int, event: int) -> int:
     """Be told when a message comes to an empty queue, or no longer: EBUSY while somebody else is."""
-    value, signo, how = 0, 0, _NONE
+    value, signo, how, cookie = 0, 0, _NONE, b""
     if event:
         value, signo, how = _SIGEVENT.unpack_from(task.memory.read(event, _SIGEVENT_BYTES))
         if how == _THREAD:
-            task.lacks("mq_notify (SIGEV_THREAD)")
-            return -errno.ENOSYS
-        if how not in (_SIGNAL, _NONE) or (how == _SIGNAL and not 0 <= signo <= SIGNAL_COUNT):
+            cookie = task.memory.read(value, _COOKIE_BYTES)
+        elif how not in (_SIGNAL, _NONE) or (how == _SIGNAL and not 0 <= signo <= SIGNAL_COUNT):
             return -errno.EINVAL
     queue = _opened(task, descriptor).messages
     pid = task.process.pid
@@ -230,7 +264,8 @@ def mq_notify(task: Task, descriptor: int, event: int) -> int:
         return 0
     if queue.notification is not None:
         return -errno.EBUSY
-    queue.notification = Notification(pid, signo if how == _SIGNAL else 0, value)
+    listener = _listener(task, signo) if how == _THREAD else None
+    queue.notification = Notification(pid, signo if how == _SIGNAL else 0, value, listener, cookie)
     return 0
 
 

@@ -13,7 +13,7 @@ from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.syscalls import host, procfs
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.fifos import open_fifo
-from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, U32, fail
+from quire.guest.syscalls.kinds import FD, INT, PATH, PATH_AT, POINTER, U32, fail
 from quire.guest.syscalls.proc_machine import OF_SYSFS
 from quire.guest.syscalls.proc_names import host_name
 from quire.guest.syscalls.ptys import follow_open, open_current
@@ -178,7 +178,7 @@ def open_file(
 
     Files of /proc/self show the guest, not Quire; Quire's own memory is EACCES.
     """
-    if directory != _AT_FDCWD:
+    if not path.startswith(b"/"):
         path = host_name(task, path, directory)
     readable = group_state(task).readable
     target = procfs.link_target(task, path)
@@ -222,13 +222,13 @@ def creat(task: Task, path: bytes, mode: int) -> int:
     return open_file(task, _AT_FDCWD, path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
 
 
-@syscall(_OPENAT, "openat", FD, PATH, U32, U32, effect=Effect.CHOOSES, restart=True)
+@syscall(_OPENAT, "openat", FD, PATH_AT, U32, U32, effect=Effect.CHOOSES, restart=True)
 def openat(task: Task, directory: int, path: bytes, flags: int, mode: int) -> int:
     """Open a file relative to a directory."""
     return open_file(task, directory, path, flags, mode)
 
 
-@syscall(_OPENAT2, "openat2", FD, PATH, POINTER, INT, effect=Effect.CHOOSES, restart=True)
+@syscall(_OPENAT2, "openat2", FD, PATH_AT, POINTER, INT, effect=Effect.CHOOSES, restart=True)
 def openat2(task: Task, directory: int, path: bytes, pointer: int, size: int) -> int:
     """Open a file with restrictions on how its path may resolve.
 

@@ -14,7 +14,7 @@ from quire.guest.syscalls.state import admit
 from quire.guest.syscalls.table import syscall
 from quire.own_descriptors import move_high
 
-__all__ = ["is_pidfd", "open_pidfd", "process_of"]
+__all__ = ["is_pidfd", "open_pidfd", "process_behind", "process_of"]
 
 _THREAD = os.O_EXCL
 #: The memory file that a descriptor names, by (device, inode), and the process it stands for.
@@ -25,10 +25,15 @@ def _known(task: Task) -> dict[tuple[int, int], Process]:
     return _PROCESSES.setdefault(task.kernel, {})
 
 
+def process_behind(task: Task, identity: tuple[int, int]) -> Process | None:
+    """Return the process that a descriptor with this device and inode stands for, None for another kind."""
+    return _known(task).get(identity)
+
+
 def process_of(task: Task, descriptor: int) -> Process | None:
     """Return the process that a descriptor stands for, None for another kind of descriptor."""
     identity = host.identity_of(descriptor)
-    return None if identity is None else _known(task).get(identity)
+    return None if identity is None else process_behind(task, identity)
 
 
 def is_pidfd(task: Task, status: os.stat_result) -> bool:

@@ -11,11 +11,13 @@ from typing import Protocol
 from quire.guest.kernel.group import Process
 from quire.guest.kernel.system import Kernel
 
-__all__ = ["host_name", "process_at", "program_of"]
+__all__ = ["host_name", "own_link", "process_at", "program_of"]
 
 _PROC = b"/proc/"
 _TASK = re.compile(rb"/proc/(self|thread-self|[0-9]+)(?:/task/([0-9]+))?(?=/|$)")
-_RELATIVE = re.compile(rb"[0-9]+(?=/|$)")
+_RELATIVE = re.compile(rb"(?:self|thread-self|[0-9]+)(?=/|$)")
+_OWN = re.compile(rb"/proc/(thread-)?self")
+_THREADS = re.compile(r"/proc/[0-9]+/task")
 _EXE = re.compile(rb"/proc/(?:thread-self|[0-9]+/task/([0-9]+))/exe")
 _AT_FDCWD = -100
 
@@ -35,14 +37,16 @@ class OfKernel(Protocol):
 
 
 def _absolute(directory: int, path: bytes) -> bytes:
-    """Return a name that begins with a number, and lies in /proc itself, as an absolute one; others as they are."""
+    """Return a name that begins with a task's, and lies in /proc or a list of threads, as an absolute one."""
     if not _RELATIVE.match(path):
         return path
     try:
         where = os.getcwd() if directory == _AT_FDCWD else os.readlink(f"/proc/thread-self/fd/{directory}")
     except OSError:
         return path
-    return _PROC + path if where == "/proc" else path
+    if where == "/proc":
+        return _PROC + path
+    return b"/proc/self/task/" + path if path[:1].isdigit() and _THREADS.fullmatch(where) else path
 
 
 def host_name(task: OfKernel, path: bytes, directory: int = _AT_FDCWD) -> bytes:
@@ -61,11 +65,22 @@ def host_name(task: OfKernel, path: bytes, directory: int = _AT_FDCWD) -> bytes:
         process = task.process
     if process is None or (match[2] is not None and task.kernel.task(int(match[2])) is None):
         return b"/proc/-1" + rest  # which is not there
+    if not rest and (match[2] is not None or match[1].isdigit()):
+        rest = b"/"  # on the host it may be a link
     if rest.startswith(b"/task") or process.ended:
         return b"/proc/self" + rest
     if process.seat is task.process.seat:
         return b"/proc/thread-self" + rest
     return b"/proc/%d/task/%d" % (os.getpid(), process.seat.native_id) + rest
+
+
+def own_link(task: OfKernel, tid: int, path: bytes, directory: int) -> bytes | None:
+    """Return what /proc/self or /proc/thread-self leads to for thread `tid`, if it is `path`; None for other names."""
+    match = _OWN.fullmatch(_absolute(directory, path))
+    if match is None:
+        return None
+    number = b"%d" % task.process.pid
+    return number if match[1] is None else number + b"/task/%d" % tid
 
 
 def process_at(task: OfKernel, thread: int | None) -> Process | None:

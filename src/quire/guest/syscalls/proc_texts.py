@@ -9,7 +9,7 @@ from quire.guest.kernel.actions import SIG_DFL, SIG_IGN, SIGNAL_COUNT, signal_bi
 from quire.guest.kernel.task import Task
 from quire.guest.load.launch import Program
 from quire.guest.syscalls.proc_memory import memory_lines, smaps, smaps_rollup, statm
-from quire.guest.syscalls.state import group_state, thread_state
+from quire.guest.syscalls.state import group_state, limit_of, thread_state
 
 __all__ = ["TEXTS", "command_name", "program_path"]
 
@@ -151,7 +151,7 @@ def _status(task: Task) -> bytes:
 def _limits(task: Task) -> bytes:
     rows = [("Limit", "Soft Limit", "Hard Limit", "Units")]
     for number, (name, unit) in enumerate(_LIMITS):
-        pair = group_state(task).limits[number]
+        pair = limit_of(task, number)
         soft, hard = ("unlimited" if value == WORD else str(value) for value in pair)
         rows.append((name, soft, hard, unit))
     lines = (

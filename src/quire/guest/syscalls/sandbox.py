@@ -37,7 +37,7 @@ def check_names(group: ThreadGroup, kinds: Sequence[Kind], registers: tuple[int,
     directory = AT_FDCWD
     for kind, register in zip(kinds, registers, strict=False):
         directory = kind.directory_of(register, directory)
-        path = kind.file_of(group, register)
+        path = kind.file_of(group, register, directory)
         if path is not None:
             readable.check_name(directory, link_target(group, path) or path)
 

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 from quire.arch import Access
+from quire.guest.kernel.named_queues import NotifyFile
 from quire.guest.kernel.task import Task
 from quire.guest.mm.uaccess import BadAddress
 from quire.guest.syscalls import host
@@ -14,6 +15,7 @@ from quire.guest.syscalls.connections import ADDRESS_MAX, asked_length
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.io import segments_of
 from quire.guest.syscalls.kinds import FD, INT, POINTER, S32, SOCKET, U32, fail
+from quire.guest.syscalls.played import read_played
 from quire.guest.syscalls.state import group_state
 from quire.guest.syscalls.table import syscall
 from quire.guest.syscalls.transfer import MAX_TRANSFER, Segments, check_ranges, gather, skip
@@ -154,9 +156,13 @@ def recvfrom(
     task: Task, descriptor: int, pointer: int, count: int, flags: int, source: int, length: int
 ) -> int:
     """Receive bytes, and where they came from if that is asked for."""
+    segments = [(pointer, min(count, MAX_TRANSFER))]
+    played = task.kernel.files.named(descriptor) if task.kernel.files else None
+    if isinstance(played, NotifyFile):
+        return read_played(task, descriptor, played, segments, waits=not flags & posix.MSG_DONTWAIT)
     asked = asked_length(task, length, ADDRESS_MAX) if source else 0
     received = _Received(host.HostBuffer(ADDRESS_MAX) if source else None, None)
-    result = received.take(task, descriptor, [(pointer, min(count, MAX_TRANSFER))], flags)
+    result = received.take(task, descriptor, segments, flags)
     if result >= 0 and received.name is not None:
         task.memory.write(source, received.name.take(min(asked, received.name_length)))
         task.memory.write_u32(length, received.name_length)

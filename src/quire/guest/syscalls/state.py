@@ -30,6 +30,7 @@ __all__ = [
     "copy_thread_state",
     "creating",
     "group_state",
+    "limit_of",
     "limit_process",
     "thread_state",
 ]
@@ -213,6 +214,14 @@ def limit_process(process: Process, number: int, soft: int, hard: int) -> None:
         process.timers.limit(soft, hard)
 
 
+def limit_of(group: OfProcess, number: int) -> tuple[int, int]:
+    """Return a limit, soft and hard. That of processor time rises by a second with each SIGXCPU."""
+    soft, hard = group_state(group).limits[number]
+    if number == resource.RLIMIT_CPU:
+        soft = group.process.timers.raised(soft)
+    return soft, hard
+
+
 def thread_state(task: OfProcess) -> ThreadState:
     """Return the kernel's state of the thread that `task` is, made at its first system call."""
     state = _THREADS.get(task)
@@ -232,7 +241,7 @@ def copy_group_state(parent: OfProcess, child: OfProcess) -> None:
     made = copy.copy(old)
     for name, value in sets.items():
         setattr(made, name, value)
-    made.limits = dict(old.limits)
+    made.limits = {number: limit_of(parent, number) for number in old.limits}
     child.process.timers.limit(*made.limits[resource.RLIMIT_CPU])
     _GROUPS[child.process] = made
 

@@ -7,7 +7,8 @@ import struct
 from quire.guest.kernel.actions import SIGNAL_COUNT
 from quire.guest.kernel.siginfo import SI_TIMER
 from quire.guest.kernel.task import Task, ThreadGroup
-from quire.guest.kernel.timers import CPU_CLOCKS, Timer, Timers
+from quire.guest.kernel.timers import Timer, Timers
+from quire.guest.syscalls.accounting import own_clock
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import POINTER, S32, U32, fail
 from quire.guest.syscalls.state import group_state
@@ -25,12 +26,10 @@ _MICRO = 1000
 _LONGEST = 1 << 62
 _ABSOLUTE = 1  # TIMER_ABSTIME
 _SIGNAL, _NONE, _THREAD_ID = 0, 1, 4
-#: CLOCK_REALTIME, MONOTONIC, the two of processor time, BOOTTIME, TAI.
-_CLOCKS = frozenset((0, 1, *CPU_CLOCKS, 7, 11))
+#: CLOCK_REALTIME, MONOTONIC, BOOTTIME, TAI.
+_CLOCKS = frozenset((0, 1, 7, 11))
 #: Clocks that have no timers: MONOTONIC_RAW, the two coarse ones, and the alarms of a machine without such a clock.
 _TIMELESS = frozenset((4, 5, 6, 8, 9))
-#: The clocks of processor time as the C library names them: of process 0, the caller, or of thread 0.
-_OWN_CLOCKS = {-6: 2, -2: 3}
 _SIGPENDING = 11  # RLIMIT_SIGPENDING bounds timers too: each may have a signal that waits
 
 
@@ -104,8 +103,10 @@ def alarm(task: Task, seconds: int) -> int:
 @syscall(222, "timer_create", S32, POINTER, POINTER, effect=Effect.PLAYED)
 def timer_create(task: Task, clock: int, event: int, answer: int) -> int:
     """Make a timer on a clock, which sends a signal or nothing. EINVAL for clocks that Quire does not have."""
-    clock = _OWN_CLOCKS.get(clock, clock)
-    if clock not in _CLOCKS:
+    used = own_clock(task, clock)
+    if used is not None:
+        clock = used
+    elif clock not in _CLOCKS:
         return -errno.EOPNOTSUPP if clock in _TIMELESS else -errno.EINVAL
     if len(task.timers.made) >= group_state(task).limits[_SIGPENDING][0]:
         return -errno.EAGAIN
