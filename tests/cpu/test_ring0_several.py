@@ -3,7 +3,7 @@
 import pytest
 from ring0_guest import SWITCH, assemble, reported
 
-from quire.arch import X2APIC_ICR, ApicRegister
+from quire.arch.apic import X2APIC_ICR, ApicRegister
 from quire.cpu import Detail
 from quire.devices import ApicBus, LocalApic
 from quire.errors import MisuseError

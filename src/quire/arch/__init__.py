@@ -16,19 +16,7 @@ its name says nothing outside its module.
 """
 
 from quire.arch.amd import AMD_EFER, AMD_PF_ERROR, NPF_EXITINFO1, describe_amd_page_fault
-from quire.arch.apic import (
-    APIC_BASE,
-    APIC_LVT,
-    APIC_SPURIOUS,
-    APIC_VERSION,
-    X2APIC_ICR,
-    X2APIC_MSRS,
-    XAPIC_DESTINATION_SHIFT,
-    ApicRegister,
-    DeliveryMode,
-    Shorthand,
-    TimerMode,
-)
+from quire.arch.apic import APIC_BASE, APIC_LVT, APIC_SPURIOUS, APIC_VERSION, X2APIC_ICR
 from quire.arch.capabilities import (
     VMCS_REVISION,
     VMX_BASIC,
@@ -381,17 +369,6 @@ __all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     "field_by_encoding",
     "field_by_name",
     # The local APIC
-    "APIC_BASE",
-    "APIC_LVT",
-    "APIC_SPURIOUS",
-    "APIC_VERSION",
-    "X2APIC_ICR",
-    "X2APIC_MSRS",
-    "XAPIC_DESTINATION_SHIFT",
-    "ApicRegister",
-    "DeliveryMode",
-    "Shorthand",
-    "TimerMode",
     # CPUID
     "CPUID_1_ECX",
     "CPUID_1_EDX",

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple, Protocol
 
-from quire.arch import LOW32, DeliveryMode, Shorthand
+from quire.arch import LOW32
+from quire.arch.apic import DeliveryMode, Shorthand
 
 __all__ = ["ApicBus", "Interrupt", "Receiver"]
 

@@ -3,7 +3,7 @@
 SDM 3A §10.5.4. Times are in ns of the machine's clock.
 """
 
-from quire.arch import TimerMode
+from quire.arch.apic import TimerMode
 from quire.devices.clock import CRYSTAL_HZ, Clock
 
 __all__ = ["ApicTimer"]

@@ -6,7 +6,7 @@ it is stored but what an edge has to be seen against.
 
 from collections.abc import Callable
 
-from quire.arch import DeliveryMode
+from quire.arch.apic import DeliveryMode
 from quire.arch.layout import Layout, bit, bits, reserved
 from quire.devices.apic_bus import ApicBus, Interrupt
 

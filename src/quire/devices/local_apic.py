@@ -5,18 +5,17 @@ vectors beyond their registers, focus processors, arbitration. What the guest do
 gets in x2APIC mode, or bits of the error status register.
 """
 
-from quire.arch import (
+from quire.arch import LOW32, Vector
+from quire.arch.apic import (
     APIC_BASE,
     APIC_LVT,
     APIC_SPURIOUS,
     APIC_VERSION,
-    LOW32,
     X2APIC_ICR,
     X2APIC_MSRS,
     XAPIC_DESTINATION_SHIFT,
     ApicRegister,
     DeliveryMode,
-    Vector,
 )
 from quire.devices.apic_bus import ApicBus, Interrupt
 from quire.devices.apic_timer import ApicTimer

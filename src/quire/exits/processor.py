@@ -14,12 +14,12 @@ from quire.arch import (
     LOW32,
     MOV_TO_CR3,
     WORD,
-    X2APIC_MSRS,
     Vector,
     is_canonical,
     paging_mode,
     pcid,
 )
+from quire.arch.apic import X2APIC_MSRS
 from quire.arch.instruction_exits import INVPCID_DESCRIPTOR
 from quire.devices.clock import Clock
 from quire.devices.local_apic import LocalApic

@@ -11,7 +11,7 @@ from quire.paging.context import Words
 from quire.paging.shadow import Resolution, Shadow
 from quire.tlb import Operation
 
-__all__ = ["Mapped", "Shadowed"]
+__all__ = ["Mapped", "Shadowed", "WriteLog"]
 
 
 class Mapped(Protocol):
@@ -58,4 +58,20 @@ class Shadowed(Protocol):
 
     def counts(self) -> dict[str, int]:
         """Return what the shadow of this vCPU has and did so far, by name."""
+        ...
+
+
+class WriteLog(Protocol):
+    """Who logs the guest's writes, as an Mmu knows it. Guest-physical addresses and sizes are in bytes."""
+
+    def written(self, gpa: int) -> None:
+        """Quire itself is about to write at `gpa`, which is backed: every such write is told here."""
+        ...
+
+    def violated(self, gpa: int) -> bool:
+        """A write at `gpa` was not allowed: return whether the log had forbidden it, and allows it now."""
+        ...
+
+    def backed(self, gpa: int, size: int) -> None:
+        """`size` bytes at `gpa` have just been given memory, in pages of 4 KiB."""
         ...

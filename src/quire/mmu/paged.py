@@ -5,7 +5,6 @@ Same page-table, TLB and cache operations under each Mmu, same guest results.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from quire.arch import CR4, PAGE_SHIFT, PAGE_SIZE, Access
 from quire.errors import MisuseError
 from quire.memory import Fill, OutOfFrames, Owner, OwnerKind, Pool
 from quire.memory.numa import NodePools
-from quire.mmu.abilities import Mapped, Shadowed
+from quire.mmu.abilities import Mapped, Shadowed, WriteLog
 from quire.mmu.guest_frames import GuestFrames
 from quire.mmu.host import Host
 from quire.mmu.placement import Placement
@@ -41,22 +40,6 @@ _TABLE = Owner(OwnerKind.GUEST_TABLE, "guest tables")
 _PCIDE = CR4.mask("PCIDE")
 _GUEST_CR3 = word_of("guest_cr3")
 _PAGE = Owner(OwnerKind.GUEST_PAGE, "guest pages")
-
-
-class WriteLog(Protocol):
-    """Who logs the guest's writes, as an Mmu knows it. Guest-physical addresses and sizes are in bytes."""
-
-    def written(self, gpa: int) -> None:
-        """Quire itself is about to write at `gpa`, which is backed: every such write is told here."""
-        ...
-
-    def violated(self, gpa: int) -> bool:
-        """A write at `gpa` was not allowed: return whether the log had forbidden it, and allows it now."""
-        ...
-
-    def backed(self, gpa: int, size: int) -> None:
-        """`size` bytes at `gpa` have just been given memory, in pages of 4 KiB."""
-        ...
 
 
 class PagedMmu(ABC):

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from quire.arch import APIC_BASE, CPUID_1_ECX, CPUID_1_EDX, ExitReason
+from quire.arch import CPUID_1_ECX, CPUID_1_EDX, LOW32, ExitReason
+from quire.arch.apic import APIC_BASE
 from quire.cpu import Detail, make_cpu
 from quire.devices import (
     APIC_PAGE,
@@ -167,7 +168,7 @@ class Pc:
         """Answer CPUID as a processor of this PC: with its APIC's ID and the frequencies of its clocks."""
         del stop
         registers = context.cpu.registers
-        leaf, subleaf = (value & 0xFFFFFFFF for value in registers.read_many(("rax", "rcx")))
+        leaf, subleaf = (value & LOW32 for value in registers.read_many(("rax", "rcx")))
         eax, ebx, ecx, edx = context.cpuid(leaf, subleaf)
         count = len(self.apics)
         if leaf == 0:
