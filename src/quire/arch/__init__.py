@@ -203,7 +203,12 @@ from quire.arch.vmcs import (
 )
 from quire.arch.vmcs_layouts import VMCS_LAYOUTS
 
-__all__ = [  # noqa: RUF022 - grouped by module, as the room is read
+__all__ = [
+    "APIC_BASE",
+    "APIC_LVT",
+    "APIC_SPURIOUS",
+    "APIC_VERSION",
+    "X2APIC_ICR",
     # What AMD's processors say otherwise
     "AMD_EFER",
     "AMD_PF_ERROR",
