@@ -203,12 +203,7 @@ from quire.arch.vmcs import (
 )
 from quire.arch.vmcs_layouts import VMCS_LAYOUTS
 
-__all__ = [
-    "APIC_BASE",
-    "APIC_LVT",
-    "APIC_SPURIOUS",
-    "APIC_VERSION",
-    "X2APIC_ICR",
+__all__ = [  # noqa: RUF022 - grouped by module, as the room is read
     # What AMD's processors say otherwise
     "AMD_EFER",
     "AMD_PF_ERROR",
@@ -374,6 +369,11 @@ __all__ = [
     "field_by_encoding",
     "field_by_name",
     # The local APIC
+    "APIC_BASE",
+    "APIC_LVT",
+    "APIC_SPURIOUS",
+    "APIC_VERSION",
+    "X2APIC_ICR",
     # CPUID
     "CPUID_1_ECX",
     "CPUID_1_EDX",
