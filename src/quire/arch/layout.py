@@ -43,7 +43,7 @@ LOW32 = (1 << 32) - 1
 # change their numbers from edition to edition and are cited by name; and, for devices, the data sheets of their chips
 # and the specifications of ACPI and virtio.
 _SECTION = re.compile(
-    r"(SDM [1-4][A-D]?|APM [1-5]|FRED|ISE|PC16550D|82093AA|ACPI|VIRTIO) §[0-9A-Z]+(\.[0-9]+)*"
+    r"(SDM [1-4][A-D]?|APM [1-5]|FRED|ISE|PC16550D|82093AA|MC146818|ACPI|VIRTIO) §[0-9A-Z]+(\.[0-9]+)*"
 )
 
 

@@ -1,6 +1,7 @@
 """``quire boot``: an operating system as a guest, with its console, then its report."""
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,18 @@ _KERNELS = "vmlinuz*"
 _DEFAULT_MEMORY = 512 << 20
 
 
+def _date(context: click.Context, option: click.Parameter, value: str) -> datetime:
+    """Return the date that `value` says. Raises click.BadParameter."""
+    if value == "now":
+        return datetime.now(UTC)
+    try:
+        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is no date: give 2025-01-01, 2025-01-01T12:30:00 or now"
+        ) from None
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--kernel", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
               help="The kernel: a bzImage, such as /boot/vmlinuz-VERSION.")  # fmt: skip
@@ -27,6 +40,8 @@ _DEFAULT_MEMORY = 512 << 20
               help="Its initial RAM disk; of several, one lies behind the other.")  # fmt: skip
 @click.option("--append", default="console=ttyS0", show_default=True, metavar="STRING",
               help="The kernel's command line.")  # fmt: skip
+@click.option("--date", default="2025-01-01", show_default=True, metavar="DATE", callback=_date,
+              help="What the guest's clock shows at first, in UTC: 2025-01-01, 2025-01-01T12:30:00, now.")  # fmt: skip
 @hardware_options
 @numa_options
 @click.option("--vpid/--no-vpid", default=True, show_default=True,
@@ -62,7 +77,12 @@ def command(**options: Any) -> int:
     from quire.guest.boot.boot_spec import BootSpec
 
     spec = BootSpec(
-        options["kernel"], options["initrds"], options["append"], config, Detail[options["detail"].upper()]
+        options["kernel"],
+        options["initrds"],
+        options["append"],
+        config,
+        Detail[options["detail"].upper()],
+        date=options["date"],
     )
     kind = "json" if options["as_json"] else options["kind"]
     return _boot(spec, kind, options["output"])

@@ -7,6 +7,7 @@ it gets.
 from quire.devices.apic_bus import ApicBus
 from quire.devices.bus import Bus, Device
 from quire.devices.clock import Clock, MachineClock
+from quire.devices.cmos import CMOS, CmosClock
 from quire.devices.io_apic import IO_APIC_PAGE, IoApic
 from quire.devices.local_apic import APIC_PAGE, LocalApic
 from quire.devices.msrs import Msr
@@ -16,6 +17,7 @@ from quire.devices.serial import COM1, COM1_PIN, SERIAL_PORTS, SerialPort
 
 __all__ = [
     "APIC_PAGE",
+    "CMOS",
     "COM1",
     "COM1_PIN",
     "DEBUG_PORT",
@@ -25,6 +27,7 @@ __all__ = [
     "ApicBus",
     "Bus",
     "Clock",
+    "CmosClock",
     "DebugConsole",
     "Device",
     "Ending",

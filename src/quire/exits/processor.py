@@ -28,6 +28,7 @@ from quire.mmu.paged import PagedMmu
 from quire.paging import Context
 from quire.tlb import Operation
 from quire.vcpu import Event, Registers, TimeStamps, VmxState
+from quire.vcpu.vmcs import word_of
 
 __all__ = ["Processor"]
 
@@ -54,6 +55,7 @@ _CR0_OWNED = CR0.mask("PE", "WP", "CD", "PG")
 _CR4_OWNED = CR4.mask("PSE", "PAE", "PGE", "PCIDE", "SMEP", "SMAP", "LA57")
 _NXE, _LMA = EFER.mask("NXE"), EFER.mask("LMA")
 _EFER_KNOWN = EFER.mask("SCE", "LME", "LMA", "NXE")
+_GUEST_CR3 = word_of("guest_cr3")
 _TICKS = 1000  # that the time-stamp counter grows by each time it is read, in ticks that are nanoseconds
 _VMCS_MSRS = {
     Msr.SYSENTER_CS: "guest_ia32_sysenter_cs",
@@ -115,17 +117,31 @@ class Processor:
             if name == "cr3":
                 return
             value |= _NXE
-        self._vmx.vmcs.write(f"guest_{name}", value)
+        if name == "cr3":
+            # Not by Vmcs.write: no control changes with CR3, so that nobody need look at all fields.
+            self._vmx.vmcs.words[_GUEST_CR3] = value
+        else:
+            self._vmx.vmcs.write(f"guest_{name}", value)
 
     def settle(self) -> None:
         """Make context and address space follow the VMCS, where a handler may have changed control registers."""
         cr0, cr4, cr3, efer = self.visible(0), self.visible(4), self._read("cr3"), self._read("ia32_efer")
-        if (cr0, cr3, cr4, efer) == self._settled:
-            return
-        self._settled = ()  # until there was a frame for what follows
-        mmu = self._mmu
+        state = cr0, cr4, efer, cr3
+        before, self._settled = self._settled, ()  # until there was a frame for what follows
+        if state != before:
+            if state[:3] != before[:3]:
+                self._settle_controls(cr0, cr4, efer)
+            mmu = self._mmu
+            mmu.guest_context[Context.CR3] = cr3
+            mmu.pcid = pcid(cr3) if CR4.get(cr4, "PCIDE") else 0
+            mmu.follow()
+            mmu.forget(None)
+            if mmu.tlb is not None:
+                mmu.enter_tlb(mmu.tlb)
+        self._settled = state
+
+    def _settle_controls(self, cr0: int, cr4: int, efer: int) -> None:
         for field, value in (
-            (Context.CR3, cr3),
             (Context.NXE, EFER.get(efer, "NXE")),
             (Context.WP, CR0.get(cr0, "WP")),
             (Context.CD, CR0.get(cr0, "CD")),
@@ -136,13 +152,7 @@ class Processor:
             (Context.MODE, paging_mode(cr0, cr4, efer)),
             (Context.PAT, self._msrs[Msr.PAT]),
         ):
-            mmu.guest_context[field] = value
-        mmu.pcid = pcid(cr3) if CR4.get(cr4, "PCIDE") else 0
-        mmu.follow()
-        mmu.forget(None)
-        if mmu.tlb is not None:
-            mmu.enter_tlb(mmu.tlb)
-        self._settled = (cr0, cr3, cr4, efer)
+            self._mmu.guest_context[field] = value
 
     def visible(self, number: int) -> int:
         """Return CR0 or CR4 as the guest reads it: host-owned bits from the read shadow (SDM 3C §24.6.6)."""

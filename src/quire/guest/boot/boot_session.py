@@ -40,7 +40,14 @@ class BootSession:
         kernel = LinuxImage(_read(spec.kernel, "kernel"), spec.kernel)
         initrd = b"".join(_read(name, "initrd") for name in spec.initrds)
         try:
-            self.pc = Pc(spec.config, self.console.sent, typed, detail=spec.detail, engine=spec.engine)
+            self.pc = Pc(
+                spec.config,
+                self.console.sent,
+                typed,
+                date=spec.date,
+                detail=spec.detail,
+                engine=spec.engine,
+            )
         except (BackendError, MisuseError, OutOfFrames) as error:
             raise LaunchError(CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
         self.pc.given_up = lambda: self.console.over

@@ -1,9 +1,11 @@
 """A boot as a record: kernel, initial RAM disks, command line, the hardware, how much is recorded."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from quire.cpu import Detail
+from quire.guest.boot.pc import FIRST_DATE
 from quire.machine import GuestConfig
 
 __all__ = ["BootSpec", "boot_config"]
@@ -25,3 +27,4 @@ class BootSpec:
     config: GuestConfig = field(default_factory=boot_config)
     detail: Detail = Detail.EXITS
     engine: str = "soft"
+    date: datetime = FIRST_DATE  #: what the guest's clock shows when it is switched on

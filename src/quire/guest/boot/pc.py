@@ -1,6 +1,7 @@
 """A PC: a machine guest with a bus of devices, a clock, interrupts, a serial console, and a way to switch it off."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Protocol
 
 from quire.arch import CPUID_1_ECX, CPUID_1_EDX, LOW32, ExitReason
@@ -8,12 +9,14 @@ from quire.arch.apic import APIC_BASE
 from quire.cpu import Detail, make_cpu
 from quire.devices import (
     APIC_PAGE,
+    CMOS,
     COM1,
     COM1_PIN,
     EXIT_PORT,
     IO_APIC_PAGE,
     SERIAL_PORTS,
     ApicBus,
+    CmosClock,
     Ending,
     ExitPort,
     IoApic,
@@ -30,8 +33,10 @@ from quire.guest.boot.turns import Turns
 from quire.machine import GuestConfig, Machine, Vcpu
 from quire.vcpu import Exit, time_stamps
 
-__all__ = ["Pc", "Typed"]
+__all__ = ["FIRST_DATE", "Pc", "Typed"]
 
+#: The date that a guest is switched on at, unless somebody says another: so that a run is the same every time.
+FIRST_DATE = datetime(2025, 1, 1, tzinfo=UTC)
 #: Blocks in a turn of one of several vCPUs.
 _TURN = 5_000
 #: About how many nanoseconds of the clock a block takes.
@@ -67,7 +72,7 @@ class Pc:
     """The machine that `config` describes, which has a bus, run by `engine`, recording as `detail` says.
 
     `sent` gets each byte that the guest sends to its console; `typed` is asked for more whenever the guest has read all
-    that was there. Raises what making a machine raises.
+    that was there. Its clock shows `date` at first. Raises what making a machine raises.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Pc:
         sent: Callable[[int], None],
         typed: Typed,
         *,
+        date: datetime = FIRST_DATE,
         detail: Detail = Detail.EXITS,
         engine: str = "soft",
     ) -> None:
@@ -94,6 +100,7 @@ class Pc:
         power, ports = Power(self._end), machine.ports
         ports.attach_several(COM1, SERIAL_PORTS, self.serial)
         ports.attach(EXIT_PORT, self.exit_port)
+        ports.attach_several(CMOS, 2, CmosClock(self.clock, date))
         for first, count in ((KEYBOARD_COMMAND, 1), (RESET_CONTROL, 1), (SLEEP_CONTROL, 2)):
             ports.attach_several(first, count, power, offset=first)
         machine.bus.attach(IO_APIC_PAGE, _PAGE, self.io_apic)
