@@ -280,11 +280,11 @@ def test_a_rule_of_the_hypervisor(name: str, flushed: bool) -> None:
 
 REMAPPED = """\
 1. supervisor read of 0x400000 at rip 0x12172, vCPU 0, may use a stale translation: the tables give another address
-   kept     combined mapping of 0x400000, 4 KiB, VPID 0x1, PCID 0x0, EP4TA 0x5000, since step 65: \
+   kept     combined mapping of 0x400000, 4 KiB, VPID 0x1, PCID 0x0, EP4TA 0x5000, since step 64: \
 hpa 0x5011000, RWX, clean, 4 KiB, WB
    tables   hpa 0x5013000, RWX, clean, 4 KiB, WB
    changed  guest entry of level 1 at hpa 0x5014000 (gpa 0x203000), 0x0000000000300023 to 0x0000000000302003, \
-by the guest at CPL 0 at rip 0x1216a, step 72
+by the guest at CPL 0 at rip 0x1216a, step 71
    missing  INVLPG for address 0x400000, PCID 0x0 (SDM 3A §4.10.4.1)
 """
 GLOBAL_KEPT = """\
