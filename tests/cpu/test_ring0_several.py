@@ -230,3 +230,19 @@ def test_code_that_one_vcpu_changes_is_executed_as_changed_by_the_other(mmu: str
     changes = "".join(change.format(value) for value in (2, 3, 4))
     outcome = run(START + "first:" + ASK + changes + mapped + "finish\n" + CALLER, mmu, detail)
     assert reported(outcome) == [1, 2, 3, 4, 9]
+
+
+#: The same, but the second vCPU calls it in the upper half of the address space, where the first maps all memory too.
+UPPER = "mov rax, cr3\nmov rbx, [rax]\nmov [rax + 0x800], rbx\n"
+CALLER_ABOVE = CALLER.replace(
+    "call answer", "lea rax, [rip + answer]\nmov rbx, 0xffff800000000000\nadd rax, rbx\ncall rax"
+)
+
+
+@pytest.mark.parametrize("mmu", ["native", "ept"])
+def test_code_in_the_upper_half_that_one_vcpu_changes(mmu: str) -> None:
+    """As when Linux patches itself: pages of the upper half are dropped by their whole addresses."""
+    change = "mov byte ptr [answer + 1], {0}\n" + ASK
+    changes = "".join(change.format(value) for value in range(2, 8))
+    outcome = run(START + "first:" + UPPER + ASK + changes + "finish\n" + CALLER_ABOVE, mmu)
+    assert reported(outcome) == [1, 2, 3, 4, 5, 6, 7]

@@ -48,6 +48,8 @@ def _date(context: click.Context, option: click.Parameter, value: str) -> dateti
               help="Without, every VM entry and exit flushes the guest's translations.")  # fmt: skip
 @click.option("--detail", type=click.Choice(["exits", "full"]), default="exits", show_default=True,
               help="full: every access goes through the modelled TLB.")  # fmt: skip
+@click.option("--check-flushes", is_flag=True,
+              help="Report stale translations, flushes that are missing, flushes not needed.")  # fmt: skip
 @click.option("--report", "kind", type=click.Choice(["table", "json", "none"]), default="table",
               show_default=True, help="What to write when the guest has ended.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The same as --report json.")
@@ -72,7 +74,13 @@ def command(**options: Any) -> int:
     context = click.get_current_context()
     if context.get_parameter_source("memory") is click.core.ParameterSource.DEFAULT:
         hardware["memory"] = _DEFAULT_MEMORY
-    config = guest_config(hardware, options["vpid"], numa=numa_config(options), kind="machine")
+    config = guest_config(
+        hardware,
+        options["vpid"],
+        check_flushes=options["check_flushes"],
+        numa=numa_config(options),
+        kind="machine",
+    )
     from quire.cpu import Detail
     from quire.guest.boot.boot_spec import BootSpec
 

@@ -1,7 +1,7 @@
-"""What a run's record says of what its Cpus counted: accesses, look-ups in TLBs, walks."""
+"""What a run's record says of what its Cpus counted, and of what a check of flushes found."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from quire.machine import Vcpu
@@ -13,6 +13,7 @@ __all__ = [
     "all_exits",
     "all_shadows",
     "all_walk_hits",
+    "flush_records",
     "tlb_counts",
     "walk_counts",
 ]
@@ -79,3 +80,11 @@ def walk_counts(events: Mapping[str, int]) -> dict[str, Any]:
             "host": round(host / count, 4) if count else 0.0,
         },
     }
+
+
+def flush_records(vcpus: Sequence[Vcpu], name: Callable[[int], str | None]) -> dict[str, Any] | None:
+    """Return what a check of flushes found on all vCPUs, None without one; `name` tells whose code is at an address."""
+    records = [one.flush_check.record(name) for one in vcpus if one.flush_check is not None]
+    if not records:
+        return None
+    return {key: [row for record in records for row in record[key]] for key in records[0]}

@@ -16,6 +16,7 @@ from quire.guest.counted_record import (
     all_exits,
     all_shadows,
     all_walk_hits,
+    flush_records,
     tlb_counts,
     walk_counts,
 )
@@ -29,7 +30,6 @@ from quire.guest.numa_record import numa_record
 from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
 from quire.guest.vcpu_record import vcpu_rows
-from quire.machine import Vcpu
 
 __all__ = ["SCHEMA", "run_record"]
 
@@ -86,7 +86,7 @@ def run_record(
         "vcpus": vcpu_rows(processors, guest.kernel.scheduler, full=full),
         "memory": _memory(processors, guest),
         "numa": numa_record(vcpus, full=full),
-        "flushes": _flushes(vcpus, guest),
+        "flushes": flush_records(vcpus, Symbols(guest.space).name),
         "working_set": None if sampler is None else sampler.record(),
         "time": times,
     }
@@ -124,15 +124,6 @@ def _tasks(kernel: Kernel, spec: RunSpec) -> dict[str, Any]:
         for row in found["processes"]:
             row["tlb_misses"] = row["refills"] = None
     return {"deterministic": kernel.clock.is_virtual, "switches": kernel.scheduler.switches} | found
-
-
-def _flushes(vcpus: Sequence[Vcpu], guest: ProcessGuest) -> dict[str, Any] | None:
-    """Return what a check of flushes found on all vCPUs, None without one."""
-    name = Symbols(guest.space).name
-    records = [one.flush_check.record(name) for one in vcpus if one.flush_check is not None]
-    if not records:
-        return None
-    return {key: [row for record in records for row in record[key]] for key in records[0]}
 
 
 def _memory(processors: Processors, guest: ProcessGuest) -> dict[str, Any]:

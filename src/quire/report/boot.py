@@ -7,6 +7,7 @@ from quire.report.quantity import format_count, format_size
 from quire.report.run import (
     counted_rows,
     execution_rows,
+    flush_text,
     memory_rows,
     print_sections,
     shadow_rows,
@@ -38,6 +39,8 @@ def render_boot(record: dict[str, Any], file: IO[str]) -> None:
     if len(record["vcpus"]) > 1:
         sections.append(("vCPUs", _vcpus(record["vcpus"])))
     print_sections([(title, rows) for title, rows in sections if rows], file)
+    if record["flushes"] is not None:
+        file.write(flush_text(record["flushes"]))
 
 
 def _title(record: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ Rows = list[tuple[str, str, str]]
 __all__ = [
     "counted_rows",
     "execution_rows",
+    "flush_text",
     "memory_rows",
     "print_sections",
     "render_table",
@@ -36,7 +37,7 @@ def render_table(record: dict[str, Any], file: IO[str]) -> None:
     record = cleaned(record)
     print_sections(_sections(record), file)
     if record.get("flushes") is not None:
-        file.write(_flushes(record["flushes"]))
+        file.write(flush_text(record["flushes"]))
 
 
 def print_sections(sections: Sequence[tuple[str, Rows]], file: IO[str]) -> None:
@@ -59,7 +60,7 @@ def print_sections(sections: Sequence[tuple[str, Rows]], file: IO[str]) -> None:
     file.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
 
 
-def _flushes(flushes: dict[str, Any]) -> str:
+def flush_text(flushes: dict[str, Any]) -> str:
     """Return what a check of flushes found: paragraphs, not columns."""
     findings, advice = flushes["findings"], flushes["advice"]
     text = f"stale translations: {len(findings) or 'none'}\n" + render_findings(findings)

@@ -18,6 +18,7 @@ from quire.cpu.soft.frame_cells import (
     LARGE_BITS,
     PAGE,
     SEVERAL,
+    SIGN,
     FrameCell,
 )
 from quire.cpu.soft.state import Pointer, SoftState, StopCode
@@ -48,6 +49,7 @@ _N_BLOCK, _R_WORDS = U(Near.LAST_BLOCK), U(8 * Record.WORDS)
 _R_PC, _R_SIZE = U(8 * Record.PC), U(8 * Record.SIZE)
 _LAST_BLOCK, _LAST_SIZE = int(SoftState.LAST_BLOCK), int(SoftState.LAST_BLOCK_SIZE)
 _EMITTED, _NONE, _LOW = int(SoftState.EMITTED), U(WORD), U((1 << 48) - 1)
+_SIGN = U(SIGN)
 _LARGE_MASK, _LARGE_WORDS = U(LARGE_BITS - 1), U(LARGE_BITS // 64)
 
 
@@ -88,7 +90,8 @@ def drop_pages(user, word):
         return True
     if cells[_CPU] == _0 or word & _SEVERAL:
         return False
-    call3(cells[_DROP_PAGE], (cells[_CPU], ((word & _PAGE) - _1) << _12, _0))
+    address = ((word & _PAGE) - _1) << _12
+    call3(cells[_DROP_PAGE], (cells[_CPU], (address ^ _SIGN) - _SIGN, _0))
     return True
 
 

@@ -6,7 +6,7 @@ A page and the code of a frame can be dropped alone where the engine's library i
 import numpy as np
 import numpy.typing as npt
 
-from quire.arch import PAGE_SHIFT
+from quire.arch import PAGE_SHIFT, WORD
 from quire.cpu.soft.engine import Engine
 from quire.cpu.soft.fill_budget import FillBudget
 from quire.cpu.soft.frame_cells import (
@@ -18,6 +18,7 @@ from quire.cpu.soft.frame_cells import (
     LARGE_BITS,
     PAGE,
     SEVERAL,
+    SIGN,
     FrameCell,
 )
 from quire.cpu.soft.shared_frames import SharedFrames
@@ -162,7 +163,8 @@ class EngineCaches:
                     self._frames.append(frame)
                 if word & PAGE and word >> EPOCH_SHIFT & EPOCHS - 1 == epoch:
                     self._whole_tlb |= bool(word & SEVERAL)
-                    self._pages.append((word & PAGE) - 1 << PAGE_SHIFT)
+                    address = (word & PAGE) - 1 << PAGE_SHIFT
+                    self._pages.append((address ^ SIGN) - SIGN & WORD)
                 words[frame] = 0
 
     def _is_large(self, gva: int) -> bool:

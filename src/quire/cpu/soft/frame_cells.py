@@ -15,12 +15,15 @@ __all__ = [
     "LARGE_BITS",
     "PAGE",
     "SEVERAL",
+    "SIGN",
     "FrameCell",
 ]
 
 #: Of a frame's word: a linear page + 1, whether there are more, the epoch in which the TLB got them; in that of code
 #: also whether there may be any.
 PAGE, SEVERAL, EPOCH_SHIFT, EPOCHS, CODE = (1 << 37) - 1, 1 << 37, 38, 1 << 25, 1 << 63
+#: The sign of an address that is kept to 48 bits: a page of the upper half has it.
+SIGN = 1 << 47
 #: Pages that an instruction that runs alone may be given before all of the TLB goes after it.
 GIVEN_PAGES = 16
 #: Frames that other engines of the machine may leave for one to drop, before it drops everything.

@@ -14,6 +14,7 @@ from quire.guest.counted_record import (
     all_exits,
     all_shadows,
     all_walk_hits,
+    flush_records,
     tlb_counts,
     walk_counts,
 )
@@ -51,7 +52,7 @@ def boot_record(
         "invalidations": _invalidations(pc),
         "vcpus": [_row(pc, number) for number in range(len(vcpus))],
         "memory": _memory(pc),
-        "flushes": None,
+        "flushes": flush_records(vcpus, lambda address: None),
         "time": times,
     }
 
