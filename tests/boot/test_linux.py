@@ -21,7 +21,7 @@ grep -c ^processor /proc/cpuinfo
 echo three words here | wc -w
 (sleep 0.1; echo later) & wait
 dmesg | grep -c 'Linux version'
-poweroff -f
+sleep 1; poweroff -f
 """
 
 
