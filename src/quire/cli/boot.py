@@ -119,7 +119,7 @@ def _boot(spec: "BootSpec", kind: str, output: str | None) -> int:
     if sink is not None:
         from quire.report import render_boot, render_json
 
-        record = session.record
+        record = session.make_record()
         write_file(
             sink,
             "report",

@@ -27,7 +27,7 @@ _FAILED = 1
 
 
 class BootSession:
-    """Boots what `spec` describes. Make it, :meth:`run` it, read :attr:`record` and :attr:`status`.
+    """Boots what `spec` describes. Make it, :meth:`run` it, read :meth:`make_record`.
 
     `write` gets what the guest sends to its console, `typed` has what people or programs type. Close it. Raises
     LaunchError for what cannot be booted.
@@ -35,7 +35,7 @@ class BootSession:
 
     def __init__(self, spec: BootSpec, write: Callable[[bytes], object], typed: Typed) -> None:
         self.spec = spec
-        self._started = time.perf_counter()
+        started = time.perf_counter()
         self.console = Console(write)
         kernel = LinuxImage(_read(spec.kernel, "kernel"), spec.kernel)
         initrd = b"".join(_read(name, "initrd") for name in spec.initrds)
@@ -58,30 +58,34 @@ class BootSession:
             raise
         self.status = CANNOT_SET_UP
         self.reason: str | None = None  #: why it ended, if not as it should
-        self.record: dict[str, Any] = {}
+        self._how = "not run"
+        self._running, self._setup = 0.0, time.perf_counter() - started  # seconds
 
     def run(self) -> int:
         """Run the guest until it ends; return the exit status for Quire.
 
-        0 after the guest's own shutdown, 1 when its kernel panicked or cannot go on, 130 when it was interrupted; of
-        a guest that writes to the exit port, twice what it wrote, plus 1.
+        0 after the guest's own shutdown, 1 when its kernel panicked or cannot go on, 130 when it was interrupted, and
+        may be run again; of a guest that writes to the exit port, twice what it wrote, plus 1.
         """
-        pc, running = self.pc, time.perf_counter()
+        begun = time.perf_counter()
         try:
-            pc.turns.run()
+            self.pc.turns.run()
         except (GuestStopped, EntryFailure) as end:
             self.reason = str(end)
         except OutOfFrames as end:
             self.reason = f"host memory exhausted: {end}"
-        ended = time.perf_counter()
-        self.status, how = self._outcome()
-        times = {
-            "wall_seconds": ended - self._started,
-            "setup_seconds": running - self._started,
-            "guest_seconds": ended - running,
-        }
-        self.record = boot_record(self.spec, pc, (self.status, how, self.reason), times)
+        self._running += time.perf_counter() - begun
+        self.status, self._how = self._outcome()
         return self.status
+
+    def make_record(self) -> dict[str, Any]:
+        """Return the record of what has run so far."""
+        times = {
+            "wall_seconds": self._setup + self._running,
+            "setup_seconds": self._setup,
+            "guest_seconds": self._running,
+        }
+        return boot_record(self.spec, self.pc, (self.status, self._how, self.reason), times)
 
     def end(self) -> None:
         """End the guest from outside. Any thread may call."""

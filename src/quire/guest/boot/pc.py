@@ -89,6 +89,7 @@ class Pc:
         self.memory = GuestMemory(machine)
         self._typed = typed
         self.ending: Ending | None = None  #: how the guest ended itself
+        self.stop_at: int | None = None  #: the moment at which a run is to end, None for never
         self.given_up: Callable[[], bool] = lambda: False  #: whether the guest does nothing useful any more
         self.exit_port = ExitPort()
         self.clock = MachineClock([time_stamps(one.cpu) for one in machine.vcpus])
@@ -130,6 +131,8 @@ class Pc:
         self.machine.vcpus[number].processor.follow_clock()
         for one in self.apics:
             one.expire()
+        if self.stop_at is not None and self.clock.now() >= self.stop_at:
+            self.turns.interrupt()
         if self.serial.wants_input and (data := self._typed.take(_INPUT)):
             self.serial.put(data)
 
@@ -158,7 +161,7 @@ class Pc:
         self.machine.discard()
 
     def _next_moment(self) -> int | None:
-        moments = [one.timer.moment for one in self.apics]
+        moments = [self.stop_at, *(one.timer.moment for one in self.apics)]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _end(self, how: Ending) -> None:
