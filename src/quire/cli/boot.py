@@ -13,6 +13,7 @@ from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, hardware_options
 
 if TYPE_CHECKING:
+    from quire.guest.boot.boot_session import BootSession
     from quire.guest.boot.boot_spec import BootSpec
 
 __all__ = ["command"]
@@ -42,6 +43,8 @@ def _date(context: click.Context, option: click.Parameter, value: str) -> dateti
               help="The kernel's command line.")  # fmt: skip
 @click.option("--date", default="2025-01-01", show_default=True, metavar="DATE", callback=_date,
               help="What the guest's clock shows at first, in UTC: 2025-01-01, 2025-01-01T12:30:00, now.")  # fmt: skip
+@click.option("--gdb", "port", type=click.IntRange(0, 65535), metavar="PORT",
+              help="Wait for gdb at this port of localhost before the guest begins; 0 takes any.")  # fmt: skip
 @hardware_options
 @numa_options
 @click.option("--vpid/--no-vpid", default=True, show_default=True,
@@ -93,10 +96,10 @@ def command(**options: Any) -> int:
         date=options["date"],
     )
     kind = "json" if options["as_json"] else options["kind"]
-    return _boot(spec, kind, options["output"])
+    return _boot(spec, kind, options["output"], options["port"])
 
 
-def _boot(spec: "BootSpec", kind: str, output: str | None) -> int:
+def _boot(spec: "BootSpec", kind: str, output: str | None, port: int | None) -> int:
     from quire.guest.boot.boot_session import BootSession
     from quire.guest.boot.input import HostInput
     from quire.guest.load.launch import LaunchError
@@ -111,7 +114,9 @@ def _boot(spec: "BootSpec", kind: str, output: str | None) -> int:
         return error.status
     try:
         with typed:
-            status = session.run()
+            if port is None or _debugged(session, port):
+                session.run()
+            status = session.status
     finally:
         session.close()
     if session.reason is not None:
@@ -126,6 +131,21 @@ def _boot(spec: "BootSpec", kind: str, output: str | None) -> int:
             lambda file: file.write(render_json(record)) if kind == "json" else render_boot(record, file),
         )
     return status
+
+
+def _debugged(session: "BootSession", port: int) -> bool:
+    """Serve a debugger; return whether the guest is to run on without it. Raises click.ClickException."""
+    from quire.guest.boot.gdb_target import BootTarget
+    from quire.guest.gdb.server import GdbServer
+
+    try:
+        server = GdbServer(BootTarget(session), port)
+    except OSError as error:
+        raise click.ClickException(
+            f"boot: port {port} cannot be had: {error.strerror}; give another --gdb"
+        ) from None
+    say(f"quire boot: waiting for gdb: target remote localhost:{server.port}")
+    return server.serve()
 
 
 def _write(data: bytes) -> None:

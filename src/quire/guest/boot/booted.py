@@ -163,6 +163,7 @@ class Booted:
 
     def walk(self, place: str | int, access: Access = Access.READ, *, vcpu: int = 0) -> WalkRecord:
         """Return the page walk of a supervisor's access to `place`, on the tables as they stand; nothing changes."""
+        self.machine.vcpus[vcpu].processor.settle()
         mmu = self.machine.vcpus[vcpu].mmu
         context = mmu.guest_context.copy()
         context[Context.USER], context[Context.UPDATE] = np.uint64(0), np.uint64(0)

@@ -112,7 +112,7 @@ class Pc:
         for one in machine.vcpus[1:]:
             one.handle_exit(Exit(ExitReason.INIT_SIGNAL))
         self.turns = Turns(machine.vcpus, _TURN, lambda: self.ended, self)
-        self._number = 0  # of the vCPU at work
+        self.number = 0  #: of the vCPU at work
 
     @property
     def ended(self) -> bool:
@@ -122,11 +122,11 @@ class Pc:
     @property
     def apic(self) -> LocalApic:
         """The local APIC of the vCPU at work."""
-        return self.apics[self._number]
+        return self.apics[self.number]
 
     def begin_turn(self, number: int, at_work: int) -> None:
         """vCPU `number` is about to run; what is due by now happens first."""
-        self._number = number
+        self.number = number
         self.clock.begin_turn(number, at_work)
         self.machine.vcpus[number].processor.follow_clock()
         for one in self.apics:
@@ -184,7 +184,7 @@ class Pc:
         if leaf == 0:
             eax = _MOST_LEAVES
         elif leaf == 1:
-            ebx = ebx & 0xFFFF | count << 16 | self._number << 24
+            ebx = ebx & 0xFFFF | count << 16 | self.number << 24
             ecx = ecx & ~CPUID_1_ECX.mask("HYPERVISOR") | CPUID_1_ECX.mask("x2APIC", "TSC_DEADLINE")
             edx |= CPUID_1_EDX.mask("HTT") if count > 1 else 0
         elif leaf == 0x15:

@@ -72,6 +72,17 @@ class Turns:
         finally:
             self.stopped, self.interrupted = self.interrupted, False
 
+    def step(self, one: Vcpu) -> None:
+        """Have `one` execute one instruction, and no other anything; a halted one stays where it is."""
+        if self._timing is not None:
+            self._timing.begin_turn(one.number, 1)
+        if self.ended() or not self._wakes(one):
+            return
+        one.cpu.step(one.cpu.interrupt)
+        one.enter(*one.cpu.registers.read_many(_POINTERS))
+        one.run(_Turn(one, self, None))
+        self.interrupted = False
+
     def interrupt(self) -> None:
         """End this :meth:`run`, or the next if none is on. Any thread may call."""
         self.interrupted = True
