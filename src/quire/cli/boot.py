@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quire.cli.guest_files import open_report, write_file
+from quire.cli.monitor import Monitor
 from quire.cli.notices import say, say_if_compiling
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, hardware_options
@@ -60,9 +61,10 @@ def _date(context: click.Context, option: click.Parameter, value: str) -> dateti
 def command(**options: Any) -> int:
     """Boot an operating system as a guest: Linux, as Debian ships it. Its serial console is the terminal.
 
-    On a terminal Ctrl-A X ends the guest. From a pipe or a file, input comes when the guest reads it, and its end is
-    Ctrl-D. The status is 0 after the guest's own shutdown, 1 if its kernel panics or cannot go on. Without --kernel
-    it says where kernels are, and how to make an initial RAM disk.
+    On a terminal Ctrl-A X ends the guest, Ctrl-A C opens a line for commands: help lists them. From a pipe or a
+    file, input comes when the guest reads it, and its end is Ctrl-D. The status is 0 after the guest's own shutdown,
+    1 if its kernel panics or cannot go on. Without --kernel it says where kernels are, and how to make an initial
+    RAM disk.
 
     \b
     Examples:
@@ -101,12 +103,18 @@ def command(**options: Any) -> int:
 
 def _boot(spec: "BootSpec", kind: str, output: str | None, port: int | None) -> int:
     from quire.guest.boot.boot_session import BootSession
-    from quire.guest.boot.input import HostInput
+    from quire.guest.boot.input import Command, HostInput
     from quire.guest.load.launch import LaunchError
 
     sink = None if kind == "none" else open_report(output)
     say_if_compiling()
-    typed = HostInput(lambda asked: session.end())
+    asked: list[Command] = []
+
+    def ask(command: Command) -> None:
+        asked.append(command)
+        session.end()
+
+    typed = HostInput(ask)
     try:
         session = BootSession(spec, _write, typed)
     except LaunchError as error:
@@ -116,6 +124,11 @@ def _boot(spec: "BootSpec", kind: str, output: str | None, port: int | None) -> 
         with typed:
             if port is None or _debugged(session, port):
                 session.run()
+            while asked and asked.pop() is Command.MONITOR:
+                typed.restore()
+                if Monitor(session).talk():
+                    typed.begin()
+                    session.run()
             status = session.status
     finally:
         session.close()

@@ -10,15 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
 from quire.arch import Access
 from quire.cpu import Detail
 from quire.errors import MisuseError
 from quire.guest.boot.boot_session import BootSession
 from quire.guest.boot.boot_spec import BootSpec, boot_config
 from quire.machine import Machine
-from quire.paging import Context, WalkRecord, reference_walk
+from quire.paging import WalkRecord
 from quire.vcpu import breaking
 
 __all__ = ["Booted", "GuestEnded", "boot"]
@@ -163,11 +161,9 @@ class Booted:
 
     def walk(self, place: str | int, access: Access = Access.READ, *, vcpu: int = 0) -> WalkRecord:
         """Return the page walk of a supervisor's access to `place`, on the tables as they stand; nothing changes."""
-        self.machine.vcpus[vcpu].processor.settle()
-        mmu = self.machine.vcpus[vcpu].mmu
-        context = mmu.guest_context.copy()
-        context[Context.USER], context[Context.UPDATE] = np.uint64(0), np.uint64(0)
-        return reference_walk(self.machine.host.memory.words, context, self.address_of(place), access)
+        one = self.machine.vcpus[vcpu]
+        one.processor.settle()
+        return one.mmu.walk(self.address_of(place), access, user=False)
 
     def report(self) -> Mapping[str, Any]:
         """Return the record of what has run so far, as ``quire boot --json`` has it."""

@@ -1,12 +1,10 @@
 """A machine that boots, as a debugger sees it: a thread for each vCPU."""
 
-import numpy as np
-
 from quire.arch import GENERAL, PAGE_SIZE, Access
 from quire.guest.boot.boot_session import BootSession
 from quire.guest.gdb.registers import REGISTERS, values_of, with_fpu
 from quire.machine import Vcpu
-from quire.paging import Context, Status, reference_walk
+from quire.paging import Context, Status
 from quire.vcpu import Registers, breaking
 
 __all__ = ["BootTarget"]
@@ -122,8 +120,9 @@ class BootTarget:
         """Return the GPA of a linear address, as the supervisor reads it; None without a page."""
         one: Vcpu = self._vcpus[thread - 1]
         one.processor.settle()
-        context = one.mmu.guest_context.copy()
-        context[Context.USER], context[Context.UPDATE], context[Context.SMAP] = (np.uint64(0),) * 3
-        walk = reference_walk(self._session.pc.machine.host.memory.words, context, address, Access.READ)
+        smap = one.mmu.guest_context[Context.SMAP]
+        one.mmu.guest_context[Context.SMAP] = 0  # a debugger may read what the supervisor may not
+        walk = one.mmu.walk(address, Access.READ, user=False)
+        one.mmu.guest_context[Context.SMAP] = smap
         untouched = walk.status is Status.EPT_VIOLATION and walk.gpa == walk.fault_gpa  # nothing backs it yet
         return walk.gpa if walk.status is Status.OK or untouched else None

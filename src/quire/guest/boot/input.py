@@ -48,10 +48,14 @@ class HostInput:
         return not self._over
 
     def __enter__(self) -> Self:
+        self.begin()
+        return self
+
+    def begin(self) -> None:
+        """Have every key of a terminal at once."""
         if self._number is not None and os.isatty(self._number):
             self._modes = termios.tcgetattr(self._number)
             tty.setraw(self._number, termios.TCSANOW)
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.restore()

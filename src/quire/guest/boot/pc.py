@@ -41,6 +41,8 @@ FIRST_DATE = datetime(2025, 1, 1, tzinfo=UTC)
 _TURN = 5_000
 #: About how many nanoseconds of the clock a block takes.
 _BLOCK = 5
+#: Blocks after which input is looked for, though no timer is due.
+_LOOK = 500_000
 _PAGE = 4096
 _SECOND = 1_000_000_000
 #: Seconds after which a guest that waits for input alone is looked at again.
@@ -139,7 +141,7 @@ class Pc:
     def blocks_left(self) -> int:
         """Return after about how many blocks a timer is due."""
         moment = self._next_moment()
-        return 1 << 30 if moment is None else max((moment - self.clock.now()) // _BLOCK, 1)
+        return _LOOK if moment is None else min(max((moment - self.clock.now()) // _BLOCK, 1), _LOOK)
 
     def idle(self) -> bool:
         """Nobody has anything to do: let time pass until a timer is due; return False if none ever is.
