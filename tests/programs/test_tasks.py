@@ -85,7 +85,7 @@ time.sleep(0.1); print(os.waitpid(pid, 0)[1])""",
 }
 #: Programs in C, in a file each beside this one.
 C_PROGRAMS = ("pthreads", "forks", "futexes", "litmus", "stops", "edges", "events", "ipc", "queues", "rights", "net")
-C_PROGRAMS += ("owners", "rseq", "clocks", "names", "notify")
+C_PROGRAMS += ("owners", "rseq", "clocks", "names", "notify", "tables")
 
 
 def _both(command: list[str], folder: Path, hardware: tuple[str, int]) -> None:
@@ -140,6 +140,23 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_c_programs(name: str, number: int, programs: Path, tmp_path: Path) -> None:
     """Each on every other hardware, all of which has every other program."""
     _both([str(programs / name)], tmp_path, HARDWARE[2 * number + C_PROGRAMS.index(name) % 2])
+
+
+def test_a_sandbox_lets_processes_part(programs: Path, tmp_path: Path) -> None:
+    """Its walls let Quire's threads have what unshare gives them. They do not make the folder that the program does."""
+    (tmp_path / "here").mkdir()
+    outputs = []
+    for words in ([], [sys.executable, "-P", "-m", "quire", "run", "--sandbox", "--report", "none", "--"]):
+        done = subprocess.run(
+            [*words, programs / "tables"],
+            capture_output=True,
+            cwd=tmp_path,
+            env=environment(),
+            timeout=PATIENCE,
+            check=True,
+        )
+        outputs.append((done.stdout, done.stderr))
+    assert outputs[1] == outputs[0]
 
 
 def test_the_same_seed_gives_the_same_order_and_another_another(programs: Path) -> None:

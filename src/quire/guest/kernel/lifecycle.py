@@ -8,6 +8,7 @@ import errno
 import os
 import signal
 from abc import abstractmethod
+from contextlib import suppress
 from dataclasses import replace
 from typing import Self
 
@@ -17,6 +18,7 @@ from quire.guest.kernel.frame import Trap
 from quire.guest.kernel.group import Image, Process
 from quire.guest.kernel.options import GuestOptions
 from quire.guest.kernel.orphans import tell_orphans
+from quire.guest.kernel.partings import has_image, of_others, part
 from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.thread import Thread
@@ -25,7 +27,13 @@ from quire.guest.kernel.usage import Usage
 from quire.guest.load.launch import LaunchError, Program
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.mm.uaccess import BadAddress, UserMemory
-from quire.guest.syscalls.state import copy_group_state, copy_thread_state, group_state, thread_state
+from quire.guest.syscalls.state import (
+    copy_group_state,
+    copy_thread_state,
+    group_state,
+    part_group_state,
+    thread_state,
+)
 from quire.memory import OutOfFrames
 from quire.own_descriptors import FIRST_OWN
 
@@ -74,7 +82,7 @@ class Lifecycle(Thread):
         if process is not self.process:
             self.kernel.processes[process.pid] = process
             self.process.children[process.pid] = process
-            copy_group_state(self, child)
+            copy_group_state(self, child, shares=bool(flags & Clone.FILES))
             if image is not self.process.image:
                 child.watch_memory()
         if flags & Clone.PARENT_SETTID:
@@ -107,7 +115,10 @@ class Lifecycle(Thread):
                     actions[signo] = action
         signals = Signals(actions)
         kernel.scheduler.prepare()
-        seat = own.seat if flags & Clone.FILES else own.seat.start(lambda: kernel.sit(seat))
+        shares = bool(flags & Clone.FILES)
+        seat = own.seat if shares else own.seat.start(lambda: kernel.sit(seat), closes=of_others(kernel, own))
+        if shares and image is not own.image:
+            image.space.files.separate()
         parent = own.parent if flags & Clone.PARENT else own
         usage = Usage(image.space, kernel.clock.busy)
         made = Process(
@@ -125,6 +136,7 @@ class Lifecycle(Thread):
             borrows=bool(flags & Clone.VFORK),
         )
         seat.processes += 1
+        seat.table.processes += 1
         if image is own.image:
             image.users += 1
         return made, signals
@@ -146,12 +158,35 @@ class Lifecycle(Thread):
         except BadAddress:
             pass  # Linux says nothing either
 
-    def execute(self, program: Program) -> None:
-        """Be another program from now on: every other thread has ended, the address space is new."""
+    def parts(self, what: Clone) -> bool:
+        """Have descriptors or a working directory of its own; return whether it has them at another seat.
+
+        Raises OSError: ENOMEM for what only threads share, which have one seat.
+        """
+        process = self.process
+        if any(one is not self for one in process.live()):
+            raise OSError(errno.ENOMEM, "threads have one seat")
+        moves = part(self.kernel, process, what)
+        if what & Clone.FILES:
+            part_group_state(self)
+        return moves
+
+    def execute(self, program: Program) -> bool:
+        """Be another program from now on: every other thread has ended, the address space is new.
+
+        Return whether it is to be asked again: the process has another seat, where its descriptors are its own.
+        """
         process, old = self.process, self.process.image
         for one in list(process.live()):
             if one is not self:
                 one.end_thread()
+        with suppress(OSError):
+            if self.parts(Clone.FILES):
+                return True
+        self._replace(program, process, old)
+        return False
+
+    def _replace(self, program: Program, process: Process, old: Image) -> None:
         self._take_first_number()
         room = old.space.commons.pages
         try:
@@ -229,7 +264,7 @@ class Lifecycle(Thread):
         """One process less uses `image`, which is not loaded."""
         image.users -= 1
         if image.users:
-            if self.process.seat.processes == 1:
+            if not has_image(self.kernel, self.process, image):
                 image.space.files.close_copies()
             return
         image.space.release()
@@ -304,11 +339,12 @@ class Lifecycle(Thread):
         self._give_children_away()
         tell_orphans(kernel, process, children)
         process.seat.processes -= 1
+        process.seat.table.processes -= 1
         process.seat.over = not process.seat.processes and process.seat is not kernel.first_seat
         kernel.tell_end(process)
 
     def _close_descriptors(self) -> None:
-        if self.process.seat.processes == 1:
+        if self.process.seat.table.processes == 1:
             os.closerange(0, FIRST_OWN)
 
     def _give_children_away(self) -> None:

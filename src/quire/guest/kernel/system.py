@@ -172,6 +172,12 @@ class Kernel:
         else:
             self._watchers.setdefault(process, []).append(pipe)
 
+    def copied(self, old: Seat, made: Seat) -> None:
+        """The descriptors of one seat are copied at another: pipes are known by names there too."""
+        before, now = (f"/task/{seat.native_id}/" for seat in (old, made))
+        for names in self._watchers.values():
+            names += [one.replace(before, now) for one in names if before in one]
+
     def send_thread(self, thread: ProcessThread, info: SignalInfo) -> int:
         """Send a signal to one thread; return 0 or a negative errno."""
         if info.signo == signal.SIGKILL or info.signo == signal.SIGCONT:
