@@ -85,7 +85,7 @@ time.sleep(0.1); print(os.waitpid(pid, 0)[1])""",
 }
 #: Programs in C, in a file each beside this one.
 C_PROGRAMS = ("pthreads", "forks", "futexes", "litmus", "stops", "edges", "events", "ipc", "queues", "rights", "net")
-C_PROGRAMS += ("owners", "rseq", "clocks", "names", "notify", "tables")
+C_PROGRAMS += ("owners", "rseq", "clocks", "names", "notify", "tables", "busy")
 
 
 def _both(command: list[str], folder: Path, hardware: tuple[str, int]) -> None:

@@ -92,6 +92,7 @@ class Image:
     memory: UserMemory
     program: Program
     bias: int = 0
+    file: tuple[int, int] | None = None  #: device and inode of the program's file
     users: int = 1  #: processes that use it
     concurrent: list[Rseq | None] = field(default_factory=list)  #: which thread has which number of rseq(2)
 

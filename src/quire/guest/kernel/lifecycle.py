@@ -101,7 +101,7 @@ class Lifecycle(Thread):
             space = room.with_room(lambda: own.space.fork(own.machine.another(self.kernel.new_pcid())))
         except OutOfFrames:
             raise OSError(errno.ENOMEM, "no memory") from None
-        return Image(space.machine, space, UserMemory(space.machine, space), own.program, own.bias)
+        return Image(space.machine, space, UserMemory(space.machine, space), own.program, own.bias, own.file)
 
     def _process_of_child(self, flags: Clone, image: Image, exit_signal: int) -> tuple[Process, Signals]:
         own, kernel = self.process, self.kernel

@@ -122,7 +122,7 @@ class ProcessGuest(Lifecycle):
         """Load the program of `image`, and set the registers that it starts with. Raises LaunchError."""
         program = image.program
         begin = load_program(image.space, image.memory, program, program.envp, self.rng, self.options.hwcap)
-        image.bias = begin.bias
+        image.bias, image.file = begin.bias, begin.file
         registers = self.machine.registers
         registers.load_fpu(INITIAL_FPU)
         registers.write_many(

@@ -10,6 +10,7 @@ from quire.guest.kernel.task import Task
 from quire.guest.kernel.waiting import Blocks
 from quire.guest.load.launch import LaunchError, Program, prepare_file
 from quire.guest.mm.linux import TASK_SIZE
+from quire.guest.syscalls.busy_files import check_executed
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import AT_FDCWD, DIRECTORY, GIVEN, INT, POINTER, S32, fail
 from quire.guest.syscalls.pidfds import open_pidfd
@@ -165,7 +166,11 @@ def _execute(task: Task, path: bytes, name: bytes, argv: int, envp: int) -> Resu
     words = _strings(task, argv, _STRINGS_MOST)
     environment = _strings(task, envp, _STRINGS_MOST - sum(map(len, words)))
     path = link_target(task, path) or path  # /proc/self/exe: on the host that is Quire's interpreter
+    file = os.fsdecode(path)
+    if path and os.access(file, os.X_OK):
+        check_executed(task, file)
     program = _prepared(path, name, words or [b""], environment, task.options.root)
+    check_executed(task, file, program)
     return AGAIN if task.execute(program) else NO_RESULT
 
 

@@ -188,7 +188,12 @@ def fallocate(task: Task, descriptor: int, mode: int, offset: int, length: int) 
 @syscall(76, "truncate", PATH, S64, effect=Effect.FILES)
 def truncate(task: Task, path: bytes, length: int) -> int:
     """Set the size of a named file, but never of Quire's own memory files, which /proc/self/fd names too."""
-    refuse_quires_memory(task, -100, path)
+    if (
+        refuse_quires_memory(task, -100, path)
+        and length >= 0
+        and os.access(path, os.W_OK, effective_ids=True)
+    ):
+        return -errno.ETXTBSY
     buffer = host.HostBuffer(len(path), path)
     try:
         check_new_size(task, length, os.stat(path).st_size)
