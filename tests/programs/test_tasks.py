@@ -175,6 +175,24 @@ def test_the_same_seed_gives_the_same_order_and_another_another(programs: Path) 
     assert outputs[0] == outputs[1] and len(set(outputs)) > 1
 
 
+def test_processes_are_numbered_from_what_the_seed_says() -> None:
+    """So that two runs at a time with names such as /tmp/x.$$ need not meet."""
+    numbers = []
+    for seed in (0, 1, 1, 2):
+        words = [sys.executable, "-P", "-m", "quire", "run", "--seed", str(seed), "--report", "none", "--"]
+        done = subprocess.run(
+            [*words, "sh", "-c", "echo $$ $(exec sh -c 'echo $$')"],
+            capture_output=True,
+            env=environment(),
+            timeout=PATIENCE,
+            check=True,
+        )
+        numbers.append([int(word) for word in done.stdout.split()])
+    assert numbers[0] == [100, 101] and numbers[1] == numbers[2]
+    assert len({first for first, _ in numbers}) == 3
+    assert all(second == first + 1 for first, second in numbers)
+
+
 @pytest.mark.parametrize("hardware", [("native", 1), ("ept", 4)], ids=str)
 def test_a_child_that_takes_all_memory_ends_alone(hardware: tuple[str, int], programs: Path) -> None:
     """What its end needs of memory was there before."""

@@ -24,7 +24,7 @@ from quire.guest.kernel.lifecycle import Lifecycle
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.options import GuestOptions
 from quire.guest.kernel.siginfo import BUS_ADRALN, SI_KERNEL, GuestDeath, SignalInfo
-from quire.guest.kernel.system import FIRST_PID, Kernel
+from quire.guest.kernel.system import Kernel, first_number
 from quire.guest.kernel.timers import Timers
 from quire.guest.kernel.turns import ExploredTurns
 from quire.guest.kernel.usage import Usage
@@ -76,14 +76,14 @@ class ProcessGuest(Lifecycle):
             )
         )
         turns = None if options.schedule is None else ExploredTurns(options.schedule)
-        kernel = Kernel(rng, clock, machine, turns)
+        kernel = Kernel(rng, clock, machine, turns, first_number(options.seed))
         space = AddressSpace(machine, rng, aslr=options.aslr, commons=Commons(machine, options.large))
         image = Image(machine, space, UserMemory(machine, space), replace(program, envp=envp))
         usage = Usage(space, clock.busy)
-        process = Process(FIRST_PID, None, image, kernel.first_seat, Timers.of(clock.now, usage.at), usage)
+        number = kernel.new_number()
+        process = Process(number, None, image, kernel.first_seat, Timers.of(clock.now, usage.at), usage)
         process.group = process.session = process.pid
-        kernel.new_number()
-        self.join(kernel, process, FIRST_PID, process.signals)
+        self.join(kernel, process, number, process.signals)
         kernel.processes[process.pid] = process
         kernel.scheduler.begin(self)
         self.watch_memory()
