@@ -15,14 +15,13 @@ from typing import Self
 from quire.guest.kernel.actions import SIG_IGN, SIGNAL_COUNT, AltStack, Dispositions, SigAction
 from quire.guest.kernel.clone_flags import Clone
 from quire.guest.kernel.frame import Trap
-from quire.guest.kernel.group import Image, Process
+from quire.guest.kernel.group import Image, Process, timers_of
 from quire.guest.kernel.options import GuestOptions
 from quire.guest.kernel.orphans import tell_orphans
 from quire.guest.kernel.partings import has_image, of_others, part
 from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.thread import Thread
-from quire.guest.kernel.timers import Timers
 from quire.guest.kernel.usage import Usage
 from quire.guest.load.launch import LaunchError, Program
 from quire.guest.mm.address_space import AddressSpace
@@ -126,7 +125,7 @@ class Lifecycle(Thread):
             parent,
             image,
             seat,
-            Timers.of(kernel.clock.now, usage.at),
+            timers_of(kernel.clock.now, usage, kernel.processes),
             usage,
             own.group,
             own.session,

@@ -18,14 +18,13 @@ from quire.guest.kernel.actions import SA_RESTART, SigAction
 from quire.guest.kernel.clock import HostClock, VirtualClock
 from quire.guest.kernel.delivery import deliver
 from quire.guest.kernel.frame import INITIAL_FPU, Trap
-from quire.guest.kernel.group import Image, Process
+from quire.guest.kernel.group import Image, Process, timers_of
 from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.lifecycle import Lifecycle
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.options import GuestOptions
 from quire.guest.kernel.siginfo import BUS_ADRALN, SI_KERNEL, GuestDeath, SignalInfo
 from quire.guest.kernel.system import Kernel, first_number
-from quire.guest.kernel.timers import Timers
 from quire.guest.kernel.turns import ExploredTurns
 from quire.guest.kernel.usage import Usage
 from quire.guest.kernel.vsyscall import VSYSCALL_PAGE, call_vsyscall
@@ -81,7 +80,9 @@ class ProcessGuest(Lifecycle):
         image = Image(machine, space, UserMemory(machine, space), replace(program, envp=envp))
         usage = Usage(space, clock.busy)
         number = kernel.new_number()
-        process = Process(number, None, image, kernel.first_seat, Timers.of(clock.now, usage.at), usage)
+        process = Process(
+            number, None, image, kernel.first_seat, timers_of(clock.now, usage, kernel.processes), usage
+        )
         process.group = process.session = process.pid
         self.join(kernel, process, number, process.signals)
         kernel.processes[process.pid] = process

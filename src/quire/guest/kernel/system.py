@@ -290,8 +290,9 @@ class Kernel:
         """Return the moment of the next timer, None without one: those of processor time run for who is at work."""
         task = None if at_work is None else self._tasks.get(at_work.tid)
         busy = None if task is None else task.process
+        number = 0 if busy is None else busy.pid
         alive = (one for one in self.processes.values() if not one.ended)
-        moments = [one.timers.moment(at_work=one is busy) for one in alive]
+        moments = [one.timers.moment(at_work=one is busy, busy=number) for one in alive]
         moments.append(self.files.moment())
         return min((moment for moment in moments if moment is not None), default=None)
 
