@@ -64,7 +64,6 @@ passes(138, "fstatfs", FD, _STATFS, effect=Effect.GUEST)
 passes(21, "access", PATH, INT, effect=Effect.READS)
 passes(269, "faccessat", DIRECTORY, PATH_AT, INT, effect=Effect.READS)
 passes(439, "faccessat2", DIRECTORY, PATH_AT, INT, INT, effect=Effect.READS)
-passes(79, "getcwd", Out(Arg(1), limit=2 * PATH_MAX, by_result=True), INT, effect=Effect.GUEST)
 passes(80, "chdir", PATH, effect=Effect.READS)
 passes(81, "fchdir", FD, effect=Effect.INPUT)
 passes(83, "mkdir", PATH, INT, effect=_FILES, creates=True)
@@ -200,6 +199,20 @@ def truncate(task: Task, path: bytes, length: int) -> int:
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError):
         pass  # the call says it
     return host.call(76, buffer.address, length)
+
+
+@syscall(79, "getcwd", POINTER, INT, effect=Effect.GUEST)
+def getcwd(task: Task, pointer: int, size: int) -> int:
+    """Tell the working directory; one of a task in procfs is the guest's."""
+    out = host.HostBuffer(PATH_MAX)
+    result = host.call(79, out.address, PATH_MAX)
+    if result < 0:
+        return result
+    path = guests_link(task, out.take(result - 1)) + b"\0"
+    if len(path) > size:
+        return -errno.ERANGE
+    task.memory.write(pointer, path)
+    return len(path)
 
 
 def _readlink(task: Task, directory: int, given: bytes, path: bytes, pointer: int, size: int) -> int:

@@ -208,7 +208,7 @@ def open_file(
         elif path.startswith(b"/sys/"):
             shown = host.path_of(opened)
             if shown in OF_SYSFS and not flags & os.O_PATH:
-                procfs.replace_by_text(opened, os.path.basename(shown), OF_SYSFS[shown](task), flags)
+                procfs.replace_by_text(opened, shown, OF_SYSFS[shown](task), flags)
         else:
             follow_open(task, opened, flags)
     return opened
