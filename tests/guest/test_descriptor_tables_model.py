@@ -26,7 +26,7 @@ from sampling import some
 
 SOURCE = Path(__file__).parents[1] / "programs" / "probes" / "descriptors.c"
 PROCESSES, FILES = 4, 5
-OPEN, CLOSE, DUP, DUP2, DUP3, COPY, SET, RANGE, FORK, SHARE, EXEC, EXIT, TABLE = range(13)
+OPEN, CLOSE, DUP, DUP2, DUP3, COPY, SET, RANGE, FORK, SHARE, EXEC, EXIT, TABLE, PART = range(14)
 CLOEXEC, UNSHARE, MARK = 0o2000000, 2, 4
 FD = st.integers(0, 11) | st.sampled_from([-1, 40])
 FLAG = st.integers(0, 1)
@@ -178,6 +178,12 @@ class Model(RuleBasedStateMachine):
         who = self.who(number)
         self.ask(0, who, EXEC)
         self.tables[who] = {fd: one for fd, one in self.tables[who].items() if not one[1]}
+
+    @rule(number=WHO)
+    def part(self, number: int) -> None:
+        who = self.who(number)
+        self.ask(0, who, PART)
+        self.tables[who] = dict(self.tables[who])
 
     @precondition(lambda self: len(self.tables) > 1)
     @rule(number=WHO)

@@ -1,5 +1,6 @@
 // Does what it is told to descriptors, in up to four processes: a line of standard input is "process operation words",
-// and is answered by a line. Each process has the numbers from BASE on for itself: those below are what is tried.
+// and is answered by a line. Who reads the lines shares the table of process 0 until that parts. Each process has the
+// numbers from BASE on for itself: those below are what is tried.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +17,7 @@
 #include <unistd.h>
 
 enum { PROCESSES = 4, SHOWN = 48, BASE = 190, IN = 190, OUT, SELF, CHANNELS = 200 };
-enum { OPEN, CLOSE, DUP, DUP2, DUP3, COPY, SET, RANGE, FORK, SHARE, EXEC, EXIT, TABLE };
+enum { OPEN, CLOSE, DUP, DUP2, DUP3, COPY, SET, RANGE, FORK, SHARE, EXEC, EXIT, TABLE, PART };
 typedef struct { int operation, words[3]; } command;
 typedef struct { int result; struct { int name, flags; } table[SHOWN]; } answer;
 
@@ -60,6 +61,7 @@ static int act(command *what, answer *found) {
     case FORK: found->result = begin(w[0], 0); return found->result != 1;
     case SHARE: found->result = begin(w[0], CLONE_FILES); return found->result != 1;
     case EXEC: sprintf(name, "%d", number), execl("/proc/self/exe", "descriptors", name, NULL), _exit(1);
+    case PART: found->result = real(unshare(CLONE_FILES)); break;
     case TABLE: found->result = 0, show(found); break;
     }
     return 1;
@@ -115,6 +117,6 @@ int main(int argc, char **argv) {
     }
     for (int fd = 0; fd < BASE; fd++) close(fd);
     signal(SIGCHLD, SIG_IGN);
-    if (begin(0, 0)) serve();
+    if (begin(0, CLONE_FILES)) serve();
     direct();
 }

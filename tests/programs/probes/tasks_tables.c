@@ -106,7 +106,7 @@ static void waits(void)
         struct pollfd both[2] = {{down[0], POLLIN}, {timer, POLLIN}};
         int found = poll(both, 2, -1);
         printf("woken %d %d\n", found, both[0].revents), fflush(stdout);
-        found = poll(both + 1, 1, 1000);
+        found = poll(both + 1, 1, -1);
         printf("timer %d\n", found), fflush(stdout);
         _exit(0);
     }
@@ -116,7 +116,7 @@ static void waits(void)
     say(down[1]);
     timerfd_settime(timer, 0, &soon, 0);
     wait(0);
-    printf("here %d\n", (int)poll(&(struct pollfd){timer, POLLIN}, 1, 1000)), fflush(stdout);
+    printf("here %d\n", (int)poll(&(struct pollfd){timer, POLLIN}, 1, -1)), fflush(stdout);
     close(timer), close(down[0]), close(down[1]), close(up[0]), close(up[1]);
 }
 
