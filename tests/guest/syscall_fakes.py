@@ -209,6 +209,10 @@ class FakeProcess:
     def execute(self, _program: object) -> None:
         """Stay the same."""
 
+    def parts(self, _what: object) -> bool:
+        """Share nothing."""
+        return False
+
     def notice(self) -> None:
         """Nothing waits."""
 

@@ -149,6 +149,7 @@ fork | = ended(SC(N_fork)) | ok
 vfork | = borrowed() | ok
 clone | 0x10000, 0, 0, 0, 0 | EINVAL
 clone3 | buffer, 8 | EINVAL
+unshare | CLONE_FILES | ok
 execve | "/none", 0, 0 | ENOENT
 execveat | AT_FDCWD, "/none", 0, 0, 0 | ENOENT
 futex_waitv | zeros, 0, 0, 0, 0 | EINVAL

@@ -69,7 +69,7 @@ NOTHING = """
     prctl.PR_GET_TID_ADDRESS prctl.PR_GET_TIMING prctl.PR_GET_TSC prctl.PR_SET_CHILD_SUBREAPER
     prctl.PR_SET_KEEPCAPS prctl.PR_SET_THP_DISABLE prctl.PR_SET_TIMING prctl.PR_SET_TSC
     clone clone3 execve execveat fork futex_waitv kill pidfd_send_signal rt_sigqueueinfo rt_tgsigqueueinfo setpgid
-    setsid tgkill tkill vfork
+    setsid tgkill tkill unshare vfork
     mq_getsetattr mq_notify mq_timedreceive mq_timedsend mq_unlink
     msgctl msgget msgrcv msgsnd semctl semget semop semtimedop shmat shmctl shmdt shmget
     access alarm arch_prctl brk capget capset clock_getres clock_gettime clock_nanosleep exit exit_group

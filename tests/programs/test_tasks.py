@@ -85,7 +85,7 @@ time.sleep(0.1); print(os.waitpid(pid, 0)[1])""",
 }
 #: Programs in C, in a file each beside this one.
 C_PROGRAMS = ("pthreads", "forks", "futexes", "litmus", "stops", "edges", "events", "ipc", "queues", "rights", "net")
-C_PROGRAMS += ("owners", "rseq", "clocks", "names", "notify")
+C_PROGRAMS += ("owners", "rseq", "clocks", "names", "notify", "tables", "busy")
 
 
 def _both(command: list[str], folder: Path, hardware: tuple[str, int]) -> None:
@@ -142,6 +142,23 @@ def test_c_programs(name: str, number: int, programs: Path, tmp_path: Path) -> N
     _both([str(programs / name)], tmp_path, HARDWARE[2 * number + C_PROGRAMS.index(name) % 2])
 
 
+def test_a_sandbox_lets_processes_part(programs: Path, tmp_path: Path) -> None:
+    """Its walls let Quire's threads have what unshare gives them. They do not make the folder that the program does."""
+    (tmp_path / "here").mkdir()
+    outputs = []
+    for words in ([], [sys.executable, "-P", "-m", "quire", "run", "--sandbox", "--report", "none", "--"]):
+        done = subprocess.run(
+            [*words, programs / "tables"],
+            capture_output=True,
+            cwd=tmp_path,
+            env=environment(),
+            timeout=PATIENCE,
+            check=True,
+        )
+        outputs.append((done.stdout, done.stderr))
+    assert outputs[1] == outputs[0]
+
+
 def test_the_same_seed_gives_the_same_order_and_another_another(programs: Path) -> None:
     """Who prints first among threads that nobody orders is the seed's to say."""
     outputs = []
@@ -156,6 +173,24 @@ def test_the_same_seed_gives_the_same_order_and_another_another(programs: Path) 
         )
         outputs.append(done.stdout)
     assert outputs[0] == outputs[1] and len(set(outputs)) > 1
+
+
+def test_processes_are_numbered_from_what_the_seed_says() -> None:
+    """So that two runs at a time with names such as /tmp/x.$$ need not meet."""
+    numbers = []
+    for seed in (0, 1, 1, 2):
+        words = [sys.executable, "-P", "-m", "quire", "run", "--seed", str(seed), "--report", "none", "--"]
+        done = subprocess.run(
+            [*words, "sh", "-c", "echo $$ $(exec sh -c 'echo $$')"],
+            capture_output=True,
+            env=environment(),
+            timeout=PATIENCE,
+            check=True,
+        )
+        numbers.append([int(word) for word in done.stdout.split()])
+    assert numbers[0] == [100, 101] and numbers[1] == numbers[2]
+    assert len({first for first, _ in numbers}) == 3
+    assert all(second == first + 1 for first, second in numbers)
 
 
 @pytest.mark.parametrize("hardware", [("native", 1), ("ept", 4)], ids=str)

@@ -78,7 +78,7 @@ _HARDWARE = (
                  show_default=True,
                  help="retain: a stale translation is used until a flush; evict: any may go at any time."),
     click.option("--seed", type=click.IntRange(0, WORD), default=0, show_default=True,
-                 help="Seed of the guest's randomness and address layout, and of --caching evict."),
+                 help="Seed of the guest's randomness, address layout and process numbers, and of --caching evict."),
 )  # fmt: skip
 _OPTIONS = (
     _MMU,

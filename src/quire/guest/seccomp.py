@@ -77,7 +77,7 @@ def _tests() -> tuple[_Test, ...]:
     return (
         _Test(_CLONE, 0, _HAS_BITS, (_CLONE_THREAD,), refuse_match=False),
         _Test(_TGKILL, 0, _EQUALS, (os.getpid(),), refuse_match=False),
-        _Test(_UNSHARE, 0, _EQUALS, (_CLONE_FS | _CLONE_FILES,), refuse_match=False),
+        _Test(_UNSHARE, 0, _EQUALS, (_CLONE_FS, _CLONE_FILES, _CLONE_FS | _CLONE_FILES), refuse_match=False),
         _Test(_SETAFFINITY, 0, _EQUALS, (0,), refuse_match=False),
         _Test(_PRLIMIT64, 0, _EQUALS, (0, os.getpid()), refuse_match=False),
         _Test(_FCNTL, 1, _EQUALS, _FCNTL_REFUSED, refuse_match=True),

@@ -120,10 +120,45 @@ static void timers(void) {
     printf("of nobody %d\n", timer_create(OF_THREAD(5000000, 2), &event, &timer));
 }
 
+// A timer by what a child takes, which this process waits for; it stands when the child does, and when that has ended.
+static void timers_of_another(void) {
+    int ends[2];
+    timer_t timer;
+    sigset_t set;
+    siginfo_t info = {0};
+    struct itimerspec soon = {{0, 0}, {0, 10 * MS}}, left;
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2, .sigev_value.sival_int = 7};
+    struct timespec shortly = {0, 20 * MS}, long_enough = {60, 0};
+    sigemptyset(&set), sigaddset(&set, SIGUSR2), sigprocmask(SIG_BLOCK, &set, 0);
+    pipe(ends);
+    pid_t child = fork();
+    if (!child) {
+        char byte;
+        read(ends[0], &byte, 1);
+        for (;;) ;
+    }
+    printf("timer of a child %d", timer_create(OF_PROCESS(child, 2), &event, &timer));
+    printf(" %d", timer_settime(timer, 0, &soon, 0));
+    printf(" stands %d", sigtimedwait(&set, &info, &shortly));
+    printf(" %d", timer_gettime(timer, &left) == 0 && left.it_value.tv_nsec > 5 * MS);
+    write(ends[1], "x", 1);
+    printf(" goes %d", sigtimedwait(&set, &info, &long_enough) == SIGUSR2);
+    printf(" %d", info.si_value.sival_int);
+    printf(" took %d\n", now(OF_PROCESS(child, 2)) >= 10 * MS);
+    printf("again %d", timer_settime(timer, 0, &(struct itimerspec){{0, 0}, {1000, 0}}, 0));
+    kill(child, SIGKILL), waitpid(child, 0, 0);
+    printf(" gone %d", timer_gettime(timer, &left));
+    printf(" %ld %ld", (long)left.it_value.tv_sec, left.it_value.tv_nsec);
+    printf(" set %d", timer_settime(timer, 0, &soon, 0) < 0 ? errno : 0);
+    printf(" deleted %d", timer_delete(timer));
+    printf(" made %d\n", timer_create(OF_PROCESS(child, 2), &event, &timer) < 0 ? errno : 0);
+}
+
 int main(void) {
     clocks();
     faults();
     processes();
     timers();
+    timers_of_another();
     return 0;
 }

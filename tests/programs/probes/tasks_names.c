@@ -154,11 +154,55 @@ static void names(void) {
     printf(" link %d\n", !strcmp(link_at(AT_FDCWD, "self"), number));
 }
 
+// Say what `text` is called, where it begins with the directory of a task.
+static void say(const char *text, pid_t pid) {
+    char own[32];
+    int length = sprintf(own, "/proc/%d", pid);
+    printf(strncmp(text, own, length) ? "%s\n" : "/proc/PID%s\n", text + (strncmp(text, own, length) ? 0 : length));
+}
+
+static void folder(const char *name, pid_t pid) {
+    char text[4096];
+    printf("chdir %d at ", chdir(name));
+    long length = syscall(SYS_getcwd, text, sizeof text);
+    say(length < 0 ? strerror(errno) : text, pid);
+    printf("linked %d", !strcmp(text, link_at(AT_FDCWD, "/proc/self/cwd")));
+    printf(" length %d", length == (long)strlen(text) + 1);
+    printf(" short %d", syscall(SYS_getcwd, text, length - 1) < 0 ? errno : 0);
+    printf(" fits %d\n", syscall(SYS_getcwd, text, length) == length);
+}
+
+// Texts that a kernel makes up have names like other files, and so has a working directory among them.
+static void texts(void) {
+    static const char *names[] = {"/proc/meminfo", "/proc/self/status", "/proc/self/maps", "/proc/uptime", "/proc/version",
+                                  "/proc/sysvipc/shm", "/sys/devices/system/cpu/online", "/proc/self/task", 0};
+    char link[64], name[64];
+    for (const char **at = names; *at; at++) {
+        int file = open(*at, O_RDONLY);
+        sprintf(link, "/proc/self/fd/%d", file);
+        say(link_at(AT_FDCWD, link), getpid());
+        close(file);
+    }
+    int memory = memfd_create("/proc/meminfo", 0);
+    sprintf(link, "/proc/self/fd/%d", memory);
+    puts(link_at(AT_FDCWD, link));
+    folder("/proc", 0), folder("self", getpid()), folder("/proc/self/fd", getpid()), folder("/proc/self/task", getpid());
+    pid_t child = fork();
+    if (!child) pause(), _exit(0);
+    sprintf(name, "/proc/%d", child), folder(name, child);
+    sprintf(name, "/proc/%d/stat", child);
+    sprintf(link, "/proc/self/fd/%d", open(name, O_RDONLY));
+    say(link_at(AT_FDCWD, link), child);
+    kill(child, SIGKILL), waitpid(child, 0, 0);
+    folder("/", 0);
+}
+
 int main(int argc, char **argv) {
     setvbuf(stdout, 0, _IONBF, 0);
     if (argc > 1) return printf("%s as itself\n", argv[1]), 0;
     files();
     names();
+    texts();
     execl("/proc/self/exe", "names", "executed", NULL);
     return 1;
 }

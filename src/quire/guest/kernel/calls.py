@@ -17,7 +17,7 @@ from quire.guest.kernel.seat import Seat
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.system import Kernel
 from quire.guest.kernel.waiting import Blocks, Waiter
-from quire.guest.syscalls import NO_RESULT, RESTART, dispatch, syscall_name
+from quire.guest.syscalls import AGAIN, NO_RESULT, RESTART, dispatch, syscall_name
 from quire.guest.syscalls.i386 import I386_REGISTERS, dispatch_i386, i386_name
 from quire.guest.syscalls.table import Result
 
@@ -147,7 +147,11 @@ class Calls(ABC):
                 self._put_aside(call, wait)
                 return
             result = self.kept.get("moved") or (RESTART if wait.restarts else -errno.EINTR)
-        self._end_call(call, result)
+        if result is AGAIN:
+            self._call, self.runs = call, False
+            self.kernel.scheduler.goes_first(self)
+        else:
+            self._end_call(call, result)
 
     def _end_call(self, call: _Call, result: Result) -> None:
         if self.kept:
@@ -188,7 +192,7 @@ class Calls(ABC):
                 slot = self.kernel.scheduler.watch(self, descriptor, events)
                 if slot is not None:
                     self._slots.append(slot)
-                    self.seat.slots.add(slot)
+                    self.seat.table.slots.add(slot)
         except OSError:
             self._release_slots()
             soon = self.kernel.clock.now() + _LOOK_AGAIN
@@ -248,7 +252,7 @@ class Calls(ABC):
         """Let go of the descriptors by which it waited: at its own seat."""
         for slot in self._slots:
             self.kernel.scheduler.unwatch(slot)
-            self.seat.slots.discard(slot)
+            self.seat.table.slots.discard(slot)
             os.close(slot)
         self._slots.clear()
 

@@ -4,7 +4,7 @@ Models the thread group of Linux (include/linux/sched/signal.h). It knows its th
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -19,14 +19,13 @@ from quire.guest.kernel.siginfo import GuestDeath, SignalInfo
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.terminal import Terminal
 from quire.guest.kernel.timers import Timers
-from quire.guest.kernel.usage import Usage
+from quire.guest.kernel.usage import Usage, process_of_clock
 from quire.guest.kernel.waiting import WaitQueue
 from quire.guest.load.launch import Program
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.mm.uaccess import UserMemory
 
-__all__ = ["INIT", "Change", "Image", "Process", "ProcessThread", "loaded"]
-
+__all__ = ["INIT", "Change", "Image", "Process", "ProcessThread", "loaded", "timers_of"]
 
 #: Quire itself: the parent of the first process, and of those whose own has gone.
 INIT = 1
@@ -92,6 +91,7 @@ class Image:
     memory: UserMemory
     program: Program
     bias: int = 0
+    file: tuple[int, int] | None = None  #: device and inode of the program's file
     users: int = 1  #: processes that use it
     concurrent: list[Rseq | None] = field(default_factory=list)  #: which thread has which number of rseq(2)
 
@@ -197,3 +197,18 @@ class Process:
             one.notice()
             break
         return True
+
+
+def timers_of(now: Callable[[int], int], usage: Usage, processes: Mapping[int, Process]) -> Timers:
+    """Return timers for a process of which `usage` tells; those on clocks of others stand when they have gone.
+
+    `now` tells the clocks that are not of processor time.
+    """
+
+    def used(clock: int) -> int:
+        number = process_of_clock(clock)
+        if number is None:
+            return usage.at(clock)
+        return processes[number].usage.time() if number in processes else 0
+
+    return Timers.of(now, used)

@@ -111,6 +111,10 @@ class Ipc:
     def leave(self, process: Process) -> None:
         """A process has ended."""
         self.execute(process)
+        self.undoes(process)
+
+    def undoes(self, process: Process) -> None:
+        """Do now what a process undoes at its end."""
         undo = self._undo.pop(process, None)
         if undo:
             undo_all(undo, process.pid, self.now())

@@ -8,24 +8,31 @@ import errno
 import os
 import signal
 from abc import abstractmethod
+from contextlib import suppress
 from dataclasses import replace
 from typing import Self
 
 from quire.guest.kernel.actions import SIG_IGN, SIGNAL_COUNT, AltStack, Dispositions, SigAction
 from quire.guest.kernel.clone_flags import Clone
 from quire.guest.kernel.frame import Trap
-from quire.guest.kernel.group import Image, Process
+from quire.guest.kernel.group import Image, Process, timers_of
 from quire.guest.kernel.options import GuestOptions
 from quire.guest.kernel.orphans import tell_orphans
+from quire.guest.kernel.partings import has_image, of_others, part
 from quire.guest.kernel.siginfo import SI_KERNEL, SI_USER, GuestDeath, SignalInfo
 from quire.guest.kernel.signals import Signals
 from quire.guest.kernel.thread import Thread
-from quire.guest.kernel.timers import Timers
 from quire.guest.kernel.usage import Usage
 from quire.guest.load.launch import LaunchError, Program
 from quire.guest.mm.address_space import AddressSpace
 from quire.guest.mm.uaccess import BadAddress, UserMemory
-from quire.guest.syscalls.state import copy_group_state, copy_thread_state, group_state, thread_state
+from quire.guest.syscalls.state import (
+    copy_group_state,
+    copy_thread_state,
+    group_state,
+    part_group_state,
+    thread_state,
+)
 from quire.memory import OutOfFrames
 from quire.own_descriptors import FIRST_OWN
 
@@ -74,7 +81,7 @@ class Lifecycle(Thread):
         if process is not self.process:
             self.kernel.processes[process.pid] = process
             self.process.children[process.pid] = process
-            copy_group_state(self, child)
+            copy_group_state(self, child, shares=bool(flags & Clone.FILES))
             if image is not self.process.image:
                 child.watch_memory()
         if flags & Clone.PARENT_SETTID:
@@ -93,7 +100,7 @@ class Lifecycle(Thread):
             space = room.with_room(lambda: own.space.fork(own.machine.another(self.kernel.new_pcid())))
         except OutOfFrames:
             raise OSError(errno.ENOMEM, "no memory") from None
-        return Image(space.machine, space, UserMemory(space.machine, space), own.program, own.bias)
+        return Image(space.machine, space, UserMemory(space.machine, space), own.program, own.bias, own.file)
 
     def _process_of_child(self, flags: Clone, image: Image, exit_signal: int) -> tuple[Process, Signals]:
         own, kernel = self.process, self.kernel
@@ -107,7 +114,10 @@ class Lifecycle(Thread):
                     actions[signo] = action
         signals = Signals(actions)
         kernel.scheduler.prepare()
-        seat = own.seat if flags & Clone.FILES else own.seat.start(lambda: kernel.sit(seat))
+        shares = bool(flags & Clone.FILES)
+        seat = own.seat if shares else own.seat.start(lambda: kernel.sit(seat), closes=of_others(kernel, own))
+        if shares and image is not own.image:
+            image.space.files.separate()
         parent = own.parent if flags & Clone.PARENT else own
         usage = Usage(image.space, kernel.clock.busy)
         made = Process(
@@ -115,7 +125,7 @@ class Lifecycle(Thread):
             parent,
             image,
             seat,
-            Timers.of(kernel.clock.now, usage.at),
+            timers_of(kernel.clock.now, usage, kernel.processes),
             usage,
             own.group,
             own.session,
@@ -125,6 +135,7 @@ class Lifecycle(Thread):
             borrows=bool(flags & Clone.VFORK),
         )
         seat.processes += 1
+        seat.table.processes += 1
         if image is own.image:
             image.users += 1
         return made, signals
@@ -146,12 +157,35 @@ class Lifecycle(Thread):
         except BadAddress:
             pass  # Linux says nothing either
 
-    def execute(self, program: Program) -> None:
-        """Be another program from now on: every other thread has ended, the address space is new."""
+    def parts(self, what: Clone) -> bool:
+        """Have descriptors or a working directory of its own; return whether it has them at another seat.
+
+        Raises OSError: ENOMEM for what only threads share, which have one seat.
+        """
+        process = self.process
+        if any(one is not self for one in process.live()):
+            raise OSError(errno.ENOMEM, "threads have one seat")
+        moves = part(self.kernel, process, what)
+        if what & Clone.FILES:
+            part_group_state(self)
+        return moves
+
+    def execute(self, program: Program) -> bool:
+        """Be another program from now on: every other thread has ended, the address space is new.
+
+        Return whether it is to be asked again: the process has another seat, where its descriptors are its own.
+        """
         process, old = self.process, self.process.image
         for one in list(process.live()):
             if one is not self:
                 one.end_thread()
+        with suppress(OSError):
+            if self.parts(Clone.FILES):
+                return True
+        self._replace(program, process, old)
+        return False
+
+    def _replace(self, program: Program, process: Process, old: Image) -> None:
         self._take_first_number()
         room = old.space.commons.pages
         try:
@@ -229,7 +263,7 @@ class Lifecycle(Thread):
         """One process less uses `image`, which is not loaded."""
         image.users -= 1
         if image.users:
-            if self.process.seat.processes == 1:
+            if not has_image(self.kernel, self.process, image):
                 image.space.files.close_copies()
             return
         image.space.release()
@@ -304,11 +338,12 @@ class Lifecycle(Thread):
         self._give_children_away()
         tell_orphans(kernel, process, children)
         process.seat.processes -= 1
+        process.seat.table.processes -= 1
         process.seat.over = not process.seat.processes and process.seat is not kernel.first_seat
         kernel.tell_end(process)
 
     def _close_descriptors(self) -> None:
-        if self.process.seat.processes == 1:
+        if self.process.seat.table.processes == 1:
             os.closerange(0, FIRST_OWN)
 
     def _give_children_away(self) -> None:

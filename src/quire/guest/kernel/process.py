@@ -18,14 +18,13 @@ from quire.guest.kernel.actions import SA_RESTART, SigAction
 from quire.guest.kernel.clock import HostClock, VirtualClock
 from quire.guest.kernel.delivery import deliver
 from quire.guest.kernel.frame import INITIAL_FPU, Trap
-from quire.guest.kernel.group import Image, Process
+from quire.guest.kernel.group import Image, Process, timers_of
 from quire.guest.kernel.host_memory import HostMemory
 from quire.guest.kernel.lifecycle import Lifecycle
 from quire.guest.kernel.machine import ProcessMachine
 from quire.guest.kernel.options import GuestOptions
 from quire.guest.kernel.siginfo import BUS_ADRALN, SI_KERNEL, GuestDeath, SignalInfo
-from quire.guest.kernel.system import FIRST_PID, Kernel
-from quire.guest.kernel.timers import Timers
+from quire.guest.kernel.system import Kernel, first_number
 from quire.guest.kernel.turns import ExploredTurns
 from quire.guest.kernel.usage import Usage
 from quire.guest.kernel.vsyscall import VSYSCALL_PAGE, call_vsyscall
@@ -76,14 +75,16 @@ class ProcessGuest(Lifecycle):
             )
         )
         turns = None if options.schedule is None else ExploredTurns(options.schedule)
-        kernel = Kernel(rng, clock, machine, turns)
+        kernel = Kernel(rng, clock, machine, turns, first_number(options.seed))
         space = AddressSpace(machine, rng, aslr=options.aslr, commons=Commons(machine, options.large))
         image = Image(machine, space, UserMemory(machine, space), replace(program, envp=envp))
         usage = Usage(space, clock.busy)
-        process = Process(FIRST_PID, None, image, kernel.first_seat, Timers.of(clock.now, usage.at), usage)
+        number = kernel.new_number()
+        process = Process(
+            number, None, image, kernel.first_seat, timers_of(clock.now, usage, kernel.processes), usage
+        )
         process.group = process.session = process.pid
-        kernel.new_number()
-        self.join(kernel, process, FIRST_PID, process.signals)
+        self.join(kernel, process, number, process.signals)
         kernel.processes[process.pid] = process
         kernel.scheduler.begin(self)
         self.watch_memory()
@@ -122,7 +123,7 @@ class ProcessGuest(Lifecycle):
         """Load the program of `image`, and set the registers that it starts with. Raises LaunchError."""
         program = image.program
         begin = load_program(image.space, image.memory, program, program.envp, self.rng, self.options.hwcap)
-        image.bias = begin.bias
+        image.bias, image.file = begin.bias, begin.file
         registers = self.machine.registers
         registers.load_fpu(INITIAL_FPU)
         registers.write_many(

@@ -47,7 +47,7 @@ class ReadyPipe:
                 os.close(both)
             os.set_blocking(reader, not flags & os.O_NONBLOCK)
             os.set_inheritable(reader, not flags & os.O_CLOEXEC)
-            seat.pipes[self] = move_high(writer, close=False)
+            seat.table.pipes[self] = move_high(writer, close=False)
         except OSError:
             os.close(reader)
             raise
@@ -59,9 +59,9 @@ class ReadyPipe:
 
     def adopt(self, seat: Seat, descriptor: int) -> None:
         """A program at `seat`, the caller's, has got `descriptor` by a message."""
-        if self not in seat.pipes:
+        if self not in seat.table.pipes:
             with suppress(OSError):
-                seat.pipes[self] = move_high(_open_again("thread-self", descriptor, os.O_WRONLY))
+                seat.table.pipes[self] = move_high(_open_again("thread-self", descriptor, os.O_WRONLY))
 
     def ring(self) -> None:
         """Have the pipe be readable, and wake who watches it, though it may have been readable before."""
@@ -100,7 +100,7 @@ class ReadyPipe:
     def _end(self, flags: int) -> int | None:
         """Return a new descriptor of the pipe, None if no program has one."""
         for seat in self._seats():
-            number = seat.pipes.get(self)
+            number = seat.table.pipes.get(self)
             if number is None:
                 continue
             try:
@@ -130,7 +130,7 @@ def _is_lonely(writer: int) -> bool:
 def close_lonely(seat: Seat) -> None:
     """Close the kernel's ends at `seat`, the caller's, of pipes of which no program has an end."""
     poll = select.poll()
-    numbers = {number: pipe for pipe, number in seat.pipes.items()}
+    numbers = {number: pipe for pipe, number in seat.table.pipes.items()}
     for number in numbers:
         poll.register(number, 0)
     for number, events in poll.poll(0):
@@ -138,5 +138,5 @@ def close_lonely(seat: Seat) -> None:
             pipe = numbers[number]
             assert isinstance(pipe, ReadyPipe)
             pipe.dead = True
-            del seat.pipes[pipe]
+            del seat.table.pipes[pipe]
             os.close(number)

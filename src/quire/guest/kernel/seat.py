@@ -2,24 +2,35 @@
 
 On Linux each thread may have its own descriptors, working directory and umask (unshare(2)). So a process of the guest
 gets a thread of Quire's, and what fork copies the host's kernel copies: numbers, flags, what is shared as open files.
-Locks of files, descriptors that are sent, what an epoll set sees: all are the real ones. Only one seat has the turn at
-a time, and with it all of the kernel that Quire plays; handing it on is the only way to get it.
+Processes that share their descriptors (CLONE_FILES) have one seat; two seats that differ in the working directory alone
+have one table. Locks of files, descriptors that are sent, what an epoll set sees: all are the real ones. Only one seat
+has the turn at a time, and with it all of the kernel that Quire plays; handing it on is the only way to get it.
 """
 
 import ctypes
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from quire.errors import BackendError
+from quire.guest.kernel.clone_flags import Clone
 
-__all__ = ["Seat"]
+__all__ = ["Seat", "Table"]
 
-_CLONE_FS, _CLONE_FILES = 0x200, 0x400
 _libc = ctypes.CDLL(None, use_errno=True)
 _STACK = 1 << 20
+
+
+@dataclass(eq=False, slots=True)
+class Table:
+    """What the kernel knows of one table of descriptors."""
+
+    pipes: dict[object, int] = field(default_factory=dict)  #: its ends of pipes that tell of readiness
+    slots: set[int] = field(default_factory=set)  #: numbers of descriptors by which calls wait
+    processes: int = 1  #: that have it
 
 
 class Seat:
@@ -30,8 +41,7 @@ class Seat:
         self._turn.acquire()
         self.over = False  #: whether its process has ended
         self.processes = 1  #: whose calls are made here
-        self.slots: set[int] = set()  #: numbers of descriptors by which calls of other tasks here wait
-        self.pipes: dict[object, int] = {}  #: the kernel's ends of pipes that tell of readiness
+        self.table = Table()
         self.native_id = threading.get_native_id()
         self._processors: set[int] = set()  # on which its thread might run before all seats shared one
         self._others: dict[Seat, threading.Thread] = {}  # seats that were started, by this or by one of those
@@ -44,15 +54,18 @@ class Seat:
         """Wait for the turn."""
         self._turn.acquire()
 
-    def start(self, run: Callable[[], None]) -> "Seat":
-        """Return a seat with copies of the descriptors here, whose thread waits for the turn and calls `run` then.
+    def start(
+        self, run: Callable[[], None], own: Clone = Clone.FILES | Clone.FS, closes: Iterable[int] = ()
+    ) -> "Seat":
+        """Return a seat with copies of what is here, whose thread waits for the turn and calls `run` then.
 
-        Raises OSError if the host has no thread left.
+        It has copies of what `own` says, the rest is the same, and `closes` of its copies of descriptors what is not
+        its. Nobody sits there so far. Raises OSError if the host has no thread left.
         """
         self._pin()
         made = Seat()
         made.processes = 0
-        made.pipes = dict(self.pipes)
+        made.table = Table(dict(self.table.pipes), processes=0) if own & Clone.FILES else self.table
         made._processors, made._others = self._processors, self._others
         begun = threading.Lock()
         begun.acquire()
@@ -60,11 +73,11 @@ class Seat:
 
         def sit() -> None:
             made.native_id = threading.get_native_id()
-            if _libc.unshare(_CLONE_FILES | _CLONE_FS):
+            if _libc.unshare(int(own)):
                 failed.append(ctypes.get_errno())
             else:
-                for slot in self.slots:
-                    os.close(slot)
+                for number in closes:
+                    os.close(number)
             begun.release()
             if not failed:
                 made.wait()
@@ -95,9 +108,9 @@ class Seat:
                 seat.give()
             thread.join()
         self._others.clear()
-        for number in self.pipes.values():
+        for number in self.table.pipes.values():
             os.close(number)
-        self.pipes.clear()
+        self.table.pipes.clear()
         if self._processors:
             os.sched_setaffinity(0, self._processors)
             self._processors.clear()

@@ -30,10 +30,11 @@ from quire.guest.kernel.terminals import Terminals
 from quire.guest.kernel.turns import SteadyTurns, TurnChoice
 from quire.guest.kernel.waiting import WaitQueue
 
-__all__ = ["FIRST_PID", "Kernel"]
+__all__ = ["FIRST_PID", "Kernel", "first_number"]
 
-#: The number of the first process.
+#: The number of the first process of a run with seed 0; those of others lie up to so many above.
 FIRST_PID = 100
+_FIRST_PIDS, _STRIDE = 30_000, 7_919
 _LAST_PID = 4_194_303
 #: What a terminal sends: by its keys, when its size changes, when it is used from the background, at its end.
 _OF_TERMINALS = frozenset((
@@ -45,8 +46,13 @@ _CONTINUED_SOON = 50_000_000
 _LACKS_KEPT, _MORE_LACKS = 100, "more system calls"
 
 
+def first_number(seed: int) -> int:
+    """Return the number of the first process of a run with `seed`: two runs at a time need not have the same."""
+    return FIRST_PID + seed * _STRIDE % _FIRST_PIDS
+
+
 class Kernel:
-    """One for `machine`, that of the first process."""
+    """One for `machine`, that of the first process, whose number is `first`."""
 
     def __init__(
         self,
@@ -54,6 +60,7 @@ class Kernel:
         clock: VirtualClock | HostClock,
         machine: ProcessMachine,
         turns: TurnChoice | None = None,
+        first: int = FIRST_PID,
     ) -> None:
         self.rng = rng
         self.host_memory = HostMemory(machine)
@@ -73,7 +80,7 @@ class Kernel:
         self.tell_lack: Callable[[str], None] = _tell_nobody
         self.syscall_counts: dict[str, int] = {}
         self._tasks: dict[int, ProcessThread] = {}
-        self._last = FIRST_PID - 1
+        self._first, self._last = first, first - 1
         self._pcid = 0
         self.history = History()
         self._idle: ProcessMachine | None = None
@@ -93,7 +100,7 @@ class Kernel:
     @property
     def first(self) -> Process:
         """The process that the guest began with."""
-        return self.processes[FIRST_PID]
+        return self.processes[self._first]
 
     @property
     def last_number(self) -> int:
@@ -171,6 +178,12 @@ class Kernel:
             _fill(pipe)
         else:
             self._watchers.setdefault(process, []).append(pipe)
+
+    def copied(self, old: Seat, made: Seat) -> None:
+        """The descriptors of one seat are copied at another: pipes are known by names there too."""
+        before, now = (f"/task/{seat.native_id}/" for seat in (old, made))
+        for names in self._watchers.values():
+            names += [one.replace(before, now) for one in names if before in one]
 
     def send_thread(self, thread: ProcessThread, info: SignalInfo) -> int:
         """Send a signal to one thread; return 0 or a negative errno."""
@@ -277,8 +290,9 @@ class Kernel:
         """Return the moment of the next timer, None without one: those of processor time run for who is at work."""
         task = None if at_work is None else self._tasks.get(at_work.tid)
         busy = None if task is None else task.process
+        number = 0 if busy is None else busy.pid
         alive = (one for one in self.processes.values() if not one.ended)
-        moments = [one.timers.moment(at_work=one is busy) for one in alive]
+        moments = [one.timers.moment(at_work=one is busy, busy=number) for one in alive]
         moments.append(self.files.moment())
         return min((moment for moment in moments if moment is not None), default=None)
 

@@ -149,8 +149,12 @@ class Task(ThreadGroup, Interruptible, Protocol):
         """Return a new thread or process. Raises OSError."""
         ...
 
-    def execute(self, program: Program) -> None:
-        """Be another program from now on."""
+    def execute(self, program: Program) -> bool:
+        """Be another program from now on; return whether it is to be asked again, at another seat."""
+        ...
+
+    def parts(self, what: Clone) -> bool:
+        """Have descriptors or a working directory of its own; return whether it has them at another seat."""
         ...
 
     def exit_thread(self, status: int) -> None:

@@ -13,6 +13,7 @@ from typing import Self
 
 from quire.guest.kernel.siginfo import SI_KERNEL, SI_TIMER, SignalInfo
 from quire.guest.kernel.signals import Signals
+from quire.guest.kernel.usage import process_of_clock
 
 __all__ = ["INTERVAL_SIGNALS", "Timer", "Timers"]
 
@@ -26,6 +27,12 @@ _NEVER = 1 << 32
 _OVERRUN_MAX = (1 << 31) - 1
 
 
+def _passes(clock: int, *, at_work: bool, busy: int | None) -> bool:
+    """Whether the time of a clock passes while its process is `at_work` or not, and process `busy`, None for all."""
+    other = process_of_clock(clock)
+    return at_work or not _is_used(clock) if other is None else busy in (None, other)
+
+
 def _is_used(clock: int) -> bool:
     """Whether a clock is one of processor time, which passes while the process or the thread runs."""
     return clock == _PROCESSOR or clock < 0
@@ -36,7 +43,8 @@ class Timer:
     """One timer: it expires at `next` on `clock`, None for never, and again each `interval` if that is not 0.
 
     `signo` 0 sends nothing. `ident` and `value` are those of timer_create, None for a timer of setitimer. `overrun` is
-    what its newest signal missed, `last` what the one before it did. A negative clock is that of a thread.
+    what its newest signal missed, `last` what the one before it did. A negative clock is that of a thread, or of
+    another process.
     """
 
     clock: int
@@ -127,10 +135,11 @@ class Timers:
             timer.last, timer.overrun = timer.overrun, min(times - 1, _OVERRUN_MAX)
             (send or signals.queue)(timer.info())
 
-    def moment(self, *, at_work: bool = True) -> int | None:
+    def moment(self, *, at_work: bool = True, busy: int | None = None) -> int | None:
         """Return when to look next, on CLOCK_MONOTONIC; None when no timer runs.
 
-        The clocks of processor time stand while the process is not `at_work`.
+        The clocks of processor time stand while the process is not `at_work`; those of others but process `busy`, if
+        it is known.
         """
         first, second, third = self.interval
         soft, hard = self.limits
@@ -139,7 +148,7 @@ class Timers:
         running = [
             timer.left(self.now(timer.clock))
             for timer in self._running()
-            if at_work or not _is_used(timer.clock)
+            if _passes(timer.clock, at_work=at_work, busy=busy)
         ]
         return self.now(time.CLOCK_MONOTONIC) + min(running) if running else None
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from quire.guest.mm.address_space import AddressSpace
 
-__all__ = ["Usage", "thread_clock", "thread_of_clock"]
+__all__ = ["Usage", "process_clock", "process_of_clock", "thread_clock", "thread_of_clock"]
+
+_A_THREADS = 4
 
 
 def thread_clock(tid: int) -> int:
@@ -19,6 +21,16 @@ def thread_clock(tid: int) -> int:
 def thread_of_clock(clock: int) -> int:
     """Return the number of the thread, or of the process, that is in the number of a clock of processor time."""
     return ~(clock >> 3)
+
+
+def process_clock(pid: int) -> int:
+    """Return the number of the clock of another process's time."""
+    return ~pid << 3 | 2
+
+
+def process_of_clock(clock: int) -> int | None:
+    """Return the number of the process whose time a clock tells by its number, None for every other clock."""
+    return thread_of_clock(clock) if clock < 0 and not clock & _A_THREADS else None
 
 
 @dataclass(slots=True)

@@ -32,11 +32,15 @@ _RANDOM_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where the guest begins: instruction pointer and stack pointer; by how much the program's addresses moved."""
+    """Where the guest begins: instruction pointer and stack pointer; by how much the program's addresses moved.
+
+    `file` is the device and the inode of the program's file.
+    """
 
     rip: int
     rsp: int
     bias: int
+    file: tuple[int, int]
 
 
 def load_program(
@@ -50,7 +54,7 @@ def load_program(
     """Map `program`, its interpreter and its stack into `space`. Raises LaunchError."""
     image = program.image
     bias = _pie_bias(space, image) if image.kind == "ET_DYN" else 0
-    _load(space, image, bias)
+    file = _load(space, image, bias)
     space.set_brk(image.end + bias)
     base, entry = 0, image.entry + bias & WORD
     if program.interpreter is not None:
@@ -85,7 +89,7 @@ def load_program(
         memory.write(stack.rsp, stack.data)
     except (BadAddress, OutOfFrames):
         raise LaunchError(CANNOT_SET_UP, _no_memory(space)) from None
-    return Start(entry, stack.rsp, bias)
+    return Start(entry, stack.rsp, bias, file)
 
 
 def _pie_bias(space: AddressSpace, image: ElfImage) -> int:
@@ -104,7 +108,8 @@ def _interpreter_bias(space: AddressSpace, image: ElfImage) -> int:
     return base - image.start
 
 
-def _load(space: AddressSpace, image: ElfImage, bias: int) -> None:
+def _load(space: AddressSpace, image: ElfImage, bias: int) -> tuple[int, int]:
+    """Map the segments; return the device and the inode of the file."""
     start, end = image.start + bias, image.end + bias
     if start < linux.MMAP_MIN_ADDR or end > linux.TASK_SIZE or space.areas.overlapping(start, end):
         raise LaunchError(
@@ -117,6 +122,8 @@ def _load(space: AddressSpace, image: ElfImage, bias: int) -> None:
     try:
         for segment in image.segments:
             _load_segment(space, image.path, segment, segment.vaddr + bias, fd)
+        status = os.fstat(fd)
+        return status.st_dev, status.st_ino
     finally:
         os.close(fd)
 

@@ -244,9 +244,25 @@ class FileRegistry:
 
     def close_copies(self) -> None:
         """Close what this process has copies of, and another, whose memory it borrowed, goes on with."""
-        for backing in self._files.values():
-            if identity_of(backing.fd) == backing.key:
-                os.close(backing.fd)
+        for number in self.numbers():
+            os.close(number)
+
+    def numbers(self) -> set[int]:
+        """Return the kernel's descriptors of the files that are the caller's too."""
+        return {one.fd for one in self._files.values() if identity_of(one.fd) == one.key}
+
+    def separate(self) -> None:
+        """Have descriptors of its own where it has the numbers of another's. Raises OSError, and has none then."""
+        made: list[int] = []
+        try:
+            for backing in self._files.values():
+                made.append(move_high(backing.fd, close=False))
+        except OSError:
+            for number in made:
+                os.close(number)
+            raise
+        for backing, number in zip(self._files.values(), made, strict=True):
+            backing.fd = number
 
     def forget(self) -> None:
         """Close nothing when references go: the descriptors are another's."""

@@ -53,10 +53,11 @@ from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.file_times import may_stamp, prepare_stamps
 from quire.guest.syscalls.kinds import signed32
 from quire.guest.syscalls.sandbox import check_names, verdict
-from quire.guest.syscalls.table import NO_RESULT, RESTART, SYSCALLS, Result, Special, Syscall
+from quire.guest.syscalls.table import AGAIN, NO_RESULT, RESTART, SYSCALLS, Result, Special, Syscall
 from quire.guest.syscalls.waiting import interrupted
 
 __all__ = [
+    "AGAIN",
     "NO_RESULT",
     "RESTART",
     "SYSCALLS",

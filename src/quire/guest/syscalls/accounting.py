@@ -5,12 +5,12 @@ import struct
 
 from quire.guest.kernel.group import Process
 from quire.guest.kernel.task import Task
-from quire.guest.kernel.usage import thread_clock, thread_of_clock
+from quire.guest.kernel.usage import process_clock, thread_clock, thread_of_clock
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import POINTER, S32, fail
 from quire.guest.syscalls.table import syscall
 
-__all__ = ["own_clock", "processor_time"]
+__all__ = ["processor_time", "timers_clock"]
 
 _GETRUSAGE = 98
 _RUSAGE = struct.Struct("<16q")
@@ -48,11 +48,13 @@ def _whose(task: Task, clock: int) -> tuple[Process, int] | None:
     return None if process is None else (process, 0)
 
 
-def own_clock(task: Task, clock: int) -> int | None:
-    """Return a clock of processor time of this process or of one of its threads as timers name it; None for others."""
+def timers_clock(task: Task, clock: int) -> int | None:
+    """Return a clock of processor time as timers name it; None for others, and for that of nobody."""
     whose = _whose(task, clock)
-    if whose is None or whose[0] is not task.process:
+    if whose is None:
         return None
+    if whose[0] is not task.process:
+        return process_clock(whose[0].pid)
     return thread_clock(whose[1]) if whose[1] else _OF_PROCESS
 
 

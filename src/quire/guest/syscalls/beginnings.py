@@ -10,11 +10,12 @@ from quire.guest.kernel.task import Task
 from quire.guest.kernel.waiting import Blocks
 from quire.guest.load.launch import LaunchError, Program, prepare_file
 from quire.guest.mm.linux import TASK_SIZE
+from quire.guest.syscalls.busy_files import check_executed
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import AT_FDCWD, DIRECTORY, GIVEN, INT, POINTER, S32, fail
 from quire.guest.syscalls.pidfds import open_pidfd
 from quire.guest.syscalls.procfs import link_target
-from quire.guest.syscalls.table import NO_RESULT, Result, syscall
+from quire.guest.syscalls.table import AGAIN, NO_RESULT, Result, syscall
 
 _EXIT_SIGNAL = 0xFF
 _ARGUMENTS = struct.Struct("<8Q")
@@ -24,6 +25,9 @@ _SIGNALS = 64
 _NAMESPACES = (
     Clone.NEWNS | Clone.NEWCGROUP | Clone.NEWUTS | Clone.NEWIPC | Clone.NEWUSER | Clone.NEWPID | Clone.NEWNET
 )
+#: What else a task may have of its own, and CLONE_NEWTIME, which is no flag of clone.
+_UNSHARED = Clone.THREAD | Clone.FS | Clone.SIGHAND | Clone.VM | Clone.FILES | Clone.SYSVSEM
+_NEWTIME = 0x80
 _KNOWN = Clone(sum(Clone))
 #: Bytes of arguments and environment, at most, as Linux has it: a quarter of the stack limit, and of one word.
 _STRINGS_MOST, _STRING_MOST = 6 << 20, 32 * 4096
@@ -116,6 +120,30 @@ def clone3(task: Task, pointer: int, size: int) -> int:
     return _clone(task, checked, exit_signal, stack + stack_size, tls, (parent, child), pidfd)
 
 
+@syscall(272, "unshare", INT, effect=Effect.PLAYED)
+def unshare(task: Task, flags: int) -> Result:
+    """Have descriptors or a working directory of its own. ENOMEM for those of a thread among others; no namespace."""
+    if flags & ~(_UNSHARED | _NAMESPACES | _NEWTIME):
+        return -errno.EINVAL
+    wanted, process = Clone(flags & ~_NEWTIME), task.process
+    memory = wanted & (Clone.THREAD | Clone.SIGHAND | Clone.VM)
+    if memory and sum(1 for _ in process.live()) > 1:
+        return -errno.EINVAL
+    others = [one for one in task.kernel.live() if one is not process]
+    if memory & (Clone.SIGHAND | Clone.VM) and any(
+        one.signals.actions is process.signals.actions for one in others
+    ):
+        return -errno.EINVAL
+    if memory & Clone.VM and process.image.users > 1:
+        return -errno.EINVAL
+    if flags & (_NAMESPACES | _NEWTIME):
+        return -errno.EPERM
+    if wanted & Clone.SYSVSEM:
+        task.kernel.ipc.undoes(process)
+    own = wanted & (Clone.FILES | Clone.FS)
+    return AGAIN if own and task.parts(own) else 0
+
+
 def _strings(task: Task, pointer: int, left: int) -> list[bytes]:
     """Return the strings of an array that ends with a null pointer. E2BIG for more than `left` bytes."""
     found: list[bytes] = []
@@ -138,9 +166,12 @@ def _execute(task: Task, path: bytes, name: bytes, argv: int, envp: int) -> Resu
     words = _strings(task, argv, _STRINGS_MOST)
     environment = _strings(task, envp, _STRINGS_MOST - sum(map(len, words)))
     path = link_target(task, path) or path  # /proc/self/exe: on the host that is Quire's interpreter
+    file = os.fsdecode(path)
+    if path and os.access(file, os.X_OK):
+        check_executed(task, file)
     program = _prepared(path, name, words or [b""], environment, task.options.root)
-    task.execute(program)
-    return NO_RESULT
+    check_executed(task, file, program)
+    return AGAIN if task.execute(program) else NO_RESULT
 
 
 def _prepared(path: bytes, name: bytes, words: list[bytes], environment: list[bytes], root: str) -> Program:

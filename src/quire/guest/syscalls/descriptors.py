@@ -7,19 +7,20 @@ may name them, so the lowest free number is the one that a native run would get.
 import errno
 import os
 
+from quire.guest.kernel.clone_flags import Clone
 from quire.guest.kernel.task import Task
 from quire.guest.syscalls import host
 from quire.guest.syscalls.channels import note_pipe
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import FD, INT, PATH, POINTER, S32, U32, fail
 from quire.guest.syscalls.state import admit, group_state
-from quire.guest.syscalls.table import passes, syscall
+from quire.guest.syscalls.table import AGAIN, Result, passes, syscall
 from quire.own_descriptors import FIRST_OWN
 
 __all__ = ["deliver_pair"]
 
 _CLOSE, _DUP3, _CLOSE_RANGE, _PIPE2 = 3, 292, 436, 293
-_CLOSE_RANGE_CLOEXEC = 4
+_CLOSE_RANGE_UNSHARE, _CLOSE_RANGE_CLOEXEC = 2, 4
 
 passes(284, "eventfd", INT, effect=Effect.GUEST, opens=True, owned=True)
 passes(290, "eventfd2", INT, INT, effect=Effect.GUEST, opens=True, owned=True)
@@ -40,16 +41,18 @@ def close(task: Task, descriptor: int) -> int:
 
 
 @syscall(_CLOSE_RANGE, "close_range", U32, U32, U32, effect=Effect.GUEST)
-def close_range(task: Task, first: int, last: int, flags: int) -> int:
+def close_range(task: Task, first: int, last: int, flags: int) -> Result:
     """Close, or mark close-on-exec, a range of descriptors; Quire's own are outside every range."""
-    if first > last:
+    if first > last or flags & ~(_CLOSE_RANGE_UNSHARE | _CLOSE_RANGE_CLOEXEC):
         return -errno.EINVAL
+    if flags & _CLOSE_RANGE_UNSHARE and task.parts(Clone.FILES):
+        return AGAIN
     if first >= FIRST_OWN:
-        return 0 if not flags & ~6 else -errno.EINVAL
-    result = host.call(_CLOSE_RANGE, first, min(last, FIRST_OWN - 1), flags)
+        return 0
+    result = host.call(_CLOSE_RANGE, first, min(last, FIRST_OWN - 1), flags & _CLOSE_RANGE_CLOEXEC)
     if result == 0 and not flags & _CLOSE_RANGE_CLOEXEC:
-        state = group_state(task)
-        state.opened = {number for number in state.opened if not first <= number <= last}
+        opened = group_state(task).opened
+        opened -= {number for number in opened if first <= number <= last}
         task.kernel.terminals.look()
     return result
 

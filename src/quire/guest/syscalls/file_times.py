@@ -28,7 +28,7 @@ def may_stamp(task: Task, entry: Syscall) -> bool:
     effect = entry.effect
     if effect is Effect.FILES or effect in _BY_DESCRIPTOR or entry.number in _OPENS or entry.number == _BIND:
         return True
-    return task.space.pages.shared.has_written
+    return effect is not Effect.UNKNOWN and task.space.pages.shared.has_written
 
 
 def prepare_stamps(task: Task, entry: Syscall, registers: tuple[int, ...]) -> None:

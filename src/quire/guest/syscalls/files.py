@@ -64,7 +64,6 @@ passes(138, "fstatfs", FD, _STATFS, effect=Effect.GUEST)
 passes(21, "access", PATH, INT, effect=Effect.READS)
 passes(269, "faccessat", DIRECTORY, PATH_AT, INT, effect=Effect.READS)
 passes(439, "faccessat2", DIRECTORY, PATH_AT, INT, INT, effect=Effect.READS)
-passes(79, "getcwd", Out(Arg(1), limit=2 * PATH_MAX, by_result=True), INT, effect=Effect.GUEST)
 passes(80, "chdir", PATH, effect=Effect.READS)
 passes(81, "fchdir", FD, effect=Effect.INPUT)
 passes(83, "mkdir", PATH, INT, effect=_FILES, creates=True)
@@ -188,13 +187,32 @@ def fallocate(task: Task, descriptor: int, mode: int, offset: int, length: int) 
 @syscall(76, "truncate", PATH, S64, effect=Effect.FILES)
 def truncate(task: Task, path: bytes, length: int) -> int:
     """Set the size of a named file, but never of Quire's own memory files, which /proc/self/fd names too."""
-    refuse_quires_memory(task, -100, path)
+    if (
+        refuse_quires_memory(task, -100, path)
+        and length >= 0
+        and os.access(path, os.W_OK, effective_ids=True)
+    ):
+        return -errno.ETXTBSY
     buffer = host.HostBuffer(len(path), path)
     try:
         check_new_size(task, length, os.stat(path).st_size)
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError):
         pass  # the call says it
     return host.call(76, buffer.address, length)
+
+
+@syscall(79, "getcwd", POINTER, INT, effect=Effect.GUEST)
+def getcwd(task: Task, pointer: int, size: int) -> int:
+    """Tell the working directory; one of a task in procfs is the guest's."""
+    out = host.HostBuffer(PATH_MAX)
+    result = host.call(79, out.address, PATH_MAX)
+    if result < 0:
+        return result
+    path = guests_link(task, out.take(result - 1)) + b"\0"
+    if len(path) > size:
+        return -errno.ERANGE
+    task.memory.write(pointer, path)
+    return len(path)
 
 
 def _readlink(task: Task, directory: int, given: bytes, path: bytes, pointer: int, size: int) -> int:

@@ -11,6 +11,7 @@ import struct
 
 from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.syscalls import host, procfs
+from quire.guest.syscalls.busy_files import is_running, to_be_written
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.fifos import open_fifo
 from quire.guest.syscalls.kinds import FD, INT, PATH, PATH_AT, POINTER, U32, fail
@@ -71,17 +72,18 @@ def _check(group: ThreadGroup, descriptor: int, flags: int) -> procfs.ProcPlace 
     return None
 
 
-def refuse_quires_memory(group: ThreadGroup, directory: int, path: bytes) -> None:
-    """Raise EACCES when a path names one of Quire's own files.
+def refuse_quires_memory(group: ThreadGroup, directory: int, path: bytes) -> bool:
+    """Raise EACCES when a path names one of Quire's own files; return whether it names a program that runs.
 
     Names that do not exist are left to the call.
     """
     name = host.HostBuffer(len(path), path)
     descriptor = host.call(_OPENAT, directory, name.address, os.O_PATH | os.O_CLOEXEC)
     if descriptor < 0:
-        return
+        return False
     try:
         _check(group, descriptor, os.O_TRUNC)
+        return is_running(group, host.identity_of(descriptor))
     finally:
         os.close(descriptor)
 
@@ -162,8 +164,8 @@ def _make_open(task: Task, directory: int, path: bytes, flags: int, mode: int, r
     else:
         if task.options.sandbox and not flags & os.O_PATH:
             _check_unshared(task, directory, path, flags, resolve)
-        if flags & os.O_TRUNC:
-            refuse_quires_memory(task, directory, path)
+        if flags & os.O_TRUNC and refuse_quires_memory(task, directory, path):
+            noted &= ~os.O_TRUNC  # as if it were only opened: who looks at it refuses it then
         with creating(task):
             fifo = open_fifo(task, directory, path, noted)
             opened = _host_open(directory, path, noted, mode, resolve) if fifo is None else fifo
@@ -193,6 +195,8 @@ def open_file(
     if opened >= 0:
         try:
             place = _check(task, opened, flags)
+            if to_be_written(flags) and is_running(task, host.identity_of(opened)):
+                raise fail(errno.ETXTBSY)
             if readable is not None:
                 readable.check_opened(opened)
         except OSError:
@@ -204,7 +208,7 @@ def open_file(
         elif path.startswith(b"/sys/"):
             shown = host.path_of(opened)
             if shown in OF_SYSFS and not flags & os.O_PATH:
-                procfs.replace_by_text(opened, os.path.basename(shown), OF_SYSFS[shown](task), flags)
+                procfs.replace_by_text(opened, shown, OF_SYSFS[shown](task), flags)
         else:
             follow_open(task, opened, flags)
     return opened

@@ -21,6 +21,7 @@ from quire.guest.syscalls.file_times import stat_times, statx_times
 from quire.guest.syscalls.kinds import HostCall, Out
 from quire.guest.syscalls.pidfds import process_behind
 from quire.guest.syscalls.proc_names import process_at
+from quire.guest.syscalls.procfs import TEXT_NAME
 
 __all__ = ["STAT", "STATX", "guests_link"]
 
@@ -34,6 +35,7 @@ _OWNER_AT = 16
 _OWNER_X, _OWNER_X_AT, _INODE_X_AT, _SIZE_X_AT, _DEVICE_X_AT = struct.Struct("<IIIH"), 16, 32, 40, 136
 _QUEUE_BYTES = 80  # FILENT_SIZE: what a queue of messages says of its size
 _PIPE = re.compile(rb"pipe:\[([0-9]+)\]")
+_TEXT = re.compile(rb"/memfd:%s(/(?:proc|sys)/.+) \(deleted\)" % TEXT_NAME.encode())
 _OF_HOST = re.compile(rb"/proc/([0-9]+)(?:/task/([0-9]+))?(?=/|$)")
 _PROCESS_LINK = b"anon_inode:[pidfd]"
 
@@ -128,7 +130,7 @@ STAT, STATX = _Status(_STAT_BYTES), _Status(_STATX_BYTES, shown=_statx, times=st
 
 
 def guests_link(task: Task, target: bytes) -> bytes:
-    """Return what a link of procfs leads to, as the guest is to see it."""
+    """Return what a link of procfs leads to, or where a directory lies, as the guest is to see it."""
     pipe = _PIPE.fullmatch(target)
     if pipe is not None:
         key = _pipes_device(), int(pipe[1])
@@ -136,6 +138,9 @@ def guests_link(task: Task, target: bytes) -> bytes:
         if file is not None:
             return file.link
         return target if process_behind(task, key) is None else _PROCESS_LINK
+    text = _TEXT.fullmatch(target)
+    if text is not None:
+        return text[1]
     place = _OF_HOST.match(target)
     if place is None or int(place[1]) != os.getpid():
         return target

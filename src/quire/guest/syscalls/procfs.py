@@ -25,7 +25,10 @@ from quire.guest.syscalls.proc_texts import TEXTS, command_name, program_path
 from quire.guest.syscalls.table import syscall
 from quire.own_descriptors import FIRST_OWN
 
-__all__ = ["ProcPlace", "check", "command_name", "link_target", "replace_by_text", "substitute"]
+__all__ = ["TEXT_NAME", "ProcPlace", "check", "command_name", "link_target", "replace_by_text", "substitute"]
+
+#: How the memory files are named that stand for texts, before the name that the guest knows.
+TEXT_NAME = "quire:"
 
 #: What a task's directory says of the whole system, or of both the guest and Quire: read from the host.
 _COMMON = frozenset((
@@ -90,12 +93,14 @@ def substitute(task: Task, descriptor: int, place: ProcPlace, flags: int) -> Non
         return
     process = process_at(task, place.thread) if place.own else None
     whose = task if process is None or process is task.process else task.kernel.task(process.pid)
-    replace_by_text(descriptor, os.path.basename(place.name), make(cast(Task, whose or task)), flags)
+    of_task = f"/proc/{(task.process if process is None else process).pid}" if place.own else "/proc"
+    shown = place.name if place.name.startswith("/") else f"{of_task}/{place.name}"
+    replace_by_text(descriptor, shown, make(cast(Task, whose or task)), flags)
 
 
-def replace_by_text(descriptor: int, name: str, text: bytes, flags: int) -> None:
-    """Let a descriptor that was just opened with `flags` read `text`; `name` is for who looks at it."""
-    memory_file = os.memfd_create(f"proc-{name}", os.MFD_CLOEXEC)
+def replace_by_text(descriptor: int, shown: str, text: bytes, flags: int) -> None:
+    """Let a descriptor that was just opened with `flags` read `text`; a link to it says that it is `shown`."""
+    memory_file = os.memfd_create(TEXT_NAME + shown, os.MFD_CLOEXEC)
     try:
         with open(memory_file, "wb", closefd=False) as file:
             file.write(text)

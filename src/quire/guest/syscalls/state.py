@@ -32,6 +32,7 @@ __all__ = [
     "group_state",
     "limit_of",
     "limit_process",
+    "part_group_state",
     "thread_state",
 ]
 
@@ -231,19 +232,28 @@ def thread_state(task: OfProcess) -> ThreadState:
     return state
 
 
-def copy_group_state(parent: OfProcess, child: OfProcess) -> None:
-    """Have a new process begin with what its parent has."""
+_OF_DESCRIPTORS = ("given", "channels", "outputs", "inputs", "inherited", "opened")
+
+
+def copy_group_state(parent: OfProcess, child: OfProcess, *, shares: bool = False) -> None:
+    """Have a new process begin with what its parent has; what is of descriptors is the same if it `shares` them."""
     old = group_state(parent)
-    sets = {
-        name: set(getattr(old, name))
-        for name in ("given", "channels", "outputs", "inputs", "inherited", "opened")
-    }
     made = copy.copy(old)
-    for name, value in sets.items():
-        setattr(made, name, value)
+    if not shares:
+        _copy_sets(made)
     made.limits = {number: limit_of(parent, number) for number in old.limits}
     child.process.timers.limit(*made.limits[resource.RLIMIT_CPU])
     _GROUPS[child.process] = made
+
+
+def part_group_state(group: OfProcess) -> None:
+    """Have a process whose descriptors are its own from now on know of them by itself."""
+    _copy_sets(group_state(group))
+
+
+def _copy_sets(state: GroupState) -> None:
+    for name in _OF_DESCRIPTORS:
+        setattr(state, name, set(getattr(state, name)))
 
 
 def copy_thread_state(parent: OfProcess, child: OfProcess) -> None:

@@ -19,6 +19,7 @@ from quire.guest.syscalls.kinds import HostCall, Kind
 from quire.guest.syscalls.state import admit, creating, group_state
 
 __all__ = [
+    "AGAIN",
     "NO_RESULT",
     "RESTART",
     "SYSCALLS",
@@ -40,10 +41,13 @@ class Special(Enum):
     #: A signal interrupted a call that Linux restarts (ERESTARTSYS): the process restarts it or answers
     #: EINTR, as SA_RESTART of the handler that runs says.
     RESTART = "restart"
+    #: The process has another seat from now on: the call is made again as a whole there.
+    AGAIN = "again"
 
 
 NO_RESULT = Special.NO_RESULT
 RESTART = Special.RESTART
+AGAIN = Special.AGAIN
 
 #: What a system call returns: a number for RAX (negative: -errno) or a :class:`Special`.
 Result = int | Special

@@ -5,10 +5,12 @@ import signal
 import struct
 
 from quire.guest.kernel.actions import SIGNAL_COUNT
+from quire.guest.kernel.group import Process
 from quire.guest.kernel.siginfo import SI_TIMER
 from quire.guest.kernel.task import Task, ThreadGroup
 from quire.guest.kernel.timers import Timer, Timers
-from quire.guest.syscalls.accounting import own_clock
+from quire.guest.kernel.usage import process_of_clock
+from quire.guest.syscalls.accounting import timers_clock
 from quire.guest.syscalls.effects import Effect
 from quire.guest.syscalls.kinds import POINTER, S32, U32, fail
 from quire.guest.syscalls.state import group_state
@@ -103,7 +105,7 @@ def alarm(task: Task, seconds: int) -> int:
 @syscall(222, "timer_create", S32, POINTER, POINTER, effect=Effect.PLAYED)
 def timer_create(task: Task, clock: int, event: int, answer: int) -> int:
     """Make a timer on a clock, which sends a signal or nothing. EINVAL for clocks that Quire does not have."""
-    used = own_clock(task, clock)
+    used = timers_clock(task, clock)
     if used is not None:
         clock = used
     elif clock not in _CLOCKS:
@@ -126,6 +128,12 @@ def timer_create(task: Task, clock: int, event: int, answer: int) -> int:
     return 0
 
 
+def _process_behind(group: ThreadGroup, timer: Timer) -> Process | None:
+    """Return the process by whose time a timer goes, None if it has gone."""
+    number = process_of_clock(timer.clock)
+    return group.process if number is None else group.kernel.processes.get(number)
+
+
 def _made(group: ThreadGroup, ident: int) -> Timer:
     timer = group.timers.made.get(ident)
     if timer is None:
@@ -141,6 +149,9 @@ def timer_settime(task: Task, ident: int, flags: int, new: int, old: int) -> int
     words = ITIMERSPEC.unpack(task.memory.read(new, ITIMERSPEC.size))
     interval, value = nanoseconds(words[0], words[1], 1), nanoseconds(words[2], words[3], 1)
     timers, timer = task.timers, _made(task, ident)
+    process = _process_behind(task, timer)
+    if process is None or process.ended:
+        return -errno.ESRCH
     before = _state(timers, timer, 1)
     if value and flags & _ABSOLUTE:
         timer.set(value, interval)
@@ -155,7 +166,9 @@ def timer_settime(task: Task, ident: int, flags: int, new: int, old: int) -> int
 @syscall(224, "timer_gettime", S32, POINTER, effect=Effect.PLAYED)
 def timer_gettime(task: Task, ident: int, answer: int) -> int:
     """Return what is left of a timer."""
-    task.memory.write(answer, _state(task.timers, _made(task, ident), 1))
+    timer = _made(task, ident)
+    there = _process_behind(task, timer) is not None
+    task.memory.write(answer, _state(task.timers, timer, 1) if there else packed_times(0, 0, 1))
     return 0
 
 

@@ -52,7 +52,6 @@ _ABSENT = {
     249: "request_key",
     250: "keyctl",
     256: "migrate_pages",
-    272: "unshare",
     278: "vmsplice",
     279: "move_pages",
     298: "perf_event_open",
