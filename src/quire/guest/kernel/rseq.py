@@ -8,6 +8,7 @@ registered nothing pays nothing; all that is read of the guest is checked here.
 import struct
 from dataclasses import dataclass
 
+from quire.arch import LOW32
 from quire.guest.kernel.machine import Registers
 from quire.guest.mm.linux import TASK_SIZE
 from quire.guest.mm.uaccess import BadAddress, UserMemory
@@ -21,7 +22,7 @@ _CPU, RSEQ_SECTION, _FLAGS, _NODE = 0, 8, 16, 20
 #: struct rseq_cs: version, flags, start_ip, post_commit_offset, abort_ip.
 _DESCRIPTOR = struct.Struct("<IIQQQ")
 _PAIR = struct.Struct("<II")
-_UNINITIALIZED = 0xFFFF_FFFF
+_UNINITIALIZED = LOW32
 
 
 @dataclass(eq=False, slots=True)
