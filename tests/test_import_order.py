@@ -12,9 +12,9 @@ DOCUMENT = SOURCE.parent.parent / "docs" / "architecture.md"
 # The source is read once, in one worker.
 pytestmark = pytest.mark.xdist_group("imports")
 TREE = SourceTree(SOURCE)
-#: Each imports only rooms before it. The first is the package's own face, the last what ``python -m quire`` runs.
+#: Each imports only rooms before it. "quire" is the package's own face, the last what ``python -m quire`` runs.
 ROOMS = (
-    "quire",
+    "version",
     "errors",
     "documents",
     "failpoints",
@@ -35,6 +35,7 @@ ROOMS = (
     "state",
     "cpu",
     "guest",
+    "quire",
     "study",
     "testing",
     "dumps",

@@ -1,18 +1,22 @@
 """Quire: a virtual-memory hypervisor in Python. The rooms are the packages below; see docs/architecture.md.
 
-:func:`quire.boot` boots an operating system as a guest: see :mod:`quire.guest.boot.booted`.
+:func:`boot` boots an operating system as a guest.
 """
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-__all__ = ["Booted", "boot"]
+from quire.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from quire.guest.boot.booted import Booted, boot
+
+__all__ = ["Booted", "__version__", "boot"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Return what the package offers by itself, whose room is loaded when somebody asks: the package stays light."""
     if name not in __all__:
         raise AttributeError(f"module 'quire' has no attribute {name!r}")
-    return getattr(importlib.import_module("quire.guest.boot.booted"), name)
+    from quire.guest.boot import booted
+
+    return getattr(booted, name)

@@ -4,11 +4,11 @@ import resource
 import sys
 from collections.abc import Sequence
 
-from quire import __version__
 from quire.cli.interruption import Interrupted, leave, leaving_on_signals
 from quire.errors import CANNOT_SET_UP, BackendError, FormatError, MisuseError
 from quire.guest.own_process import ADDRESS_SPACE, claim_process
 from quire.guest.own_streams import answer_failure, own_streams
+from quire.version import __version__
 
 __all__ = ["NO_ARGV", "command_line", "main"]
 

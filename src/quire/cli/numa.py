@@ -90,13 +90,13 @@ def topology_record(topology: Any) -> dict[str, Any]:
 
 def _study(options: dict[str, Any], outputs: Outputs) -> int:
     """Run the program under each choice and write what came of it; return its exit status."""
-    from quire import __version__
     from quire.arch import profile_by_name
     from quire.errors import FormatError, MisuseError
     from quire.report.numa import render_numa
     from quire.study import costs_for
     from quire.study.numa import NUMA_NOT_MODELLED, NumaChoice, numa_study
     from quire.study.runner import check_settings
+    from quire.version import __version__
 
     try:
         costs = costs_for(profile_by_name(options["profile"]), options["costs"])

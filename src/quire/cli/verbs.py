@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import click
 
-from quire import __version__
 from quire.errors import did_you_mean
 from quire.guest.own_process import few_threads
+from quire.version import __version__
 
 __all__ = ["group", "invoke", "named_verb"]
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quire import __version__
 from quire.cpu import Detail
 from quire.guest.counted_record import (
     access_counts,
@@ -30,6 +29,7 @@ from quire.guest.numa_record import numa_record
 from quire.guest.run_spec import RunSpec
 from quire.guest.sampler import Sampler
 from quire.guest.vcpu_record import vcpu_rows
+from quire.version import __version__
 
 __all__ = ["SCHEMA", "run_record"]
 

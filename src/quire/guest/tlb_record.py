@@ -6,10 +6,10 @@ docs/reference/tlb.md has its fields.
 from collections import Counter
 from typing import Any
 
-from quire import __version__
 from quire.arch import PAGES, TlbGeometry
 from quire.guest.session import Session
 from quire.tlb import Structure, TlbTable
+from quire.version import __version__
 
 __all__ = ["SCHEMA", "tlb_record"]
 

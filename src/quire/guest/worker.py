@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quire import __version__
 from quire.errors import CANNOT_SET_UP, BackendError, FormatError, MisuseError
 from quire.guest.own_process import claim_process, end_with_parent, few_threads, prepare_process
 from quire.guest.own_streams import own_streams
 from quire.own_descriptors import move_high
 from quire.report.shown import shown_lines
+from quire.version import __version__
 
 if TYPE_CHECKING:
     from quire.guest.run_spec import RunSpec

@@ -7,7 +7,6 @@ so the same program, input, options and seed give the same bytes. Its fields are
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quire import __version__
 from quire.arch import PAGES, CpuProfile
 from quire.cpu import Detail
 from quire.errors import MisuseError
@@ -27,6 +26,7 @@ from quire.study.predict import NOT_MODELLED, predict_counts
 from quire.study.runner import Running, check_settings, run_all
 from quire.study.verdict import verdict
 from quire.tlb import TlbOptions
+from quire.version import __version__
 
 __all__ = ["SCHEMA", "compare", "compare_costs", "compare_record", "compare_row", "compare_spec"]
 

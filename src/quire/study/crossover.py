@@ -7,13 +7,13 @@ the closed formula: shadow is better while misses x (c_2D - c_1D) > updates x (c
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from quire import __version__
 from quire.errors import MisuseError
 from quire.machine import MMUS
 from quire.study.costs import Costs
 from quire.study.counts import Counts
 from quire.study.predict import NOT_MODELLED, Prediction, predict_counts
 from quire.study.update_guest import PAGES, READS, UpdateGuest
+from quire.version import __version__
 
 __all__ = ["FORMULA", "UPDATES", "crossing", "crossover_record", "formula_crossing"]
 

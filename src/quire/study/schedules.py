@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from quire import __version__
 from quire.guest.run_spec import RunSpec
 from quire.study.runner import Running
+from quire.version import __version__
 
 __all__ = ["SCHEMA", "Schedule", "schedules_record"]
 

@@ -3,7 +3,6 @@
 import sys
 from typing import Any
 
-from quire import __version__
 from quire.arch import Vector
 from quire.cpu import Detail
 from quire.guest.boot.boot_spec import BootSpec
@@ -19,6 +18,7 @@ from quire.guest.counted_record import (
     walk_counts,
 )
 from quire.vcpu import counting
+from quire.version import __version__
 
 __all__ = ["SCHEMA", "boot_record"]
 

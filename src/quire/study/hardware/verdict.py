@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from quire import __version__
 from quire.arch import CpuProfile
 from quire.errors import MisuseError
 from quire.study.costs import Costs
@@ -27,6 +26,7 @@ from quire.study.hardware.programs import (
     cycle_ns,
     time_programs,
 )
+from quire.version import __version__
 
 __all__ = ["TOLERANCE", "compared", "hardware_record"]
 
