@@ -12,7 +12,7 @@ from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, hardware_options
 
 if TYPE_CHECKING:
-    from quire.guest.boot.boot_spec import BootSpec
+    from quire.guest.boot.boot_spec import BootSpec, DiskFile
 
 __all__ = ["command"]
 
@@ -27,6 +27,9 @@ _DEFAULT_MEMORY = 512 << 20
               help="Its initial RAM disk; of several, one lies behind the other.")  # fmt: skip
 @click.option("--append", default="console=ttyS0", show_default=True, metavar="STRING",
               help="The kernel's command line.")  # fmt: skip
+@click.option("--disk", "disks", multiple=True, metavar="FILE[,ro|,rw]",
+              help="A virtio disk of the guest, whose changes are dropped at the end; ro: read-only, "
+                   "rw: they go to FILE. The first is /dev/vda.")  # fmt: skip
 @hardware_options
 @numa_options
 @click.option("--vpid/--no-vpid", default=True, show_default=True,
@@ -48,6 +51,7 @@ def command(**options: Any) -> int:
     Examples:
       quire boot --kernel /boot/vmlinuz-6.1.0-50-cloud-amd64 --initrd initrd.cpio
       quire boot --kernel vmlinuz --initrd initrd.cpio --mmu native --memory 256M
+      quire boot --kernel vmlinuz --initrd initrd.cpio --disk root.img,rw
       echo poweroff | quire boot --kernel vmlinuz --initrd initrd.cpio --report none
     """
     if options["kernel"] is None:
@@ -62,10 +66,25 @@ def command(**options: Any) -> int:
     from quire.guest.boot.boot_spec import BootSpec
 
     spec = BootSpec(
-        options["kernel"], options["initrds"], options["append"], config, Detail[options["detail"].upper()]
+        options["kernel"],
+        options["initrds"],
+        options["append"],
+        config,
+        Detail[options["detail"].upper()],
+        disks=tuple(_disk(one) for one in options["disks"]),
     )
     kind = "json" if options["as_json"] else options["kind"]
     return _boot(spec, kind, options["output"])
+
+
+def _disk(text: str) -> "DiskFile":
+    """Return the disk that `--disk` describes; a name may have commas of its own."""
+    from quire.devices.virtio import DiskMode
+    from quire.guest.boot.boot_spec import DiskFile
+
+    name, comma, word = text.rpartition(",")
+    mode = {"ro": DiskMode.READ_ONLY, "rw": DiskMode.WRITABLE}.get(word)
+    return DiskFile(text) if mode is None or not comma else DiskFile(name, mode)
 
 
 def _boot(spec: "BootSpec", kind: str, output: str | None) -> int:

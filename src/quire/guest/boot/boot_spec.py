@@ -1,12 +1,20 @@
 """A boot as a record: kernel, initial RAM disks, command line, the hardware, how much is recorded."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from quire.cpu import Detail
+from quire.devices.virtio import DiskMode
 from quire.machine import GuestConfig
 
-__all__ = ["BootSpec", "boot_config"]
+__all__ = ["BootSpec", "DiskFile", "boot_config"]
+
+
+class DiskFile(NamedTuple):
+    """A disk of the guest: the file `name`, and what becomes of what the guest writes."""
+
+    name: str
+    mode: DiskMode = DiskMode.TEMPORARY
 
 
 def boot_config(**fields: Any) -> GuestConfig:
@@ -17,7 +25,10 @@ def boot_config(**fields: Any) -> GuestConfig:
 
 @dataclass(frozen=True, slots=True)
 class BootSpec:
-    """What to boot and how. `initrds` are files, one behind the other in memory; `append` is the command line."""
+    """What to boot and how. `initrds` are files, one behind the other in memory; `append` is the command line.
+
+    The first of `disks` is /dev/vda.
+    """
 
     kernel: str
     initrds: tuple[str, ...] = ()
@@ -25,3 +36,4 @@ class BootSpec:
     config: GuestConfig = field(default_factory=boot_config)
     detail: Detail = Detail.EXITS
     engine: str = "soft"
+    disks: tuple[DiskFile, ...] = ()

@@ -1,6 +1,6 @@
 """A PC: a machine guest with a bus of devices, a clock, interrupts, a serial console, and a way to switch it off."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from quire.arch import APIC_BASE, CPUID_1_ECX, CPUID_1_EDX, ExitReason
@@ -23,11 +23,13 @@ from quire.devices import (
 )
 from quire.devices.clock import CRYSTAL_HZ, TSC_HZ
 from quire.devices.power import KEYBOARD_COMMAND, RESET_CONTROL, SLEEP_CONTROL
+from quire.devices.virtio import VirtioDevice
 from quire.exits import SKIP, ExitContext, Next
-from quire.guest.boot.memory import GuestMemory
+from quire.guest.boot.memory import DriverMemory, GuestMemory
 from quire.guest.boot.turns import Turns
+from quire.guest.boot.virtio_slots import VirtioSlots
 from quire.machine import GuestConfig, Machine, Vcpu
-from quire.vcpu import Exit, time_stamps
+from quire.vcpu import Exit, sliced, time_stamps
 
 __all__ = ["Pc", "Typed"]
 
@@ -66,7 +68,7 @@ class Pc:
     """The machine that `config` describes, which has a bus, run by `engine`, recording as `detail` says.
 
     `sent` gets each byte that the guest sends to its console; `typed` is asked for more whenever the guest has read all
-    that was there. Raises what making a machine raises.
+    that was there; `devices` are in virtio slots. Raises what making a machine raises.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Pc:
         *,
         detail: Detail = Detail.EXITS,
         engine: str = "soft",
+        devices: Sequence[VirtioDevice] = (),
     ) -> None:
         self.machine = machine = Machine(config, make_cpu(engine, detail))
         self.memory = GuestMemory(machine)
@@ -97,6 +100,7 @@ class Pc:
             ports.attach_several(first, count, power, offset=first)
         machine.bus.attach(IO_APIC_PAGE, _PAGE, self.io_apic)
         machine.bus.attach(APIC_PAGE, _PAGE, _OwnApic(self))
+        self.virtio = VirtioSlots(machine.bus, self.io_apic, DriverMemory(machine), devices, self._end_turn)
         machine.handlers[ExitReason.CPUID] = self._cpuid
         for one in machine.vcpus:
             one.vmx.allow_unrestricted()
@@ -120,6 +124,7 @@ class Pc:
         self._number = number
         self.clock.begin_turn(number, at_work)
         self.machine.vcpus[number].processor.follow_clock()
+        self.virtio.work()
         for one in self.apics:
             one.expire()
         if self.serial.wants_input and (data := self._typed.take(_INPUT)):
@@ -127,6 +132,8 @@ class Pc:
 
     def blocks_left(self) -> int:
         """Return after about how many blocks a timer is due."""
+        if self.virtio.has_work:
+            return 1
         moment = self._next_moment()
         return 1 << 30 if moment is None else max((moment - self.clock.now()) // _BLOCK, 1)
 
@@ -135,6 +142,8 @@ class Pc:
 
         While somebody may type, time passes for both: a guest that waits for a second waits for one.
         """
+        if self.virtio.has_work:
+            return True
         moment = self._next_moment()
         awaits = self.serial.wants_input and self._typed.is_open
         if awaits:
@@ -152,6 +161,10 @@ class Pc:
     def _next_moment(self) -> int | None:
         moments = [one.timer.moment for one in self.apics]
         return min((moment for moment in moments if moment is not None), default=None)
+
+    def _end_turn(self) -> None:
+        """A device has been given work, which is done between turns."""
+        sliced(self.machine.vcpus[self._number].cpu).begin_slice(1)
 
     def _end(self, how: Ending) -> None:
         self.ending = how
