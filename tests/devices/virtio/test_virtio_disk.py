@@ -48,7 +48,7 @@ def test_who_writes_is_alone(image, first, second, shared):
     if shared:
         open_disk(str(image), second).close()
     else:
-        other = "use it too" if second is WRITABLE else "may write it"
+        other = "has it" if second is WRITABLE else "may write it"
         assert said(image, second) == (
             f"the disk {image} is locked: another guest or program {other}; end it first"
         )

@@ -91,7 +91,7 @@ def _lock(fd: int, name: str, *, exclusive: bool) -> None:
     except OSError as error:
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise BackendError(f"cannot lock the disk {name}: {error.strerror}") from None
-        other = "use it too" if exclusive else "may write it"
+        other = "has it" if exclusive else "may write it"
         raise BackendError(
             f"the disk {name} is locked: another guest or program {other}; end it first"
         ) from None
