@@ -4,14 +4,18 @@ from typing import NamedTuple, Protocol
 
 from quire.arch import LOW32, DeliveryMode, Shorthand
 
-__all__ = ["ApicBus", "Interrupt", "Receiver"]
+__all__ = ["ApicBus", "Interrupt", "Receiver", "widened"]
 
-#: In xAPIC mode everybody's destination has eight bits.
-_EVERYBODY = (0xFF, LOW32)
+_EVERYBODY, _EVERYBODY_BY_BYTE = LOW32, 0xFF
+
+
+def widened(destination: int) -> int:
+    """Return a destination that a sender gives in eight bits: all ones are everybody (SDM 3A §10.6.2)."""
+    return _EVERYBODY if destination == _EVERYBODY_BY_BYTE else destination
 
 
 class Interrupt(NamedTuple):
-    """A message. `destination` is an APIC's ID, or logical; `level` says that an EOI is to be told."""
+    """A message. `destination` is an APIC's ID, or logical, in 32 bits; `level` says that an EOI is to be told."""
 
     vector: int
     mode: DeliveryMode
@@ -77,7 +81,7 @@ class ApicBus:
         if shorthand == Shorthand.OTHERS:
             return [one for one in self.receivers if one is not sender]
         destination = interrupt.destination
-        if shorthand == Shorthand.ALL or destination in _EVERYBODY:
+        if shorthand == Shorthand.ALL or destination == _EVERYBODY:
             return list(self.receivers)
         if interrupt.logical:
             return [one for one in self.receivers if one.matches(destination)]

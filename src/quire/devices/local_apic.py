@@ -18,7 +18,7 @@ from quire.arch import (
     DeliveryMode,
     Vector,
 )
-from quire.devices.apic_bus import ApicBus, Interrupt
+from quire.devices.apic_bus import ApicBus, Interrupt, widened
 from quire.devices.apic_timer import ApicTimer
 from quire.devices.clock import Clock
 from quire.vcpu import Event
@@ -298,7 +298,7 @@ class LocalApic:
         if mode in (DeliveryMode.FIXED, DeliveryMode.LOWEST) and said["vector"] < _FIRST_LEGAL:
             self._new_errors |= _SENT_ILLEGAL
             return
-        to = said["destination"] if destination is None else destination
+        to = said["destination"] if destination is None else widened(destination)
         interrupt = Interrupt(said["vector"], DeliveryMode(mode), to, bool(said["logical"]))
         self._bus.send(interrupt, self, said["shorthand"])
 
