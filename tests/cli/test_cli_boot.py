@@ -113,5 +113,5 @@ def test_a_disk_that_somebody_writes_is_one_line_and_free_afterwards(folder):
 
 def test_too_many_disks_are_one_line(folder):
     outcome = boot(folder, *["--disk", "a.img"] * 19)
-    said = "20 virtio devices are more than the pins for them: give at most 19"
+    said = "21 virtio devices are more than the pins for them: give at most 19"
     assert (outcome.status, outcome.stderr) == (125, f"quire boot: cannot set the guest up: {said}\n")

@@ -102,6 +102,40 @@ def test_work_that_is_left_ends_turns_and_keeps_a_guest_awake(disk):
     pc.close()
 
 
+class Typed(Silent):
+    """Somebody has typed these bytes."""
+
+    is_open = True
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def take(self, most: int) -> bytes:
+        found, self.data = self.data[:most], self.data[most:]
+        return found
+
+
+def test_what_is_typed_is_for_the_serial_port_if_it_is_open_else_for_the_console():
+    said = bytearray()
+    typed = Typed(b"x" * 20)
+    pc = Pc(boot_config(memory=MEMORY, mmu="native"), said.append, typed)
+    ram = Ram(0x10000)
+    driver = Driver(pc.virtio.transports[-1], ram)
+    pc.virtio.transports[-1]._memory = ram
+    driver.start()
+    driver.offer([], [8], number=0)
+    driver.offer([b"$"], [], number=1)
+    pc.begin_turn(0, 1)
+    assert (bytes(said), driver.used(0)[0], len(typed.data)) == (b"$", 0, 20)
+    pc.serial.write(1, 1, 1)
+    pc.begin_turn(0, 1)
+    assert (driver.used(0)[0], len(typed.data)) == (0, 4)
+    pc.serial.write(1, 0, 1)
+    pc.begin_turn(0, 1)
+    assert (driver.used(0), len(typed.data)) == ((1, [(0, 4)] + [(0, 0)] * 7), 0)
+    pc.close()
+
+
 def test_a_device_reaches_the_guests_memory_and_nothing_else(disk):
     pc, _ = make(disk, "ept", SLEEPS)
     memory = DriverMemory(pc.machine)

@@ -6,6 +6,7 @@ reset, which the driver is told; no loop is as long as a number of the driver's.
 """
 
 from quire.devices.virtio.block import BlockDevice
+from quire.devices.virtio.console import ConsoleDevice
 from quire.devices.virtio.disk import Disk, DiskMode, open_disk
 from quire.devices.virtio.driver_error import DeviceMemory, DriverError, NoMemory
 from quire.devices.virtio.entropy import EntropyDevice
@@ -13,6 +14,7 @@ from quire.devices.virtio.mmio import MmioTransport, VirtioDevice
 
 __all__ = [
     "BlockDevice",
+    "ConsoleDevice",
     "DeviceMemory",
     "Disk",
     "DiskMode",

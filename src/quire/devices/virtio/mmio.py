@@ -106,6 +106,10 @@ class MmioTransport:
             except DriverError as error:
                 self._need_reset(str(error))
 
+    def wake(self, number: int) -> None:
+        """The device has something for its queue `number`, as if the driver had given notice of it."""
+        self._notify(number)
+
     def read(self, offset: int, size: int) -> int:
         """Return what a load from its page reads."""
         if offset >= CONFIG:

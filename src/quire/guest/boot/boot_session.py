@@ -38,7 +38,7 @@ class BootSession:
     def __init__(self, spec: BootSpec, write: Callable[[bytes], object], typed: Typed) -> None:
         self.spec = spec
         self._started = time.perf_counter()
-        self.console = Console(write)
+        self.consoles = Console(write), Console(write)  #: serial, virtio
         kernel = LinuxImage(_read(spec.kernel, "kernel"), spec.kernel)
         initrd = b"".join(_read(name, "initrd") for name in spec.initrds)
         with ExitStack() as undo:
@@ -47,16 +47,17 @@ class BootSession:
             try:
                 self.pc = Pc(
                     spec.config,
-                    self.console.sent,
+                    self.consoles[0].sent,
                     typed,
                     detail=spec.detail,
                     engine=spec.engine,
                     devices=devices,
+                    sent_virtual=self.consoles[1].sent,
                 )
             except (BackendError, MisuseError, OutOfFrames) as error:
                 raise LaunchError(CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
             undo.callback(self.pc.close)
-            self.pc.given_up = lambda: self.console.over
+            self.pc.given_up = lambda: any(one.over for one in self.consoles)
             self._load(kernel, initrd)
             self._undo = undo.pop_all()
         self.status = CANNOT_SET_UP
@@ -98,8 +99,9 @@ class BootSession:
         pc = self.pc
         if self.reason is not None:
             return _FAILED, "stopped"
-        if self.console.panic is not None:
-            self.reason = f"its kernel panicked: {self.console.panic}"
+        panic = next((one.panic for one in self.consoles if one.panic is not None), None)
+        if panic is not None:
+            self.reason = f"its kernel panicked: {panic}"
             return _FAILED, "panicked"
         if pc.exit_port.status is not None:
             return (pc.exit_port.status << 1 | 1) & 0xFF, "ended itself"

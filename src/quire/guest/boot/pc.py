@@ -23,7 +23,7 @@ from quire.devices import (
 )
 from quire.devices.clock import CRYSTAL_HZ, TSC_HZ
 from quire.devices.power import KEYBOARD_COMMAND, RESET_CONTROL, SLEEP_CONTROL
-from quire.devices.virtio import VirtioDevice
+from quire.devices.virtio import ConsoleDevice, VirtioDevice
 from quire.exits import SKIP, ExitContext, Next
 from quire.guest.boot.memory import DriverMemory, GuestMemory
 from quire.guest.boot.turns import Turns
@@ -67,8 +67,9 @@ class Typed(Protocol):
 class Pc:
     """The machine that `config` describes, which has a bus, run by `engine`, recording as `detail` says.
 
-    `sent` gets each byte that the guest sends to its console; `typed` is asked for more whenever the guest has read all
-    that was there; `devices` are in virtio slots. Raises what making a machine raises.
+    `sent` gets each byte that the guest sends to its serial port, `sent_virtual` those to its virtio console, which has
+    the last slot behind `devices`. `typed` is asked for more whenever the guest has read all that was there. Raises
+    what making a machine raises.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Pc:
         detail: Detail = Detail.EXITS,
         engine: str = "soft",
         devices: Sequence[VirtioDevice] = (),
+        sent_virtual: Callable[[int], None] | None = None,
     ) -> None:
         self.machine = machine = Machine(config, make_cpu(engine, detail))
         self.memory = GuestMemory(machine)
@@ -100,7 +102,11 @@ class Pc:
             ports.attach_several(first, count, power, offset=first)
         machine.bus.attach(IO_APIC_PAGE, _PAGE, self.io_apic)
         machine.bus.attach(APIC_PAGE, _PAGE, _OwnApic(self))
-        self.virtio = VirtioSlots(machine.bus, self.io_apic, DriverMemory(machine), devices, self._end_turn)
+        self.console = ConsoleDevice(sent if sent_virtual is None else sent_virtual)
+        self.virtio = VirtioSlots(
+            machine.bus, self.io_apic, DriverMemory(machine), [*devices, self.console], self._end_turn
+        )
+        self.console.arrived = self.virtio.transports[-1].wake
         machine.handlers[ExitReason.CPUID] = self._cpuid
         for one in machine.vcpus:
             one.vmx.allow_unrestricted()
@@ -124,11 +130,12 @@ class Pc:
         self._number = number
         self.clock.begin_turn(number, at_work)
         self.machine.vcpus[number].processor.follow_clock()
-        self.virtio.work()
         for one in self.apics:
             one.expire()
-        if self.serial.wants_input and (data := self._typed.take(_INPUT)):
-            self.serial.put(data)
+        listener = self._listener
+        if listener is not None and (data := self._typed.take(_INPUT)):
+            listener.put(data)
+        self.virtio.work()
 
     def blocks_left(self) -> int:
         """Return after about how many blocks a timer is due."""
@@ -145,7 +152,7 @@ class Pc:
         if self.virtio.has_work:
             return True
         moment = self._next_moment()
-        awaits = self.serial.wants_input and self._typed.is_open
+        awaits = self._listener is not None and self._typed.is_open
         if awaits:
             left = _LONGEST if moment is None else (moment - self.clock.now()) / _SECOND
             self._typed.wait(min(left, _LONGEST))
@@ -157,6 +164,11 @@ class Pc:
     def close(self) -> None:
         """Give memory and engines back."""
         self.machine.discard()
+
+    @property
+    def _listener(self) -> SerialPort | ConsoleDevice | None:
+        """Who gets what is typed: the serial port if the guest has opened it for reading."""
+        return next((one for one in (self.serial, self.console) if one.wants_input), None)
 
     def _next_moment(self) -> int | None:
         moments = [one.timer.moment for one in self.apics]
