@@ -111,7 +111,17 @@ def test_a_disk_that_somebody_writes_is_one_line_and_free_afterwards(folder):
     assert boot(folder, "--disk", "a.img,rw", "--disk", "a.img").status == 125
 
 
+def test_a_balloon_is_in_the_report_and_leaves_something(folder):
+    outcome = boot(folder, "--balloon", "16M", "--report", "json", "-o", "-")
+    assert json.loads(outcome.stdout)["balloon"] == {"wanted": 4096, "given": 0, "frames_returned": 0}
+    assert "asked for 4_096" in " ".join(boot(folder, "--balloon", "16M", "-o", "-").stdout.split())
+    assert json.loads(boot(folder, "--json", "-o", "-").stdout)["balloon"] is None
+    outcome = boot(folder, "--balloon", "32M")
+    said = "a balloon of 0x2000000 bytes leaves nothing of 0x2000000: give a smaller one"
+    assert (outcome.status, outcome.stderr) == (125, f"quire boot: {said}\n")
+
+
 def test_too_many_disks_are_one_line(folder):
     outcome = boot(folder, *["--disk", "a.img"] * 19)
-    said = "21 virtio devices are more than the pins for them: give at most 19"
+    said = "22 virtio devices are more than the pins for them: give at most 19"
     assert (outcome.status, outcome.stderr) == (125, f"quire boot: cannot set the guest up: {said}\n")

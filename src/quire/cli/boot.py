@@ -10,6 +10,7 @@ from quire.cli.guest_files import open_report, write_file
 from quire.cli.notices import say, say_if_compiling
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, hardware_options
+from quire.cli.sizes import SizeType
 
 if TYPE_CHECKING:
     from quire.guest.boot.boot_spec import BootSpec, DiskFile
@@ -30,6 +31,8 @@ _DEFAULT_MEMORY = 512 << 20
 @click.option("--disk", "disks", multiple=True, metavar="FILE[,ro|,rw]",
               help="A virtio disk of the guest, whose changes are dropped at the end; ro: read-only, "
                    "rw: they go to FILE. The first is /dev/vda.")  # fmt: skip
+@click.option("--balloon", type=SizeType(), default="0", metavar="SIZE",
+              help="Memory that the guest is asked to give back, once it has a driver for the balloon.")  # fmt: skip
 @hardware_options
 @numa_options
 @click.option("--vpid/--no-vpid", default=True, show_default=True,
@@ -71,6 +74,7 @@ def command(**options: Any) -> int:
         options["append"],
         config,
         Detail[options["detail"].upper()],
+        balloon=options["balloon"],
         disks=tuple(_disk(one) for one in options["disks"]),
     )
     kind = "json" if options["as_json"] else options["kind"]

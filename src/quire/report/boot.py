@@ -35,6 +35,8 @@ def render_boot(record: dict[str, Any], file: IO[str]) -> None:
     ]
     if record["memory"]["shadow"] is not None:
         sections.append(("shadow", shadow_rows(record["memory"]["shadow"])))
+    if record["balloon"] is not None:
+        sections.append(("balloon, in pages of 4 KiB", _balloon(record["balloon"])))
     if record["disks"]:
         sections.append(("disks, in sectors of 512 bytes", _disks(record["disks"])))
     for title, name in (
@@ -66,6 +68,14 @@ def _outcome(record: dict[str, Any]) -> list[tuple[str, str, str]]:
     if outcome["reason"] is not None:
         rows.insert(1, ("reason", "", outcome["reason"]))
     return rows
+
+
+def _balloon(balloon: dict[str, int]) -> list[tuple[str, str, str]]:
+    returned = f"{format_count(balloon['frames_returned'])} frames went back to the host meanwhile"
+    return [
+        ("asked for", format_count(balloon["wanted"]), ""),
+        ("given", format_count(balloon["given"]), returned),
+    ]
 
 
 def _disks(disks: list[dict[str, Any]]) -> list[tuple[str, str, str]]:

@@ -5,6 +5,7 @@ reset, which the driver is told; no loop is as long as a number of the driver's.
 :meth:`MmioTransport.work`, between two turns of the guest: memory does not change under it.
 """
 
+from quire.devices.virtio.balloon import BalloonDevice
 from quire.devices.virtio.block import BlockDevice
 from quire.devices.virtio.console import ConsoleDevice
 from quire.devices.virtio.disk import Disk, DiskMode, open_disk
@@ -13,6 +14,7 @@ from quire.devices.virtio.entropy import EntropyDevice
 from quire.devices.virtio.mmio import MmioTransport, VirtioDevice
 
 __all__ = [
+    "BalloonDevice",
     "BlockDevice",
     "ConsoleDevice",
     "DeviceMemory",

@@ -7,7 +7,7 @@ from typing import Any
 from quire import __version__
 from quire.arch import Vector
 from quire.cpu import Detail
-from quire.devices.virtio import BlockDevice
+from quire.devices.virtio import BalloonDevice, BlockDevice
 from quire.guest.boot.boot_spec import BootSpec
 from quire.guest.boot.pc import Pc
 from quire.guest.counted_record import (
@@ -60,6 +60,7 @@ def boot_record(
         "invalidations": _invalidations(pc),
         "vcpus": [_row(pc, number) for number in range(len(vcpus))],
         "memory": _memory(pc),
+        "balloon": _balloon(pc.balloon) if spec.balloon else None,
         "disks": [
             _disk(one, transport.trouble) for one, transport in zip(disks, pc.virtio.transports, strict=False)
         ],
@@ -113,6 +114,11 @@ def _row(pc: Pc, number: int) -> dict[str, Any]:
         "walks": events["walks"],
         "exits": sum(one.exits.values()),
     }
+
+
+def _balloon(one: BalloonDevice) -> dict[str, int]:
+    """Return the pages that were asked for and were given at the end, and how many frames the host got back."""
+    return {"wanted": one.wanted, "given": one.pages, "frames_returned": one.frames_returned}
 
 
 def _disk(one: BlockDevice, trouble: str | None) -> dict[str, Any]:

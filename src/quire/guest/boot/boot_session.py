@@ -44,6 +44,12 @@ class BootSession:
         with ExitStack() as undo:
             self.disks = [self._open(one, undo) for one in spec.disks]
             devices: list[VirtioDevice] = [*self.disks, EntropyDevice(spec.config.seed)]
+            if spec.balloon >= spec.config.memory:
+                raise LaunchError(
+                    CANNOT_SET_UP,
+                    f"a balloon of {spec.balloon:#x} bytes leaves nothing of {spec.config.memory:#x}: "
+                    "give a smaller one",
+                )
             try:
                 self.pc = Pc(
                     spec.config,
@@ -53,6 +59,7 @@ class BootSession:
                     engine=spec.engine,
                     devices=devices,
                     sent_virtual=self.consoles[1].sent,
+                    balloon=spec.balloon,
                 )
             except (BackendError, MisuseError, OutOfFrames) as error:
                 raise LaunchError(CANNOT_SET_UP, f"cannot set the guest up: {error}") from error

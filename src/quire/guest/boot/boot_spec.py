@@ -27,7 +27,7 @@ def boot_config(**fields: Any) -> GuestConfig:
 class BootSpec:
     """What to boot and how. `initrds` are files, one behind the other in memory; `append` is the command line.
 
-    The first of `disks` is /dev/vda.
+    The first of `disks` is /dev/vda. `balloon` is in bytes: what the guest is asked to give back.
     """
 
     kernel: str
@@ -37,3 +37,4 @@ class BootSpec:
     detail: Detail = Detail.EXITS
     engine: str = "soft"
     disks: tuple[DiskFile, ...] = ()
+    balloon: int = 0

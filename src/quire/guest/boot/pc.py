@@ -1,6 +1,7 @@
 """A PC: a machine guest with a bus of devices, a clock, interrupts, a serial console, and a way to switch it off."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from quire.arch import APIC_BASE, CPUID_1_ECX, CPUID_1_EDX, ExitReason
@@ -23,12 +24,12 @@ from quire.devices import (
 )
 from quire.devices.clock import CRYSTAL_HZ, TSC_HZ
 from quire.devices.power import KEYBOARD_COMMAND, RESET_CONTROL, SLEEP_CONTROL
-from quire.devices.virtio import ConsoleDevice, VirtioDevice
+from quire.devices.virtio import BalloonDevice, ConsoleDevice, VirtioDevice
 from quire.exits import SKIP, ExitContext, Next
 from quire.guest.boot.memory import DriverMemory, GuestMemory
 from quire.guest.boot.turns import Turns
 from quire.guest.boot.virtio_slots import VirtioSlots
-from quire.machine import GuestConfig, Machine, Vcpu
+from quire.machine import GuestConfig, Machine, Vcpu, reclaim
 from quire.vcpu import Exit, sliced, time_stamps
 
 __all__ = ["Pc", "Typed"]
@@ -67,9 +68,9 @@ class Typed(Protocol):
 class Pc:
     """The machine that `config` describes, which has a bus, run by `engine`, recording as `detail` says.
 
-    `sent` gets each byte that the guest sends to its serial port, `sent_virtual` those to its virtio console, which has
-    the last slot behind `devices`. `typed` is asked for more whenever the guest has read all that was there. Raises
-    what making a machine raises.
+    `sent` gets each byte that the guest sends to its serial port, `sent_virtual` those to its virtio console. `typed`
+    is asked for more whenever the guest has read all that was there. Behind `devices` in the virtio slots are a balloon
+    for `balloon` bytes and the console. Raises what making a machine raises.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Pc:
         engine: str = "soft",
         devices: Sequence[VirtioDevice] = (),
         sent_virtual: Callable[[int], None] | None = None,
+        balloon: int = 0,
     ) -> None:
         self.machine = machine = Machine(config, make_cpu(engine, detail))
         self.memory = GuestMemory(machine)
@@ -103,9 +105,9 @@ class Pc:
         machine.bus.attach(IO_APIC_PAGE, _PAGE, self.io_apic)
         machine.bus.attach(APIC_PAGE, _PAGE, _OwnApic(self))
         self.console = ConsoleDevice(sent if sent_virtual is None else sent_virtual)
-        self.virtio = VirtioSlots(
-            machine.bus, self.io_apic, DriverMemory(machine), [*devices, self.console], self._end_turn
-        )
+        self.balloon = BalloonDevice(balloon, config.memory, partial(reclaim, machine))
+        every = [*devices, self.balloon, self.console]
+        self.virtio = VirtioSlots(machine.bus, self.io_apic, DriverMemory(machine), every, self._end_turn)
         self.console.arrived = self.virtio.transports[-1].wake
         machine.handlers[ExitReason.CPUID] = self._cpuid
         for one in machine.vcpus:
