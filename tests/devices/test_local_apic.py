@@ -227,3 +227,22 @@ def test_moves_between_modes(before, after):
     turned_off = legal and before != 0 and after == 0
     assert bool(apic._requested) != turned_off
     assert apic.write_base(word[3] | 1) == GP
+
+
+def test_who_runs_the_guest_hears_of_what_can_be_delivered():
+    apic = by_page()
+    heard: list[int | None] = []
+    apic._bus.heard = lambda: heard.append(apic.next_vector())
+    apic._bus.send(Interrupt(0x45, DeliveryMode.FIXED, 0))
+    apic.accept(0x45)
+    send(apic, 0x31)
+    apic.write(0xB0, 0, 4)
+    apic.write(0x80, 0x40, 4)
+    apic.write(0x80, 0x20, 4)
+    apic.task_priority = 0
+    apic._bus.send(Interrupt(0x50, DeliveryMode.FIXED, 7))
+    assert heard == [0x45, 0x31, 0x31, 0x31]
+    other = by_msrs()
+    other._bus.heard = lambda: heard.append(other.next_vector())
+    other.write_msr(0x83F, 0x77)
+    assert heard[4:] == [0x77]

@@ -1,5 +1,6 @@
 """How interrupts travel between I/O APICs and local APICs: a message, and who takes it (SDM 3A §10.6.2, §10.12.10)."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from quire.arch import LOW32, DeliveryMode, Shorthand
@@ -58,6 +59,9 @@ class ApicBus:
         self.receivers: list[Receiver] = []  #: local APICs, by number
         self.listeners: list[EndListener] = []  #: I/O APICs
         self.sent = 0  #: messages that were taken
+        self.heard: Callable[[], None] = lambda: (
+            None
+        )  #: called when a vCPU has something to take that it had not
 
     def send(
         self, interrupt: Interrupt, sender: Receiver | None = None, shorthand: int = Shorthand.NONE
@@ -69,6 +73,8 @@ class ApicBus:
         for one in targets:
             self.sent += 1
             one.take(interrupt)
+        if targets:
+            self.heard()
 
     def end(self, vector: int) -> None:
         """The service of a level-triggered interrupt has ended."""

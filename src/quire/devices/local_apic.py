@@ -97,6 +97,7 @@ class LocalApic:
     @task_priority.setter
     def task_priority(self, value: int) -> None:
         self._tpr = value << 4
+        self._lowered()
 
     @property
     def priority(self) -> int:
@@ -142,6 +143,7 @@ class LocalApic:
             if value >> 8:
                 return _GP
             self._request(value, level=False)
+            self._bus.heard()
             return None
         return None if self._write(index, value) else _GP
 
@@ -253,6 +255,7 @@ class LocalApic:
             self._end()
         elif index == ApicRegister.TPR:
             self._tpr = value & 0xFF
+            self._lowered()
         elif index == ApicRegister.SPURIOUS:
             self._spurious = value & ~APIC_SPURIOUS.reserved_mask
             if not value & _ENABLED:
@@ -285,6 +288,12 @@ class LocalApic:
         self._serving &= ~(1 << vector)
         if self._level >> vector & 1:
             self._bus.end(vector)
+        self._lowered()
+
+    def _lowered(self) -> None:
+        """The priority may be lower than it was: what waits for that can be delivered."""
+        if self.next_vector() is not None:
+            self._bus.heard()
 
     def _send(self, command: int, destination: int | None = None) -> None:
         """Send what the interrupt command asks for; in xAPIC mode the `destination` is not where X2APIC_ICR has it."""

@@ -93,6 +93,7 @@ class Pc:
         self.exit_port = ExitPort()
         self.clock = MachineClock([time_stamps(one.cpu) for one in machine.vcpus])
         self.apic_bus = ApicBus()
+        self.apic_bus.heard = self._end_turn
         self.apics = [self._add_apic(one) for one in machine.vcpus]
         self.io_apic = IoApic(self.apic_bus)
         self.serial = SerialPort(sent)
@@ -177,7 +178,7 @@ class Pc:
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _end_turn(self) -> None:
-        """A device has been given work, which is done between turns."""
+        """A device has been given work, or there is an interrupt: both are seen to between turns."""
         sliced(self.machine.vcpus[self._number].cpu).begin_slice(1)
 
     def _end(self, how: Ending) -> None:
