@@ -16,7 +16,7 @@ from quire.devices.virtio.registers import Register
 
 SECTORS = 40
 OK, IOERR, UNSUPP = (bytes((one,)) for one in BlockStatus)
-LIMITS = 1 << 16
+LIMITS, RANGES = 1 << 13, 4
 
 
 def contents() -> bytes:
@@ -121,8 +121,9 @@ def test_what_the_driver_reads_of_it(disk):
     config = b"".join(driver.get(0x100 + at).to_bytes(4, "little") for at in range(0, 60, 4))
     fields = struct.unpack("<QII4sI8sBBHIIIIIB3s", config)
     assert fields[:3] == (SECTORS, 1 << 17, 126) and fields[4] == 512
-    assert fields[9:15] == (LIMITS, 16, 1, LIMITS, 16, 1)
+    assert fields[9:15] == (LIMITS, RANGES, 1, LIMITS, RANGES, 1)
     assert fields[1] * fields[2] + 17 <= 16 << 20  # the largest request fits into a chain
+    assert LIMITS * RANGES * 512 <= 16 << 20
     driver.set(Register.DEVICE_FEATURES_SELECT, 0)
     offered = BLOCK_FEATURES.decode(driver.get(Register.DEVICE_FEATURES) & 0xFFFFFF)
     writable = disk.mode is not DiskMode.READ_ONLY
@@ -151,7 +152,7 @@ def test_what_the_driver_reads_of_it(disk):
         ([header(11), ranges((0, 1, 1))], UNSUPP),
         ([header(11), ranges((0, LIMITS + 1, 0))], IOERR),
         ([header(13), ranges((0, 1, 0), (SECTORS, 1, 0))], IOERR),
-        ([header(13), ranges(*[(0, 1, 0)] * 17)], IOERR),
+        ([header(13), ranges(*[(0, 1, 0)] * (RANGES + 1))], IOERR),
         ([header(13), bytes(15)], IOERR),
         ([header(13), b""], OK),
     ],

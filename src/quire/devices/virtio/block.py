@@ -17,8 +17,8 @@ __all__ = ["BLOCK", "BLOCK_FEATURES", "BlockDevice", "BlockStatus", "Request"]
 BLOCK = 2
 #: Buffers of a request and bytes of each that the driver is to keep to: together less than a chain may have.
 _BUFFERS, _BUFFER_BYTES = 126, 1 << 17
-#: Ranges of a request to discard or zero, and sectors of each.
-_RANGES, _RANGE_SECTORS = 16, 1 << 16
+#: Ranges of a request to discard or zero, and sectors of each: together no more bytes than a request may write.
+_RANGES, _RANGE_SECTORS = 4, 1 << 13
 _HEADER, _RANGE = struct.Struct("<I4xQ"), struct.Struct("<QII")
 _CONFIG = struct.Struct("<QII4xI8xB3x5IB3x")
 _ID_BYTES = 20
