@@ -91,6 +91,14 @@ def test_the_transmitter_tells_once_that_it_is_empty():
     assert line.level and line.read(IIR) == IS_EMPTY and not line.level
 
 
+def test_enabling_it_once_more_tells_nothing_new():
+    line = Line()
+    line.write(IER, EMPTY)
+    line.read(IIR)
+    line.write(IER, EMPTY | RECEIVED)
+    assert not line.level and line.read(IIR) == NOTHING
+
+
 def test_data_are_told_before_the_transmitter():
     line = Line()
     line.write(IER, RECEIVED | EMPTY)

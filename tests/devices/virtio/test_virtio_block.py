@@ -161,7 +161,8 @@ def test_requests_and_their_statuses(image, request_of, status):
     disk = open_disk(str(image), DiskMode.TEMPORARY)
     device = BlockDevice(disk)
     driver = driven(device)
-    assert driver.request(request_of, [1]) == status
+    assert driver.request(request_of, [600, 1])[-1:] == status
+    assert driver.used()[1][0] == (0, 601 if status == OK else 1)
     if status != OK:
         assert device.sectors_written == 0
         assert disk.read(0, SECTORS * 512) == contents()

@@ -98,14 +98,14 @@ def _lock(fd: int, name: str, *, exclusive: bool) -> None:
 
 
 def _size(fd: int, name: str) -> int:
-    """Return the size in bytes: whole sectors."""
+    """Return the size in bytes, at least one sector."""
     kind = os.fstat(fd).st_mode
     if not stat.S_ISREG(kind) and not stat.S_ISBLK(kind):
         raise BackendError(f"the disk {name} is neither a file nor a block device: give one of these")
     size = os.lseek(fd, 0, os.SEEK_END)
     if size < SECTOR:
         raise BackendError(f"the disk {name} has {size} bytes: give one of a sector, {SECTOR} bytes, or more")
-    return size - size % SECTOR
+    return size
 
 
 class _File:
