@@ -12,10 +12,11 @@ from quire.cli.monitor import Monitor
 from quire.cli.notices import say, say_if_compiling
 from quire.cli.numa_options import numa_config, numa_options
 from quire.cli.run_options import guest_config, hardware_options
+from quire.cli.sizes import SizeType
 
 if TYPE_CHECKING:
     from quire.guest.boot.boot_session import BootSession
-    from quire.guest.boot.boot_spec import BootSpec
+    from quire.guest.boot.boot_spec import BootSpec, DiskFile
 
 __all__ = ["command"]
 
@@ -46,6 +47,11 @@ def _date(context: click.Context, option: click.Parameter, value: str) -> dateti
               help="What the guest's clock shows at first, in UTC: 2025-01-01, 2025-01-01T12:30:00, now.")  # fmt: skip
 @click.option("--gdb", "port", type=click.IntRange(0, 65535), metavar="PORT",
               help="Wait for gdb at this port of localhost before the guest begins; 0 takes any.")  # fmt: skip
+@click.option("--disk", "disks", multiple=True, metavar="FILE[,ro|,rw]",
+              help="A virtio disk of the guest, whose changes are dropped at the end; ro: read-only, "
+                   "rw: they go to FILE. The first is /dev/vda.")  # fmt: skip
+@click.option("--balloon", type=SizeType(), default="0", metavar="SIZE",
+              help="Memory that the guest is asked to give back, once it has a driver for the balloon.")  # fmt: skip
 @hardware_options
 @numa_options
 @click.option("--vpid/--no-vpid", default=True, show_default=True,
@@ -70,6 +76,7 @@ def command(**options: Any) -> int:
     Examples:
       quire boot --kernel /boot/vmlinuz-6.1.0-50-cloud-amd64 --initrd initrd.cpio
       quire boot --kernel vmlinuz --initrd initrd.cpio --mmu native --memory 256M
+      quire boot --kernel vmlinuz --initrd initrd.cpio --disk root.img,rw
       echo poweroff | quire boot --kernel vmlinuz --initrd initrd.cpio --report none
     """
     if options["kernel"] is None:
@@ -96,9 +103,21 @@ def command(**options: Any) -> int:
         config,
         Detail[options["detail"].upper()],
         date=options["date"],
+        balloon=options["balloon"],
+        disks=tuple(_disk(one) for one in options["disks"]),
     )
     kind = "json" if options["as_json"] else options["kind"]
     return _boot(spec, kind, options["output"], options["port"])
+
+
+def _disk(text: str) -> "DiskFile":
+    """Return the disk that `--disk` describes; a name may have commas of its own."""
+    from quire.devices.virtio import DiskMode
+    from quire.guest.boot.boot_spec import DiskFile
+
+    name, comma, word = text.rpartition(",")
+    mode = {"ro": DiskMode.READ_ONLY, "rw": DiskMode.WRITABLE}.get(word)
+    return DiskFile(text) if mode is None or not comma else DiskFile(name, mode)
 
 
 def _boot(spec: "BootSpec", kind: str, output: str | None, port: int | None) -> int:

@@ -1,18 +1,23 @@
 """How interrupts travel between I/O APICs and local APICs: a message, and who takes it (SDM 3A §10.6.2, §10.12.10)."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from quire.arch import LOW32
 from quire.arch.apic import DeliveryMode, Shorthand
 
-__all__ = ["ApicBus", "Interrupt", "Receiver"]
+__all__ = ["ApicBus", "Interrupt", "Receiver", "widened"]
 
-#: In xAPIC mode everybody's destination has eight bits.
-_EVERYBODY = (0xFF, LOW32)
+_EVERYBODY, _EVERYBODY_BY_BYTE = LOW32, 0xFF
+
+
+def widened(destination: int) -> int:
+    """Return a destination that a sender gives in eight bits: all ones are everybody (SDM 3A §10.6.2)."""
+    return _EVERYBODY if destination == _EVERYBODY_BY_BYTE else destination
 
 
 class Interrupt(NamedTuple):
-    """A message. `destination` is an APIC's ID, or logical; `level` says that an EOI is to be told."""
+    """A message. `destination` is an APIC's ID, or logical, in 32 bits; `level` says that an EOI is to be told."""
 
     vector: int
     mode: DeliveryMode
@@ -55,6 +60,9 @@ class ApicBus:
         self.receivers: list[Receiver] = []  #: local APICs, by number
         self.listeners: list[EndListener] = []  #: I/O APICs
         self.sent = 0  #: messages that were taken
+        self.heard: Callable[[], None] = lambda: (
+            None
+        )  #: called when a vCPU has something to take that it had not
 
     def send(
         self, interrupt: Interrupt, sender: Receiver | None = None, shorthand: int = Shorthand.NONE
@@ -66,6 +74,8 @@ class ApicBus:
         for one in targets:
             self.sent += 1
             one.take(interrupt)
+        if targets:
+            self.heard()
 
     def end(self, vector: int) -> None:
         """The service of a level-triggered interrupt has ended."""
@@ -78,7 +88,7 @@ class ApicBus:
         if shorthand == Shorthand.OTHERS:
             return [one for one in self.receivers if one is not sender]
         destination = interrupt.destination
-        if shorthand == Shorthand.ALL or destination in _EVERYBODY:
+        if shorthand == Shorthand.ALL or destination == _EVERYBODY:
             return list(self.receivers)
         if interrupt.logical:
             return [one for one in self.receivers if one.matches(destination)]

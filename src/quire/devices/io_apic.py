@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from quire.arch.apic import DeliveryMode
 from quire.arch.layout import Layout, bit, bits, reserved
-from quire.devices.apic_bus import ApicBus, Interrupt
+from quire.devices.apic_bus import ApicBus, Interrupt, widened
 
 __all__ = ["IO_APIC_PAGE", "PINS", "REDIRECTION", "IoApic"]
 
@@ -114,4 +114,5 @@ class IoApic:
         said = REDIRECTION.decode(entry)
         if said["mode"] in tuple(DeliveryMode):
             mode = DeliveryMode(said["mode"])
-            self._bus.send(Interrupt(said["vector"], mode, said["destination"], bool(said["logical"]), level))
+            to = widened(said["destination"])
+            self._bus.send(Interrupt(said["vector"], mode, to, bool(said["logical"]), level))

@@ -17,7 +17,7 @@ from quire.arch.apic import (
     ApicRegister,
     DeliveryMode,
 )
-from quire.devices.apic_bus import ApicBus, Interrupt
+from quire.devices.apic_bus import ApicBus, Interrupt, widened
 from quire.devices.apic_timer import ApicTimer
 from quire.devices.clock import Clock
 from quire.vcpu import Event
@@ -96,6 +96,7 @@ class LocalApic:
     @task_priority.setter
     def task_priority(self, value: int) -> None:
         self._tpr = value << 4
+        self._lowered()
 
     @property
     def priority(self) -> int:
@@ -141,6 +142,7 @@ class LocalApic:
             if value >> 8:
                 return _GP
             self._request(value, level=False)
+            self._bus.heard()
             return None
         return None if self._write(index, value) else _GP
 
@@ -252,6 +254,7 @@ class LocalApic:
             self._end()
         elif index == ApicRegister.TPR:
             self._tpr = value & 0xFF
+            self._lowered()
         elif index == ApicRegister.SPURIOUS:
             self._spurious = value & ~APIC_SPURIOUS.reserved_mask
             if not value & _ENABLED:
@@ -284,6 +287,12 @@ class LocalApic:
         self._serving &= ~(1 << vector)
         if self._level >> vector & 1:
             self._bus.end(vector)
+        self._lowered()
+
+    def _lowered(self) -> None:
+        """The priority may be lower than it was: what waits for that can be delivered."""
+        if self.next_vector() is not None:
+            self._bus.heard()
 
     def _send(self, command: int, destination: int | None = None) -> None:
         """Send what the interrupt command asks for; in xAPIC mode the `destination` is not where X2APIC_ICR has it."""
@@ -297,7 +306,7 @@ class LocalApic:
         if mode in (DeliveryMode.FIXED, DeliveryMode.LOWEST) and said["vector"] < _FIRST_LEGAL:
             self._new_errors |= _SENT_ILLEGAL
             return
-        to = said["destination"] if destination is None else destination
+        to = said["destination"] if destination is None else widened(destination)
         interrupt = Interrupt(said["vector"], DeliveryMode(mode), to, bool(said["logical"]))
         self._bus.send(interrupt, self, said["shorthand"])
 

@@ -9,6 +9,7 @@ from quire.machine.config import MOST_VCPUS, GuestConfig
 from quire.machine.guest_kernel import GuestKernel
 from quire.machine.machine import STEPS, Machine
 from quire.machine.protection import protect_memory
+from quire.machine.reclaim import reclaim
 from quire.machine.shape import KINDS, MMUS, shape_of
 from quire.machine.vcpu import MakeCpu, Vcpu
 
@@ -24,5 +25,6 @@ __all__ = [
     "MakeCpu",
     "Vcpu",
     "protect_memory",
+    "reclaim",
     "shape_of",
 ]

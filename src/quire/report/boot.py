@@ -17,6 +17,13 @@ from quire.report.shown import cleaned
 
 __all__ = ["render_boot"]
 
+#: What became of what the guest wrote, by a disk's mode.
+_FATES = {
+    "temporary": "changes are dropped",
+    "read_only": "read-only",
+    "writable": "changes are in the file",
+}
+
 
 def render_boot(record: dict[str, Any], file: IO[str]) -> None:
     """Write the record to `file` as aligned text, coloured if `file` is a terminal that wants colour."""
@@ -29,6 +36,10 @@ def render_boot(record: dict[str, Any], file: IO[str]) -> None:
     ]
     if record["memory"]["shadow"] is not None:
         sections.append(("shadow", shadow_rows(record["memory"]["shadow"])))
+    if record["balloon"] is not None:
+        sections.append(("balloon, in pages of 4 KiB", _balloon(record["balloon"])))
+    if record["disks"]:
+        sections.append(("disks, in sectors of 512 bytes", _disks(record["disks"])))
     for title, name in (
         ("VM exits", "exits"),
         ("delivered through the guest's IDT", "delivered"),
@@ -59,6 +70,25 @@ def _outcome(record: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
     if outcome["reason"] is not None:
         rows.insert(1, ("reason", "", outcome["reason"]))
+    return rows
+
+
+def _balloon(balloon: dict[str, int]) -> list[tuple[str, str, str]]:
+    returned = f"{format_count(balloon['frames_returned'])} frames went back to the host meanwhile"
+    return [
+        ("asked for", format_count(balloon["wanted"]), ""),
+        ("given", format_count(balloon["given"]), returned),
+    ]
+
+
+def _disks(disks: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    rows = []
+    for one in disks:
+        rows.append((os.path.basename(one["file"]), format_count(one["sectors"]), _FATES[one["mode"]]))
+        rows.append(("  read", format_count(one["read"]), ""))
+        rows.append(("  written", format_count(one["written"]), f"{format_count(one['flushes'])} flushes"))
+        if one["trouble"] is not None:
+            rows.append(("  stopped", "", f"its driver broke a rule: {one['trouble']}"))
     return rows
 
 

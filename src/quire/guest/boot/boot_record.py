@@ -1,10 +1,12 @@
 """The record of a boot: plain data for reports, in a fixed order. Host times are under ``time`` alone."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from quire.arch import Vector
 from quire.cpu import Detail
+from quire.devices.virtio import BalloonDevice, BlockDevice
 from quire.guest.boot.boot_spec import BootSpec
 from quire.guest.boot.pc import Pc
 from quire.guest.counted_record import (
@@ -27,9 +29,16 @@ SCHEMA = 1
 
 
 def boot_record(
-    spec: BootSpec, pc: Pc, ended: tuple[int, str, str | None], times: dict[str, float]
+    spec: BootSpec,
+    pc: Pc,
+    disks: Sequence[BlockDevice],
+    ended: tuple[int, str, str | None],
+    times: dict[str, float],
 ) -> dict[str, Any]:
-    """Return the record of a boot that `ended` with a status, how, and why if not as it should."""
+    """Return the record of a boot that `ended` with a status, how, and why if not as it should.
+
+    `disks` are the first of the PC's virtio devices.
+    """
     vcpus, full = pc.machine.vcpus, spec.detail is Detail.FULL
     events = all_events(vcpus)
     status, how, reason = ended
@@ -52,6 +61,10 @@ def boot_record(
         "invalidations": _invalidations(pc),
         "vcpus": [_row(pc, number) for number in range(len(vcpus))],
         "memory": _memory(pc),
+        "balloon": _balloon(pc.balloon) if spec.balloon else None,
+        "disks": [
+            _disk(one, transport.trouble) for one, transport in zip(disks, pc.virtio.transports, strict=False)
+        ],
         "flushes": flush_records(vcpus, lambda address: None),
         "time": times,
     }
@@ -101,6 +114,24 @@ def _row(pc: Pc, number: int) -> dict[str, Any]:
         "instructions": events.get("instructions"),
         "walks": events["walks"],
         "exits": sum(one.exits.values()),
+    }
+
+
+def _balloon(one: BalloonDevice) -> dict[str, int]:
+    """Return the pages that were asked for and were given at the end, and how many frames the host got back."""
+    return {"wanted": one.wanted, "given": one.pages, "frames_returned": one.frames_returned}
+
+
+def _disk(one: BlockDevice, trouble: str | None) -> dict[str, Any]:
+    """Return what became of a disk; `trouble` is what its driver did wrong."""
+    return {
+        "file": one.disk.name,
+        "mode": one.disk.mode.name.lower(),
+        "sectors": one.disk.sectors,
+        "read": one.sectors_read,
+        "written": one.sectors_written,
+        "flushes": one.flushes,
+        "trouble": trouble,
     }
 
 

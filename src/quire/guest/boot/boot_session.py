@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from quire.devices.virtio import BlockDevice, EntropyDevice, VirtioDevice, open_disk
 from quire.errors import CANNOT_SET_UP, BackendError, MisuseError
 from quire.exits import GuestStopped
 from quire.guest.boot.acpi import place_tables
 from quire.guest.boot.boot_record import boot_record
-from quire.guest.boot.boot_spec import BootSpec
+from quire.guest.boot.boot_spec import BootSpec, DiskFile
 from quire.guest.boot.console import Console
 from quire.guest.boot.linux import DESCRIPTORS, STACK, LinuxImage
 from quire.guest.boot.long_mode import build_tables, start_long_mode
@@ -36,26 +38,36 @@ class BootSession:
     def __init__(self, spec: BootSpec, write: Callable[[bytes], object], typed: Typed) -> None:
         self.spec = spec
         started = time.perf_counter()
-        self.console = Console(write)
+        self.consoles = Console(write), Console(write)  #: serial, virtio
         kernel = LinuxImage(_read(spec.kernel, "kernel"), spec.kernel)
         initrd = b"".join(_read(name, "initrd") for name in spec.initrds)
-        try:
-            self.pc = Pc(
-                spec.config,
-                self.console.sent,
-                typed,
-                date=spec.date,
-                detail=spec.detail,
-                engine=spec.engine,
-            )
-        except (BackendError, MisuseError, OutOfFrames) as error:
-            raise LaunchError(CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
-        self.pc.given_up = lambda: self.console.over
-        try:
+        with ExitStack() as undo:
+            self.disks = [self._open(one, undo) for one in spec.disks]
+            devices: list[VirtioDevice] = [*self.disks, EntropyDevice(spec.config.seed)]
+            if spec.balloon >= spec.config.memory:
+                raise LaunchError(
+                    CANNOT_SET_UP,
+                    f"a balloon of {spec.balloon:#x} bytes leaves nothing of {spec.config.memory:#x}: "
+                    "give a smaller one",
+                )
+            try:
+                self.pc = Pc(
+                    spec.config,
+                    self.consoles[0].sent,
+                    typed,
+                    date=spec.date,
+                    detail=spec.detail,
+                    engine=spec.engine,
+                    devices=devices,
+                    sent_virtual=self.consoles[1].sent,
+                    balloon=spec.balloon,
+                )
+            except (BackendError, MisuseError, OutOfFrames) as error:
+                raise LaunchError(CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
+            undo.callback(self.pc.close)
+            self.pc.given_up = lambda: any(one.over for one in self.consoles)
             self._load(kernel, initrd)
-        except BaseException:
-            self.pc.close()
-            raise
+            self._undo = undo.pop_all()
         self.status = CANNOT_SET_UP
         self.reason: str | None = None  #: why it ended, if not as it should
         self._how = "not run"
@@ -85,22 +97,23 @@ class BootSession:
             "setup_seconds": self._setup,
             "guest_seconds": self._running,
         }
-        return boot_record(self.spec, self.pc, (self.status, self._how, self.reason), times)
+        return boot_record(self.spec, self.pc, self.disks, (self.status, self._how, self.reason), times)
 
     def end(self) -> None:
         """End the guest from outside. Any thread may call."""
         self.pc.turns.interrupt()
 
     def close(self) -> None:
-        """Give memory and engines back."""
-        self.pc.close()
+        """Give memory, engines and disks back."""
+        self._undo.close()
 
     def _outcome(self) -> tuple[int, str]:
         pc = self.pc
         if self.reason is not None:
             return _FAILED, "stopped"
-        if self.console.panic is not None:
-            self.reason = f"its kernel panicked: {self.console.panic}"
+        panic = next((one.panic for one in self.consoles if one.panic is not None), None)
+        if panic is not None:
+            self.reason = f"its kernel panicked: {panic}"
             return _FAILED, "panicked"
         if pc.exit_port.status is not None:
             return (pc.exit_port.status << 1 | 1) & 0xFF, "ended itself"
@@ -110,11 +123,19 @@ class BootSession:
             return 130, "interrupted"
         return 0, "halted"
 
+    def _open(self, file: DiskFile, undo: ExitStack) -> BlockDevice:
+        try:
+            disk = open_disk(file.name, file.mode)
+        except BackendError as error:
+            raise LaunchError(CANNOT_SET_UP, str(error)) from None
+        undo.callback(disk.close)
+        return BlockDevice(disk)
+
     def _load(self, kernel: LinuxImage, initrd: bytes) -> None:
         """Put everything into memory, and the first vCPU where the kernel begins."""
         pc, config = self.pc, self.spec.config
         write = pc.memory.write
-        rsdp = place_tables(write, _TABLES, config.vcpus)
+        rsdp = place_tables(write, _TABLES, config.vcpus, pc.virtio.described())
         start = kernel.place(write, config.memory, self.spec.append, initrd, rsdp)
         build_tables(write, _MAPPED, DESCRIPTORS)
         vcpu = pc.machine.vcpu

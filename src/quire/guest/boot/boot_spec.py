@@ -2,13 +2,21 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from quire.cpu import Detail
+from quire.devices.virtio import DiskMode
 from quire.guest.boot.pc import FIRST_DATE
 from quire.machine import GuestConfig
 
-__all__ = ["BootSpec", "boot_config"]
+__all__ = ["BootSpec", "DiskFile", "boot_config"]
+
+
+class DiskFile(NamedTuple):
+    """A disk of the guest: the file `name`, and what becomes of what the guest writes."""
+
+    name: str
+    mode: DiskMode = DiskMode.TEMPORARY
 
 
 def boot_config(**fields: Any) -> GuestConfig:
@@ -19,7 +27,10 @@ def boot_config(**fields: Any) -> GuestConfig:
 
 @dataclass(frozen=True, slots=True)
 class BootSpec:
-    """What to boot and how. `initrds` are files, one behind the other in memory; `append` is the command line."""
+    """What to boot and how. `initrds` are files, one behind the other in memory; `append` is the command line.
+
+    The first of `disks` is /dev/vda. `balloon` is in bytes: what the guest is asked to give back.
+    """
 
     kernel: str
     initrds: tuple[str, ...] = ()
@@ -28,3 +39,5 @@ class BootSpec:
     detail: Detail = Detail.EXITS
     engine: str = "soft"
     date: datetime = FIRST_DATE  #: what the guest's clock shows when it is switched on
+    disks: tuple[DiskFile, ...] = ()
+    balloon: int = 0

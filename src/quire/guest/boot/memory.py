@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from quire.arch import PAGE_SIZE
+from quire.devices.virtio import NoMemory
 from quire.machine import Machine
 
-__all__ = ["GuestMemory"]
+__all__ = ["DriverMemory", "GuestMemory"]
 
 
 class GuestMemory:
@@ -27,6 +28,27 @@ class GuestMemory:
         """Return guest-physical memory. Raises MisuseError where there is none."""
         reach, read = self._machine.mmu.reach, self._machine.host.memory.read
         return b"".join(bytes(read(reach(at), count)) for at, count in _pages(gpa, length))
+
+
+class DriverMemory:
+    """The same as a device has it, whose driver gives it any address: where there is no memory is NoMemory."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._memory, self._end = GuestMemory(machine), machine.config.memory
+
+    def read(self, gpa: int, length: int) -> bytes:
+        """Return guest-physical memory. Raises NoMemory."""
+        self._check(gpa, length)
+        return self._memory.read(gpa, length)
+
+    def write(self, gpa: int, data: bytes) -> None:
+        """Write `data` to guest-physical memory. Raises NoMemory."""
+        self._check(gpa, len(data))
+        self._memory.write(gpa, data)
+
+    def _check(self, gpa: int, length: int) -> None:
+        if gpa + length > self._end:
+            raise NoMemory(f"there is no memory at {gpa:#x} to {gpa + length:#x}: it ends at {self._end:#x}")
 
 
 def _pages(gpa: int, length: int) -> Iterator[tuple[int, int]]:

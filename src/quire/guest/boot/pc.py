@@ -1,7 +1,8 @@
 """A PC: a machine guest with a bus of devices, a clock, interrupts, a serial console, and a way to switch it off."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 from quire.arch import CPUID_1_ECX, CPUID_1_EDX, LOW32, ExitReason
@@ -27,11 +28,13 @@ from quire.devices import (
 )
 from quire.devices.clock import CRYSTAL_HZ, TSC_HZ
 from quire.devices.power import KEYBOARD_COMMAND, RESET_CONTROL, SLEEP_CONTROL
+from quire.devices.virtio import BalloonDevice, ConsoleDevice, VirtioDevice
 from quire.exits import SKIP, ExitContext, Next
-from quire.guest.boot.memory import GuestMemory
+from quire.guest.boot.memory import DriverMemory, GuestMemory
 from quire.guest.boot.turns import Turns
-from quire.machine import GuestConfig, Machine, Vcpu
-from quire.vcpu import Exit, time_stamps
+from quire.guest.boot.virtio_slots import VirtioSlots
+from quire.machine import GuestConfig, Machine, Vcpu, reclaim
+from quire.vcpu import Exit, sliced, time_stamps
 
 __all__ = ["FIRST_DATE", "Pc", "Typed"]
 
@@ -73,8 +76,9 @@ class Typed(Protocol):
 class Pc:
     """The machine that `config` describes, which has a bus, run by `engine`, recording as `detail` says.
 
-    `sent` gets each byte that the guest sends to its console; `typed` is asked for more whenever the guest has read all
-    that was there. Its clock shows `date` at first. Raises what making a machine raises.
+    `sent` gets each byte that the guest sends to its serial port, `sent_virtual` those to its virtio console. `typed`
+    is asked for more whenever the guest has read all that was there. Behind `devices` in the virtio slots are a balloon
+    for `balloon` bytes and the console. Its clock shows `date` at first. Raises what making a machine raises.
     """
 
     def __init__(
@@ -86,6 +90,9 @@ class Pc:
         date: datetime = FIRST_DATE,
         detail: Detail = Detail.EXITS,
         engine: str = "soft",
+        devices: Sequence[VirtioDevice] = (),
+        sent_virtual: Callable[[int], None] | None = None,
+        balloon: int = 0,
     ) -> None:
         self.machine = machine = Machine(config, make_cpu(engine, detail))
         self.memory = GuestMemory(machine)
@@ -96,6 +103,7 @@ class Pc:
         self.exit_port = ExitPort()
         self.clock = MachineClock([time_stamps(one.cpu) for one in machine.vcpus])
         self.apic_bus = ApicBus()
+        self.apic_bus.heard = self._end_turn
         self.apics = [self._add_apic(one) for one in machine.vcpus]
         self.io_apic = IoApic(self.apic_bus)
         self.serial = SerialPort(sent)
@@ -108,6 +116,11 @@ class Pc:
             ports.attach_several(first, count, power, offset=first)
         machine.bus.attach(IO_APIC_PAGE, _PAGE, self.io_apic)
         machine.bus.attach(APIC_PAGE, _PAGE, _OwnApic(self))
+        self.console = ConsoleDevice(sent if sent_virtual is None else sent_virtual)
+        self.balloon = BalloonDevice(balloon, config.memory, partial(reclaim, machine))
+        every = [*devices, self.balloon, self.console]
+        self.virtio = VirtioSlots(machine.bus, self.io_apic, DriverMemory(machine), every, self._end_turn)
+        self.console.arrived = self.virtio.transports[-1].wake
         machine.handlers[ExitReason.CPUID] = self._cpuid
         for one in machine.vcpus:
             one.vmx.allow_unrestricted()
@@ -135,11 +148,15 @@ class Pc:
             one.expire()
         if self.stop_at is not None and self.clock.now() >= self.stop_at:
             self.turns.interrupt()
-        if self.serial.wants_input and (data := self._typed.take(_INPUT)):
-            self.serial.put(data)
+        listener = self._listener
+        if listener is not None and (data := self._typed.take(_INPUT)):
+            listener.put(data)
+        self.virtio.work()
 
     def blocks_left(self) -> int:
         """Return after about how many blocks a timer is due."""
+        if self.virtio.has_work:
+            return 1
         moment = self._next_moment()
         return _LOOK if moment is None else min(max((moment - self.clock.now()) // _BLOCK, 1), _LOOK)
 
@@ -148,8 +165,10 @@ class Pc:
 
         While somebody may type, time passes for both: a guest that waits for a second waits for one.
         """
+        if self.virtio.has_work:
+            return True
         moment = self._next_moment()
-        awaits = self.serial.wants_input and self._typed.is_open
+        awaits = self._listener is not None and self._typed.is_open
         if awaits:
             left = _LONGEST if moment is None else (moment - self.clock.now()) / _SECOND
             self._typed.wait(min(left, _LONGEST))
@@ -162,9 +181,18 @@ class Pc:
         """Give memory and engines back."""
         self.machine.discard()
 
+    @property
+    def _listener(self) -> SerialPort | ConsoleDevice | None:
+        """Who gets what is typed: the serial port if the guest has opened it for reading."""
+        return next((one for one in (self.serial, self.console) if one.wants_input), None)
+
     def _next_moment(self) -> int | None:
         moments = [self.stop_at, *(one.timer.moment for one in self.apics)]
         return min((moment for moment in moments if moment is not None), default=None)
+
+    def _end_turn(self) -> None:
+        """A device has been given work, or there is an interrupt: both are seen to between turns."""
+        sliced(self.machine.vcpus[self.number].cpu).begin_slice(1)
 
     def _end(self, how: Ending) -> None:
         self.ending = how
