@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from quire.arch import APIC_BASE, LOW32, DeliveryMode, Shorthand
+from quire.arch import LOW32
+from quire.arch.apic import APIC_BASE, DeliveryMode, Shorthand
 from quire.devices import APIC_PAGE, ApicBus, IoApic, LocalApic
 from quire.devices.apic_bus import Interrupt
 

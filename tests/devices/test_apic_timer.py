@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quire.arch import TimerMode
+from quire.arch.apic import TimerMode
 from quire.devices.apic_timer import ApicTimer
 
 #: Nanoseconds of a tick of the crystal: 25 MHz.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quire.arch import DeliveryMode
+from quire.arch.apic import DeliveryMode
 from quire.devices import ApicBus, IoApic
 from quire.devices.apic_bus import Interrupt
 from quire.devices.io_apic import PINS

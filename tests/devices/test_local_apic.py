@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quire.arch import APIC_BASE, ApicRegister, DeliveryMode, Vector
+from quire.arch import Vector
+from quire.arch.apic import APIC_BASE, ApicRegister, DeliveryMode
 from quire.devices import APIC_PAGE, ApicBus, LocalApic
 from quire.devices.apic_bus import Interrupt
 from quire.vcpu import Event

@@ -6,6 +6,7 @@ it is stored but what an edge has to be seen against.
 
 from collections.abc import Callable
 
+from quire.arch import LOW32
 from quire.arch.apic import DeliveryMode
 from quire.arch.layout import Layout, bit, bits, reserved
 from quire.devices.apic_bus import ApicBus, Interrupt, widened
@@ -69,7 +70,7 @@ class IoApic:
         if self._select == _VERSION:
             return _VERSION_VALUE
         number, high = divmod(self._select - _FIRST, 2)
-        return self._entries[number] >> 32 * high & 0xFFFFFFFF if 0 <= number < PINS else 0
+        return self._entries[number] >> 32 * high & LOW32 if 0 <= number < PINS else 0
 
     def write(self, offset: int, value: int, size: int) -> None:
         """Take what a store to its page writes."""
@@ -93,7 +94,7 @@ class IoApic:
                 self._sample(pin)
 
     def _write_entry(self, pin: int, shift: int, value: int) -> None:
-        writable = _WRITABLE & 0xFFFFFFFF << shift
+        writable = _WRITABLE & LOW32 << shift
         entry = self._entries[pin] & ~writable | value << shift & writable
         if not entry & _LEVEL:
             entry &= ~_REMOTE
