@@ -28,8 +28,9 @@ touch a; t=$(stat -c %Y a); echo $((t >= now)) $((t <= $(date +%s)))""",
     "given": """
 touch -d @2000000000.123456789 a; touch -d @1000000000.5 b; stat -c '%n %.9Y %.9X' a b
 touch -r a c; sleep 0.01; cp -p a d
-now=$(date +%s.%N); sleep 2; touch -d @$now e; [ $(stat -c %.9Y e) = $now ] && echo kept; sleep 1; touch -m a
-stat -c '%n %.9X' a; cp -p e f; [ "$(stat -c %.9Y f)" = $now ] && echo copied; stat -c %.9Y c d""",
+now=$(date +%s.%N); sleep 2; touch -d @$now e; [ $(stat -c %.9Y e) = $now ] && echo kept; sleep 1
+touch -d @2000000000.25 g; touch -m g; stat -c '%n %.9X' g
+cp -p e f; [ "$(stat -c %.9Y f)" = $now ] && echo copied; stat -c %.9Y c d""",
     "tar": "mkdir t; seq 20000 > t/a; seq 30000 > t/b; tar cf t.tar t; rm -r t; tar xf t.tar; tar df t.tar && ls t",
     "make": """
 printf 'out: in\\n\\tsleep 0.01; cp in out; echo > other\\n' > Makefile

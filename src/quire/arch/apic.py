@@ -28,7 +28,7 @@ XAPIC_DESTINATION_SHIFT = 24
 
 
 class ApicRegister(IntEnum):
-    """Registers by number: an MSR from 0x800 on, or 16 bytes of the page each (SDM 3A §10.4.1, §10.12.1.2)."""
+    """Registers by number: an MSR from 0x800 on, or 16 bytes of the page each (SDM 3A §10.4.1, SDM 3A §10.12.1.2)."""
 
     ID = 0x02
     VERSION = 0x03

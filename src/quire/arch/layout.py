@@ -42,9 +42,8 @@ LOW32 = (1 << 32) - 1
 # are AMD's (APM), Intel's specification of FRED, and its Instruction Set Extensions reference (ISE), whose chapters
 # change their numbers from edition to edition and are cited by name; and, for devices, the data sheets of their chips
 # and the specifications of ACPI and virtio.
-_SECTION = re.compile(
-    r"(SDM [1-4][A-D]?|APM [1-5]|FRED|ISE|PC16550D|82093AA|MC146818|ACPI|VIRTIO) §[0-9A-Z]+(\.[0-9]+)*"
-)
+_OTHER = "PC16550D|82093AA|MC146818|ACPI|VIRTIO"
+_SECTION = re.compile(rf"(SDM [1-4][A-D]?|APM [1-5]|FRED|ISE|{_OTHER}) §[0-9A-Z]+(\.[0-9]+)*")
 
 
 class Kind(Enum):

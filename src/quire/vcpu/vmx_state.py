@@ -65,6 +65,7 @@ class VmxState:
         self.profile = profile
         self.vpid = vpid
         self.entries = 0
+        self._emulates = False  # a guest without protection or paging
         self.emulations = (
             0  #: entries that did not take place: Quire emulates a guest that no processor could enter
         )
@@ -80,13 +81,17 @@ class VmxState:
         self.vmcs.write("secondary_processor_based_controls", controls)
 
     def allow_unrestricted(self) -> None:
-        """Let the guest be without protection and paging, if EPT is on and the processor can do that."""
+        """Let the guest be without protection and paging: by the control for that, or its hypervisor emulates it then.
+
+        The control takes EPT, and a processor that has it.
+        """
         controls = self.vmcs.read("secondary_processor_based_controls")
-        if SECONDARY_CONTROLS.get(controls, "enable_ept") and self.profile.vmx.offers(
-            "secondary", "unrestricted_guest"
-        ):
+        by_processor = self.profile.vmx.offers("secondary", "unrestricted_guest")
+        if SECONDARY_CONTROLS.get(controls, "enable_ept") and by_processor:
             controls |= SECONDARY_CONTROLS.mask("unrestricted_guest")
             self.vmcs.write("secondary_processor_based_controls", controls)
+        else:
+            self._emulates = True
 
     def intercept_paging(self) -> None:
         """Make every #PF, MOV to and from CR3, and INVLPG a VM exit: what shadow paging lives on."""
@@ -101,22 +106,17 @@ class VmxState:
         """Enter the guest: save the state that it starts from and check it. Raises EntryFailure.
 
         VMLAUNCH the first time, VMRESUME from then on; see :func:`quire.vcpu.entry.enter`. A guest without protection
-        or paging is entered only if it may be unrestricted, which takes EPT; otherwise its hypervisor emulates it.
+        or paging that may be so is entered as an unrestricted one, or emulated: see :meth:`allow_unrestricted`.
         """
         vmcs = self.vmcs
         vmcs.save_pointers(rip, rsp, rflags)
-        if ~vmcs.words[_CR0] & _PAGED and not self._is_unrestricted:
+        if self._emulates and ~vmcs.words[_CR0] & _PAGED:
             self.emulations += 1
             return
         result = enter(vmcs, self.profile, launch=vmcs.launch_state is _CLEAR)
         if not isinstance(result, VmSucceed):
             raise EntryFailure(result.broken)
         self.entries += 1
-
-    @property
-    def _is_unrestricted(self) -> bool:
-        controls = self.vmcs.read("secondary_processor_based_controls")
-        return bool(SECONDARY_CONTROLS.get(controls, "unrestricted_guest"))
 
     def exit(self, stop: Exit, rip: int, rsp: int, rflags: int) -> None:
         """Record a VM exit: reason, qualification, addresses, guest state (SDM 3C §27.2 and §27.3)."""
