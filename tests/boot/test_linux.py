@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from limits import PATIENCE
+from sampling import WHOLE
 
 pytestmark = [pytest.mark.xdist_group("boot"), pytest.mark.timeout(3 * PATIENCE)]
 
@@ -75,7 +76,11 @@ def _differs(line: str) -> bool:
     return any(words in line for words in timed)
 
 
-@pytest.mark.parametrize(("mmu", "vcpus"), [("native", 1), ("ept", 2), ("shadow", 1)])
+#: What each landing boots, and what a night does.
+HARDWARE = [("native", 1), ("ept", 2), ("shadow", 1), *([("native", 4), ("ept", 1), ("ept", 8)] if WHOLE else [])]
+
+
+@pytest.mark.parametrize(("mmu", "vcpus"), HARDWARE)
 def test_a_session_at_the_console(boot: Booting, mmu: str, vcpus: int) -> None:
     done = boot("--mmu", mmu, "--vcpus", str(vcpus))
     assert done.status == 0, done.console[-2000:]
@@ -106,3 +111,15 @@ def test_a_kernel_that_panics(boot: Booting) -> None:
     assert done.status == 1
     assert done.report["outcome"]["how"] == "panicked"
     assert done.report["outcome"]["reason"].startswith("its kernel panicked: VFS: Unable to mount root fs")
+
+
+@pytest.mark.skipif(not WHOLE, reason="a boot more than a landing has time for")
+@pytest.mark.parametrize("options", [(), ("--host-page", "1G", "--profile", "zen4")])
+def test_full_detail_counts_every_access(boot: Booting, options: tuple[str, ...]) -> None:
+    done = boot("--mmu", "ept", "--detail", "full", *options)
+    assert done.status == 0 and answers(done.console)[0] == "Linux"
+    report = done.report
+    assert report["accesses"]["fetch"] == report["instructions"] > 10**9
+    first = report["tlb"]["l1d"]
+    assert first["hits"] + first["misses"] >= report["accesses"]["read"] + report["accesses"]["write"]
+    assert report["walks"]["references_per_walk"]["host"] > 0

@@ -45,7 +45,7 @@ _TURN = 5_000
 #: About how many nanoseconds of the clock a block takes.
 _BLOCK = 5
 #: Blocks after which input is looked for, though no timer is due.
-_LOOK = 500_000
+_LOOK = 50_000
 _PAGE = 4096
 _SECOND = 1_000_000_000
 #: Seconds after which a guest that waits for input alone is looked at again.
