@@ -118,6 +118,15 @@ def test_a_flat_binary(at: int, mmu: str, tmp_path: Path) -> None:
     assert done == (2 * 64 + 1, "", "")
 
 
+@pytest.mark.parametrize("mmu", MMUS)
+@pytest.mark.parametrize("target", [0x4A03C1BA, 0xFEE00000])
+def test_a_jump_to_where_no_memory_is_ends_the_guest(target: int, mmu: str, tmp_path: Path) -> None:
+    done = boot(
+        assemble_flat(f"mov eax, {target:#x}\n jmp rax", 1 << 20), tmp_path, "--flat", "1M", "--mmu", mmu
+    )
+    assert done.status == 1 and done.errors.count("\n") == 1 and "the guest ended: " in done.errors
+
+
 @pytest.mark.parametrize(
     ("data", "flat", "append", "text"),
     [
