@@ -38,11 +38,13 @@ def _date(context: click.Context, option: click.Parameter, value: str) -> dateti
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--kernel", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
-              help="The kernel: a bzImage, such as /boot/vmlinuz-VERSION.")  # fmt: skip
+              help="The kernel: a bzImage, such as /boot/vmlinuz-VERSION, a vmlinux, a multiboot kernel.")  # fmt: skip
 @click.option("--initrd", "initrds", multiple=True, metavar="FILE", type=click.Path(exists=True, dir_okay=False),
-              help="Its initial RAM disk; of several, one lies behind the other.")  # fmt: skip
-@click.option("--append", default="console=ttyS0", show_default=True, metavar="STRING",
-              help="The kernel's command line.")  # fmt: skip
+              help="Its initial RAM disk; several are joined for Linux, modules of a multiboot kernel.")  # fmt: skip
+@click.option("--append", metavar="STRING",
+              help="The kernel's command line, by default console=ttyS0 for Linux.")  # fmt: skip
+@click.option("--flat", type=SizeType(), metavar="GPA",
+              help="The kernel is a flat binary: load it at this address, enter it there in 64-bit mode.")  # fmt: skip
 @click.option("--date", default="2025-01-01", show_default=True, metavar="DATE", callback=_date,
               help="What the guest's clock shows at first, in UTC: 2025-01-01, 2025-01-01T12:30:00, now.")  # fmt: skip
 @click.option("--gdb", "port", type=click.IntRange(0, 65535), metavar="PORT",
@@ -105,6 +107,7 @@ def command(**options: Any) -> int:
         date=options["date"],
         balloon=options["balloon"],
         disks=tuple(_disk(one) for one in options["disks"]),
+        flat=options["flat"],
     )
     kind = "json" if options["as_json"] else options["kind"]
     return _boot(spec, kind, options["output"], options["port"])

@@ -6,7 +6,15 @@ The room executes no instructions but VMX ones.
 """
 
 from quire.vcpu.checks import RULES, BrokenRule, EntryRule, check_entry
-from quire.vcpu.delivery import DescriptorTable, EventState, LinearMemory, MemoryFault, Nested, deliver
+from quire.vcpu.delivery import (
+    DescriptorTable,
+    EventState,
+    LinearMemory,
+    MemoryFault,
+    Nested,
+    NotDelivered,
+    deliver,
+)
 from quire.vcpu.entry import enter
 from quire.vcpu.event import Event
 from quire.vcpu.injection import Outcome, combine, deliver_event
@@ -51,6 +59,7 @@ __all__ = [
     "LinearMemory",
     "MemoryFault",
     "Nested",
+    "NotDelivered",
     "Outcome",
     "Registers",
     "Sliced",

@@ -4,7 +4,7 @@ Models the whole path: gate, code segment, stack switch by privilege level or in
 the flags; each check in the order of the manual, each refusal with its error code. Does not model protected and
 real mode, task gates, shadow stacks and user interrupts. What the guest does wrong is a value: :class:`Nested`
 for an exception, :class:`Exit` for a VM exit that a memory access met. Fails with MisuseError for an event that
-is not delivered through the IDT, and outside IA-32e mode.
+is not delivered through the IDT, and with NotDelivered, which is one, outside IA-32e mode.
 """
 
 from dataclasses import dataclass
@@ -34,11 +34,23 @@ from quire.errors import MisuseError
 from quire.vcpu.event import Event
 from quire.vcpu.stop import Exit
 
-__all__ = ["DescriptorTable", "EventState", "LinearMemory", "MemoryFault", "Nested", "deliver"]
+__all__ = [
+    "DescriptorTable",
+    "EventState",
+    "LinearMemory",
+    "MemoryFault",
+    "Nested",
+    "NotDelivered",
+    "deliver",
+]
 
 _CODE, _CONFORMING, _ACCESSED = 8, 4, 1
 _LEAVING = RFLAGS.mask("TF", "NT", "RF", "VM")
 _TYPE_BYTE = 5  # of a descriptor: the one that holds the accessed flag
+
+
+class NotDelivered(MisuseError):
+    """An event for a processor outside IA-32e mode, whose way there is not modelled: the guest cannot go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +137,17 @@ def deliver(event: Event, state: EventState, memory: LinearMemory) -> MemoryFaul
     """Deliver `event` once: return None with `state` at the first instruction of the handler, or what stopped it.
 
     `state` changes only on success; of the frame, words above the one that faulted may have been written, as on
-    a processor. Raises MisuseError for an event of type OTHER_EVENT and unless EFER.LMA = 1.
+    a processor. Raises MisuseError for an event of type OTHER_EVENT, NotDelivered unless EFER.LMA = 1.
     """
     if event.type is InterruptionType.OTHER_EVENT:
         raise MisuseError(
             f"Event {event} is not delivered through the IDT: make it pending in the vCPU instead"
         )
     if not EFER.get(state.efer, "LMA"):
-        raise MisuseError(f"EFER = {state.efer:#x} has LMA = 0: deliver events in IA-32e mode only")
+        raise NotDelivered(
+            f"{_name(event)} at RIP {state.rip:#x} while EFER = {state.efer:#x} has LMA = 0: exceptions and interrupts "
+            "are delivered in IA-32e mode only, which the guest must enter before its first"
+        )
     gate = _read_gate(event, state, memory)
     if not isinstance(gate, int):
         return gate
@@ -154,6 +169,12 @@ def deliver(event: Event, state: EventState, memory: LinearMemory) -> MemoryFaul
         return fault
     _commit(event, handler, rsp, state)
     return None
+
+
+def _name(event: Event) -> str:
+    """Return ``#GP`` of an exception, else ``interrupt 0x20``."""
+    exception = event.type is InterruptionType.HARDWARE_EXCEPTION and event.vector in set(Vector)
+    return f"#{Vector(event.vector).name}" if exception else f"interrupt {event.vector:#x}"
 
 
 def _read_gate(event: Event, state: EventState, memory: LinearMemory) -> int | MemoryFault:

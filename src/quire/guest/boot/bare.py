@@ -28,7 +28,7 @@ from quire.guest.boot.turns import SLICE, Turns
 from quire.machine import GuestConfig, Machine, Vcpu
 from quire.memory import OutOfFrames
 from quire.tlb import Tlb
-from quire.vcpu import Counting, Cpu, EntryFailure, Event
+from quire.vcpu import Counting, Cpu, EntryFailure, Event, NotDelivered
 
 __all__ = ["FIRST_FREE", "BareGuest", "BareOutcome", "bare_config"]
 
@@ -165,7 +165,7 @@ class BareGuest:
         text = ""
         try:
             self._turns.run()
-        except (GuestStopped, EntryFailure) as end:
+        except (GuestStopped, EntryFailure, NotDelivered) as end:
             text = str(end)
         except OutOfFrames as end:
             text = f"host memory exhausted: {end}"

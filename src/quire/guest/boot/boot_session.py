@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,16 @@ from quire.guest.boot.acpi import place_tables
 from quire.guest.boot.boot_record import boot_record
 from quire.guest.boot.boot_spec import BootSpec, DiskFile
 from quire.guest.boot.console import Console
-from quire.guest.boot.linux import DESCRIPTORS, STACK, LinuxImage
+from quire.guest.boot.image import Given, Image, Initrd
+from quire.guest.boot.images import choose_image
 from quire.guest.boot.long_mode import build_tables, start_long_mode
 from quire.guest.boot.pc import Pc, Typed
+from quire.guest.boot.protected_mode import start_protected_mode
+from quire.guest.boot.zero_page import DESCRIPTORS
 from quire.guest.load.launch import LaunchError
+from quire.machine import Vcpu
 from quire.memory import OutOfFrames
-from quire.vcpu import EntryFailure
+from quire.vcpu import EntryFailure, NotDelivered
 
 __all__ = ["BootSession"]
 
@@ -36,11 +42,11 @@ class BootSession:
     """
 
     def __init__(self, spec: BootSpec, write: Callable[[bytes], object], typed: Typed) -> None:
-        self.spec = spec
         started = time.perf_counter()
         self.consoles = Console(write), Console(write)  #: serial, virtio
-        kernel = LinuxImage(_read(spec.kernel, "kernel"), spec.kernel)
-        initrd = b"".join(_read(name, "initrd") for name in spec.initrds)
+        kernel = choose_image(_read(spec.kernel, "kernel"), spec.kernel, spec.flat)
+        initrds = tuple(Initrd(Path(name).name, _read(name, "initrd")) for name in spec.initrds)
+        self.spec = spec = replace(spec, append=kernel.usual) if spec.append is None else spec
         with ExitStack() as undo:
             self.disks = [self._open(one, undo) for one in spec.disks]
             devices: list[VirtioDevice] = [*self.disks, EntropyDevice(spec.config.seed)]
@@ -66,7 +72,7 @@ class BootSession:
                 raise LaunchError(CANNOT_SET_UP, f"cannot set the guest up: {error}") from error
             undo.callback(self.pc.close)
             self.pc.given_up = lambda: any(one.over for one in self.consoles)
-            self._load(kernel, initrd)
+            self._load(kernel, initrds)
             self._undo = undo.pop_all()
         self.status = CANNOT_SET_UP
         self.reason: str | None = None  #: why it ended, if not as it should
@@ -79,16 +85,23 @@ class BootSession:
         0 after the guest's own shutdown, 1 when its kernel panicked or cannot go on, 130 when it was interrupted, and
         may be run again; of a guest that writes to the exit port, twice what it wrote, plus 1.
         """
+        self._advance(self.pc.turns.run)
+        self.status, self._how = self._outcome()
+        return self.status
+
+    def step(self, vcpu: Vcpu) -> None:
+        """Have `vcpu` execute one instruction, and no other anything; :attr:`reason` says why it cannot."""
+        self._advance(partial(self.pc.turns.step, vcpu))
+
+    def _advance(self, advance: Callable[[], object]) -> None:
         begun = time.perf_counter()
         try:
-            self.pc.turns.run()
-        except (GuestStopped, EntryFailure) as end:
+            advance()
+        except (GuestStopped, EntryFailure, NotDelivered) as end:
             self.reason = str(end)
         except OutOfFrames as end:
             self.reason = f"host memory exhausted: {end}"
         self._running += time.perf_counter() - begun
-        self.status, self._how = self._outcome()
-        return self.status
 
     def make_record(self) -> dict[str, Any]:
         """Return the record of what has run so far."""
@@ -131,16 +144,19 @@ class BootSession:
         undo.callback(disk.close)
         return BlockDevice(disk)
 
-    def _load(self, kernel: LinuxImage, initrd: bytes) -> None:
+    def _load(self, kernel: Image, initrds: tuple[Initrd, ...]) -> None:
         """Put everything into memory, and the first vCPU where the kernel begins."""
         pc, config = self.pc, self.spec.config
         write = pc.memory.write
         rsdp = place_tables(write, _TABLES, config.vcpus, pc.virtio.described())
-        start = kernel.place(write, config.memory, self.spec.append, initrd, rsdp)
-        build_tables(write, _MAPPED, DESCRIPTORS)
+        start = kernel.place(write, Given(config.memory, self.spec.append or "", initrds, rsdp))
         vcpu = pc.machine.vcpu
-        start_long_mode(vcpu, 0x10, 0x18, len(DESCRIPTORS))
-        vcpu.cpu.registers.write_many({"rip": start.entry, "rsi": start.zero_page, "rsp": STACK})
+        if start.protected:
+            start_protected_mode(vcpu, write)
+        else:
+            build_tables(write, _MAPPED, DESCRIPTORS)
+            start_long_mode(vcpu, 0x10, 0x18, len(DESCRIPTORS))
+        vcpu.cpu.registers.write_many(start.registers)
 
 
 def _read(name: str, what: str) -> bytes:

@@ -27,17 +27,19 @@ def boot_config(**fields: Any) -> GuestConfig:
 
 @dataclass(frozen=True, slots=True)
 class BootSpec:
-    """What to boot and how. `initrds` are files, one behind the other in memory; `append` is the command line.
+    """What to boot and how. `initrds` are files; `append` is the command line, None for what is usual of the kernel.
 
+    `flat` says where a kernel that is a flat binary goes, a guest-physical address; None for every other kind.
     The first of `disks` is /dev/vda. `balloon` is in bytes: what the guest is asked to give back.
     """
 
     kernel: str
     initrds: tuple[str, ...] = ()
-    append: str = "console=ttyS0"
+    append: str | None = None
     config: GuestConfig = field(default_factory=boot_config)
     detail: Detail = Detail.EXITS
     engine: str = "soft"
     date: datetime = FIRST_DATE  #: what the guest's clock shows when it is switched on
     disks: tuple[DiskFile, ...] = ()
     balloon: int = 0
+    flat: int | None = None

@@ -199,12 +199,14 @@ def boot(
     kernel: str | Path,
     *,
     initrds: tuple[str | Path, ...] = (),
-    append: str = "console=ttyS0",
+    append: str | None = None,
+    flat: int | None = None,
     detail: str = "exits",
     **hardware: Any,
 ) -> Booted:
     """Return a guest that is about to boot `kernel`; `hardware` are fields of GuestConfig, such as mmu, vcpus, memory.
 
+    `append` is the command line, by default what is usual of the kernel; `flat` is where a flat binary goes, by GPA.
     Raises LaunchError for what cannot be booted, MisuseError for hardware that cannot be.
     """
     spec = BootSpec(
@@ -213,5 +215,6 @@ def boot(
         append,
         boot_config(**hardware),
         Detail[detail.upper()],
+        flat=flat,
     )
     return Booted(spec)

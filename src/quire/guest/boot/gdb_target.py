@@ -103,7 +103,7 @@ class BootTarget:
     def step(self, thread: int) -> str | None:
         """Execute one instruction; a halted vCPU stays where it is."""
         self.current = thread
-        self._session.pc.turns.step(self._vcpus[thread - 1])
+        self._session.step(self._vcpus[thread - 1])
         return self._how_ended()
 
     def interrupt(self) -> None:

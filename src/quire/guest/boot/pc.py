@@ -27,6 +27,7 @@ from quire.devices import (
     SerialPort,
 )
 from quire.devices.clock import CRYSTAL_HZ, TSC_HZ
+from quire.devices.fw_cfg import FW_CFG_SELECTOR, FwCfg, fw_cfg_items
 from quire.devices.power import KEYBOARD_COMMAND, RESET_CONTROL, SLEEP_CONTROL
 from quire.devices.virtio import BalloonDevice, ConsoleDevice, VirtioDevice
 from quire.exits import SKIP, ExitContext, Next
@@ -112,6 +113,7 @@ class Pc:
         ports.attach_several(COM1, SERIAL_PORTS, self.serial)
         ports.attach(EXIT_PORT, self.exit_port)
         ports.attach_several(CMOS, 2, CmosClock(self.clock, date))
+        ports.attach_several(FW_CFG_SELECTOR, 2, FwCfg(fw_cfg_items(config.memory, config.vcpus)))
         for first, count in ((KEYBOARD_COMMAND, 1), (RESET_CONTROL, 1), (SLEEP_CONTROL, 2)):
             ports.attach_several(first, count, power, offset=first)
         machine.bus.attach(IO_APIC_PAGE, _PAGE, self.io_apic)

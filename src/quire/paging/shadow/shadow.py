@@ -144,7 +144,8 @@ class Shadow:
         access = _FETCH if error_code & _E_ID else _WRITE if error_code & _E_W else _READ
         user = error_code & _E_U != 0
         status = self.walk(gva, access, user=user, implicit=not user and self._hardware[_USER] != 0)
-        if status == _OK or (status != _PAGE_FAULT and self._meets_device()):
+        reads_or_writes = status != _PAGE_FAULT and access is not _FETCH  # no device has instructions
+        if status == _OK or (reads_or_writes and self._meets_device()):
             done = self._fill(gva, access)
             if done is _STEP:
                 return done
