@@ -1,5 +1,6 @@
 """One boot of one guest: the machine, what is loaded into it, the console, and how it ended."""
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from quire.guest.boot.console import Console
 from quire.guest.boot.linux import DESCRIPTORS, STACK, LinuxImage
 from quire.guest.boot.long_mode import build_tables, start_long_mode
 from quire.guest.boot.pc import Pc, Typed
+from quire.guest.boot.virtio_slots import MOST_DISKS
 from quire.guest.load.launch import LaunchError
 from quire.memory import OutOfFrames
 from quire.vcpu import EntryFailure
@@ -39,17 +41,13 @@ class BootSession:
         self.spec = spec
         started = time.perf_counter()
         self.consoles = Console(write), Console(write)  #: serial, virtio
-        kernel = LinuxImage(_read(spec.kernel, "kernel"), spec.kernel)
-        initrd = b"".join(_read(name, "initrd") for name in spec.initrds)
+        most = spec.config.memory
+        kernel = LinuxImage(_read(spec.kernel, "kernel", most), spec.kernel)
+        initrd = b"".join(_read(name, "initrd", most) for name in spec.initrds)
+        self._check_devices()
         with ExitStack() as undo:
             self.disks = [self._open(one, undo) for one in spec.disks]
             devices: list[VirtioDevice] = [*self.disks, EntropyDevice(spec.config.seed)]
-            if spec.balloon >= spec.config.memory:
-                raise LaunchError(
-                    CANNOT_SET_UP,
-                    f"a balloon of {spec.balloon:#x} bytes leaves nothing of {spec.config.memory:#x}: "
-                    "give a smaller one",
-                )
             try:
                 self.pc = Pc(
                     spec.config,
@@ -123,6 +121,19 @@ class BootSession:
             return 130, "interrupted"
         return 0, "halted"
 
+    def _check_devices(self) -> None:
+        """Raise LaunchError for more disks than there are slots, and a balloon that leaves nothing."""
+        spec = self.spec
+        if len(spec.disks) > MOST_DISKS:
+            raise LaunchError(
+                CANNOT_SET_UP, f"{len(spec.disks)} disks are too many: give at most {MOST_DISKS}"
+            )
+        if spec.balloon >= spec.config.memory:
+            raise LaunchError(
+                CANNOT_SET_UP,
+                f"a balloon of {spec.balloon:#x} bytes leaves nothing of {spec.config.memory:#x}: give a smaller one",
+            )
+
     def _open(self, file: DiskFile, undo: ExitStack) -> BlockDevice:
         try:
             disk = open_disk(file.name, file.mode)
@@ -143,8 +154,18 @@ class BootSession:
         vcpu.cpu.registers.write_many({"rip": start.entry, "rsi": start.zero_page, "rsp": STACK})
 
 
-def _read(name: str, what: str) -> bytes:
+def _read(name: str, what: str, most: int) -> bytes:
+    """Return what the file `name` has, which must be less than the guest's `most` bytes. Raises LaunchError."""
     try:
-        return Path(name).read_bytes()
+        with Path(name).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(most) if size < most else b""
     except OSError as error:
         raise LaunchError(CANNOT_SET_UP, f"cannot read the {what} {name}: {error.strerror}") from None
+    if size >= most or len(data) >= most:
+        raise LaunchError(
+            CANNOT_SET_UP,
+            f"the {what} {name} is larger than the guest's memory of {most >> 20} MiB: "
+            "give a smaller one, or more --memory",
+        )
+    return data

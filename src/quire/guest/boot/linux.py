@@ -14,6 +14,7 @@ from quire.guest.load.launch import LaunchError
 
 __all__ = ["DESCRIPTORS", "STACK", "LinuxImage", "LinuxStart"]
 
+_KERNEL_SIZE, _PARAGRAPH = 0x1F4, 16
 _SETUP_SECTS, _BOOT_FLAG, _JUMP, _MAGIC, _VERSION = 0x1F1, 0x1FE, 0x201, 0x202, 0x206
 _LOADER, _LOAD_FLAGS, _RAMDISK, _RAMDISK_SIZE = 0x210, 0x211, 0x218, 0x21C
 _COMMAND, _INITRD_MOST, _RELOCATABLE, _XLOAD = 0x228, 0x22C, 0x234, 0x236
@@ -74,12 +75,14 @@ class LinuxImage:
         rsdp: int,
     ) -> LinuxStart:
         """Write kernel, initrd, command line and zero page into `memory` bytes. Raises LaunchError."""
-        data = self._data
-        sectors = data[_SETUP_SECTS] or 4
-        kernel = data[(sectors + 1) * _SECTOR :]
+        kernel = self._kernel()
         start, end = self._where(len(kernel), memory)
-        text = command_line.encode()
+        text = command_line.encode(errors="surrogateescape")
         most = self._field("<I", _COMMAND_SIZE)
+        if b"\0" in text:
+            raise LaunchError(
+                CANNOT_SET_UP, f"The command line {command_line!r} has a NUL, which would end it: append none"
+            )
         if len(text) > most:
             raise LaunchError(
                 CANNOT_SET_UP,
@@ -96,6 +99,17 @@ class LinuxImage:
     def _field(self, form: str, at: int) -> int:
         value: int = struct.unpack_from(form, self._data, at)[0]
         return value
+
+    def _kernel(self) -> bytes:
+        """Return the kernel proper, behind the setup: at least what the header says."""
+        setup = ((self._data[_SETUP_SECTS] or 4) + 1) * _SECTOR
+        need = setup + self._field("<I", _KERNEL_SIZE) * _PARAGRAPH
+        if len(self._data) < max(need, setup + 1):
+            raise LaunchError(
+                CANNOT_SET_UP,
+                f"{self._path} is cut off: it has {len(self._data)} bytes of {need}: copy or unpack it again",
+            )
+        return self._data[setup:]
 
     def _where(self, size: int, memory: int) -> tuple[int, int]:
         """Return where the kernel goes, and where the memory ends that it needs to unpack itself."""
