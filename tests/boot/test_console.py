@@ -108,3 +108,12 @@ def test_modes_of_the_terminal_meanwhile(tmp_path: Path) -> None:
         assert not termios.tcgetattr(typist.descriptor)[3] & (termios.ICANON | termios.ISIG)
         typist.type("\x01x")
         assert typist.end().echoes
+
+
+@pytest.mark.parametrize("code", ["ebfe", "fbf4ebfd"])
+def test_ctrl_a_is_heard_though_the_guest_does_not_read(code: str, tmp_path: Path) -> None:
+    with Typist(start(tmp_path, bytes.fromhex(code))) as typist:
+        wait_for_guest(typist)
+        typist.type("some that it never reads\x01x")
+        shown = typist.end()
+    assert shown.status == 130 and shown.echoes

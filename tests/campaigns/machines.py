@@ -21,7 +21,7 @@ __all__ = ["campaign", "kernel", "outcome"]
 
 _MEMORY = 32 << 20
 _NANOSECONDS = 300_000  # of the guest's clock, after which a guest that goes on has done so
-_SECONDS = 0.4  # of the host's, after which it is interrupted: that is an outcome as well
+_SECONDS = 0.2  # of the host's, after which it is interrupted: that is an outcome as well
 _CODE = 0x1000200
 _TABLES = range(0x1000, 0x8000, 8)
 _PORTS = (0x3F8, 0x3F9, 0x3FA, 0x3FB, 0x3FC, 0x3FD, 0x3FE, 0x3FF, 0x70, 0x71, 0x64, 0xCF9, 0x600, 0x601, 0xF4, 0x80)
@@ -165,6 +165,9 @@ class _Nobody:
     """Nothing is typed."""
 
     is_open = False
+
+    def look(self) -> None:
+        pass
 
     def take(self, most: int) -> bytes:
         return b"x" * (most & 1)

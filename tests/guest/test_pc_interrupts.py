@@ -29,6 +29,9 @@ class Silent:
 
     is_open = False
 
+    def look(self) -> None:
+        pass
+
     def take(self, most: int) -> bytes:
         return b""
 

@@ -36,6 +36,9 @@ class Silent:
 
     is_open = False
 
+    def look(self) -> None:
+        pass
+
     def take(self, most: int) -> bytes:
         return b""
 
@@ -109,6 +112,9 @@ class Typed(Silent):
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+
+    def look(self) -> None:
+        pass
 
     def take(self, most: int) -> bytes:
         found, self.data = self.data[:most], self.data[most:]

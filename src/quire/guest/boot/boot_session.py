@@ -19,6 +19,7 @@ from quire.guest.boot.long_mode import build_tables, start_long_mode
 from quire.guest.boot.pc import Pc, Typed
 from quire.guest.boot.virtio_slots import MOST_DISKS
 from quire.guest.load.launch import LaunchError
+from quire.machine import Vcpu
 from quire.memory import OutOfFrames
 from quire.vcpu import EntryFailure
 
@@ -27,7 +28,7 @@ __all__ = ["BootSession"]
 #: Where the ACPI tables go, within what the BIOS has on a PC.
 _TABLES = 0xE0000
 _MAPPED = 4 << 30
-_FAILED = 1
+_FAILED, _INTERRUPTED = 1, 130
 
 
 class BootSession:
@@ -66,7 +67,7 @@ class BootSession:
             self.pc.given_up = lambda: any(one.over for one in self.consoles)
             self._load(kernel, initrd)
             self._undo = undo.pop_all()
-        self.status = CANNOT_SET_UP
+        self.status = _INTERRUPTED  #: of a guest that is ended before it ran
         self.reason: str | None = None  #: why it ended, if not as it should
         self._how = "not run"
         self._running, self._setup = 0.0, time.perf_counter() - started  # seconds
@@ -77,16 +78,26 @@ class BootSession:
         0 after the guest's own shutdown, 1 when its kernel panicked or cannot go on, 130 when it was interrupted, and
         may be run again; of a guest that writes to the exit port, twice what it wrote, plus 1.
         """
+        self._act(self.pc.turns.run)
+        self.status, self._how = self._outcome()
+        return self.status
+
+    def step(self, one: Vcpu) -> None:
+        """Have `one` execute one instruction, which may end the guest."""
+        self._act(lambda: self.pc.turns.step(one))
+        if self.pc.ended or self.reason is not None:
+            self.status, self._how = self._outcome()
+
+    def _act(self, act: Callable[[], None]) -> None:
+        """Let the guest `act`, and note the reason if it cannot go on."""
         begun = time.perf_counter()
         try:
-            self.pc.turns.run()
+            act()
         except (GuestStopped, EntryFailure) as end:
             self.reason = str(end)
         except OutOfFrames as end:
             self.reason = f"host memory exhausted: {end}"
         self._running += time.perf_counter() - begun
-        self.status, self._how = self._outcome()
-        return self.status
 
     def make_record(self) -> dict[str, Any]:
         """Return the record of what has run so far."""
@@ -118,7 +129,7 @@ class BootSession:
         if pc.ending is not None:
             return 0, pc.ending.value
         if pc.turns.stopped:
-            return 130, "interrupted"
+            return _INTERRUPTED, "interrupted"
         return 0, "halted"
 
     def _check_devices(self) -> None:

@@ -17,6 +17,8 @@ __all__ = ["Command", "HostInput"]
 _ESCAPE = 0x01
 #: What the guest gets at the end of the input, as from a terminal: Ctrl-D.
 _END = b"\x04"
+#: Bytes that are kept for a guest that does not read.
+_MOST_TYPED = 4096
 
 
 class Command(Enum):
@@ -40,6 +42,7 @@ class HostInput:
         self._number = _standard_input() if number is None else number
         self._modes: list[Any] | None = None
         self._escaped = False
+        self._typed = bytearray()  # on a terminal, and not taken yet
         self._over = self._number is None
 
     @property
@@ -66,8 +69,20 @@ class HostInput:
             termios.tcsetattr(self._number, termios.TCSADRAIN, self._modes)
             self._modes = None
 
+    def look(self) -> None:
+        """Read what a terminal has, for the sake of what it asks of Quire: also while the guest reads nothing."""
+        if self._modes is not None and len(self._typed) < _MOST_TYPED:
+            self._typed += self._read(_MOST_TYPED)
+
     def take(self, most: int) -> bytes:
         """Return up to `most` bytes that are there, none if there are none; once, at the end, Ctrl-D."""
+        if not self._typed:
+            return self._read(most)
+        data = bytes(self._typed[:most])
+        del self._typed[:most]
+        return data
+
+    def _read(self, most: int) -> bytes:
         if self._over or self._number is None or not self._is_ready(0):
             return b""
         try:
@@ -81,7 +96,7 @@ class HostInput:
 
     def wait(self, seconds: float) -> None:
         """Wait for more, for so long at most."""
-        if not self._over:
+        if not self._over and not self._typed:
             self._is_ready(seconds)
 
     def _is_ready(self, seconds: float) -> bool:
