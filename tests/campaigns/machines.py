@@ -166,8 +166,8 @@ class _Nobody:
 
     is_open = False
 
-    def look(self) -> None:
-        pass
+    def look(self) -> bool:
+        return False
 
     def take(self, most: int) -> bytes:
         return b"x" * (most & 1)

@@ -29,8 +29,8 @@ class Silent:
 
     is_open = False
 
-    def look(self) -> None:
-        pass
+    def look(self) -> bool:
+        return False
 
     def take(self, most: int) -> bytes:
         return b""

@@ -36,8 +36,8 @@ class Silent:
 
     is_open = False
 
-    def look(self) -> None:
-        pass
+    def look(self) -> bool:
+        return False
 
     def take(self, most: int) -> bytes:
         return b""
@@ -113,8 +113,8 @@ class Typed(Silent):
     def __init__(self, data: bytes) -> None:
         self.data = data
 
-    def look(self) -> None:
-        pass
+    def look(self) -> bool:
+        return False
 
     def take(self, most: int) -> bytes:
         found, self.data = self.data[:most], self.data[most:]

@@ -41,8 +41,9 @@ class _Keyboard:
     def send(self, text: str) -> None:
         self._waiting += text.encode()
 
-    def look(self) -> None:
+    def look(self) -> bool:
         """Nobody types for others."""
+        return False
 
     def take(self, most: int) -> bytes:
         return bytes(self._waiting.popleft() for _ in range(min(most, len(self._waiting))))

@@ -69,10 +69,13 @@ class HostInput:
             termios.tcsetattr(self._number, termios.TCSADRAIN, self._modes)
             self._modes = None
 
-    def look(self) -> None:
-        """Read what a terminal has, for the sake of what it asks of Quire: also while the guest reads nothing."""
-        if self._modes is not None and len(self._typed) < _MOST_TYPED:
+    def look(self) -> bool:
+        """Read what a terminal has, for the sake of what it asks of Quire; return whether it is a terminal."""
+        if self._modes is None:
+            return False
+        if len(self._typed) < _MOST_TYPED:
             self._typed += self._read(_MOST_TYPED)
+        return True
 
     def take(self, most: int) -> bytes:
         """Return up to `most` bytes that are there, none if there are none; once, at the end, Ctrl-D."""

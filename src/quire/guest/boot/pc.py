@@ -46,6 +46,8 @@ _TURN = 5_000
 _BLOCK = 5
 #: Blocks after which input is looked for, though no timer is due.
 _LOOK = 500_000
+#: The same where a person waits, whose guest may leave at each block.
+_LOOK_FOR_PERSON = 50_000
 _PAGE = 4096
 _SECOND = 1_000_000_000
 #: Seconds after which a guest that waits for input alone is looked at again.
@@ -64,8 +66,8 @@ class Typed(Protocol):
         """Whether more may come by and by."""
         ...
 
-    def look(self) -> None:
-        """Heed what is typed for others than the guest."""
+    def look(self) -> bool:
+        """Heed what is typed for others than the guest; return whether it is a person who types."""
         ...
 
     def take(self, most: int) -> bytes:
@@ -100,7 +102,7 @@ class Pc:
     ) -> None:
         self.machine = machine = Machine(config, make_cpu(engine, detail))
         self.memory = GuestMemory(machine)
-        self._typed = typed
+        self._typed, self._look = typed, _LOOK
         self.ending: Ending | None = None  #: how the guest ended itself
         self.stop_at: int | None = None  #: the moment at which a run is to end, None for never
         self.given_up: Callable[[], bool] = lambda: False  #: whether the guest does nothing useful any more
@@ -152,7 +154,7 @@ class Pc:
             one.expire()
         if self.stop_at is not None and self.clock.now() >= self.stop_at:
             self.turns.interrupt()
-        self._typed.look()
+        self._look = _LOOK_FOR_PERSON if self._typed.look() else _LOOK
         listener = self._listener
         if listener is not None and (data := self._typed.take(_INPUT)):
             listener.put(data)
@@ -163,7 +165,9 @@ class Pc:
         if self.virtio.has_work:
             return 1
         moment = self._next_moment()
-        return _LOOK if moment is None else min(max((moment - self.clock.now()) // _BLOCK, 1), _LOOK)
+        return (
+            self._look if moment is None else min(max((moment - self.clock.now()) // _BLOCK, 1), self._look)
+        )
 
     def idle(self) -> bool:
         """Nobody has anything to do: let time pass until a timer is due; return False if none ever is.
