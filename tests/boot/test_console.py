@@ -1,5 +1,7 @@
 """The console at a terminal: keys are the guest's, Ctrl-A is Quire's, the monitor answers, modes are put back."""
 
+import os
+import signal
 import sys
 import termios
 import time
@@ -117,3 +119,12 @@ def test_ctrl_a_is_heard_though_the_guest_does_not_read(code: str, tmp_path: Pat
         typist.type("some that it never reads\x01x")
         shown = typist.end()
     assert shown.status == 130 and shown.echoes
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_terminal_as_it_was(number: signal.Signals, tmp_path: Path) -> None:
+    with Typist(start(tmp_path)) as typist:
+        wait_for_guest(typist)
+        os.kill(typist.number, number)
+        shown = typist.end()
+    assert shown.status == 128 + number and shown.echoes

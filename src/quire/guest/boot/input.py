@@ -5,11 +5,13 @@ A terminal is in raw mode meanwhile, so that every key is the guest's but Ctrl-A
 
 import os
 import select
+import signal
 import sys
 import termios
 import tty
 from collections.abc import Callable
 from enum import Enum
+from types import FrameType
 from typing import Any, Self
 
 __all__ = ["Command", "HostInput"]
@@ -17,6 +19,7 @@ __all__ = ["Command", "HostInput"]
 _ESCAPE = 0x01
 #: What the guest gets at the end of the input, as from a terminal: Ctrl-D.
 _END = b"\x04"
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Bytes that are kept for a guest that does not read.
 _MOST_TYPED = 4096
 
@@ -41,6 +44,7 @@ class HostInput:
         self._asked = asked
         self._number = _standard_input() if number is None else number
         self._modes: list[Any] | None = None
+        self._handlers: dict[int, Any] = {}  # of signals, as they were before
         self._escaped = False
         self._typed = bytearray()  # on a terminal, and not taken yet
         self._over = self._number is None
@@ -58,6 +62,7 @@ class HostInput:
         """Have every key of a terminal at once."""
         if self._number is not None and os.isatty(self._number):
             self._modes = termios.tcgetattr(self._number)
+            self._restore_on_signals()
             tty.setraw(self._number, termios.TCSANOW)
 
     def __exit__(self, *_: object) -> None:
@@ -66,8 +71,24 @@ class HostInput:
     def restore(self) -> None:
         """Have the terminal as it was before."""
         if self._modes is not None and self._number is not None:
-            termios.tcsetattr(self._number, termios.TCSADRAIN, self._modes)
+            termios.tcsetattr(self._number, termios.TCSANOW, self._modes)
             self._modes = None
+            for number, before in self._handlers.items():
+                signal.signal(number, before)
+
+    def _restore_on_signals(self) -> None:
+        """Have signals that end Quire find the terminal as it was before."""
+        self._handlers = {number: signal.getsignal(number) for number in _ENDING}
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            before = self._handlers[number]
+            self.restore()
+            if callable(before):
+                before(number, frame)
+
+        for number, before in self._handlers.items():
+            if callable(before):
+                signal.signal(number, handle)
 
     def look(self) -> bool:
         """Read what a terminal has, for the sake of what it asks of Quire; return whether it is a terminal."""
