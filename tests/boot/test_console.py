@@ -1,5 +1,7 @@
 """The console at a terminal: keys are the guest's, Ctrl-A is Quire's, the monitor answers, modes are put back."""
 
+import os
+import signal
 import sys
 import termios
 import time
@@ -108,3 +110,21 @@ def test_modes_of_the_terminal_meanwhile(tmp_path: Path) -> None:
         assert not termios.tcgetattr(typist.descriptor)[3] & (termios.ICANON | termios.ISIG)
         typist.type("\x01x")
         assert typist.end().echoes
+
+
+@pytest.mark.parametrize("code", ["ebfe", "fbf4ebfd"])
+def test_ctrl_a_is_heard_though_the_guest_does_not_read(code: str, tmp_path: Path) -> None:
+    with Typist(start(tmp_path, bytes.fromhex(code))) as typist:
+        wait_for_guest(typist)
+        typist.type("some that it never reads\x01x")
+        shown = typist.end()
+    assert shown.status == 130 and shown.echoes
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_terminal_as_it_was(number: signal.Signals, tmp_path: Path) -> None:
+    with Typist(start(tmp_path)) as typist:
+        wait_for_guest(typist)
+        os.kill(typist.number, number)
+        shown = typist.end()
+    assert shown.status == 128 + number and shown.echoes

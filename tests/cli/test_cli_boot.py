@@ -119,9 +119,3 @@ def test_a_balloon_is_in_the_report_and_leaves_something(folder):
     outcome = boot(folder, "--balloon", "32M")
     said = "a balloon of 0x2000000 bytes leaves nothing of 0x2000000: give a smaller one"
     assert (outcome.status, outcome.stderr) == (125, f"quire boot: {said}\n")
-
-
-def test_too_many_disks_are_one_line(folder):
-    outcome = boot(folder, *["--disk", "a.img"] * 19)
-    said = "22 virtio devices are more than the pins for them: give at most 19"
-    assert (outcome.status, outcome.stderr) == (125, f"quire boot: cannot set the guest up: {said}\n")

@@ -174,3 +174,15 @@ def test_any_writes_leave_a_port_that_answers(writes):
     assert line.read(IER) & 0xF0 == 0 and line.read(MCR) & 0xE0 == 0
     line.write(SCRATCH, 0x77)
     assert line.read(SCRATCH) == 0x77
+
+
+def test_a_guest_that_sends_to_itself_for_ever_takes_no_more_memory() -> None:
+    port = SerialPort(lambda value: None)
+    port.write(4, 0x10, 1)
+    for _ in range(5000):
+        port.write(0, 0x41, 1)
+    got = 0
+    while port.read(5, 1) & 1:
+        port.read(0, 1)
+        got += 1
+    assert got == 4096

@@ -8,9 +8,9 @@ import pytest
 
 from quire.devices import COM1
 from quire.guest.boot.boot_spec import boot_config
-from quire.guest.boot.linux import DESCRIPTORS, STACK
 from quire.guest.boot.long_mode import build_tables, start_long_mode
 from quire.guest.boot.pc import Pc
+from quire.guest.boot.zero_page import DESCRIPTORS, STACK
 
 CODE, HANDLER, IDT = 0x100000, 0x101000, 0x102000
 VECTOR, LATER = 0x40, 20_000_000
@@ -28,6 +28,9 @@ class Silent:
     """Nobody types."""
 
     is_open = False
+
+    def look(self) -> None:
+        pass
 
     def take(self, most: int) -> bytes:
         return b""

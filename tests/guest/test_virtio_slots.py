@@ -14,11 +14,11 @@ from quire.devices.virtio import BlockDevice, DiskMode, EntropyDevice, NoMemory,
 from quire.devices.virtio.registers import Register
 from quire.errors import MisuseError
 from quire.guest.boot.boot_spec import boot_config
-from quire.guest.boot.linux import DESCRIPTORS, STACK
 from quire.guest.boot.long_mode import build_tables, start_long_mode
 from quire.guest.boot.memory import DriverMemory
 from quire.guest.boot.pc import Pc
 from quire.guest.boot.virtio_slots import FIRST_PAGE, VirtioSlots
+from quire.guest.boot.zero_page import DESCRIPTORS, STACK
 
 MEMORY = 16 << 20
 ORIGIN, CODE = 0x200000, 0x100000
@@ -35,6 +35,9 @@ class Silent:
     """Nobody types."""
 
     is_open = False
+
+    def look(self) -> None:
+        pass
 
     def take(self, most: int) -> bytes:
         return b""
@@ -109,6 +112,9 @@ class Typed(Silent):
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+
+    def look(self) -> None:
+        pass
 
     def take(self, most: int) -> bytes:
         found, self.data = self.data[:most], self.data[most:]

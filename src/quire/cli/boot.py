@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _KERNELS = "vmlinuz*"
+#: That Linux takes from a PC's clock.
+_YEARS = range(1970, 3000)
 _DEFAULT_MEMORY = 512 << 20
 
 
@@ -29,8 +31,14 @@ def _date(context: click.Context, option: click.Parameter, value: str) -> dateti
     if value == "now":
         return datetime.now(UTC)
     try:
-        return datetime.fromisoformat(value).replace(tzinfo=UTC)
-    except ValueError:
+        date = datetime.fromisoformat(value)
+        date = date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+        if date.year not in _YEARS:
+            raise click.BadParameter(
+                f"{value!r} is not in the years {_YEARS.start} to {_YEARS.stop - 1}: give another"
+            )
+        return date
+    except (ValueError, OverflowError):
         raise click.BadParameter(
             f"{value!r} is no date: give 2025-01-01, 2025-01-01T12:30:00 or now"
         ) from None

@@ -40,7 +40,10 @@ class CmosClock:
         fixed = {_A: _RUNS, _B: _HOURS_24, _D: _VALID}.get(self._register)
         if fixed is not None:
             return fixed
-        now = self._start + timedelta(microseconds=self._clock.now() // 1000)
+        try:
+            now = self._start + timedelta(microseconds=self._clock.now() // 1000)
+        except OverflowError:  # a guest that slept for so long
+            now = datetime.max
         number = {
             _SECONDS: now.second,
             _MINUTES: now.minute,

@@ -169,7 +169,7 @@ class LocalApic:
         del size
         if offset & 0xF or self.is_x2apic or not APIC_BASE.get(self.base, "EN"):
             return
-        index = offset >> 4
+        index, value = offset >> 4, value & LOW32
         if index == ApicRegister.DFR:
             self._format = value | LOW32 >> 4
         elif index == ApicRegister.LDR:

@@ -84,6 +84,7 @@ _DIVISOR = LINE_CONTROL.mask("divisor")
 _RECEIVED, _EMPTY = INTERRUPT_ENABLE.mask("received"), INTERRUPT_ENABLE.mask("empty")
 _LOOP, _GATE = MODEM_CONTROL.mask("loop"), MODEM_CONTROL.mask("OUT2")
 _SENT, _READY = LINE_STATUS.mask("holding_empty", "empty"), LINE_STATUS.mask("ready")
+_MOST_LOOPED = 4096
 _FIFO_ON = FIFO_CONTROL.mask("on")
 #: Of the interrupt identification (PC16550D §8.5): nothing, the transmitter, data; the FIFOs are on.
 _NOTHING, _ID_EMPTY, _ID_RECEIVED, _ID_FIFO = 1, 2, 4, 0xC0
@@ -159,7 +160,8 @@ class SerialPort:
 
     def _send(self, value: int) -> None:
         if self._modem & _LOOP:
-            self._input.append(value)
+            if len(self._input) < _MOST_LOOPED:  # a guest that sends to itself for ever
+                self._input.append(value)
         else:
             self._sent(value)
         self._was_empty = True

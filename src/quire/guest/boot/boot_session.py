@@ -1,10 +1,10 @@
 """One boot of one guest: the machine, what is loaded into it, the console, and how it ended."""
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from quire.guest.boot.images import choose_image
 from quire.guest.boot.long_mode import build_tables, start_long_mode
 from quire.guest.boot.pc import Pc, Typed
 from quire.guest.boot.protected_mode import start_protected_mode
+from quire.guest.boot.virtio_slots import MOST_DISKS
 from quire.guest.boot.zero_page import DESCRIPTORS
 from quire.guest.load.launch import LaunchError
 from quire.machine import Vcpu
@@ -31,7 +32,7 @@ __all__ = ["BootSession"]
 #: Where the ACPI tables go, within what the BIOS has on a PC.
 _TABLES = 0xE0000
 _MAPPED = 4 << 30
-_FAILED = 1
+_FAILED, _INTERRUPTED = 1, 130
 
 
 class BootSession:
@@ -44,18 +45,14 @@ class BootSession:
     def __init__(self, spec: BootSpec, write: Callable[[bytes], object], typed: Typed) -> None:
         started = time.perf_counter()
         self.consoles = Console(write), Console(write)  #: serial, virtio
-        kernel = choose_image(_read(spec.kernel, "kernel"), spec.kernel, spec.flat)
-        initrds = tuple(Initrd(Path(name).name, _read(name, "initrd")) for name in spec.initrds)
+        most = spec.config.memory
+        kernel = choose_image(_read(spec.kernel, "kernel", most), spec.kernel, spec.flat)
+        initrds = tuple(Initrd(Path(name).name, _read(name, "initrd", most)) for name in spec.initrds)
         self.spec = spec = replace(spec, append=kernel.usual) if spec.append is None else spec
+        self._check_devices()
         with ExitStack() as undo:
             self.disks = [self._open(one, undo) for one in spec.disks]
             devices: list[VirtioDevice] = [*self.disks, EntropyDevice(spec.config.seed)]
-            if spec.balloon >= spec.config.memory:
-                raise LaunchError(
-                    CANNOT_SET_UP,
-                    f"a balloon of {spec.balloon:#x} bytes leaves nothing of {spec.config.memory:#x}: "
-                    "give a smaller one",
-                )
             try:
                 self.pc = Pc(
                     spec.config,
@@ -74,7 +71,7 @@ class BootSession:
             self.pc.given_up = lambda: any(one.over for one in self.consoles)
             self._load(kernel, initrds)
             self._undo = undo.pop_all()
-        self.status = CANNOT_SET_UP
+        self.status = _INTERRUPTED  #: of a guest that is ended before it ran
         self.reason: str | None = None  #: why it ended, if not as it should
         self._how = "not run"
         self._running, self._setup = 0.0, time.perf_counter() - started  # seconds
@@ -85,18 +82,21 @@ class BootSession:
         0 after the guest's own shutdown, 1 when its kernel panicked or cannot go on, 130 when it was interrupted, and
         may be run again; of a guest that writes to the exit port, twice what it wrote, plus 1.
         """
-        self._advance(self.pc.turns.run)
+        self._act(self.pc.turns.run)
         self.status, self._how = self._outcome()
         return self.status
 
     def step(self, vcpu: Vcpu) -> None:
-        """Have `vcpu` execute one instruction, and no other anything; :attr:`reason` says why it cannot."""
-        self._advance(partial(self.pc.turns.step, vcpu))
+        """Have `vcpu` execute one instruction, which may end the guest."""
+        self._act(lambda: self.pc.turns.step(vcpu))
+        if self.pc.ended or self.reason is not None:
+            self.status, self._how = self._outcome()
 
-    def _advance(self, advance: Callable[[], object]) -> None:
+    def _act(self, act: Callable[[], None]) -> None:
+        """Let the guest `act`, and note the reason if it cannot go on."""
         begun = time.perf_counter()
         try:
-            advance()
+            act()
         except (GuestStopped, EntryFailure, NotDelivered) as end:
             self.reason = str(end)
         except OutOfFrames as end:
@@ -133,8 +133,21 @@ class BootSession:
         if pc.ending is not None:
             return 0, pc.ending.value
         if pc.turns.stopped:
-            return 130, "interrupted"
+            return _INTERRUPTED, "interrupted"
         return 0, "halted"
+
+    def _check_devices(self) -> None:
+        """Raise LaunchError for more disks than there are slots, and a balloon that leaves nothing."""
+        spec = self.spec
+        if len(spec.disks) > MOST_DISKS:
+            raise LaunchError(
+                CANNOT_SET_UP, f"{len(spec.disks)} disks are too many: give at most {MOST_DISKS}"
+            )
+        if spec.balloon >= spec.config.memory:
+            raise LaunchError(
+                CANNOT_SET_UP,
+                f"a balloon of {spec.balloon:#x} bytes leaves nothing of {spec.config.memory:#x}: give a smaller one",
+            )
 
     def _open(self, file: DiskFile, undo: ExitStack) -> BlockDevice:
         try:
@@ -159,8 +172,18 @@ class BootSession:
         vcpu.cpu.registers.write_many(start.registers)
 
 
-def _read(name: str, what: str) -> bytes:
+def _read(name: str, what: str, most: int) -> bytes:
+    """Return what the file `name` has, which must be less than the guest's `most` bytes. Raises LaunchError."""
     try:
-        return Path(name).read_bytes()
+        with Path(name).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(most) if size < most else b""
     except OSError as error:
         raise LaunchError(CANNOT_SET_UP, f"cannot read the {what} {name}: {error.strerror}") from None
+    if size >= most or len(data) >= most:
+        raise LaunchError(
+            CANNOT_SET_UP,
+            f"the {what} {name} is larger than the guest's memory of {most >> 20} MiB: "
+            "give a smaller one, or more --memory",
+        )
+    return data

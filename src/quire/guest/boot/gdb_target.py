@@ -1,6 +1,7 @@
 """A machine that boots, as a debugger sees it: a thread for each vCPU."""
 
-from quire.arch import GENERAL, PAGE_SIZE, Access
+from quire.arch import GENERAL, PAGE_SIZE, RFLAGS, WORD, Access
+from quire.arch.modes import is_canonical
 from quire.guest.boot.boot_session import BootSession
 from quire.guest.gdb.registers import REGISTERS, values_of, with_fpu
 from quire.machine import Vcpu
@@ -20,6 +21,7 @@ class BootTarget:
         self._session = session
         self._vcpus = session.pc.machine.vcpus
         self._places: frozenset[int] = frozenset()
+        self._armed = self._places  # where engines stop
         self.current = 1
 
     @property
@@ -41,9 +43,15 @@ class BootTarget:
         return values_of(one.cpu.registers.read, one.cpu.registers.save_fpu(), others)
 
     def write_register(self, thread: int, number: int, value: int) -> bool:
-        """Set a general, x87 or SSE register, RIP or RFLAGS."""
+        """Set a general, x87 or SSE register, RIP or RFLAGS, to what the VM entry that follows takes."""
         registers: Registers = self._vcpus[thread - 1].cpu.registers
         name = REGISTERS[number].name
+        if name == "rip" and not is_canonical(value):
+            return False
+        if name == "eflags":
+            value |= RFLAGS.mask("always_1")
+            if value & (RFLAGS.reserved_mask | RFLAGS.mask("VM")):
+                return False
         if name in GENERAL or name in ("rip", "eflags"):
             registers.write("rflags" if name == "eflags" else name, value)
             return True
@@ -58,6 +66,8 @@ class BootTarget:
         found = bytearray()
         while len(found) < length:
             here = address + len(found)
+            if here > WORD:
+                break
             gpa = here if physical else self._translate(thread, here)
             count = min(length - len(found), PAGE_SIZE - here % PAGE_SIZE)
             if gpa is None or not 0 <= gpa <= self._session.spec.config.memory - count:
@@ -80,16 +90,25 @@ class BootTarget:
         return True
 
     def set_breakpoints(self, places: frozenset[int]) -> None:
-        """Stop at these addresses on every vCPU."""
+        """Stop at these addresses on every vCPU; engines are told when the guest goes on, of all at once."""
         self._places = places
+        if not places:  # perhaps it goes on without a debugger
+            self._arm()
+
+    def _arm(self) -> None:
+        """Tell engines where to stop, if that has changed."""
+        if self._armed == self._places:
+            return
+        self._armed = self._places
         for one in self._vcpus:
             engine = breaking(one.cpu)
             engine.forget()
-            for place in sorted(places):
+            for place in sorted(self._places):
                 engine.at(place)
 
     def go_on(self) -> str | None:
         """Run until a breakpoint or an interruption."""
+        self._arm()
         standing = self._vcpus[self.current - 1]
         if standing.guest_rip in self._places and (ended := self.step(self.current)) is not None:
             return ended
@@ -102,6 +121,7 @@ class BootTarget:
 
     def step(self, thread: int) -> str | None:
         """Execute one instruction; a halted vCPU stays where it is."""
+        self._arm()
         self.current = thread
         self._session.step(self._vcpus[thread - 1])
         return self._how_ended()

@@ -31,12 +31,21 @@ class Initrd(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the machine gives an image: `memory` in bytes, command line, initial RAM disks, where ACPI's RSDP is."""
+    """What the machine gives an image: `memory` in bytes, command line, initial RAM disks, where ACPI's RSDP is.
+
+    Raises LaunchError for a command line with a NUL.
+    """
 
     memory: int
     command_line: str
     initrds: tuple[Initrd, ...]
     rsdp: int
+
+    def __post_init__(self) -> None:
+        if "\0" in self.command_line:
+            raise refusal(
+                f"The command line {self.command_line!r} has a NUL, which would end it: append none"
+            )
 
 
 @dataclass(frozen=True, slots=True)

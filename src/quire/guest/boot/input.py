@@ -5,11 +5,13 @@ A terminal is in raw mode meanwhile, so that every key is the guest's but Ctrl-A
 
 import os
 import select
+import signal
 import sys
 import termios
 import tty
 from collections.abc import Callable
 from enum import Enum
+from types import FrameType
 from typing import Any, Self
 
 __all__ = ["Command", "HostInput"]
@@ -17,6 +19,9 @@ __all__ = ["Command", "HostInput"]
 _ESCAPE = 0x01
 #: What the guest gets at the end of the input, as from a terminal: Ctrl-D.
 _END = b"\x04"
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Bytes that are kept for a guest that does not read.
+_MOST_TYPED = 4096
 
 
 class Command(Enum):
@@ -39,7 +44,9 @@ class HostInput:
         self._asked = asked
         self._number = _standard_input() if number is None else number
         self._modes: list[Any] | None = None
+        self._handlers: dict[int, Any] = {}  # of signals, as they were before
         self._escaped = False
+        self._typed = bytearray()  # on a terminal, and not taken yet
         self._over = self._number is None
 
     @property
@@ -55,6 +62,7 @@ class HostInput:
         """Have every key of a terminal at once."""
         if self._number is not None and os.isatty(self._number):
             self._modes = termios.tcgetattr(self._number)
+            self._restore_on_signals()
             tty.setraw(self._number, termios.TCSANOW)
 
     def __exit__(self, *_: object) -> None:
@@ -63,11 +71,39 @@ class HostInput:
     def restore(self) -> None:
         """Have the terminal as it was before."""
         if self._modes is not None and self._number is not None:
-            termios.tcsetattr(self._number, termios.TCSADRAIN, self._modes)
+            termios.tcsetattr(self._number, termios.TCSANOW, self._modes)
             self._modes = None
+            for number, before in self._handlers.items():
+                signal.signal(number, before)
+
+    def _restore_on_signals(self) -> None:
+        """Have signals that end Quire find the terminal as it was before."""
+        self._handlers = {number: signal.getsignal(number) for number in _ENDING}
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            before = self._handlers[number]
+            self.restore()
+            if callable(before):
+                before(number, frame)
+
+        for number, before in self._handlers.items():
+            if callable(before):
+                signal.signal(number, handle)
+
+    def look(self) -> None:
+        """Read what a terminal has, for the sake of what it asks of Quire."""
+        if self._modes is not None and len(self._typed) < _MOST_TYPED:
+            self._typed += self._read(_MOST_TYPED)
 
     def take(self, most: int) -> bytes:
         """Return up to `most` bytes that are there, none if there are none; once, at the end, Ctrl-D."""
+        if not self._typed:
+            return self._read(most)
+        data = bytes(self._typed[:most])
+        del self._typed[:most]
+        return data
+
+    def _read(self, most: int) -> bytes:
         if self._over or self._number is None or not self._is_ready(0):
             return b""
         try:
@@ -81,7 +117,7 @@ class HostInput:
 
     def wait(self, seconds: float) -> None:
         """Wait for more, for so long at most."""
-        if not self._over:
+        if not self._over and not self._typed:
             self._is_ready(seconds)
 
     def _is_ready(self, seconds: float) -> bool:

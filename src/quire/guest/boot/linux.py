@@ -11,6 +11,7 @@ from quire.guest.boot.zero_page import SETUP, Limits, place_zero_page
 
 __all__ = ["LinuxImage"]
 
+_KERNEL_SIZE, _PARAGRAPH = 0x1F4, 16
 _BOOT_FLAG, _JUMP, _MAGIC, _VERSION = 0x1FE, 0x201, 0x202, 0x206
 _INITRD_MOST, _XLOAD, _COMMAND_SIZE, _PREFERRED, _INIT_SIZE = 0x22C, 0x236, 0x238, 0x258, 0x260
 _OLDEST = 0x20C  # the first protocol whose header says whether there is a 64-bit entry
@@ -45,9 +46,7 @@ class LinuxImage:
 
     def place(self, write: Write, given: Given) -> Start:
         """Write kernel, initrd, command line and zero page. Raises LaunchError."""
-        data = self._data
-        sectors = data[SETUP] or 4
-        kernel = data[(sectors + 1) * _SECTOR :]
+        data, kernel = self._data, self._kernel()
         start, end = self._where(len(kernel), given.memory)
         limits = Limits(
             self._path, self._field("<I", _COMMAND_SIZE), self._field("<I", _INITRD_MOST), kernel_end=end
@@ -60,6 +59,16 @@ class LinuxImage:
     def _field(self, form: str, at: int) -> int:
         value: int = struct.unpack_from(form, self._data, at)[0]
         return value
+
+    def _kernel(self) -> bytes:
+        """Return the kernel proper, behind the setup: at least what the header says."""
+        setup = ((self._data[SETUP] or 4) + 1) * _SECTOR
+        need = setup + self._field("<I", _KERNEL_SIZE) * _PARAGRAPH
+        if len(self._data) < max(need, setup + 1):
+            raise refusal(
+                f"{self._path} is cut off: it has {len(self._data)} bytes of {need}: copy or unpack it again"
+            )
+        return self._data[setup:]
 
     def _where(self, size: int, memory: int) -> tuple[int, int]:
         """Return where the kernel goes, and where the memory ends that it needs to unpack itself."""

@@ -65,6 +65,10 @@ class Typed(Protocol):
         """Whether more may come by and by."""
         ...
 
+    def look(self) -> None:
+        """Heed what a person types to others than the guest."""
+        ...
+
     def take(self, most: int) -> bytes:
         """Return up to `most` bytes that are there."""
         ...
@@ -150,6 +154,7 @@ class Pc:
             one.expire()
         if self.stop_at is not None and self.clock.now() >= self.stop_at:
             self.turns.interrupt()
+        self._typed.look()
         listener = self._listener
         if listener is not None and (data := self._typed.take(_INPUT)):
             listener.put(data)

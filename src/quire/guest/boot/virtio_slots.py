@@ -11,12 +11,14 @@ from quire.devices.virtio.registers import PAGE
 from quire.errors import MisuseError
 from quire.guest.boot import aml
 
-__all__ = ["FIRST_PAGE", "FIRST_PIN", "MOST_DEVICES", "VirtioSlots"]
+__all__ = ["FIRST_PAGE", "FIRST_PIN", "MOST_DEVICES", "MOST_DISKS", "VirtioSlots"]
 
 #: GPA of the first device, and its pin; the others follow.
 FIRST_PAGE, FIRST_PIN = 0xD0000000, 5
 #: How many pins there are for them.
 MOST_DEVICES = 19
+#: Of them disks: a source of entropy, a balloon and a console are always there.
+MOST_DISKS = MOST_DEVICES - 3
 _ACPI_ID = "LNRO0005"
 
 

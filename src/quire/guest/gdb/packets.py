@@ -52,11 +52,11 @@ class Connection:
         self._link.sendall(b"$" + escaped + b"#%02x" % (sum(escaped) & 0xFF))
 
     def interrupted(self) -> bool:
-        """Whether the debugger asks, or has gone, while the guest runs; waits a moment for it."""
+        """Whether the debugger asks, has gone or says too much, while the guest runs; waits a moment for it."""
         ready = select.select([self._link], [], [], 0.05)[0]
         if ready and not self._receive():
             return True
-        return INTERRUPT in self._buffer
+        return INTERRUPT in self._buffer or len(self._buffer) > LARGEST
 
     def _receive(self) -> bool:
         data = self._link.recv(LARGEST)

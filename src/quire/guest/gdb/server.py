@@ -16,6 +16,7 @@ _TRAP, _INT, _KILLED = 5, 2, 9
 _FEATURES = f"PacketSize={LARGEST:x};qXfer:features:read+;swbreak+;hwbreak+;vContSupported+;QStartNoAckMode+"
 _MEMORY = re.compile(rb"([0-9a-f]{1,16}),([0-9a-f]{1,8})(?::(.*))?$", re.DOTALL)
 _BREAK = re.compile(rb"([01]),([0-9a-f]{1,16}),[0-9a-f]{1,8}")
+_MOST_PLACES = 1000  # breakpoints
 _MOST_BYTES = LARGEST // 2 - 16
 
 
@@ -183,7 +184,11 @@ class GdbServer:
     def _write(self, rest: bytes) -> bytes:
         found = _MEMORY.match(rest)
         digits = b"" if found is None else found[3] or b""
-        if found is None or not re.fullmatch(rb"(?:[0-9a-f]{2})*", digits):
+        if (
+            found is None
+            or not re.fullmatch(rb"(?:[0-9a-f]{2})*", digits)
+            or len(digits) != 2 * int(found[2], 16)
+        ):
             return _REFUSED
         data = bytes.fromhex(digits.decode())
         written = self._target.write(self._thread, int(found[1], 16), data, physical=self._physical)
@@ -196,6 +201,8 @@ class GdbServer:
             return _NOT_KNOWN
         place = int(found[2], 16)
         changed = self._places | {place} if add else self._places - {place}
+        if len(changed) > _MOST_PLACES:
+            return _REFUSED
         if changed != self._places:
             self._places = changed
             self._target.set_breakpoints(frozenset(changed))
