@@ -165,7 +165,9 @@ class Pc:
         if self.virtio.has_work:
             return 1
         moment = self._next_moment()
-        return _LOOK if moment is None else min(max((moment - self.clock.now()) // _BLOCK, 1), _LOOK)
+        if moment is None:
+            return _LOOK
+        return min(max((moment - self.clock.now()) // _BLOCK, self.clock.share), _LOOK)
 
     def idle(self) -> bool:
         """Nobody has anything to do: let time pass until a timer is due; return False if none ever is.
