@@ -1,7 +1,6 @@
 // What tasks cost: `tasks WHAT COUNT` does one thing so often. fork: a child that executes /bin/true is waited for;
-// yield: two processes
-// let each other run, alone: one lets nobody; pipe: two processes hand a byte to each other; futex: two threads wake each other; threads: so many
-// threads that all wait at once.
+// yield: two processes let each other run, alone: one lets nobody; pipe: two processes hand a byte to each other;
+// futex: two threads wake each other; threads: so many threads that all wait at once.
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
