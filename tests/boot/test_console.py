@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from limits import PATIENCE
+from small_bzimage import small_bzimage
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "programs"))
 from typist import Typist
@@ -17,16 +18,6 @@ pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
 #: 1: in al, dx (COM1's line status); test al, 1; jz 1b; read a byte, send it back.
 ECHO = bytes.fromhex("66bafd03 ec a801 74f7 66baf803 ec ee ebef")
-
-
-def image(code: bytes) -> bytes:
-    """Return a kernel that a boot loader takes, whose 64-bit entry is `code`."""
-    setup = bytearray(0x400)
-    fields = ((0x1F1, "01"), (0x1FE, "55aa"), (0x201, "6a"), (0x202, "48647253"), (0x206, "0f02"), (0x236, "0100"))
-    for at, digits in (*fields, (0x238, "ff070000"), (0x258, "0000000100000000"), (0x260, "00001000")):
-        data = bytes.fromhex(digits)
-        setup[at : at + len(data)] = data
-    return bytes(setup) + bytes(0x200) + code
 
 
 def wait_for_guest(typist: Typist) -> None:
@@ -40,7 +31,7 @@ def wait_for_guest(typist: Typist) -> None:
 def start(folder: Path, code: bytes = ECHO, *options: str) -> list[str]:
     """Return the command that boots `code`, which opens the port for reading first: OUT 0x3f9, 1."""
     kernel = folder / "kernel"
-    kernel.write_bytes(image(bytes.fromhex("66baf903 b001 ee") + code))
+    kernel.write_bytes(small_bzimage(bytes.fromhex("66baf903 b001 ee") + code))
     words = [sys.executable, "-P", "-m", "quire", "boot", "--kernel", str(kernel), "--report", "none"]
     return [*words, "--memory", "64M", *options]
 

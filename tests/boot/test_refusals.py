@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 from limits import PATIENCE
-
-sys.path.append(str(Path(__file__).parents[1] / "campaigns"))
-from machines import kernel
+from small_bzimage import small_bzimage
 
 import quire
 from quire.guest.load.launch import LaunchError
@@ -24,7 +22,7 @@ _LARGE = "is larger than the guest's memory of 64 MiB: give a smaller one, or mo
 def halt(tmp_path: Path) -> Path:
     """Return a kernel that halts for good."""
     place = tmp_path / "halt"
-    place.write_bytes(kernel(HALT))
+    place.write_bytes(small_bzimage(HALT))
     return place
 
 
@@ -52,13 +50,13 @@ def test_files_larger_than_memory(name: str, halt: Path, tmp_path: Path) -> None
 
 
 def test_a_kernel_that_is_cut_off(tmp_path: Path) -> None:
-    place, whole = tmp_path / "kernel", bytearray(kernel(HALT))
+    place, whole = tmp_path / "kernel", bytearray(small_bzimage(HALT))
     whole[0x1F4:0x1F8] = (0x1000).to_bytes(4, "little")
     place.write_bytes(whole)
     with pytest.raises(LaunchError) as error:
         quire.boot(place)
     assert str(error.value) == f"{place} is cut off: it has 1540 bytes of 66560: copy or unpack it again"
-    place.write_bytes(kernel(HALT)[:0x300])
+    place.write_bytes(small_bzimage(HALT)[:0x300])
     with pytest.raises(LaunchError, match="is cut off: it has 768 bytes of 1024"):
         quire.boot(place)
 

@@ -17,7 +17,10 @@ from quire.cpu import Detail
 from quire.guest.boot.boot_session import BootSession
 from quire.guest.boot.boot_spec import BootSpec, boot_config
 
-__all__ = ["campaign", "kernel", "outcome"]
+sys.path.append(str(Path(__file__).parents[1]))
+from small_bzimage import small_bzimage
+
+__all__ = ["campaign", "outcome"]
 
 _MEMORY = 32 << 20
 _NANOSECONDS = 300_000  # of the guest's clock, after which a guest that goes on has done so
@@ -40,16 +43,6 @@ _FAULTING = tuple(
         "dd07", "df3f", "8f07", "ff37", "0f013f",
     )
 )  # fmt: skip
-
-
-def kernel(code: bytes) -> bytes:
-    """Return a kernel that a boot loader takes, whose 64-bit entry is `code`."""
-    setup = bytearray(0x400)
-    fields = ((0x1F1, "01"), (0x1FE, "55aa"), (0x201, "6a"), (0x202, "48647253"), (0x206, "0f02"), (0x236, "0100"))
-    for at, digits in (*fields, (0x238, "ff070000"), (0x258, "0000000100000000"), (0x260, "00001000")):
-        data = bytes.fromhex(digits)
-        setup[at : at + len(data)] = data
-    return bytes(setup) + bytes(0x200) + code
 
 
 def _value(seeded: random.Random) -> int:
@@ -182,7 +175,7 @@ def outcome(seed: int, folder: Path) -> str:
     mmu = ("native", "ept", "shadow")[seed % 3]
     vcpus = 1 if mmu == "shadow" else seeded.choice((1, 2, 3))
     image = folder / "kernel"
-    image.write_bytes(kernel(_image(seeded)))
+    image.write_bytes(small_bzimage(_image(seeded)))
     config = boot_config(memory=_MEMORY, mmu=mmu, vcpus=vcpus)
     spec = BootSpec(str(image), (), "", config, seeded.choice((Detail.EXITS, Detail.EXITS, Detail.FULL)))
     try:

@@ -9,22 +9,13 @@ from pathlib import Path
 
 import pytest
 from limits import PATIENCE
+from small_bzimage import small_bzimage
 
 pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
 #: A kernel of its own: an image that looks like a bzImage and counts in RAX, entered 0x200 bytes into its second part.
 CODE = bytes.fromhex("48c7c005000000 48ffc0 48ffc0 ebf8")  # mov rax, 5; 1: inc rax; inc rax; jmp 1b
 MEMORY = 64 << 20
-
-
-def image(code: bytes = CODE) -> bytes:
-    """Return a kernel that a boot loader takes, whose 64-bit entry is `code`."""
-    setup = bytearray(0x400)
-    fields = ((0x1F1, "01"), (0x1FE, "55aa"), (0x201, "6a"), (0x202, "48647253"), (0x206, "0f02"), (0x236, "0100"))
-    for at, digits in (*fields, (0x238, "ff070000"), (0x258, "0000000100000000"), (0x260, "00001000")):
-        data = bytes.fromhex(digits)
-        setup[at : at + len(data)] = data
-    return bytes(setup) + bytes(0x200) + code
 
 
 @pytest.fixture
@@ -36,7 +27,7 @@ def debug(tmp_path: Path) -> Callable[..., str]:
     kernel = tmp_path / "kernel"
 
     def debugged(*commands: str, code: bytes = CODE, options: tuple[str, ...] = ()) -> str:
-        kernel.write_bytes(image(code))
+        kernel.write_bytes(small_bzimage(code))
         command = [sys.executable, "-P", "-m", "quire", "boot", "--kernel", kernel, "--memory", "64M"]
         command += ["--gdb", "0", "--report", "none", *options]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as quire:

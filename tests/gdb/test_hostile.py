@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 from limits import PATIENCE
-
-sys.path.append(str(Path(__file__).parents[1] / "campaigns"))
-from machines import kernel
+from small_bzimage import small_bzimage
 
 pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
@@ -59,7 +57,7 @@ def guest(
 ) -> Iterator[Callable[[], Debugger]]:
     """Run a guest that waits for a debugger, which has to end it; it says nothing but its `status`, or is killed."""
     place = folder / "kernel"
-    place.write_bytes(kernel(code))
+    place.write_bytes(small_bzimage(code))
     command = [sys.executable, "-P", "-m", "quire", "boot", "--kernel", place, "--memory", "64M", "--report", "none"]
     command += ["--gdb", "0", *options]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as quire:

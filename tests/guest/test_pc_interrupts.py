@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
+from silent import Silent
 
 from quire.devices import COM1
 from quire.guest.boot.boot_spec import boot_config
@@ -22,21 +23,6 @@ ENDS = bytes.fromhex("b005 e6f4 f4")
 BY_SERIAL_PORT = b"\xba" + struct.pack("<I", COM1 + 1) + bytes.fromhex("b002 ee")
 #: mov ebx, ICR; mov dword ptr [rbx], self, fixed, VECTOR
 BY_ITSELF = b"\xbb" + struct.pack("<I", 0xFEE00300) + b"\xc7\x03" + struct.pack("<I", 1 << 18 | VECTOR)
-
-
-class Silent:
-    """Nobody types."""
-
-    is_open = False
-
-    def look(self) -> None:
-        pass
-
-    def take(self, most: int) -> bytes:
-        return b""
-
-    def wait(self, seconds: float) -> None:
-        raise AssertionError("nobody is waited for")
 
 
 @pytest.mark.parametrize("start", [BY_SERIAL_PORT, BY_ITSELF], ids=["port", "itself"])

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
+from silent import Silent
 from virtio_driver import Driver, Ram
 
 from quire.arch import ExitReason
@@ -29,21 +30,6 @@ RETURNS_1, RETURNS_7 = bytes.fromhex("b001c3"), bytes.fromhex("b007c3")
 PROGRAM = bytes.fromhex("ffd2 c70300000000 66833c25020c200001 75f5 ffd2 e6f4 f4")
 #: mov dword ptr [rbx], 0; sti; hlt
 SLEEPS = bytes.fromhex("c70300000000 fb f4")
-
-
-class Silent:
-    """Nobody types."""
-
-    is_open = False
-
-    def look(self) -> None:
-        pass
-
-    def take(self, most: int) -> bytes:
-        return b""
-
-    def wait(self, seconds: float) -> None:
-        raise AssertionError("nobody is waited for")
 
 
 @pytest.fixture
